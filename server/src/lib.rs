@@ -1,0 +1,1 @@
+//! Realtime notifications for an existing website.

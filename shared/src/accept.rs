@@ -1,0 +1,152 @@
+//! Listening sockets whose `accept` cannot fail.
+//!
+//! A server that ends, or spins, because the machine ran out of descriptors for a second is
+//! worse than one that waits. So errors of one connection are skipped, and exhaustion backs off
+//! here, behind a signature that only ever yields connections.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Connections that the kernel keeps for us until we accept them. The kernel lowers it to
+/// `net.core.somaxconn`, 4,096 on Linux since 5.4.
+const BACKLOG: i32 = 4_096;
+
+/// The pause after an error that says the machine, not the connection, is at its limit.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound TCP socket that yields connections.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`. Port 0 takes a free one; [`Listener::address`] tells which.
+    ///
+    /// # Errors
+    /// What `bind` and `listen` answer: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = stream_socket(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        Self::listen(socket, address)
+    }
+
+    /// Binds `port` on every address of the machine: IPv6 and IPv4 in one socket where the
+    /// machine has IPv6, else IPv4 alone.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn bind_every_address(port: u16) -> io::Result<Self> {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let dual = stream_socket(any).and_then(|socket| {
+            socket.set_only_v6(false)?;
+            Ok(socket)
+        });
+        match dual {
+            Ok(socket) => Self::listen(socket, any),
+            Err(_no_ipv6) => Self::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        }
+    }
+
+    fn listen(socket: Socket, address: SocketAddr) -> io::Result<Self> {
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from_std(socket.into())?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// The bound address, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection and its peer's address, with `TCP_NODELAY` set.
+    ///
+    /// Never fails: a connection that died in the queue is skipped, and running out of
+    /// descriptors or memory is logged and waited out. Cancel safe: no accepted connection is
+    /// lost.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+        let mut told = false;
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    // Fails only on a connection that is already gone; its first read says so.
+                    let _ = stream.set_nodelay(true);
+                    return (stream, SocketAddr::new(canonical(peer.ip()), peer.port()));
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    if !told {
+                        tracing::warn!(
+                            address = %self.address, %error,
+                            "cannot accept connections; trying again every {EXHAUSTED_PAUSE:?} \
+                             (raise the limit of open files if this recurs)"
+                        );
+                        told = true;
+                    }
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the last run's connections to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// An IPv4 peer of a dual-stack socket as the IPv4 address that it is.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// accept(2): "Linux accept() passes already-pending network errors on the new socket as an
+/// error code from accept()"; those are the peer's, not ours.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ipv4_peers_of_a_dual_socket_keep_their_ipv4_address() {
+        let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let _client = TcpStream::connect(listener.address()).await.unwrap();
+        let (stream, peer) = listener.accept().await;
+        assert_eq!(peer.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(canonical("::ffff:127.0.0.1".parse().unwrap()), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_said() {
+        let first = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let error = Listener::bind(first.address()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,43 @@
+//! Log lines on stderr, announcements on stdout.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people: time, level, text, fields; coloured on a terminal.
+    #[default]
+    Text,
+    /// For collectors: one JSON object a line.
+    Json,
+}
+
+/// Starts logging to stderr. `filter` is a level (`info`) or tracing directives
+/// (`info,server::shard=trace`).
+///
+/// The `log` crate's records are deliberately not bridged: tungstenite logs payloads there.
+///
+/// # Errors
+/// When `filter` cannot be parsed. A second call in one process changes nothing.
+pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Only the first subscriber of a process counts; tests that start several programs in one
+    // process keep the first.
+    let _ = match format {
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Prints `listening NAME ADDR:PORT` on stdout, for people, scripts and tests that bound port 0.
+pub fn announce(name: &str, address: SocketAddr) {
+    // Nobody may be reading stdout any more; that is no reason to stop.
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "listening {name} {address}").and_then(|()| out.flush());
+}
