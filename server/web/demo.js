@@ -73,6 +73,8 @@ function showState(state, more = '') {
 }
 
 function showSenders() {
+  // Reached without the gate, the page knows where the server is; behind it, that is told by default.
+  const server = location.protocol === 'http:' ? location.origin : 'http://127.0.0.1:9090';
   byId('own-id').textContent = id;
   byId('code-shell').textContent = [
     `printf %s ${quoteShell(id)} > visitor.id`,
@@ -81,12 +83,12 @@ function showSenders() {
   ].join('\n');
   byId('code-php').textContent = [
     "require 'clients/php/src/Tocsin.php';",
-    "$tocsin = new Tocsin('http://127.0.0.1:9090');",
+    `$tocsin = new Tocsin('${server}');`,
     `$tocsin->send('${TAG}', ${quotePhp(id)},`,
     "    ['title' => 'Order 77', 'text' => 'It has shipped']);",
   ].join('\n');
   const body = JSON.stringify({ action: 'send', tag: TAG, id, message: 'Order 77 has shipped' });
-  byId('code-http').textContent = `curl http://127.0.0.1:9090/messages \\\n  -d ${quoteShell(body)}`;
+  byId('code-http').textContent = `curl ${server}/messages \\\n  -d ${quoteShell(body)}`;
 }
 
 /** @param {string} text */

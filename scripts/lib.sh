@@ -1,0 +1,44 @@
+# What scripts/demo and scripts/test share. Sourced by bash, from the top of the sources.
+
+say() {
+    printf '%s  %s\n' "$(date +%T)" "$*"
+}
+
+target_dir() {
+    printf '%s\n' "${CARGO_TARGET_DIR:-target}"
+}
+
+# need_cargo: Debian's own Rust is too old, so it is only asked for, never installed.
+need_cargo() {
+    local needed have
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    if ! command -v cargo >/dev/null; then
+        printf 'cargo is missing. Get Rust %s or newer from https://rustup.rs\n' "$needed" >&2
+        exit 69
+    fi
+    have=$(cargo --version | cut -d' ' -f2)
+    if [[ $(printf '%s\n' "$needed" "${have%%-*}" | sort -V | head -n1) != "$needed" ]]; then
+        printf 'Rust %s is too old, %s is needed: rustup update stable\n' "$have" "$needed" >&2
+        exit 69
+    fi
+}
+
+# need_command COMMAND PACKAGE installs the Debian package when the command is missing.
+need_command() {
+    command -v "$1" >/dev/null || install_packages "$2"
+}
+
+install_packages() {
+    if ! command -v apt-get >/dev/null; then
+        printf 'Missing: %s. Install it with the package manager of this system.\n' "$*" >&2
+        exit 69
+    fi
+    local as_root=()
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || { printf 'Missing: %s. As root: apt-get install %s\n' "$*" "$*" >&2; exit 69; }
+        as_root=(sudo)
+    fi
+    say "Installing $* from Debian"
+    "${as_root[@]}" apt-get -qq update
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
