@@ -1,2 +1,75 @@
-//! server
-fn main() {}
+//! The server program: log, configuration, sockets, run, exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use server::cli::{Cli, RunArgs};
+use server::client;
+use server::config::Config;
+use server::error::Error;
+use server::run::{Listeners, run};
+use shared::shutdown::{Shutdown, StopSignals};
+use shared::{exit, telemetry};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no failure.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match &cli.command {
+        None => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        Some(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    };
+    let result = match runtime {
+        Err(source) => Err(Error::Os { what: "starting threads", source }),
+        Ok(runtime) => runtime.block_on(async {
+            match cli.command {
+                Some(command) => {
+                    start_log("warn", telemetry::LogFormat::Text)?;
+                    client::run(command).await
+                }
+                None => serve(cli.run).await,
+            }
+        }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "server: {error}");
+            error.exit_code().into()
+        }
+    }
+}
+
+async fn serve(args: RunArgs) -> Result<(), Error> {
+    let config = Config::resolve(args)?;
+    start_log(&config.log, config.log_format)?;
+    let mut signals =
+        StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
+    let listeners = Listeners::bind(&config)?;
+    let shutdown = Shutdown::new();
+    let running = run(listeners, config, shutdown.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return ended,
+        signal = signals.next() => tracing::info!(signal, "stopping"),
+    }
+    shutdown.stop();
+    tokio::select! {
+        ended = running => ended,
+        signal = signals.next() => {
+            tracing::warn!(signal, "ending at once");
+            Ok(())
+        }
+    }
+}
+
+fn start_log(filter: &str, format: telemetry::LogFormat) -> Result<(), Error> {
+    telemetry::init(filter, format)
+        .map_err(|error| Error::Option { option: "--log", reason: format!("{filter}: {error}") })
+}

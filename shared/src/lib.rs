@@ -4,5 +4,6 @@
 pub mod accept;
 pub mod deadline;
 pub mod exit;
+pub mod linger;
 pub mod shutdown;
 pub mod telemetry;

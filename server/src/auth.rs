@@ -1,0 +1,253 @@
+//! Keys: which (tag, action) pairs need one, and whether a given one fits.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::id::{Tag, hex};
+
+/// An action that a key can protect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protectable {
+    /// Listening on a tag.
+    Set,
+    /// Sending to one ID.
+    Send,
+    /// Sending to everyone on a tag.
+    Broadcast,
+}
+
+impl Protectable {
+    /// The action's name in the protocol and in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Send => "send",
+            Self::Broadcast => "broadcast",
+        }
+    }
+
+    /// The action with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Set, Self::Send, Self::Broadcast].into_iter().find(|action| action.name() == name)
+    }
+}
+
+/// A key as a client gave it. Prints as `***`.
+#[derive(Clone)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    /// Takes over what the client wrote; any text may be tried.
+    #[must_use]
+    pub fn given(text: &str) -> Self {
+        Self(text.as_bytes().into())
+    }
+
+    /// Whether it is no key at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A configured key's SHA-256. Keys are long and random, so a fast hash is enough.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyHash([u8; 32]);
+
+/// Why a text cannot be configured as a key. The words never repeat it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    /// Nothing there.
+    #[error("the key is empty; `server new-key` makes one")]
+    Empty,
+    /// It could be guessed.
+    #[error("the key has fewer than 20 characters; `server new-key` makes one")]
+    Short,
+    /// `sha256:` followed by something else than 64 hex digits.
+    #[error("after `sha256:` come 64 hex digits, as `server hash-key` prints them")]
+    Hash,
+}
+
+impl KeyHash {
+    /// The shortest key that may be configured, in bytes.
+    pub const MIN_KEY: usize = 20;
+
+    /// Reads a configured key: the key itself or `sha256:HEX`. White space around it is ignored.
+    ///
+    /// # Errors
+    /// [`BadKey`] says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, BadKey> {
+        let text = text.trim();
+        if let Some(digits) = text.strip_prefix("sha256:") {
+            return from_hex(digits).map(Self).ok_or(BadKey::Hash);
+        }
+        match text.len() {
+            0 => Err(BadKey::Empty),
+            1..Self::MIN_KEY => Err(BadKey::Short),
+            _ => Ok(Self::of(text.as_bytes())),
+        }
+    }
+
+    fn of(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    fn fits(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The pair needs a key and none that was given fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Whether some key was given at all.
+    pub key_given: bool,
+}
+
+/// The protected pairs and their keys. Several keys for one pair are allowed, so that a key can
+/// be replaced without an outage.
+#[derive(Debug, Default)]
+pub struct Auth {
+    pairs: HashMap<(Tag, Protectable), Vec<KeyHash>>,
+}
+
+impl Auth {
+    /// Protects a pair with one more key.
+    pub fn protect(&mut self, tag: Tag, action: Protectable, key: KeyHash) {
+        self.pairs.entry((tag, action)).or_default().push(key);
+    }
+
+    /// Whether `action` on `tag` is open, or one of `given` fits.
+    ///
+    /// # Errors
+    /// [`Denied`] otherwise. The comparison takes the same time whatever the keys are.
+    pub fn check<'a>(
+        &self,
+        tag: &Tag,
+        action: Protectable,
+        given: impl IntoIterator<Item = &'a Key>,
+    ) -> Result<(), Denied> {
+        // Most tags are open: do not hash a key for nothing.
+        if self.pairs.is_empty() {
+            return Ok(());
+        }
+        let Some(keys) = self.pairs.get(&(tag.clone(), action)) else {
+            return Ok(());
+        };
+        let mut key_given = false;
+        for key in given {
+            key_given |= !key.is_empty();
+            let given = KeyHash::of(&key.0);
+            // No early exit: every configured key is compared.
+            if keys.iter().fold(false, |fits, key| fits | key.fits(&given)) {
+                return Ok(());
+            }
+        }
+        Err(Denied { key_given })
+    }
+
+    /// The protected pairs, sorted, for showing them to people.
+    #[must_use]
+    pub fn protected(&self) -> Vec<(Tag, Protectable)> {
+        let mut pairs: Vec<_> = self.pairs.keys().cloned().collect();
+        pairs.sort();
+        pairs
+    }
+}
+
+fn from_hex(digits: &str) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
+    let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEND_KEY: &str = "a-key-of-enough-length-1";
+    const OTHER_KEY: &str = "a-key-of-enough-length-2";
+
+    fn tag(text: &str) -> Tag {
+        Tag::parse(text).unwrap()
+    }
+
+    fn auth() -> Auth {
+        let mut auth = Auth::default();
+        auth.protect(tag("shop"), Protectable::Send, KeyHash::parse(SEND_KEY).unwrap());
+        auth.protect(tag("shop"), Protectable::Broadcast, KeyHash::parse(OTHER_KEY).unwrap());
+        auth
+    }
+
+    fn check(tag_name: &str, action: Protectable, keys: &[&str]) -> Result<(), Denied> {
+        let keys: Vec<Key> = keys.iter().map(|key| Key::given(key)).collect();
+        auth().check(&tag(tag_name), action, &keys)
+    }
+
+    #[test]
+    fn only_its_own_key_opens_a_pair() {
+        use Protectable::{Broadcast, Send, Set};
+        assert_eq!(check("shop", Send, &[SEND_KEY]), Ok(()));
+        assert_eq!(check("shop", Send, &["wrong", SEND_KEY]), Ok(()));
+        assert_eq!(check("shop", Send, &[OTHER_KEY]), Err(Denied { key_given: true }));
+        assert_eq!(check("shop", Broadcast, &[SEND_KEY]), Err(Denied { key_given: true }));
+        assert_eq!(check("shop", Send, &[""]), Err(Denied { key_given: false }));
+        assert_eq!(check("shop", Send, &[]), Err(Denied { key_given: false }));
+        assert_eq!(check("shop", Set, &[]), Ok(()));
+        assert_eq!(check("blog", Send, &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_hash_stands_for_its_key() {
+        let hash = KeyHash::parse(SEND_KEY).unwrap().to_string();
+        assert!(
+            KeyHash::parse(&format!(" {hash}\n")).unwrap().fits(&KeyHash::of(SEND_KEY.as_bytes()))
+        );
+        assert_eq!(KeyHash::parse("sha256:beef"), Err(BadKey::Hash));
+        assert_eq!(KeyHash::parse(&format!("sha256:{}", "x".repeat(64))), Err(BadKey::Hash));
+        assert_eq!(KeyHash::parse("short"), Err(BadKey::Short));
+        assert_eq!(KeyHash::parse(" \n"), Err(BadKey::Empty));
+    }
+
+    #[test]
+    fn two_keys_may_overlap_while_one_is_replaced() {
+        let mut auth = auth();
+        auth.protect(tag("shop"), Protectable::Send, KeyHash::parse(OTHER_KEY).unwrap());
+        for key in [SEND_KEY, OTHER_KEY] {
+            assert_eq!(auth.check(&tag("shop"), Protectable::Send, [&Key::given(key)]), Ok(()));
+        }
+    }
+
+    #[test]
+    fn keys_print_as_stars() {
+        let text = format!("{:?} {:?}", Key::given(SEND_KEY), KeyHash::parse(SEND_KEY).unwrap());
+        assert_eq!(text, "*** ***");
+    }
+}

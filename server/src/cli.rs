@@ -1,0 +1,192 @@
+//! The command line as it is typed; `config` makes sense of it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Realtime notifications for an existing website: a WebSocket server on localhost.
+///
+/// Browsers register a tag and an ID and stay connected; PHP, cron jobs and administrators send
+/// one notification to one person or broadcast to a tag.
+#[derive(Debug, Parser)]
+#[command(name = "server", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do other than to run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Options of the running server. The configuration file knows them by the same names; the
+/// command line and the environment win over it.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Where to take connections: PORT (on 127.0.0.1 and ::1) or ADDR:PORT; repeatable
+    /// [default: 9090]
+    #[arg(long, value_name = "ADDR:PORT", env = "TOCSIN_LISTEN", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// Where to answer /healthz and /status: PORT (on 127.0.0.1), ADDR:PORT, or off
+    /// [default: 9092]
+    #[arg(long, value_name = "ADDR:PORT", env = "TOCSIN_ADMIN")]
+    pub admin: Option<String>,
+    /// Demand a key for an action (set, send, broadcast) on a tag; the file's first line is the
+    /// key or its hash; repeatable
+    #[arg(long, value_name = "TAG:ACTION:KEYFILE", env = "TOCSIN_PROTECT", value_delimiter = ',')]
+    pub protect: Vec<String>,
+    /// Let pages of another name use this server, as in https://shop.example; repeatable
+    #[arg(long, value_name = "URL", env = "TOCSIN_ORIGIN", value_delimiter = ',')]
+    pub origin: Vec<String>,
+    /// Serve the demo page at /
+    #[arg(long, env = "TOCSIN_DEMO")]
+    pub demo: bool,
+    /// Ping a registered connection after this much silence [default: 25s]
+    #[arg(long, value_name = "TIME", env = "TOCSIN_PING_INTERVAL")]
+    pub ping_interval: Option<String>,
+    /// Close a connection that neither registers nor does anything valid for so long
+    /// [default: 60s]
+    #[arg(long, value_name = "TIME", env = "TOCSIN_IDLE_TIMEOUT")]
+    pub idle_timeout: Option<String>,
+    /// What to log: a level, or tracing directives [default: info]
+    #[arg(long, value_name = "FILTER", env = "TOCSIN_LOG")]
+    pub log: Option<String>,
+    /// How to log [default: text]
+    #[arg(long, value_name = "FORMAT", env = "TOCSIN_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// A TOML file with these options, tags and keys
+    #[arg(long, value_name = "FILE", env = "TOCSIN_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors: one JSON object a line.
+    Json,
+}
+
+/// Everything but running.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send a notification to one person
+    Send {
+        /// Whom and what.
+        #[command(flatten)]
+        id: IdArgs,
+        /// The message and how to send it.
+        #[command(flatten)]
+        publish: PublishArgs,
+    },
+    /// Send a notification to everyone on a tag
+    Broadcast {
+        /// The message and how to send it.
+        #[command(flatten)]
+        publish: PublishArgs,
+    },
+    /// Register and print messages, a JSON object a line
+    Listen {
+        /// The tag to listen on
+        #[arg(long)]
+        tag: String,
+        /// As whom.
+        #[command(flatten)]
+        id: OptionalIdArgs,
+        /// A file whose first line is the key for set on this tag; - reads stdin
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+        /// End after so many messages
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// The server.
+        #[command(flatten)]
+        to: ToArgs,
+    },
+    /// Print a new ID: random, or derived from a user's name and the site's secret
+    NewId {
+        /// The user, by whatever name or number the site has for them
+        #[arg(long = "for", value_name = "USER", requires = "secret_file")]
+        user: Option<String>,
+        /// A file whose first line is the site's secret; - reads stdin
+        #[arg(long, value_name = "FILE", requires = "user")]
+        secret_file: Option<PathBuf>,
+        /// Count it up to give the user a new ID
+        #[arg(long = "id-version", value_name = "N", default_value_t = 1, requires = "user")]
+        version: u32,
+    },
+    /// Print a new key of 256 random bits
+    NewKey,
+    /// Read a key from a file or stdin and print what may stand for it in a configuration
+    HashKey {
+        /// A file whose first line is the key; - reads stdin
+        #[arg(value_name = "FILE", default_value = "-")]
+        file: PathBuf,
+    },
+}
+
+/// Whom a message is for.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct IdArgs {
+    /// The person's ID; other users of this machine can see it while the command runs
+    #[arg(long, env = "TOCSIN_ID", hide_env_values = true)]
+    pub id: Option<String>,
+    /// A file whose first line is the person's ID; - reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub id_file: Option<PathBuf>,
+}
+
+/// As whom to listen.
+#[derive(Debug, Args)]
+#[group(required = false, multiple = false)]
+pub struct OptionalIdArgs {
+    /// The ID; other users of this machine can see it while the command runs
+    #[arg(long, env = "TOCSIN_ID", hide_env_values = true)]
+    pub id: Option<String>,
+    /// A file whose first line is the ID; - reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub id_file: Option<PathBuf>,
+}
+
+/// What to send and how.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    /// The tag
+    #[arg(long)]
+    pub tag: String,
+    /// A file whose first line is the key; - reads stdin (or set TOCSIN_KEY)
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Keep the message for a person who is away for so long at most
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<String>,
+    /// The message's own name: the same message under it is delivered once, however often this
+    /// command is repeated [default: a random one]
+    #[arg(long)]
+    pub mid: Option<String>,
+    /// Exit with status 3 if the message reached nobody and is not kept either
+    #[arg(long)]
+    pub require: bool,
+    /// Take the message as text even if it looks like JSON
+    #[arg(long)]
+    pub text: bool,
+    /// Print nothing on success
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// The server.
+    #[command(flatten)]
+    pub to: ToArgs,
+    /// JSON as it is, anything else as a text; - reads stdin
+    pub message: String,
+}
+
+/// Where the server is.
+#[derive(Debug, Args)]
+pub struct ToArgs {
+    /// The server's address
+    #[arg(long, value_name = "URL", env = "TOCSIN_URL", default_value = "http://127.0.0.1:9090")]
+    pub to: String,
+}

@@ -1,0 +1,54 @@
+//! What the parts behind the socket know of a connection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::outbox::Outbox;
+
+/// One client, as hub and shards see it: a number, a place, a way out.
+#[derive(Debug)]
+pub struct Connection {
+    number: u64,
+    shard: usize,
+    outbox: Outbox,
+    heard: AtomicBool,
+}
+
+impl Connection {
+    /// A connection with a number of its own, served by one of `shards` shards.
+    #[must_use]
+    pub fn new(number: u64, shards: usize, outbox: Outbox) -> Self {
+        let shard = usize::try_from(number).unwrap_or(0) % shards.max(1);
+        Self { number, shard, outbox, heard: AtomicBool::new(true) }
+    }
+
+    /// Different for every connection of the process.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The shard that serves it, from its first registration to its end.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Its way out.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Notes that a whole frame came from the peer.
+    pub fn note_heard(&self) {
+        // Read first: the cache line stays shared while the peer is chatty.
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a whole frame came since this was asked last.
+    pub fn take_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong outside the protocol, each with its exit code.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use shared::exit;
+
+/// A failure that ends the program. Prints as one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option's value is wrong.
+    #[error("{option}: {reason}")]
+    Option {
+        /// As it is typed.
+        option: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The configuration file is wrong.
+    #[error("{}{}: {reason}", .file.display(), line.map_or(String::new(), |line| format!(", line {line}")))]
+    Config {
+        /// Which.
+        file: PathBuf,
+        /// Where in it, if that is known.
+        line: Option<usize>,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A file cannot be read.
+    #[error("{what} {}: {source}", .file.display())]
+    Read {
+        /// What it is for.
+        what: &'static str,
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file's content is wrong.
+    #[error("{what} {}: {reason}", .file.display())]
+    Content {
+        /// What it is for.
+        what: &'static str,
+        /// Which.
+        file: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {}", bind_remedy(.source))]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A message, ID or tag to be sent is wrong, or the server says so.
+    #[error("{0}")]
+    Data(String),
+    /// The server wants a key, or another one.
+    #[error("{0}")]
+    Denied(String),
+    /// The server cannot be reached or cannot take the message now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// With `--require`: nobody got it and nothing keeps it.
+    #[error("nobody is registered there, and the message is not kept")]
+    NobodyThere,
+    /// The operating system refused something that should work.
+    #[error("{what}: {source}")]
+    Os {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The exit code, as `sysexits.h` has them; 3 for [`Error::NobodyThere`].
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::Option { .. } => exit::USAGE,
+            Self::Config { .. } => exit::CONFIG,
+            Self::Read { source, .. } | Self::Bind { source, .. } if denied(source) => {
+                exit::NO_PERMISSION
+            }
+            Self::Read { .. } => exit::NO_INPUT,
+            Self::Content { .. } | Self::Data(_) => exit::DATA,
+            Self::Bind { .. } | Self::Unavailable(_) => exit::UNAVAILABLE,
+            Self::Denied(_) => exit::NO_PERMISSION,
+            Self::NobodyThere => 3,
+            Self::Os { .. } => exit::OS,
+        }
+    }
+
+    pub(crate) fn no_randomness(error: getrandom::Error) -> Self {
+        Self::Os { what: "random numbers", source: io::Error::other(error.to_string()) }
+    }
+}
+
+fn bind_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program has this port; end it (`ss -ltnp` names it) or choose another".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one".into()
+        }
+        _ => error.to_string(),
+    }
+}

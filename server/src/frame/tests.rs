@@ -1,0 +1,169 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A masked client frame; `first` is the first byte (FIN, reserved bits, opcode).
+fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+fn record(event: &Event<'_>) -> String {
+    match event {
+        Event::Text(text) => format!("text {text}"),
+        Event::Ping(payload) => format!("ping {}", String::from_utf8_lossy(payload)),
+        Event::Pong => "pong".into(),
+        Event::Close(code) => format!("close {code:?}"),
+    }
+}
+
+/// What comes of `bytes` fed in pieces of `size`.
+fn decode_in_pieces(bytes: &[u8], size: usize) -> (Vec<String>, Option<Violation>) {
+    let mut decoder = Decoder::default();
+    let mut events = Vec::new();
+    for piece in bytes.chunks(size) {
+        let result = decoder.decode(&mut piece.to_vec(), |event| {
+            events.push(record(&event));
+            ControlFlow::Continue(())
+        });
+        if let Err(violation) = result {
+            return (events, Some(violation));
+        }
+    }
+    (events, None)
+}
+
+fn violation(bytes: &[u8]) -> Violation {
+    decode_in_pieces(bytes, bytes.len()).1.expect("a violation")
+}
+
+#[test]
+fn pings_between_fragments() {
+    let bytes = [
+        client_frame(0x01, "Gl\u{fc}".as_bytes().split_last().unwrap().1),
+        client_frame(0x89, b"p"),
+        client_frame(0x00, &"\u{fc}".as_bytes()[1..]),
+        client_frame(0x8a, b""),
+        client_frame(0x80, b"ck"),
+        client_frame(0x88, &1000u16.to_be_bytes()),
+    ]
+    .concat();
+    for size in [1, 2, 3, 7, bytes.len()] {
+        let (events, violation) = decode_in_pieces(&bytes, size);
+        assert_eq!(violation, None);
+        assert_eq!(events, ["ping p", "pong", "text Gl\u{fc}ck", "close Some(1000)"]);
+    }
+}
+
+#[test]
+fn what_rfc_6455_forbids() {
+    assert_eq!(violation(&[0x81, 0x01, b'a']).code(), 1002); // unmasked
+    assert_eq!(violation(&client_frame(0xc1, b"a")).code(), 1002); // reserved bit
+    assert_eq!(violation(&client_frame(0x83, b"a")).code(), 1002); // reserved opcode
+    assert_eq!(violation(&client_frame(0x80, b"a")).code(), 1002); // continues nothing
+    assert_eq!(violation(&client_frame(0x09, b"")).code(), 1002); // fragmented ping
+    assert_eq!(violation(&client_frame(0x89, &[0; 126])).code(), 1002); // long ping
+    assert_eq!(violation(&client_frame(0x88, &[3])).code(), 1002); // half a close code
+    assert_eq!(violation(&client_frame(0x88, &1005u16.to_be_bytes())).code(), 1002);
+    assert_eq!(violation(&client_frame(0x88, &[3, 232, 0xff])).code(), 1007);
+    assert_eq!(violation(&client_frame(0x82, b"a")).code(), 1003); // binary
+    assert_eq!(violation(&client_frame(0x81, &[0xff])).code(), 1007); // not UTF-8
+    let interrupted = [client_frame(0x01, b"a"), client_frame(0x81, b"b")].concat();
+    assert_eq!(violation(&interrupted).code(), 1002);
+}
+
+#[test]
+fn sizes_are_refused_by_the_header_alone() {
+    let whole = client_frame(0x81, &vec![b'a'; limits::FRAME + 1]);
+    assert_eq!(violation(&whole[..14]), Violation::TooLarge);
+    let half = vec![b'a'; limits::FRAME / 2 + 1];
+    let fragments = [client_frame(0x01, &half), client_frame(0x80, &half)].concat();
+    assert_eq!(violation(&fragments[..fragments.len() - 1]), Violation::TooLarge);
+    let endless = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+    assert_eq!(violation(&endless), Violation::TooLarge);
+    let (events, violation) =
+        decode_in_pieces(&client_frame(0x81, &vec![b'a'; limits::FRAME]), 4096);
+    assert_eq!((events.len(), violation), (1, None));
+}
+
+#[test]
+fn a_break_keeps_the_rest() {
+    let mut bytes = [client_frame(0x81, b"one"), client_frame(0x81, b"two")].concat();
+    let mut decoder = Decoder::default();
+    let mut seen = Vec::new();
+    let mut take_one = |decoder: &mut Decoder, input: &mut [u8]| {
+        decoder
+            .decode(input, |event| {
+                seen.push(record(&event));
+                ControlFlow::Break(())
+            })
+            .unwrap();
+    };
+    take_one(&mut decoder, &mut bytes);
+    assert!(decoder.has_rest());
+    take_one(&mut decoder, &mut []);
+    assert!(!decoder.has_rest());
+    assert_eq!(seen, ["text one", "text two"]);
+}
+
+#[test]
+fn an_idle_decoder_holds_no_buffer() {
+    let mut decoder = Decoder::default();
+    let bytes = client_frame(0x81, &[b'a'; 5000]);
+    for piece in bytes.chunks(1000) {
+        decoder.decode(&mut piece.to_vec(), |_| ControlFlow::Continue(())).unwrap();
+    }
+    assert_eq!(decoder.rest.capacity(), 0);
+}
+
+#[test]
+fn frames_of_the_server() {
+    assert_eq!(&text_frame("hi")[..], b"\x81\x02hi");
+    assert_eq!(&text_frame(&"x".repeat(200))[..4], [0x81, 126, 0, 200]);
+    assert_eq!(&close_frame(4000, "slow")[..], [&[0x88, 6, 0x0f, 0xa0], &b"slow"[..]].concat());
+    assert!(close_frame(1002, &"\u{fc}".repeat(100)).len() <= 127);
+}
+
+#[test]
+fn the_end_of_a_frame_in_a_joined_buffer() {
+    let joined = [text_frame("one"), text_frame("three"), text_frame("x")].concat();
+    let ends = [5, 12, 15];
+    assert_eq!(end_of_frame_at(&joined, 0), 0);
+    for offset in 1..=joined.len() {
+        let expected = ends.into_iter().find(|end| *end >= offset).unwrap();
+        assert_eq!(end_of_frame_at(&joined, offset), expected, "at {offset}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn pieces_make_no_difference(
+        messages in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..300)), 0..6),
+        size in 1usize..50,
+    ) {
+        let bytes: Vec<u8> = messages
+            .iter()
+            .flat_map(|(kind, payload)| client_frame([0x81, 0x89, 0x01, 0x80][usize::from(*kind)], payload))
+            .collect();
+        prop_assert_eq!(decode_in_pieces(&bytes, size), decode_in_pieces(&bytes, bytes.len().max(1)));
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = decode_in_pieces(&bytes, 7);
+    }
+}

@@ -1,0 +1,401 @@
+//! The public HTTP side: the upgrade to WebSocket, `POST /messages`, and the client's files.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::value::RawValue;
+use shared::deadline::within;
+use shared::linger::Lingering;
+use shared::shutdown::Shutdown;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::auth::{Key, Protectable};
+use crate::limits;
+use crate::log::Appending;
+use crate::origin::Origins;
+use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
+use crate::publish::Service;
+use crate::session::published;
+use crate::socket::Sockets;
+use crate::web;
+
+type Answer = Response<Full<Bytes>>;
+
+/// What every HTTP connection of a server needs.
+#[derive(Debug)]
+pub struct Site {
+    /// Registry, log, keys.
+    pub service: Arc<Service>,
+    /// Where upgraded connections go.
+    pub sockets: Arc<Sockets>,
+    /// Which pages may use this server.
+    pub origins: Origins,
+    /// Whether the demo page is served at `/`.
+    pub demo: bool,
+}
+
+impl Site {
+    /// Serves one connection until it ends or becomes a WebSocket. `held` is dropped when the
+    /// connection ends, whatever it has become.
+    pub async fn serve<H: Send + Sync + 'static>(
+        self: Arc<Self>,
+        stream: TcpStream,
+        held: H,
+        shutdown: Shutdown,
+    ) {
+        let held = Arc::new(held);
+        let stopping = shutdown.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let site = Arc::clone(&self);
+            let (held, shutdown) = (Arc::clone(&held), shutdown.clone());
+            async move { Ok::<_, Infallible>(site.answer(request, held, shutdown).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits::HEADERS)
+            .max_buf_size(limits::HEAD)
+            .serve_connection(TokioIo::new(Lingering::new(stream)), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping.stopping() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "HTTP connection ended");
+        }
+    }
+
+    async fn answer<H: Send + Sync + 'static>(
+        &self,
+        request: Request<Incoming>,
+        held: Arc<H>,
+        shutdown: Shutdown,
+    ) -> Answer {
+        let origin = match self.origins.check(request.headers()) {
+            Ok(origin) => origin,
+            Err(_foreign) => {
+                return text(
+                    StatusCode::FORBIDDEN,
+                    "This page may not use this server. Its owner can allow it: --origin URL\n",
+                );
+            }
+        };
+        let path = request.uri().path();
+        let mut answer = match (request.method(), path) {
+            (&Method::OPTIONS, "/ws" | "/messages" | "/client.js" | "/") => preflight(),
+            (&Method::GET, "/ws") => self.upgrade(request, held, shutdown),
+            (&Method::GET, "/") if is_upgrade(request.headers()) => {
+                self.upgrade(request, held, shutdown)
+            }
+            (&Method::POST, "/messages") => self.messages(request).await,
+            (_, "/messages") => not_allowed("POST, OPTIONS"),
+            (_, "/ws") => not_allowed("GET, OPTIONS"),
+            (&Method::GET | &Method::HEAD, path) => match web::file(path, self.demo) {
+                Some(file) => served(&file),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "Tocsin: WebSocket at /ws, messages by POST to /messages, client at /client.js\n",
+                ),
+            },
+            (_, path) if web::file(path, self.demo).is_some() => not_allowed("GET, HEAD, OPTIONS"),
+            _ => text(StatusCode::NOT_FOUND, "Nothing here.\n"),
+        };
+        if let Some(origin) = origin {
+            let headers = answer.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        answer
+    }
+
+    /// RFC 6455 section 4.2.
+    fn upgrade<H: Send + Sync + 'static>(
+        &self,
+        mut request: Request<Incoming>,
+        held: Arc<H>,
+        shutdown: Shutdown,
+    ) -> Answer {
+        let headers = request.headers();
+        if !is_upgrade(headers) {
+            let mut answer = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket address.\n");
+            answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            return answer;
+        }
+        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            let mut answer =
+                text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is needed.\n");
+            let version = HeaderValue::from_static("13");
+            answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
+            return answer;
+        }
+        let accept = match headers.get(header::SEC_WEBSOCKET_KEY) {
+            Some(key) if key.len() == 24 => derive_accept_key(key.as_bytes()),
+            _ => return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong.\n"),
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        let sockets = Arc::clone(&self.sockets);
+        let tasks = shutdown.clone();
+        tasks.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<Lingering>>() else { return };
+            let stream = parts.io.into_inner().into_inner();
+            let read_ahead = parts.read_buf;
+            // A task of its own, because this one keeps the memory of the handshake.
+            let tasks = shutdown.clone();
+            tasks.spawn(async move {
+                sockets.serve(stream, read_ahead, shutdown).await;
+                drop(held);
+            });
+        });
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        if let Ok(accept) = HeaderValue::from_str(&accept) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        answer
+    }
+
+    /// `POST /messages`: one action, or an array of them.
+    async fn messages(&self, request: Request<Incoming>) -> Answer {
+        let bearer = match bearer(request.headers()) {
+            Ok(bearer) => bearer,
+            Err(refusal) => return unauthorised(refused(StatusCode::UNAUTHORIZED, refusal)),
+        };
+        let body = match read_body(request).await {
+            Ok(body) => body,
+            Err(answer) => return *answer,
+        };
+        let Ok(body) = std::str::from_utf8(&body) else {
+            return refused(StatusCode::BAD_REQUEST, Refusal::bad("the body is not UTF-8".into()));
+        };
+        if body.trim_start().starts_with('[') {
+            return self.batch(body, bearer.as_ref()).await;
+        }
+        let pending = Pending::begin(&self.service, body, bearer.as_ref());
+        let key_given = pending.key_given;
+        let (reply, reference) = pending.finish().await;
+        let status = status_of(&reply, key_given);
+        let answer = json(status, reply.to_json(&reference));
+        if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
+    }
+
+    async fn batch(&self, body: &str, bearer: Option<&Key>) -> Answer {
+        let Ok(actions) = serde_json::from_str::<Vec<&RawValue>>(body) else {
+            let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
+            return refused(StatusCode::BAD_REQUEST, refusal);
+        };
+        if actions.len() > limits::BATCH {
+            let detail = format!("a batch has at most {} actions", limits::BATCH);
+            let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, refusal);
+        }
+        // All are appended before the first is awaited, so that one commit can carry many.
+        let pending: Vec<Pending> = actions
+            .into_iter()
+            .map(|action| Pending::begin(&self.service, action.get(), bearer))
+            .collect();
+        let mut results = String::from("[");
+        for (index, pending) in pending.into_iter().enumerate() {
+            let (reply, reference) = pending.finish().await;
+            if index > 0 {
+                results.push(',');
+            }
+            results.push_str(&reply.to_json(&reference));
+        }
+        results.push(']');
+        json(StatusCode::OK, results)
+    }
+}
+
+/// One action of a `POST`, appended but not yet answered.
+struct Pending {
+    reference: Reference,
+    key_given: bool,
+    outcome: Result<(Protectable, Appending), Refusal>,
+}
+
+impl Pending {
+    fn begin(service: &Service, text: &str, bearer: Option<&Key>) -> Self {
+        let incoming = protocol::parse(text);
+        let mut key_given = bearer.is_some();
+        let outcome = incoming.action.and_then(|action| match action {
+            Action::Publish(publish) => {
+                key_given |= publish.key.as_ref().is_some_and(|key| !key.is_empty());
+                let action = publish.action();
+                Ok((action, service.publish(*publish, bearer)?))
+            }
+            Action::Set(_) | Action::Unset(_) | Action::Ping => {
+                Err(Refusal::bad("this action needs a WebSocket, at /ws".into()))
+            }
+        });
+        Self { reference: incoming.reference, key_given, outcome }
+    }
+
+    async fn finish(self) -> (Reply, Reference) {
+        let reply = match self.outcome {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok((action, appending)) => {
+                let appended = within("append", limits::APPEND, appending).await;
+                published(
+                    action,
+                    appended.unwrap_or_else(|_expired| {
+                        Err(Refusal::unavailable(
+                            Outcome::Unknown,
+                            "the log did not answer in time; retry with the same mid",
+                        ))
+                    }),
+                )
+            }
+        };
+        (reply, self.reference)
+    }
+}
+
+/// The key of `Authorization: Bearer KEY`, if there is any.
+fn bearer(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().unwrap_or_default();
+    match value.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() => {
+            Ok(Some(Key::given(key.trim())))
+        }
+        _ => Err(Refusal::new(
+            ErrorCode::Denied,
+            "write the key as `Authorization: Bearer KEY`".into(),
+        )),
+    }
+}
+
+async fn read_body(request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {
+    let too_large = || {
+        let detail = format!("a request is at most {} bytes; send several", limits::BODY);
+        let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
+        Box::new(closing(refused(StatusCode::PAYLOAD_TOO_LARGE, refusal)))
+    };
+    let body = request.into_body();
+    if body.size_hint().lower() > limits::BODY as u64 {
+        return Err(too_large());
+    }
+    match within("request body", limits::REQUEST_BODY, Limited::new(body, limits::BODY).collect())
+        .await
+    {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_broken)) => Err(Box::new(closing(refused(
+            StatusCode::BAD_REQUEST,
+            Refusal::bad("the body broke off".into()),
+        )))),
+        Err(expired) => Err(Box::new(closing(refused(
+            StatusCode::REQUEST_TIMEOUT,
+            Refusal::bad(expired.to_string()),
+        )))),
+    }
+}
+
+fn status_of(reply: &Reply, key_given: bool) -> StatusCode {
+    let Reply::Refused(refusal) = reply else { return StatusCode::OK };
+    match refusal.code {
+        ErrorCode::Denied if key_given => StatusCode::FORBIDDEN,
+        ErrorCode::Denied => StatusCode::UNAUTHORIZED,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let has =
+        |name: HeaderName, wanted: &str| {
+            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+                value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted))
+            })
+        };
+    has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
+}
+
+fn preflight() -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::ALLOW, "GET, HEAD, POST, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn served(file: &web::File) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(file.content)));
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, file.content_type),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, web::CONTENT_SECURITY_POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // A page of another origin may import the client.
+        (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn not_allowed(allow: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+fn refused(status: StatusCode, refusal: Refusal) -> Answer {
+    json(status, Reply::Refused(refusal).to_json(&Reference::default()))
+}
+
+fn unauthorised(mut answer: Answer) -> Answer {
+    let challenge = HeaderValue::from_static("Bearer");
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    answer
+}
+
+/// Marks an answer to a request that was not read to its end.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// An answer for programs.
+pub(crate) fn json(status: StatusCode, text: String) -> Answer {
+    with_type(status, text.into(), "application/json")
+}
+
+/// An answer for people.
+pub(crate) fn text(status: StatusCode, text: &'static str) -> Answer {
+    with_type(status, Bytes::from_static(text.as_bytes()), "text/plain; charset=utf-8")
+}
+
+fn with_type(status: StatusCode, body: Bytes, content_type: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

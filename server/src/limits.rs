@@ -1,0 +1,50 @@
+//! The bounds of everything a client can make the server hold or wait for.
+
+use std::time::Duration;
+
+/// The largest message, in bytes of its JSON text: `too_large` beyond.
+pub const MESSAGE: usize = 64 * 1024;
+/// The largest WebSocket frame, and the largest message assembled of fragments, in bytes of
+/// payload: close 1009 beyond. Larger than [`MESSAGE`], so that a message that is somewhat too
+/// large is answered by an error instead of a close.
+pub const FRAME: usize = 128 * 1024;
+/// The deepest nesting of an action, the outermost object counting as 1.
+pub const NESTING: usize = 64;
+/// The largest HTTP body, in bytes: 413 beyond.
+pub const BODY: usize = 8 * 1024 * 1024;
+/// The largest head of an HTTP request, in bytes: 431 beyond.
+pub const HEAD: usize = 16 * 1024;
+/// The most actions in one `POST`.
+pub const BATCH: usize = 1_000;
+/// The most tags that one connection listens on.
+pub const TAGS_PER_CONNECTION: usize = 32;
+/// The most connections under one ID; one more closes the oldest.
+pub const CONNECTIONS_PER_ID: usize = 16;
+/// Frames of one connection that are appended but not yet answered; further ones wait unread.
+pub const IN_FLIGHT: usize = 64;
+/// The most bytes that wait for one connection's socket: close 4000 beyond.
+pub const OUTBOX: usize = 256 * 1024;
+/// The most items that wait for one shard; further appends are refused until it has caught up.
+pub const SHARD_QUEUE: usize = 64 * 1024;
+/// The most bytes of frames that wait for one shard, likewise.
+pub const SHARD_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// The longest `ref`, in bytes of its JSON text.
+pub const REFERENCE: usize = 64;
+/// The longest `mid`, in characters.
+pub const MID: usize = 128;
+/// The longest `ttl`.
+pub const TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The most broadcasts that `last` may ask for.
+pub const LAST: u64 = 1_000;
+
+/// The request line and headers of an HTTP request must arrive within this time.
+pub const HEADERS: Duration = Duration::from_secs(30);
+/// The body of an HTTP request must arrive within this time.
+pub const REQUEST_BODY: Duration = Duration::from_secs(30);
+/// How long a sender over HTTP waits for its entry to be appended.
+pub const APPEND: Duration = Duration::from_secs(10);
+
+/// Connections of clients at once; further ones wait in the kernel's queue.
+pub const CONNECTIONS: usize = 1_000_000;
+/// Connections of administrators at once, likewise.
+pub const ADMIN_CONNECTIONS: usize = 64;

@@ -1,0 +1,107 @@
+//! The log: the one order of everything that is published.
+
+mod memory;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::oneshot;
+
+pub use memory::MemoryLog;
+
+use crate::id::{Address, Tag};
+use crate::protocol::{Message, Mid, Outcome, Refusal};
+
+/// What is appended: a message with its destination.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The audience.
+    pub tag: Tag,
+    /// Everyone in it, or one person.
+    pub target: Target,
+    /// What to deliver.
+    pub message: Message,
+    /// When it was accepted, in milliseconds since 1970.
+    pub at: u64,
+    /// When it is no longer worth keeping, likewise.
+    pub expires: Option<u64>,
+    /// The sender's name for it.
+    pub mid: Option<Mid>,
+}
+
+/// Whom an entry is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Everyone who listens on the tag.
+    Everyone,
+    /// Who is registered at this address.
+    One(Address),
+}
+
+/// What applying an entry did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number in the log.
+    pub seq: u64,
+    /// The registrations that it was handed to.
+    pub clients: u64,
+    /// Whether an inbox keeps it.
+    pub stored: bool,
+}
+
+/// What an append comes to.
+pub type Appended = Result<Applied, Refusal>;
+
+/// Orders entries, keeps them as durably as it promises, and hands each to the hub, in order.
+pub trait Log: Send + Sync + fmt::Debug {
+    /// Takes `entry` its place in the order: entries appended one after the other by one caller
+    /// stand in that order, whether or not the outcomes are awaited.
+    fn append(&self, entry: Entry) -> Appending;
+
+    /// The log's name, for people.
+    fn name(&self) -> &'static str;
+}
+
+/// An append under way. Dropping it cancels nothing: the entry may be delivered all the same.
+#[derive(Debug)]
+pub struct Appending(State);
+
+#[derive(Debug)]
+enum State {
+    Done(Appended),
+    Waiting(oneshot::Receiver<Appended>),
+}
+
+impl Appending {
+    /// An append that is over already.
+    #[must_use]
+    pub fn done(outcome: Appended) -> Self {
+        Self(State::Done(outcome))
+    }
+
+    /// An append whose outcome will be sent.
+    #[must_use]
+    pub fn waiting(outcome: oneshot::Receiver<Appended>) -> Self {
+        Self(State::Waiting(outcome))
+    }
+}
+
+impl Future for Appending {
+    type Output = Appended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Appended> {
+        match &mut self.0 {
+            State::Done(outcome) => Poll::Ready(outcome.clone()),
+            State::Waiting(outcome) => {
+                Poll::Ready(ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
+                    Err(Refusal::unavailable(
+                        Outcome::Unknown,
+                        "the log ended before it answered; retry with the same mid",
+                    ))
+                }))
+            }
+        }
+    }
+}

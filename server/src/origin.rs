@@ -1,0 +1,101 @@
+//! Which pages may use this server: a browser says in `Origin` where a page came from.
+
+use std::collections::HashSet;
+
+use hyper::Uri;
+use hyper::header::{self, HeaderMap, HeaderValue};
+
+/// The pages that are allowed besides those of the server's own name.
+#[derive(Debug, Default)]
+pub struct Origins(HashSet<String>);
+
+/// The request comes from a page that is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foreign;
+
+/// The text is no origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an origin is scheme, name and perhaps port, as in https://shop.example:8443")]
+pub struct BadOrigin;
+
+impl Origins {
+    /// Allows one more.
+    ///
+    /// # Errors
+    /// [`BadOrigin`] unless it is `http://` or `https://`, a name, perhaps a port, and no path.
+    pub fn allow(&mut self, origin: &str) -> Result<(), BadOrigin> {
+        let trimmed = origin.strip_suffix('/').unwrap_or(origin);
+        host_of(trimmed).ok_or(BadOrigin)?;
+        self.0.insert(trimmed.to_ascii_lowercase());
+        Ok(())
+    }
+
+    /// The request's `Origin`, to be echoed, if it has one and may use the server. Programs that
+    /// are no browsers send none.
+    ///
+    /// # Errors
+    /// [`Foreign`] unless it has the name of the request's `Host`, with any port, or is allowed.
+    pub fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Foreign> {
+        let Some(value) = headers.get(header::ORIGIN) else { return Ok(None) };
+        let origin = value.to_str().map_err(|_| Foreign)?.to_ascii_lowercase();
+        let host = host_of(&origin).ok_or(Foreign)?;
+        let own = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .and_then(|host| host_of(&format!("http://{host}")));
+        if own.as_ref() == Some(&host) || self.0.contains(&origin) {
+            return Ok(Some(value.clone()));
+        }
+        Err(Foreign)
+    }
+}
+
+/// The name in `scheme://name[:port]`, in lower case.
+fn host_of(origin: &str) -> Option<String> {
+    let uri: Uri = origin.parse().ok()?;
+    let plain = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.path() == "/"
+        && !origin.ends_with('/')
+        && uri.query().is_none()
+        && !origin.contains('@');
+    plain.then(|| uri.host().map(str::to_ascii_lowercase))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(host: &str, origin: &str) -> bool {
+        let mut origins = Origins::default();
+        origins.allow("https://www.shop.example").unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        origins.check(&headers).is_ok()
+    }
+
+    #[test]
+    fn the_own_name_with_any_port_and_what_is_allowed() {
+        assert!(check("shop.example:9091", "https://shop.example"));
+        assert!(check("SHOP.example:9091", "https://shop.example:8443"));
+        assert!(check("[::1]:9091", "https://[::1]"));
+        assert!(check("shop.example", "https://www.shop.example"));
+        assert!(!check("shop.example", "http://www.shop.example"));
+        assert!(!check("shop.example", "https://www.shop.example:444"));
+        assert!(!check("shop.example", "https://shop.example.evil.example"));
+        assert!(!check("shop.example", "https://evil.example"));
+        assert!(!check("shop.example", "null"));
+        assert!(!check("shop.example", "file://shop.example"));
+        assert!(!check("shop.example", "https://shop.example@evil.example"));
+        assert_eq!(Origins::default().check(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn what_may_be_configured() {
+        let mut origins = Origins::default();
+        assert_eq!(origins.allow("https://Shop.example/"), Ok(()));
+        for bad in ["shop.example", "https://shop.example/path", "ftp://shop.example", "*", ""] {
+            assert_eq!(origins.allow(bad), Err(BadOrigin), "{bad}");
+        }
+    }
+}

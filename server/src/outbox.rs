@@ -1,0 +1,333 @@
+//! A connection's outgoing bytes.
+//!
+//! Whoever has something for a client writes it straight to its socket, without a task of its own
+//! in between; only what the socket does not take waits here, bounded in bytes, until the
+//! connection's task finds the socket writable. All writes go through one lock, so frames never
+//! interleave and a partly written one is always finished first.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{frame, limits};
+
+/// Something that takes bytes without waiting: a socket, or a stand-in of a test.
+pub trait Wire: Send + Sync {
+    /// Writes what can be written now.
+    ///
+    /// # Errors
+    /// `WouldBlock` if that is nothing; any other error means the connection is broken.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+impl Wire for tokio::net::TcpStream {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Self::try_write(self, bytes)
+    }
+}
+
+/// What became of pushed bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// The socket has them.
+    Sent,
+    /// They wait for the socket.
+    Queued,
+    /// They were one too many: the client is being closed as a slow consumer.
+    Overflowed,
+    /// The connection is closing or broken; nothing is written any more.
+    Closed,
+}
+
+/// What the connection's task has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing waits.
+    Nothing,
+    /// Bytes wait for the socket to become writable.
+    Flush,
+    /// As `Flush`, or nothing waits any more; the last of the bytes is a close frame.
+    Close,
+    /// The socket failed.
+    Broken,
+}
+
+/// Close code of a client that reads too slowly.
+pub const SLOW_CONSUMER: u16 = 4000;
+
+/// One connection's way out.
+pub struct Outbox {
+    wire: Arc<dyn Wire>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whole frames, each element starting with one.
+    queue: VecDeque<Bytes>,
+    /// How much of the first element is written.
+    written: usize,
+    /// Bytes in `queue` that are not written.
+    waiting: usize,
+    /// While a reply is being prepared: where in `queue` it will go.
+    held_at: Option<usize>,
+    closing: Option<u16>,
+    broken: bool,
+}
+
+impl Outbox {
+    /// An empty outbox for a socket.
+    #[must_use]
+    pub fn new(wire: Arc<dyn Wire>) -> Self {
+        Self { wire, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Writes whole frames, or queues what the socket does not take.
+    pub fn push(&self, frames: &Bytes) -> Pushed {
+        let mut state = self.state.lock();
+        if state.closing.is_some() || state.broken {
+            return Pushed::Closed;
+        }
+        if state.queue.is_empty() && state.held_at.is_none() {
+            match self.write(&mut state, frames) {
+                Ok(length) if length == frames.len() => return Pushed::Sent,
+                Ok(length) => state.enqueue_rest(frames.clone(), length),
+                Err(_broken) => {
+                    drop(state);
+                    self.changed.notify_one();
+                    return Pushed::Closed;
+                }
+            }
+        } else {
+            state.enqueue_rest(frames.clone(), 0);
+        }
+        let overflowed = state.waiting > limits::OUTBOX;
+        if overflowed {
+            state.shed();
+            state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
+        }
+        drop(state);
+        self.changed.notify_one();
+        if overflowed { Pushed::Overflowed } else { Pushed::Queued }
+    }
+
+    /// Says goodbye after what is queued; nothing can be pushed afterwards. The first code wins.
+    pub fn close(&self, code: u16, reason: &str) {
+        self.state.lock().close(code, reason);
+        self.changed.notify_one();
+    }
+
+    /// As [`Outbox::close`], but drops what is queued: nobody is there to read it.
+    pub fn shed_and_close(&self, code: u16, reason: &str) {
+        let mut state = self.state.lock();
+        if state.closing.is_none() {
+            state.shed();
+            state.close(code, reason);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Answers a close frame of the peer (RFC 6455 section 5.5.1) and closes.
+    pub fn close_back(&self, code: Option<u16>) {
+        let echo = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
+        self.state.lock().close_with(code.unwrap_or(1000), echo);
+        self.changed.notify_one();
+    }
+
+    /// Holds back what others push until the returned guard is released with the bytes that
+    /// come before it.
+    ///
+    /// A registration needs it: its reply tells where in the log it stands, and the shard may
+    /// deliver what follows before the reply could be written.
+    pub fn hold(&self) -> Held<'_> {
+        let mut state = self.state.lock();
+        state.held_at = Some(state.queue.len());
+        Held { outbox: self }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub fn flush(&self) -> Demand {
+        let mut state = self.state.lock();
+        self.flush_locked(&mut state);
+        state.demand()
+    }
+
+    /// What the connection's task has to do now.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        self.state.lock().demand()
+    }
+
+    /// Whether bytes wait for the socket.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.state.lock().waiting > 0
+    }
+
+    /// The code that this side closes with, once it does.
+    #[must_use]
+    pub fn close_code(&self) -> Option<u16> {
+        self.state.lock().closing
+    }
+
+    /// Ends when [`Outbox::demand`] may have changed. Cancel safe; for one waiting task.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn flush_locked(&self, state: &mut State) {
+        while !state.broken && state.held_at.is_none() {
+            let Some(front) = state.queue.front().cloned() else { break };
+            let rest = front.slice(state.written..);
+            match self.write(state, &rest) {
+                Ok(length) => {
+                    state.waiting -= length;
+                    state.written += length;
+                    if length < rest.len() {
+                        break;
+                    }
+                    state.queue.pop_front();
+                    state.written = 0;
+                }
+                Err(_broken) => break,
+            }
+        }
+        if state.queue.is_empty() {
+            // A burst's memory goes back at once.
+            state.queue = VecDeque::new();
+        }
+    }
+
+    /// Writes until the socket takes no more. An error marks the outbox broken and empties it.
+    fn write(&self, state: &mut State, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.wire.try_write(&bytes[written..]) {
+                Ok(0) => return state.fail(io::ErrorKind::WriteZero.into()),
+                Ok(length) => written += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return state.fail(error),
+            }
+        }
+        Ok(written)
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Outbox")
+            .field("waiting", &state.waiting)
+            .field("closing", &state.closing)
+            .field("broken", &state.broken)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn demand(&self) -> Demand {
+        if self.broken {
+            Demand::Broken
+        } else if self.closing.is_some() {
+            Demand::Close
+        } else if self.waiting > 0 {
+            Demand::Flush
+        } else {
+            Demand::Nothing
+        }
+    }
+
+    /// Queues `frames`, whose first `written` bytes the socket has. With such a start the queue
+    /// is empty.
+    fn enqueue_rest(&mut self, frames: Bytes, written: usize) {
+        self.waiting += frames.len() - written;
+        if written > 0 {
+            self.written = written;
+        }
+        self.queue.push_back(frames);
+    }
+
+    /// Drops what waits, except the rest of a partly written frame.
+    fn shed(&mut self) {
+        let first = self.queue.pop_front();
+        self.queue = VecDeque::new();
+        self.held_at = self.held_at.map(|_| 0);
+        self.waiting = 0;
+        if let Some(first) = first
+            && self.written > 0
+        {
+            let end = frame::end_of_frame_at(&first, self.written);
+            if end > self.written {
+                // A copy, because the slice would keep the whole buffer alive.
+                let rest = Bytes::copy_from_slice(&first[self.written..end]);
+                self.waiting = rest.len();
+                self.queue.push_back(rest);
+                self.held_at = self.held_at.map(|_| 1);
+            }
+        }
+        self.written = 0;
+    }
+
+    fn close(&mut self, code: u16, reason: &str) {
+        self.close_with(code, frame::close_frame(code, reason));
+    }
+
+    fn close_with(&mut self, code: u16, frame: Bytes) {
+        if self.closing.is_some() || self.broken {
+            return;
+        }
+        self.closing = Some(code);
+        self.waiting += frame.len();
+        self.queue.push_back(frame);
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Result<usize> {
+        *self = Self { broken: true, closing: self.closing, ..Self::default() };
+        Err(error)
+    }
+}
+
+/// Others' bytes wait until this is released or dropped.
+#[derive(Debug)]
+pub struct Held<'a> {
+    outbox: &'a Outbox,
+}
+
+impl Held<'_> {
+    /// Writes `first`, then what was pushed meanwhile.
+    pub fn release(self, first: Bytes) {
+        let mut state = self.outbox.state.lock();
+        if let Some(place) = state.held_at
+            && !state.broken
+            // A close frame that came meanwhile (slow consumer, replaced) is the last word.
+            && state.closing.is_none()
+        {
+            state.waiting += first.len();
+            state.queue.insert(place, first);
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.outbox.state.lock();
+        state.held_at = None;
+        self.outbox.flush_locked(&mut state);
+        let demand = state.demand();
+        drop(state);
+        if demand != Demand::Nothing {
+            self.outbox.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use super::*;
+use crate::frame::{close_frame, text_frame};
+
+/// A socket whose buffer has room for so many bytes.
+#[derive(Default)]
+pub(crate) struct Pipe {
+    state: Mutex<PipeState>,
+}
+
+#[derive(Default)]
+struct PipeState {
+    taken: Vec<u8>,
+    room: usize,
+    writes: usize,
+    broken: bool,
+}
+
+impl Pipe {
+    fn with_room(room: usize) -> Arc<Self> {
+        let pipe = Self::default();
+        pipe.state.lock().room = room;
+        Arc::new(pipe)
+    }
+
+    fn make_room(&self, room: usize) {
+        self.state.lock().room = room;
+    }
+
+    fn taken(&self) -> Vec<u8> {
+        self.state.lock().taken.clone()
+    }
+}
+
+impl Wire for Pipe {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state.lock();
+        if state.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let length = bytes.len().min(state.room);
+        if length == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.writes += 1;
+        state.room -= length;
+        state.taken.extend_from_slice(&bytes[..length]);
+        Ok(length)
+    }
+}
+
+fn outbox(pipe: &Arc<Pipe>) -> Outbox {
+    Outbox::new(Arc::<Pipe>::clone(pipe))
+}
+
+#[test]
+fn an_empty_outbox_writes_through() {
+    let pipe = Pipe::with_room(100);
+    let outbox = outbox(&pipe);
+    assert_eq!(outbox.push(&text_frame("one")), Pushed::Sent);
+    assert_eq!(pipe.taken(), text_frame("one"));
+    assert_eq!(outbox.demand(), Demand::Nothing);
+}
+
+#[test]
+fn partial_writes_are_continued_in_order() {
+    let pipe = Pipe::with_room(3);
+    let outbox = outbox(&pipe);
+    assert_eq!(outbox.push(&text_frame("one")), Pushed::Queued);
+    assert_eq!(outbox.push(&text_frame("two")), Pushed::Queued);
+    // A byte at a time, as a pipe too small for any message gives them.
+    while outbox.demand() == Demand::Flush {
+        pipe.make_room(1);
+        outbox.flush();
+    }
+    assert_eq!(pipe.taken(), [text_frame("one"), text_frame("two")].concat());
+}
+
+#[test]
+fn a_slow_consumer_is_closed_at_a_frame_boundary() {
+    let pipe = Pipe::with_room(10);
+    let outbox = outbox(&pipe);
+    let joined = Bytes::from([text_frame("first"), text_frame("second")].concat());
+    assert_eq!(outbox.push(&joined), Pushed::Queued);
+    let large = text_frame(&"x".repeat(limits::FRAME / 2));
+    let pushed: Vec<Pushed> = (0..5).map(|_| outbox.push(&large)).collect();
+    let queued = Pushed::Queued;
+    assert_eq!(pushed, [queued, queued, queued, Pushed::Overflowed, Pushed::Closed]);
+    assert!(outbox.state.lock().waiting < 100, "its memory returns at once");
+    pipe.make_room(1000);
+    assert_eq!(outbox.flush(), Demand::Close);
+    let close = close_frame(SLOW_CONSUMER, "reads too slowly; come back and resume");
+    assert_eq!(pipe.taken(), [joined, close].concat());
+    assert_eq!(outbox.close_code(), Some(SLOW_CONSUMER));
+}
+
+#[test]
+fn a_held_outbox_puts_the_reply_first() {
+    let pipe = Pipe::with_room(1000);
+    let outbox = outbox(&pipe);
+    let held = outbox.hold();
+    assert_eq!(outbox.push(&text_frame("live")), Pushed::Queued);
+    held.release(text_frame("reply"));
+    assert_eq!(pipe.taken(), [text_frame("reply"), text_frame("live")].concat());
+}
+
+#[test]
+fn a_held_outbox_keeps_what_was_queued_before() {
+    let pipe = Pipe::with_room(1);
+    let outbox = outbox(&pipe);
+    outbox.push(&text_frame("earlier"));
+    let held = outbox.hold();
+    outbox.push(&text_frame("live"));
+    held.release(text_frame("reply"));
+    pipe.make_room(1000);
+    assert_eq!(outbox.flush(), Demand::Nothing);
+    let all = ["earlier", "reply", "live"].map(text_frame).concat();
+    assert_eq!(pipe.taken(), all);
+}
+
+#[test]
+fn dropping_the_hold_lets_the_others_through() {
+    let pipe = Pipe::with_room(1000);
+    let outbox = outbox(&pipe);
+    let held = outbox.hold();
+    outbox.push(&text_frame("live"));
+    drop(held);
+    assert_eq!(pipe.taken(), text_frame("live"));
+}
+
+#[test]
+fn nothing_follows_a_close() {
+    let pipe = Pipe::with_room(1000);
+    let outbox = outbox(&pipe);
+    outbox.close(1001, "restart");
+    outbox.close(4001, "later");
+    assert_eq!(outbox.push(&text_frame("late")), Pushed::Closed);
+    outbox.flush();
+    assert_eq!(pipe.taken(), close_frame(1001, "restart"));
+}
+
+#[test]
+fn a_broken_socket_is_told_and_holds_nothing() {
+    let pipe = Pipe::with_room(1);
+    let outbox = outbox(&pipe);
+    outbox.push(&text_frame("one"));
+    pipe.state.lock().broken = true;
+    assert_eq!(outbox.flush(), Demand::Broken);
+    assert_eq!(outbox.push(&text_frame("two")), Pushed::Closed);
+    assert!(!outbox.has_waiting());
+}

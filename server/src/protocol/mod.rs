@@ -1,0 +1,122 @@
+//! Protocol version 1: what clients may say, parsed and checked, and what the server answers.
+//!
+//! Pure: no I/O, no runtime. `docs/protocol.md` is the text for people.
+
+mod parse;
+mod reply;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use parse::{Incoming, parse};
+pub use reply::{ErrorCode, Outcome, Refusal, Reply, bye, delivery, live};
+
+use crate::auth::{Key, Protectable};
+use crate::id::{Id, Tag};
+
+/// One thing that a client asks for.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Listen on a tag.
+    Set(Box<Set>),
+    /// Stop listening on a tag.
+    Unset(Tag),
+    /// Send to one ID, or broadcast to a tag.
+    Publish(Box<Publish>),
+    /// Are you there?
+    Ping,
+}
+
+/// `set`: listen on a tag, perhaps under an ID.
+#[derive(Debug, Clone)]
+pub struct Set {
+    /// The service to listen to.
+    pub tag: Tag,
+    /// Who is listening.
+    pub id: Option<Id>,
+    /// Where an earlier connection left off.
+    pub since: Option<Cursor>,
+    /// How many of the last broadcasts to replay for a client without a cursor.
+    pub last: Option<u64>,
+    /// Whether to replay the whole inbox.
+    pub unread: bool,
+    /// A key for this very action.
+    pub key: Option<Key>,
+    /// Keys remembered for this connection and tag.
+    pub keys: Vec<(Protectable, Key)>,
+}
+
+/// A place in the log, as a client remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The log's lifetime that `seq` belongs to.
+    pub epoch: Box<str>,
+    /// The last entry that the client has seen.
+    pub seq: u64,
+}
+
+/// `send` or `broadcast`.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// The service whose listeners are meant.
+    pub tag: Tag,
+    /// Whom it is for.
+    pub to: Recipient,
+    /// The sender's key for this pair.
+    pub key: Option<Key>,
+    /// What to deliver.
+    pub message: Message,
+    /// Makes a retry safe.
+    pub mid: Option<Mid>,
+    /// How long the message is worth keeping.
+    pub ttl: Option<Duration>,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    /// Everyone who listens on the tag.
+    Everyone,
+    /// Who registered this ID under the tag, and nobody else.
+    One(Id),
+}
+
+impl Publish {
+    /// The action's name, as configured keys and replies use it.
+    #[must_use]
+    pub fn action(&self) -> Protectable {
+        match self.to {
+            Recipient::Everyone => Protectable::Broadcast,
+            Recipient::One(_) => Protectable::Send,
+        }
+    }
+}
+
+/// Any JSON value, byte for byte as it came; raw newlines between tokens have become spaces, so
+/// that a delivered frame is one line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message(Box<str>);
+
+impl Message {
+    /// The JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What people tell each other is not for logs either.
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// A message's own name, chosen by its sender: 1–128 characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Mid(Box<str>);
+
+/// The client's mark on a request, echoed in its reply: a JSON number or string of at most 64
+/// bytes, kept as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reference(Option<Box<str>>);

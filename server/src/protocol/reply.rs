@@ -1,0 +1,252 @@
+//! What the server says: replies, events, deliveries, each one JSON object.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::{Message, Reference};
+use crate::auth::Protectable;
+use crate::id::Tag;
+
+/// The code of an error, as clients see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// Not JSON, no object, a field missing, unknown, doubled or of another type.
+    BadRequest,
+    /// An action that this protocol version does not have.
+    UnknownAction,
+    /// No tag, or one that the configuration does not declare.
+    BadTag,
+    /// An ID that can be guessed.
+    WeakId,
+    /// The (tag, action) pair needs a key that was not given.
+    Denied,
+    /// The connection does not listen on this tag.
+    NotRegistered,
+    /// The message is larger than a message may be.
+    TooLarge,
+    /// The server cannot append the message now.
+    Unavailable,
+}
+
+impl ErrorCode {
+    /// The code in the protocol.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::UnknownAction => "unknown_action",
+            Self::BadTag => "bad_tag",
+            Self::WeakId => "weak_id",
+            Self::Denied => "denied",
+            Self::NotRegistered => "not_registered",
+            Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What became of a message whose append failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Surely not delivered.
+    Refused,
+    /// It may yet be delivered: retry with the same `mid`.
+    Unknown,
+}
+
+/// An error reply: the code for programs, the detail for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", code.as_str())]
+pub struct Refusal {
+    /// What kind of error.
+    pub code: ErrorCode,
+    /// What to change. Never repeats a key or an ID.
+    pub detail: Cow<'static, str>,
+    /// With [`ErrorCode::Unavailable`]: what became of the message.
+    pub outcome: Option<Outcome>,
+}
+
+impl Refusal {
+    /// An error without an outcome.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: Cow<'static, str>) -> Self {
+        Self { code, detail, outcome: None }
+    }
+
+    /// A `bad_request`.
+    #[must_use]
+    pub fn bad(detail: String) -> Self {
+        Self::new(ErrorCode::BadRequest, detail.into())
+    }
+
+    /// An `unavailable`.
+    #[must_use]
+    pub fn unavailable(outcome: Outcome, detail: &'static str) -> Self {
+        Self { outcome: Some(outcome), ..Self::new(ErrorCode::Unavailable, detail.into()) }
+    }
+}
+
+/// The answer to one action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The registration stands.
+    Set {
+        /// Its tag.
+        tag: Tag,
+        /// The log's lifetime that seqs belong to.
+        epoch: Box<str>,
+        /// Whether everything since the given cursor follows; `None` if no cursor was given.
+        recovered: Option<bool>,
+        /// The seqs in the inbox.
+        unread: Vec<u64>,
+    },
+    /// The registration is gone.
+    Unset {
+        /// Its tag.
+        tag: Tag,
+    },
+    /// The message is in the log.
+    Published {
+        /// `send` or `broadcast`.
+        action: Protectable,
+        /// Its number in the log.
+        seq: u64,
+        /// Registrations that it was handed to.
+        clients: u64,
+        /// For `send`: whether an inbox keeps it.
+        stored: Option<bool>,
+    },
+    /// I am here.
+    Ping,
+    /// No.
+    Refused(Refusal),
+}
+
+impl Reply {
+    /// The JSON text, with the request's mark.
+    #[must_use]
+    pub fn to_json(&self, reference: &Reference) -> String {
+        let mut json = String::with_capacity(128);
+        match self {
+            Self::Refused(refusal) => {
+                let _ = write!(json, r#"{{"error":"{}","detail":"#, refusal.code.as_str());
+                push_string(&mut json, &refusal.detail);
+                if let Some(outcome) = refusal.outcome {
+                    let _ = write!(json, r#","outcome":"{}""#, outcome.as_str());
+                }
+            }
+            Self::Ping => json.push_str(r#"{"ok":"ping""#),
+            Self::Unset { tag } => {
+                let _ = write!(json, r#"{{"ok":"unset","tag":"{tag}""#);
+            }
+            Self::Set { tag, epoch, recovered, unread } => {
+                let _ = write!(json, r#"{{"ok":"set","tag":"{tag}","epoch":"{epoch}""#);
+                if let Some(recovered) = recovered {
+                    let _ = write!(json, r#","recovered":{recovered}"#);
+                }
+                json.push_str(r#","unread":["#);
+                for (index, seq) in unread.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { "," };
+                    let _ = write!(json, "{comma}{seq}");
+                }
+                json.push(']');
+            }
+            Self::Published { action, seq, clients, stored } => {
+                let name = action.name();
+                let _ = write!(json, r#"{{"ok":"{name}","seq":{seq},"clients":{clients}"#);
+                if let Some(stored) = stored {
+                    let _ = write!(json, r#","stored":{stored}"#);
+                }
+            }
+        }
+        if let Reference(Some(reference)) = reference {
+            let _ = write!(json, r#","ref":{reference}"#);
+        }
+        json.push('}');
+        json
+    }
+}
+
+impl Outcome {
+    /// The word in the protocol.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A delivered message. `at` is in milliseconds since 1970.
+#[must_use]
+pub fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: bool) -> String {
+    let mut json = String::with_capacity(message.as_json().len() + 128);
+    let direct = if direct { r#","direct":true"# } else { "" };
+    let message = message.as_json();
+    let _ = write!(json, r#"{{"tag":"{tag}","seq":{seq},"at":{at},"message":{message}{direct}}}"#);
+    json
+}
+
+/// The event that ends a replay: from here on messages come as they happen.
+#[must_use]
+pub fn live(tag: &Tag, seq: u64) -> String {
+    format!(r#"{{"event":"live","tag":"{tag}","seq":{seq}}}"#)
+}
+
+/// The event before a restart: come back after so many milliseconds.
+#[must_use]
+pub fn bye(retry_in_ms: u64) -> String {
+    format!(r#"{{"event":"bye","retry_in_ms":{retry_in_ms}}}"#)
+}
+
+fn push_string(json: &mut String, text: &str) {
+    // Writing a str into a String cannot fail.
+    json.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag() -> Tag {
+        Tag::parse("shop").unwrap()
+    }
+
+    #[test]
+    fn replies() {
+        let marked = Reference(Some("\"a\"".into()));
+        let none = Reference::default();
+        let set = Reply::Set {
+            tag: tag(),
+            epoch: "k3".into(),
+            recovered: Some(false),
+            unread: vec![42, 45],
+        };
+        assert_eq!(
+            set.to_json(&none),
+            r#"{"ok":"set","tag":"shop","epoch":"k3","recovered":false,"unread":[42,45]}"#
+        );
+        let sent =
+            Reply::Published { action: Protectable::Send, seq: 46, clients: 2, stored: Some(true) };
+        assert_eq!(
+            sent.to_json(&marked),
+            r#"{"ok":"send","seq":46,"clients":2,"stored":true,"ref":"a"}"#
+        );
+        assert_eq!(Reply::Ping.to_json(&none), r#"{"ok":"ping"}"#);
+        let refused = Reply::Refused(Refusal::unavailable(Outcome::Refused, "say \"later\""));
+        assert_eq!(
+            refused.to_json(&none),
+            r#"{"error":"unavailable","detail":"say \"later\"","outcome":"refused"}"#
+        );
+    }
+
+    #[test]
+    fn a_delivery_carries_the_message_as_it_came() {
+        let message = Message(r#"{"n":1.50,"big":9007199254740993}"#.into());
+        assert_eq!(
+            delivery(&tag(), 42, 1_790_000_000_123, &message, true),
+            r#"{"tag":"shop","seq":42,"at":1790000000123,"message":{"n":1.50,"big":9007199254740993},"direct":true}"#
+        );
+    }
+}

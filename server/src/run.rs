@@ -1,0 +1,193 @@
+//! Binding, serving, stopping.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use shared::accept::Listener;
+use shared::shutdown::{Drained, Shutdown};
+use shared::telemetry::announce;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::error::Error;
+use crate::http::Site;
+use crate::hub::Hub;
+use crate::id::{IdKey, random_hex};
+use crate::limits;
+use crate::log::MemoryLog;
+use crate::publish::Service;
+use crate::shard::{Shard, ShardQueue};
+use crate::socket::Sockets;
+
+/// How long connections may take to end after a stop.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The sockets of a server.
+#[derive(Debug)]
+pub struct Listeners {
+    public: Vec<Listener>,
+    admin: Option<Listener>,
+}
+
+impl Listeners {
+    /// Binds what the configuration names. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
+    pub fn bind(config: &Config) -> Result<Self, Error> {
+        let mut public = Vec::new();
+        for address in &config.listen {
+            match Listener::bind(address.socket) {
+                Ok(listener) => public.push(listener),
+                Err(error) if !address.given => {
+                    tracing::warn!(address = %address.socket, %error, "not listening there");
+                }
+                Err(source) => return Err(Error::Bind { address: address.socket, source }),
+            }
+        }
+        let admin = match config.admin {
+            None => None,
+            Some(address) => match Listener::bind(address.socket) {
+                Ok(listener) => Some(listener),
+                Err(error) if !address.given => {
+                    tracing::warn!(
+                        address = %address.socket, %error,
+                        "no admin port; choose one with --admin ADDR:PORT, or --admin off"
+                    );
+                    None
+                }
+                Err(source) => return Err(Error::Bind { address: address.socket, source }),
+            },
+        };
+        Ok(Self { public, admin })
+    }
+
+    /// The bound addresses for clients.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.public.iter().map(Listener::address).collect()
+    }
+
+    fn announce(&self) {
+        for listener in &self.public {
+            announce("server", listener.address());
+        }
+        if let Some(listener) = &self.admin {
+            announce("admin", listener.address());
+        }
+    }
+}
+
+/// Serves until `shutdown` says stop, then ends the connections, [`DRAIN`] at most.
+///
+/// # Errors
+/// [`Error::Os`] if the system has no randomness to give at the start.
+pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    for address in listeners.addresses().iter().filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
+    }
+    let queues: Vec<Arc<ShardQueue>> = (0..shards()).map(|_| Arc::default()).collect();
+    let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
+    let hub = Arc::new(Hub::new(epoch.into(), queues.clone()));
+    let service = Arc::new(Service {
+        log: Box::new(MemoryLog::new(Arc::clone(&hub))),
+        hub,
+        auth: config.auth,
+        id_key: IdKey::generate().map_err(Error::no_randomness)?,
+        declared_tags: config.declared_tags,
+    });
+    let sockets = Arc::new(Sockets {
+        service: Arc::clone(&service),
+        shards: queues.len(),
+        idle_timeout: config.idle_timeout,
+        next_number: AtomicU64::new(1),
+    });
+    let connections = Arc::new(AtomicUsize::new(0));
+    let admin = Arc::new(Admin {
+        service: Arc::clone(&service),
+        connections: Arc::clone(&connections),
+        started: Instant::now(),
+    });
+    let site = Arc::new(Site { service, sockets, origins: config.origins, demo: config.demo });
+
+    // Dropped, and so ended, only after the connections that they serve.
+    let mut shards = JoinSet::new();
+    for queue in queues {
+        shards.spawn(Shard::new(queue, config.ping_interval).run());
+    }
+    listeners.announce();
+    let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let mut accepting = JoinSet::new();
+    for listener in listeners.public {
+        let (site, room) = (Arc::clone(&site), Arc::clone(&room));
+        let (connections, shutdown) = (Arc::clone(&connections), shutdown.clone());
+        accepting.spawn(accept(listener, room, move |stream, permit| {
+            let guard = Guard::new(permit, &connections);
+            shutdown.spawn(Arc::clone(&site).serve(stream, guard, shutdown.clone()));
+        }));
+    }
+    if let Some(listener) = listeners.admin {
+        let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
+        let shutdown = shutdown.clone();
+        accepting.spawn(accept(listener, room, move |stream, permit| {
+            let serving = Arc::clone(&admin).serve(stream, shutdown.clone());
+            shutdown.spawn(async move {
+                serving.await;
+                drop(permit);
+            });
+        }));
+    }
+
+    shutdown.stopping().await;
+    // Closes the listening sockets.
+    accepting.shutdown().await;
+    match shutdown.drained(DRAIN).await {
+        Drained::Clean => tracing::info!("stopped; every connection was ended"),
+        Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),
+    }
+    Ok(())
+}
+
+/// Takes a place, then a connection, for ever: beyond the last place newcomers wait in the
+/// kernel's queue.
+async fn accept(
+    listener: Listener,
+    room: Arc<Semaphore>,
+    mut begin: impl FnMut(TcpStream, OwnedSemaphorePermit),
+) {
+    // The semaphore is never closed.
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        let (stream, _peer) = listener.accept().await;
+        begin(stream, permit);
+    }
+}
+
+/// A connection's place, and its part in the count.
+#[derive(Debug)]
+struct Guard {
+    _permit: OwnedSemaphorePermit,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Guard {
+    fn new(permit: OwnedSemaphorePermit, connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Self { _permit: permit, connections: Arc::clone(connections) }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One shard for each core.
+fn shards() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

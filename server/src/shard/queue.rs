@@ -1,0 +1,120 @@
+//! What the hub hands to a shard.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::connection::Connection;
+use crate::hub::Registration;
+use crate::id::{Address, Tag};
+use crate::limits;
+use crate::log::Target;
+
+/// One thing for a shard to do, in the order of the log.
+#[derive(Debug)]
+pub enum Work {
+    /// Deliver from here on, after the event that says so.
+    Register {
+        /// Who listens.
+        connection: Arc<Connection>,
+        /// To what.
+        registration: Registration,
+        /// The last entry before the registration.
+        head: u64,
+    },
+    /// Deliver no more.
+    Unregister {
+        /// Who listened.
+        connection: u64,
+        /// To what.
+        registration: Registration,
+    },
+    /// Close the oldest connection of an ID that has too many.
+    Replace {
+        /// The tag of its registration.
+        tag: Tag,
+        /// Its address there.
+        address: Address,
+        /// Which one.
+        connection: u64,
+    },
+    /// Write a frame to those it is for.
+    Deliver {
+        /// The audience.
+        tag: Tag,
+        /// Everyone in it, or one person.
+        target: Target,
+        /// The encoded frame.
+        frame: Bytes,
+    },
+}
+
+impl Work {
+    /// The tag that it concerns.
+    #[must_use]
+    pub fn tag(&self) -> &Tag {
+        match self {
+            Self::Register { registration, .. } | Self::Unregister { registration, .. } => {
+                &registration.tag
+            }
+            Self::Replace { tag, .. } | Self::Deliver { tag, .. } => tag,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Deliver { frame, .. } => frame.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// The queue between the hub and one shard.
+///
+/// Pushing never waits and never fails, because what the hub has decided must happen. The bound
+/// is kept before: while [`ShardQueue::has_room`] says no, nothing is appended to the log.
+/// Registrations and their ends are bounded by the connections.
+#[derive(Debug, Default)]
+pub struct ShardQueue {
+    state: Mutex<State>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    work: VecDeque<Work>,
+    bytes: usize,
+}
+
+impl ShardQueue {
+    /// Whether an entry may be appended.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.work.len() < limits::SHARD_QUEUE && state.bytes < limits::SHARD_QUEUE_BYTES
+    }
+
+    /// Queues one more thing to do.
+    pub fn push(&self, work: Work) {
+        let mut state = self.state.lock();
+        state.bytes += work.bytes();
+        state.work.push_back(work);
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Moves everything that waits into `batch`, which must be empty; its memory is reused.
+    pub(super) fn take(&self, batch: &mut VecDeque<Work>) {
+        let mut state = self.state.lock();
+        std::mem::swap(&mut state.work, batch);
+        state.bytes = 0;
+    }
+
+    /// Ends when something may wait. Cancel safe; for one waiting task.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+}

@@ -1,0 +1,140 @@
+//! When to ping whom: one wheel for all connections of a shard, no timer for any.
+//!
+//! A connection stands in one of the wheel's slots and is visited once per turn of half a ping
+//! interval. Not heard since the last visit: ping; again not: ping once more; a third time: dead.
+//! It was last heard less than half an interval before the first of those visits, so the dead are
+//! found within two intervals, after two unanswered pings; a quiet but living client, whose pong
+//! counts as heard, is pinged once per interval. Slots spread the visits over the whole turn.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const SLOTS: usize = 128;
+
+/// What a visit comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visit {
+    Fine,
+    Ping,
+    Dead,
+}
+
+/// Judges a connection by whether it was heard since the last visit; `quiet` counts the visits
+/// since it was.
+pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
+    if heard {
+        *quiet = 0;
+        return Visit::Fine;
+    }
+    *quiet = quiet.saturating_add(1);
+    match *quiet {
+        1 | 2 => Visit::Ping,
+        _ => Visit::Dead,
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Wheel {
+    slots: Vec<Vec<u64>>,
+    tick: Duration,
+    /// The slot to be visited next, and when.
+    next: usize,
+    next_at: Instant,
+    /// Where the next connection goes.
+    fill: usize,
+}
+
+impl Wheel {
+    pub(super) fn new(ping_interval: Duration, now: Instant) -> Self {
+        let tick = (ping_interval / 2 / SLOTS as u32).max(Duration::from_millis(1));
+        Self { slots: vec![Vec::new(); SLOTS], tick, next: 0, next_at: now + tick, fill: 0 }
+    }
+
+    /// Adds a connection and answers its slot. Neighbours in time go to distant slots, so that
+    /// those that came together are not pinged together.
+    pub(super) fn add(&mut self, connection: u64) -> usize {
+        // Odd, so every slot is reached; near the golden ratio of the circle.
+        self.fill = (self.fill + 79) % SLOTS;
+        self.slots[self.fill].push(connection);
+        self.fill
+    }
+
+    pub(super) fn remove(&mut self, connection: u64, slot: usize) {
+        let slot = &mut self.slots[slot];
+        if let Some(place) = slot.iter().position(|other| *other == connection) {
+            slot.swap_remove(place);
+        }
+        if slot.is_empty() {
+            *slot = Vec::new();
+        }
+    }
+
+    /// Goes on from here, whatever time has passed since the last visit.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.next_at = now + self.tick;
+    }
+
+    pub(super) fn next_tick(&self) -> Instant {
+        self.next_at
+    }
+
+    /// The connections to be visited by now; at most each once.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<u64> {
+        let mut due = Vec::new();
+        for _ in 0..SLOTS {
+            if self.next_at > now {
+                return due;
+            }
+            due.extend_from_slice(&self.slots[self.next]);
+            self.next = (self.next + 1) % SLOTS;
+            self.next_at += self.tick;
+        }
+        // Nobody was registered for more than a turn, or the machine slept.
+        self.next_at = self.next_at.max(now);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_unanswered_pings_are_death() {
+        let mut quiet = 0;
+        assert_eq!(visit(&mut quiet, true), Visit::Fine);
+        assert_eq!(visit(&mut quiet, false), Visit::Ping);
+        assert_eq!(visit(&mut quiet, true), Visit::Fine);
+        let silence = [(); 3].map(|()| visit(&mut quiet, false));
+        assert_eq!(silence, [Visit::Ping, Visit::Ping, Visit::Dead]);
+    }
+
+    #[test]
+    fn everyone_is_visited_once_per_half_interval_and_not_all_at_once() {
+        let interval = Duration::from_secs(25);
+        let start = Instant::now();
+        let mut wheel = Wheel::new(interval, start);
+        let slots: Vec<usize> = (0..1000).map(|connection| wheel.add(connection)).collect();
+        wheel.remove(500, slots[500]);
+        let mut seen = Vec::new();
+        for tick in 1..=SLOTS as u32 {
+            let due = wheel.due(start + wheel.tick * tick);
+            assert!(due.len() <= 1000 / SLOTS + 1, "spread over the turn");
+            seen.extend(due);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..1000).filter(|connection| *connection != 500).collect::<Vec<_>>());
+        assert!(wheel.tick * SLOTS as u32 <= interval / 2);
+    }
+
+    #[test]
+    fn after_a_pause_everyone_is_visited_only_once() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(Duration::from_secs(25), start);
+        wheel.add(7);
+        let later = start + Duration::from_secs(3600);
+        assert_eq!(wheel.due(later), [7]);
+        assert!(wheel.next_tick() >= later);
+    }
+}

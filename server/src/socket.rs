@@ -1,0 +1,236 @@
+//! A WebSocket connection, from the upgrade to its end.
+//!
+//! One task per connection reads its socket, decodes frames and hands text to its session. It
+//! reads into a buffer of the thread's, so that an idle connection holds none. Others write to
+//! the socket by themselves, through the outbox; this task helps out when the socket is full.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::deadline::within;
+use shared::linger;
+use shared::shutdown::Shutdown;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::connection::Connection;
+use crate::frame::{self, Decoder, Event, Violation};
+use crate::outbox::{Demand, Outbox};
+use crate::protocol;
+use crate::publish::Service;
+use crate::session::Session;
+
+/// Close code of a connection that is good for nothing.
+pub const IDLE: u16 = 4002;
+/// Close code of a server that restarts.
+pub const GOING_AWAY: u16 = 1001;
+
+/// Clients come back after a restart spread over this time.
+const RETURN_SPREAD: Duration = Duration::from_secs(5);
+
+/// What is read at once. A thread's, not a connection's.
+const READ_BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
+}
+
+/// What every socket of a server needs.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Registry, log, keys.
+    pub service: Arc<Service>,
+    /// How many shards there are.
+    pub shards: usize,
+    /// How long a connection may be without registration and valid action.
+    pub idle_timeout: Duration,
+    /// The number of the next connection.
+    pub next_number: AtomicU64,
+}
+
+impl Sockets {
+    /// Serves an upgraded connection to its end. `read_ahead` is what came along with the
+    /// request.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, read_ahead: Bytes, shutdown: Shutdown) {
+        let stream = Arc::new(stream);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let wire: Arc<TcpStream> = Arc::clone(&stream);
+        let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(wire)));
+        tracing::debug!(connection = number, "open");
+        let mut socket = Socket {
+            session: Session::new(Arc::clone(&self.service), Arc::clone(&connection)),
+            stream: &stream,
+            connection: &connection,
+            decoder: Decoder::default(),
+            input_ended: false,
+            idle: None,
+            idle_timeout: self.idle_timeout,
+        };
+        let ending = socket.run(&read_ahead, &shutdown).await;
+        // Off both lists before the farewell, which may take a while.
+        drop(socket);
+        say_goodbye(&stream, connection.outbox()).await;
+        tracing::debug!(
+            connection = number,
+            code = connection.outbox().close_code(),
+            ?ending,
+            "closed"
+        );
+    }
+}
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// The last bytes in the outbox are a close frame.
+    Closing,
+    /// The peer will send no more, and everything that it said has been dealt with.
+    Gone,
+}
+
+struct Socket<'a> {
+    session: Session,
+    stream: &'a TcpStream,
+    connection: &'a Connection,
+    decoder: Decoder,
+    /// The peer will send no more.
+    input_ended: bool,
+    /// Runs while the connection is not registered.
+    idle: Option<Pin<Box<Sleep>>>,
+    idle_timeout: Duration,
+}
+
+impl Socket<'_> {
+    async fn run(&mut self, read_ahead: &[u8], shutdown: &Shutdown) -> Ending {
+        let outbox = self.connection.outbox();
+        self.decode(&mut read_ahead.to_vec());
+        loop {
+            self.update_idle();
+            if self.input_ended && !self.session.owes_answers() {
+                return Ending::Gone;
+            }
+            let ready = self.session.is_ready() && !self.input_ended;
+            tokio::select! {
+                () = outbox.changed() => {}
+                () = ignore(self.stream.writable()), if outbox.has_waiting() => {
+                    outbox.flush();
+                }
+                () = ignore(self.stream.readable()), if ready => self.read(),
+                () = poll_fn(|context| self.session.poll_answers(context)),
+                    if self.session.owes_answers() => {
+                    // What stopped decoding may be over.
+                    self.decode(&mut []);
+                }
+                () = idle(&mut self.idle) => {
+                    let limit = self.idle_timeout;
+                    outbox.close(IDLE, &format!("neither registered nor a valid action for {limit:?}"));
+                }
+                () = shutdown.stopping() => {
+                    outbox.push(&frame::text_frame(&protocol::bye(return_in_ms())));
+                    outbox.close(GOING_AWAY, "the server restarts");
+                }
+            }
+            match outbox.demand() {
+                Demand::Close => return Ending::Closing,
+                // What the peer said before it went may still be unread, and counts.
+                Demand::Broken | Demand::Flush | Demand::Nothing => {}
+            }
+        }
+    }
+
+    /// Reads once and decodes.
+    fn read(&mut self) {
+        BUFFER.with_borrow_mut(|buffer| match self.stream.try_read(buffer) {
+            Ok(0) => self.input_ended = true,
+            Ok(length) => self.decode(&mut buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_gone) => self.input_ended = true,
+        });
+    }
+
+    fn decode(&mut self, input: &mut [u8]) {
+        if input.is_empty() && !self.decoder.has_rest() {
+            return;
+        }
+        let Self { decoder, session, connection, .. } = self;
+        let result = decoder.decode(input, |event| {
+            connection.note_heard();
+            handle(event, session, connection.outbox());
+            match session.is_ready() && connection.outbox().close_code().is_none() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        if let Err(violation) = result {
+            refuse(violation, self.connection);
+        }
+    }
+
+    fn update_idle(&mut self) {
+        if self.session.is_registered() {
+            self.idle = None;
+            return;
+        }
+        let deadline = Instant::now() + self.idle_timeout;
+        match &mut self.idle {
+            None => self.idle = Some(Box::pin(sleep_until(deadline))),
+            Some(idle) if self.session.take_acted() => idle.as_mut().reset(deadline),
+            Some(_) => {}
+        }
+    }
+}
+
+fn handle(event: Event<'_>, session: &mut Session, outbox: &Outbox) {
+    match event {
+        Event::Text(text) => session.on_text(text),
+        Event::Ping(payload) => {
+            outbox.push(&frame::pong_frame(payload));
+        }
+        Event::Pong => {}
+        Event::Close(code) => outbox.close_back(code),
+    }
+}
+
+fn refuse(violation: Violation, connection: &Connection) {
+    tracing::debug!(connection = connection.number(), %violation, "closing");
+    connection.outbox().close(violation.code(), &violation.to_string());
+}
+
+/// Writes the rest of the outbox, then waits a moment for the peer to close its side.
+async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) {
+    let flushed = within("close frame", linger::LIMIT, async {
+        while outbox.has_waiting() {
+            ignore(stream.writable()).await;
+            outbox.flush();
+        }
+    });
+    if flushed.await.is_ok() && outbox.demand() != Demand::Broken {
+        linger::linger(stream).await;
+    }
+}
+
+/// A readiness error shows again in the read or write that follows.
+async fn ignore(readiness: impl Future<Output = io::Result<()>>) {
+    let _ = readiness.await;
+}
+
+async fn idle(sleep: &mut Option<Pin<Box<Sleep>>>) {
+    match sleep {
+        Some(sleep) => sleep.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A random moment within the spread.
+fn return_in_ms() -> u64 {
+    let spread = u64::try_from(RETURN_SPREAD.as_millis()).unwrap_or(u64::MAX);
+    // Without randomness everyone comes at the end, which is late but works.
+    getrandom::u64().map_or(spread, |random| random % spread)
+}
