@@ -46,6 +46,7 @@ const PASSING = new Set(['unavailable', 'rate_limited']);
  *
  * @typedef {object} Registering
  * @property {string} [id]      who listens; without it only broadcasts arrive
+ * @property {string} [key]     the key for listening, where that is protected
  * @property {Record<string, string>} [keys]  keys by action, for later calls on this tag
  * @property {(message: Message) => void} [onmessage]
  *
@@ -129,11 +130,11 @@ export class Tocsin extends EventTarget {
    * @param {string} tag
    * @param {Registering} [options]
    */
-  register(tag, { id, keys, onmessage } = {}) {
+  register(tag, { id, key, keys, onmessage } = {}) {
     const before = this.#registrations.get(tag);
     const same = before !== undefined && before.id === id;
     this.#registrations.set(tag, {
-      tag, id, keys, onmessage,
+      tag, id, key, keys, onmessage,
       // Until the server confirms another ID, what still arrives is for the one before.
       active: same && before.active,
       // A cursor belongs to one tag and ID.
@@ -293,10 +294,10 @@ export class Tocsin extends EventTarget {
   #set(tag) {
     const registration = this.#registrations.get(tag);
     if (!registration) return;
-    const { id, keys, since } = registration;
+    const { id, key, keys, since } = registration;
     const ref = ++this.#lastRef;
     this.#sets.set(ref, registration);
-    this.#socket?.send(JSON.stringify({ action: 'set', tag, id, keys, since: since ?? undefined, ref }));
+    this.#socket?.send(JSON.stringify({ action: 'set', tag, id, key, keys, since: since ?? undefined, ref }));
   }
 
   /**

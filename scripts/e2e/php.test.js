@@ -1,0 +1,170 @@
+// The PHP class against the real server, and against servers that misbehave.
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import net from 'node:net';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import * as e2e from './harness.js';
+
+const ID = 'a-person-of-the-php-tests';
+let server, gate, key;
+
+before(async () => {
+  key = await e2e.tool('server', ['new-key']);
+  const keyFile = path.join(e2e.temporary(), 'key');
+  await e2e.run('sh', ['-c', 'cat > "$1"', 'sh', keyFile], { input: `${key}\n` });
+  server = await e2e.startServer(['--protect', `orders:send:${keyFile}`], { log: 'server-php' });
+  gate = await e2e.startGate(server, [], { log: 'gate-php' });
+});
+after(e2e.endAll);
+
+/** A server that is not Tocsin; `answer` gets each connection or request. */
+async function impostor(made) {
+  const listening = await new Promise((resolve) => made.listen(0, '127.0.0.1', () => resolve(made)));
+  e2e.atEnd(() => listening.close());
+  return `http://127.0.0.1:${listening.address().port}`;
+}
+
+test('a derived ID is the same as the command line’s', async () => {
+  const secret = 'the secret of the site, ÄÖ';
+  for (const [user, version] of [['77', 1], ['somebody@shop.example', 3], ['Łukasz', 1]]) {
+    const byServer = await e2e.tool('server',
+      ['new-id', '--for', user, '--secret-file', '-', '--id-version', String(version)], { input: `${secret}\n` });
+    assert.equal(await e2e.php(null, 'id', [secret, user, version]), byServer);
+    assert.match(byServer, /^[0-9a-f]{64}$/);
+  }
+});
+
+test('the right key opens a protected tag, and only the right one', async () => {
+  assert.equal((await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key })).clients, 0);
+  const denied = await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key: 'x'.repeat(40) });
+  assert.equal(denied.error, 'denied');
+  assert.equal(denied.status, 403);
+  assert.equal(denied.outcome, 'refused');
+  const without = await e2e.php(server.url, 'send', ['orders', ID, 'x']);
+  assert.equal(without.error, 'denied');
+  assert.equal(without.status, 401);
+  assert.equal((await e2e.php(server.url, 'broadcast', ['orders', 'x'])).clients, 0);
+});
+
+test('refusals carry their code, and no exception shows a key or an ID', async () => {
+  for (const [args, expected] of [
+    [['notifications', '1234567890123456', 'x'], 'weak_id'],
+    [['notifications', 'short', 'x'], 'weak_id'],
+    [['no spaces here', ID, 'x'], 'bad_tag'],
+    [['notifications', ID, 'x'.repeat(70_000)], 'too_large'],
+  ]) {
+    const refused = await e2e.php(server.url, 'send', args, { key });
+    assert.equal(refused.error, expected);
+    assert.equal(refused.outcome, 'refused');
+    assert.match(refused.mid, /^[0-9a-f]{32}$/);
+    assert.ok(!refused.message.includes(key) && !refused.message.includes(args[1]), refused.message);
+  }
+});
+
+test('values survive: floats, nesting, emoji, slashes', async () => {
+  const { reply } = await e2e.post(server, { action: 'send', tag: 'notifications', id: ID, message: 1 });
+  assert.equal(reply.ok, 'send');
+  const file = path.join(e2e.temporary(), 'id');
+  await e2e.run('sh', ['-c', 'cat > "$1"', 'sh', file], { input: ID });
+  const listener = new e2e.Program('listen', path.join(e2e.bin, 'server'),
+    ['listen', '--tag', 'notifications', '--id-file', file, '--to', server.url, '--count', '1']);
+  await registered(1);
+  const message = { price: 1.5, deep: [[{ a: null }]], text: 'a/b 🔔 </script>' };
+  await e2e.php(server.url, 'send', ['notifications', ID, message]);
+  const [line] = await listener.says(/^\{.*\}$/m);
+  assert.deepEqual(JSON.parse(line).message, message);
+  assert.equal(await listener.ended, 0);
+});
+
+/** Until so many are registered on the tag; the status is asked again as fast as it answers. */
+async function registered(count) {
+  const tried = (async () => {
+    for (;;) {
+      const { tags } = await (await fetch(`${server.admin}/status`)).json();
+      if (tags.notifications?.registrations === count) return;
+    }
+  })();
+  await e2e.within(tried, () => `${count} registrations`);
+}
+
+test('through the gate by https, verifying the certificate', async () => {
+  const url = gate.url;
+  const cafile = path.join(await e2e.certs(), 'root.crt');
+  const reply = await e2e.php(url, 'send', ['notifications', ID, 'x'.repeat(60_000)], { ssl: { cafile } });
+  assert.equal(reply.clients, 0);
+  const untrusted = await e2e.php(url, 'send', ['notifications', ID, 'x']);
+  assert.equal(untrusted.error, 'unavailable');
+  assert.equal(untrusted.outcome, 'refused');
+  assert.match(untrusted.message, /certificate verify failed/);
+  const trustsAnyway = { cafile: '/dev/null', verify_peer: false, verify_peer_name: false };
+  assert.equal((await e2e.php(url, 'send', ['notifications', ID, 'x'], { ssl: trustsAnyway })).error, 'unavailable');
+});
+
+test('no server: refused, surely not delivered', async () => {
+  const closed = net.createServer();
+  const url = await impostor(closed);
+  await new Promise((resolve) => closed.close(resolve));
+  const { error, outcome, status } = await e2e.php(url, 'send', ['t', ID, 'x']);
+  assert.deepEqual({ error, outcome, status }, { error: 'unavailable', outcome: 'refused', status: 0 });
+});
+
+test('a server that never answers: given up in time, outcome unknown', async () => {
+  const url = await impostor(net.createServer((socket) => socket.on('error', () => {}).resume()));
+  const started = Date.now();
+  const { error, outcome } = await e2e.php(url, 'send', ['t', ID, 'x'], { timeout: 0.5 });
+  assert.deepEqual({ error, outcome }, { error: 'unavailable', outcome: 'unknown' });
+  assert.ok(Date.now() - started >= 500);
+});
+
+test('a server that takes nothing in: given up in time', async () => {
+  const url = await impostor(net.createServer((socket) => socket.on('error', () => {}).pause()));
+  const { error, outcome } = await e2e.php(url, 'send', ['t', ID, 'x'.repeat(20_000_000)], { timeout: 0.5 });
+  assert.deepEqual({ error, outcome }, { error: 'unavailable', outcome: 'unknown' });
+});
+
+test('an answer in pieces is put together', async () => {
+  const url = await impostor(createServer((request, response) => request.resume().on('end', () => {
+    response.write('{"ok":"send",');
+    response.write(`"seq":9,"clients":1,${' '.repeat(20_000)}`);
+    response.end('"stored":true}');
+  })));
+  const { mid, ...reply } = await e2e.php(url, 'send', ['t', ID, 'x']);
+  assert.deepEqual(reply, { seq: 9, clients: 1, stored: true });
+});
+
+test('a proxy’s error page is no answer', async () => {
+  const url = await impostor(createServer((request, response) => request.resume().on('end', () => {
+    response.writeHead(502, { 'content-type': 'text/html' }).end('<h1>Bad gateway</h1>');
+  })));
+  const { error, outcome, status } = await e2e.php(url, 'send', ['t', ID, 'x']);
+  assert.deepEqual({ error, outcome, status }, { error: 'unavailable', outcome: 'unknown', status: 502 });
+});
+
+test('a path before /messages, the key and the mid arrive as given', async () => {
+  let seen;
+  const url = await impostor(createServer((request, response) => {
+    let body = '';
+    request.on('data', (bytes) => { body += bytes; }).on('end', () => {
+      seen = { url: request.url, method: request.method, headers: request.headers, body: JSON.parse(body) };
+      response.end('{"ok":"broadcast","seq":1,"clients":0}');
+    });
+  }));
+  await e2e.php(`${url}/tocsin/`, 'broadcast', ['t', { a: 1.0 }, { mid: 'order-77', ttl: 60 }], { key: 'k'.repeat(20) });
+  assert.equal(seen.url, '/tocsin/messages');
+  assert.equal(seen.method, 'POST');
+  assert.equal(seen.headers.authorization, `Bearer ${'k'.repeat(20)}`);
+  assert.equal(seen.headers.connection, 'close');
+  assert.deepEqual(seen.body, { action: 'broadcast', tag: 't', message: { a: 1 }, mid: 'order-77', ttl: 60 });
+});
+
+test('what is given wrongly is said at once', async () => {
+  const says = async (url, options, expected) =>
+    assert.match((await e2e.php(url, 'broadcast', ['t', 'x'], options)).invalid, expected);
+  await says('127.0.0.1:9090', {}, /URL/);
+  await says('ftp://127.0.0.1', {}, /URL/);
+  await says(server.url, { key: 'with\r\nbreak' }, /key/);
+  await says(server.url, { tiemout: 3 }, /tiemout/);
+  await says(server.url, { timeout: 0 }, /timeout/);
+});

@@ -1,0 +1,206 @@
+// The whole way: a page behind the gate registers over WSS, an event raised elsewhere pops up in it.
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import * as e2e from './harness.js';
+
+const TAG = 'notifications';
+let server, gate, browser, first, second, third;
+
+before(async () => {
+  server = await e2e.startServer();
+  gate = await e2e.startGate(server);
+  browser = await e2e.startBrowser();
+});
+after(e2e.endAll);
+
+/**
+ * Nothing but `text` reaches `page`, and it reaches no other: each of the others then gets a later
+ * message of its own, and has received that one next.
+ */
+async function reachesOnly(page, text, send) {
+  const others = [first, second, third].filter((other) => other !== page);
+  const before = await Promise.all(others.map(e2e.received));
+  await send();
+  await e2e.arrives(page, text);
+  assert.equal((await e2e.received(page)).at(-1), text);
+  for (const [index, other] of others.entries()) {
+    const later = `later than ${text}`;
+    const { reply } = await e2e.post(server, { action: 'send', tag: TAG, id: other.id, message: later });
+    assert.equal(reply.clients, 1);
+    await e2e.arrives(other, later);
+    assert.deepEqual(await e2e.received(other), [...before[index], later]);
+  }
+}
+
+test('pages register through the gate over WSS, each under its own ID', async () => {
+  first = await e2e.visit(browser, gate.url);
+  second = await e2e.visit(browser, gate.url, { width: 390, height: 844 });
+  const chosen = await e2e.tool('server', ['new-id']);
+  third = await e2e.visit(browser, `${gate.url}#id=${chosen}`, { colorScheme: 'dark' });
+  assert.equal(third.id, chosen);
+  assert.equal(third.url(), gate.url, 'an ID does not stay in the address bar');
+  assert.notEqual(first.id, second.id);
+  for (const page of [first, second, third]) {
+    assert.match(page.id, /^[0-9a-f]{32,128}$/);
+    assert.deepEqual(page.sockets, [`wss://localhost:${gate.port}/ws`]);
+  }
+  const status = await (await fetch(`${server.admin}/status`)).json();
+  assert.deepEqual(status.tags[TAG], { registrations: 3, ids: 3 });
+});
+
+test('PHP sends to one ID: it pops up there and nowhere else', async () => {
+  await reachesOnly(first, 'Order 77 has shipped', async () => {
+    const reply = await e2e.php(server.url, 'send', [TAG, first.id, { title: 'Shop', text: 'Order 77 has shipped' }]);
+    assert.equal(reply.clients, 1);
+    assert.equal(reply.stored, false);
+    assert.match(reply.mid, /^[0-9a-f]{32}$/);
+  });
+  assert.equal(await first.locator('.pop-up h3').last().textContent(), 'Shop');
+});
+
+test('server send does the same', () => reachesOnly(second, 'Backup finished', async () => {
+  const file = path.join(e2e.temporary(), 'id');
+  await e2e.run('sh', ['-c', 'umask 077; cat > "$1"', 'sh', file], { input: `${second.id}\n` });
+  await e2e.tool('server', ['send', '--tag', TAG, '--id-file', file, '--to', server.url, 'Backup finished']);
+}));
+
+test('so does a plain POST', () => reachesOnly(third, 'Invoice paid', async () => {
+  const body = JSON.stringify({ action: 'send', tag: TAG, id: third.id, message: 'Invoice paid' });
+  const { code, stdout } = await e2e.run('curl', ['--silent', '--fail', '--data', '@-', `${server.url}/messages`], { input: body });
+  assert.equal(code, 0);
+  const { seq, ...reply } = JSON.parse(stdout);
+  assert.deepEqual(reply, { ok: 'send', clients: 1, stored: false });
+  assert.ok(seq > 0);
+}));
+
+test('and a sender that leaves right after its frame', () => reachesOnly(first, 'Sent and gone', async () => {
+  const script = path.join(e2e.top, 'scripts/e2e/send-and-leave.php');
+  const frame = JSON.stringify({ action: 'send', tag: TAG, id: first.id, message: 'Sent and gone' });
+  const { code, stderr } = await e2e.run('php', [script, server.address], { input: frame });
+  assert.equal(code, 0, stderr);
+}));
+
+test('a broadcast reaches every page', async () => {
+  for (const [text, broadcast] of [
+    ['Maintenance at 18:00', () => e2e.php(server.url, 'broadcast', [TAG, 'Maintenance at 18:00'])],
+    ['Maintenance is over', () => e2e.tool('server', ['broadcast', '--tag', TAG, '--to', server.url, 'Maintenance is over'])],
+  ]) {
+    await broadcast();
+    for (const page of [first, second, third]) {
+      await e2e.arrives(page, text);
+      assert.equal(await page.locator('.pop-up h3').last().textContent(), 'For everyone');
+    }
+  }
+});
+
+test('an unknown ID reaches nobody, another tag neither', async () => {
+  const before = await e2e.received(first);
+  const id = await e2e.tool('server', ['new-id']);
+  assert.equal((await e2e.php(server.url, 'send', [TAG, id, 'for nobody'])).clients, 0);
+  assert.equal((await e2e.php(server.url, 'send', ['elsewhere', first.id, 'for nobody'])).clients, 0);
+  assert.equal((await e2e.php(server.url, 'broadcast', ['elsewhere', 'for nobody'])).clients, 0);
+  await e2e.php(server.url, 'send', [TAG, first.id, 'the next one']);
+  await e2e.arrives(first, 'the next one');
+  assert.deepEqual(await e2e.received(first), [...before, 'the next one']);
+});
+
+test('markup in a message is shown as text', async () => {
+  const text = '<script>document.title = "taken"</script><img src=x onerror=alert(1)> "quoted" & \u2028 🔔';
+  const title = '<b>bold</b>';
+  await e2e.php(server.url, 'send', [TAG, first.id, { title, text }]);
+  await first.locator('.pop-up').last().getByText(title, { exact: true }).waitFor();
+  assert.equal(await first.locator('.pop-up p').last().textContent(), text);
+  assert.equal(await first.locator('.pop-up :is(script, img, b), #received :is(script, img)').count(), 0);
+  assert.equal(await first.title(), 'Tocsin demo');
+});
+
+test('the page itself can ring, and pop-ups are dismissed by keyboard and click', async () => {
+  const rings = async (text) => {
+    await first.getByLabel('A message from this page itself').fill(text);
+    await first.getByRole('button', { name: 'Ring', exact: true }).click();
+    await e2e.arrives(first, text);
+  };
+  await rings('from the page');
+  await first.getByText('Handed to 1 page.').waitFor();
+  await rings('once more');
+  const count = await first.locator('.pop-up').count();
+  await first.keyboard.press('Escape');
+  assert.equal(await first.locator('.pop-up').count(), count - 1);
+  assert.equal(await first.locator('.pop-up').getByText('once more').count(), 0);
+  await first.locator('.pop-up').last().getByRole('button').focus();
+  await first.keyboard.press('Enter');
+  assert.equal(await first.locator('.pop-up').count(), count - 2);
+  const focused = await first.evaluate(() => document.activeElement?.closest('.pop-up') !== null);
+  assert.equal(focused, true, 'the focus stays among the pop-ups');
+});
+
+test('two tabs under one ID get one copy each', async () => {
+  const tab = await e2e.visit(browser, `${gate.url}#id=${first.id}`);
+  assert.equal((await e2e.php(server.url, 'send', [TAG, first.id, 'to both tabs'])).clients, 2);
+  await e2e.arrives(first, 'to both tabs');
+  await e2e.arrives(tab, 'to both tabs');
+  await e2e.post(server, { action: 'send', tag: TAG, id: first.id, message: 'the end' });
+  await e2e.arrives(tab, 'the end');
+  assert.deepEqual(await e2e.received(tab), ['to both tabs', 'the end']);
+  await tab.context().close();
+});
+
+test('the sender’s lines shown on the page name its own ID', async () => {
+  for (const tab of ['Shell, cron', 'PHP', 'HTTP']) {
+    await first.getByRole('tab', { name: tab }).click();
+    const shown = first.getByRole('tabpanel');
+    assert.equal(await shown.count(), 1);
+    assert.ok((await shown.textContent()).includes(first.id));
+  }
+  await first.getByRole('tab', { name: 'HTTP' }).press('ArrowRight');
+  assert.equal(await first.getByRole('tab', { name: 'Shell' }).getAttribute('aria-selected'), 'true');
+});
+
+test('the page fits a phone and a desk, by day and by night', async () => {
+  for (const [page, name, width] of [[first, 'light', 1280], [second, 'light', 390], [third, 'dark', 1280], [third, 'dark', 390]]) {
+    await page.setViewportSize({ width, height: width === 390 ? 844 : 800 });
+    // What moves on arrival has come to rest.
+    await page.evaluate(() => Promise.all(document.getAnimations()
+      .filter((animation) => animation.effect.getTiming().iterations !== Infinity)
+      .map((animation) => animation.finished)));
+    await page.screenshot({ path: path.join(e2e.output, `demo-${width}-${name}.png`) });
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+  }
+});
+
+test('the browser finds no fault with the pages', () => {
+  assert.deepEqual([first, second, third].flatMap(({ faults }) => faults), []);
+});
+
+test('after a restart of the server the pages register again and receive', async () => {
+  assert.equal(await server.stop(), 0);
+  for (const page of [first, second]) {
+    await page.locator('#state:is([data-state=waiting], [data-state=connecting])').waitFor();
+  }
+  server = await e2e.startServer([], { listen: server.address });
+  for (const page of [first, second]) {
+    // The backoff may have grown to its cap meanwhile.
+    await page.locator('#state[data-state=open]').waitFor({ timeout: 60_000 });
+  }
+  await reachesBothAgain();
+});
+
+async function reachesBothAgain() {
+  for (const page of [first, second]) {
+    assert.equal((await e2e.php(server.url, 'send', [TAG, page.id, 'welcome back'])).clients, 1);
+    await e2e.arrives(page, 'welcome back');
+  }
+}
+
+test('after a restart of the gate too', async () => {
+  assert.equal(await gate.stop(), 0);
+  await first.locator('#state:is([data-state=waiting], [data-state=connecting])').waitFor();
+  const again = new e2e.Program('gate', path.join(e2e.bin, 'gate'),
+    [`127.0.0.1:${gate.port}`, server.address, path.join(await e2e.certs(), 'cert.pem')]);
+  await again.says(/^listening gate /m);
+  await first.locator('#state[data-state=open]').waitFor({ timeout: 60_000 });
+  await e2e.php(server.url, 'send', [TAG, first.id, 'through the new gate']);
+  await e2e.arrives(first, 'through the new gate');
+});
