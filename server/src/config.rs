@@ -19,6 +19,8 @@ const PORT: u16 = 9090;
 const ADMIN_PORT: u16 = 9092;
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The ping wheel's slots are a millisecond apart at least.
+const SHORTEST: Duration = Duration::from_millis(300);
 
 /// Everything that running depends on.
 #[derive(Debug)]
@@ -277,8 +279,8 @@ fn duration(
 ) -> Result<Duration, Error> {
     let Some(text) = text else { return Ok(default) };
     match humantime::parse_duration(&text) {
-        Ok(duration) if duration >= Duration::from_millis(10) => Ok(duration),
-        Ok(_) => Err(option(name, format!("{text}: at least 10ms"))),
+        Ok(duration) if duration >= SHORTEST => Ok(duration),
+        Ok(_) => Err(option(name, format!("{text}: at least {SHORTEST:?}"))),
         Err(_) => Err(option(name, format!("{text}: write a time such as 500ms, 25s or 2m"))),
     }
 }

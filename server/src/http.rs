@@ -1,32 +1,28 @@
-//! The public HTTP side: the upgrade to WebSocket, `POST /messages`, and the client's files.
+//! The public HTTP side: routes, the upgrade to WebSocket, and the client's files.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::value::RawValue;
-use shared::deadline::within;
 use shared::linger::Lingering;
 use shared::shutdown::Shutdown;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::auth::{Key, Protectable};
 use crate::limits;
-use crate::log::Appending;
+use crate::messages;
 use crate::origin::Origins;
-use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
 use crate::publish::Service;
-use crate::session::published;
 use crate::socket::Sockets;
 use crate::web;
 
-type Answer = Response<Full<Bytes>>;
+/// An answer with a body that is there already.
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// What every HTTP connection of a server needs.
 #[derive(Debug)]
@@ -98,7 +94,7 @@ impl Site {
             (&Method::GET, "/") if is_upgrade(request.headers()) => {
                 self.upgrade(request, held, shutdown)
             }
-            (&Method::POST, "/messages") => self.messages(request).await,
+            (&Method::POST, "/messages") => messages::post(&self.service, request).await,
             (_, "/messages") => not_allowed("POST, OPTIONS"),
             (_, "/ws") => not_allowed("GET, OPTIONS"),
             (&Method::GET | &Method::HEAD, path) => match web::file(path, self.demo) {
@@ -168,153 +164,6 @@ impl Site {
         }
         answer
     }
-
-    /// `POST /messages`: one action, or an array of them.
-    async fn messages(&self, request: Request<Incoming>) -> Answer {
-        let bearer = match bearer(request.headers()) {
-            Ok(bearer) => bearer,
-            Err(refusal) => return unauthorised(refused(StatusCode::UNAUTHORIZED, refusal)),
-        };
-        let body = match read_body(request).await {
-            Ok(body) => body,
-            Err(answer) => return *answer,
-        };
-        let Ok(body) = std::str::from_utf8(&body) else {
-            return refused(StatusCode::BAD_REQUEST, Refusal::bad("the body is not UTF-8".into()));
-        };
-        if body.trim_start().starts_with('[') {
-            return self.batch(body, bearer.as_ref()).await;
-        }
-        let pending = Pending::begin(&self.service, body, bearer.as_ref());
-        let key_given = pending.key_given;
-        let (reply, reference) = pending.finish().await;
-        let status = status_of(&reply, key_given);
-        let answer = json(status, reply.to_json(&reference));
-        if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
-    }
-
-    async fn batch(&self, body: &str, bearer: Option<&Key>) -> Answer {
-        let Ok(actions) = serde_json::from_str::<Vec<&RawValue>>(body) else {
-            let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
-            return refused(StatusCode::BAD_REQUEST, refusal);
-        };
-        if actions.len() > limits::BATCH {
-            let detail = format!("a batch has at most {} actions", limits::BATCH);
-            let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, refusal);
-        }
-        // All are appended before the first is awaited, so that one commit can carry many.
-        let pending: Vec<Pending> = actions
-            .into_iter()
-            .map(|action| Pending::begin(&self.service, action.get(), bearer))
-            .collect();
-        let mut results = String::from("[");
-        for (index, pending) in pending.into_iter().enumerate() {
-            let (reply, reference) = pending.finish().await;
-            if index > 0 {
-                results.push(',');
-            }
-            results.push_str(&reply.to_json(&reference));
-        }
-        results.push(']');
-        json(StatusCode::OK, results)
-    }
-}
-
-/// One action of a `POST`, appended but not yet answered.
-struct Pending {
-    reference: Reference,
-    key_given: bool,
-    outcome: Result<(Protectable, Appending), Refusal>,
-}
-
-impl Pending {
-    fn begin(service: &Service, text: &str, bearer: Option<&Key>) -> Self {
-        let incoming = protocol::parse(text);
-        let mut key_given = bearer.is_some();
-        let outcome = incoming.action.and_then(|action| match action {
-            Action::Publish(publish) => {
-                key_given |= publish.key.as_ref().is_some_and(|key| !key.is_empty());
-                let action = publish.action();
-                Ok((action, service.publish(*publish, bearer)?))
-            }
-            Action::Set(_) | Action::Unset(_) | Action::Ping => {
-                Err(Refusal::bad("this action needs a WebSocket, at /ws".into()))
-            }
-        });
-        Self { reference: incoming.reference, key_given, outcome }
-    }
-
-    async fn finish(self) -> (Reply, Reference) {
-        let reply = match self.outcome {
-            Err(refusal) => Reply::Refused(refusal),
-            Ok((action, appending)) => {
-                let appended = within("append", limits::APPEND, appending).await;
-                published(
-                    action,
-                    appended.unwrap_or_else(|_expired| {
-                        Err(Refusal::unavailable(
-                            Outcome::Unknown,
-                            "the log did not answer in time; retry with the same mid",
-                        ))
-                    }),
-                )
-            }
-        };
-        (reply, self.reference)
-    }
-}
-
-/// The key of `Authorization: Bearer KEY`, if there is any.
-fn bearer(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let value = value.to_str().unwrap_or_default();
-    match value.split_once(' ') {
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() => {
-            Ok(Some(Key::given(key.trim())))
-        }
-        _ => Err(Refusal::new(
-            ErrorCode::Denied,
-            "write the key as `Authorization: Bearer KEY`".into(),
-        )),
-    }
-}
-
-async fn read_body(request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {
-    let too_large = || {
-        let detail = format!("a request is at most {} bytes; send several", limits::BODY);
-        let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
-        Box::new(closing(refused(StatusCode::PAYLOAD_TOO_LARGE, refusal)))
-    };
-    let body = request.into_body();
-    if body.size_hint().lower() > limits::BODY as u64 {
-        return Err(too_large());
-    }
-    match within("request body", limits::REQUEST_BODY, Limited::new(body, limits::BODY).collect())
-        .await
-    {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_broken)) => Err(Box::new(closing(refused(
-            StatusCode::BAD_REQUEST,
-            Refusal::bad("the body broke off".into()),
-        )))),
-        Err(expired) => Err(Box::new(closing(refused(
-            StatusCode::REQUEST_TIMEOUT,
-            Refusal::bad(expired.to_string()),
-        )))),
-    }
-}
-
-fn status_of(reply: &Reply, key_given: bool) -> StatusCode {
-    let Reply::Refused(refusal) = reply else { return StatusCode::OK };
-    match refusal.code {
-        ErrorCode::Denied if key_given => StatusCode::FORBIDDEN,
-        ErrorCode::Denied => StatusCode::UNAUTHORIZED,
-        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_REQUEST,
-    }
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {
@@ -362,22 +211,6 @@ fn served(file: &web::File) -> Answer {
 fn not_allowed(allow: &'static str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n");
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    answer
-}
-
-fn refused(status: StatusCode, refusal: Refusal) -> Answer {
-    json(status, Reply::Refused(refusal).to_json(&Reference::default()))
-}
-
-fn unauthorised(mut answer: Answer) -> Answer {
-    let challenge = HeaderValue::from_static("Bearer");
-    answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    answer
-}
-
-/// Marks an answer to a request that was not read to its end.
-fn closing(mut answer: Answer) -> Answer {
-    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 

@@ -16,6 +16,7 @@ pub mod hub;
 pub mod id;
 pub mod limits;
 pub mod log;
+pub mod messages;
 pub mod origin;
 pub mod outbox;
 pub mod protocol;

@@ -330,4 +330,6 @@ impl Drop for Held<'_> {
 }
 
 #[cfg(test)]
+pub(crate) mod pipe;
+#[cfg(test)]
 mod tests;

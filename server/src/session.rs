@@ -249,3 +249,6 @@ fn reply_with(connection: &Connection, reference: &Reference, reply: &Reply) {
     // Closed or broken: a failed reply cancels nothing.
     connection.outbox().push(&text_frame(&reply.to_json(reference)));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,52 +1,6 @@
 use super::*;
 use crate::frame::{close_frame, text_frame};
-
-/// A socket whose buffer has room for so many bytes.
-#[derive(Default)]
-pub(crate) struct Pipe {
-    state: Mutex<PipeState>,
-}
-
-#[derive(Default)]
-struct PipeState {
-    taken: Vec<u8>,
-    room: usize,
-    writes: usize,
-    broken: bool,
-}
-
-impl Pipe {
-    fn with_room(room: usize) -> Arc<Self> {
-        let pipe = Self::default();
-        pipe.state.lock().room = room;
-        Arc::new(pipe)
-    }
-
-    fn make_room(&self, room: usize) {
-        self.state.lock().room = room;
-    }
-
-    fn taken(&self) -> Vec<u8> {
-        self.state.lock().taken.clone()
-    }
-}
-
-impl Wire for Pipe {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.state.lock();
-        if state.broken {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let length = bytes.len().min(state.room);
-        if length == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        state.writes += 1;
-        state.room -= length;
-        state.taken.extend_from_slice(&bytes[..length]);
-        Ok(length)
-    }
-}
+use crate::outbox::pipe::Pipe;
 
 fn outbox(pipe: &Arc<Pipe>) -> Outbox {
     Outbox::new(Arc::<Pipe>::clone(pipe))
@@ -143,7 +97,7 @@ fn a_broken_socket_is_told_and_holds_nothing() {
     let pipe = Pipe::with_room(1);
     let outbox = outbox(&pipe);
     outbox.push(&text_frame("one"));
-    pipe.state.lock().broken = true;
+    pipe.break_off();
     assert_eq!(outbox.flush(), Demand::Broken);
     assert_eq!(outbox.push(&text_frame("two")), Pushed::Closed);
     assert!(!outbox.has_waiting());

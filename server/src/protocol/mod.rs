@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no runtime. `docs/protocol.md` is the text for people.
 
+mod fields;
 mod parse;
 mod reply;
 

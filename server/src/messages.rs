@@ -1,0 +1,178 @@
+//! `POST /messages`: how PHP and cron jobs send.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, StatusCode};
+use serde_json::value::RawValue;
+use shared::deadline::within;
+
+use crate::auth::{Key, Protectable};
+use crate::http::{Answer, json};
+use crate::limits;
+use crate::log::Appending;
+use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
+use crate::publish::Service;
+use crate::session::published;
+
+/// `POST /messages`: one action, or an array of them.
+pub async fn post(service: &Service, request: Request<Incoming>) -> Answer {
+    let bearer = match bearer(request.headers()) {
+        Ok(bearer) => bearer,
+        Err(refusal) => return unauthorised(refused(StatusCode::UNAUTHORIZED, refusal)),
+    };
+    let body = match read_body(request).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
+    };
+    let Ok(body) = std::str::from_utf8(&body) else {
+        return refused(StatusCode::BAD_REQUEST, Refusal::bad("the body is not UTF-8".into()));
+    };
+    if body.trim_start().starts_with('[') {
+        return batch(service, body, bearer.as_ref()).await;
+    }
+    let pending = Pending::begin(service, body, bearer.as_ref());
+    let key_given = pending.key_given;
+    let (reply, reference) = pending.finish().await;
+    let status = status_of(&reply, key_given);
+    let answer = json(status, reply.to_json(&reference));
+    if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
+}
+
+async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
+    let Ok(actions) = serde_json::from_str::<Vec<&RawValue>>(body) else {
+        let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
+        return refused(StatusCode::BAD_REQUEST, refusal);
+    };
+    if actions.len() > limits::BATCH {
+        let detail = format!("a batch has at most {} actions", limits::BATCH);
+        let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
+        return refused(StatusCode::PAYLOAD_TOO_LARGE, refusal);
+    }
+    // All are appended before the first is awaited, so that one commit can carry many.
+    let pending: Vec<Pending> =
+        actions.into_iter().map(|action| Pending::begin(service, action.get(), bearer)).collect();
+    let mut results = String::from("[");
+    for (index, pending) in pending.into_iter().enumerate() {
+        let (reply, reference) = pending.finish().await;
+        if index > 0 {
+            results.push(',');
+        }
+        results.push_str(&reply.to_json(&reference));
+    }
+    results.push(']');
+    json(StatusCode::OK, results)
+}
+
+/// One action of a `POST`, appended but not yet answered.
+struct Pending {
+    reference: Reference,
+    key_given: bool,
+    outcome: Result<(Protectable, Appending), Refusal>,
+}
+
+impl Pending {
+    fn begin(service: &Service, text: &str, bearer: Option<&Key>) -> Self {
+        let incoming = protocol::parse(text);
+        let mut key_given = bearer.is_some();
+        let outcome = incoming.action.and_then(|action| match action {
+            Action::Publish(publish) => {
+                key_given |= publish.key.as_ref().is_some_and(|key| !key.is_empty());
+                let action = publish.action();
+                Ok((action, service.publish(*publish, bearer)?))
+            }
+            Action::Set(_) | Action::Unset(_) | Action::Ping => {
+                Err(Refusal::bad("this action needs a WebSocket, at /ws".into()))
+            }
+        });
+        Self { reference: incoming.reference, key_given, outcome }
+    }
+
+    async fn finish(self) -> (Reply, Reference) {
+        let reply = match self.outcome {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok((action, appending)) => {
+                let appended = within("append", limits::APPEND, appending).await;
+                published(
+                    action,
+                    appended.unwrap_or_else(|_expired| {
+                        Err(Refusal::unavailable(
+                            Outcome::Unknown,
+                            "the log did not answer in time; retry with the same mid",
+                        ))
+                    }),
+                )
+            }
+        };
+        (reply, self.reference)
+    }
+}
+
+/// The key of `Authorization: Bearer KEY`, if there is any.
+fn bearer(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().unwrap_or_default();
+    match value.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() => {
+            Ok(Some(Key::given(key.trim())))
+        }
+        _ => Err(Refusal::new(
+            ErrorCode::Denied,
+            "write the key as `Authorization: Bearer KEY`".into(),
+        )),
+    }
+}
+
+async fn read_body(request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {
+    let too_large = || {
+        let detail = format!("a request is at most {} bytes; send several", limits::BODY);
+        let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
+        Box::new(closing(refused(StatusCode::PAYLOAD_TOO_LARGE, refusal)))
+    };
+    let body = request.into_body();
+    if body.size_hint().lower() > limits::BODY as u64 {
+        return Err(too_large());
+    }
+    match within("request body", limits::REQUEST_BODY, Limited::new(body, limits::BODY).collect())
+        .await
+    {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_broken)) => Err(Box::new(closing(refused(
+            StatusCode::BAD_REQUEST,
+            Refusal::bad("the body broke off".into()),
+        )))),
+        Err(expired) => Err(Box::new(closing(refused(
+            StatusCode::REQUEST_TIMEOUT,
+            Refusal::bad(expired.to_string()),
+        )))),
+    }
+}
+
+fn status_of(reply: &Reply, key_given: bool) -> StatusCode {
+    let Reply::Refused(refusal) = reply else { return StatusCode::OK };
+    match refusal.code {
+        ErrorCode::Denied if key_given => StatusCode::FORBIDDEN,
+        ErrorCode::Denied => StatusCode::UNAUTHORIZED,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn refused(status: StatusCode, refusal: Refusal) -> Answer {
+    json(status, Reply::Refused(refusal).to_json(&Reference::default()))
+}
+
+fn unauthorised(mut answer: Answer) -> Answer {
+    let challenge = HeaderValue::from_static("Bearer");
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    answer
+}
+
+/// Marks an answer to a request that was not read to its end.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}

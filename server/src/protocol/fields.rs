@@ -1,0 +1,222 @@
+//! Finding the fields of an action object, as raw text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::reply::Refusal;
+use crate::limits;
+
+/// Every field of protocol version 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Action,
+    Ref,
+    Tag,
+    Id,
+    Key,
+    Keys,
+    Message,
+    Mid,
+    Ttl,
+    Since,
+    Last,
+    Unread,
+}
+
+impl Field {
+    const NAMES: [&str; 12] = [
+        "action", "ref", "tag", "id", "key", "keys", "message", "mid", "ttl", "since", "last",
+        "unread",
+    ];
+    pub(super) const ALL: [Self; 12] = [
+        Self::Action,
+        Self::Ref,
+        Self::Tag,
+        Self::Id,
+        Self::Key,
+        Self::Keys,
+        Self::Message,
+        Self::Mid,
+        Self::Ttl,
+        Self::Since,
+        Self::Last,
+        Self::Unread,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().position(|known| *known == name).map(|index| Self::ALL[index])
+    }
+}
+
+/// The fields that were there, as raw text, and what was wrong with their names.
+#[derive(Default)]
+pub(super) struct Fields<'a> {
+    values: [Option<&'a RawValue>; Field::ALL.len()],
+    /// What was wrong with a field's name, if anything was.
+    pub(super) fault: Option<Refusal>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
+        // Before the parser sees it: raw values escape serde_json's own depth limit.
+        if nesting(text) > limits::NESTING {
+            return Err(Refusal::bad(format!(
+                "the action is nested deeper than {} levels",
+                limits::NESTING
+            )));
+        }
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let fields =
+            parser.deserialize_map(FieldsVisitor).map_err(|error| not_json(text, &error))?;
+        parser.end().map_err(|error| not_json(text, &error))?;
+        Ok(fields)
+    }
+
+    /// A field's raw text. `null` is as good as absent, which is how PHP arrays write it.
+    pub(super) fn get(&self, field: Field) -> Option<&'a RawValue> {
+        self.values[field as usize].filter(|raw| field == Field::Message || raw.get() != "null")
+    }
+
+    pub(super) fn string(&self, field: Field) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let Some(raw) = self.get(field) else { return Ok(None) };
+        text_of(raw).map(Some).ok_or_else(|| expected(field, "a string"))
+    }
+
+    pub(super) fn number(&self, field: Field) -> Result<Option<u64>, Refusal> {
+        let Some(raw) = self.get(field) else { return Ok(None) };
+        match raw.get().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(expected(field, "a whole number")),
+        }
+    }
+}
+
+/// The words for a field of the wrong kind.
+pub(super) fn expected(field: Field, what: &str) -> Refusal {
+    Refusal::bad(format!("`{}` must be {what}", field.name()))
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut fields = Fields::default();
+        while let Some(name) = map.next_key_seed(NameSeed)? {
+            let value: &RawValue = map.next_value()?;
+            let fault = match name {
+                Ok(field) => match fields.values[field as usize].replace(value) {
+                    None => continue,
+                    Some(_) => format!("`{}` is there twice", field.name()),
+                },
+                Err(Some(unknown)) => format!("`{unknown}` is no field of this protocol"),
+                Err(None) => "one field is none of this protocol".into(),
+            };
+            fields.fault.get_or_insert_with(|| Refusal::bad(fault));
+        }
+        Ok(fields)
+    }
+}
+
+/// A field's name: a known one, or an unknown one in so far as it may be repeated.
+struct NameSeed;
+
+impl<'de> DeserializeSeed<'de> for NameSeed {
+    type Value = Result<Field, Option<String>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameSeed {
+    type Value = Result<Field, Option<String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        // Shorter than any ID or key, or it might be one that slipped into the wrong place.
+        let harmless = name.len() < 16 && name.bytes().all(|b| b.is_ascii_alphanumeric());
+        Ok(Field::from_name(name).ok_or_else(|| harmless.then(|| name.to_owned())))
+    }
+}
+
+/// The text of a JSON string, borrowed unless it holds escapes.
+pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        // Fails on escapes that are no text, such as half of a surrogate pair.
+        return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(inner))
+}
+
+/// The names and values of a JSON object, in order, duplicates included.
+pub(super) fn pairs_of(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
+    struct Pairs;
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<(String, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let mut pairs = Vec::new();
+            while let Some(pair) = map.next_entry()? {
+                pairs.push(pair);
+            }
+            Ok(pairs)
+        }
+    }
+    serde_json::Deserializer::from_str(raw.get()).deserialize_map(Pairs).ok()
+}
+
+/// How deep brackets nest outside strings.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn not_json(text: &str, error: &serde_json::Error) -> Refusal {
+    if error.is_data() || !text.trim_start().starts_with('{') {
+        return Refusal::bad("an action is a JSON object such as {\"action\":\"ping\"}".into());
+    }
+    // Syntax errors tell what was expected and where, never what was found.
+    Refusal::bad(format!("not JSON: {error}"))
+}

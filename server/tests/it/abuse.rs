@@ -1,0 +1,107 @@
+//! What strangers throw at a WebSocket.
+
+use serde_json::json;
+
+use crate::harness::Server;
+
+/// A masked frame with a mask of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+#[tokio::test]
+async fn errors_leave_the_connection_open() {
+    let server = Server::start(&[]);
+    let mut client = server.connect().await;
+    let deep = format!(
+        r#"{{"action":"broadcast","tag":"t","message":{}{}}}"#,
+        "[".repeat(64),
+        "]".repeat(64)
+    );
+    let large = format!(r#"{{"action":"broadcast","tag":"t","message":"{}"}}"#, "x".repeat(65_535));
+    for (text, error) in [
+        ("no json", "bad_request"),
+        ("[]", "bad_request"),
+        (r#"{"action":"sing"}"#, "unknown_action"),
+        (r#"{"action":"set","tag":"a b"}"#, "bad_tag"),
+        (r#"{"action":"set","tag":"t","colour":1}"#, "bad_request"),
+        (r#"{"action":"set","tag":"t","tag":"u"}"#, "bad_request"),
+        (&deep, "bad_request"),
+        (&large, "too_large"),
+    ] {
+        client.send_text(text).await;
+        let reply = client.next().await;
+        assert_eq!(reply["error"], error, "{}", &text[..text.len().min(80)]);
+        assert!(reply["detail"].as_str().unwrap().len() > 10);
+    }
+    assert_eq!(client.ask(&json!({"action":"ping"})).await, json!({"ok":"ping"}));
+}
+
+#[tokio::test]
+async fn what_breaks_rfc_6455_is_closed_with_its_code_and_harms_nobody() {
+    let server = Server::start(&[]);
+    let mut bystander = server.listener("t", None).await;
+    let too_long = frame(0x81, &vec![b' '; 128 * 1024 + 1]);
+    for (bytes, code) in [
+        (vec![0x81, 2, b'{', b'}'], 1002),
+        (frame(0xc1, b"{}"), 1002),
+        (frame(0x83, b""), 1002),
+        (frame(0x80, b""), 1002),
+        (frame(0x09, b""), 1002),
+        (frame(0x82, b"{}"), 1003),
+        (frame(0x81, &[0xff]), 1007),
+        (too_long, 1009),
+    ] {
+        let mut client = server.connect().await;
+        client.set("t", None).await;
+        client.send_raw(&bytes).await;
+        assert_eq!(client.closed().await, Some(code), "{:?}", &bytes[..2]);
+    }
+    server.until_counts("t", (1, 0)).await;
+    server.post(&json!({"action":"broadcast","tag":"t","message":1})).await;
+    assert_eq!(bystander.message().await, 1);
+}
+
+#[tokio::test]
+async fn fragments_with_pings_between_them_make_one_message() {
+    let server = Server::start(&[]);
+    let mut client = server.connect().await;
+    client.send_raw(&frame(0x01, br#"{"action":"#)).await;
+    client.send_raw(&frame(0x89, b"")).await;
+    for byte in frame(0x80, br#""ping"}"#) {
+        client.send_raw(&[byte]).await;
+    }
+    client.next_pong().await;
+    assert_eq!(client.next().await, json!({"ok":"ping"}));
+}
+
+#[tokio::test]
+async fn half_a_frame_and_silence_ends_with_the_idle_limit() {
+    let server = Server::start(&["--idle-timeout", "300ms"]);
+    let mut client = server.connect().await;
+    client.send_raw(&frame(0x81, br#"{"action":"ping"}"#)[..9]).await;
+    assert_eq!(client.closed().await, Some(4002));
+}
+
+#[tokio::test]
+async fn a_closing_handshake_echoes_the_code() {
+    let server = Server::start(&[]);
+    let mut client = server.listener("t", None).await;
+    client.send_raw(&frame(0x88, &3000u16.to_be_bytes())).await;
+    assert_eq!(client.closed().await, Some(3000));
+    assert_eq!(server.counts("t").await, (0, 0));
+}

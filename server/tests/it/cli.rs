@@ -1,0 +1,174 @@
+//! The senders and helpers of the command line.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{ALICE, Server, program};
+
+const KEY: &str = "cli-key-0123456789abcdef";
+
+/// Runs the program with `input` on stdin.
+async fn run_with(input: &str, args: &[&str]) -> Output {
+    let mut command = program();
+    command.args(args);
+    run_command(command, input.to_owned()).await
+}
+
+async fn run(args: &[&str]) -> Output {
+    run_with("", args).await
+}
+
+async fn run_command(mut command: Command, input: String) -> Output {
+    tokio::task::spawn_blocking(move || {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that wants no input may have ended.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    })
+    .await
+    .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn send_and_broadcast_and_what_they_print() {
+    let server = Server::start(&[]);
+    let url = server.url();
+    let mut alice = server.listener("t", Some(ALICE)).await;
+    let sent = run(&["send", "--tag", "t", "--id", ALICE, "--to", &url, r#"{"a":1.50}"#]).await;
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let reply: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!((&reply["ok"], &reply["clients"]), (&json!("send"), &json!(1)));
+    assert!(alice.next_text().await.contains(r#""message":{"a":1.50}"#));
+
+    let quiet = run(&["broadcast", "--tag", "t", "--to", &url, "-q", "not JSON"]).await;
+    assert_eq!((quiet.status.code(), quiet.stdout.len()), (Some(0), 0));
+    assert_eq!(alice.message().await, "not JSON");
+
+    run(&["broadcast", "--tag", "t", "--to", &url, "--text", "17"]).await;
+    assert_eq!(alice.message().await, "17");
+    run_with("[1, 2]\n", &["broadcast", "--tag", "t", "--to", &url, "-"]).await;
+    assert_eq!(alice.message().await, json!([1, 2]));
+    run_with("two\nlines\n", &["broadcast", "--tag", "t", "--to", &url, "-"]).await;
+    assert_eq!(alice.message().await, "two\nlines");
+}
+
+#[tokio::test]
+async fn exit_codes_of_the_senders() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let server = Server::start_in(dir, &["--protect", "p:broadcast:{dir}/key"]);
+    let url = server.url();
+    let code = async |args: &[&str]| {
+        let output = run(&[args, &["--to", &url]].concat()).await;
+        let errors = text(&output.stderr);
+        let lines = errors.lines().count();
+        assert_eq!(lines, usize::from(!output.status.success()), "one line of error: {errors}");
+        output.status.code()
+    };
+    assert_eq!(code(&["broadcast", "--tag", "t", "x"]).await, Some(0));
+    assert_eq!(code(&["broadcast", "--tag", "t", "--require", "x"]).await, Some(3));
+    assert_eq!(code(&["send", "--tag", "t", "--id", ALICE, "--require", "x"]).await, Some(3));
+    assert_eq!(code(&["broadcast", "--tag", "a b", "x"]).await, Some(65));
+    assert_eq!(code(&["send", "--tag", "t", "--id", "1234567890123456", "x"]).await, Some(65));
+    assert_eq!(code(&["broadcast", "--tag", "p", "x"]).await, Some(77));
+    assert_eq!(code(&["broadcast", "--tag", "t", "--key-file", "/nowhere", "x"]).await, Some(66));
+    let key = server.dir.path().join("key");
+    let key = key.to_str().unwrap();
+    assert_eq!(code(&["broadcast", "--tag", "p", "--key-file", key, "x"]).await, Some(0));
+    let usage = run(&["send", "--tag", "t"]).await;
+    assert_eq!(usage.status.code(), Some(64));
+    let tls = run(&["broadcast", "--tag", "t", "--to", "https://localhost:9091", "x"]).await;
+    assert_eq!(tls.status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_unavailable() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let output = run(&["broadcast", "--tag", "t", "--to", &url, "x"]).await;
+    assert_eq!(output.status.code(), Some(69));
+    assert!(text(&output.stderr).contains("does the server run?"));
+}
+
+#[tokio::test]
+async fn secrets_from_stdin_and_environment() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let server = Server::start_in(dir, &["--protect", "p:send:{dir}/key"]);
+    let url = server.url();
+    let mut alice = server.listener("p", Some(ALICE)).await;
+    let args = ["send", "--tag", "p", "--to", &url, "--id", ALICE, "--key-file", "-", "1"];
+    assert_eq!(run_with(&format!("{KEY}\n"), &args).await.status.code(), Some(0));
+    assert_eq!(alice.message().await, 1);
+    let mut command = program();
+    command.args(["send", "--tag", "p", "--to", &url, "2"]);
+    command.env("TOCSIN_KEY", KEY).env("TOCSIN_ID", ALICE);
+    assert_eq!(run_command(command, String::new()).await.status.code(), Some(0));
+    assert_eq!(alice.message().await, 2);
+}
+
+#[tokio::test]
+async fn listen_prints_messages_and_ends_after_count() {
+    let server = Server::start(&[]);
+    let url = server.url();
+    let id_file = server.file("id", ALICE);
+    let id_file = id_file.to_str().unwrap();
+    let args = ["listen", "--tag", "t", "--id-file", id_file, "--count", "2", "--to", &url];
+    let listening = run(&args);
+    let sending = async {
+        server.until_counts("t", (1, 1)).await;
+        server.post(&json!({"action":"send","tag":"t","id":ALICE,"message":"one"})).await;
+        server.post(&json!({"action":"broadcast","tag":"t","message":"two"})).await;
+    };
+    let (output, ()) = tokio::join!(listening, sending);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<&Value> = lines.iter().map(|line| &line["message"]).collect();
+    assert_eq!(messages, [&json!("one"), &json!("two")]);
+    server.until_counts("t", (0, 0)).await;
+}
+
+#[tokio::test]
+async fn ids_and_keys() {
+    let first = text(&run(&["new-id"]).await.stdout);
+    let second = text(&run(&["new-id"]).await.stdout);
+    assert_ne!(first, second);
+    assert_eq!(first.trim().len(), 32);
+
+    let args = ["new-id", "--for", "alice", "--secret-file", "-"];
+    let derived = run_with("a secret of the site\n", &args).await;
+    let again = run_with("a secret of the site", &args).await;
+    assert_eq!(derived.stdout, again.stdout);
+    assert_eq!(text(&derived.stdout).trim().len(), 64);
+    let newer =
+        run_with("a secret of the site", &[&args[..], &["--id-version", "2"]].concat()).await;
+    assert_ne!(derived.stdout, newer.stdout);
+
+    let key = text(&run(&["new-key"]).await.stdout);
+    assert_eq!(key.trim().len(), 64);
+    let hash = text(&run_with(&key, &["hash-key"]).await.stdout);
+    assert!(hash.starts_with("sha256:"));
+    // The hash opens what the key opens.
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("hash"), &hash).unwrap();
+    let server = Server::start_in(dir, &["--protect", "t:broadcast:{dir}/hash"]);
+    let body = json!({"action":"broadcast","tag":"t","message":1,"key":key.trim()});
+    assert_eq!(server.post(&body).await.0, 200);
+    let body = json!({"action":"broadcast","tag":"t","message":1,"key":hash.trim()});
+    assert_eq!(server.post(&body).await.0, 403);
+    assert_eq!(run_with("short\n", &["hash-key"]).await.status.code(), Some(65));
+}

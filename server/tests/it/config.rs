@@ -1,0 +1,121 @@
+//! Options, environment, configuration file; what is wrong at the start.
+
+use std::process::Output;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{Server, program};
+
+const KEY: &str = "config-key-0123456789abcdef";
+
+fn start_wrongly(dir: &TempDir, args: &[&str]) -> Output {
+    let path = dir.path().to_str().unwrap();
+    let output =
+        program().args(args.iter().map(|arg| arg.replace("{dir}", path))).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.lines().count(), 1, "one line of error: {errors}");
+    assert!(!errors.contains(KEY));
+    output
+}
+
+#[tokio::test]
+async fn a_file_declares_tags_and_keys() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("server.toml");
+    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let text = format!(
+        "demo = true\norigin = [\"https://shop.example\"]\n\
+         [tags.open]\n[tags.news.keys]\nbroadcast = [\"{KEY}\", \"sha256:{:064}\"]\n\
+         [tags.shop.key-files]\nsend = \"{}\"\n",
+        0,
+        dir.path().join("key").display(),
+    );
+    std::fs::write(&path, text).unwrap();
+    let server = Server::start_in(dir, &["--config", "{dir}/server.toml"]);
+    let broadcast = |tag: &str| json!({"action":"broadcast","tag":tag,"message":1});
+    assert_eq!(server.post(&broadcast("open")).await.0, 200);
+    assert_eq!(server.post(&broadcast("shop")).await.0, 200);
+    assert_eq!(server.post(&broadcast("news")).await.1["error"], "denied");
+    assert_eq!(server.post(&broadcast("undeclared")).await.1["error"], "bad_tag");
+    let mut client = server.connect().await;
+    let reply = client.ask(&json!({"action":"set","tag":"undeclared"})).await;
+    assert_eq!(reply["error"], "bad_tag");
+    assert_eq!(server.get("/").await.status, 200);
+    assert_eq!(server.status().await["protected"], json!(["news:broadcast", "shop:send"]));
+}
+
+#[test]
+fn what_is_wrong_at_the_start_is_one_line_and_an_exit_code() {
+    let dir = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("key", KEY);
+    write("short", "short");
+    write("empty", "\n");
+    write("unknown.toml", "lisen = []\n");
+    write("type.toml", &format!("demo = true\n[tags.a]\nkeys = \"{KEY}\"\n"));
+    write("syntax.toml", &format!("[tags.a.keys]\nsend = \"{KEY}\n"));
+    write("action.toml", &format!("[tags.a.keys]\nsing = \"{KEY}\"\n"));
+    write("shortkey.toml", "[tags.a.keys]\nsend = \"short\"\n");
+    for (args, code, word) in [
+        (&["--listen", "nowhere"][..], 64, "ADDR:PORT"),
+        (&["--ping-interval", "soon"], 64, "25s"),
+        (&["--ping-interval", "1ms"], 64, "at least"),
+        (&["--origin", "shop.example"], 64, "https://"),
+        (&["--protect", "a:send"], 64, "TAG:ACTION:KEYFILE"),
+        (&["--protect", "a:sing:{dir}/key"], 64, "cannot be protected"),
+        (&["--protect", "a:send:{dir}/nothing"], 66, "nothing"),
+        (&["--protect", "a:send:{dir}/short"], 65, "new-key"),
+        (&["--protect", "a:send:{dir}/empty"], 65, "empty"),
+        (&["--config", "{dir}/nothing.toml"], 66, "nothing.toml"),
+        (&["--config", "{dir}/unknown.toml"], 78, "line 1"),
+        (&["--config", "{dir}/type.toml"], 78, "line 3"),
+        (&["--config", "{dir}/syntax.toml"], 78, "line 2"),
+        (&["--config", "{dir}/action.toml"], 78, "cannot be protected"),
+        (&["--config", "{dir}/shortkey.toml"], 78, "new-key"),
+        (&["--log", "a=b=c"], 64, "--log"),
+    ] {
+        let output = start_wrongly(&dir, args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
+        assert!(errors.contains(word), "{args:?}: {errors}");
+    }
+}
+
+#[test]
+fn taken_ports() {
+    let dir = TempDir::new().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = start_wrongly(&dir, &["--listen", &address, "--admin", "off"]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
+    let output = start_wrongly(&dir, &["--listen", "127.0.0.1:0", "--admin", &address]);
+    assert_eq!(output.status.code(), Some(69));
+}
+
+#[tokio::test]
+async fn options_come_from_the_environment_too() {
+    let dir = TempDir::new().unwrap();
+    let output = program()
+        .env("TOCSIN_PING_INTERVAL", "soon")
+        .args(["--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    // And do not stand in the way of the other commands.
+    let output =
+        program().env("TOCSIN_DEMO", "true").env("TOCSIN_LISTEN", "1").arg("new-id").output();
+    assert_eq!(output.unwrap().status.code(), Some(0));
+    drop(dir);
+}
+
+#[test]
+fn help_is_no_failure() {
+    for args in [&["--help"][..], &["--version"], &["send", "--help"]] {
+        let output = program().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!output.stdout.is_empty());
+    }
+    assert_eq!(program().arg("--nonsense").output().unwrap().status.code(), Some(64));
+}

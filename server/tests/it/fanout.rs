@@ -1,0 +1,118 @@
+//! Order, bursts, and those who do not keep up.
+
+use serde_json::{Value, json};
+
+use crate::harness::{ALICE, Server};
+
+#[tokio::test]
+async fn a_burst_arrives_whole_and_in_order_everywhere() {
+    let server = Server::start(&[]);
+    let mut clients = Vec::new();
+    for number in 0..40 {
+        let id = (number % 4 == 0).then_some(ALICE);
+        clients.push((id, server.listener("t", id).await));
+    }
+    // Broadcasts and direct messages mixed, so that batches hold both.
+    let batch: Vec<Value> = (0..600)
+        .map(|number| match number % 3 {
+            0 => json!({"action":"send","tag":"t","id":ALICE,"message":number}),
+            _ => json!({"action":"broadcast","tag":"t","message":number}),
+        })
+        .collect();
+    let (status, replies) = server.post(&json!(batch)).await;
+    assert_eq!((status, replies.as_array().unwrap().len()), (200, 600));
+    for (id, client) in &mut clients {
+        let mut last = 0;
+        for number in (0..600).filter(|number| id.is_some() || number % 3 != 0) {
+            let delivery = client.next().await;
+            assert_eq!(delivery["message"], number);
+            assert!(delivery["seq"].as_u64().unwrap() > last);
+            last = delivery["seq"].as_u64().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_registration_in_the_middle_of_a_stream_starts_exactly_after_its_live_event() {
+    let server = Server::start(&[]);
+    let _first = server.listener("t", None).await;
+    let mut sender = server.connect().await;
+    for number in 0..300 {
+        sender.send(&json!({"action":"broadcast","tag":"t","message":number})).await;
+        if number % 10 != 0 {
+            continue;
+        }
+        let mut late = server.connect().await;
+        late.send(&json!({"action":"set","tag":"t"})).await;
+        let reply = late.next().await;
+        assert_eq!(reply["ok"], "set", "the reply comes first: {reply}");
+        let live = late.next().await;
+        assert_eq!(live["event"], "live");
+        sender.send(&json!({"action":"broadcast","tag":"t","message":"next"})).await;
+        let next = late.next().await;
+        assert_eq!(next["seq"].as_u64().unwrap(), live["seq"].as_u64().unwrap() + 1);
+    }
+}
+
+#[tokio::test]
+async fn replies_come_in_the_order_of_the_requests() {
+    let server = Server::start(&[]);
+    let mut client = server.connect().await;
+    for number in 0..200 {
+        let action = match number % 4 {
+            0 => json!({"action":"broadcast","tag":"x","message":1,"ref":number}),
+            1 => json!({"action":"ping","ref":number}),
+            2 => json!({"action":"set","tag":"y","ref":number}),
+            _ => json!({"action":"sing","ref":number}),
+        };
+        client.send(&action).await;
+    }
+    let mut number = 0;
+    while number < 200 {
+        let frame = client.next().await;
+        if frame["event"] != "live" {
+            assert_eq!(frame["ref"], number);
+            number += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
+    let server = Server::start(&[]);
+    let mut slow = server.listener("t", None).await;
+    let mut quick = server.listener("t", None).await;
+    let text = "x".repeat(60_000);
+    let broadcast = json!({"action":"broadcast","tag":"t","message":text});
+    // More than the kernel's buffers and the outbox hold together.
+    let mut sent = 0;
+    while server.counts("t").await.0 == 2 {
+        assert_eq!(server.post(&broadcast).await.0, 200);
+        sent += 1;
+        assert_eq!(quick.message().await, text);
+        assert!(sent < 2_000, "the slow client was never closed");
+    }
+    server.post(&json!({"action":"broadcast","tag":"t","message":"last"})).await;
+    assert_eq!(quick.message().await, "last");
+    // It reads now: whole frames, then the reason.
+    assert_eq!(slow.closed().await, Some(4000));
+}
+
+#[tokio::test]
+async fn messages_arrive_byte_for_byte() {
+    let server = Server::start(&[]);
+    let mut client = server.listener("t", None).await;
+    for text in [
+        r#""<script>alert('\"')</script>""#,
+        "\"\u{2028}\u{1f514} \\u00e4\"",
+        "9007199254740993",
+        "1.50",
+        "-0.0e+10",
+        r#"{"b":1,"a":[null,true,{}],"b":2}"#,
+    ] {
+        let body = format!(r#"{{"action":"broadcast","tag":"t","message":{text}}}"#);
+        assert_eq!(server.post_with(&body, &[]).await.0, 200);
+        let frame = client.next_text().await;
+        assert!(frame.ends_with(&format!(r#","message":{text}}}"#)), "{frame}");
+    }
+}

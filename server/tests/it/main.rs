@@ -1,0 +1,14 @@
+//! The built server, driven from outside.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod abuse;
+mod cli;
+mod config;
+mod fanout;
+mod harness;
+mod http;
+mod keys;
+mod lists;
+mod pings;
+mod stopping;
+mod trace;
