@@ -35,7 +35,7 @@ pub struct RunArgs {
     /// key or its hash; repeatable
     #[arg(long, value_name = "TAG:ACTION:KEYFILE", env = "TOCSIN_PROTECT", value_delimiter = ',')]
     pub protect: Vec<String>,
-    /// Let pages of another name use this server, as in https://shop.example; repeatable
+    /// Let pages of another name use this server, such as `https://shop.example`; repeatable
     #[arg(long, value_name = "URL", env = "TOCSIN_ORIGIN", value_delimiter = ',')]
     pub origin: Vec<String>,
     /// Serve the demo page at /

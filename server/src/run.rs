@@ -83,7 +83,7 @@ impl Listeners {
     }
 }
 
-/// Serves until `shutdown` says stop, then ends the connections, [`DRAIN`] at most.
+/// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
 ///
 /// # Errors
 /// [`Error::Os`] if the system has no randomness to give at the start.

@@ -18,41 +18,41 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// Two IDs for tests. They are no secrets, but the trace test looks for them in logs.
-pub const ALICE: &str = "a11ce-5f3c9a7e21b04d86";
-pub const BOB: &str = "b0b00-91c2d3e4f5a6b7c8";
+pub(crate) const ALICE: &str = "a11ce-5f3c9a7e21b04d86";
+pub(crate) const BOB: &str = "b0b00-91c2d3e4f5a6b7c8";
 
 /// A failing test ends after this; a passing one never waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program under test.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
     command.env_clear().stdin(Stdio::null());
     command
 }
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub address: SocketAddr,
-    pub admin: SocketAddr,
-    pub dir: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) dir: TempDir,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
 }
 
 /// What a program left behind.
-pub struct Ended {
-    pub status: ExitStatus,
-    pub output: String,
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
 }
 
 impl Server {
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_in(TempDir::new().unwrap(), args)
     }
 
     /// Starts with files that `dir` holds already; `{dir}` in an argument stands for its path.
-    pub fn start_in(dir: TempDir, args: &[&str]) -> Self {
+    pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
         let path = dir.path().to_str().unwrap();
         let mut child = program()
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
@@ -79,22 +79,25 @@ impl Server {
     }
 
     /// Writes a file into the server's directory.
-    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         fs::write(&path, content).unwrap();
         path
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         self.connect_with(&[]).await.unwrap()
     }
 
     /// Connects with more headers; answers the status of a refusal.
-    pub async fn connect_with(&self, headers: &[(&'static str, &str)]) -> Result<Client, u16> {
+    pub(crate) async fn connect_with(
+        &self,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Client, u16> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
         for (name, value) in headers {
@@ -110,32 +113,32 @@ impl Server {
     }
 
     /// Connects and registers.
-    pub async fn listener(&self, tag: &str, id: Option<&str>) -> Client {
+    pub(crate) async fn listener(&self, tag: &str, id: Option<&str>) -> Client {
         let mut client = self.connect().await;
         client.set(tag, id).await;
         client
     }
 
-    pub async fn post(&self, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, body: &Value) -> (u16, Value) {
         self.post_with(&body.to_string(), &[]).await
     }
 
-    pub async fn post_with(&self, body: &str, headers: &[&str]) -> (u16, Value) {
+    pub(crate) async fn post_with(&self, body: &str, headers: &[&str]) -> (u16, Value) {
         let answer = request(self.address, "POST /messages", headers, body.as_bytes()).await;
         (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::Null))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         request(self.address, &format!("GET {path}"), &[], b"").await
     }
 
-    pub async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         let answer = request(self.admin, "GET /status", &[], b"").await;
         serde_json::from_str(&answer.body).unwrap()
     }
 
     /// The counts of a tag: registrations, IDs.
-    pub async fn counts(&self, tag: &str) -> (u64, u64) {
+    pub(crate) async fn counts(&self, tag: &str) -> (u64, u64) {
         let status = self.status().await;
         let counts = &status["tags"][tag];
         let count = |name: &str| counts[name].as_u64().unwrap_or(0);
@@ -143,25 +146,25 @@ impl Server {
     }
 
     /// Asks until the counts are so: for what the server learns by itself, such as a reset.
-    pub async fn until_counts(&self, tag: &str, wanted: (u64, u64)) {
+    pub(crate) async fn until_counts(&self, tag: &str, wanted: (u64, u64)) {
         let asking = async { while self.counts(tag).await != wanted {} };
         let Ok(()) = tokio::time::timeout(PATIENCE, asking).await else {
             panic!("counts of {tag} stay {:?}, wanted {wanted:?}", self.counts(tag).await);
         };
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Sends SIGTERM and waits for the end.
-    pub async fn stop(self) -> Ended {
+    pub(crate) async fn stop(self) -> Ended {
         self.signal(rustix::process::Signal::TERM);
         self.ended().await
     }
 
-    pub async fn ended(mut self) -> Ended {
+    pub(crate) async fn ended(mut self) -> Ended {
         tokio::task::spawn_blocking(move || {
             let status = self.child.wait().unwrap();
             let ended = |thread: &mut JoinHandle<String>| {
@@ -182,36 +185,36 @@ impl Drop for Server {
     }
 }
 
-pub struct Client {
+pub(crate) struct Client {
     socket: WebSocketStream<TcpStream>,
     /// Pings that came so far.
-    pub pings: u32,
+    pub(crate) pings: u32,
 }
 
 impl Client {
-    pub async fn send(&mut self, value: &Value) {
+    pub(crate) async fn send(&mut self, value: &Value) {
         self.send_text(&value.to_string()).await;
     }
 
-    pub async fn send_text(&mut self, text: &str) {
+    pub(crate) async fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
     /// Sends all in one write, so that nothing stays behind in this side's kernel, which
     /// throws that away when the connection is reset.
-    pub async fn send_at_once(&mut self, values: impl IntoIterator<Item = Value>) {
+    pub(crate) async fn send_at_once(&mut self, values: impl IntoIterator<Item = Value>) {
         for value in values {
             self.socket.feed(Message::text(value.to_string())).await.unwrap();
         }
         self.socket.flush().await.unwrap();
     }
 
-    pub async fn send_raw(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).await.unwrap();
     }
 
     /// The next text frame.
-    pub async fn next_text(&mut self) -> String {
+    pub(crate) async fn next_text(&mut self) -> String {
         loop {
             let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
             match frame.expect("a frame in time") {
@@ -223,12 +226,12 @@ impl Client {
     }
 
     /// The next text frame as JSON.
-    pub async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         serde_json::from_str(&self.next_text().await).unwrap()
     }
 
     /// The next ping.
-    pub async fn next_ping(&mut self) {
+    pub(crate) async fn next_ping(&mut self) {
         match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a ping in time") {
             Some(Ok(Message::Ping(_))) => self.pings += 1,
             other => panic!("{other:?} instead of a ping"),
@@ -236,7 +239,7 @@ impl Client {
     }
 
     /// The next pong.
-    pub async fn next_pong(&mut self) {
+    pub(crate) async fn next_pong(&mut self) {
         match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a pong in time") {
             Some(Ok(Message::Pong(_))) => {}
             other => panic!("{other:?} instead of a pong"),
@@ -244,12 +247,12 @@ impl Client {
     }
 
     /// Sends and reads the next frame, which must be the reply.
-    pub async fn ask(&mut self, value: &Value) -> Value {
+    pub(crate) async fn ask(&mut self, value: &Value) -> Value {
         self.send(value).await;
         self.next().await
     }
 
-    pub async fn set(&mut self, tag: &str, id: Option<&str>) {
+    pub(crate) async fn set(&mut self, tag: &str, id: Option<&str>) {
         let reply = self.ask(&json!({"action": "set", "tag": tag, "id": id})).await;
         assert_eq!(reply["ok"], "set", "{reply}");
         let live = self.next().await;
@@ -257,23 +260,23 @@ impl Client {
     }
 
     /// The next delivered message.
-    pub async fn message(&mut self) -> Value {
+    pub(crate) async fn message(&mut self) -> Value {
         let value = self.next().await;
         assert!(value.get("message").is_some(), "{value} is no message");
         value["message"].clone()
     }
 
     /// Drops the TCP connection without a close frame.
-    pub fn vanish(self) {}
+    pub(crate) fn vanish(self) {}
 
     /// Closes as RFC 6455 wants it; when this returns, the server has done its part.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.socket.close(None).await.unwrap();
         assert_eq!(self.closed().await, None);
     }
 
     /// Reads to the end; the close code, if the server sent one.
-    pub async fn closed(&mut self) -> Option<u16> {
+    pub(crate) async fn closed(&mut self) -> Option<u16> {
         let reading = async {
             let mut code = None;
             while let Some(Ok(frame)) = self.socket.next().await {
@@ -289,14 +292,14 @@ impl Client {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -305,7 +308,7 @@ impl Answer {
 }
 
 /// One HTTP request on a connection of its own. `Host` is the address unless given.
-pub async fn request(to: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut head =
         format!("{line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !headers.iter().any(|header| header.starts_with("Host:")) {
@@ -320,7 +323,7 @@ pub async fn request(to: SocketAddr, line: &str, headers: &[&str], body: &[u8]) 
 }
 
 /// Sends bytes, or as many as the server takes before it refuses, and reads to the end.
-pub async fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
+pub(crate) async fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
