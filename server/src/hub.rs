@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use crate::connection::Connection;
 use crate::id::{Address, Tag};
-use crate::log::{Applied, Entry, Target};
-use crate::protocol::{self, Outcome, Refusal};
+use crate::log::{Appended, Applied, Entry, Target};
+use crate::mids::{Mids, Verdict};
+use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 use crate::shard::{ShardQueue, Work};
 use crate::{frame, limits};
 
@@ -37,6 +38,7 @@ pub struct Hub {
 struct State {
     head: u64,
     audiences: HashMap<Tag, Audience>,
+    mids: Mids,
 }
 
 /// The registrations of one tag.
@@ -53,6 +55,27 @@ struct Audience {
 struct Seat {
     connection: u64,
     shard: usize,
+}
+
+impl Audience {
+    /// How many registrations a message reaches.
+    fn reached(&self, target: Target) -> u64 {
+        match target {
+            Target::Everyone => self.registrations,
+            Target::One(address) => self.people.get(&address).map_or(0, |seats| seats.len() as u64),
+        }
+    }
+
+    /// Whether any of them is served by this shard.
+    fn concerns(&self, shard: usize, target: Target) -> bool {
+        match target {
+            Target::Everyone => self.per_shard[shard] > 0,
+            Target::One(address) => self
+                .people
+                .get(&address)
+                .is_some_and(|seats| seats.iter().any(|seat| seat.shard == shard)),
+        }
+    }
 }
 
 /// The counts of one tag.
@@ -92,41 +115,42 @@ impl Hub {
 
     /// Applies the log's next entry: counts whom it reaches and queues one encoded frame for
     /// every shard that serves any of them.
-    pub fn apply(&self, seq: u64, entry: &Entry) -> Applied {
+    ///
+    /// # Errors
+    /// `mid_conflict` if another message has its `mid`; it has its place in the log all the same.
+    pub fn apply(&self, seq: u64, entry: &Entry) -> Appended {
         let direct = entry.target != Target::Everyone;
         let json = protocol::delivery(&entry.tag, seq, entry.at, &entry.message, direct);
         let frame = frame::text_frame(&json);
         let mut state = self.state.lock();
         debug_assert!(seq > state.head, "entries are applied in order");
         state.head = seq;
-        let mut clients = 0;
-        if let Some(audience) = state.audiences.get(&entry.tag) {
-            let work = || Work::Deliver {
-                tag: entry.tag.clone(),
-                target: entry.target,
-                frame: frame.clone(),
-            };
-            match entry.target {
-                Target::Everyone => {
-                    clients = audience.registrations;
-                    for (shard, count) in self.shards.iter().zip(&audience.per_shard) {
-                        if *count > 0 {
-                            shard.push(work());
-                        }
-                    }
-                }
-                Target::One(address) => {
-                    let seats = audience.people.get(&address);
-                    clients = seats.map_or(0, |seats| seats.len() as u64);
-                    for (index, shard) in self.shards.iter().enumerate() {
-                        if seats.is_some_and(|seats| seats.iter().any(|seat| seat.shard == index)) {
-                            shard.push(work());
-                        }
-                    }
+        let (seq, duplicate) = match state.mids.judge(seq, entry) {
+            Verdict::New => (seq, false),
+            Verdict::Duplicate(first) => (first, true),
+            Verdict::Conflict => {
+                return Err(Refusal::new(
+                    ErrorCode::MidConflict,
+                    "another message was sent under this mid; give each message its own".into(),
+                ));
+            }
+        };
+        let audience = state.audiences.get(&entry.tag);
+        let clients = audience.map_or(0, |audience| audience.reached(entry.target));
+        if let Some(audience) = audience
+            && !duplicate
+        {
+            for (index, shard) in self.shards.iter().enumerate() {
+                if audience.concerns(index, entry.target) {
+                    shard.push(Work::Deliver {
+                        tag: entry.tag.clone(),
+                        target: entry.target,
+                        frame: frame.clone(),
+                    });
                 }
             }
         }
-        Applied { seq, clients, stored: false }
+        Ok(Applied { seq, clients, stored: false, duplicate })
     }
 
     /// Puts a connection on the tag's list and, with an address, on the ID's, in place of its

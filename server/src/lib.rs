@@ -17,6 +17,7 @@ pub mod id;
 pub mod limits;
 pub mod log;
 pub mod messages;
+mod mids;
 pub mod origin;
 pub mod outbox;
 pub mod protocol;

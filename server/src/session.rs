@@ -240,6 +240,7 @@ pub fn published(action: Protectable, outcome: Appended) -> Reply {
             seq: applied.seq,
             clients: applied.clients,
             stored: (action == Protectable::Send).then_some(applied.stored),
+            duplicate: applied.duplicate,
         },
         Err(refusal) => Reply::Refused(refusal),
     }

@@ -26,7 +26,7 @@ impl MemoryLog {
 impl Log for MemoryLog {
     fn append(&self, entry: Entry) -> Appending {
         let mut head = self.head.lock();
-        Appending::done(self.hub.admit().map(|()| {
+        Appending::done(self.hub.admit().and_then(|()| {
             *head += 1;
             self.hub.apply(*head, &entry)
         }))

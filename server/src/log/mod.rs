@@ -32,7 +32,7 @@ pub struct Entry {
 }
 
 /// Whom an entry is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     /// Everyone who listens on the tag.
     Everyone,
@@ -49,6 +49,8 @@ pub struct Applied {
     pub clients: u64,
     /// Whether an inbox keeps it.
     pub stored: bool,
+    /// Whether it had been applied before, under the same `mid`.
+    pub duplicate: bool,
 }
 
 /// What an append comes to.

@@ -24,6 +24,8 @@ pub enum ErrorCode {
     NotRegistered,
     /// The message is larger than a message may be.
     TooLarge,
+    /// Another message was sent under this `mid`.
+    MidConflict,
     /// The server cannot append the message now.
     Unavailable,
 }
@@ -40,6 +42,7 @@ impl ErrorCode {
             Self::Denied => "denied",
             Self::NotRegistered => "not_registered",
             Self::TooLarge => "too_large",
+            Self::MidConflict => "mid_conflict",
             Self::Unavailable => "unavailable",
         }
     }
@@ -115,6 +118,8 @@ pub enum Reply {
         clients: u64,
         /// For `send`: whether an inbox keeps it.
         stored: Option<bool>,
+        /// Whether it had been sent before, under the same `mid`.
+        duplicate: bool,
     },
     /// I am here.
     Ping,
@@ -151,11 +156,14 @@ impl Reply {
                 }
                 json.push(']');
             }
-            Self::Published { action, seq, clients, stored } => {
+            Self::Published { action, seq, clients, stored, duplicate } => {
                 let name = action.name();
                 let _ = write!(json, r#"{{"ok":"{name}","seq":{seq},"clients":{clients}"#);
                 if let Some(stored) = stored {
                     let _ = write!(json, r#","stored":{stored}"#);
+                }
+                if *duplicate {
+                    json.push_str(r#","duplicate":true"#);
                 }
             }
         }
@@ -227,8 +235,13 @@ mod tests {
             set.to_json(&none),
             r#"{"ok":"set","tag":"shop","epoch":"k3","recovered":false,"unread":[42,45]}"#
         );
-        let sent =
-            Reply::Published { action: Protectable::Send, seq: 46, clients: 2, stored: Some(true) };
+        let sent = Reply::Published {
+            action: Protectable::Send,
+            seq: 46,
+            clients: 2,
+            stored: Some(true),
+            duplicate: false,
+        };
         assert_eq!(
             sent.to_json(&marked),
             r#"{"ok":"send","seq":46,"clients":2,"stored":true,"ref":"a"}"#

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, Server};
+use crate::harness::{ALICE, BOB, Server};
 
 #[tokio::test]
 async fn a_burst_arrives_whole_and_in_order_everywhere() {
@@ -96,6 +96,25 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
     assert_eq!(quick.message().await, "last");
     // It reads now: whole frames, then the reason.
     assert_eq!(slow.closed().await, Some(4000));
+}
+
+#[tokio::test]
+async fn a_message_sent_again_under_its_mid_is_delivered_once() {
+    let server = Server::start(&[]);
+    let mut alice = server.listener("t", Some(ALICE)).await;
+    let send = |id: &str, message: &str| json!({"action":"send","tag":"t","id":id,"message":message,"mid":"order-77"});
+    let (_, first) = server.post(&send(ALICE, "shipped")).await;
+    let (status, again) = server.post(&send(ALICE, "shipped")).await;
+    assert_eq!((status, &again["seq"], &again["clients"]), (200, &first["seq"], &json!(1)));
+    assert_eq!((&first["duplicate"], &again["duplicate"]), (&Value::Null, &json!(true)));
+    let (status, conflict) = server.post(&send(ALICE, "lost")).await;
+    assert_eq!((status, &conflict["error"]), (400, &json!("mid_conflict")));
+    // The same mid to somebody else, or to everyone, is another message.
+    assert_eq!(server.post(&send(BOB, "other")).await.1["ok"], "send");
+    let broadcast = json!({"action":"broadcast","tag":"t","message":"all","mid":"order-77"});
+    server.post(&broadcast).await;
+    assert_eq!(alice.message().await, "shipped");
+    assert_eq!(alice.message().await, "all");
 }
 
 #[tokio::test]
