@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod deadline;
+pub mod descriptors;
 pub mod exit;
 pub mod linger;
 pub mod shutdown;
