@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::accept::Listener;
+use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
 use shared::telemetry::announce;
 use tokio::net::TcpStream;
@@ -121,7 +122,8 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         shards.spawn(Shard::new(queue, config.ping_interval).run());
     }
     listeners.announce();
-    let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let most = limits::CONNECTIONS.min(raise_limit().saturating_sub(limits::OTHER_FILES)).max(1);
+    let room = Arc::new(Semaphore::new(most));
     let mut accepting = JoinSet::new();
     for listener in listeners.public {
         let (site, room) = (Arc::clone(&site), Arc::clone(&room));
