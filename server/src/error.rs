@@ -67,6 +67,9 @@ pub enum Error {
     /// With `--require`: nobody got it and nothing keeps it.
     #[error("nobody is registered there, and the message is not kept")]
     NobodyThere,
+    /// This program is wrong.
+    #[error("{0}, which is a defect of this program; please report it with the log")]
+    Defect(&'static str),
     /// The operating system refused something that should work.
     #[error("{what}: {source}")]
     Os {
@@ -93,6 +96,7 @@ impl Error {
             Self::Bind { .. } | Self::Unavailable(_) => exit::UNAVAILABLE,
             Self::Denied(_) => exit::NO_PERMISSION,
             Self::NobodyThere => 3,
+            Self::Defect(_) => exit::SOFTWARE,
             Self::Os { .. } => exit::OS,
         }
     }

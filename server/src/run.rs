@@ -87,7 +87,8 @@ impl Listeners {
 /// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
 ///
 /// # Errors
-/// [`Error::Os`] if the system has no randomness to give at the start.
+/// [`Error::Os`] if the system has no randomness to give at the start; [`Error::Defect`] if a part
+/// of the server ended that must not.
 pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Result<(), Error> {
     for address in listeners.addresses().iter().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
@@ -145,14 +146,19 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         }));
     }
 
-    shutdown.stopping().await;
+    let result = tokio::select! {
+        () = shutdown.stopping() => Ok(()),
+        // Its clients would get nothing any more, without noticing: better to start anew.
+        _ended = shards.join_next() => Err(Error::Defect("a shard ended")),
+    };
+    shutdown.stop();
     // Closes the listening sockets.
     accepting.shutdown().await;
     match shutdown.drained(DRAIN).await {
         Drained::Clean => tracing::info!("stopped; every connection was ended"),
         Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),
     }
-    Ok(())
+    result
 }
 
 /// Takes a place, then a connection, for ever: beyond the last place newcomers wait in the
