@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 /// Realtime notifications for an existing website: a WebSocket server on localhost.
 ///
@@ -51,27 +51,31 @@ pub struct RunArgs {
     /// What to log: a level, or tracing directives [default: info]
     #[arg(long, value_name = "FILTER", env = "TOCSIN_LOG")]
     pub log: Option<String>,
-    /// How to log [default: text]
+    /// How to log: text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "TOCSIN_LOG_FORMAT")]
-    pub log_format: Option<LogFormat>,
+    pub log_format: Option<String>,
     /// A TOML file with these options, tags and keys
     #[arg(long, value_name = "FILE", env = "TOCSIN_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For collectors: one JSON object a line.
-    Json,
-}
-
 /// Everything but running.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check a configuration and say what is wrong with it, or what it comes to
+    Check {
+        /// As if to run.
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// What talks to a server, or makes something for it.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// What talks to a server, or makes something for it.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
     /// Send a notification to one person
     Send {
         /// Whom and what.

@@ -80,6 +80,13 @@ pub enum Error {
     },
 }
 
+/// Several at once: the first gives the exit code.
+impl From<Error> for Vec<Error> {
+    fn from(error: Error) -> Self {
+        vec![error]
+    }
+}
+
 impl Error {
     /// The exit code, as `sysexits.h` has them; 3 for [`Error::NobodyThere`].
     #[must_use]

@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use server::cli::{Cli, RunArgs};
+use server::check::check;
+use server::cli::{Cli, Command, RunArgs};
 use server::client;
 use server::config::Config;
 use server::error::Error;
@@ -26,12 +27,13 @@ fn main() -> ExitCode {
         Some(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
     };
     let result = match runtime {
-        Err(source) => Err(Error::Os { what: "starting threads", source }),
+        Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
         Ok(runtime) => runtime.block_on(async {
             match cli.command {
-                Some(command) => {
+                Some(Command::Check { run }) => check(run),
+                Some(Command::Client(command)) => {
                     start_log("warn", telemetry::LogFormat::Text)?;
-                    client::run(command).await
+                    Ok(client::run(command).await?)
                 }
                 None => serve(cli.run).await,
             }
@@ -39,14 +41,16 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "server: {error}");
-            error.exit_code().into()
+        Err(errors) => {
+            for error in &errors {
+                let _ = writeln!(std::io::stderr(), "server: {error}");
+            }
+            errors.first().map_or(exit::SOFTWARE, Error::exit_code).into()
         }
     }
 }
 
-async fn serve(args: RunArgs) -> Result<(), Error> {
+async fn serve(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
     start_log(&config.log, config.log_format)?;
     let mut signals =
@@ -56,12 +60,12 @@ async fn serve(args: RunArgs) -> Result<(), Error> {
     let running = run(listeners, config, shutdown.clone());
     tokio::pin!(running);
     tokio::select! {
-        ended = &mut running => return ended,
+        ended = &mut running => return Ok(ended?),
         signal = signals.next() => tracing::info!(signal, "stopping"),
     }
     shutdown.stop();
     tokio::select! {
-        ended = running => ended,
+        ended = running => Ok(ended?),
         signal = signals.next() => {
             tracing::warn!(signal, "ending at once");
             Ok(())

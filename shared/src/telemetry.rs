@@ -35,6 +35,14 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
     Ok(())
 }
 
+/// Checks a filter for [`init`] without starting anything.
+///
+/// # Errors
+/// When it cannot be parsed.
+pub fn check(filter: &str) -> Result<(), ParseError> {
+    EnvFilter::builder().parse(filter).map(drop)
+}
+
 /// Prints `listening NAME ADDR:PORT` on stdout, for people, scripts and tests that bound port 0.
 pub fn announce(name: &str, address: SocketAddr) {
     // Nobody may be reading stdout any more; that is no reason to stop.

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use hyper::Uri;
 
 use crate::auth::KeyHash;
-use crate::cli::{Command, IdArgs, OptionalIdArgs};
+use crate::cli::{ClientCommand, IdArgs, OptionalIdArgs};
 use crate::error::Error;
 use crate::id::{Id, random_hex};
 use crate::secret;
@@ -17,20 +17,20 @@ use crate::secret;
 ///
 /// # Errors
 /// What the exit code tells; see [`Error::exit_code`].
-pub async fn run(command: Command) -> Result<(), Error> {
+pub async fn run(command: ClientCommand) -> Result<(), Error> {
     match command {
-        Command::Send { id, publish } => {
+        ClientCommand::Send { id, publish } => {
             let IdArgs { id, id_file } = id;
             let id = given_id(OptionalIdArgs { id, id_file })?;
             send::send(publish, id).await
         }
-        Command::Broadcast { publish } => send::send(publish, None).await,
-        Command::Listen { tag, id, key_file, count, to } => {
+        ClientCommand::Broadcast { publish } => send::send(publish, None).await,
+        ClientCommand::Listen { tag, id, key_file, count, to } => {
             let id = given_id(id)?;
             let key = key_file.map(|file| secret::first_line("key file", &file)).transpose()?;
             listen::listen(&tag, id.as_ref(), key.as_deref(), count, &to.to).await
         }
-        Command::NewId { user, secret_file, version } => {
+        ClientCommand::NewId { user, secret_file, version } => {
             let id = match (user, secret_file) {
                 (Some(user), Some(file)) => {
                     let secret = secret::first_line("secret file", &file)?;
@@ -40,8 +40,8 @@ pub async fn run(command: Command) -> Result<(), Error> {
             };
             print_line(id.reveal())
         }
-        Command::NewKey => print_line(&random_hex::<32>().map_err(Error::no_randomness)?),
-        Command::HashKey { file } => {
+        ClientCommand::NewKey => print_line(&random_hex::<32>().map_err(Error::no_randomness)?),
+        ClientCommand::HashKey { file } => {
             let key = secret::first_line("key file", &file)?;
             let hash = KeyHash::parse(&key).map_err(|error| Error::Content {
                 what: "key file",
@@ -63,7 +63,7 @@ fn given_id(args: OptionalIdArgs) -> Result<Option<Id>, Error> {
     Id::parse(&text).map(Some).map_err(|error| Error::Data(format!("weak_id: {error}")))
 }
 
-fn print_line(line: &str) -> Result<(), Error> {
+pub(crate) fn print_line(line: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())

@@ -83,6 +83,62 @@ fn what_is_wrong_at_the_start_is_one_line_and_an_exit_code() {
 }
 
 #[test]
+fn check_names_every_fault_with_its_line() {
+    let dir = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("key", KEY);
+    write(
+        "bad.toml",
+        &format!(
+            "listen = [\"nowhere\", 9090]\n\
+             lisen = 1\n\
+             demo = \"yes\"\n\
+             ping-interval = \"soon\"\n\
+             origin = \"shop.example\"\n\
+             [tags.\"a b\"]\n\
+             [tags.shop.keys]\n\
+             send = \"short\"\n\
+             sing = \"{KEY}\"\n\
+             [tags.shop.key-files]\n\
+             broadcast = \"nothing\"\n"
+        ),
+    );
+    let check = |name: &str| {
+        let output =
+            program().args(["check", "--config"]).arg(dir.path().join(name)).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, _, errors) = check("bad.toml");
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(!errors.contains(KEY));
+    for (line, word) in [
+        (1, "ADDR:PORT"),
+        (2, "`lisen` is no option"),
+        (3, "true or false"),
+        (4, "25s"),
+        (5, "https://"),
+        (6, "a tag is"),
+        (8, "new-key"),
+        (9, "cannot be protected"),
+    ] {
+        let found =
+            errors.lines().find(|error| error.contains(&format!("bad.toml, line {line}: ")));
+        assert!(found.is_some_and(|error| error.contains(word)), "line {line}: {errors}");
+    }
+    assert!(errors.contains("nothing: "), "{errors}");
+    assert_eq!(errors.lines().count(), 9);
+
+    // Files are found beside the configuration that names them.
+    write("good.toml", "listen = 7000\n[tags.b]\n[tags.a.key-files]\nsend = \"key\"\n");
+    let (code, summary, errors) = check("good.toml");
+    assert_eq!((code, &*errors), (Some(0), ""));
+    for words in ["127.0.0.1:7000 [::1]:7000", "tags       a b", "protected  a:send", "is good"] {
+        assert!(summary.contains(words), "{summary}");
+    }
+}
+
+#[test]
 fn taken_ports() {
     let dir = TempDir::new().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,0 +1,191 @@
+//! The configuration file: TOML with the options' names, and tables for tags.
+//!
+//! Walked by hand rather than by serde, so that every fault is found in one go, each with its line
+//! and without the value in question: that may be a key.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::setting::{Place, Setting};
+use crate::error::Error;
+
+/// What a file says, as far as it makes sense.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) listen: Vec<Setting>,
+    pub(super) admin: Option<Setting>,
+    pub(super) protect: Vec<Setting>,
+    pub(super) origin: Vec<Setting>,
+    pub(super) demo: bool,
+    pub(super) ping_interval: Option<Setting>,
+    pub(super) idle_timeout: Option<Setting>,
+    pub(super) log: Option<Setting>,
+    pub(super) log_format: Option<Setting>,
+    pub(super) tags: Vec<TagTable>,
+}
+
+/// `[tags.NAME]`: declares a tag.
+#[derive(Debug)]
+pub(super) struct TagTable {
+    pub(super) name: Setting,
+    /// Action and key or hash.
+    pub(super) keys: Vec<(Setting, Setting)>,
+    /// Action and a file whose first line is the key or hash.
+    pub(super) key_files: Vec<(Setting, Setting)>,
+}
+
+impl File {
+    /// Reads a file; what is wrong with it goes to `faults`.
+    pub(super) fn read(path: &Path, faults: &mut Vec<Error>) -> Self {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Reader { file: path.into(), text: &text, faults }.file(),
+            Err(source) => {
+                faults.push(Error::Read { what: "configuration", file: path.into(), source });
+                Self::default()
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    file: Arc<Path>,
+    text: &'a str,
+    faults: &'a mut Vec<Error>,
+}
+
+impl Reader<'_> {
+    fn file(mut self) -> File {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let at = error.span().map_or(0, |span| span.start);
+            // Its message tells what was expected, its other output quotes the line.
+            self.fault(at, error.message().replace('\n', ", "));
+        }
+        let mut file = File::default();
+        for (key, value) in table.into_inner() {
+            let at = key.span().start;
+            match &**key.get_ref() {
+                "listen" => file.listen = self.texts("listen", value),
+                "admin" => file.admin = self.text("admin", value),
+                "protect" => file.protect = self.texts("protect", value),
+                "origin" => file.origin = self.texts("origin", value),
+                "demo" => file.demo = self.flag("demo", &value),
+                "ping-interval" => file.ping_interval = self.text("ping-interval", value),
+                "idle-timeout" => file.idle_timeout = self.text("idle-timeout", value),
+                "log" => file.log = self.text("log", value),
+                "log-format" => file.log_format = self.text("log-format", value),
+                "tags" => file.tags = self.tags(value),
+                other => self.fault(
+                    at,
+                    format!(
+                        "`{other}` is no option; there are listen, admin, protect, origin, demo, \
+                         ping-interval, idle-timeout, log, log-format and tags"
+                    ),
+                ),
+            }
+        }
+        file
+    }
+
+    fn tags(&mut self, value: Spanned<DeValue<'_>>) -> Vec<TagTable> {
+        let mut tags = Vec::new();
+        for (name, value) in self.table("tags", value) {
+            let mut tag = TagTable {
+                name: self.setting(name.span().start, name.get_ref()),
+                keys: Vec::new(),
+                key_files: Vec::new(),
+            };
+            for (key, value) in self.table("a tag", value) {
+                let at = key.span().start;
+                match &**key.get_ref() {
+                    "keys" => tag.keys = self.by_action("keys", value),
+                    "key-files" => tag.key_files = self.by_action("key-files", value),
+                    other => self.fault(
+                        at,
+                        format!(
+                            "`{other}` is nothing that a tag has; there are keys and key-files"
+                        ),
+                    ),
+                }
+            }
+            tags.push(tag);
+        }
+        tags
+    }
+
+    fn by_action(
+        &mut self,
+        name: &'static str,
+        value: Spanned<DeValue<'_>>,
+    ) -> Vec<(Setting, Setting)> {
+        let mut pairs = Vec::new();
+        for (action, value) in self.table(name, value) {
+            let action = self.setting(action.span().start, action.get_ref());
+            let texts = self.texts(name, value);
+            pairs.extend(texts.into_iter().map(|text| (action.clone(), text)));
+        }
+        pairs
+    }
+
+    fn table<'v>(&mut self, name: &str, value: Spanned<DeValue<'v>>) -> DeTable<'v> {
+        let at = value.span().start;
+        match value.into_inner() {
+            DeValue::Table(table) => table,
+            _ => {
+                self.fault(at, format!("{name} must be a table"));
+                DeTable::new()
+            }
+        }
+    }
+
+    /// One text, or a list of them.
+    fn texts(&mut self, name: &'static str, value: Spanned<DeValue<'_>>) -> Vec<Setting> {
+        match value.get_ref() {
+            DeValue::Array(_) => {
+                let DeValue::Array(values) = value.into_inner() else { return Vec::new() };
+                values.into_iter().filter_map(|value| self.text(name, value)).collect()
+            }
+            _ => self.text(name, value).into_iter().collect(),
+        }
+    }
+
+    fn text(&mut self, name: &'static str, value: Spanned<DeValue<'_>>) -> Option<Setting> {
+        let at = value.span().start;
+        match value.get_ref() {
+            DeValue::String(text) => Some(self.setting(at, text)),
+            // A port may be written as a number.
+            DeValue::Integer(number) => Some(self.setting(at, number.as_str())),
+            _ => {
+                self.fault(at, format!("{name} must be a text in quotes"));
+                None
+            }
+        }
+    }
+
+    fn flag(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>) -> bool {
+        match value.get_ref() {
+            DeValue::Boolean(flag) => *flag,
+            _ => {
+                self.fault(value.span().start, format!("{name} must be true or false"));
+                false
+            }
+        }
+    }
+
+    fn setting(&self, at: usize, text: &str) -> Setting {
+        Setting { text: text.to_owned(), place: self.place(at) }
+    }
+
+    fn place(&self, at: usize) -> Place {
+        let line = 1 + self.text[..at.min(self.text.len())].matches('\n').count();
+        Place::File { file: Arc::clone(&self.file), line }
+    }
+
+    fn fault(&mut self, at: usize, reason: String) {
+        let fault = self.place(at).fault(reason);
+        self.faults.push(fault);
+    }
+}

@@ -1,0 +1,52 @@
+//! A value together with where it was written, so that an error can say so.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// A text that somebody wrote as a setting.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) text: String,
+    pub(super) place: Place,
+}
+
+/// Where a setting was written.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// On the command line or in the environment.
+    Option(&'static str),
+    /// In the configuration file.
+    File { file: Arc<Path>, line: usize },
+}
+
+impl Setting {
+    pub(super) fn option(name: &'static str, text: String) -> Self {
+        Self { text, place: Place::Option(name) }
+    }
+
+    /// An error about this text, which is repeated: it must be no secret.
+    pub(super) fn fault(&self, reason: &str) -> Error {
+        self.place.fault(format!("{}: {reason}", self.text))
+    }
+}
+
+impl Place {
+    pub(super) fn fault(&self, reason: String) -> Error {
+        match self {
+            Self::Option(option) => Error::Option { option, reason },
+            Self::File { file, line } => {
+                Error::Config { file: file.to_path_buf(), line: Some(*line), reason }
+            }
+        }
+    }
+
+    /// A file named at this place: in a configuration file, relative to that file's directory.
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+        match self {
+            Self::Option(_) => name.into(),
+            Self::File { file, .. } => file.parent().unwrap_or(Path::new("")).join(name),
+        }
+    }
+}
