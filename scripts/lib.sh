@@ -8,6 +8,11 @@ target_dir() {
     printf '%s\n' "${CARGO_TARGET_DIR:-target}"
 }
 
+# One command line for all callers: with another choice of packages cargo would build everything anew.
+build_release() {
+    cargo build --release --locked -p gate -p server --bins --examples
+}
+
 # need_cargo: Debian's own Rust is too old, so it is only asked for, never installed.
 need_cargo() {
     local needed have

@@ -19,7 +19,15 @@ mkdirSync(output, { recursive: true });
 const endings = [];
 export const atEnd = (end) => endings.push(end);
 export async function endAll() {
-  while (endings.length) await endings.pop()();
+  const errors = [];
+  while (endings.length) {
+    try {
+      await endings.pop()();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length) throw new AggregateError(errors, String(errors));
 }
 
 export function temporary() {
@@ -98,7 +106,8 @@ export class Program {
       this.running = false;
       for (const look of this.#waiting) look();
     });
-    atEnd(() => this.stop('SIGKILL'));
+    // Gently, so that a script takes what it has started along.
+    atEnd(() => this.stop().catch(() => this.stop('SIGKILL')));
   }
 
   /** The first match in what it prints; fails if it ends before. */
