@@ -98,18 +98,7 @@ impl Server {
         &self,
         headers: &[(&'static str, &str)],
     ) -> Result<Client, u16> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
-        for (name, value) in headers {
-            request.headers_mut().insert(*name, value.parse().unwrap());
-        }
-        match client_async(request, stream).await {
-            Ok((socket, _)) => Ok(Client { socket, pings: 0 }),
-            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => {
-                Err(answer.status().as_u16())
-            }
-            Err(error) => panic!("{error}"),
-        }
+        Client::connect(self.address, headers).await
     }
 
     /// Connects and registers.
@@ -192,6 +181,25 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Connects with more headers; answers the status of a refusal.
+    pub(crate) async fn connect(
+        to: SocketAddr,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let stream = TcpStream::connect(to).await.unwrap();
+        let mut request = format!("ws://{to}/ws").into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        match client_async(request, stream).await {
+            Ok((socket, _)) => Ok(Self { socket, pings: 0 }),
+            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => {
+                Err(answer.status().as_u16())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     pub(crate) async fn send(&mut self, value: &Value) {
         self.send_text(&value.to_string()).await;
     }

@@ -12,3 +12,4 @@ mod lists;
 mod pings;
 mod stopping;
 mod trace;
+mod vanished;
