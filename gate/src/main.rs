@@ -1,2 +1,69 @@
-//! gate
-fn main() {}
+//! `gate 9091 9090 cert.pem`: accepts TLS on 9091 and forwards the bytes to 9090.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use gate::cli::{self, Command};
+use gate::config::Config;
+use gate::error::Error;
+use shared::shutdown::{Drained, Shutdown, StopSignals};
+use shared::telemetry;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(Command::Run(cli)) => *cli,
+        Ok(Command::Print(text)) => {
+            // Nobody may be reading; that is no failure.
+            let _ = write!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(&error),
+    };
+    match start(&command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// One line on stderr, and the code that scripts can tell it by.
+fn fail(error: &Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "gate: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+fn start(cli: &cli::Cli) -> Result<(), Error> {
+    telemetry::init(&cli.log, cli.log_format())
+        .map_err(|error| Error::Usage(format!("--log {:?}: {error}", cli.log)))?;
+    let config = Config::resolve(cli)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::System { what: "start the runtime", source })?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Error> {
+    // Before the port is announced, so that a signal sent right after it already counts.
+    let mut signals = StopSignals::install()
+        .map_err(|source| Error::System { what: "handle signals", source })?;
+    let listener = config.listen.bind()?;
+    telemetry::announce("gate", listener.address());
+
+    let shutdown = Shutdown::new();
+    let stopped = async {
+        let signal = signals.next().await;
+        tracing::info!("{signal}: accepting no more connections; a second signal ends at once");
+        shutdown.stop();
+        signals.next().await
+    };
+    tokio::select! {
+        drained = gate::run(listener, config, shutdown.clone()) => match drained? {
+            Drained::Clean => tracing::info!("ended: no connection was left"),
+            Drained::Late(left) => {
+                tracing::warn!(connections = left, "ended at the drain limit: the rest was cut");
+            }
+        },
+        signal = stopped => tracing::warn!("{signal} again: ended at once"),
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The command line as it was given.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use shared::telemetry::LogFormat;
+
+use crate::error::Error;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Forward connections.
+    Run(Box<Cli>),
+    /// Print this (help, version) and end.
+    Print(String),
+}
+
+/// Accepts TLS on one port and forwards the bytes to a plain server.
+///
+/// The PEM file holds the private key, its certificate and the intermediates, in any order:
+/// cat leaf.crt intermediate.crt main.key > cert.pem
+#[derive(Debug, Clone, Parser)]
+#[command(name = "gate", version, after_help = "Example: gate 9091 9090 cert.pem")]
+pub struct Cli {
+    /// Where to accept TLS: a port of every address, or one address. Port 0 takes a free one
+    #[arg(value_name = "PORT|ADDR:PORT", env = "GATE_LISTEN")]
+    pub listen: String,
+
+    /// Where to forward to: a port of this machine (127.0.0.1, then ::1), or an address
+    #[arg(id = "backend", value_name = "PORT|ADDR:PORT", env = "GATE_BACKEND")]
+    pub backend: String,
+
+    /// Private key and certificates in one file, or several files: key.pem,chain.pem
+    #[arg(value_name = "PEM", env = "GATE_PEM")]
+    pub pem: PathBuf,
+
+    /// Time for a client to complete the TLS handshake
+    #[arg(long, value_name = "TIME", env = "GATE_HANDSHAKE_TIMEOUT", default_value = "10s",
+          value_parser = humantime::parse_duration)]
+    pub handshake_timeout: Duration,
+
+    /// Time over which connections are closed one by one after SIGTERM
+    #[arg(long, value_name = "TIME", env = "GATE_DRAIN", default_value = "30s",
+          value_parser = humantime::parse_duration)]
+    pub drain: Duration,
+
+    /// Connections at a time; more of them wait. As many as open files allow if not given
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS")]
+    pub max_connections: Option<usize>,
+
+    /// What to log: a level (error, warn, info, debug, trace) or tracing directives
+    #[arg(long, value_name = "FILTER", env = "GATE_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How to log
+    #[arg(long, value_name = "FORMAT", env = "GATE_LOG_FORMAT", default_value = "text",
+          value_parser = ["text", "json"])]
+    log_format: String,
+}
+
+impl Cli {
+    /// How to log.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        if self.log_format == "json" { LogFormat::Json } else { LogFormat::Text }
+    }
+}
+
+/// Reads the command line and, for what it does not give, the environment.
+///
+/// # Errors
+/// [`Error::Usage`], in one line.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => Ok(Command::Run(Box::new(cli))),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            Ok(Command::Print(error.to_string()))
+        }
+        Err(error) => Err(Error::Usage(one_line(&error.to_string()))),
+    }
+}
+
+/// clap's message without the paragraphs about usage and help.
+fn one_line(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let about_the_error = message
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    about_the_error.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn three_arguments_are_enough() {
+        let Command::Run(cli) = parse(arguments("gate 9091 9090 cert.pem")).unwrap() else {
+            panic!("nothing to print");
+        };
+        assert_eq!((cli.listen.as_str(), cli.backend.as_str()), ("9091", "9090"));
+        assert_eq!(cli.handshake_timeout, Duration::from_secs(10));
+        assert_eq!(cli.drain, Duration::from_secs(30));
+        assert_eq!(cli.log_format(), LogFormat::Text);
+    }
+
+    #[test]
+    fn errors_are_one_line() {
+        for line in ["gate", "gate 1 2", "gate 1 2 3 4", "gate 1 2 3 --drain soon", "gate --drian"]
+        {
+            let error = parse(arguments(line)).unwrap_err().to_string();
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What can go wrong, in words that say what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use shared::deadline::Expired;
+use shared::exit;
+
+/// A start that failed, or a connection that ended before bytes could flow.
+///
+/// Each prints as one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line is wrong.
+    #[error("{0} (gate --help tells more)")]
+    Usage(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {}", bind_remedy(.source))]
+    Bind {
+        /// As it was given.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A PEM file cannot be read.
+    #[error("cannot read {}: {}", .file.display(), read_remedy(.source))]
+    Read {
+        /// As it was given.
+        file: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// What a PEM file holds cannot be served.
+    #[error("{place}: {fault}")]
+    Pem {
+        /// The file, and the block in it if the fault is one block's.
+        place: Place,
+        /// What is wrong.
+        fault: PemFault,
+    },
+    /// The TLS library refused what was put together.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[source] rustls::Error),
+    /// The operating system refused something that should work.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried, to follow "cannot".
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The client was too slow; nobody's defect but its own.
+    #[error(transparent)]
+    Slow(#[from] Expired),
+    /// The client left before the handshake.
+    #[error("the client left before the handshake")]
+    Left,
+    /// The client does not speak TLS.
+    #[error("the client does not speak TLS")]
+    NotTls,
+    /// The handshake failed: the client's doing, mostly.
+    #[error("the handshake failed: {0}")]
+    Handshake(#[source] io::Error),
+    /// The backend cannot be reached.
+    #[error("cannot reach the backend: {0}")]
+    Backend(String),
+    /// The gate is stopping.
+    #[error("the gate is stopping")]
+    Stopping,
+}
+
+impl Error {
+    /// The exit code of a start that fails with this.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => exit::USAGE,
+            Self::Pem { .. } | Self::Tls(_) => exit::DATA,
+            Self::Bind { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+                _ => exit::UNAVAILABLE,
+            },
+            Self::Read { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+                _ => exit::NO_INPUT,
+            },
+            Self::System { .. } => exit::OS,
+            Self::Slow(_)
+            | Self::Left
+            | Self::NotTls
+            | Self::Handshake(_)
+            | Self::Backend(_)
+            | Self::Stopping => exit::UNAVAILABLE,
+        }
+    }
+}
+
+/// A file, and perhaps a block in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    file: PathBuf,
+    block: Option<(usize, usize)>,
+}
+
+impl Place {
+    /// The file as a whole.
+    #[must_use]
+    pub fn file(file: &Path) -> Self {
+        Self { file: file.to_owned(), block: None }
+    }
+
+    /// The `block`-th block of `file`, which begins on `line`; both count from 1.
+    #[must_use]
+    pub fn block(file: &Path, block: usize, line: usize) -> Self {
+        Self { file: file.to_owned(), block: Some((block, line)) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        match self.block {
+            Some((block, line)) => write!(f, ", block {block} (line {line})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong with the content of a PEM file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PemFault {
+    /// Too long for what it should be.
+    #[error("it is larger than {0} bytes, so it is no PEM file of a key and its certificates")]
+    TooLarge(u64),
+    /// No block at all.
+    #[error(
+        "it holds no PEM block; put the certificate, its intermediates and the private key \
+             into it: cat leaf.crt intermediate.crt main.key > cert.pem"
+    )]
+    NoBlock,
+    /// Binary instead of text.
+    #[error("it is {form}, not PEM; convert it: {remedy}")]
+    Binary {
+        /// What it looks like.
+        form: &'static str,
+        /// The command that converts it.
+        remedy: &'static str,
+    },
+    /// A BEGIN or END line that is none.
+    #[error("its BEGIN or END line is damaged; copy the block again, each line whole")]
+    Marker,
+    /// BEGIN without END.
+    #[error(
+        "the {0} has no END line, so the file is cut off or blocks run into each other; \
+             copy it again, with a line break after each END line"
+    )]
+    Unterminated(String),
+    /// The text between BEGIN and END is damaged.
+    #[error("the {0} is damaged (its base64 cannot be decoded); copy the block again")]
+    Base64(String),
+    /// A block that has no place here.
+    #[error("a block {0} has no place here; remove it")]
+    Unknown(String),
+    /// A certificate signing request.
+    #[error(
+        "it is a signing request, not a certificate; \
+             replace it by the certificate that the authority answered with"
+    )]
+    SigningRequest,
+    /// OpenSSL's private format.
+    #[error(
+        "it is OpenSSL's own TRUSTED CERTIFICATE; \
+             convert it: openssl x509 -in trusted.pem -out leaf.crt"
+    )]
+    TrustedCertificate,
+    /// No certificate.
+    #[error("no certificate in it; append it: cat leaf.crt intermediate.crt main.key > cert.pem")]
+    NoCertificate,
+    /// Not a certificate inside.
+    #[error("the certificate is damaged (it is not X.509); copy the block again")]
+    Certificate,
+    /// No private key.
+    #[error("no private key in it; append it: cat leaf.crt intermediate.crt main.key > cert.pem")]
+    NoKey,
+    /// A private key under a passphrase.
+    #[error("the private key is encrypted; \
+             decrypt it: openssl pkey -in {} -out main.key, and put that key in its place", quoted(.0))]
+    EncryptedKey(PathBuf),
+    /// More than one private key.
+    #[error("a second private key, and another than that of {0}; keep only the certificate's own")]
+    SecondKey(Place),
+    /// A private key that TLS cannot use.
+    #[error(
+        "the private key cannot be used (damaged, or none of RSA of 2048 to 8192 bits, \
+             P-256, P-384, P-521, Ed25519); ask for a certificate with a P-256 key"
+    )]
+    Key,
+    /// A private key in another program's format.
+    #[error(
+        "a {0} cannot be used for TLS; \
+             convert it: ssh-keygen -p -m PKCS8 -f KEYFILE, or make a new key and certificate"
+    )]
+    ForeignKey(String),
+    /// No certificate for the key.
+    #[error(
+        "the private key does not belong to any of the {0} certificates (first: {1}); \
+             put in the key that the certificate was requested with"
+    )]
+    Mismatch(usize, String),
+}
+
+fn bind_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program uses it; end that one (ss -ltnp shows it) \
+                                     or choose another port"
+            .to_owned(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher \
+                                            one or grant CAP_NET_BIND_SERVICE"
+            .to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; give one that \
+                                            `ip address` shows, or the port alone"
+            .to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn read_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file; make it with \
+                                    cat leaf.crt intermediate.crt main.key > cert.pem"
+            .to_owned(),
+        io::ErrorKind::PermissionDenied => "permission is missing; let the user that runs gate \
+                                            read it (chgrp and chmod g+r)"
+            .to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory; name the PEM file in it".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A path as one word of a shell command.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@=".contains(c);
+    if text.chars().all(plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,203 @@
+//! Cutting a PEM file into blocks, and refusing those that cannot be meant.
+//!
+//! `rustls-pki-types` decodes the blocks, but skips what it does not know, and says of no fault
+//! where it is. So the file is cut here, by line.
+
+use std::path::Path;
+
+use crate::error::{Error, PemFault, Place};
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// What a block is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Certificate,
+    Key,
+    /// Of a curve or of Diffie-Hellman: other programs want them in the file, TLS 1.3 does not.
+    Parameters,
+}
+
+/// One block, written out cleanly: its markers, and its text without header lines.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) place: Place,
+    pub(super) kind: Kind,
+    pub(super) pem: Vec<u8>,
+}
+
+/// A block whose END line has not come yet.
+struct Open<'a> {
+    place: Place,
+    label: &'a str,
+    text: String,
+    encrypted: bool,
+}
+
+/// Cuts `content` of `file` into its blocks. What stands between blocks is ignored.
+///
+/// # Errors
+/// [`Error::Pem`] if there is no block, or one is cut off, encrypted, or has no place in such a
+/// file.
+pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
+    let text = String::from_utf8_lossy(content);
+    let mut blocks = Vec::new();
+    let mut begun = 0;
+    let mut open: Option<Open<'_>> = None;
+
+    for (line, number) in lines(&text) {
+        let fault = |block, fault| Error::Pem { place: Place::block(file, block, number), fault };
+        if let Some(label) = line.strip_prefix(BEGIN) {
+            if let Some(open) = open {
+                return Err(open.unterminated());
+            }
+            begun += 1;
+            let label = label.strip_suffix(DASHES).ok_or_else(|| fault(begun, PemFault::Marker))?;
+            let place = Place::block(file, begun, number);
+            open = Some(Open { place, label, text: String::new(), encrypted: false });
+        } else if let Some(label) = line.strip_prefix(END) {
+            let ended = open.take().ok_or_else(|| fault(begun + 1, PemFault::Marker))?;
+            if label.strip_suffix(DASHES) != Some(ended.label) {
+                return Err(Error::Pem { place: ended.place, fault: PemFault::Marker });
+            }
+            blocks.push(ended.close(file)?);
+        } else if let Some(open) = &mut open {
+            open.add(line);
+        }
+    }
+    if let Some(open) = open {
+        return Err(open.unterminated());
+    }
+    if blocks.is_empty() {
+        return Err(Error::Pem { place: Place::file(file), fault: no_block(content) });
+    }
+    Ok(blocks)
+}
+
+/// Lines with their numbers. Files joined without a line break between them leave END and BEGIN
+/// on one line; that is two here.
+fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    const JOINED: &str = "----------BEGIN ";
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.split('\n').zip(1..).flat_map(|(line, number)| {
+        let line = line.trim();
+        let (first, second) = match line.find(JOINED) {
+            Some(at) => line.split_at(at + DASHES.len()),
+            None => (line, ""),
+        };
+        [(first, number), (second, number)]
+    })
+}
+
+impl Open<'_> {
+    /// Header lines, "Name: value", stand before the base64 of old formats.
+    fn add(&mut self, line: &str) {
+        if line.contains(':') {
+            self.encrypted |= line.starts_with("Proc-Type:") && line.contains("ENCRYPTED");
+        } else {
+            self.text.push_str(line);
+            self.text.push('\n');
+        }
+    }
+
+    fn unterminated(self) -> Error {
+        let fault = PemFault::Unterminated(self.label.to_lowercase());
+        Error::Pem { place: self.place, fault }
+    }
+
+    fn close(self, file: &Path) -> Result<Block, Error> {
+        let Self { place, label, text, encrypted } = self;
+        let (kind, label) = match label {
+            _ if encrypted => return refuse(place, PemFault::EncryptedKey(file.to_owned())),
+            "CERTIFICATE" | "X509 CERTIFICATE" => (Kind::Certificate, "CERTIFICATE"),
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => (Kind::Key, label),
+            "EC PARAMETERS" | "DH PARAMETERS" => (Kind::Parameters, label),
+            "ENCRYPTED PRIVATE KEY" => {
+                return refuse(place, PemFault::EncryptedKey(file.to_owned()));
+            }
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
+                return refuse(place, PemFault::SigningRequest);
+            }
+            "TRUSTED CERTIFICATE" => return refuse(place, PemFault::TrustedCertificate),
+            other if other.ends_with("PRIVATE KEY") => {
+                return refuse(place, PemFault::ForeignKey(printable(other)));
+            }
+            other => return refuse(place, PemFault::Unknown(printable(other))),
+        };
+        let pem = format!("{BEGIN}{label}{DASHES}\n{text}{END}{label}{DASHES}\n").into_bytes();
+        Ok(Block { place, kind, pem })
+    }
+}
+
+fn refuse<T>(place: Place, fault: PemFault) -> Result<T, Error> {
+    Err(Error::Pem { place, fault })
+}
+
+/// A label as it may be shown: it comes from a file that may be anything.
+fn printable(label: &str) -> String {
+    label.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect()
+}
+
+/// What a file without any block looks like: DER is a SEQUENCE (0x30) with a long length (0x82),
+/// whose first element is a SEQUENCE in a certificate and INTEGER 3 (PFX's version) in PKCS#12.
+fn no_block(content: &[u8]) -> PemFault {
+    match content {
+        [0x30, 0x82, _, _, 0x30, ..] => PemFault::Binary {
+            form: "a DER certificate",
+            remedy: "openssl x509 -inform der -in leaf.der -out leaf.crt",
+        },
+        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] => PemFault::Binary {
+            form: "PKCS#12",
+            remedy: "openssl pkcs12 -in site.p12 -nodes -out cert.pem",
+        },
+        _ => PemFault::NoBlock,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----";
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+
+    fn fault(content: &str) -> String {
+        split(Path::new("cert.pem"), content.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn text_around_blocks_windows_lines_and_missing_line_breaks_are_fine() {
+        let content = format!(
+            "\u{feff}{CERTIFICATE}{KEY}\r\nBag Attributes\r\n  friendlyName: shop\n\
+             -----BEGIN EC PARAMETERS-----\r\nBggqhkjOPQMBBw==\r\n-----END EC PARAMETERS-----\r\n"
+        );
+        let blocks = split(Path::new("cert.pem"), content.as_bytes()).unwrap();
+        let kinds: Vec<Kind> = blocks.iter().map(|block| block.kind).collect();
+        assert_eq!(kinds, [Kind::Certificate, Kind::Key, Kind::Parameters]);
+        assert_eq!(blocks[1].pem, format!("{KEY}\n").into_bytes());
+        assert_eq!(blocks[1].place, Place::block(Path::new("cert.pem"), 2, 3));
+    }
+
+    #[test]
+    fn faults_name_block_and_line() {
+        let cut_off = format!("{KEY}\n-----BEGIN CERTIFICATE-----\nAAAA\n");
+        assert!(fault(&cut_off).starts_with("cert.pem, block 2 (line 4): the certificate has no"));
+        let run_into = format!("-----BEGIN CERTIFICATE-----\nAAAA\n{KEY}\n");
+        assert!(fault(&run_into).starts_with("cert.pem, block 1 (line 1): the certificate has no"));
+        assert!(fault("\n-----END CERTIFICATE-----").contains("block 1 (line 2)"));
+        assert!(fault("-----BEGIN CERTIFICATE---\n").contains("BEGIN or END line"));
+    }
+
+    #[test]
+    fn binary_files_are_recognised() {
+        let fault = |content: &[u8]| no_block(content);
+        let certificate = [0x30, 0x82, 0x03, 0x10, 0x30, 0x82, 0x02, 0x10];
+        assert!(matches!(fault(&certificate), PemFault::Binary { form: "a DER certificate", .. }));
+        let pkcs12 = [0x30, 0x82, 0x0a, 0x10, 0x02, 0x01, 0x03, 0x30];
+        assert!(matches!(fault(&pkcs12), PemFault::Binary { form: "PKCS#12", .. }));
+        assert_eq!(fault(&[0x30]), PemFault::NoBlock);
+        assert_eq!(fault(b""), PemFault::NoBlock);
+    }
+}

@@ -1,0 +1,331 @@
+//! Bytes both ways between a client behind TLS and a plain backend.
+//!
+//! One future per connection, woken by readiness. It owns no buffer: bytes are read into one that
+//! belongs to the thread and handed on in the same synchronous section. Only what the other side
+//! would not take stays with the connection, and then this side is not read until that is gone.
+//! So a reader that stalls stops its writer, and an idle connection holds nothing.
+//!
+//! The directions are independent, as in two pipes: the end of one, or a failure to write, leaves
+//! the other alone. What arrived before an end is always delivered before the end is.
+
+mod channel;
+mod pending;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConnection;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+
+use channel::{Channel, Peer};
+use pending::Pending;
+
+/// Bytes read at once: four TLS records of the largest size, so that a busy connection costs a
+/// system call per 64 KiB and not one per record.
+const CHUNK: usize = 64 * 1024;
+
+/// Rounds of read and write before other connections get their turn: half a MiB each way, some
+/// milliseconds of encryption at worst.
+const ROUNDS: usize = 8;
+
+thread_local! {
+    /// Borrowed inside one poll and never across an `.await`.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        raw: vec![0; CHUNK].into_boxed_slice(),
+        plain: Vec::with_capacity(CHUNK),
+    });
+}
+
+struct Scratch {
+    /// As read from a socket.
+    raw: Box<[u8]>,
+    /// Decrypted.
+    plain: Vec<u8>,
+}
+
+/// What has become of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// Its source has ended; what is pending and then the end itself are still to be delivered.
+    /// With `complete`, TLS says so too (`close_notify`); without, the client can tell that the
+    /// end is not the backend's word.
+    Ending {
+        complete: bool,
+    },
+    /// The end is delivered.
+    Done,
+    /// Its sink takes nothing any more, so what its source still sends is thrown away: left
+    /// unread, it would block a source that has more to say in the other direction.
+    Broken,
+}
+
+impl Flow {
+    fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Broken)
+    }
+}
+
+/// What a connection has carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// Bytes from the client that the backend took.
+    pub(crate) to_backend: u64,
+    /// Bytes from the backend that were encrypted for the client.
+    pub(crate) to_client: u64,
+}
+
+/// The sockets after the relay; those whose input was not read to its end want lingering.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) client: Option<TcpStream>,
+    pub(crate) backend: Option<TcpStream>,
+    pub(crate) carried: Carried,
+}
+
+/// Both directions of one connection.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    client: TcpStream,
+    channel: Channel,
+    backend: TcpStream,
+    to_backend: Flow,
+    to_client: Flow,
+    /// Decrypted, but not taken by the backend yet. The TLS output that the client has not taken
+    /// yet is `channel`'s.
+    pending: Pending,
+    /// Whether the source said its last word: only then is nothing of it left unread.
+    client_ended: bool,
+    backend_ended: bool,
+    carried: Carried,
+}
+
+impl Relay {
+    /// After the handshake: what the client sent along with the end of it goes to the backend
+    /// first.
+    pub(crate) fn new(client: TcpStream, tls: ServerConnection, backend: TcpStream) -> Self {
+        let mut this = Self {
+            client,
+            channel: Channel::new(tls),
+            backend,
+            to_backend: Flow::Open,
+            to_client: Flow::Open,
+            pending: Pending::default(),
+            client_ended: false,
+            backend_ended: false,
+            carried: Carried::default(),
+        };
+        let mut early = Vec::new();
+        let peer = this.channel.receive(&[], &mut early);
+        this.pending.put(&early);
+        this.heed(peer);
+        this
+    }
+
+    /// Runs until both directions have ended. Cancel safe: nothing is lost, and the next call
+    /// goes on.
+    pub(crate) async fn run(&mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    /// Ends both directions as if both sources had: what was read is delivered, then the end.
+    /// [`Relay::run`] does that.
+    pub(crate) fn close(&mut self) {
+        for flow in [&mut self.to_backend, &mut self.to_client] {
+            if *flow == Flow::Open {
+                *flow = Flow::Ending { complete: true };
+            }
+        }
+    }
+
+    /// The sockets, for closing.
+    pub(crate) fn end(self) -> Ended {
+        Ended {
+            client: (!self.client_ended && self.to_client == Flow::Done).then_some(self.client),
+            backend: (!self.backend_ended && self.to_backend == Flow::Done).then_some(self.backend),
+            carried: self.carried,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            for _ in 0..ROUNDS {
+                // Reading from the client can leave TLS output (an alert, a key update), so the
+                // direction to the client comes second.
+                let up = self.poll_to_backend(cx, scratch);
+                let down = self.poll_to_client(cx, scratch);
+                if self.to_backend.is_over() && self.to_client.is_over() {
+                    return Poll::Ready(());
+                }
+                if up.is_pending() && down.is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            // More to do, but not now: a task that wakes itself goes behind the others.
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    /// One step from client to backend. Pending: the waker is registered, or there is nothing
+    /// left to do.
+    fn poll_to_backend(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        match self.to_backend {
+            Flow::Done => return Poll::Pending,
+            Flow::Broken => {
+                let read = ready!(read(&mut self.client, cx, &mut scratch.raw));
+                if !matches!(read, Ok(1..)) {
+                    self.client_ended = true;
+                    self.to_backend = Flow::Done;
+                }
+                return Poll::Ready(());
+            }
+            Flow::Open | Flow::Ending { .. } => {}
+        }
+        if !self.pending.is_empty() {
+            match ready!(self.pending.poll_write_to(&mut self.backend, cx)) {
+                Ok(count) => self.carried.to_backend += count as u64,
+                Err(_gone) => self.break_to_backend(),
+            }
+            return Poll::Ready(());
+        }
+        if self.to_backend != Flow::Open {
+            // Fails only on a connection that is gone, whose reading says so.
+            let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
+            self.to_backend = Flow::Done;
+            return Poll::Ready(());
+        }
+        match ready!(read(&mut self.client, cx, &mut scratch.raw)) {
+            // No close_notify, as many programs do: an end like any other.
+            Ok(0) => self.heed(Peer::Ended),
+            Ok(count) => {
+                scratch.plain.clear();
+                let peer = self.channel.receive(&scratch.raw[..count], &mut scratch.plain);
+                self.hand_to_backend(cx, &scratch.plain);
+                self.heed(peer);
+            }
+            Err(_gone) => {
+                // A reset ends both directions; what came before it is still delivered.
+                self.client_ended = true;
+                self.to_backend = Flow::Ending { complete: false };
+                self.to_client = Flow::Broken;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what the backend takes at once, and keeps the rest.
+    fn hand_to_backend(&mut self, cx: &mut Context<'_>, plain: &[u8]) {
+        if plain.is_empty() {
+            return;
+        }
+        match Pin::new(&mut self.backend).poll_write(cx, plain) {
+            Poll::Ready(Ok(count)) => {
+                self.carried.to_backend += count as u64;
+                self.pending.put(&plain[count..]);
+            }
+            Poll::Ready(Err(_gone)) => self.break_to_backend(),
+            Poll::Pending => self.pending.put(plain),
+        }
+    }
+
+    fn break_to_backend(&mut self) {
+        self.pending = Pending::default();
+        self.to_backend = Flow::Broken;
+    }
+
+    /// Takes note of how the client's side stands after its bytes were received.
+    fn heed(&mut self, peer: Peer) {
+        match peer {
+            Peer::Open => return,
+            Peer::Ended => self.client_ended = true,
+            Peer::Faulty => {
+                // The alert is pending; after it there is nothing more to say to this client.
+                if self.to_client == Flow::Open {
+                    self.to_client = Flow::Ending { complete: false };
+                }
+            }
+        }
+        if self.to_backend == Flow::Open {
+            self.to_backend = Flow::Ending { complete: peer == Peer::Ended };
+        }
+    }
+
+    /// One step from backend to client. Pending as in [`Relay::poll_to_backend`].
+    fn poll_to_client(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        match self.to_client {
+            Flow::Done => return Poll::Pending,
+            Flow::Broken => {
+                let read = ready!(read(&mut self.backend, cx, &mut scratch.raw));
+                if !matches!(read, Ok(1..)) {
+                    self.backend_ended = true;
+                    self.to_client = Flow::Done;
+                }
+                return Poll::Ready(());
+            }
+            Flow::Open | Flow::Ending { .. } => {}
+        }
+        if ready!(self.flush_to_client(cx)) == Flow::Broken {
+            return Poll::Ready(());
+        }
+        match self.to_client {
+            Flow::Ending { complete: true } => {
+                self.channel.say_end();
+                self.to_client = Flow::Ending { complete: false };
+                return Poll::Ready(());
+            }
+            Flow::Ending { complete: false } => {
+                let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
+                self.to_client = Flow::Done;
+                return Poll::Ready(());
+            }
+            Flow::Open | Flow::Done | Flow::Broken => {}
+        }
+        match ready!(read(&mut self.backend, cx, &mut scratch.raw)) {
+            Ok(0) => {
+                self.backend_ended = true;
+                self.to_client = Flow::Ending { complete: true };
+            }
+            Ok(count) => {
+                if self.channel.send(&scratch.raw[..count]).is_err() {
+                    self.to_client = Flow::Ending { complete: false };
+                } else {
+                    self.carried.to_client += count as u64;
+                    // At once, in the same round; what is not taken is seen to in the next.
+                    let _ = self.flush_to_client(cx);
+                }
+            }
+            Err(_gone) => {
+                // Not an end but a reset: the client shall not take it for a complete answer.
+                self.backend_ended = true;
+                self.to_client = Flow::Ending { complete: false };
+                self.break_to_backend();
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when no TLS output is pending, or none will ever be taken.
+    fn flush_to_client(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+        if ready!(self.channel.poll_flush_to(&mut self.client, cx)).is_err() {
+            self.to_client = Flow::Broken;
+        }
+        Poll::Ready(self.to_client)
+    }
+}
+
+/// Reads what is there. tokio's own `poll_read` costs no second system call to learn that
+/// nothing is left, and counts towards the task's budget.
+fn read(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}

@@ -1,0 +1,193 @@
+//! One connection, from accept to end.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConnection;
+use shared::deadline::within;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsAcceptor;
+
+use crate::Gate;
+use crate::error::Error;
+use crate::linger::linger;
+use crate::relay::{Carried, Relay};
+use crate::tls::Served;
+
+/// The content type of a TLS record that carries a handshake (RFC 8446, 5.1): what every TLS
+/// connection begins with.
+const HANDSHAKE: u8 = 0x16;
+
+/// How long a peer may leave data unacknowledged before it counts as dead. Keepalive finds a dead
+/// peer of a quiet connection in the same time: 60 + 4 × 15 seconds.
+const DEAD_AFTER: Duration = Duration::from_secs(120);
+
+/// Serves one client and says in the log how that ended; `place` is free again afterwards.
+pub(crate) async fn serve(
+    gate: Arc<Gate>,
+    client: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+) {
+    let _place = place;
+    let begun = Instant::now();
+    match forward(&gate, client).await {
+        Ok(Carried { to_backend, to_client }) => {
+            tracing::debug!(%peer, to_backend, to_client, lasted = ?begun.elapsed(), "ended");
+        }
+        Err(error) => tracing::debug!(%peer, lasted = ?begun.elapsed(), "ended: {error}"),
+    }
+}
+
+async fn forward(gate: &Gate, client: TcpStream) -> Result<Carried, Error> {
+    let mut turn = pin!(gate.drain.turn());
+    // Boxed apart: the handshake needs far more room than the relay, which lives far longer.
+    let opened = tokio::select! {
+        opened = Box::pin(open(gate, client)) => opened,
+        () = &mut turn => Err(Error::Stopping),
+    };
+    let mut relay = opened?;
+    tokio::select! {
+        () = relay.run() => {}
+        () = turn => {
+            relay.close();
+            relay.run().await;
+        }
+    }
+    let ended = relay.end();
+    if ended.client.is_some() || ended.backend.is_some() {
+        tokio::join!(linger_if(ended.client), linger_if(ended.backend));
+    }
+    Ok(ended.carried)
+}
+
+async fn linger_if(stream: Option<TcpStream>) {
+    if let Some(stream) = stream {
+        linger(stream).await;
+    }
+}
+
+/// Handshake first, so that strangers open no connection to the backend.
+async fn open(gate: &Gate, client: TcpStream) -> Result<Relay, Error> {
+    set_options(&client);
+    let served = Arc::clone(&gate.served);
+    let (client, tls) =
+        within("the handshake", gate.handshake_timeout, handshake(client, &served)).await??;
+    match gate.backend.connect().await {
+        Ok(backend) => Ok(Relay::new(client, tls, backend)),
+        Err(error) => {
+            let _ = within("closing", gate.handshake_timeout, turn_away(client, tls)).await;
+            Err(error)
+        }
+    }
+}
+
+/// Keepalive and a limit on unacknowledged data find peers that are gone, and leave alone those
+/// that are silent: a person may read a page for hours.
+pub(crate) fn set_options(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    // Each fails only on a connection that is gone already; its first read says so.
+    let _ = stream.set_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER));
+}
+
+async fn handshake(
+    client: TcpStream,
+    served: &Served,
+) -> Result<(TcpStream, ServerConnection), Error> {
+    let mut first = [0];
+    match client.peek(&mut first).await {
+        Ok(1..) if first[0] == HANDSHAKE => {}
+        Ok(1..) => {
+            explain(client, served).await;
+            return Err(Error::NotTls);
+        }
+        Ok(0) | Err(_) => return Err(Error::Left),
+    }
+    let acceptor = TlsAcceptor::from(Arc::clone(&served.config));
+    match acceptor.accept(client).into_fallible().await {
+        Ok(stream) => Ok(stream.into_inner()),
+        Err((error, client)) => {
+            // The alert is written; it shall arrive.
+            linger(client).await;
+            Err(Error::Handshake(error))
+        }
+    }
+}
+
+/// Tells a person who typed `http:` where to go. Nothing of the request is parsed.
+async fn explain(mut client: TcpStream, served: &Served) {
+    let Ok(local) = client.local_addr() else { return };
+    let host = served.host.clone().unwrap_or_else(|| match local {
+        SocketAddr::V4(local) => local.ip().to_string(),
+        SocketAddr::V6(local) => format!("[{}]", local.ip()),
+    });
+    let page = page(&format!("https://{host}:{}/", local.port()));
+    if client.write_all(page.as_bytes()).await.is_ok() {
+        linger(client).await;
+    }
+}
+
+fn page(address: &str) -> String {
+    // It comes from a certificate: nothing in it may end an attribute or a tag.
+    let address: String =
+        address.chars().filter(|c| c.is_ascii_alphanumeric() || "-._:/[]".contains(*c)).collect();
+    let body = format!(
+        "<!DOCTYPE html><title>400 Bad Request</title>\
+         <p>This port speaks HTTPS. Use <a href=\"{address}\">{address}</a></p>\n"
+    );
+    format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Ends a connection for which there is no backend, in order, so that the client sees a server
+/// that closes and not a network that fails.
+async fn turn_away(client: TcpStream, mut tls: ServerConnection) {
+    tls.send_close_notify();
+    while tls.wants_write() && client.writable().await.is_ok() {
+        match tls.write_tls(&mut NonBlocking(&client)) {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+            _ => {}
+        }
+    }
+    linger(client).await;
+}
+
+/// A socket as `std` writes to one.
+struct NonBlocking<'a>(&'a TcpStream);
+
+impl std::io::Write for NonBlocking<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_exactly_as_long_as_it_says_and_quotes_nothing() {
+        let page = page("https://shop.example\"><script>:9091/");
+        let (head, body) = page.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+        assert!(body.contains("<a href=\"https://shop.examplescript:9091/\">"));
+    }
+}
