@@ -134,6 +134,7 @@ test('neither keys nor IDs are in what was printed or told', async () => {
   assert.match(server.out, /DEBUG/);
   assert.match(gate.out, /DEBUG/);
   const everything = [server.out, gate.out, ...told, ...e2e.printed].join('\n');
+  assert.ok(everything.includes('"error":"denied"'));
   const found = Object.keys(secrets).filter((name) => everything.includes(secrets[name]));
   assert.deepEqual(found, []);
 });
