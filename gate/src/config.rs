@@ -4,15 +4,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::accept::Listener;
+use shared::descriptors::raise_limit;
 
 use crate::cli::Cli;
 use crate::error::Error;
 use crate::pem::{Identity, Source};
 
 /// Descriptors kept for everything that is no connection: listener, log, certificate, runtime.
-const RESERVED_DESCRIPTORS: u64 = 64;
+const RESERVED_DESCRIPTORS: usize = 64;
 
 /// Where a system without a limit of open files is bounded all the same.
 const MOST_CONNECTIONS: usize = 1_000_000;
@@ -144,16 +144,7 @@ fn not_an_address(what: &str, text: &str) -> Error {
 
 /// Each connection has two sockets, the client's and the backend's.
 fn possible_connections() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let mut raised = limit;
-    raised.current = raised.maximum;
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_kept) => limit.current,
-    };
-    let connections =
-        files.map_or(u64::MAX, |files| files.saturating_sub(RESERVED_DESCRIPTORS) / 2);
-    usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, MOST_CONNECTIONS)
+    (raise_limit().saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MOST_CONNECTIONS)
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use shared::linger;
 use shared::shutdown::{Drained, Shutdown};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::linger;
 
 /// The bound on connections, and the order in which those left at the stop are closed.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ pub mod cli;
 pub mod config;
 mod drain;
 pub mod error;
-mod linger;
 pub mod pem;
 mod relay;
 mod session;

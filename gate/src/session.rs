@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 use shared::deadline::within;
+use shared::linger::linger;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -15,7 +16,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Gate;
 use crate::error::Error;
-use crate::linger::linger;
 use crate::relay::{Carried, Relay};
 use crate::tls::Served;
 
@@ -68,7 +68,7 @@ async fn forward(gate: &Gate, client: TcpStream) -> Result<Carried, Error> {
 
 async fn linger_if(stream: Option<TcpStream>) {
     if let Some(stream) = stream {
-        linger(stream).await;
+        linger(&stream).await;
     }
 }
 
@@ -119,7 +119,7 @@ async fn handshake(
         Ok(stream) => Ok(stream.into_inner()),
         Err((error, client)) => {
             // The alert is written; it shall arrive.
-            linger(client).await;
+            linger(&client).await;
             Err(Error::Handshake(error))
         }
     }
@@ -134,7 +134,7 @@ async fn explain(mut client: TcpStream, served: &Served) {
     });
     let page = page(&format!("https://{host}:{}/", local.port()));
     if client.write_all(page.as_bytes()).await.is_ok() {
-        linger(client).await;
+        linger(&client).await;
     }
 }
 
@@ -163,7 +163,7 @@ async fn turn_away(client: TcpStream, mut tls: ServerConnection) {
             _ => {}
         }
     }
-    linger(client).await;
+    linger(&client).await;
 }
 
 /// A socket as `std` writes to one.

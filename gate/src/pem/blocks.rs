@@ -84,10 +84,10 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     text.split('\n').zip(1..).flat_map(|(line, number)| {
         let line = line.trim();
         let (first, second) = match line.find(JOINED) {
-            Some(at) => line.split_at(at + DASHES.len()),
-            None => (line, ""),
+            Some(at) => (&line[..at + DASHES.len()], Some(&line[at + DASHES.len()..])),
+            None => (line, None),
         };
-        [(first, number), (second, number)]
+        [Some(first), second].into_iter().flatten().map(move |line| (line, number))
     })
 }
 

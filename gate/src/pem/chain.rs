@@ -1,6 +1,6 @@
 //! Which certificate is the key's, and which ones lead from it towards a root.
 
-use rustls::pki_types::CertificateDer;
+use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;

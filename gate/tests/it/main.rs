@@ -1,1 +1,13 @@
-//! The built program, from outside.
+//! The built program, from outside: certificates made for the test, real sockets, and no sleeps.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod harness;
+
+mod backend;
+mod bytes;
+mod certificates;
+mod ends;
+mod start;
+mod stopping;
+mod strangers;

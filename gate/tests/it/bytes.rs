@@ -1,0 +1,184 @@
+//! Bytes through the relay: whole, in order, and no more of them in flight than there should be.
+
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+use rustls::{ClientConnection, HandshakeKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Gate, VERSIONS, accept, backend, echo, name, noise, rest, round_trip, soon};
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn a_mebibyte_each_way_at_once_arrives_unchanged() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for version in VERSIONS {
+        let (up, down) = (noise(1, MEBIBYTE), noise(2, MEBIBYTE));
+        let client = gate.client_of(gate.pki.client(version)).await;
+        let server = accept(&listener).await;
+        let (mut client_in, mut client_out) = tokio::io::split(client);
+        let (mut server_in, mut server_out) = server.into_split();
+        let send_up = async {
+            client_out.write_all(&up).await.unwrap();
+            client_out.shutdown().await.unwrap();
+        };
+        let send_down = async {
+            server_out.write_all(&down).await.unwrap();
+            server_out.shutdown().await.unwrap();
+        };
+        let ((), (), at_server, at_client) = soon(async {
+            tokio::join!(send_up, send_down, rest(&mut server_in), rest(&mut client_in))
+        })
+        .await;
+        assert!(at_server.unwrap() == up, "{version:?}: client to server");
+        assert!(at_client.unwrap() == down, "{version:?}: server to client");
+    }
+}
+
+/// The first request of a client often comes in one packet with the end of its handshake.
+#[tokio::test]
+async fn what_comes_along_with_the_handshake_is_forwarded() {
+    let gate = Gate::start(echo().await, &[]);
+    for version in VERSIONS {
+        let (config, address) = (gate.pki.client(version), gate.address);
+        let echoed = tokio::task::spawn_blocking(move || {
+            let mut tcp = std::net::TcpStream::connect(address).unwrap();
+            let mut tls = ClientConnection::new(config, name()).unwrap();
+            // Written before the handshake, it leaves together with its last message.
+            tls.writer().write_all(b"at once").unwrap();
+            let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+            let mut answer = [0; 7];
+            stream.read_exact(&mut answer).unwrap();
+            answer
+        });
+        assert_eq!(&soon(echoed).await.unwrap(), b"at once", "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_resumed() {
+    let gate = Gate::start(echo().await, &[]);
+    for version in VERSIONS {
+        let config = gate.pki.client(version);
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let mut client = gate.client_of(config.clone()).await;
+            // Reads the tickets too.
+            round_trip(&mut client).await;
+            kinds.push(client.get_ref().1.handshake_kind().unwrap());
+        }
+        assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed], "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn keys_may_change_on_the_way() {
+    let gate = Gate::start(echo().await, &[]);
+    let mut client = gate.client().await;
+    for _ in 0..5 {
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        round_trip(&mut client).await;
+    }
+}
+
+#[tokio::test]
+async fn many_tiny_writes_arrive_in_order() {
+    let gate = Gate::start(echo().await, &[]);
+    let (mut from, mut to) = tokio::io::split(gate.client().await);
+    let bytes = noise(3, 5_000);
+    let send = async {
+        for byte in &bytes {
+            to.write_all(&[*byte]).await.unwrap();
+            to.flush().await.unwrap();
+        }
+        to.shutdown().await.unwrap();
+    };
+    let ((), echoed) = soon(async { tokio::join!(send, rest(&mut from)) }).await;
+    assert_eq!(echoed.unwrap(), bytes);
+}
+
+/// What the kernel's socket buffers hold, even where they grow to their default limits, and the
+/// gate's own share are far below this.
+const TOTAL: usize = 96 * MEBIBYTE;
+const BOUND: usize = 48 * MEBIBYTE;
+
+/// A writer that has made no progress for so long is stopped. On a slow machine it may merely be
+/// slow; then it wrote less, and the test passes for the wrong reason rather than fails.
+const STOPPED: Duration = Duration::from_millis(500);
+
+async fn write_until_stopped(to: &mut (impl tokio::io::AsyncWrite + Unpin), bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match tokio::time::timeout(STOPPED, to.write(&bytes[written..])).await {
+            Ok(count) => written += count.unwrap(),
+            Err(_stopped) => break,
+        }
+    }
+    written
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_stops_the_backend() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    let mut client = gate.client().await;
+    let mut server = accept(&listener).await;
+    let bytes = noise(4, TOTAL);
+    let written = write_until_stopped(&mut server, &bytes).await;
+    assert!(written < BOUND, "{written} bytes are in flight");
+
+    let remaining = async {
+        server.write_all(&bytes[written..]).await.unwrap();
+        server.shutdown().await.unwrap();
+    };
+    let ((), read) = soon(async { tokio::join!(remaining, rest(&mut client)) }).await;
+    assert!(read.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_read_stops_the_client() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    let mut client = gate.client().await;
+    let mut server = accept(&listener).await;
+    let bytes = noise(5, TOTAL);
+    let written = write_until_stopped(&mut client, &bytes).await;
+    assert!(written < BOUND, "{written} bytes are in flight");
+
+    // Meanwhile the other direction is open.
+    server.write_all(b"still here").await.unwrap();
+    let mut answer = [0; 10];
+    soon(client.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"still here");
+
+    let remaining = async {
+        client.write_all(&bytes[written..]).await.unwrap();
+        client.shutdown().await.unwrap();
+    };
+    let ((), read) = soon(async { tokio::join!(remaining, rest(&mut server)) }).await;
+    assert!(read.unwrap() == bytes);
+}
+
+/// One connection that always has work must not hold up the others of its thread.
+#[tokio::test]
+async fn a_busy_connection_leaves_room_for_others() {
+    let gate = Gate::start(echo().await, &[]);
+    let (mut from, mut to) = tokio::io::split(gate.client().await);
+    let chunk = noise(6, MEBIBYTE);
+    let busy = tokio::spawn(async move {
+        let mut sink = vec![0; MEBIBYTE];
+        loop {
+            tokio::select! {
+                written = to.write_all(&chunk) => written.unwrap(),
+                read = from.read(&mut sink) => assert!(read.unwrap() > 0),
+            }
+        }
+    });
+    for _ in 0..20 {
+        round_trip(&mut gate.client().await).await;
+    }
+    assert!(!busy.is_finished());
+    busy.abort();
+}

@@ -1,0 +1,171 @@
+//! Ends of a stream: each direction has its own, and none of them cuts anything off.
+
+use std::io;
+
+use rustls::{AlertDescription, Error as TlsError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Gate, VERSIONS, accept, backend, noise, rest, soon};
+
+/// More than one read of the gate, less than what the sockets' buffers hold.
+const SOME: usize = 300 * 1024;
+
+#[tokio::test]
+async fn after_the_clients_end_it_still_gets_the_whole_answer() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for version in VERSIONS {
+        let mut client = gate.client_of(gate.pki.client(version)).await;
+        let mut server = accept(&listener).await;
+        client.write_all(b"a question").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(rest(&mut server).await.unwrap(), b"a question");
+
+        let answer = noise(1, SOME);
+        let send = async {
+            server.write_all(&answer).await.unwrap();
+            drop(server);
+        };
+        // Only a close_notify makes this Ok.
+        let ((), got) = soon(async { tokio::join!(send, rest(&mut client)) }).await;
+        assert!(got.unwrap() == answer, "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_the_backends_end_it_still_gets_what_the_client_sends() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for version in VERSIONS {
+        let mut client = gate.client_of(gate.pki.client(version)).await;
+        let mut server = accept(&listener).await;
+        server.write_all(b"all I have").await.unwrap();
+        server.shutdown().await.unwrap();
+        assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
+
+        let more = noise(2, SOME);
+        let send = async {
+            client.write_all(&more).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let ((), got) = soon(async { tokio::join!(send, rest(&mut server)) }).await;
+        assert!(got.unwrap() == more, "{version:?}");
+    }
+}
+
+/// As many programs do.
+#[tokio::test]
+async fn an_end_without_close_notify_is_an_end() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for version in VERSIONS {
+        let mut client = gate.client_of(gate.pki.client(version)).await;
+        let mut server = accept(&listener).await;
+        let bytes = noise(3, SOME);
+        let send = async {
+            client.write_all(&bytes).await.unwrap();
+            client.flush().await.unwrap();
+            let (mut tcp, _) = client.into_inner();
+            tcp.shutdown().await.unwrap();
+            tcp
+        };
+        let (_tcp, got) = soon(async { tokio::join!(send, rest(&mut server)) }).await;
+        assert!(got.unwrap() == bytes, "{version:?}");
+    }
+}
+
+/// A sender that leaves right after its message, whatever it would have been answered.
+#[tokio::test]
+async fn a_client_that_leaves_at_once_is_heard_to_the_end() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for round in 0..20 {
+        let mut client = gate.client().await;
+        let mut server = accept(&listener).await;
+        client.write_all(b"the message").await.unwrap();
+        client.shutdown().await.unwrap();
+        drop(client);
+        // An answer that comes before the message was read meets a client that is gone.
+        server.write_all(b"an answer").await.unwrap();
+        assert_eq!(rest(&mut server).await.unwrap(), b"the message", "round {round}");
+    }
+}
+
+/// A backend that was killed did not end its answer, and the gate does not say that it did.
+#[tokio::test]
+async fn a_reset_by_the_backend_is_no_complete_answer() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    let mut client = gate.client().await;
+    let mut server = accept(&listener).await;
+    server.write_all(b"the first half").await.unwrap();
+    let mut half = [0; 14];
+    soon(client.read_exact(&mut half)).await.unwrap();
+    server.set_zero_linger().unwrap();
+    drop(server);
+    let error = rest(&mut client).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_reset_by_the_client_ends_the_backends_connection() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    let mut client = gate.client().await;
+    let mut server = accept(&listener).await;
+    client.write_all(b"the first half").await.unwrap();
+    let mut half = [0; 14];
+    soon(server.read_exact(&mut half)).await.unwrap();
+    let (tcp, _) = client.into_inner();
+    tcp.set_zero_linger().unwrap();
+    drop(tcp);
+    assert_eq!(rest(&mut server).await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_the_rest_of_an_upload_is_still_heard() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    let client = gate.client().await;
+    let mut server = accept(&listener).await;
+    let (mut from, mut to) = tokio::io::split(client);
+    // Never ends by itself; fails once the gate has closed, which is as it should be.
+    let upload = tokio::spawn(async move { while to.write_all(&[7; 16 * 1024]).await.is_ok() {} });
+    let mut some = [0; 1024];
+    soon(server.read_exact(&mut some)).await.unwrap();
+    server.write_all(b"too large").await.unwrap();
+    server.shutdown().await.unwrap();
+    let got = rest(&mut from).await.unwrap();
+    assert_eq!(got, b"too large");
+    drop(server);
+    soon(upload).await.unwrap();
+}
+
+/// Bytes that were tampered with end the connection, and the client is told why.
+#[tokio::test]
+async fn a_damaged_record_is_answered_with_an_alert() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for version in VERSIONS {
+        let mut client = gate.client_of(gate.pki.client(version)).await;
+        let mut server = accept(&listener).await;
+        client.write_all(b"before").await.unwrap();
+        client.flush().await.unwrap();
+        let (mut tcp, mut tls) = client.into_inner();
+        // An application data record of 32 bytes, and more behind it.
+        let mut record = vec![0x17, 3, 3, 0, 32];
+        record.extend([0; 32 + 50_000]);
+        tcp.write_all(&record).await.unwrap();
+        assert_eq!(rest(&mut server).await.unwrap(), b"before", "{version:?}");
+
+        let answer = rest(&mut tcp).await.unwrap();
+        let mut answer = answer.as_slice();
+        let mut outcome = Ok(());
+        while !answer.is_empty() && outcome.is_ok() {
+            tls.read_tls(&mut answer).unwrap();
+            outcome = tls.process_new_packets().map(drop);
+        }
+        let alert = TlsError::AlertReceived(AlertDescription::BadRecordMac);
+        assert_eq!(outcome, Err(alert), "{version:?}");
+    }
+}

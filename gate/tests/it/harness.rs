@@ -1,0 +1,277 @@
+//! Starts the program on a port of its own with a certificate of its own, and talks to it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    SignatureAlgorithm,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::crypto::aws_lc_rs;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls_pki_types::{CertificateDer, ServerName};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A failing test ends after this; a passing one never waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longer than any test: for limits that must not matter to one.
+pub(crate) const NEVER: &str = "1h";
+
+pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+/// A root, an intermediate, and a leaf for `localhost`.
+pub(crate) struct Pki {
+    root: CertificateDer<'static>,
+    pub(crate) root_pem: String,
+    pub(crate) intermediate_pem: String,
+    pub(crate) leaf_pem: String,
+    pub(crate) key: KeyPair,
+}
+
+impl Pki {
+    pub(crate) fn new() -> Self {
+        Self::for_key(KeyPair::generate().unwrap())
+    }
+
+    pub(crate) fn of(algorithm: &'static SignatureAlgorithm) -> Self {
+        Self::for_key(KeyPair::generate_for(algorithm).unwrap())
+    }
+
+    pub(crate) fn for_key(key: KeyPair) -> Self {
+        let root =
+            CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap())
+                .unwrap();
+        let intermediate = CertifiedIssuer::signed_by(
+            authority("Test Intermediate"),
+            KeyPair::generate().unwrap(),
+            &root,
+        )
+        .unwrap();
+        let mut leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        leaf.distinguished_name.push(DnType::CommonName, "localhost");
+        let leaf = leaf.signed_by(&key, &intermediate).unwrap();
+        Self {
+            root: root.der().clone(),
+            root_pem: root.pem(),
+            intermediate_pem: intermediate.pem(),
+            leaf_pem: leaf.pem(),
+            key,
+        }
+    }
+
+    /// As `cat leaf.crt intermediate.crt main.key` gives it.
+    pub(crate) fn together(&self) -> String {
+        [self.leaf_pem.as_str(), &self.intermediate_pem, &self.key.serialize_pem()].concat()
+    }
+
+    /// A client that knows the root and nothing else.
+    pub(crate) fn client(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+/// The program under test.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gate"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A running gate.
+pub(crate) struct Gate {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) pki: Pki,
+    log: Receiver<String>,
+    _dir: TempDir,
+}
+
+impl Gate {
+    /// Starts one that forwards to `backend`, with a fresh certificate.
+    pub(crate) fn start(backend: impl ToString, options: &[&str]) -> Self {
+        let pki = Pki::new();
+        let together = pki.together();
+        Self::start_with(pki, &[("cert.pem", &together)], backend, options)
+    }
+
+    /// Starts one with these files; the first ones name is given, or all of them with commas.
+    pub(crate) fn start_with(
+        pki: Pki,
+        files: &[(&str, &str)],
+        backend: impl ToString,
+        options: &[&str],
+    ) -> Self {
+        let dir = TempDir::new().unwrap();
+        let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
+        for (path, (_, content)) in paths.iter().zip(files) {
+            fs::write(path, content).unwrap();
+        }
+        let paths: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
+        let mut child = program()
+            .args(["127.0.0.1:0", &backend.to_string(), &paths.join(","), "--log", "debug"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+
+        let (line, log) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|l| line.send(l))
+        });
+        let mut announced = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut announced).unwrap();
+        let address = announced.trim().strip_prefix("listening gate ");
+        let address = address.unwrap_or_else(|| {
+            panic!("the gate ended at its start: {:?}", log.iter().collect::<Vec<_>>())
+        });
+        Self { address: address.parse().unwrap(), child, pki, log, _dir: dir }
+    }
+
+    /// The next log line that contains `text`.
+    pub(crate) fn log_line(&self, text: &str) -> String {
+        let mut seen = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("no log line says {text:?}: {seen:?}");
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end of the program.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        // Its stderr ends when it does.
+        let log = std::mem::replace(&mut self.log, mpsc::channel().1);
+        let lines = tokio::task::spawn_blocking(move || log.iter().collect());
+        let lines = soon(lines).await.unwrap();
+        (self.child.wait().unwrap(), lines)
+    }
+
+    pub(crate) async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A TLS 1.3 client after its handshake.
+    pub(crate) async fn client(&self) -> TlsStream<TcpStream> {
+        self.client_of(self.pki.client(&TLS13)).await
+    }
+
+    pub(crate) async fn client_of(&self, config: Arc<ClientConfig>) -> TlsStream<TcpStream> {
+        soon(TlsConnector::from(config).connect(name(), self.tcp().await)).await.unwrap()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn name() -> ServerName<'static> {
+    ServerName::try_from("localhost").unwrap()
+}
+
+/// Waits for what comes soon unless the test fails.
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("this takes too long")
+}
+
+/// A listener on a free port, and that port.
+pub(crate) async fn backend() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A backend that sends back what it gets.
+pub(crate) async fn echo() -> SocketAddr {
+    let (listener, address) = backend().await;
+    tokio::spawn(echo_from(listener));
+    address
+}
+
+pub(crate) async fn echo_from(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let (mut from, mut to) = stream.split();
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+            let _ = to.shutdown().await;
+        });
+    }
+}
+
+/// The next connection to a backend.
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
+    soon(listener.accept()).await.unwrap().0
+}
+
+/// Sends a few bytes through an echo and back.
+pub(crate) async fn round_trip(client: &mut TlsStream<TcpStream>) {
+    soon(async {
+        client.write_all(b"over and out").await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"over and out");
+    })
+    .await;
+}
+
+/// Everything until the end of the stream. From a client: fails without `close_notify`.
+pub(crate) async fn rest(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    soon(stream.read_to_end(&mut bytes)).await.map(|_| bytes)
+}
+
+/// Bytes that repeat nowhere near each other, so that loss, doubling and disorder all show.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    // splitmix64
+    let mut state = seed;
+    let mut next = move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    std::iter::repeat_with(|| next().to_le_bytes()).flatten().take(length).collect()
+}

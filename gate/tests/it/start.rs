@@ -1,0 +1,210 @@
+//! Starts that fail: one line that names the file and what to do, and an exit code.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+
+use rcgen::KeyPair;
+use tempfile::TempDir;
+
+use crate::harness::{Pki, program};
+
+fn run(args: &[&str]) -> Output {
+    program().args(args).output().unwrap()
+}
+
+/// Asserts the exit code and that stderr is one line with all of `words`.
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let output = run(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    for word in words {
+        assert!(stderr.contains(word), "{args:?}: {word:?} is not in {stderr:?}");
+    }
+}
+
+/// A directory with `cert.pem`, and that file's path.
+fn with(content: impl AsRef<[u8]>) -> (TempDir, String) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("cert.pem");
+    fs::write(&path, content).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+fn pem_fails(content: impl AsRef<[u8]>, words: &[&str]) {
+    let (_dir, path) = with(content);
+    fails(&["127.0.0.1:0", "9090", &path], 65, &[&[path.as_str()], words].concat());
+}
+
+fn relabelled(pem: &str, label: &str, new: &str) -> String {
+    pem.replace(&format!("{label}-----"), &format!("{new}-----"))
+}
+
+#[test]
+fn wrong_command_lines() {
+    let (_dir, good) = with(Pki::new().together());
+    for (args, words) in [
+        (vec![], vec!["PEM", "--help"]),
+        (vec!["9091", "9090"], vec!["PEM", "--help"]),
+        (vec!["9091", "9090", &good, "more"], vec!["more"]),
+        (vec!["0", "9090", &good, "--unheard-of"], vec!["--unheard-of"]),
+        (vec!["0", "9090", &good, "--drain", "soon"], vec!["--drain", "soon"]),
+        (vec!["0", "9090", &good, "--handshake-timeout", "0s"], vec!["--handshake-timeout"]),
+        (vec!["0", "9090", &good, "--log-format", "xml"], vec!["--log-format", "json"]),
+        (vec!["0", "9090", &good, "--log", "gate=loud"], vec!["--log", "loud"]),
+        (vec!["0", "9090", &good, "--max-connections", "0"], vec!["--max-connections"]),
+        (vec!["99999", "9090", &good], vec!["99999", "port"]),
+        (vec!["0", "shop:9090", &good], vec!["shop:9090", "127.0.0.1:9090"]),
+        (vec!["0", "0", &good], vec!["port 0"]),
+    ] {
+        fails(&args, 64, &words);
+    }
+}
+
+#[test]
+fn options_come_from_the_environment_too() {
+    let output = program().env("GATE_LISTEN", "0").env("GATE_DRAIN", "soon").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr.contains("soon"), "{stderr}");
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    for name in ["LISTEN", "BACKEND", "PEM", "HANDSHAKE_TIMEOUT", "DRAIN", "LOG", "LOG_FORMAT"] {
+        assert!(help.contains(&format!("[env: GATE_{name}=]")), "{name}: {help}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for flag in ["--help", "--version"] {
+        let output = run(&[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty());
+        assert!(String::from_utf8(output.stdout).unwrap().contains("gate"));
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be_had() {
+    let (_dir, good) = with(Pki::new().together());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails(&[&address, "9090", &good], 69, &[&address, "another program", "choose"]);
+    let everywhere = TcpListener::bind("[::]:0").unwrap();
+    let port = everywhere.local_addr().unwrap().port().to_string();
+    fails(&[&port, "9090", &good], 69, &[&port, "another program", "choose"]);
+    // Reserved for documentation: nobody's.
+    fails(&["192.0.2.1:0", "9090", &good], 69, &["192.0.2.1", "no such address"]);
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().to_str().unwrap();
+    fails(&["0", "9090", path], 66, &[path, "directory"]);
+    let missing = format!("{path}/missing.pem");
+    fails(&["0", "9090", &missing], 66, &[&missing, "no such file", "cat leaf.crt"]);
+    let list = format!("{path}/key.pem,{path}/chain.pem");
+    fails(&["0", "9090", &list], 66, &[&format!("{path}/key.pem:"), "no such file"]);
+}
+
+/// Skipped where the user may do everything, as root may.
+#[test]
+fn what_is_not_permitted() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (_dir, path) = with(Pki::new().together());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read(&path).is_err() {
+        fails(&["0", "9090", &path], 77, &[&path, "permission"]);
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    if matches!(TcpListener::bind("127.0.0.1:1"), Err(e) if e.raw_os_error() == Some(13)) {
+        fails(&["127.0.0.1:1", "9090", &path], 77, &["127.0.0.1:1", "1024"]);
+    }
+}
+
+#[test]
+fn parts_that_are_missing() {
+    let pki = Pki::new();
+    pem_fails(&pki.leaf_pem, &["no private key", "cat leaf.crt"]);
+    pem_fails(pki.key.serialize_pem(), &["no certificate", "cat leaf.crt"]);
+    pem_fails("", &["no PEM block", "cat leaf.crt"]);
+    pem_fails("hello\n", &["no PEM block"]);
+}
+
+#[test]
+fn parts_that_do_not_belong_together() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let both = [pki.leaf_pem.as_str(), &pki.intermediate_pem, &other.key.serialize_pem()].concat();
+    pem_fails(both, &["does not belong", "2 certificates", "localhost"]);
+    let keys = [pki.together(), other.key.serialize_pem()].concat();
+    pem_fails(keys, &["block 4", "second private key", "block 3", "keep only"]);
+}
+
+#[test]
+fn parts_that_have_no_place() {
+    let pki = Pki::new();
+    let key = pki.key.serialize_pem();
+    let encrypted = relabelled(&key, "PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    pem_fails(
+        [&pki.leaf_pem, &*encrypted].concat(),
+        &["block 2", "encrypted", "openssl pkey -in", "cert.pem -out main.key"],
+    );
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+               DEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    pem_fails([&pki.leaf_pem, old].concat(), &["block 2", "encrypted", "openssl pkey -in"]);
+    for (label, words) in [
+        ("CERTIFICATE REQUEST", ["signing request", "replace it"]),
+        ("NEW CERTIFICATE REQUEST", ["signing request", "replace it"]),
+        ("TRUSTED CERTIFICATE", ["TRUSTED", "openssl x509"]),
+        ("OPENSSH PRIVATE KEY", ["OPENSSH PRIVATE KEY", "convert"]),
+        ("PUBLIC KEY", ["PUBLIC KEY", "remove it"]),
+        ("PKCS7", ["PKCS7", "remove it"]),
+    ] {
+        let foreign = relabelled(&pki.leaf_pem, "CERTIFICATE", label);
+        pem_fails(
+            [&*foreign, &pki.together()].concat(),
+            &[&["block 1 (line 1)"], &words[..]].concat(),
+        );
+    }
+}
+
+#[test]
+fn parts_that_are_damaged() {
+    let pki = Pki::new();
+    let key = pki.key.serialize_pem();
+    let second = format!("block 2 (line {})", pki.leaf_pem.lines().count() + 1);
+
+    let cut = &pki.intermediate_pem[..pki.intermediate_pem.len() / 2];
+    pem_fails([&pki.leaf_pem, cut].concat(), &[&second, "no END line", "copy it again"]);
+    pem_fails([&pki.leaf_pem, cut, "\n", &key].concat(), &[&second, "no END line"]);
+
+    let garbage = pki.intermediate_pem.replacen("MII", "M!!", 1);
+    let garbage = if garbage == pki.intermediate_pem {
+        pki.intermediate_pem.replacen("MI", "M!", 1)
+    } else {
+        garbage
+    };
+    pem_fails([&pki.leaf_pem, &*garbage, &key].concat(), &[&second, "base64", "copy"]);
+    let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    pem_fails([&pki.leaf_pem, empty, &key].concat(), &[&second, "not X.509", "copy"]);
+    let empty = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    pem_fails([&pki.leaf_pem, empty].concat(), &[&second, "cannot be used", "P-256"]);
+    let marker =
+        pki.leaf_pem.replacen("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE---", 1);
+    pem_fails([&*marker, &key].concat(), &["block 1 (line 1)", "damaged", "copy"]);
+}
+
+#[test]
+fn files_that_are_no_pem() {
+    let der = KeyPair::generate().unwrap().serialize_der();
+    pem_fails(der, &["no PEM block"]);
+    pem_fails([0x30, 0x82, 3, 0, 0x30, 0x82, 2, 0], &["DER", "openssl x509 -inform der"]);
+    pem_fails([0x30, 0x82, 3, 0, 2, 1, 3, 0], &["PKCS#12", "openssl pkcs12"]);
+    assert!(Path::new("/dev/zero").exists());
+    fails(&["0", "9090", "/dev/zero"], 65, &["/dev/zero", "larger"]);
+}

@@ -1,0 +1,96 @@
+//! Clients that do not speak TLS, or not at all.
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::harness::{Gate, NEVER, echo, rest, round_trip, soon};
+
+/// The first bytes of a TLS record, whose rest never comes.
+const HALF: [u8; 5] = [0x16, 3, 1, 2, 0];
+
+#[tokio::test]
+async fn silent_clients_keep_nobody_waiting() {
+    let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(gate.tcp().await);
+        let mut half = gate.tcp().await;
+        half.write_all(&HALF).await.unwrap();
+        silent.push(half);
+    }
+    round_trip(&mut gate.client().await).await;
+}
+
+#[tokio::test]
+async fn silent_clients_are_dropped_at_the_deadline() {
+    let gate = Gate::start(echo().await, &["--handshake-timeout", "200ms"]);
+    let mut silent = gate.tcp().await;
+    let mut half = gate.tcp().await;
+    half.write_all(&HALF).await.unwrap();
+    for stream in [&mut silent, &mut half] {
+        // An end, or a reset as its bytes were not read to the end.
+        let end = rest(stream).await;
+        assert!(end.is_err() || end.unwrap().is_empty());
+    }
+    gate.log_line("the handshake took longer than 200ms");
+}
+
+/// All of it, although the gate reads next to nothing of the request.
+#[tokio::test]
+async fn plain_http_is_told_where_to_go() {
+    let gate = Gate::start(echo().await, &[]);
+    let mut client = gate.tcp().await;
+    let head = "POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+    client.write_all(&[head.as_bytes(), &[b'x'; 100_000]].concat()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let answer = String::from_utf8(rest(&mut client).await.unwrap()).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+    let right = format!("https://localhost:{}/", gate.address.port());
+    assert!(body.contains(&format!("<a href=\"{right}\">{right}</a>")), "{body}");
+}
+
+/// Of a record, of a handshake, of a hello: TLS 1.0, one old cipher suite, no extensions.
+fn hello_of_tls_1_0() -> Vec<u8> {
+    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    hello
+}
+
+#[tokio::test]
+async fn too_old_clients_are_told_so() {
+    let gate = Gate::start(echo().await, &[]);
+    let mut client = gate.tcp().await;
+    let more = [0xff; 60_000];
+    client.write_all(&[hello_of_tls_1_0().as_slice(), &more].concat()).await.unwrap();
+    let answer = rest(&mut client).await.unwrap();
+    // A fatal alert (RFC 8446, 6). It arrives although the rest was not read.
+    assert_eq!((answer.len(), &answer[..6]), (7, &[0x15, 3, 3, 0, 2, 2][..]));
+    gate.log_line("the handshake failed");
+}
+
+#[tokio::test]
+async fn beyond_the_limit_newcomers_wait_their_turn() {
+    let gate = Gate::start(echo().await, &["--max-connections", "1"]);
+    let mut first = gate.client().await;
+    round_trip(&mut first).await;
+    let second = async { round_trip(&mut gate.client().await).await };
+    let mut second = std::pin::pin!(second);
+    tokio::select! {
+        biased;
+        () = &mut second => panic!("two at once"),
+        () = async { for _ in 0..20 { round_trip(&mut first).await } } => {}
+    }
+    drop(first);
+    soon(second).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_it_speaks_is_no_event() {
+    let gate = Gate::start(echo().await, &[]);
+    drop(TcpStream::connect(gate.address).await.unwrap());
+    let line = gate.log_line("the client left before the handshake");
+    assert!(line.contains("DEBUG"), "{line}");
+}
