@@ -168,12 +168,13 @@ export async function startGate(server, options = [], { log = 'gate' } = {}) {
 }
 
 /** Chromium as a visitor has it, but with the example authority among those that it trusts. */
-export async function startBrowser() {
+export async function startBrowser({ trusting = true } = {}) {
   const { chromium } = await import('playwright-core');
   const home = temporary();
   const store = path.join(home, '.pki/nssdb');
   mkdirSync(store, { recursive: true });
-  for (const args of [['-N', '--empty-password'], ['-A', '-t', 'C,,', '-n', 'example', '-i', path.join(await certs(), 'root.crt')]]) {
+  const trust = ['-A', '-t', 'C,,', '-n', 'example', '-i', path.join(await certs(), 'root.crt')];
+  for (const args of [['-N', '--empty-password'], ...(trusting ? [trust] : [])]) {
     const { code, stderr } = await run('certutil', ['-d', `sql:${store}`, ...args]);
     assert.equal(code, 0, stderr);
   }

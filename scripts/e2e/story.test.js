@@ -170,6 +170,12 @@ test('the page fits a phone and a desk, by day and by night', async () => {
   }
 });
 
+test('a browser that does not know the authority refuses the page', async () => {
+  // So the pages above were opened because leaf and intermediate were delivered and verified.
+  const stranger = await e2e.startBrowser({ trusting: false });
+  await assert.rejects(e2e.visit(stranger, gate.url), /ERR_CERT_AUTHORITY_INVALID/);
+});
+
 test('the browser finds no fault with the pages', () => {
   assert.deepEqual([first, second, third].flatMap(({ faults }) => faults), []);
 });
