@@ -1,7 +1,7 @@
 # What scripts/demo and scripts/test share. Sourced by bash, from the top of the sources.
 
 say() {
-    printf '%s  %s\n' "$(date +%T)" "$*"
+    printf '%(%T)T  %s\n' -1 "$*"
 }
 
 target_dir() {
