@@ -152,9 +152,9 @@ async fn a_damaged_record_is_answered_with_an_alert() {
         client.write_all(b"before").await.unwrap();
         client.flush().await.unwrap();
         let (mut tcp, mut tls) = client.into_inner();
-        // An application data record of 32 bytes, and more behind it.
+        // An application data record of 32 bytes, and behind it more than is read at once.
         let mut record = vec![0x17, 3, 3, 0, 32];
-        record.extend([0; 32 + 50_000]);
+        record.extend([0; 32 + 200_000]);
         tcp.write_all(&record).await.unwrap();
         assert_eq!(rest(&mut server).await.unwrap(), b"before", "{version:?}");
 

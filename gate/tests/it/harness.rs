@@ -262,8 +262,10 @@ pub(crate) async fn rest(
     soon(stream.read_to_end(&mut bytes)).await.map(|_| bytes)
 }
 
-/// Bytes that repeat nowhere near each other, so that loss, doubling and disorder all show.
+/// Bytes in which loss, doubling and disorder all show: random, and repeated after a prime number
+/// of them, which no buffer's size divides.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    const PRIME: usize = 1_048_573;
     // splitmix64
     let mut state = seed;
     let mut next = move || {
@@ -273,5 +275,11 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     };
-    std::iter::repeat_with(|| next().to_le_bytes()).flatten().take(length).collect()
+    let random = std::iter::repeat_with(|| next().to_le_bytes()).flatten();
+    let mut bytes: Vec<u8> = random.take(length.min(PRIME)).collect();
+    let block = bytes.clone();
+    while bytes.len() < length {
+        bytes.extend_from_slice(&block[..block.len().min(length - bytes.len())]);
+    }
+    bytes
 }
