@@ -47,3 +47,20 @@ install_packages() {
     "${as_root[@]}" apt-get -qq update
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
 }
+
+# need_service COMMAND PACKAGE: as need_command, for a package that would start its service: it stays
+# down. A test starts what it needs on a port of its own.
+need_service() {
+    command -v "$1" >/dev/null && return
+    local policy=/usr/sbin/policy-rc.d
+    if [[ -e $policy ]] || ((EUID != 0)); then
+        install_packages "$2"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    local code=0
+    install_packages "$2" || code=$?
+    rm -f "$policy"
+    return "$code"
+}

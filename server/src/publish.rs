@@ -62,14 +62,14 @@ impl Service {
 
     /// Checks a message and appends it to the log.
     ///
-    /// `also` is a key that the request carries outside the message (a Bearer token), or that
-    /// the connection has remembered.
+    /// `otherwise` is the key to be tried if the message carries none: the request's Bearer token,
+    /// or what the connection has remembered.
     ///
     /// # Errors
     /// `bad_tag`, `denied`. What the append itself comes to is the future's output.
-    pub fn publish(&self, publish: Publish, also: Option<&Key>) -> Result<Appending, Refusal> {
+    pub fn publish(&self, publish: Publish, otherwise: Option<&Key>) -> Result<Appending, Refusal> {
         self.check_tag(&publish.tag)?;
-        self.authorise(&publish.tag, publish.action(), publish.key.iter().chain(also))?;
+        self.authorise(&publish.tag, publish.action(), publish.key.as_ref().or(otherwise))?;
         let target = match &publish.to {
             Recipient::Everyone => Target::Everyone,
             Recipient::One(id) => Target::One(self.address(&publish.tag, id)),

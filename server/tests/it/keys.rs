@@ -96,6 +96,9 @@ async fn a_remembered_key_works_for_that_connection_and_tag_only() {
     let (first, second) = (admin.next().await, admin.next().await);
     assert!(first["ok"] == "broadcast" || second["ok"] == "broadcast");
 
+    // A key that is given counts, not the one that is remembered.
+    let wrong = json!({"action":"broadcast","tag":"news","message":"x","key":SEND_KEY});
+    assert_eq!(admin.ask(&wrong).await["error"], "denied");
     assert_eq!(admin.ask(&broadcast("shop")).await["error"], "denied");
     let mut other = server.listener("news", None).await;
     assert_eq!(other.ask(&broadcast("news")).await["error"], "denied");
