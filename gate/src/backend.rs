@@ -1,55 +1,140 @@
-//! The plain server behind the gate.
+//! The plain server behind the gate: where it is, and what to do while it is not there.
+
+mod header;
+mod source;
+mod stream;
+mod target;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustls::ServerConnection;
 use shared::deadline::within;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
+use crate::config::Config;
 use crate::error::Error;
 use crate::session;
+
+pub use header::Version;
+use source::Sources;
+pub(crate) use stream::Stream;
+pub use target::Target;
 
 /// Time to connect to one address. On one machine it takes microseconds; across a network the
 /// kernel has sent three SYNs by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The first pause before trying again; each further one is twice as long, up to the longest. A
+/// restarted server is found within a quarter of a second, and thousands of waiting clients cost
+/// some percent of one core.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
 /// Where to forward to, and whether that works.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    addresses: Vec<SocketAddr>,
+    target: Target,
+    proxy_protocol: Option<Version>,
+    retry: Duration,
+    sources: Sources,
     /// Told once when it goes away and once when it is back, not once per client.
     unreachable: AtomicBool,
 }
 
 impl Backend {
-    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
-        Self { addresses, unreachable: AtomicBool::new(false) }
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            target: config.backend.clone(),
+            proxy_protocol: config.proxy_protocol,
+            retry: config.backend_retry,
+            sources: Sources::new(),
+            unreachable: AtomicBool::new(false),
+        }
     }
 
-    /// Connects to the first address that answers.
+    /// What the backend is to be told about a client before the client's first byte: nothing,
+    /// unless the PROXY protocol is spoken.
+    pub(crate) fn header(
+        &self,
+        peer: SocketAddr,
+        client: &TcpStream,
+        tls: &ServerConnection,
+    ) -> Vec<u8> {
+        self.proxy_protocol.map_or_else(Vec::new, |version| version.header(peer, client, tls))
+    }
+
+    /// Connects to the first address that answers, and sends it `header`. While the server seems
+    /// to be restarting, it is tried again for as long as `--backend-retry` says.
     ///
     /// # Errors
     /// [`Error::Backend`], naming every address and why it failed. Cancel safe.
-    pub(crate) async fn connect(&self) -> Result<TcpStream, Error> {
-        let mut failures = Vec::new();
-        for address in &self.addresses {
-            let failure =
-                match within("connecting", CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => {
-                        self.tell_reachable();
-                        session::set_options(&stream);
-                        return Ok(stream);
+    pub(crate) async fn connect(&self, header: &[u8]) -> Result<Stream, Error> {
+        let until = Instant::now() + self.retry;
+        let mut pause = FIRST_PAUSE;
+        let failure = loop {
+            match self.attempt().await {
+                Ok(mut stream) => {
+                    self.tell_reachable();
+                    if !header.is_empty() {
+                        // A new socket takes it at once. If this one does not, the backend has
+                        // closed it already, and the relay will find out with whatever the
+                        // backend said before that.
+                        let sent = stream.write_all(header);
+                        let _ = within("sending the header", CONNECT_TIMEOUT, sent).await;
                     }
-                    Ok(Err(error)) => format!("{address}: {error}"),
-                    Err(expired) => format!("{address}: {expired}"),
-                };
-            failures.push(failure);
+                    return Ok(stream);
+                }
+                Err(failure) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if !failure.passing || left.is_zero() {
+                        break failure.text;
+                    }
+                    if pause == FIRST_PAUSE {
+                        tracing::debug!("waiting for the backend ({})", failure.text);
+                    }
+                    tokio::time::sleep(pause.min(left)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        };
+        self.tell_unreachable(&failure);
+        Err(Error::Backend(failure))
+    }
+
+    async fn attempt(&self) -> Result<Stream, Failure> {
+        match &self.target {
+            Target::Unix(path) => connect_unix(path).await,
+            Target::Tcp(addresses) => {
+                let mut failure = Failure::default();
+                for address in addresses {
+                    match within("connecting", CONNECT_TIMEOUT, self.connect_tcp(*address)).await {
+                        Ok(Ok(stream)) => return Ok(stream),
+                        Ok(Err(error)) => failure.add(address, &error, may_pass(&error)),
+                        Err(expired) => failure.add(address, &expired, false),
+                    }
+                }
+                Err(failure)
+            }
         }
-        let failures = failures.join("; ");
-        self.tell_unreachable(&failures);
-        Err(Error::Backend(failures))
+    }
+
+    async fn connect_tcp(&self, address: SocketAddr) -> io::Result<Stream> {
+        let (stream, lease) = match address {
+            SocketAddr::V4(address) if address.ip().is_loopback() => {
+                let (stream, lease) = self.sources.connect(address).await?;
+                (stream, Some(lease))
+            }
+            _ => (TcpStream::connect(address).await?, None),
+        };
+        session::set_options(&stream);
+        Ok(Stream::Tcp { stream, _lease: lease })
     }
 
     fn tell_reachable(&self) {
@@ -73,10 +158,48 @@ impl Backend {
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, address) in self.addresses.iter().enumerate() {
-            let separator = if index == 0 { "" } else { ", else " };
-            write!(f, "{separator}{address}")?;
+        self.target.fmt(f)?;
+        match self.proxy_protocol {
+            Some(version) => write!(f, " with PROXY protocol {version}"),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
+    UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| {
+        let mut failure = Failure::default();
+        failure.add(&format_args!("unix:{}", path.display()), &error, may_pass(&error));
+        failure
+    })
+}
+
+/// Why an attempt failed, at each address.
+#[derive(Debug, Default)]
+struct Failure {
+    text: String,
+    /// One of the addresses may answer in a moment.
+    passing: bool,
+}
+
+impl Failure {
+    fn add(&mut self, address: &dyn fmt::Display, error: &dyn fmt::Display, passing: bool) {
+        let separator = if self.text.is_empty() { "" } else { "; " };
+        self.text.push_str(&format!("{separator}{address}: {error}"));
+        self.passing |= passing;
+    }
+}
+
+/// Whether it looks like a server that is being restarted, or is behind with accepting.
+fn may_pass(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        // Nobody listens there.
+        io::ErrorKind::ConnectionRefused
+            // Its Unix socket is not there, or its queue is full (connect(2): EAGAIN).
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::WouldBlock
+            // No port to connect from is free just now.
+            | io::ErrorKind::AddrNotAvailable
+    )
 }

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
 use shared::telemetry::LogFormat;
 
 use crate::error::Error;
@@ -30,8 +30,8 @@ pub struct Cli {
     #[arg(value_name = "PORT|ADDR:PORT", env = "GATE_LISTEN")]
     pub listen: String,
 
-    /// Where to forward to: a port of this machine (127.0.0.1, then ::1), or an address
-    #[arg(id = "backend", value_name = "PORT|ADDR:PORT", env = "GATE_BACKEND")]
+    /// Where to forward to: a port of this machine (127.0.0.1, then ::1), an address, a Unix socket
+    #[arg(id = "backend", value_name = "PORT|ADDR:PORT|unix:PATH", env = "GATE_BACKEND")]
     pub backend: String,
 
     /// Private key and certificates in one file, or several files: key.pem,chain.pem
@@ -42,6 +42,16 @@ pub struct Cli {
     #[arg(long, value_name = "TIME", env = "GATE_HANDSHAKE_TIMEOUT", default_value = "10s",
           value_parser = humantime::parse_duration)]
     pub handshake_timeout: Duration,
+
+    /// Tell the backend each client's address, and with v2 TLS version and cipher too. Without
+    /// this option: off, but v2 for a Unix socket
+    #[arg(long, value_name = "VERSION", env = "GATE_PROXY_PROTOCOL")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+
+    /// Time for which a client waits while the backend is not there, as during its restart
+    #[arg(long, value_name = "TIME", env = "GATE_BACKEND_RETRY", default_value = "3s",
+          value_parser = humantime::parse_duration)]
+    pub backend_retry: Duration,
 
     /// Time over which connections are closed one by one after SIGTERM
     #[arg(long, value_name = "TIME", env = "GATE_DRAIN", default_value = "30s",
@@ -60,6 +70,17 @@ pub struct Cli {
     #[arg(long, value_name = "FORMAT", env = "GATE_LOG_FORMAT", default_value = "text",
           value_parser = ["text", "json"])]
     log_format: String,
+}
+
+/// What `--proxy-protocol` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProxyProtocol {
+    /// The client's bytes alone
+    Off,
+    /// A line of text with addresses and ports
+    V1,
+    /// Binary, with TLS version and cipher suite
+    V2,
 }
 
 impl Cli {

@@ -1,13 +1,14 @@
 //! The command line, checked and resolved: nothing binds before all of it is valid.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::accept::Listener;
 use shared::descriptors::raise_limit;
 
-use crate::cli::Cli;
+use crate::backend::{Target, Version};
+use crate::cli::{Cli, ProxyProtocol};
 use crate::error::Error;
 use crate::pem::{Identity, Source};
 
@@ -22,8 +23,12 @@ const MOST_CONNECTIONS: usize = 1_000_000;
 pub struct Config {
     /// Where to accept.
     pub listen: Listen,
-    /// Where to forward to, in the order to try.
-    pub backend: Vec<SocketAddr>,
+    /// Where to forward to.
+    pub backend: Target,
+    /// What the backend is told about each client.
+    pub proxy_protocol: Option<Version>,
+    /// How long a connection waits for a backend that is not there.
+    pub backend_retry: Duration,
     /// Where the certificate and its key come from.
     pub pem: Source,
     /// What they are now.
@@ -44,7 +49,7 @@ impl Config {
     /// The first fault found.
     pub fn resolve(cli: &Cli) -> Result<Self, Error> {
         let listen = Listen::parse(&cli.listen)?;
-        let backend = backend(&cli.backend)?;
+        let backend = Target::parse(&cli.backend)?;
         if cli.handshake_timeout.is_zero() {
             return Err(Error::Usage("--handshake-timeout must be more than 0".to_owned()));
         }
@@ -66,7 +71,9 @@ impl Config {
         let identity = pem.load()?;
         Ok(Self {
             listen,
+            proxy_protocol: proxy_protocol(cli.proxy_protocol, &backend),
             backend,
+            backend_retry: cli.backend_retry,
             pem,
             identity,
             handshake_timeout: cli.handshake_timeout,
@@ -90,7 +97,7 @@ impl Listen {
         if let Ok(port) = text.parse() {
             return Ok(Self::Every(port));
         }
-        text.parse().map(Self::At).map_err(|_| not_an_address("listen on", text))
+        text.parse().map(Self::At).map_err(|_| not_an_address(text))
     }
 
     /// Binds it. Needs a tokio runtime around it.
@@ -115,29 +122,19 @@ impl fmt::Display for Listen {
     }
 }
 
-fn backend(text: &str) -> Result<Vec<SocketAddr>, Error> {
-    let local = |port: u16| {
-        vec![
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
-            SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port),
-        ]
-    };
-    let addresses = if let Ok(port) = text.parse() {
-        local(port)
-    } else if let Some(Ok(port)) = text.strip_prefix("localhost:").map(str::parse) {
-        local(port)
-    } else {
-        vec![text.parse().map_err(|_| not_an_address("forward to", text))?]
-    };
-    if addresses.iter().any(|address| address.port() == 0) {
-        return Err(Error::Usage(format!("cannot forward to {text:?}: port 0 is no server's")));
+/// A Unix socket has no address of its own to go by, so there the client's is said unless it is
+/// not wanted.
+fn proxy_protocol(wanted: Option<ProxyProtocol>, backend: &Target) -> Option<Version> {
+    match (wanted, backend) {
+        (Some(ProxyProtocol::Off), _) | (None, Target::Tcp(_)) => None,
+        (Some(ProxyProtocol::V1), _) => Some(Version::V1),
+        (Some(ProxyProtocol::V2), _) | (None, Target::Unix(_)) => Some(Version::V2),
     }
-    Ok(addresses)
 }
 
-fn not_an_address(what: &str, text: &str) -> Error {
+fn not_an_address(text: &str) -> Error {
     Error::Usage(format!(
-        "cannot {what} {text:?}: give a port (0 to 65535), or an IP address with its port, \
+        "cannot listen on {text:?}: give a port (0 to 65535), or an IP address with its port, \
          as 127.0.0.1:9090 or [::1]:9090"
     ))
 }
@@ -152,21 +149,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_alone_means_this_machine() {
-        let both = ["127.0.0.1:9090", "[::1]:9090"].map(|a| a.parse::<SocketAddr>().unwrap());
-        assert_eq!(backend("9090").unwrap(), both);
-        assert_eq!(backend("localhost:9090").unwrap(), both);
-        assert_eq!(backend("10.0.0.7:80").unwrap(), ["10.0.0.7:80".parse().unwrap()]);
-        assert_eq!(backend("[::1]:80").unwrap(), ["[::1]:80".parse().unwrap()]);
+    fn where_to_listen() {
         assert_eq!(Listen::parse("0").unwrap(), Listen::Every(0));
+        let one = "127.0.0.1:9091";
+        assert_eq!(Listen::parse(one).unwrap(), Listen::At(one.parse().unwrap()));
+        assert!(Listen::parse("localhost:1").is_err());
     }
 
     #[test]
-    fn what_is_no_address_is_said() {
-        for text in ["", "65536", "-1", "shop:9090", "::1", "127.0.0.1", "0", "unix:"] {
-            let error = backend(text).unwrap_err().to_string();
-            assert!(error.contains(&format!("{text:?}")), "{error}");
+    fn a_unix_backend_is_told_about_clients_unless_it_must_not() {
+        let tcp = Target::parse("9090").unwrap();
+        let unix = Target::parse("unix:/run/tocsin.sock").unwrap();
+        assert_eq!(proxy_protocol(None, &tcp), None);
+        assert_eq!(proxy_protocol(None, &unix), Some(Version::V2));
+        for backend in [tcp, unix] {
+            let with = |wanted| proxy_protocol(Some(wanted), &backend);
+            assert_eq!(with(ProxyProtocol::Off), None);
+            assert_eq!(with(ProxyProtocol::V1), Some(Version::V1));
+            assert_eq!(with(ProxyProtocol::V2), Some(Version::V2));
         }
-        assert!(Listen::parse("localhost:1").is_err());
     }
 }

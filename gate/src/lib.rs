@@ -4,7 +4,7 @@
 //! is one task in `session`: first byte, handshake, backend, then `relay` until both directions
 //! have ended.
 
-mod backend;
+pub mod backend;
 pub mod cli;
 pub mod config;
 mod drain;
@@ -48,7 +48,7 @@ struct Gate {
 pub async fn run(listener: Listener, config: Config, shutdown: Shutdown) -> Result<Drained, Error> {
     let gate = Arc::new(Gate {
         served: Arc::new(Served::new(&config.identity, &Tickets::new()?)?),
-        backend: Backend::new(config.backend),
+        backend: Backend::new(&config),
         handshake_timeout: config.handshake_timeout,
         drain: Drain::new(shutdown.clone(), config.drain, config.max_connections),
     });

@@ -18,8 +18,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConnection;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::backend::Stream;
 
 use channel::{Channel, Peer};
 use pending::Pending;
@@ -83,7 +85,7 @@ pub(crate) struct Carried {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) client: Option<TcpStream>,
-    pub(crate) backend: Option<TcpStream>,
+    pub(crate) backend: Option<Stream>,
     pub(crate) carried: Carried,
 }
 
@@ -92,7 +94,7 @@ pub(crate) struct Ended {
 pub(crate) struct Relay {
     client: TcpStream,
     channel: Channel,
-    backend: TcpStream,
+    backend: Stream,
     to_backend: Flow,
     to_client: Flow,
     /// Decrypted, but not taken by the backend yet. The TLS output that the client has not taken
@@ -107,7 +109,7 @@ pub(crate) struct Relay {
 impl Relay {
     /// After the handshake: what the client sent along with the end of it goes to the backend
     /// first.
-    pub(crate) fn new(client: TcpStream, tls: ServerConnection, backend: TcpStream) -> Self {
+    pub(crate) fn new(client: TcpStream, tls: ServerConnection, backend: Stream) -> Self {
         let mut this = Self {
             client,
             channel: Channel::new(tls),
@@ -321,7 +323,7 @@ impl Relay {
 /// Reads what is there. tokio's own `poll_read` costs no second system call to learn that
 /// nothing is left, and counts towards the task's budget.
 fn read(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,
     buffer: &mut [u8],
 ) -> Poll<io::Result<usize>> {

@@ -36,7 +36,7 @@ pub(crate) async fn serve(
 ) {
     let _place = place;
     let begun = Instant::now();
-    match forward(&gate, client).await {
+    match forward(&gate, client, peer).await {
         Ok(Carried { to_backend, to_client }) => {
             tracing::debug!(%peer, to_backend, to_client, lasted = ?begun.elapsed(), "ended");
         }
@@ -44,11 +44,11 @@ pub(crate) async fn serve(
     }
 }
 
-async fn forward(gate: &Gate, client: TcpStream) -> Result<Carried, Error> {
+async fn forward(gate: &Gate, client: TcpStream, peer: SocketAddr) -> Result<Carried, Error> {
     let mut turn = pin!(gate.drain.turn());
     // Boxed apart: the handshake needs far more room than the relay, which lives far longer.
     let opened = tokio::select! {
-        opened = Box::pin(open(gate, client)) => opened,
+        opened = Box::pin(open(gate, client, peer)) => opened,
         () = &mut turn => Err(Error::Stopping),
     };
     let mut relay = opened?;
@@ -61,24 +61,30 @@ async fn forward(gate: &Gate, client: TcpStream) -> Result<Carried, Error> {
     }
     let ended = relay.end();
     if ended.client.is_some() || ended.backend.is_some() {
-        tokio::join!(linger_if(ended.client), linger_if(ended.backend));
+        tokio::join!(
+            async {
+                if let Some(client) = ended.client {
+                    linger(&client).await;
+                }
+            },
+            async {
+                if let Some(backend) = ended.backend {
+                    backend.linger().await;
+                }
+            }
+        );
     }
     Ok(ended.carried)
 }
 
-async fn linger_if(stream: Option<TcpStream>) {
-    if let Some(stream) = stream {
-        linger(&stream).await;
-    }
-}
-
 /// Handshake first, so that strangers open no connection to the backend.
-async fn open(gate: &Gate, client: TcpStream) -> Result<Relay, Error> {
+async fn open(gate: &Gate, client: TcpStream, peer: SocketAddr) -> Result<Relay, Error> {
     set_options(&client);
     let served = Arc::clone(&gate.served);
     let (client, tls) =
         within("the handshake", gate.handshake_timeout, handshake(client, &served)).await??;
-    match gate.backend.connect().await {
+    let header = gate.backend.header(peer, &client, &tls);
+    match gate.backend.connect(&header).await {
         Ok(backend) => Ok(Relay::new(client, tls, backend)),
         Err(error) => {
             let _ = within("closing", gate.handshake_timeout, turn_away(client, tls)).await;

@@ -6,13 +6,14 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a closed peer may take to read our last words and close its side.
@@ -23,9 +24,41 @@ const DISCARD: usize = 256 * 1024;
 
 /// Shuts down writing and discards input for [`LIMIT`] at most, or 256 KiB, or until the peer's
 /// end of stream.
-pub async fn linger(stream: &TcpStream) {
+pub async fn linger(stream: &impl Socket) {
     let mut farewell = Farewell::begin(stream);
     std::future::poll_fn(|context| farewell.poll(stream, context)).await;
+}
+
+/// A connected stream socket.
+pub trait Socket: AsFd {
+    /// Whether a read would get something; else the waker is registered.
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there.
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Socket for TcpStream {
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_read(buffer)
+    }
+}
+
+impl Socket for UnixStream {
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_read(buffer)
+    }
 }
 
 /// A socket that lingers when it is shut down.
@@ -56,13 +89,13 @@ struct Farewell {
 }
 
 impl Farewell {
-    fn begin(stream: &TcpStream) -> Self {
+    fn begin(stream: &impl Socket) -> Self {
         // Whatever goes wrong with a socket that is being given up is of no interest.
         let _ = SockRef::from(stream).shutdown(Shutdown::Write);
         Self { until: Box::pin(sleep_until(Instant::now() + LIMIT)), discarded: 0 }
     }
 
-    fn poll(&mut self, stream: &TcpStream, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stream: &impl Socket, context: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 4096];
         while self.discarded < DISCARD {
             if stream.poll_read_ready(context).is_pending() {

@@ -4,8 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 
 /// What is left of one read. Its bound is what one read can decrypt to: its owner reads nothing
 /// while this is not empty.
@@ -31,7 +30,7 @@ impl Pending {
     /// Writes what `stream` takes, and gives the memory back once all is taken.
     pub(super) fn poll_write_to(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(stream).poll_write(cx, &self.bytes[self.written..]))?;

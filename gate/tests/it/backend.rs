@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
-use crate::harness::{Gate, echo_from, rest, round_trip};
+use crate::harness::{Gate, NEVER, echo_from, rest, round_trip};
 
 /// A port that is reserved, so that nobody else takes it, but refuses connections.
 fn reserved(address: SocketAddr) -> std::io::Result<(Socket, SocketAddr)> {
@@ -24,7 +24,7 @@ fn listening(socket: Socket) -> TcpListener {
 #[tokio::test]
 async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    let gate = Gate::start(address, &[]);
+    let gate = Gate::start(address, &["--backend-retry", "0s"]);
     for _ in 0..2 {
         // Ok: with a close_notify.
         assert_eq!(rest(&mut gate.client().await).await.unwrap(), b"");
@@ -42,6 +42,33 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
         back = gate.log_line("");
         assert!(!back.contains("WARN"), "{back}");
     }
+}
+
+/// As during a restart: nobody is turned away.
+#[tokio::test]
+async fn a_backend_that_is_not_there_yet_is_waited_for() {
+    let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let gate = Gate::start(address, &["--backend-retry", NEVER]);
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(gate.client().await);
+        gate.log_line("waiting for the backend");
+    }
+    tokio::spawn(echo_from(listening(socket)));
+    for client in &mut clients {
+        round_trip(client).await;
+    }
+}
+
+#[tokio::test]
+async fn the_wait_for_a_backend_ends() {
+    let (_socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let gate = Gate::start(address, &["--backend-retry", "50ms"]);
+    let mut client = gate.client().await;
+    gate.log_line("waiting for the backend");
+    assert_eq!(rest(&mut client).await.unwrap(), b"");
+    let line = gate.log_line("WARN");
+    assert!(line.contains(&address.to_string()), "{line}");
 }
 
 #[tokio::test]

@@ -60,6 +60,9 @@ fn wrong_command_lines() {
         (vec!["99999", "9090", &good], vec!["99999", "port"]),
         (vec!["0", "shop:9090", &good], vec!["shop:9090", "127.0.0.1:9090"]),
         (vec!["0", "0", &good], vec!["port 0"]),
+        (vec!["0", "unix:", &good], vec!["\"unix:\"", "path"]),
+        (vec!["0", "9090", &good, "--proxy-protocol", "v3"], vec!["--proxy-protocol", "v1", "v2"]),
+        (vec!["0", "9090", &good, "--backend-retry", "often"], vec!["--backend-retry", "often"]),
     ] {
         fails(&args, 64, &words);
     }
@@ -72,7 +75,17 @@ fn options_come_from_the_environment_too() {
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr.contains("soon"), "{stderr}");
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
-    for name in ["LISTEN", "BACKEND", "PEM", "HANDSHAKE_TIMEOUT", "DRAIN", "LOG", "LOG_FORMAT"] {
+    for name in [
+        "LISTEN",
+        "BACKEND",
+        "PEM",
+        "HANDSHAKE_TIMEOUT",
+        "PROXY_PROTOCOL",
+        "BACKEND_RETRY",
+        "DRAIN",
+        "LOG",
+        "LOG_FORMAT",
+    ] {
         assert!(help.contains(&format!("[env: GATE_{name}=]")), "{name}: {help}");
     }
 }

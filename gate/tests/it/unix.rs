@@ -1,0 +1,140 @@
+//! A backend behind a Unix socket.
+
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::harness::{Gate, NEVER, VERSIONS, noise, rest, soon};
+use crate::proxied::read_version_2;
+
+/// More than the buffers of all sockets on the way hold.
+const MUCH: usize = 8 * 1024 * 1024;
+
+/// A path for a socket, in a directory of its own.
+fn place() -> (TempDir, PathBuf, String) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("backend.sock");
+    let argument = format!("unix:{}", path.display());
+    (dir, path, argument)
+}
+
+async fn accept(listener: &UnixListener) -> UnixStream {
+    soon(listener.accept()).await.unwrap().0
+}
+
+#[tokio::test]
+async fn bytes_and_ends_are_those_of_tcp_and_the_client_is_named() {
+    let (_dir, path, argument) = place();
+    let listener = UnixListener::bind(&path).unwrap();
+    let gate = Gate::start(argument, &[]);
+    for version in VERSIONS {
+        let client = gate.client_of(gate.pki.client(version)).await;
+        let from = client.get_ref().0.local_addr().unwrap();
+        let mut server = accept(&listener).await;
+        let header = read_version_2(&mut server).await;
+        assert_eq!(header.proxied_address().unwrap().source, from);
+        assert!(header.ssl().is_some());
+
+        let (up, down) = (noise(1, MUCH), noise(2, MUCH));
+        let (mut client_in, mut client_out) = tokio::io::split(client);
+        let (mut server_in, mut server_out) = server.into_split();
+        let send_up = async {
+            client_out.write_all(&up).await.unwrap();
+            client_out.shutdown().await.unwrap();
+        };
+        let send_down = async {
+            server_out.write_all(&down).await.unwrap();
+            server_out.shutdown().await.unwrap();
+        };
+        let ((), (), at_server, at_client) = soon(async {
+            tokio::join!(send_up, send_down, rest(&mut server_in), rest(&mut client_in))
+        })
+        .await;
+        assert!(at_server.unwrap() == up, "{version:?}: client to server");
+        assert!(at_client.unwrap() == down, "{version:?}: server to client");
+    }
+}
+
+#[tokio::test]
+async fn the_header_can_be_left_out() {
+    let (_dir, path, argument) = place();
+    let listener = UnixListener::bind(&path).unwrap();
+    let gate = Gate::start(argument, &["--proxy-protocol", "off"]);
+    let mut client = gate.client().await;
+    client.write_all(b"alone").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut accept(&listener).await).await.unwrap(), b"alone");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_there_yet_is_waited_for() {
+    let (_dir, path, argument) = place();
+    let gate = Gate::start(argument, &["--backend-retry", NEVER]);
+    let mut client = gate.client().await;
+    gate.log_line("waiting for the backend");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut server = accept(&listener).await;
+    read_version_2(&mut server).await;
+    server.write_all(b"here I am").await.unwrap();
+    drop(server);
+    assert_eq!(rest(&mut client).await.unwrap(), b"here I am");
+}
+
+/// Unlike TCP, a Unix socket refuses at once when its queue is full, which a burst of clients
+/// brings about.
+#[tokio::test]
+async fn a_full_queue_is_waited_out() {
+    let (_dir, path, argument) = place();
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(0).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = UnixListener::from_std(socket.into()).unwrap();
+    let _filler = UnixStream::connect(&path).await.unwrap();
+
+    let gate = Gate::start(argument, &["--backend-retry", NEVER]);
+    let mut client = gate.client().await;
+    gate.log_line("waiting for the backend");
+    drop(accept(&listener).await);
+    let mut server = accept(&listener).await;
+    read_version_2(&mut server).await;
+    client.write_all(b"my turn").await.unwrap();
+    let mut got = [0; 7];
+    soon(server.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"my turn");
+}
+
+/// Closing with unread input would take the last words away from a Unix peer too.
+#[tokio::test]
+async fn a_backend_that_refuses_the_rest_is_still_heard() {
+    let (_dir, path, argument) = place();
+    let listener = UnixListener::bind(&path).unwrap();
+    let gate = Gate::start(argument, &[]);
+    let (mut from, mut to) = tokio::io::split(gate.client().await);
+    let upload = tokio::spawn(async move { while to.write_all(&[7; 16 * 1024]).await.is_ok() {} });
+    let mut server = accept(&listener).await;
+    read_version_2(&mut server).await;
+    server.write_all(b"too large").await.unwrap();
+    drop(server);
+    // A Unix socket that is closed with unread input resets, so the end is no clean one.
+    let mut got = [0; 9];
+    soon(from.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"too large");
+    drop(from);
+    upload.abort();
+}
+
+#[tokio::test]
+async fn a_missing_backend_is_named_by_its_path() {
+    let (_dir, path, argument) = place();
+    let gate = Gate::start(argument, &["--backend-retry", "0s"]);
+    assert_eq!(rest(&mut gate.client().await).await.unwrap(), b"");
+    let line = gate.log_line("WARN");
+    assert!(line.contains(&format!("unix:{}", path.display())), "{line}");
+    gate.signal(Signal::TERM);
+    assert!(gate.ended().await.0.success());
+}
