@@ -60,7 +60,7 @@ async function receivesAt(url, socket) {
   await tab.goto(url);
   await registered(1);
   const message = { text: 'for the pages of the site', count: 1.5 };
-  const { reply } = await e2e.post(server, { action: 'broadcast', tag: 'notifications', message });
+  const { reply } = await e2e.post(server, { action: 'broadcast', tag: 'notifications', key: server.key, message });
   assert.equal(reply.clients, 1);
   assert.deepEqual(await e2e.within(told, () => `the message arrives; ${faults}`), message);
   assert.deepEqual(sockets, [socket]);

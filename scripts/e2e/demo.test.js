@@ -29,10 +29,11 @@ const isGone = (pid) => {
   try { process.kill(pid, 0); return false; } catch { return true; }
 };
 
-test('--check sends a notification through and ends well', async () => {
+test('--check sends a notification and a broadcast through and ends well', async () => {
   const { code, stdout, stderr } = await e2e.run(demo, ['--check']);
   assert.equal(code, 0, stdout + stderr);
   assert.match(stdout, /"The bell rings"/);
+  assert.match(stdout, /"It rings for everyone"/);
 });
 
 for (const [name, option, other] of [['server', '--server', ['--gate', '127.0.0.1:0']], ['gate', '--gate', ['--server', '127.0.0.1:0']]]) {
@@ -45,6 +46,16 @@ for (const [name, option, other] of [['server', '--server', ['--gate', '127.0.0.
     assert.match(running.out, new RegExp(`demo: ${name} did not start`));
   });
 }
+
+test('the line that it shows rings, with the key', async () => {
+  const running = new e2e.Program('demo', demo, LOOPBACK);
+  const [, line] = await running.says(/^  Ring it +(.*)$/m);
+  await running.says(/^  Key +[0-9a-f]{64}$/m);
+  const { code, stdout, stderr } = await e2e.run('sh', ['-c', line]);
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /"clients":0/);
+  assert.equal(await running.stop(), 0);
+});
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
   test(`${signal} ends both programs, and the demo well`, async () => {

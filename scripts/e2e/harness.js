@@ -155,7 +155,9 @@ export async function startServer(options = [], { listen = '127.0.0.1:0', log = 
     ['--demo', '--listen', listen, '--admin', '127.0.0.1:0', ...options]);
   const address = await listening(program, 'server');
   const admin = await listening(program, 'admin');
-  return Object.assign(program, { address, url: `http://${address}`, admin: `http://${admin}` });
+  // For broadcasts on `notifications`.
+  const [, key] = await program.says(/^demo-key (\S+)$/m);
+  return Object.assign(program, { address, key, url: `http://${address}`, admin: `http://${admin}` });
 }
 
 /** A gate before that server. */

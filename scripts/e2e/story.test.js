@@ -84,8 +84,9 @@ test('and a sender that leaves right after its frame', () => reachesOnly(first, 
 
 test('a broadcast reaches every page', async () => {
   for (const [text, broadcast] of [
-    ['Maintenance at 18:00', () => e2e.php(server.url, 'broadcast', [TAG, 'Maintenance at 18:00'])],
-    ['Maintenance is over', () => e2e.tool('server', ['broadcast', '--tag', TAG, '--to', server.url, 'Maintenance is over'])],
+    ['Maintenance at 18:00', () => e2e.php(server.url, 'broadcast', [TAG, 'Maintenance at 18:00'], { key: server.key })],
+    ['Maintenance is over', () => e2e.tool('server', ['broadcast', '--tag', TAG, '--to', server.url, '--key-file', '-', 'Maintenance is over'],
+      { input: server.key })],
   ]) {
     await broadcast();
     for (const page of [first, second, third]) {
@@ -136,6 +137,48 @@ test('the page itself can ring, and pop-ups are dismissed by keyboard and click'
   assert.equal(focused, true, 'the focus stays among the pop-ups');
 });
 
+test('the administrator on the page broadcasts with the key, and without it sees why not', async () => {
+  const before = await e2e.received(third);
+  const form = first.locator('#admin');
+  const enters = async (key) => {
+    await form.getByLabel('To everyone').fill('From the administrator');
+    await form.getByLabel('Key').fill(key);
+    await form.getByLabel('Key').press('Enter');
+  };
+  await enters('not-the-key-of-this-demo');
+  await form.getByText('denied: ').waitFor();
+  await enters(` ${server.key} `);
+  await form.getByText('Handed to 3 pages.').waitFor();
+  for (const page of [first, second, third]) await e2e.arrives(page, 'From the administrator');
+  assert.deepEqual(await e2e.received(third), [...before, 'From the administrator']);
+});
+
+test('the chat goes to everyone, by keyboard, as text, and rings for nobody', async () => {
+  const before = await e2e.received(first);
+  const form = second.locator('#chat');
+  const text = '<img src=x onerror=alert(1)> "hello" & 👋';
+  await form.getByLabel('Your name').fill('<b>Ann</b>');
+  await second.keyboard.press('Tab');
+  await second.keyboard.type(text);
+  await second.keyboard.press('Enter');
+  await form.getByText('Handed to 3 pages.').waitFor();
+  assert.equal(await form.getByLabel('What you say').inputValue(), '');
+  for (const page of [first, second, third]) {
+    const line = page.getByRole('log').locator('li');
+    await line.getByText(text, { exact: true }).waitFor();
+    assert.equal(await line.locator('b').textContent(), '<b>Ann</b>');
+    assert.equal(await line.locator('img, b b').count(), 0);
+  }
+  // Anything at all may be broadcast there.
+  for (const message of [null, 7, { name: {}, text: [] }, { name: 'x'.repeat(500), text: 'the last' }]) {
+    await e2e.post(server, { action: 'broadcast', tag: 'chat', message });
+  }
+  await first.getByRole('log').getByText('the last').waitFor();
+  assert.deepEqual(await first.getByRole('log').locator('li b').allTextContents(),
+    ['<b>Ann</b>', 'Somebody', 'Somebody', 'Somebody', 'x'.repeat(40)]);
+  assert.deepEqual(await e2e.received(first), before);
+});
+
 test('two tabs under one ID get one copy each', async () => {
   const tab = await e2e.visit(browser, `${gate.url}#id=${first.id}`);
   assert.equal((await e2e.php(server.url, 'send', [TAG, first.id, 'to both tabs'])).clients, 2);
@@ -166,6 +209,7 @@ test('the page fits a phone and a desk, by day and by night', async () => {
       .filter((animation) => animation.effect.getTiming().iterations !== Infinity)
       .map((animation) => animation.finished)));
     await page.screenshot({ path: path.join(e2e.output, `demo-${width}-${name}.png`) });
+    await page.screenshot({ path: path.join(e2e.output, `demo-${width}-${name}-whole.png`), fullPage: true });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
   }
 });

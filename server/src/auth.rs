@@ -48,6 +48,12 @@ impl Key {
         Self(text.as_bytes().into())
     }
 
+    /// The secret itself, for handing it to its owner.
+    #[must_use]
+    pub fn reveal(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+
     /// Whether it is no key at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

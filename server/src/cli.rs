@@ -38,7 +38,7 @@ pub struct RunArgs {
     /// Let pages of another name use this server, such as `https://shop.example`; repeatable
     #[arg(long, value_name = "URL", env = "TOCSIN_ORIGIN", value_delimiter = ',')]
     pub origin: Vec<String>,
-    /// Serve the demo page at /
+    /// Serve the demo page at / and print the key of its administrator
     #[arg(long, env = "TOCSIN_DEMO")]
     pub demo: bool,
     /// Ping a registered connection after this much silence [default: 25s]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use shared::accept::Listener;
 use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
-use shared::telemetry::announce;
+use shared::telemetry::{announce, announce_text};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -123,6 +123,9 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         shards.spawn(Shard::new(queue, config.ping_interval).run());
     }
     listeners.announce();
+    if let Some(key) = &config.demo_key {
+        announce_text("demo-key", &key.reveal());
+    }
     let most = limits::CONNECTIONS.min(raise_limit().saturating_sub(limits::OTHER_FILES)).max(1);
     let room = Arc::new(Semaphore::new(most));
     let mut accepting = JoinSet::new();

@@ -1,10 +1,14 @@
 // @ts-check
 import { Tocsin } from './client.js';
+import { byId, element, wireCopying, wireTabs } from './demo-controls.js';
 
 const TAG = 'notifications';
 /** More than these at a time would cover the page; the list below keeps the rest. */
 const POP_UPS_MAX = 4;
 const RECEIVED_MAX = 50;
+const CHAT = 'chat';
+const CHAT_MAX = 100;
+const NAME_MAX = 40;
 
 const STATES = {
   idle: 'Not connected',
@@ -13,9 +17,6 @@ const STATES = {
   waiting: 'Connection lost, coming back…',
   stopped: 'Ended by the server',
 };
-
-/** @param {string} id @returns {any} */
-const byId = (id) => document.getElementById(id);
 
 const id = ownId();
 const tocsin = new Tocsin();
@@ -30,24 +31,61 @@ tocsin.addEventListener('state', (event) => {
   // An open connection does not listen yet: `registered` says when it does.
   if (state !== 'open') showState(state, state === 'stopped' ? ` (${code})` : '');
 });
-tocsin.addEventListener('registered', () => showState('open'));
+tocsin.addEventListener('registered', (event) => {
+  if (/** @type {CustomEvent} */ (event).detail.tag === TAG) showState('open');
+});
 tocsin.addEventListener('error', (event) => {
-  const { code, detail } = /** @type {CustomEvent} */ (event).detail;
-  byId('outcome').textContent = `${code}: ${detail}`;
+  const { code, detail, tag } = /** @type {CustomEvent} */ (event).detail;
+  outcome(tag === CHAT ? 'chat-outcome' : 'outcome', `${code}: ${detail}`, true);
 });
 tocsin.register(TAG, { id, onmessage: show });
+tocsin.register(CHAT, { onmessage: showLine });
 
-byId('try').addEventListener('submit', async (/** @type {Event} */ event) => {
-  event.preventDefault();
-  const outcome = byId('outcome');
-  outcome.textContent = '';
-  try {
-    const { clients } = await tocsin.send(TAG, id, byId('text').value);
-    outcome.textContent = clients === 1 ? 'Handed to 1 page.' : `Handed to ${clients} pages.`;
-  } catch (error) {
-    outcome.textContent = /** @type {Error} */ (error).message;
-  }
+// What this page sends to itself, as PHP would.
+wireForm('try', 'outcome', () => tocsin.send(TAG, id, byId('text').value));
+
+wireForm('admin', 'admin-outcome', () =>
+  tocsin.broadcast(TAG, byId('admin-text').value, { key: byId('admin-key').value.trim() }));
+
+byId('chat-name').value = sessionStorage.getItem('tocsin-name') ?? `Guest ${Math.ceil(Math.random() * 99)}`;
+wireForm('chat', 'chat-outcome', async () => {
+  const name = byId('chat-name').value;
+  const text = byId('chat-text');
+  sessionStorage.setItem('tocsin-name', name);
+  const receipt = await tocsin.broadcast(CHAT, { name, text: text.value });
+  text.value = '';
+  return receipt;
 });
+
+/**
+ * @param {string} form
+ * @param {string} where  the element that tells what became of it
+ * @param {() => Promise<import('./client.js').Receipt>} send
+ */
+function wireForm(form, where, send) {
+  const button = byId(form).querySelector('button');
+  byId(form).addEventListener('submit', async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (button.getAttribute('aria-disabled') === 'true') return;
+    // Not `disabled`, which would take the focus away from who works by keyboard.
+    button.setAttribute('aria-disabled', 'true');
+    outcome(where, tocsin.state === 'open' ? '' : 'Waits for the connection…');
+    try {
+      const { clients } = await send();
+      outcome(where, clients === 1 ? 'Handed to 1 page.' : `Handed to ${clients} pages.`);
+    } catch (error) {
+      outcome(where, /** @type {Error} */ (error).message, true);
+    } finally {
+      button.removeAttribute('aria-disabled');
+    }
+  });
+}
+
+/** @param {string} where @param {string} text @param {boolean} [bad] */
+function outcome(where, text, bad = false) {
+  byId(where).textContent = text;
+  byId(where).classList.toggle('bad', bad);
+}
 
 /**
  * One ID for each tab, kept while the tab lives. `#id=…` chooses it; it leaves the address bar at
@@ -122,6 +160,17 @@ function show({ message, at, direct }) {
   ring();
 }
 
+/** A line of the chat: from anyone, so it may hold anything. @param {import('./client.js').Message} received */
+function showLine({ message, at }) {
+  const name = typeof message?.name === 'string' && message.name ? message.name.slice(0, NAME_MAX) : 'Somebody';
+  const lines = byId('chat-lines');
+  const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
+  lines.append(element('li', '', element('b', '', name), ' ', element('span', '', wording(message).text), ' ', timeOf(at)));
+  while (lines.children.length > CHAT_MAX) lines.firstElementChild.remove();
+  // Who reads further up is left there.
+  if (atEnd) lines.scrollTop = lines.scrollHeight;
+}
+
 /** @param {string} heading @param {string} text */
 function popUp(heading, text) {
   const close = element('button', 'close', '×');
@@ -153,12 +202,17 @@ document.addEventListener('keydown', (event) => {
 /** @param {string} heading @param {string} text @param {number} at */
 function list(heading, text, at) {
   byId('nothing').hidden = true;
+  const received = byId('received');
+  received.prepend(element('li', '', timeOf(at), element('b', '', heading), element('span', '', text)));
+  while (received.children.length > RECEIVED_MAX) received.lastElementChild.remove();
+}
+
+/** @param {number} at */
+function timeOf(at) {
   const when = new Date(at);
   const time = element('time', '', when.toLocaleTimeString());
   time.setAttribute('datetime', when.toISOString());
-  const received = byId('received');
-  received.prepend(element('li', '', time, element('b', '', heading), element('span', '', text)));
-  while (received.children.length > RECEIVED_MAX) received.lastElementChild.remove();
+  return time;
 }
 
 function ring() {
@@ -167,55 +221,4 @@ function ring() {
   // Reading the width makes the browser notice the removal, so that the animation starts anew.
   bell.getBoundingClientRect();
   bell.classList.add('ringing');
-}
-
-/** Children given as strings become text, never markup. @param {string} name @param {string} className @param {(string | Node)[]} children */
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
-
-function wireTabs() {
-  const tabs = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('[role=tab]')]);
-  const select = (/** @type {HTMLElement} */ chosen) => {
-    for (const tab of tabs) {
-      tab.setAttribute('aria-selected', String(tab === chosen));
-      tab.tabIndex = tab === chosen ? 0 : -1;
-      byId(tab.getAttribute('aria-controls') ?? '').hidden = tab !== chosen;
-    }
-  };
-  for (const [index, tab] of tabs.entries()) {
-    tab.addEventListener('click', () => select(tab));
-    tab.addEventListener('keydown', ({ key }) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
-      if (!step) return;
-      const next = tabs[(index + step + tabs.length) % tabs.length];
-      select(next);
-      next.focus();
-    });
-  }
-}
-
-function wireCopying() {
-  for (const button of document.querySelectorAll('[data-copy]')) {
-    const wording = [...button.childNodes];
-    button.addEventListener('click', async () => {
-      const source = byId(/** @type {HTMLElement} */ (button).dataset.copy ?? '');
-      try {
-        await navigator.clipboard.writeText(source.textContent);
-        button.textContent = 'Copied';
-        byId('copied').textContent = 'Copied';
-      } catch {
-        // Without permission (or without https) the text is at least selected.
-        getSelection()?.selectAllChildren(source);
-        button.textContent = 'Selected';
-      }
-      setTimeout(() => {
-        button.replaceChildren(...wording);
-        byId('copied').textContent = '';
-      }, 2000);
-    });
-  }
 }

@@ -45,7 +45,12 @@ pub fn check(filter: &str) -> Result<(), ParseError> {
 
 /// Prints `listening NAME ADDR:PORT` on stdout, for people, scripts and tests that bound port 0.
 pub fn announce(name: &str, address: SocketAddr) {
+    announce_text("listening", &format!("{name} {address}"));
+}
+
+/// Prints `WHAT TEXT` on stdout.
+pub fn announce_text(what: &str, text: &str) {
     // Nobody may be reading stdout any more; that is no reason to stop.
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "listening {name} {address}").and_then(|()| out.flush());
+    let _ = writeln!(out, "{what} {text}").and_then(|()| out.flush());
 }

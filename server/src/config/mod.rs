@@ -12,14 +12,16 @@ use file::{File, TagTable};
 use setting::Setting;
 use shared::telemetry;
 
-use crate::auth::{Auth, KeyHash, Protectable};
+use crate::auth::{Auth, Key, KeyHash, Protectable};
 use crate::cli::RunArgs;
 use crate::error::Error;
-use crate::id::Tag;
+use crate::id::{Tag, random_hex};
 use crate::origin::Origins;
 use crate::secret;
 
 const PORT: u16 = 9090;
+/// Where the demo's administrator broadcasts to.
+const DEMO_TAG: &str = "notifications";
 const DEFAULT_ADMIN: Option<Address> =
     Some(Address { socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092), given: false });
 const PING_INTERVAL: Duration = Duration::from_secs(25);
@@ -42,6 +44,8 @@ pub struct Config {
     pub origins: Origins,
     /// Whether the demo page is served.
     pub demo: bool,
+    /// The key that the demo's administrator needs, if it was made for this run.
+    pub demo_key: Option<Key>,
     /// A registered connection is pinged after this much silence.
     pub ping_interval: Duration,
     /// How long a connection may be good for nothing.
@@ -89,14 +93,17 @@ impl Config {
         let log_format = one("--log-format", args.log_format, file.log_format);
 
         let mut checked = Checking { faults };
-        let (auth, declared_tags) = checked.auth(&protect, &file.tags);
+        let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
+        let demo = args.demo || file.demo;
+        let demo_key = checked.or(None, if demo { demo_key(&mut auth) } else { Ok(None) });
         let config = Self {
             listen: checked.listen(&listen),
             admin: checked.or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), admin_address)),
             auth,
             declared_tags,
             origins: checked.origins(&origin),
-            demo: args.demo || file.demo,
+            demo,
+            demo_key,
             ping_interval: checked.or(PING_INTERVAL, duration(ping_interval, PING_INTERVAL)),
             idle_timeout: checked.or(IDLE_TIMEOUT, duration(idle_timeout, IDLE_TIMEOUT)),
             log: checked.or(String::new(), log_filter(log)),
@@ -177,6 +184,19 @@ impl Checking {
         }
         (auth, (!tables.is_empty()).then_some(declared))
     }
+}
+
+/// Protects what the demo's administrator does, unless the configuration does so already.
+fn demo_key(auth: &mut Auth) -> Result<Option<Key>, Error> {
+    let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(None) };
+    if auth.check(&tag, Protectable::Broadcast, None).is_err() {
+        return Ok(None);
+    }
+    let key = random_hex::<32>().map_err(Error::no_randomness)?;
+    if let Ok(hash) = KeyHash::parse(&key) {
+        auth.protect(tag, Protectable::Broadcast, hash);
+    }
+    Ok(Some(Key::given(&key)))
 }
 
 fn options(name: &'static str, texts: Vec<String>) -> Vec<Setting> {

@@ -42,7 +42,10 @@ async fn a_file_declares_tags_and_keys() {
     let reply = client.ask(&json!({"action":"set","tag":"undeclared"})).await;
     assert_eq!(reply["error"], "bad_tag");
     assert_eq!(server.get("/").await.status, 200);
-    assert_eq!(server.status().await["protected"], json!(["news:broadcast", "shop:send"]));
+    assert_eq!(
+        server.status().await["protected"],
+        json!(["news:broadcast", "notifications:broadcast", "shop:send"])
+    );
 }
 
 #[test]

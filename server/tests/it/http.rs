@@ -109,9 +109,13 @@ async fn the_client_is_served_and_the_demo_only_on_demand() {
     let page = demo.get("/").await;
     assert_eq!(page.status, 200);
     assert!(page.header("Content-Security-Policy").unwrap().contains("default-src 'none'"));
-    for path in ["/demo.js", "/demo.css", "/client.js"] {
+    for path in ["/demo.js", "/demo-controls.js", "/demo.css", "/client.js"] {
         assert_eq!(demo.get(path).await.status, 200, "{path}");
     }
+    // Its administrator needs a key, made for this run and printed at the start.
+    let broadcast = json!({"action":"broadcast","tag":"notifications","message":1});
+    assert_eq!(demo.post(&broadcast).await.0, 401);
+    assert_eq!(server.post(&broadcast).await.0, 200);
     // The WebSocket is at / all the same.
     let mut stream_url = demo.connect().await;
     assert_eq!(stream_url.ask(&json!({"action":"ping"})).await["ok"], "ping");
