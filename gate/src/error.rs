@@ -250,3 +250,27 @@ fn quoted(path: &Path) -> String {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_permission_has_a_code_of_its_own() {
+        let denied = || io::ErrorKind::PermissionDenied.into();
+        let file = PathBuf::from("cert.pem");
+        let read = Error::Read { file, source: denied() };
+        let bind = Error::Bind { address: "port 443".to_owned(), source: denied() };
+        assert_eq!(
+            (read.exit_code(), bind.exit_code()),
+            (exit::NO_PERMISSION, exit::NO_PERMISSION)
+        );
+        assert!(bind.to_string().contains("below 1024"), "{bind}");
+    }
+
+    #[test]
+    fn paths_in_commands_stay_one_word() {
+        assert_eq!(quoted(Path::new("/etc/gate/cert.pem")), "/etc/gate/cert.pem");
+        assert_eq!(quoted(Path::new("my cert's.pem")), r"'my cert'\''s.pem'");
+    }
+}

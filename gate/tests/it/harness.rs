@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -124,8 +124,19 @@ impl Gate {
         Self::start_with(pki, &[("cert.pem", &together)], backend, options)
     }
 
-    /// Starts one with these files; the first ones name is given, or all of them with commas.
+    /// Starts one with these files, as `FILE,FILE` if there are several.
     pub(crate) fn start_with(
+        pki: Pki,
+        files: &[(&str, &str)],
+        backend: impl ToString,
+        options: &[&str],
+    ) -> Self {
+        Self::start_at("127.0.0.1:0", pki, files, backend, options)
+    }
+
+    /// Starts one that listens elsewhere.
+    pub(crate) fn start_at(
+        listen: &str,
         pki: Pki,
         files: &[(&str, &str)],
         backend: impl ToString,
@@ -138,7 +149,7 @@ impl Gate {
         }
         let paths: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
         let mut child = program()
-            .args(["127.0.0.1:0", &backend.to_string(), &paths.join(","), "--log", "debug"])
+            .args([listen, &backend.to_string(), &paths.join(","), "--log", "debug"])
             .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -186,6 +197,11 @@ impl Gate {
 
     pub(crate) async fn tcp(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The same gate under another address of this machine.
+    pub(crate) fn reached_at(&mut self, ip: impl Into<IpAddr>) {
+        self.address.set_ip(ip.into());
     }
 
     /// A TLS 1.3 client after its handshake.

@@ -1,14 +1,14 @@
 //! Starts that fail: one line that names the file and what to do, and an exit code.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 use std::process::Output;
 
 use rcgen::KeyPair;
 use tempfile::TempDir;
 
-use crate::harness::{Pki, program};
+use crate::harness::{Gate, Pki, echo, program, round_trip};
 
 fn run(args: &[&str]) -> Output {
     program().args(args).output().unwrap()
@@ -97,6 +97,20 @@ fn help_and_version_are_no_errors() {
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stderr.is_empty());
         assert!(String::from_utf8(output.stdout).unwrap().contains("gate"));
+    }
+}
+
+#[tokio::test]
+async fn a_port_alone_is_every_address() {
+    let pki = Pki::new();
+    let together = pki.together();
+    let mut gate = Gate::start_at("0", pki, &[("cert.pem", &together)], echo().await, &[]);
+    gate.reached_at(Ipv4Addr::LOCALHOST);
+    round_trip(&mut gate.client().await).await;
+    // Where the machine has IPv6.
+    if TcpListener::bind("[::1]:0").is_ok() {
+        gate.reached_at(Ipv6Addr::LOCALHOST);
+        round_trip(&mut gate.client().await).await;
     }
 }
 
