@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::gate::cases::Case;
+use crate::gate::peers::Peer;
+
+/// Measures what a gate costs, beside other TLS proxies and against goals.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections
+    Gate(GateOptions),
+    /// A healthy client's handshake while thousands of others never finish theirs
+    SlowHandshakes(SlowOptions),
+    /// The backend of the others, in a process of its own: sends back what it gets
+    Echo(EchoOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GateOptions {
+    /// The gate; again for another build beside it. Beside this program if not given
+    #[arg(long = "gate", value_name = "[NAME=]PATH", value_parser = subject)]
+    pub(crate) gates: Vec<Subject>,
+
+    /// What to compare with; `none` for the gate alone
+    #[arg(long, value_delimiter = ',', default_values_t = Peer::ALL)]
+    pub(crate) peers: Vec<Peer>,
+
+    /// What to measure
+    #[arg(long, value_delimiter = ',', default_values_t = Case::ALL)]
+    pub(crate) cases: Vec<Case>,
+
+    /// The only cipher suite that the client offers
+    #[arg(long, default_value = "aes128")]
+    pub(crate) suite: Suite,
+
+    /// The only key exchange group that the client offers; httpGate knows P-256 alone
+    #[arg(long, default_value = "p256")]
+    pub(crate) group: Group,
+
+    /// Rounds; in each, every program is measured once
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+
+    /// Handshakes a round
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) handshakes: u32,
+
+    /// Round trips a round, on 16 connections together
+    #[arg(long, default_value = "40000", value_parser = clap::value_parser!(u32).range(16..=10_000_000))]
+    pub(crate) round_trips: u32,
+
+    /// MiB echoed a round, on 4 connections together
+    #[arg(long, default_value = "512", value_parser = clap::value_parser!(u32).range(4..=65_536))]
+    pub(crate) bulk: u32,
+
+    /// Idle connections
+    #[arg(long, default_value = "3000", value_parser = clap::value_parser!(u32).range(50..=20_000))]
+    pub(crate) idle: u32,
+
+    /// Write the figures as a page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+
+    /// Write the figures as a chart
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Fail when a goal is missed
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SlowOptions {
+    /// The gate; beside this program if not given
+    #[arg(long, value_name = "[NAME=]PATH", value_parser = subject)]
+    pub(crate) gate: Option<Subject>,
+
+    /// Slow clients, from 16 addresses
+    #[arg(long, default_value = "4000", value_parser = clap::value_parser!(u32).range(16..=20_000))]
+    pub(crate) slow: u32,
+
+    /// Handshakes of the healthy client, before and during
+    #[arg(long, default_value = "300", value_parser = clap::value_parser!(u32).range(20..=10_000))]
+    pub(crate) handshakes: u32,
+
+    /// Fail when a goal is missed
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EchoOptions {
+    /// Where to listen; port 0 takes a free one. 127.0.0.1 and ::1 if not given
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// End with the program that started this one
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
+}
+
+impl GateOptions {
+    pub(crate) fn offer(&self) -> Offer {
+        Offer { suite: self.suite, group: self.group }
+    }
+}
+
+/// A build of the gate, under the name that the tables give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    let (name, path) = text.split_once('=').unwrap_or(("gate", text));
+    if name.is_empty() || path.is_empty() {
+        return Err("give PATH, or NAME=PATH".to_owned());
+    }
+    Ok(Subject { name: name.to_owned(), path: path.into() })
+}
+
+/// Browsers offer the first one first; the second one's hash has no CPU instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// `TLS13_AES_128_GCM_SHA256`
+    Aes128,
+    /// `TLS13_AES_256_GCM_SHA384`
+    Aes256,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    P256,
+    X25519,
+}
+
+/// What the client offers, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) suite: Suite,
+    pub(crate) group: Group,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_have_names() {
+        let named = subject("mimalloc=/opt/gate").unwrap();
+        assert_eq!(
+            (named.name.as_str(), named.path.as_os_str()),
+            ("mimalloc", "/opt/gate".as_ref())
+        );
+        assert_eq!(subject("/opt/gate").unwrap().name, "gate");
+        assert!(subject("=x").is_err());
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        let Command::Gate(options) = Cli::try_parse_from(["bench", "gate"]).unwrap().command else {
+            panic!("gate was asked for");
+        };
+        assert_eq!(options.peers, Peer::ALL);
+        assert_eq!(options.cases, Case::ALL);
+    }
+}

@@ -1,0 +1,85 @@
+//! Ratios to the best peer, as bars.
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::measured;
+use crate::gate::Results;
+use crate::metric::Metric;
+
+const WIDTH: i32 = 880;
+const LABELS: i32 = 130;
+const BAR: i32 = 16;
+const STEP: i32 = 20;
+const HEAD: i32 = 30;
+
+/// Longer bars are cut: what is many times worse needs no exact length.
+const MOST: f64 = 3.0;
+
+/// Writes the chart.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write(results: &Results, path: &Path) -> anyhow::Result<()> {
+    draw(results, path)
+        .map_err(|error| anyhow!("{error}"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let metrics: Vec<Metric> = measured(results)
+        .into_iter()
+        .filter(|metric| results.best_peer(*metric).is_some())
+        .collect();
+    let panel = HEAD + STEP * i32::try_from(results.programs.len())? + 10;
+    let height = panel * i32::try_from(metrics.len())? + 10;
+    let area =
+        SVGBackend::new(path, (u32::try_from(WIDTH)?, u32::try_from(height)?)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let small = ("sans-serif", 13).into_font();
+    let left = Pos::new(HPos::Left, VPos::Center);
+    let right = Pos::new(HPos::Right, VPos::Center);
+    for (index, metric) in metrics.iter().enumerate() {
+        let Some((_, best)) = results.best_peer(*metric) else { continue };
+        let top = panel * i32::try_from(index)? + 10;
+        let title = format!("{} (1.00 = best peer)", metric.title());
+        let bold = ("sans-serif", 15).into_font().style(FontStyle::Bold);
+        area.draw(&Text::new(title, (LABELS, top), bold.color(&BLACK)))?;
+        for (row, program) in results.programs.iter().enumerate() {
+            let Some(figure) = program.median(*metric) else { continue };
+            let ratio = figure / best;
+            let y = top + HEAD + STEP * i32::try_from(row)?;
+            let colour =
+                if program.is_peer { RGBColor(150, 160, 172) } else { RGBColor(200, 76, 30) };
+            let end = LABELS + length(ratio);
+            area.draw(&Rectangle::new([(LABELS, y), (end, y + BAR)], colour.filled()))?;
+            let name = Text::new(
+                program.name.clone(),
+                (LABELS - 8, y + BAR / 2),
+                small.clone().color(&BLACK).pos(right),
+            );
+            area.draw(&name)?;
+            let cut = if ratio > MOST { " …" } else { "" };
+            let value = format!("{ratio:.2}{cut}   {}", metric.show(figure));
+            area.draw(&Text::new(
+                value,
+                (end + 8, y + BAR / 2),
+                small.clone().color(&BLACK).pos(left),
+            ))?;
+        }
+        let one = LABELS + length(1.0);
+        let bottom = top + panel - 12;
+        area.draw(&PathElement::new([(one, top + HEAD - 4), (one, bottom)], BLACK.mix(0.4)))?;
+    }
+    area.present()?;
+    Ok(())
+}
+
+/// Pixels of a bar.
+#[allow(clippy::cast_possible_truncation, reason = "bounded by MOST")]
+fn length(ratio: f64) -> i32 {
+    (ratio.clamp(0.0, MOST) / MOST * f64::from(WIDTH - LABELS - 170)) as i32
+}
