@@ -43,6 +43,7 @@ const PASSING = new Set(['unavailable', 'rate_limited']);
  * @property {number} at        when it was sent, in milliseconds since 1970
  * @property {any} message      what the sender gave, as JSON.parse reads it
  * @property {boolean} direct   whether it was sent to this ID alone
+ * @property {string} raw       the frame as it came, for numbers that JSON.parse would round
  *
  * @typedef {object} Registering
  * @property {string} [id]      who listens; without it only broadcasts arrive
@@ -96,6 +97,9 @@ export class Tocsin extends EventTarget {
   #attempts = 0;
   #heard = false;
   /** @type {number | null} */ #byeMs = null;
+  /** The present wait, while the page may still shorten it: once, and never what a server asked for. */
+  #hurryMs = 0;
+  /** Ends listening to the page's own events. @type {AbortController | null} */ #page = null;
   #lastRef = 0;
   /** @type {Map<string, Registration>} */
   #registrations = new Map();
@@ -201,6 +205,7 @@ export class Tocsin extends EventTarget {
     const socket = new this.#WebSocket(this.#url);
     this.#socket = socket;
     this.#byeMs = null;
+    this.#hurryMs = 0;
     // A socket that was given up may still speak: nobody listens to it any more.
     const current = (/** @type {(event: any) => void} */ handle) => (/** @type {any} */ event) => {
       if (this.#socket === socket) handle(event);
@@ -208,6 +213,8 @@ export class Tocsin extends EventTarget {
     socket.onopen = current(() => this.#opened());
     socket.onmessage = current(({ data }) => this.#received(data));
     socket.onclose = current(({ code, reason }) => this.#closed(code, reason));
+    // `onclose` follows; but Node's `ws` throws what nobody listens to.
+    socket.onerror = () => {};
     this.#arm(CONNECT_MS, () => this.#giveUp('no connection in time'));
     this.#become('connecting');
   }
@@ -226,14 +233,37 @@ export class Tocsin extends EventTarget {
   #watch() {
     this.#arm(QUIET_MS, () => {
       this.#attempts = 0;
-      if (this.#heard) {
-        this.#heard = false;
-        this.#watch();
-      } else {
-        this.#socket?.send('{"action":"ping"}');
-        this.#arm(PONG_MS, () => (this.#heard ? this.#watch() : this.#giveUp('no sign of life')));
-      }
+      if (!this.#heard) return this.#ask();
+      this.#heard = false;
+      this.#watch();
     });
+  }
+
+  #ask() {
+    this.#heard = false;
+    this.#socket?.send('{"action":"ping"}');
+    this.#arm(PONG_MS, () => (this.#heard ? this.#watch() : this.#giveUp('no sign of life')));
+  }
+
+  /** The page is looked at again, thawed, or on another network: what lasted so far may be dead. */
+  #recheck() {
+    if (this.#state === 'open') this.#ask();
+    else if (this.#hurryMs && navigator.onLine !== false) {
+      // Not at once: a whole office comes back online in the same moment.
+      this.#attempts = 0;
+      this.#arm(Math.min(this.#hurryMs, Math.random() * BACKOFF_FIRST_MS), () => this.#connect());
+      this.#hurryMs = 0;
+    }
+  }
+
+  #listenToPage() {
+    const page = globalThis.document;
+    if (this.#page || !page) return;
+    const { signal } = (this.#page = new AbortController());
+    const recheck = () => this.#recheck();
+    for (const type of ['online', 'offline']) addEventListener(type, recheck, { signal });
+    page.addEventListener('resume', recheck, { signal });
+    page.addEventListener('visibilitychange', () => page.hidden || recheck(), { signal });
   }
 
   /** A dead way would also swallow the closing handshake: leave without waiting for it. @param {string} why */
@@ -253,6 +283,7 @@ export class Tocsin extends EventTarget {
     const widest = Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** this.#attempts);
     const retryInMs = this.#byeMs ?? Math.round(Math.random() * widest);
     this.#attempts += 1;
+    this.#hurryMs = this.#byeMs === null ? retryInMs : 0;
     this.#arm(retryInMs, () => this.#connect());
     this.#become('waiting', { code, reason, retryInMs });
   }
@@ -280,6 +311,10 @@ export class Tocsin extends EventTarget {
   #become(state, about) {
     if (this.#state === state) return;
     this.#state = state;
+    if (state === 'idle' || state === 'stopped') {
+      this.#page?.abort();
+      this.#page = null;
+    } else this.#listenToPage();
     this.#emit('state', { state, ...about });
   }
 
@@ -348,7 +383,7 @@ export class Tocsin extends EventTarget {
     }
     if (frame.event !== undefined) this.#event(frame);
     else if (frame.ok !== undefined || frame.error !== undefined) this.#reply(frame);
-    else this.#message(frame);
+    else this.#message(frame, text);
   }
 
   /** @param {any} frame */
@@ -388,12 +423,12 @@ export class Tocsin extends EventTarget {
     }, Math.random() * BACKOFF_FIRST_MS);
   }
 
-  /** @param {any} frame */
-  #message({ tag, seq, at, message, direct }) {
+  /** @param {any} frame @param {string} raw */
+  #message({ tag, seq, at, message, direct }, raw) {
     const registration = this.#registrations.get(tag);
     if (!registration?.active) return;
     this.#advance(tag, seq);
-    const detail = { tag, seq, at, message, direct: direct === true };
+    const detail = { tag, seq, at, message, direct: direct === true, raw };
     this.#emit('message', detail);
     try {
       registration.onmessage?.(detail);

@@ -5,6 +5,8 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { Tocsin } from './client.js';
 
 const real = { setTimeout, clearTimeout, queueMicrotask };
+const BROWSER = ['document', 'addEventListener', 'navigator'];
+const ofNode = Object.fromEntries(BROWSER.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));
 const { random } = Math;
 
 let now, timers, sockets;
@@ -41,7 +43,27 @@ beforeEach(() => {
 afterEach(() => {
   Object.assign(globalThis, real);
   Math.random = random;
+  for (const name of BROWSER) {
+    delete globalThis[name];
+    if (ofNode[name]) Object.defineProperty(globalThis, name, ofNode[name]);
+  }
 });
+
+/** What client.js needs of a page around it. */
+function inPage() {
+  const page = Object.assign(new EventTarget(), { hidden: false });
+  const network = new EventTarget();
+  const navigator = { onLine: true };
+  const values = { document: page, addEventListener: network.addEventListener.bind(network), navigator };
+  for (const name of BROWSER) Object.defineProperty(globalThis, name, { value: values[name], configurable: true });
+  return {
+    goes: (type) => { navigator.onLine = type === 'online'; network.dispatchEvent(new Event(type)); },
+    is: (hidden) => { page.hidden = hidden; page.dispatchEvent(new Event('visibilitychange')); },
+    thaws: () => page.dispatchEvent(new Event('resume')),
+  };
+}
+
+const pings = (socket) => socket.sent.filter(({ action }) => action === 'ping').length;
 
 /** Moves the clock, running what falls due on the way in its order. */
 function pass(ms) {
@@ -97,11 +119,19 @@ test('hands a message to the event and to the tag’s own handler, whatever it h
   const heard = [];
   const { seen } = listening({ onmessage: (message) => heard.push(message) });
   const message = { ok: 'set', error: '<script>', event: ['bye'] };
-  sockets[0].says({ tag: 'notifications', seq: 42, at: 5, message, direct: true });
+  const frame = { tag: 'notifications', seq: 42, at: 5, message, direct: true };
+  sockets[0].says(frame);
   sockets[0].says({ tag: 'elsewhere', seq: 43, at: 5, message });
-  const expected = [{ tag: 'notifications', seq: 42, at: 5, message, direct: true }];
+  const expected = [{ ...frame, raw: JSON.stringify(frame) }];
   assert.deepEqual(heard, expected);
   assert.deepEqual(seen.message, expected);
+});
+
+test('the frame as it came is there for numbers that JSON.parse rounds', () => {
+  const { seen } = listening();
+  const raw = '{"tag":"notifications","seq":1,"at":1,"message":[9007199254740993,1.50]}';
+  sockets[0].says(raw);
+  assert.equal(seen.message[0].raw, raw);
 });
 
 test('a handler that throws is reported and stops nothing', () => {
@@ -204,6 +234,163 @@ test('asks a quiet server for a sign of life, and comes back where none comes', 
   pass(10_000);
   assert.ok(sockets[0].closedByClient);
   assert.equal(tocsin.state, 'waiting');
+});
+
+for (const [what, happens] of [
+  ['another network', (page) => page.goes('online')],
+  ['no network', (page) => page.goes('offline')],
+  ['being looked at', (page) => page.is(false)],
+  ['being thawed', (page) => page.thaws()],
+]) {
+  test(`after ${what} an open connection must show that it lives`, () => {
+    const page = inPage();
+    const { tocsin, seen } = listening();
+    happens(page);
+    assert.equal(pings(sockets[0]), 1);
+    sockets[0].says({ ok: 'ping' });
+    pass(10_000);
+    assert.equal(tocsin.state, 'open');
+    happens(page);
+    pass(10_000);
+    assert.equal(seen.state.at(-1).state, 'waiting');
+    assert.equal(seen.state.at(-1).code, 1006);
+  });
+}
+
+for (const [what, happens] of [
+  ['the network is back', (page) => page.goes('online')],
+  ['somebody looks at the page', (page) => page.is(false)],
+  ['the page is thawed', (page) => page.thaws()],
+]) {
+  test(`a long wait is cut short when ${what}, once, and not to nothing`, () => {
+    const page = inPage();
+    listening();
+    Math.random = () => 1;
+    for (let n = 0; n < 5; n += 1) {
+      sockets.at(-1).dies(1006);
+      if (n < 4) pass(30_000);
+    }
+    const count = sockets.length;
+    Math.random = () => 0.5;
+    happens(page);
+    assert.equal(sockets.length, count);
+    pass(999);
+    happens(page);
+    pass(1);
+    assert.equal(sockets.length, count + 1);
+  });
+}
+
+test('nothing is tried while the browser knows of no network, beyond the backoff', () => {
+  const page = inPage();
+  listening();
+  Math.random = () => 1;
+  page.goes('offline');
+  sockets[0].dies(1006);
+  Math.random = () => 0.1;
+  page.is(false);
+  pass(1999);
+  assert.equal(sockets.length, 1);
+  pass(1);
+  assert.equal(sockets.length, 2);
+});
+
+test('a page that becomes hidden asks nothing', () => {
+  const page = inPage();
+  listening();
+  page.is(true);
+  assert.equal(pings(sockets[0]), 0);
+});
+
+test('what the server’s farewell asks is not cut short', () => {
+  const page = inPage();
+  listening();
+  sockets[0].says({ event: 'bye', retry_in_ms: 20_000 });
+  sockets[0].dies(1001);
+  page.goes('online');
+  page.is(false);
+  pass(19_999);
+  assert.equal(sockets.length, 1);
+  pass(1);
+  assert.equal(sockets.length, 2);
+});
+
+test('a client that is stopped no longer listens to the page, and again when it is started', () => {
+  const page = inPage();
+  const { tocsin } = listening();
+  tocsin.stop();
+  page.goes('online');
+  pass(60_000);
+  assert.equal(sockets.length, 1);
+  tocsin.start();
+  sockets[1].open();
+  page.goes('online');
+  assert.equal(pings(sockets[1]), 1);
+});
+
+test('an error of the WebSocket is left to its close', () => {
+  listening();
+  assert.equal(typeof sockets[0].onerror, 'function');
+  sockets[0].onerror({});
+});
+
+/** 500 clients lose their server now. When each has come back, in milliseconds, with it away for `awayMs`. */
+function allComeBack(awayMs, farewell = () => {}) {
+  // mulberry32: the same numbers in each run
+  let seed = 20;
+  Math.random = () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let n = Math.imul(seed ^ (seed >>> 15), seed | 1);
+    n ^= n + Math.imul(n ^ (n >>> 7), n | 61);
+    return ((n ^ (n >>> 14)) >>> 0) / 2 ** 32;
+  };
+  const back = [];
+  let lost = false;
+  class Restarting extends FakeSocket {
+    constructor(url) {
+      super(url);
+      if (!lost) return;
+      const isBack = now >= awayMs;
+      if (isBack) back.push(now);
+      // Or refused at once, as a port is on which nobody listens.
+      setTimeout(() => (isBack ? this.open() : this.dies(1006)), 0);
+    }
+  }
+  for (let n = 0; n < 500; n += 1) made({ WebSocket: Restarting }).tocsin.register('notifications');
+  for (const socket of sockets) socket.open();
+  lost = true;
+  for (const [index, socket] of [...sockets].entries()) {
+    farewell(socket, index);
+    socket.dies(1001);
+  }
+  pass(awayMs + 30_000);
+  assert.equal(back.length, 500);
+  return back;
+}
+
+/** The most within any span of that length. */
+function crowd(times, ms) {
+  const sorted = times.toSorted((a, b) => a - b);
+  return Math.max(...sorted.map((start, index) => sorted.filter((time, at) => at >= index && time < start + ms).length));
+}
+
+test('500 clients do not come back in the same second after a restart', () => {
+  // The server is back before the first: evenly over two seconds.
+  const soon = allComeBack(0);
+  assert.ok(Math.max(...soon) <= 2000);
+  assert.ok(crowd(soon, 1000) < 300, `${crowd(soon, 1000)} in a second`);
+  assert.ok(crowd(soon, 100) < 60, `${crowd(soon, 100)} in a tenth of a second`);
+});
+
+test('nor after a server that was away for 20 s', () => {
+  const back = allComeBack(20_000);
+  assert.ok(Math.max(...back) <= 50_000);
+  assert.ok(crowd(back, 1000) < 60, `${crowd(back, 1000)} in a second`);
+});
+
+test('nor before the time that the server’s farewell gave to each', () => {
+  const back = allComeBack(0, (socket, index) => socket.says({ event: 'bye', retry_in_ms: index * 60 }));
+  assert.deepEqual(back, Array.from({ length: 500 }, (_, index) => index * 60));
 });
 
 test('send and broadcast resolve with what the server answers', async () => {

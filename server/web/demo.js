@@ -104,7 +104,7 @@ function randomId() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** @param {keyof STATES} state @param {string} [more] */
+/** @param {import('./client.js').State} state @param {string} [more] */
 function showState(state, more = '') {
   byId('state').dataset.state = state;
   byId('state-text').textContent = STATES[state] + more;
