@@ -23,6 +23,7 @@ pub enum Command {
 ///
 /// The PEM file holds the private key, its certificate and the intermediates, in any order:
 /// cat leaf.crt intermediate.crt main.key > cert.pem
+/// A renewed file is served without a restart.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "gate", version, after_help = "Example: gate 9091 9090 cert.pem")]
 pub struct Cli {
@@ -37,6 +38,15 @@ pub struct Cli {
     /// Private key and certificates in one file, or several files: key.pem,chain.pem
     #[arg(value_name = "PEM", env = "GATE_PEM")]
     pub pem: PathBuf,
+
+    /// Check everything, print what would be served, and end without listening
+    #[arg(long)]
+    pub check: bool,
+
+    /// How often to look whether the PEM file was renewed; SIGHUP makes it look at once
+    #[arg(long, value_name = "TIME", env = "GATE_RELOAD_INTERVAL", default_value = "10s",
+          value_parser = humantime::parse_duration)]
+    pub reload_interval: Duration,
 
     /// Time for a client to complete the TLS handshake
     #[arg(long, value_name = "TIME", env = "GATE_HANDSHAKE_TIMEOUT", default_value = "10s",

@@ -11,6 +11,7 @@ use crate::backend::{Target, Version};
 use crate::cli::{Cli, ProxyProtocol};
 use crate::error::Error;
 use crate::pem::{Identity, Source};
+use crate::reload::Watch;
 
 /// Descriptors kept for everything that is no connection: listener, log, certificate, runtime.
 const RESERVED_DESCRIPTORS: usize = 64;
@@ -29,10 +30,12 @@ pub struct Config {
     pub proxy_protocol: Option<Version>,
     /// How long a connection waits for a backend that is not there.
     pub backend_retry: Duration,
-    /// Where the certificate and its key come from.
-    pub pem: Source,
-    /// What they are now.
+    /// Key and certificates as they are now.
     pub identity: Identity,
+    /// Where they come from, to see when they are renewed.
+    pub watch: Watch,
+    /// How often to look.
+    pub reload_interval: Duration,
     /// Time for the first byte and the handshake together.
     pub handshake_timeout: Duration,
     /// Time over which connections are closed after the stop.
@@ -53,6 +56,9 @@ impl Config {
         if cli.handshake_timeout.is_zero() {
             return Err(Error::Usage("--handshake-timeout must be more than 0".to_owned()));
         }
+        if cli.reload_interval.is_zero() {
+            return Err(Error::Usage("--reload-interval must be more than 0".to_owned()));
+        }
         let possible = possible_connections();
         let max_connections = match cli.max_connections {
             None => possible,
@@ -67,15 +73,15 @@ impl Config {
             }
             Some(wanted) => wanted,
         };
-        let pem = Source::new(&cli.pem);
-        let identity = pem.load()?;
+        let (watch, identity) = Watch::open(Source::new(&cli.pem))?;
         Ok(Self {
             listen,
             proxy_protocol: proxy_protocol(cli.proxy_protocol, &backend),
             backend,
             backend_retry: cli.backend_retry,
-            pem,
             identity,
+            watch,
+            reload_interval: cli.reload_interval,
             handshake_timeout: cli.handshake_timeout,
             drain: cli.drain,
             max_connections,

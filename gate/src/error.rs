@@ -241,7 +241,7 @@ fn read_remedy(error: &io::Error) -> String {
 }
 
 /// A path as one word of a shell command.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@=".contains(c);
     if text.chars().all(plain) {

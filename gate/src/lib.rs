@@ -5,18 +5,21 @@
 //! have ended.
 
 pub mod backend;
+pub mod check;
 pub mod cli;
 pub mod config;
 mod drain;
 pub mod error;
 pub mod pem;
 mod relay;
+pub mod reload;
 mod session;
 mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use shared::accept::Listener;
 use shared::shutdown::{Drained, Shutdown};
 
@@ -24,41 +27,84 @@ use backend::Backend;
 use config::Config;
 use drain::Drain;
 use error::Error;
-use tls::{Served, Tickets};
+use pem::Identity;
+use reload::Hangups;
+use tls::{Resumption, Served};
 
 /// What every connection of one gate shares.
 #[derive(Debug)]
 struct Gate {
-    /// One configuration for all connections; a session takes its own clone of it before the
-    /// handshake.
-    served: Arc<Served>,
+    /// What newcomers are served with. A session takes its own reference before the handshake,
+    /// so that another certificate never concerns a connection that has begun.
+    served: ArcSwap<Served>,
+    resumption: Resumption,
     backend: Backend,
     handshake_timeout: Duration,
     drain: Drain,
 }
 
+impl Gate {
+    /// Serves newcomers with `identity`; whoever is connected is not concerned.
+    fn serve(&self, identity: Identity) -> Result<(), Error> {
+        self.served.store(Arc::new(Served::new(identity, &self.resumption)?));
+        self.tell_certificate("serving the certificate as it is now");
+        Ok(())
+    }
+
+    /// One line about the certificate, and one for everything about it that should be seen to.
+    fn tell_certificate(&self, what: &str) {
+        let served = self.served.load();
+        let identity = &served.identity;
+        tracing::info!(
+            names = identity.names().join(" "),
+            expires = pem::date(identity.expires()),
+            "{what}"
+        );
+        for warning in identity.warnings(SystemTime::now()) {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
 /// Forwards connections from `listener` until `shutdown` stops, then closes those that are left,
 /// one after the other over `config.drain`, and says how that ended.
+///
+/// The certificate is read again every `config.reload_interval` and at each of `hangups`.
 ///
 /// At most `config.max_connections` are served at a time; more of them wait in the kernel's
 /// queue. Dropping the future closes the listener; connections stay `shutdown`'s to wait for.
 ///
 /// # Errors
 /// When the TLS library refuses the certificate and key that `config` holds.
-pub async fn run(listener: Listener, config: Config, shutdown: Shutdown) -> Result<Drained, Error> {
+pub async fn run(
+    listener: Listener,
+    config: Config,
+    hangups: Hangups,
+    shutdown: Shutdown,
+) -> Result<Drained, Error> {
+    let resumption = Resumption::new()?;
     let gate = Arc::new(Gate {
-        served: Arc::new(Served::new(&config.identity, &Tickets::new()?)?),
         backend: Backend::new(&config),
+        served: ArcSwap::from_pointee(Served::new(config.identity, &resumption)?),
+        resumption,
         handshake_timeout: config.handshake_timeout,
         drain: Drain::new(shutdown.clone(), config.drain, config.max_connections),
     });
     tracing::info!(
-        names = config.identity.names().join(" "),
         max_connections = config.max_connections,
         "forwarding TLS on {} to {}",
         listener.address(),
         gate.backend,
     );
+    gate.tell_certificate("serving the certificate");
+    let watched = reload::follow(
+        Arc::clone(&gate),
+        config.watch,
+        config.reload_interval,
+        hangups,
+        shutdown.clone(),
+    );
+    shutdown.spawn(watched);
     while let Some(place) = gate.drain.place().await {
         let (client, peer) = tokio::select! {
             biased;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use gate::cli::{self, Command};
 use gate::config::Config;
 use gate::error::Error;
+use gate::reload::Hangups;
 use shared::shutdown::{Drained, Shutdown, StopSignals};
 use shared::telemetry;
 
@@ -35,6 +36,10 @@ fn start(cli: &cli::Cli) -> Result<(), Error> {
     telemetry::init(&cli.log, cli.log_format())
         .map_err(|error| Error::Usage(format!("--log {:?}: {error}", cli.log)))?;
     let config = Config::resolve(cli)?;
+    if cli.check {
+        let _ = write!(std::io::stdout(), "{}", gate::check::report(&config)?);
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -46,6 +51,8 @@ async fn serve(config: Config) -> Result<(), Error> {
     // Before the port is announced, so that a signal sent right after it already counts.
     let mut signals = StopSignals::install()
         .map_err(|source| Error::System { what: "handle signals", source })?;
+    let hangups =
+        Hangups::install().map_err(|source| Error::System { what: "handle signals", source })?;
     let listener = config.listen.bind()?;
     telemetry::announce("gate", listener.address());
 
@@ -57,7 +64,7 @@ async fn serve(config: Config) -> Result<(), Error> {
         signals.next().await
     };
     tokio::select! {
-        drained = gate::run(listener, config, shutdown.clone()) => match drained? {
+        drained = gate::run(listener, config, hangups, shutdown.clone()) => match drained? {
             Drained::Clean => tracing::info!("ended: no connection was left"),
             Drained::Late(left) => {
                 tracing::warn!(connections = left, "ended at the drain limit: the rest was cut");

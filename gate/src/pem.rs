@@ -2,12 +2,14 @@
 //! in any order.
 
 mod blocks;
+mod certificate;
 mod chain;
+mod source;
+mod warning;
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject as _;
@@ -16,57 +18,72 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::error::{Error, PemFault, Place};
 use crate::tls;
 use blocks::{Block, Kind};
-use chain::Certificate;
+use certificate::Certificate;
+use chain::Chain;
+pub use source::Source;
+pub(crate) use source::{Content, Trace};
+pub use warning::Warning;
+pub(crate) use warning::{date, days};
 
-/// A key and a dozen certificates are some 30 KiB; more than this is some other file.
-const LARGEST: u64 = 1024 * 1024;
-
-/// The files that hold key and certificates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    files: Vec<PathBuf>,
-}
-
-impl Source {
-    /// One file, or several as in `key.pem,chain.pem` unless a file has that whole name.
-    #[must_use]
-    pub fn new(path: &Path) -> Self {
-        let files = match path.to_str() {
-            Some(list) if list.contains(',') && !path.exists() => {
-                list.split(',').filter(|part| !part.is_empty()).map(PathBuf::from).collect()
-            }
-            _ => vec![path.to_owned()],
-        };
-        Self { files }
-    }
-
-    /// Opens the files afresh and makes of them what can be served.
-    ///
-    /// # Errors
-    /// [`Error::Read`] or [`Error::Pem`], naming file and block.
-    pub fn load(&self) -> Result<Identity, Error> {
-        let mut blocks = Vec::new();
-        for file in &self.files {
-            blocks.extend(blocks::split(file, &read(file)?)?);
-        }
-        let whole = Place::file(self.files.first().map_or(Path::new(""), PathBuf::as_path));
-        Identity::assemble(&blocks)
-            .map_err(|(place, fault)| Error::Pem { place: place.unwrap_or(whole), fault })
-    }
-}
-
-/// A private key with its certificate chain, and what the certificate is for.
+/// A private key with its certificate chain, and what is to be known of it.
 #[derive(Debug, Clone)]
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     names: Vec<String>,
     host: Option<String>,
+    key_kind: String,
+    chain: Vec<Link>,
+    left_out: Vec<String>,
+    begins: SystemTime,
+    expires: SystemTime,
+    /// Those that no clock is needed for.
+    warnings: Vec<Warning>,
+}
+
+/// One certificate of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its first name.
+    pub name: String,
+    /// The name of who issued it.
+    pub issuer: String,
+    /// When it is no longer valid.
+    pub expires: SystemTime,
 }
 
 /// A fault, and the block it is in if it is in one.
 type Fault = (Option<Place>, PemFault);
 
 impl Identity {
+    /// Makes of `content`, as if it had been read from `file`, what can be served.
+    ///
+    /// # Errors
+    /// [`Error::Pem`], naming file and block.
+    pub fn from_bytes(file: &Path, content: &[u8]) -> Result<Self, Error> {
+        Self::from_contents(&[Content {
+            file: file.to_owned(),
+            bytes: content.to_vec(),
+            world_readable: false,
+        }])
+    }
+
+    pub(crate) fn from_contents(contents: &[Content]) -> Result<Self, Error> {
+        let mut all = Vec::new();
+        let mut warnings = Vec::new();
+        for content in contents {
+            let blocks = blocks::split(&content.file, &content.bytes)?;
+            if content.world_readable && blocks.iter().any(|block| block.kind == Kind::Key) {
+                warnings.push(Warning::world_readable(&content.file));
+            }
+            all.extend(blocks);
+        }
+        let whole = Place::file(contents.first().map_or(Path::new(""), |first| &first.file));
+        let mut this = Self::assemble(&all)
+            .map_err(|(place, fault)| Error::Pem { place: place.unwrap_or(whole), fault })?;
+        this.warnings.append(&mut warnings);
+        Ok(this)
+    }
+
     /// The key and the chain to send: leaf first, then each one's issuer, without a root.
     #[must_use]
     pub fn certified(&self) -> Arc<CertifiedKey> {
@@ -83,6 +100,48 @@ impl Identity {
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.host.as_deref()
+    }
+
+    /// The kind of key, as `P-256`.
+    #[must_use]
+    pub fn key_kind(&self) -> &str {
+        &self.key_kind
+    }
+
+    /// The certificates that are sent, in that order.
+    #[must_use]
+    pub fn chain(&self) -> &[Link] {
+        &self.chain
+    }
+
+    /// The certificates of the file that are not sent: roots, and those of other chains.
+    #[must_use]
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// From when on the whole chain is valid.
+    #[must_use]
+    pub fn begins(&self) -> SystemTime {
+        self.begins
+    }
+
+    /// When the first certificate of the chain expires.
+    #[must_use]
+    pub fn expires(&self) -> SystemTime {
+        self.expires
+    }
+
+    /// What should be seen to, as of `now`.
+    #[must_use]
+    pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
+        self.warnings.iter().cloned().chain(self.time_warning(now)).collect()
+    }
+
+    /// What the clock makes of it, which is another thing every day.
+    pub(crate) fn time_warning(&self, now: SystemTime) -> Option<Warning> {
+        let first = self.chain.iter().min_by_key(|link| link.expires)?;
+        Warning::about_time(&first.name, self.begins, first.expires, now)
     }
 
     fn assemble(blocks: &[Block]) -> Result<Self, Fault> {
@@ -130,40 +189,33 @@ impl Identity {
         let mismatch = PemFault::Mismatch(certificates.len(), first.label());
         let public = key.public_key().ok_or(PemFault::Key)?;
         let chain = chain::order(certificates, public.as_ref()).ok_or(mismatch)?;
-        let leaf = chain.first().ok_or(PemFault::NoCertificate)?;
-        let (names, host) = (leaf.names(), leaf.host());
-        let chain = chain.into_iter().map(Certificate::into_der).collect();
-        Ok(Self { certified: Arc::new(CertifiedKey::new(chain, key)), names, host })
+        Self::of_chain(key, chain).ok_or(PemFault::NoCertificate)
     }
-}
 
-/// The whole file. Opened and read, never mapped: it may be replaced meanwhile.
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Read { file: file.to_owned(), source };
-    let opened = File::open(file).map_err(failed)?;
-    if opened.metadata().map_err(failed)?.is_dir() {
-        return Err(failed(io::ErrorKind::IsADirectory.into()));
-    }
-    let mut content = Vec::new();
-    opened.take(LARGEST + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > LARGEST {
-        return Err(Error::Pem { place: Place::file(file), fault: PemFault::TooLarge(LARGEST) });
-    }
-    Ok(content)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_comma_separates_files_unless_it_belongs_to_a_name() {
-        let list = Source::new(Path::new("key.pem,chain.pem"));
-        assert_eq!(list.files, [PathBuf::from("key.pem"), PathBuf::from("chain.pem")]);
-
-        let dir = tempfile::tempdir().unwrap();
-        let odd = dir.path().join("a,b.pem");
-        std::fs::write(&odd, "").unwrap();
-        assert_eq!(Source::new(&odd).files, [odd]);
+    /// `None` if the chain is empty.
+    fn of_chain(key: Arc<dyn SigningKey>, chain: Chain) -> Option<Self> {
+        let leaf = chain.sent.first()?;
+        let warnings = chain
+            .missing()
+            .map(|issuer| Warning::Incomplete { leaf: leaf.label(), issuer: issuer.to_owned() });
+        let link = |certificate: &Certificate| Link {
+            name: certificate.label(),
+            issuer: certificate.issuer_name.clone(),
+            expires: certificate.expires,
+        };
+        Some(Self {
+            names: leaf.names(),
+            host: leaf.host(),
+            key_kind: leaf.key_kind.clone(),
+            chain: chain.sent.iter().map(link).collect(),
+            left_out: chain.left_out.iter().map(Certificate::label).collect(),
+            begins: chain.sent.iter().map(|certificate| certificate.begins).max()?,
+            expires: chain.sent.iter().map(|certificate| certificate.expires).min()?,
+            warnings: warnings.into_iter().collect(),
+            certified: Arc::new(CertifiedKey::new(
+                chain.sent.into_iter().map(|certificate| certificate.der).collect(),
+                key,
+            )),
+        })
     }
 }

@@ -80,7 +80,7 @@ async fn forward(gate: &Gate, client: TcpStream, peer: SocketAddr) -> Result<Car
 /// Handshake first, so that strangers open no connection to the backend.
 async fn open(gate: &Gate, client: TcpStream, peer: SocketAddr) -> Result<Relay, Error> {
     set_options(&client);
-    let served = Arc::clone(&gate.served);
+    let served = gate.served.load_full();
     let (client, tls) =
         within("the handshake", gate.handshake_timeout, handshake(client, &served)).await??;
     let header = gate.backend.header(peer, &client, &tls);
@@ -134,7 +134,7 @@ async fn handshake(
 /// Tells a person who typed `http:` where to go. Nothing of the request is parsed.
 async fn explain(mut client: TcpStream, served: &Served) {
     let Ok(local) = client.local_addr() else { return };
-    let host = served.host.clone().unwrap_or_else(|| match local {
+    let host = served.identity.host().map(str::to_owned).unwrap_or_else(|| match local {
         SocketAddr::V4(local) => local.ip().to_string(),
         SocketAddr::V6(local) => format!("[{}]", local.ip()),
     });

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::ProducesTickets;
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::SingleCertAndKey;
 
 use crate::error::Error;
 use crate::pem::Identity;
+
+/// Sessions of TLS 1.2 clients without tickets, which are few and old.
+const SESSIONS: usize = 256;
 
 /// The one provider of cryptography, always passed explicitly: a process-wide default would
 /// depend on what else is linked.
@@ -16,16 +19,23 @@ pub(crate) fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
 
-/// The keys that session tickets are sealed with; they rotate by themselves.
+/// What resumption needs of the server: the keys that session tickets are sealed with, which
+/// rotate by themselves, and the sessions of TLS 1.2 clients that take no tickets.
 ///
 /// Made once and kept for the life of the process: a configuration with new ones could not open
 /// any ticket given out before, and resumption would silently never work.
 #[derive(Debug, Clone)]
-pub(crate) struct Tickets(Arc<dyn ProducesTickets>);
+pub(crate) struct Resumption {
+    tickets: Arc<dyn ProducesTickets>,
+    sessions: Arc<dyn StoresServerSessions>,
+}
 
-impl Tickets {
+impl Resumption {
     pub(crate) fn new() -> Result<Self, Error> {
-        aws_lc_rs::Ticketer::new().map(Self).map_err(Error::Tls)
+        Ok(Self {
+            tickets: aws_lc_rs::Ticketer::new().map_err(Error::Tls)?,
+            sessions: ServerSessionMemoryCache::new(SESSIONS),
+        })
     }
 }
 
@@ -34,18 +44,31 @@ impl Tickets {
 pub(crate) struct Served {
     /// Shared by all connections: one per certificate, never one per connection.
     pub(crate) config: Arc<ServerConfig>,
-    /// A name to send people to who come without TLS.
-    pub(crate) host: Option<String>,
+    pub(crate) identity: Identity,
 }
 
 impl Served {
-    pub(crate) fn new(identity: &Identity, tickets: &Tickets) -> Result<Self, Error> {
+    pub(crate) fn new(identity: Identity, resumption: &Resumption) -> Result<Self, Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()
             .map_err(Error::Tls)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
-        config.ticketer = Arc::clone(&tickets.0);
-        Ok(Self { config: Arc::new(config), host: identity.host().map(str::to_owned) })
+        config.ticketer = Arc::clone(&resumption.tickets);
+        config.session_storage = Arc::clone(&resumption.sessions);
+        Ok(Self { config: Arc::new(config), identity })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// docs/security.md tells it.
+    #[test]
+    fn ticket_keys_live_for_half_a_day() {
+        let resumption = Resumption::new().unwrap();
+        assert!(resumption.tickets.enabled());
+        assert_eq!(resumption.tickets.lifetime(), 12 * 60 * 60);
     }
 }

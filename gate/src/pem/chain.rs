@@ -1,112 +1,25 @@
 //! Which certificate is the key's, and which ones lead from it towards a root.
 
-use rustls_pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::FromDer as _;
+use super::certificate::Certificate;
 
-/// A certificate and what of it matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Certificate {
-    der: CertificateDer<'static>,
-    subject: Vec<u8>,
-    issuer: Vec<u8>,
-    public_key: Vec<u8>,
-    key_id: Option<Vec<u8>>,
-    issuer_key_id: Option<Vec<u8>>,
-    /// Unix time.
-    expires: i64,
-    common_name: Option<String>,
-    dns: Vec<String>,
-    addresses: Vec<String>,
+/// What becomes of the certificates of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// To be sent: the leaf, then its issuer and so on, without a root.
+    pub(super) sent: Vec<Certificate>,
+    /// Roots, and what belongs to other chains.
+    pub(super) left_out: Vec<Certificate>,
 }
 
-impl Certificate {
-    /// `None` if it is not one X.509 certificate and nothing else.
-    pub(super) fn parse(der: CertificateDer<'static>) -> Option<Self> {
-        let (rest, parsed) = X509Certificate::from_der(&der).ok()?;
-        if !rest.is_empty() {
-            return None;
-        }
-        let mut this = Self {
-            subject: parsed.subject().as_raw().to_vec(),
-            issuer: parsed.issuer().as_raw().to_vec(),
-            public_key: parsed.public_key().raw.to_vec(),
-            key_id: None,
-            issuer_key_id: None,
-            expires: parsed.validity().not_after.timestamp(),
-            common_name: parsed
-                .subject()
-                .iter_common_name()
-                .find_map(|name| name.as_str().ok().map(printable)),
-            dns: Vec::new(),
-            addresses: Vec::new(),
-            der: der.clone(),
-        };
-        for extension in parsed.extensions() {
-            match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => this.key_id = Some(id.0.to_vec()),
-                ParsedExtension::AuthorityKeyIdentifier(authority) => {
-                    this.issuer_key_id = authority.key_identifier.as_ref().map(|id| id.0.to_vec());
-                }
-                ParsedExtension::SubjectAlternativeName(names) => {
-                    names.general_names.iter().for_each(|name| this.add_name(name));
-                }
-                _ => {}
-            }
-        }
-        Some(this)
-    }
-
-    fn add_name(&mut self, name: &GeneralName<'_>) {
-        match name {
-            GeneralName::DNSName(name) => self.dns.push(printable(name)),
-            GeneralName::IPAddress(bytes) => {
-                let address = <[u8; 4]>::try_from(*bytes)
-                    .map(|four| std::net::IpAddr::from(four).to_string())
-                    .or_else(|_| {
-                        <[u8; 16]>::try_from(*bytes)
-                            .map(|sixteen| std::net::IpAddr::from(sixteen).to_string())
-                    });
-                self.addresses.extend(address);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn into_der(self) -> CertificateDer<'static> {
-        self.der
-    }
-
-    /// What it is for: its alternative names; without them its common name.
-    pub(super) fn names(&self) -> Vec<String> {
-        let names: Vec<String> = self.dns.iter().chain(&self.addresses).cloned().collect();
-        if names.is_empty() { self.common_name.iter().cloned().collect() } else { names }
-    }
-
-    /// The first DNS name, a wildcard's domain for a wildcard.
-    pub(super) fn host(&self) -> Option<String> {
-        let first = self.dns.first().or(self.common_name.as_ref())?;
-        Some(first.strip_prefix("*.").unwrap_or(first).to_owned())
-    }
-
-    /// How to call it in a message.
-    pub(super) fn label(&self) -> String {
-        self.names().into_iter().next().unwrap_or_else(|| "without a name".to_owned())
-    }
-
-    fn is_self_issued(&self) -> bool {
-        self.subject == self.issuer
-    }
-
-    /// Whether `other` issued this one. Names are compared as bytes, as clients do; key
-    /// identifiers tell apart authorities that changed their key but not their name, and join
-    /// names that only differ in encoding.
-    fn is_issued_by(&self, other: &Self) -> bool {
-        match (&self.issuer_key_id, &other.key_id) {
-            (Some(wanted), Some(its)) => wanted == its,
-            _ => self.issuer == other.subject,
-        }
+impl Chain {
+    /// The issuer that is missing, if one surely is. The last certificate sent is a root's, or
+    /// so one must believe; but authorities issue no leaf with their root, so a leaf alone lacks
+    /// something unless its root stands in the file.
+    pub(super) fn missing(&self) -> Option<&str> {
+        let [leaf] = self.sent.as_slice() else { return None };
+        let known = leaf.is_self_issued()
+            || self.left_out.iter().any(|root| root.is_self_issued() && leaf.is_issued_by(root));
+        (!known).then_some(leaf.issuer_name.as_str())
     }
 }
 
@@ -116,36 +29,34 @@ impl Certificate {
 ///
 /// Of several certificates for one key, as a file appended to at every renewal has them, the one
 /// that expires last is the leaf.
-pub(super) fn order(
-    mut certificates: Vec<Certificate>,
-    public_key: &[u8],
-) -> Option<Vec<Certificate>> {
+pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Option<Chain> {
     let leaf = certificates
         .iter()
         .enumerate()
         .filter(|(_, certificate)| certificate.public_key == public_key)
         .max_by_key(|(_, certificate)| certificate.expires)
         .map(|(index, _)| index)?;
-    let mut chain = vec![certificates.remove(leaf)];
+    let mut sent = vec![certificates.remove(leaf)];
     // A root would be the end anyway. Left out first, a cross-signed certificate of the same
     // name and key takes its place and leads on to the older root.
-    certificates.retain(|certificate| !certificate.is_self_issued());
-    while let Some(last) = chain.last() {
+    let (mut left_out, mut certificates): (Vec<_>, Vec<_>) =
+        certificates.into_iter().partition(Certificate::is_self_issued);
+    while let Some(last) = sent.last() {
         let Some(issuer) = certificates.iter().position(|other| last.is_issued_by(other)) else {
             break;
         };
-        chain.push(certificates.remove(issuer));
+        sent.push(certificates.remove(issuer));
     }
-    Some(chain)
-}
-
-/// A name as it may be shown and logged: it comes from a file.
-fn printable(name: &str) -> String {
-    name.chars().filter(char::is_ascii_graphic).take(253).collect()
+    left_out.append(&mut certificates);
+    Some(Chain { sent, left_out })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use rustls_pki_types::CertificateDer;
+
     use super::*;
 
     fn certificate(subject: &str, issuer: &str, key: u8) -> Certificate {
@@ -156,8 +67,11 @@ mod tests {
             public_key: vec![key],
             key_id: None,
             issuer_key_id: None,
-            expires: 0,
+            begins: UNIX_EPOCH,
+            expires: UNIX_EPOCH,
+            key_kind: String::new(),
             common_name: Some(subject.to_owned()),
+            issuer_name: issuer.to_owned(),
             dns: Vec::new(),
             addresses: Vec::new(),
         }
@@ -165,7 +79,7 @@ mod tests {
 
     fn subjects(certificates: &[Certificate], key: u8) -> Vec<String> {
         let chain = order(certificates.to_vec(), &[key]).unwrap_or_default();
-        chain.iter().map(Certificate::label).collect()
+        chain.sent.iter().map(Certificate::label).collect()
     }
 
     #[test]
@@ -195,8 +109,11 @@ mod tests {
 
     #[test]
     fn the_certificate_that_expires_last_is_the_leaf() {
-        let old = Certificate { expires: 1, ..certificate("old", "ca", 0) };
-        let new = Certificate { expires: 2, ..certificate("new", "ca", 0) };
+        let old = Certificate { expires: UNIX_EPOCH, ..certificate("old", "ca", 0) };
+        let new = Certificate {
+            expires: UNIX_EPOCH + Duration::from_secs(1),
+            ..certificate("new", "ca", 0)
+        };
         assert_eq!(subjects(&[old.clone(), new.clone()], 0), ["new"]);
         assert_eq!(subjects(&[new, old], 0), ["new"]);
     }
@@ -207,6 +124,20 @@ mod tests {
         let before = Certificate { key_id: Some(vec![7]), ..certificate("ca", "root", 1) };
         let now = Certificate { key_id: Some(vec![8]), ..certificate("ca", "top", 2) };
         let chain = order(vec![before, leaf, now.clone()], &[0]).unwrap();
-        assert_eq!(chain[1..], [now]);
+        assert_eq!(chain.sent[1..], [now]);
+    }
+
+    #[test]
+    fn only_a_leaf_without_any_issuer_misses_one() {
+        let missing = |certificates: &[Certificate]| {
+            order(certificates.to_vec(), &[0]).unwrap().missing().map(str::to_owned)
+        };
+        let leaf = certificate("leaf", "first", 0);
+        let root = |name| certificate(name, name, 9);
+        assert_eq!(missing(std::slice::from_ref(&leaf)), Some("first".to_owned()));
+        assert_eq!(missing(&[leaf.clone(), root("other")]), Some("first".to_owned()));
+        assert_eq!(missing(&[leaf.clone(), root("first")]), None);
+        assert_eq!(missing(&[leaf, certificate("first", "root", 1)]), None);
+        assert_eq!(missing(&[certificate("own", "own", 0)]), None);
     }
 }

@@ -1,147 +1,146 @@
-//! PEM files as people have them: any order, any format of key, in one file or several.
+//! PEM files as people have them: any order, any format of key, in one file or several, whole or
+//! not. Each is a recipe in `tests/fixtures/pem`, whose README tells how to write one.
+
+mod ingredients;
+mod recipe;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use gate::pem::Source;
-use rcgen::{
-    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
-    RsaKeySize,
-};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 
-use crate::harness::{Gate, Pki, VERSIONS, echo, round_trip};
+use crate::harness::{Gate, VERSIONS, echo, program, round_trip, write_secret};
+use ingredients::Pantry;
+use recipe::{Expected, Recipe};
 
-/// The client of every test here knows the root alone, so a round trip proves that leaf and
-/// intermediate were sent, and that the key is the leaf's.
-async fn serves(pki: Pki, files: &[(&str, &str)]) {
-    let gate = Gate::start_with(pki, files, echo().await, &[]);
-    for version in VERSIONS {
-        round_trip(&mut gate.client_of(gate.pki.client(version)).await).await;
-    }
-}
-
-fn permutations(items: &[String]) -> Vec<Vec<String>> {
-    if items.is_empty() {
-        return vec![Vec::new()];
-    }
-    let with_first = |first: usize| {
-        let mut others = items.to_vec();
-        let first = others.remove(first);
-        permutations(&others).into_iter().map(move |mut rest| {
-            rest.insert(0, first.clone());
-            rest
-        })
-    };
-    (0..items.len()).flat_map(with_first).collect()
-}
-
-#[test]
-fn blocks_may_stand_in_any_order() {
-    let pki = Pki::new();
-    let dir = TempDir::new().unwrap();
-    let file = dir.path().join("cert.pem");
-    let blocks = [&pki.leaf_pem, &pki.intermediate_pem, &pki.root_pem].map(String::clone);
-    let expected: Vec<_> = blocks[..2]
-        .iter()
-        .map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+/// Every recipe, or a panic: a loop over no files would test nothing.
+fn recipes() -> Vec<(String, Recipe)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pem");
+    let mut found: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "case"))
         .collect();
-    let all: Vec<String> = blocks.into_iter().chain([pki.key.serialize_pem()]).collect();
-    let orders = permutations(&all);
-    assert_eq!(orders.len(), 24);
-    for order in orders {
-        fs::write(&file, order.concat()).unwrap();
-        let identity = Source::new(&file).load().unwrap();
-        assert_eq!(identity.certified().cert, expected, "{order:?}");
-        assert_eq!(identity.names(), ["localhost"]);
-    }
+    found.sort();
+    assert!(found.len() >= 40, "{} has {} cases only", folder.display(), found.len());
+    found
+        .into_iter()
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let recipe = Recipe::parse(&fs::read_to_string(&path).unwrap())
+                .unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
+            (name, recipe)
+        })
+        .collect()
 }
 
-#[tokio::test]
-async fn the_intermediate_is_sent_and_the_root_is_not() {
-    let pki = Pki::new();
-    let content =
-        [pki.root_pem.as_str(), &pki.key.serialize_pem(), &pki.intermediate_pem, &pki.leaf_pem];
-    let content = content.concat();
-    let gate = Gate::start_with(pki, &[("cert.pem", &content)], echo().await, &[]);
-    let client = gate.client().await;
-    assert_eq!(client.get_ref().1.peer_certificates().unwrap().len(), 2);
+/// The files of one dish, and the argument that names them.
+struct Served {
+    dir: TempDir,
+    argument: String,
 }
 
-#[tokio::test]
-async fn key_and_chain_may_be_two_files() {
-    let pki = Pki::new();
-    let key = pki.key.serialize_pem();
-    let chain = [pki.leaf_pem.as_str(), &pki.intermediate_pem].concat();
-    serves(pki, &[("key.pem", &key), ("chain.pem", &chain)]).await;
-}
-
-#[tokio::test]
-async fn pkcs8_keys_of_every_kind() {
-    let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    for pki in [
-        Pki::of(&PKCS_ECDSA_P256_SHA256),
-        Pki::of(&PKCS_ECDSA_P384_SHA384),
-        Pki::of(&PKCS_ED25519),
-        Pki::for_key(rsa),
-    ] {
-        let content = pki.together();
-        serves(pki, &[("cert.pem", &content)]).await;
-    }
-}
-
-/// As `openssl genrsa -traditional` and `openssl ecparam -genkey` write them.
-#[tokio::test]
-async fn keys_in_the_old_formats() {
-    let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    let parameters =
-        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
-    for (pki, label, before) in [
-        (Pki::for_key(rsa), "RSA PRIVATE KEY", ""),
-        (Pki::of(&PKCS_ECDSA_P256_SHA256), "EC PRIVATE KEY", parameters),
-        (Pki::of(&PKCS_ECDSA_P384_SHA384), "EC PRIVATE KEY", ""),
-    ] {
-        let inner = inner_key(&pki.key.serialize_der());
-        let key = format!(
-            "{before}-----BEGIN {label}-----\r\n{}\r\n-----END {label}-----\r\n",
-            base64(&inner)
-        );
-        let content = [key.as_str(), &pki.intermediate_pem, &pki.leaf_pem].concat();
-        serves(pki, &[("cert.pem", &content)]).await;
-    }
-}
-
-/// PKCS#8 wraps the old formats: SEQUENCE { version, algorithm, OCTET STRING { the old format } }.
-fn inner_key(pkcs8: &[u8]) -> Vec<u8> {
-    let (sequence, _) = element(pkcs8);
-    let (_version, rest) = element(sequence);
-    let (_algorithm, rest) = element(rest);
-    element(rest).0.to_vec()
-}
-
-/// The content of the first DER element, and what follows it.
-fn element(der: &[u8]) -> (&[u8], &[u8]) {
-    let (length, start) = match der[1] {
-        short @ ..0x80 => (usize::from(short), 2),
-        long => {
-            let end = 2 + usize::from(long & 0x7f);
-            (der[2..end].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), end)
+impl Served {
+    fn cook(pantry: &Pantry, recipe: &Recipe, files: &[(String, Vec<String>)]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut paths = Vec::new();
+        for (name, parts) in files {
+            let path = dir.path().join(name);
+            let content: Vec<u8> = parts.iter().flat_map(|part| pantry.take(part)).collect();
+            write_secret(&path, content);
+            fs::set_permissions(&path, fs::Permissions::from_mode(recipe.mode)).unwrap();
+            paths.push(path.to_str().unwrap().to_owned());
         }
-    };
-    der[start..].split_at(length)
-}
+        Self { argument: paths.join(","), dir }
+    }
 
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let word = (0..3).fold(0, |word, i| word << 8 | u32::from(*three.get(i).unwrap_or(&0)));
-        for digit in 0..4 {
-            let index = (word >> (18 - 6 * digit)) & 63;
-            let digit = if digit <= three.len() { ALPHABET[index as usize] } else { b'=' };
-            text.push(char::from(digit));
+    fn check(&self) -> Output {
+        program().args(["127.0.0.1:0", "9090", &self.argument, "--check"]).output().unwrap()
+    }
+
+    /// `--check` says what the chain is and warns of exactly what `recipe` names.
+    fn is_good(&self, case: &str, pantry: &Pantry, recipe: &Recipe, chain: &[String]) {
+        let output = self.check();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{case}: {errors}");
+        assert!(errors.is_empty(), "{case}: {errors}");
+        let about = |what: &str| text.lines().filter(|line| line.starts_with(what)).count();
+        assert_eq!(about("chain "), chain.len(), "{case}: {text}");
+        assert_eq!(about("warning "), recipe.warnings, "{case}: {text}");
+        for words in &recipe.says {
+            assert!(text.contains(words), "{case}: {words:?} is not in {text}");
+        }
+
+        let expected: Vec<_> = chain
+            .iter()
+            .map(|name| CertificateDer::from_pem_slice(&pantry.take(name)).unwrap())
+            .collect();
+        let identity = Source::new(Path::new(&self.argument)).load().unwrap();
+        assert!(identity.certified().cert == expected, "{case}: another chain: {text}");
+    }
+
+    /// One line with the reason, and the exit code; the same at a start and with `--check`.
+    fn is_refused(&self, case: &str, recipe: &Recipe, code: i32) {
+        let checked = self.check();
+        let started = program().args(["127.0.0.1:0", "9090", &self.argument]).output().unwrap();
+        assert_eq!(checked, started, "{case}");
+        let text = String::from_utf8(started.stderr).unwrap();
+        assert_eq!(started.status.code(), Some(code), "{case}: {text}");
+        assert_eq!(text.lines().count(), 1, "{case}: {text}");
+        assert!(started.stdout.is_empty(), "{case}");
+        assert!(text.contains(self.dir.path().to_str().unwrap()), "{case}: no file in {text}");
+        for words in &recipe.says {
+            assert!(text.contains(words), "{case}: {words:?} is not in {text}");
         }
     }
-    text
+}
+
+/// Chain, warnings and faults of every case, in every order that it allows.
+#[test]
+fn every_case_is_judged_as_it_says() {
+    for (case, recipe) in recipes() {
+        let pantry = Pantry::of(&recipe.key);
+        let orders = recipe.orders();
+        assert!(!orders.is_empty(), "{case} has no files");
+        for files in orders {
+            let served = Served::cook(&pantry, &recipe, &files);
+            let case = format!("{case} {files:?}");
+            match &recipe.expected {
+                Expected::Chain(chain) => served.is_good(&case, &pantry, &recipe, chain),
+                Expected::Exit(code) => served.is_refused(&case, &recipe, *code),
+            }
+        }
+    }
+}
+
+/// What passes without a warning also passes a client that knows the root and nothing else: leaf
+/// and intermediates are sent, and the key is the leaf's.
+#[tokio::test]
+async fn what_needs_no_warning_is_served_to_strict_clients() {
+    let mut proved = 0;
+    for (case, recipe) in recipes() {
+        if recipe.warnings > 0 || recipe.private || matches!(recipe.expected, Expected::Exit(_)) {
+            continue;
+        }
+        let pantry = Pantry::of(&recipe.key);
+        let files = recipe.orders().remove(0);
+        let served = Served::cook(&pantry, &recipe, &files);
+        let gate = Gate::start_from(pantry.pki, &served.argument, echo().await, &[]);
+        for version in VERSIONS {
+            let client = gate.client_of(gate.pki.client(version)).await;
+            let sent = client.get_ref().1.peer_certificates().unwrap().len();
+            let Expected::Chain(chain) = &recipe.expected else { unreachable!() };
+            assert_eq!(sent, chain.len(), "{case}");
+            let mut client = client;
+            round_trip(&mut client).await;
+        }
+        proved += 1;
+    }
+    assert!(proved >= 10);
 }

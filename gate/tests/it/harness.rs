@@ -1,28 +1,26 @@
 //! Starts the program on a port of its own with a certificate of its own, and talks to it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    SignatureAlgorithm,
-};
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::crypto::aws_lc_rs;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, SupportedProtocolVersion};
+use rustls_pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+pub(crate) use crate::pki::Pki;
 
 /// A failing test ends after this; a passing one never waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,74 +29,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const NEVER: &str = "1h";
 
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
-
-/// A root, an intermediate, and a leaf for `localhost`.
-pub(crate) struct Pki {
-    root: CertificateDer<'static>,
-    pub(crate) root_pem: String,
-    pub(crate) intermediate_pem: String,
-    pub(crate) leaf_pem: String,
-    pub(crate) key: KeyPair,
-}
-
-impl Pki {
-    pub(crate) fn new() -> Self {
-        Self::for_key(KeyPair::generate().unwrap())
-    }
-
-    pub(crate) fn of(algorithm: &'static SignatureAlgorithm) -> Self {
-        Self::for_key(KeyPair::generate_for(algorithm).unwrap())
-    }
-
-    pub(crate) fn for_key(key: KeyPair) -> Self {
-        let root =
-            CertifiedIssuer::self_signed(authority("Test Root"), KeyPair::generate().unwrap())
-                .unwrap();
-        let intermediate = CertifiedIssuer::signed_by(
-            authority("Test Intermediate"),
-            KeyPair::generate().unwrap(),
-            &root,
-        )
-        .unwrap();
-        let mut leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        leaf.distinguished_name.push(DnType::CommonName, "localhost");
-        let leaf = leaf.signed_by(&key, &intermediate).unwrap();
-        Self {
-            root: root.der().clone(),
-            root_pem: root.pem(),
-            intermediate_pem: intermediate.pem(),
-            leaf_pem: leaf.pem(),
-            key,
-        }
-    }
-
-    /// As `cat leaf.crt intermediate.crt main.key` gives it.
-    pub(crate) fn together(&self) -> String {
-        [self.leaf_pem.as_str(), &self.intermediate_pem, &self.key.serialize_pem()].concat()
-    }
-
-    /// A client that knows the root and nothing else.
-    pub(crate) fn client(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root.clone()).unwrap();
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
-    }
-}
-
-fn authority(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params.use_authority_key_identifier_extension = true;
-    params
-}
 
 /// The program under test.
 pub(crate) fn program() -> Command {
@@ -112,8 +42,10 @@ pub(crate) struct Gate {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) pki: Pki,
+    /// What it was given: a file's path, or several with commas.
+    pub(crate) pem: PathBuf,
     log: Receiver<String>,
-    _dir: TempDir,
+    dir: Option<TempDir>,
 }
 
 impl Gate {
@@ -145,11 +77,27 @@ impl Gate {
         let dir = TempDir::new().unwrap();
         let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
         for (path, (_, content)) in paths.iter().zip(files) {
-            fs::write(path, content).unwrap();
+            write_secret(path, content);
         }
         let paths: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
+        let mut gate = Self::launch(listen, pki, &paths.join(","), backend, options);
+        gate.dir = Some(dir);
+        gate
+    }
+
+    /// Starts one with the files of `pem`, which are the caller's.
+    pub(crate) fn start_from(
+        pki: Pki,
+        pem: &str,
+        backend: impl ToString,
+        options: &[&str],
+    ) -> Self {
+        Self::launch("127.0.0.1:0", pki, pem, backend, options)
+    }
+
+    fn launch(listen: &str, pki: Pki, pem: &str, backend: impl ToString, options: &[&str]) -> Self {
         let mut child = program()
-            .args([listen, &backend.to_string(), &paths.join(","), "--log", "debug"])
+            .args([listen, &backend.to_string(), pem, "--log", "debug"])
             .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -167,7 +115,7 @@ impl Gate {
         let address = address.unwrap_or_else(|| {
             panic!("the gate ended at its start: {:?}", log.iter().collect::<Vec<_>>())
         });
-        Self { address: address.parse().unwrap(), child, pki, log, _dir: dir }
+        Self { address: address.parse().unwrap(), child, pki, pem: pem.into(), log, dir: None }
     }
 
     /// The next log line that contains `text`.
@@ -180,6 +128,10 @@ impl Gate {
             seen.push(line);
         }
         panic!("no log line says {text:?}: {seen:?}");
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -219,6 +171,13 @@ impl Drop for Gate {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Writes a file that others cannot read, or writes into it.
+pub(crate) fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.unwrap().write_all(content.as_ref()).unwrap();
 }
 
 pub(crate) fn name() -> ServerName<'static> {

@@ -3,13 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod harness;
+mod pki;
 
 mod backend;
 mod bytes;
 mod certificates;
+mod check;
 mod ends;
 mod ports;
 mod proxied;
+mod renewal;
+mod resumption;
+mod soak;
 mod start;
 mod stopping;
 mod strangers;

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 use std::process::Output;
 
-use rcgen::KeyPair;
 use tempfile::TempDir;
 
 use crate::harness::{Gate, Pki, echo, program, round_trip};
@@ -35,15 +34,6 @@ fn with(content: impl AsRef<[u8]>) -> (TempDir, String) {
     (dir, path)
 }
 
-fn pem_fails(content: impl AsRef<[u8]>, words: &[&str]) {
-    let (_dir, path) = with(content);
-    fails(&["127.0.0.1:0", "9090", &path], 65, &[&[path.as_str()], words].concat());
-}
-
-fn relabelled(pem: &str, label: &str, new: &str) -> String {
-    pem.replace(&format!("{label}-----"), &format!("{new}-----"))
-}
-
 #[test]
 fn wrong_command_lines() {
     let (_dir, good) = with(Pki::new().together());
@@ -54,6 +44,7 @@ fn wrong_command_lines() {
         (vec!["0", "9090", &good, "--unheard-of"], vec!["--unheard-of"]),
         (vec!["0", "9090", &good, "--drain", "soon"], vec!["--drain", "soon"]),
         (vec!["0", "9090", &good, "--handshake-timeout", "0s"], vec!["--handshake-timeout"]),
+        (vec!["0", "9090", &good, "--reload-interval", "0s"], vec!["--reload-interval"]),
         (vec!["0", "9090", &good, "--log-format", "xml"], vec!["--log-format", "json"]),
         (vec!["0", "9090", &good, "--log", "gate=loud"], vec!["--log", "loud"]),
         (vec!["0", "9090", &good, "--max-connections", "0"], vec!["--max-connections"]),
@@ -155,83 +146,7 @@ fn what_is_not_permitted() {
 }
 
 #[test]
-fn parts_that_are_missing() {
-    let pki = Pki::new();
-    pem_fails(&pki.leaf_pem, &["no private key", "cat leaf.crt"]);
-    pem_fails(pki.key.serialize_pem(), &["no certificate", "cat leaf.crt"]);
-    pem_fails("", &["no PEM block", "cat leaf.crt"]);
-    pem_fails("hello\n", &["no PEM block"]);
-}
-
-#[test]
-fn parts_that_do_not_belong_together() {
-    let (pki, other) = (Pki::new(), Pki::new());
-    let both = [pki.leaf_pem.as_str(), &pki.intermediate_pem, &other.key.serialize_pem()].concat();
-    pem_fails(both, &["does not belong", "2 certificates", "localhost"]);
-    let keys = [pki.together(), other.key.serialize_pem()].concat();
-    pem_fails(keys, &["block 4", "second private key", "block 3", "keep only"]);
-}
-
-#[test]
-fn parts_that_have_no_place() {
-    let pki = Pki::new();
-    let key = pki.key.serialize_pem();
-    let encrypted = relabelled(&key, "PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-    pem_fails(
-        [&pki.leaf_pem, &*encrypted].concat(),
-        &["block 2", "encrypted", "openssl pkey -in", "cert.pem -out main.key"],
-    );
-    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
-               DEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
-    pem_fails([&pki.leaf_pem, old].concat(), &["block 2", "encrypted", "openssl pkey -in"]);
-    for (label, words) in [
-        ("CERTIFICATE REQUEST", ["signing request", "replace it"]),
-        ("NEW CERTIFICATE REQUEST", ["signing request", "replace it"]),
-        ("TRUSTED CERTIFICATE", ["TRUSTED", "openssl x509"]),
-        ("OPENSSH PRIVATE KEY", ["OPENSSH PRIVATE KEY", "convert"]),
-        ("PUBLIC KEY", ["PUBLIC KEY", "remove it"]),
-        ("PKCS7", ["PKCS7", "remove it"]),
-    ] {
-        let foreign = relabelled(&pki.leaf_pem, "CERTIFICATE", label);
-        pem_fails(
-            [&*foreign, &pki.together()].concat(),
-            &[&["block 1 (line 1)"], &words[..]].concat(),
-        );
-    }
-}
-
-#[test]
-fn parts_that_are_damaged() {
-    let pki = Pki::new();
-    let key = pki.key.serialize_pem();
-    let second = format!("block 2 (line {})", pki.leaf_pem.lines().count() + 1);
-
-    let cut = &pki.intermediate_pem[..pki.intermediate_pem.len() / 2];
-    pem_fails([&pki.leaf_pem, cut].concat(), &[&second, "no END line", "copy it again"]);
-    pem_fails([&pki.leaf_pem, cut, "\n", &key].concat(), &[&second, "no END line"]);
-
-    let garbage = pki.intermediate_pem.replacen("MII", "M!!", 1);
-    let garbage = if garbage == pki.intermediate_pem {
-        pki.intermediate_pem.replacen("MI", "M!", 1)
-    } else {
-        garbage
-    };
-    pem_fails([&pki.leaf_pem, &*garbage, &key].concat(), &[&second, "base64", "copy"]);
-    let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    pem_fails([&pki.leaf_pem, empty, &key].concat(), &[&second, "not X.509", "copy"]);
-    let empty = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-    pem_fails([&pki.leaf_pem, empty].concat(), &[&second, "cannot be used", "P-256"]);
-    let marker =
-        pki.leaf_pem.replacen("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE---", 1);
-    pem_fails([&*marker, &key].concat(), &["block 1 (line 1)", "damaged", "copy"]);
-}
-
-#[test]
-fn files_that_are_no_pem() {
-    let der = KeyPair::generate().unwrap().serialize_der();
-    pem_fails(der, &["no PEM block"]);
-    pem_fails([0x30, 0x82, 3, 0, 0x30, 0x82, 2, 0], &["DER", "openssl x509 -inform der"]);
-    pem_fails([0x30, 0x82, 3, 0, 2, 1, 3, 0], &["PKCS#12", "openssl pkcs12"]);
+fn files_without_end() {
     assert!(Path::new("/dev/zero").exists());
     fails(&["0", "9090", "/dev/zero"], 65, &["/dev/zero", "larger"]);
 }

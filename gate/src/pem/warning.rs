@@ -1,0 +1,132 @@
+//! What is served all the same, but should be seen to.
+
+use std::time::{Duration, SystemTime};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Renewal is long overdue by then: authorities and their clients renew at 30 days.
+const NEAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Something to see to. Each prints as one line, with what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The file with the key can be read by every user of the machine.
+    #[error(
+        "every user of this machine can read the private key in {0}; take that permission away: \
+         chmod o-rwx {0}"
+    )]
+    WorldReadable(String),
+    /// The chain ends before it reaches an authority that clients know.
+    #[error(
+        "an intermediate certificate is missing: {leaf} was issued by {issuer}, which is not in \
+         the file, and many clients refuse it so; append the intermediates that the authority \
+         delivered: cat leaf.crt intermediate.crt main.key > cert.pem"
+    )]
+    Incomplete {
+        /// The certificate's first name.
+        leaf: String,
+        /// Who issued it.
+        issuer: String,
+    },
+    /// A certificate of the chain expires soon.
+    #[error("the certificate of {name} expires on {}, in {}; renew it", date(*.expires), days(*.left))]
+    ExpiresSoon {
+        /// Whose certificate.
+        name: String,
+        /// When.
+        expires: SystemTime,
+        /// How long from now.
+        left: Duration,
+    },
+    /// A certificate of the chain has expired.
+    #[error("the certificate of {name} expired on {} and clients refuse it; renew it", date(*.expires))]
+    Expired {
+        /// Whose certificate.
+        name: String,
+        /// When.
+        expires: SystemTime,
+    },
+    /// The certificate is from the future.
+    #[error(
+        "the certificate of {name} is not valid before {}; is the clock of this machine right?",
+        date(*.begins)
+    )]
+    NotYet {
+        /// Whose certificate.
+        name: String,
+        /// From when on it is valid.
+        begins: SystemTime,
+    },
+}
+
+impl Warning {
+    pub(super) fn world_readable(file: &std::path::Path) -> Self {
+        Self::WorldReadable(crate::error::quoted(file))
+    }
+
+    /// About the time from `begins` to `expires`, seen from `now`.
+    pub(super) fn about_time(
+        name: &str,
+        begins: SystemTime,
+        expires: SystemTime,
+        now: SystemTime,
+    ) -> Option<Self> {
+        let name = name.to_owned();
+        match expires.duration_since(now) {
+            Err(_) => Some(Self::Expired { name, expires }),
+            Ok(left) if left.is_zero() => Some(Self::Expired { name, expires }),
+            Ok(_) if begins > now => Some(Self::NotYet { name, begins }),
+            Ok(left) if left <= NEAR => Some(Self::ExpiresSoon { name, expires, left }),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// The day, as 2027-11-22.
+pub(crate) fn date(time: SystemTime) -> String {
+    // The last second that can be written with a year of four digits, and in a certificate.
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    let mut text = humantime::format_rfc3339_seconds(time.min(last)).to_string();
+    text.truncate("2027-11-22".len());
+    text
+}
+
+/// Whole days, in words.
+pub(crate) fn days(time: Duration) -> String {
+    match time.as_secs() / DAY.as_secs() {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_thirty_days_are_near() {
+        let expires = SystemTime::UNIX_EPOCH + 1_000 * DAY;
+        let begins = expires - 100 * DAY;
+        let words = |now| {
+            Warning::about_time("shop", begins, expires, now)
+                .map_or(String::new(), |w| w.to_string())
+        };
+        assert_eq!(words(expires - 31 * DAY), "");
+        assert_eq!(
+            words(expires - 30 * DAY),
+            "the certificate of shop expires on 1972-09-27, in 30 days; renew it"
+        );
+        assert!(words(expires - DAY / 2).contains("in less than a day"));
+        assert!(words(expires).contains("expired on 1972-09-27"));
+        assert!(words(begins - DAY).contains("not valid before 1972-06-19"));
+        assert_eq!(words(begins), "");
+    }
+
+    #[test]
+    fn every_date_can_be_written() {
+        assert_eq!(date(SystemTime::UNIX_EPOCH), "1970-01-01");
+        assert_eq!(date(SystemTime::UNIX_EPOCH + 4_000_000 * DAY), "9999-12-31");
+    }
+}
