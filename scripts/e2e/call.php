@@ -22,6 +22,7 @@ try {
         'outcome' => $e->getOutcome(),
         'status' => $e->getCode(),
         'mid' => $e->getMid(),
+        'mids' => $e->getMids(),
         'message' => (string) $e,
     ];
 } catch (InvalidArgumentException $e) {

@@ -159,6 +159,96 @@ test('a path before /messages, the key and the mid arrive as given', async () =>
   assert.deepEqual(seen.body, { action: 'broadcast', tag: 't', message: { a: 1 }, mid: 'order-77', ttl: 60 });
 });
 
+/** Answers each request with the next of `answers`, the last one again and again; and what was asked. */
+async function script(...answers) {
+  const asked = [];
+  const url = await impostor(createServer((request, response) => {
+    let body = '';
+    request.on('data', (bytes) => { body += bytes; }).on('end', () => {
+      const sent = JSON.parse(body);
+      const answer = answers[Math.min(asked.push(sent), answers.length) - 1];
+      if (answer === 'hang up') return request.socket.destroy();
+      const [status, reply] = answer;
+      response.writeHead(status).end(JSON.stringify(typeof reply === 'function' ? reply(sent) : reply));
+    });
+  }));
+  return { url, asked };
+}
+
+const BUSY = [503, { error: 'unavailable', detail: 'busy', outcome: 'refused' }];
+const DONE = [200, { ok: 'send', seq: 9, clients: 1, stored: false }];
+
+test('an unavailable server is asked again under the same mid, and no more often than told', async () => {
+  const patient = await script(BUSY, 'hang up', DONE);
+  assert.equal((await e2e.php(patient.url, 'send', ['t', ID, 'x'])).seq, 9);
+  assert.equal(patient.asked.length, 3);
+  assert.equal(new Set(patient.asked.map(({ mid }) => mid)).size, 1);
+
+  const busy = await script(BUSY);
+  const refused = await e2e.php(busy.url, 'send', ['t', ID, 'x'], { retries: 1 });
+  assert.deepEqual([refused.error, refused.outcome, refused.status], ['unavailable', 'refused', 503]);
+  assert.equal(busy.asked.length, 2);
+
+  const lost = await script('hang up', BUSY);
+  const unknown = await e2e.php(lost.url, 'send', ['t', ID, 'x']);
+  assert.equal(unknown.outcome, 'unknown', 'the first attempt may have been accepted');
+
+  const denied = await script([403, { error: 'denied', detail: 'no' }]);
+  assert.equal((await e2e.php(denied.url, 'send', ['t', ID, 'x'])).error, 'denied');
+  assert.equal(denied.asked.length, 1);
+});
+
+test('the timeout bounds all attempts together', async () => {
+  const { url, asked } = await script(BUSY);
+  const started = Date.now();
+  assert.equal((await e2e.php(url, 'send', ['t', ID, 'x'], { timeout: 0.5, retries: 1000 })).error, 'unavailable');
+  assert.ok(Date.now() - started < 20_000);
+  assert.ok(asked.length >= 1 && asked.length <= 4, `${asked.length} attempts`);
+});
+
+test('a batch: each message is accepted or refused by itself', async () => {
+  const results = await e2e.php(server.url, 'batch', [{
+    ann: { action: 'send', tag: 'orders', id: ID, message: { price: 1.5 }, ttl: 60 },
+    weak: { action: 'send', tag: 'orders', id: 'short', message: 'x' },
+    all: { action: 'broadcast', tag: 'elsewhere', message: null, mid: 'mine' },
+    denied: { action: 'send', tag: 'orders', id: ID, message: 'x', key: 'x'.repeat(40) },
+    again: { action: 'broadcast', tag: 'elsewhere', message: null, mid: 'mine' },
+  }], { key });
+  assert.deepEqual(Object.keys(results), ['ann', 'weak', 'all', 'denied', 'again']);
+  const { ann, weak, all, denied, again } = results;
+  assert.equal(ann.clients, 0);
+  assert.match(ann.mid, /^[0-9a-f]{32}$/);
+  assert.deepEqual([weak.error, weak.outcome], ['weak_id', 'refused']);
+  assert.equal(denied.error, 'denied');
+  assert.ok(weak.detail && denied.detail);
+  assert.deepEqual([all.mid, again.duplicate, again.seq], ['mine', true, all.seq]);
+  assert.deepEqual(await e2e.php(server.url, 'batch', [[]]), []);
+});
+
+test('of a batch only what was unavailable is sent again', async () => {
+  const reply = (sent) => sent.map(({ message }) => (message === 'later' ? BUSY[1] : { ok: 'send', seq: 1, clients: 1, stored: false }));
+  const { url, asked } = await script([200, reply], 'hang up', [200, (sent) => sent.map(() => DONE[1])]);
+  const message = (text) => ({ action: 'send', tag: 't', id: ID, message: text });
+  const results = await e2e.php(url, 'batch', [[message('now'), message('later'), message('now')]]);
+  assert.deepEqual(results.map(({ seq }) => seq), [1, 9, 1]);
+  assert.deepEqual(asked.map((sent) => sent.map((one) => one.message)), [['now', 'later', 'now'], ['later'], ['later']]);
+  assert.equal(asked[2][0].mid, asked[0][1].mid);
+
+  const gone = await script([200, reply], 'hang up');
+  const [now, later] = await e2e.php(gone.url, 'batch', [[message('now'), message('later')]]);
+  assert.equal(now.seq, 1);
+  assert.deepEqual([later.error, later.outcome], ['unavailable', 'unknown']);
+});
+
+test('a batch that came to nothing is an exception with all mids', async () => {
+  const { url } = await script('hang up');
+  const message = (mid) => ({ action: 'broadcast', tag: 't', message: 'x', mid });
+  const failed = await e2e.php(url, 'batch', [[message('m1'), message('m2')]], { retries: 0 });
+  assert.deepEqual([failed.error, failed.outcome, failed.mids], ['unavailable', 'unknown', ['m1', 'm2']]);
+  const large = await e2e.php(server.url, 'batch', [Array.from({ length: 150 }, () => ({ ...message(), message: 'x'.repeat(60_000) }))]);
+  assert.deepEqual([large.error, large.status], ['too_large', 413]);
+});
+
 test('what is given wrongly is said at once', async () => {
   const says = async (url, options, expected) =>
     assert.match((await e2e.php(url, 'broadcast', ['t', 'x'], options)).invalid, expected);
@@ -167,4 +257,11 @@ test('what is given wrongly is said at once', async () => {
   await says(server.url, { key: 'with\r\nbreak' }, /key/);
   await says(server.url, { tiemout: 3 }, /tiemout/);
   await says(server.url, { timeout: 0 }, /timeout/);
+  await says(server.url, { retries: -1 }, /retries/);
+  const batch = async (message, expected) =>
+    assert.match((await e2e.php(server.url, 'batch', [message])).invalid, expected);
+  await batch([{ tag: 't', message: 'x' }], /action of message 0/);
+  await batch({ ann: { action: 'send', tag: 't', di: ID, message: 'x' } }, /Message ann .*: di/);
+  await batch(['x'], /not an array/);
+  await batch(Array.from({ length: 1001 }, () => ({ action: 'broadcast', tag: 't', message: 1 })), /1000/);
 });

@@ -12,6 +12,11 @@ final class Tocsin
 {
     /** A reply holds a few numbers for each message; a batch of a thousand stays far below. */
     private const REPLY_MAX = 1048576;
+    /** The server takes no more in one request. */
+    private const BATCH_MAX = 1000;
+    /** Before the first attempt to send again, in seconds; it doubles with each further one. */
+    private const WAIT_FIRST = 0.2;
+    private const JSON = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
 
     /** @var string where to connect, as stream_socket_client wants it */
     private $address;
@@ -25,14 +30,17 @@ final class Tocsin
     private $key;
     /** @var float */
     private $timeout;
+    /** @var int */
+    private $retries;
     /** @var array<string, mixed> */
     private $ssl;
 
     /**
      * @param string $url     of the server: http://127.0.0.1:9090 or https://shop.example/tocsin
-     * @param array  $options key: for protected tags; timeout: seconds for one message from
-     *                        connecting to the last byte, 5 by default; ssl: PHP's ssl context
-     *                        options (cafile …), certificates are always verified
+     * @param array  $options key: for protected tags; timeout: seconds for one call, from connecting
+     *                        to the last byte and all attempts together, 5 by default; retries:
+     *                        further attempts while the server is unavailable, 2 by default; ssl:
+     *                        PHP's ssl context options (cafile …), certificates are always verified
      * @throws InvalidArgumentException
      */
     public function __construct(
@@ -40,7 +48,7 @@ final class Tocsin
         #[\SensitiveParameter]
         array $options = []
     ) {
-        $unknown = array_diff(array_keys($options), ['key', 'timeout', 'ssl']);
+        $unknown = array_diff(array_keys($options), ['key', 'timeout', 'retries', 'ssl']);
         if ($unknown) {
             throw new InvalidArgumentException('Unknown option: ' . implode(', ', $unknown));
         }
@@ -64,6 +72,10 @@ final class Tocsin
         $this->timeout = (float) ($options['timeout'] ?? 5);
         if ($this->timeout <= 0) {
             throw new InvalidArgumentException('The timeout must be more than 0 seconds');
+        }
+        $this->retries = $options['retries'] ?? 2;
+        if (!is_int($this->retries) || $this->retries < 0) {
+            throw new InvalidArgumentException('The retries must be a number, 0 or more');
         }
         $this->ssl = $options['ssl'] ?? [];
     }
@@ -113,6 +125,126 @@ final class Tocsin
         return hash_hmac('sha256', $user . "\0" . $version, $secret);
     }
 
+    /**
+     * Up to 1,000 messages in one request, each accepted or refused by itself.
+     *
+     * @param array $messages each with action ("send" or "broadcast"), tag, message, for send also
+     *                        id, and as wanted key, ttl, mid
+     * @return array under the same array keys, for each message what send or broadcast return, or
+     *               error, detail, outcome, mid
+     * @throws TocsinException if the request as a whole came to nothing
+     */
+    public function batch(
+        #[\SensitiveParameter]
+        array $messages
+    ): array {
+        if (count($messages) > self::BATCH_MAX) {
+            throw new InvalidArgumentException('A batch holds at most 1000 messages: use array_chunk');
+        }
+        $bodies = $mids = $results = [];
+        foreach ($messages as $at => $message) {
+            $this->checkMessage($at, $message);
+            $mids[$at] = $message['mid'] ?? self::newMid();
+            $body = json_encode(['mid' => $mids[$at]] + array_filter($message, [self::class, 'isGiven'], ARRAY_FILTER_USE_BOTH), self::JSON);
+            if ($body === false) {
+                $error = 'the message is not JSON: ' . json_last_error_msg();
+                $results[$at] = self::failed('bad_request', $error, 'refused', $mids[$at]);
+            } else {
+                $bodies[$at] = $body;
+            }
+        }
+        $deadline = microtime(true) + $this->timeout;
+        $unknown = false;
+        for ($attempt = 0; $left = array_diff_key($bodies, $results); $attempt++) {
+            try {
+                $replies = $this->exchangeBatch($left, $mids, $deadline);
+            } catch (TocsinException $failure) {
+                $unknown = $unknown || $failure->getOutcome() === 'unknown';
+                if (!$failure->isFinal() && $this->waits($attempt, $deadline)) {
+                    continue;
+                }
+                $failure = $failure->afterAll($unknown);
+                if (count($left) === count($bodies)) {
+                    throw $failure;
+                }
+                // Some were accepted by an attempt before: their results must not be lost.
+                $replies = array_fill_keys(array_keys($left), [
+                    'error' => $failure->getError(), 'detail' => $failure->getDetail(), 'outcome' => $failure->getOutcome(),
+                ]);
+                $attempt = $this->retries;
+            }
+            $busy = [];
+            foreach ($replies as $at => $reply) {
+                if (!isset($reply['error'])) {
+                    unset($reply['ok']);
+                    $results[$at] = $reply + ['mid' => $mids[$at]];
+                    continue;
+                }
+                $outcome = $unknown ? 'unknown' : $reply['outcome'] ?? 'refused';
+                $results[$at] = self::failed($reply['error'], $reply['detail'] ?? '', $outcome, $mids[$at]);
+                if ($reply['error'] === 'unavailable') {
+                    $busy[$at] = $outcome;
+                }
+            }
+            if ($busy && $this->waits($attempt, $deadline)) {
+                $unknown = $unknown || in_array('unknown', $busy, true);
+                $results = array_diff_key($results, $busy);
+            }
+        }
+        // In the order of the messages.
+        return array_replace($messages, $results);
+    }
+
+    /** @param int|string $at @param mixed $message */
+    private function checkMessage(
+        $at,
+        #[\SensitiveParameter]
+        $message
+    ): void {
+        $unknown = is_array($message)
+            ? array_diff(array_keys($message), ['action', 'tag', 'id', 'message', 'key', 'ttl', 'mid'])
+            : ['not an array'];
+        if ($unknown) {
+            throw new InvalidArgumentException("Message $at has what no message has: " . implode(', ', $unknown));
+        }
+        // Never guessed: a lost ID must not turn what is for one person into a broadcast.
+        if (!in_array($message['action'] ?? null, ['send', 'broadcast'], true)) {
+            throw new InvalidArgumentException("The action of message $at must be send or broadcast");
+        }
+    }
+
+    /** @param mixed $value @param string $name */
+    private static function isGiven($value, $name): bool
+    {
+        return $value !== null || $name === 'message';
+    }
+
+    private static function failed(string $error, string $detail, string $outcome, string $mid): array
+    {
+        return ['error' => $error, 'detail' => $detail, 'outcome' => $outcome, 'mid' => $mid];
+    }
+
+    /**
+     * @param array<string> $bodies
+     * @param array<string> $mids
+     * @return array[] a reply for each body, under its key
+     */
+    private function exchangeBatch(
+        #[\SensitiveParameter]
+        array $bodies,
+        array $mids,
+        float $deadline
+    ): array {
+        $mids = array_values(array_intersect_key($mids, $bodies));
+        [$status, $text] = $this->exchange('[' . implode(',', $bodies) . ']', $mids, $deadline);
+        $replies = json_decode($text, true);
+        if ($status !== 200 || !is_array($replies) || count($replies) !== count($bodies)
+            || count(array_filter($replies, 'is_array')) !== count($bodies)) {
+            throw $this->refusal($status, $replies, $mids);
+        }
+        return array_combine(array_keys($bodies), $replies);
+    }
+
     private function post(
         #[\SensitiveParameter]
         array $action,
@@ -122,46 +254,73 @@ final class Tocsin
         if ($unknown) {
             throw new InvalidArgumentException('Unknown option: ' . implode(', ', $unknown));
         }
-        // Under its own name a message may be sent again without being delivered twice.
-        $mid = $options['mid'] ?? bin2hex(random_bytes(16));
+        $mid = $options['mid'] ?? self::newMid();
         $action['mid'] = $mid;
         if (isset($options['ttl'])) {
             $action['ttl'] = $options['ttl'];
         }
-        $flags = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
-        $body = json_encode($action, $flags);
+        $body = json_encode($action, self::JSON);
         if ($body === false) {
-            throw new TocsinException('bad_request', 'the message is not JSON: ' . json_last_error_msg(), 0, 'refused', $mid);
+            throw new TocsinException('bad_request', 'the message is not JSON: ' . json_last_error_msg(), 0, 'refused', [$mid]);
         }
-        [$status, $text] = $this->exchange($body, $mid);
-        $reply = json_decode($text, true);
-        if ($status !== 200 || !is_array($reply) || !isset($reply['ok'])) {
-            throw $this->refusal($status, $reply, $mid);
+        $deadline = microtime(true) + $this->timeout;
+        $unknown = false;
+        for ($attempt = 0;; $attempt++) {
+            try {
+                [$status, $text] = $this->exchange($body, [$mid], $deadline);
+                $reply = json_decode($text, true);
+                if ($status !== 200 || !is_array($reply) || !isset($reply['ok'])) {
+                    throw $this->refusal($status, $reply, [$mid]);
+                }
+                unset($reply['ok']);
+                return $reply + ['mid' => $mid];
+            } catch (TocsinException $failure) {
+                $unknown = $unknown || $failure->getOutcome() === 'unknown';
+                if ($failure->isFinal() || !$this->waits($attempt, $deadline)) {
+                    throw $failure->afterAll($unknown);
+                }
+            }
         }
-        unset($reply['ok']);
-        return $reply + ['mid' => $mid];
     }
 
-    /** @param mixed $reply */
-    private function refusal(int $status, $reply, string $mid): TocsinException
+    /** Under its own name a message may be sent again without being delivered twice. */
+    private static function newMid(): string
+    {
+        return bin2hex(random_bytes(16));
+    }
+
+    /** Waits before a further attempt, if one is due and there is time. */
+    private function waits(int $attempt, float $deadline): bool
+    {
+        // Not all at the same moment, should many have been refused in one.
+        $wait = self::WAIT_FIRST * 2 ** $attempt * random_int(500, 1000) / 1000;
+        if ($attempt >= $this->retries || microtime(true) + $wait >= $deadline) {
+            return false;
+        }
+        usleep((int) ($wait * 1e6));
+        return true;
+    }
+
+    /** @param mixed $reply @param string[] $mids */
+    private function refusal(int $status, $reply, array $mids): TocsinException
     {
         if (is_array($reply) && is_string($reply['error'] ?? null)) {
             // Without an outcome of its own an error means that nothing was accepted.
             $outcome = $reply['outcome'] ?? 'refused';
-            return new TocsinException($reply['error'], $reply['detail'] ?? '', $status, $outcome, $mid);
+            return new TocsinException($reply['error'], $reply['detail'] ?? '', $status, $outcome, $mids);
         }
         // Not the server's words: of a proxy before it, or of something else entirely.
-        return new TocsinException('unavailable', "the answer is not Tocsin's (HTTP status $status)", $status, 'unknown', $mid);
+        return new TocsinException('unavailable', "the answer is not Tocsin's (HTTP status $status)", $status, 'unknown', $mids);
     }
 
-    /** @return array{int, string} status and body */
+    /** @param string[] $mids @return array{int, string} status and body */
     private function exchange(
         #[\SensitiveParameter]
         string $body,
-        string $mid
+        array $mids,
+        float $deadline
     ): array {
-        $deadline = microtime(true) + $this->timeout;
-        $stream = $this->connect($mid);
+        $stream = $this->connect($mids, $deadline);
         try {
             $head = "POST {$this->path} HTTP/1.1\r\nHost: {$this->host}\r\nContent-Type: application/json\r\n"
                 . 'Content-Length: ' . strlen($body) . "\r\nConnection: close\r\n"
@@ -172,7 +331,7 @@ final class Tocsin
             fclose($stream);
         }
         if (!preg_match('~^HTTP/1\.\d (\d{3})[^\r\n]*\r\n(.*?)\r\n\r\n(.*)$~s', $answer, $match)) {
-            throw new TocsinException('unavailable', 'no complete answer within the timeout', 0, 'unknown', $mid);
+            throw new TocsinException('unavailable', 'no complete answer within the timeout', 0, 'unknown', $mids);
         }
         [, $status, $headers, $text] = $match;
         if (preg_match('/^transfer-encoding:.*\bchunked/im', $headers)) {
@@ -181,8 +340,8 @@ final class Tocsin
         return [(int) $status, $text];
     }
 
-    /** @return resource */
-    private function connect(string $mid)
+    /** @param string[] $mids @return resource */
+    private function connect(array $mids, float $deadline)
     {
         $ssl = ['verify_peer' => true, 'verify_peer_name' => true] + $this->ssl + ['peer_name' => $this->peerName];
         $context = stream_context_create(['ssl' => $ssl]);
@@ -193,13 +352,14 @@ final class Tocsin
             return true;
         });
         try {
-            $stream = stream_socket_client($this->address, $errno, $error, $this->timeout, STREAM_CLIENT_CONNECT, $context);
+            $left = max(0.001, $deadline - microtime(true));
+            $stream = stream_socket_client($this->address, $errno, $error, $left, STREAM_CLIENT_CONNECT, $context);
         } finally {
             restore_error_handler();
         }
         if ($stream === false) {
             $reason = $error !== '' ? $error : ($warnings[0] ?? 'no reason given');
-            throw new TocsinException('unavailable', "no connection to {$this->address}: $reason", 0, 'refused', $mid);
+            throw new TocsinException('unavailable', "no connection to {$this->address}: $reason", 0, 'refused', $mids, $errno === 0);
         }
         stream_set_blocking($stream, false);
         return $stream;
@@ -264,28 +424,42 @@ final class Tocsin
     }
 }
 
-/** Why a message was not accepted. */
+/** Why a message, or a batch as a whole, was not accepted. */
 final class TocsinException extends RuntimeException
 {
     /** @var string */
     private $error;
     /** @var string */
-    private $outcome;
+    private $detail;
     /** @var string */
-    private $mid;
+    private $outcome;
+    /** @var string[] */
+    private $mids;
+    /** @var bool */
+    private $final;
 
-    public function __construct(string $error, string $detail, int $status, string $outcome, string $mid)
+    /** @param string[] $mids */
+    public function __construct(string $error, string $detail, int $status, string $outcome, array $mids, bool $final = false)
     {
         parent::__construct($detail === '' ? $error : "$error: $detail", $status);
         $this->error = $error;
+        $this->detail = $detail;
         $this->outcome = $outcome;
-        $this->mid = $mid;
+        $this->mids = $mids;
+        // What another host says, or a certificate, is the same at the next attempt.
+        $this->final = $final || $error !== 'unavailable' || ($status > 0 && $status < 500);
     }
 
     /** As in the protocol: denied, weak_id, bad_tag, too_large, rate_limited, unavailable … */
     public function getError(): string
     {
         return $this->error;
+    }
+
+    /** For people: what to change. */
+    public function getDetail(): string
+    {
+        return $this->detail;
     }
 
     /** "refused": surely not delivered. "unknown": it may be; send it again with the same mid. */
@@ -297,6 +471,25 @@ final class TocsinException extends RuntimeException
     /** The message's mid, for sending it again. */
     public function getMid(): string
     {
-        return $this->mid;
+        return $this->mids[0] ?? '';
+    }
+
+    /** The mids of all messages of the batch, in their order. @return string[] */
+    public function getMids(): array
+    {
+        return $this->mids;
+    }
+
+    /** Whether a further attempt would end in the same way. */
+    public function isFinal(): bool
+    {
+        return $this->final;
+    }
+
+    /** The same after several attempts, of which one may have been accepted. */
+    public function afterAll(bool $unknown): self
+    {
+        $outcome = $unknown ? 'unknown' : $this->outcome;
+        return $outcome === $this->outcome ? $this : new self($this->error, $this->detail, $this->code, $outcome, $this->mids, $this->final);
     }
 }
