@@ -194,8 +194,9 @@ impl Failure {
 fn may_pass(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        // Nobody listens there.
+        // Nobody listens there, or no longer: it ended with this connection in its queue.
         io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
             // Its Unix socket is not there, or its queue is full (connect(2): EAGAIN).
             | io::ErrorKind::NotFound
             | io::ErrorKind::WouldBlock

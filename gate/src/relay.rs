@@ -103,6 +103,9 @@ pub(crate) struct Relay {
     /// Whether the source said its last word: only then is nothing of it left unread.
     client_ended: bool,
     backend_ended: bool,
+    /// Writing to the backend reported that it is gone without a last word. The kernel says that
+    /// once, so that to the reader it then looks like a proper end.
+    backend_reset: bool,
     carried: Carried,
 }
 
@@ -119,6 +122,7 @@ impl Relay {
             pending: Pending::default(),
             client_ended: false,
             backend_ended: false,
+            backend_reset: false,
             carried: Carried::default(),
         };
         let mut early = Vec::new();
@@ -191,7 +195,7 @@ impl Relay {
         if !self.pending.is_empty() {
             match ready!(self.pending.poll_write_to(&mut self.backend, cx)) {
                 Ok(count) => self.carried.to_backend += count as u64,
-                Err(_gone) => self.break_to_backend(),
+                Err(error) => self.fail_to_backend(&error),
             }
             return Poll::Ready(());
         }
@@ -230,9 +234,15 @@ impl Relay {
                 self.carried.to_backend += count as u64;
                 self.pending.put(&plain[count..]);
             }
-            Poll::Ready(Err(_gone)) => self.break_to_backend(),
+            Poll::Ready(Err(error)) => self.fail_to_backend(&error),
             Poll::Pending => self.pending.put(plain),
         }
+    }
+
+    fn fail_to_backend(&mut self, error: &io::Error) {
+        // EPIPE: it had ended its own side properly before it went, or only ends reading.
+        self.backend_reset = error.kind() != io::ErrorKind::BrokenPipe;
+        self.break_to_backend();
     }
 
     fn break_to_backend(&mut self) {
@@ -290,7 +300,7 @@ impl Relay {
         match ready!(read(&mut self.backend, cx, &mut scratch.raw)) {
             Ok(0) => {
                 self.backend_ended = true;
-                self.to_client = Flow::Ending { complete: true };
+                self.to_client = Flow::Ending { complete: !self.backend_reset };
             }
             Ok(count) => {
                 if self.channel.send(&scratch.raw[..count]).is_err() {

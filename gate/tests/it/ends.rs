@@ -1,11 +1,15 @@
 //! Ends of a stream: each direction has its own, and none of them cuts anything off.
 
 use std::io;
+use std::time::Duration;
 
 use rustls::{AlertDescription, Error as TlsError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Gate, VERSIONS, accept, backend, noise, rest, soon};
+
+/// A writer that has made no progress for so long is stopped.
+const STOPPED: Duration = Duration::from_millis(500);
 
 /// More than one read of the gate, less than what the sockets' buffers hold.
 const SOME: usize = 300 * 1024;
@@ -104,6 +108,26 @@ async fn a_reset_by_the_backend_is_no_complete_answer() {
     server.set_zero_linger().unwrap();
     drop(server);
     let error = rest(&mut client).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// The kernel reports a reset once, and here to the one who writes: reading then looks like a
+/// proper end.
+#[tokio::test]
+async fn a_reset_by_the_backend_during_an_upload_is_no_complete_answer() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    let (mut from, mut to) = tokio::io::split(gate.client().await);
+    let mut server = accept(&listener).await;
+    server.write_all(b"the first half").await.unwrap();
+    let mut half = [0; 14];
+    soon(from.read_exact(&mut half)).await.unwrap();
+    // The backend reads nothing, so the gate comes to wait for being able to write.
+    let bytes = noise(8, 64 * 1024);
+    while tokio::time::timeout(STOPPED, to.write_all(&bytes)).await.is_ok() {}
+    server.set_zero_linger().unwrap();
+    drop(server);
+    let error = rest(&mut from).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 

@@ -10,6 +10,7 @@ mod bytes;
 mod certificates;
 mod check;
 mod ends;
+mod pipe;
 mod ports;
 mod proxied;
 mod renewal;

@@ -1,0 +1,146 @@
+//! The gate against its model, a plain TCP connection: the same script of writes, pauses, ends and
+//! aborts is played through both, and what each end gets and how it ends must agree.
+//!
+//! Without an abort they must agree in everything. With one, how much of the bytes on their way
+//! still arrives depends on the moment, so the survivor must get what had arrived before it, and
+//! perhaps more of the same; and it must see the same kind of end, with one exception: a *client's*
+//! abort is a plain end for the backend. Programs that send and leave without having read
+//! everything make the kernel send a reset, and it must not destroy what they sent.
+
+mod end;
+mod script;
+
+use std::sync::Arc;
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::{Gate, backend, name, noise, soon};
+use end::{End, Ended};
+use script::{Script, Side, play};
+
+/// Enough for one run to take seconds.
+const CASES: u32 = 60;
+
+fn agree(version: &'static SupportedProtocolVersion, mut runner: TestRunner) {
+    let runtime = Runtime::new().unwrap();
+    let (listener, address) = runtime.block_on(backend());
+    let gate = {
+        let _inside = runtime.enter();
+        Gate::start(address, &[])
+    };
+    let connector = TlsConnector::from(gate.pki.client(version));
+    let bytes: [Arc<[u8]>; 2] = [1, 2].map(|seed| noise(seed, script::MOST).into());
+    let end = |side: Side, socket, stream| {
+        let (own, other) = (&bytes[side as usize], &bytes[side.other() as usize]);
+        End::new(socket, stream, Arc::clone(own), Arc::clone(other))
+    };
+
+    let through_the_gate = async |script: &Script| {
+        let tcp = TcpStream::connect(gate.address).await.unwrap();
+        let socket = end::duplicate(&tcp);
+        let mut client = connector.connect(name(), tcp).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        // Before this arrives, the gate may not know that it is connected, and an abort is a
+        // server that is not there.
+        server.write_all(b"!").await.unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
+        let client = end(Side::Client, socket, Box::new(client));
+        let server = end(Side::Backend, end::duplicate(&server), Box::new(server));
+        play(script, [client, server]).await
+    };
+    let direct = async |script: &Script| {
+        let (model, address) = backend().await;
+        let client = TcpStream::connect(address).await.unwrap();
+        let (server, _) = model.accept().await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let client = end(Side::Client, end::duplicate(&client), Box::new(client));
+        let server = end(Side::Backend, end::duplicate(&server), Box::new(server));
+        play(script, [client, server]).await
+    };
+
+    let outcome = runner.run(&script::any(), |script| {
+        let (gate, model) = runtime.block_on(async {
+            tokio::join!(soon(through_the_gate(&script)), soon(direct(&script)))
+        });
+        for side in [Side::Client, Side::Backend] {
+            let (gate, model) = (gate.of(side), model.of(side));
+            compare(&script, side, gate, model).map_err(|fault| {
+                TestCaseError::fail(format!("{fault}\n{side:?}\ngate:  {gate:?}\nmodel: {model:?}"))
+            })?;
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+fn compare(script: &Script, side: Side, gate: &Ended, model: &Ended) -> Result<(), &'static str> {
+    let Some(aborter) = script.aborter() else {
+        let whole = Ended { heard: script.written_by(side.other()), reset: false, wrote: true };
+        return match (*gate == whole, *model == whole) {
+            (true, true) => Ok(()),
+            (false, _) => Err("the gate lost something"),
+            (_, false) => Err("the model lost something: the test is wrong"),
+        };
+    };
+    if side == aborter {
+        return Ok(());
+    }
+    let settled = script.settled_before_abort(aborter);
+    if gate.heard < settled || model.heard < settled {
+        return Err("what had arrived has vanished");
+    }
+    match script.ended_before_abort(aborter) {
+        // Its end had arrived before.
+        Some(true) if gate.reset || model.reset => Err("a reset after the end"),
+        // The end and the reset ran a race.
+        Some(_) => Ok(()),
+        None if !model.reset => Err("no reset in the model: the test is wrong"),
+        None if aborter == Side::Client && gate.reset => Err("a client's abort is no plain end"),
+        None if aborter == Side::Backend && !gate.reset => Err("an abort passes for an end"),
+        None => Ok(()),
+    }
+}
+
+fn config(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+/// The same scripts every time.
+fn fixed() -> TestRunner {
+    TestRunner::new_with_rng(config(CASES), TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+#[test]
+fn tls_1_2_is_a_plain_pipe() {
+    agree(&TLS12, fixed());
+}
+
+#[test]
+fn tls_1_3_is_a_plain_pipe() {
+    agree(&TLS13, fixed());
+}
+
+/// Other scripts every time.
+mod soak {
+    use super::*;
+
+    const MANY: u32 = 1_500;
+
+    #[test]
+    fn tls_1_2_is_a_plain_pipe() {
+        agree(&TLS12, TestRunner::new(config(MANY)));
+    }
+
+    #[test]
+    fn tls_1_3_is_a_plain_pipe() {
+        agree(&TLS13, TestRunner::new(config(MANY)));
+    }
+}

@@ -1,0 +1,168 @@
+//! What the two ends of a connection do, in which order.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::end::{End, Ended, Finish, Pace};
+
+/// The most that one side writes in a script.
+pub(super) const MOST: usize = LONGEST * LARGEST;
+const LONGEST: usize = 14;
+/// More than the sockets on the way hold together, so that a reader that pauses stops the writer.
+const LARGEST: usize = 3_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client = 0,
+    Backend = 1,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Backend,
+            Self::Backend => Self::Client,
+        }
+    }
+}
+
+/// Nothing waits for what it starts, but for `Settle`.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Bytes, in pieces of this size.
+    Write(Side, usize, usize),
+    /// The end of what this side writes; nothing that it does later counts as written.
+    Finish(Side, Finish),
+    Pause(Side),
+    /// Read with a buffer of this size.
+    Read(Side, usize),
+    /// Both read until all that was written has arrived.
+    Settle,
+    /// A reset, once in a script at most; after it only the other side goes on.
+    Abort(Side),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Script(Vec<Step>);
+
+fn side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Client), Just(Side::Backend)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let size = prop_oneof![
+        4 => (1..=300_usize, 1..=8_usize),
+        4 => (1..=20_000_usize, 100..=5_000_usize),
+        3 => (100_000..=400_000_usize, 20_000..=100_000_usize),
+        1 => (LARGEST / 2..=LARGEST, Just(LARGEST)),
+    ];
+    let finish = prop_oneof![3 => Just(Finish::Proper), 1 => Just(Finish::Bare)];
+    let buffer = prop_oneof![Just(1_usize), Just(3), Just(1_000), Just(65_536)];
+    prop_oneof![
+        10 => (side(), size).prop_map(|(side, (bytes, piece))| Step::Write(side, bytes, piece)),
+        2 => (side(), finish).prop_map(|(side, finish)| Step::Finish(side, finish)),
+        2 => side().prop_map(Step::Pause),
+        3 => (side(), buffer).prop_map(|(side, size)| Step::Read(side, size)),
+        2 => Just(Step::Settle),
+        1 => side().prop_map(Step::Abort),
+    ]
+}
+
+pub(super) fn any() -> impl Strategy<Value = Script> {
+    vec(step(), 0..=LONGEST).prop_map(Script::possible)
+}
+
+impl Script {
+    /// Without the steps of a side that cannot do them any more.
+    fn possible(steps: Vec<Step>) -> Self {
+        let (mut finished, mut aborted) = ([false; 2], None);
+        let steps = steps.into_iter().filter(|step| match *step {
+            Step::Write(side, ..) => aborted != Some(side) && !finished[side as usize],
+            Step::Finish(side, _) => {
+                aborted != Some(side) && !std::mem::replace(&mut finished[side as usize], true)
+            }
+            Step::Pause(side) | Step::Read(side, _) => aborted != Some(side),
+            Step::Settle => aborted.is_none(),
+            Step::Abort(side) => aborted.is_none() && aborted.replace(side).is_none(),
+        });
+        Self(steps.collect())
+    }
+
+    pub(super) fn aborter(&self) -> Option<Side> {
+        self.0.iter().find_map(|step| match *step {
+            Step::Abort(side) => Some(side),
+            _ => None,
+        })
+    }
+
+    pub(super) fn written_by(&self, side: Side) -> usize {
+        written(&self.0, side)
+    }
+
+    fn before_abort(&self) -> &[Step] {
+        self.0.split(|step| matches!(step, Step::Abort(_))).next().unwrap_or_default()
+    }
+
+    /// What the other side of `aborter` had surely got.
+    pub(super) fn settled_before_abort(&self, aborter: Side) -> usize {
+        let before = self.before_abort();
+        let settled = before.iter().rposition(|step| matches!(step, Step::Settle)).unwrap_or(0);
+        written(&before[..settled], aborter)
+    }
+
+    /// Whether `aborter` had ended its side before, and if so whether that had surely arrived.
+    pub(super) fn ended_before_abort(&self, aborter: Side) -> Option<bool> {
+        let before = self.before_abort();
+        let end = |step: &Step| matches!(step, Step::Finish(side, _) if *side == aborter);
+        let end = before.iter().position(end)?;
+        Some(before[end..].iter().any(|step| matches!(step, Step::Settle)))
+    }
+}
+
+fn written(steps: &[Step], by: Side) -> usize {
+    let bytes = |step: &Step| match *step {
+        Step::Write(side, bytes, _) if side == by => Some(bytes),
+        _ => None,
+    };
+    steps.iter().filter_map(bytes).sum()
+}
+
+/// How both ends of one connection ended.
+pub(super) struct Outcome([Ended; 2]);
+
+impl Outcome {
+    pub(super) fn of(&self, side: Side) -> &Ended {
+        &self.0[side as usize]
+    }
+}
+
+/// Plays a script, then lets both ends finish and read to the end.
+pub(super) async fn play(script: &Script, mut ends: [End; 2]) -> Outcome {
+    for (index, step) in script.0.iter().enumerate() {
+        match *step {
+            Step::Write(side, bytes, piece) => ends[side as usize].write(bytes, piece),
+            Step::Finish(side, finish) => ends[side as usize].finish(finish),
+            Step::Pause(side) => ends[side as usize].pace(Pace::Paused),
+            Step::Read(side, size) => ends[side as usize].pace(Pace::Buffer(size)),
+            Step::Abort(side) => ends[side as usize].abort().await,
+            Step::Settle => {
+                let past = &script.0[..index];
+                for end in &ends {
+                    end.pace(Pace::Buffer(65_536));
+                }
+                for side in [Side::Client, Side::Backend] {
+                    let from = side.other();
+                    let ended = |step: &Step| matches!(step, Step::Finish(s, _) if *s == from);
+                    ends[side as usize].heard(written(past, from), past.iter().any(ended)).await;
+                }
+            }
+        }
+    }
+    for end in &ends {
+        end.finish(Finish::Proper);
+        end.pace(Pace::Buffer(65_536));
+    }
+    let [client, backend] = ends;
+    let (client, backend) = tokio::join!(client.ended(), backend.ended());
+    Outcome([client, backend])
+}
