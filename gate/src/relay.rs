@@ -205,7 +205,11 @@ impl Relay {
             self.to_backend = Flow::Done;
             return Poll::Ready(());
         }
-        match ready!(read(&mut self.client, cx, &mut scratch.raw)) {
+        let Poll::Ready(read) = read(&mut self.client, cx, &mut scratch.raw) else {
+            self.channel.rest();
+            return Poll::Pending;
+        };
+        match read {
             // No close_notify, as many programs do: an end like any other.
             Ok(0) => self.heed(Peer::Ended),
             Ok(count) => {

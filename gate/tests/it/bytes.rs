@@ -189,6 +189,41 @@ async fn a_client_that_is_gone_stops_nobody() {
     assert!(read.len() <= sent);
 }
 
+/// Large records, and more than the client takes at once: both need memory for a moment, which
+/// an idle connection must not keep.
+#[tokio::test]
+async fn after_a_burst_a_connection_keeps_no_memory_of_it() {
+    const CONNECTIONS: usize = 200;
+    // Of each connection. One record and what rustls reads ahead are 20 KiB.
+    const KEPT_KIB: usize = 6;
+
+    let gate = Gate::start(echo().await, &[]);
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = gate.client().await;
+        round_trip(&mut client).await;
+        clients.push(client);
+    }
+    let bytes = noise(9, 128 * 1024);
+    // The first ones warm up what all of them share.
+    let mut before = 0;
+    for (index, client) in clients.iter_mut().enumerate() {
+        if index == CONNECTIONS / 10 {
+            before = gate.resident();
+        }
+        let (mut from, mut to) = tokio::io::split(client);
+        let mut echoed = vec![0; bytes.len()];
+        let send = async {
+            to.write_all(&bytes).await.unwrap();
+            to.flush().await.unwrap();
+        };
+        soon(async { tokio::join!(send, from.read_exact(&mut echoed)) }).await.1.unwrap();
+        assert!(echoed == bytes);
+    }
+    let kept = gate.resident().saturating_sub(before);
+    assert!(kept < CONNECTIONS * KEPT_KIB, "{kept} KiB more than before");
+}
+
 /// One connection that always has work must not hold up the others of its thread.
 #[tokio::test]
 async fn a_busy_connection_leaves_room_for_others() {
