@@ -9,6 +9,7 @@
 //! the other alone. What arrived before an end is always delivered before the end is.
 
 mod channel;
+mod flow;
 mod pending;
 
 use std::cell::RefCell;
@@ -24,6 +25,8 @@ use tokio::net::TcpStream;
 use crate::backend::Stream;
 
 use channel::{Channel, Peer};
+use flow::Flow;
+pub(crate) use flow::{Carried, Ended};
 use pending::Pending;
 
 /// Bytes read at once: four TLS records of the largest size, so that a busy connection costs a
@@ -47,46 +50,6 @@ struct Scratch {
     raw: Box<[u8]>,
     /// Decrypted.
     plain: Vec<u8>,
-}
-
-/// What has become of one direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    Open,
-    /// Its source has ended; what is pending and then the end itself are still to be delivered.
-    /// With `complete`, TLS says so too (`close_notify`); without, the client can tell that the
-    /// end is not the backend's word.
-    Ending {
-        complete: bool,
-    },
-    /// The end is delivered.
-    Done,
-    /// Its sink takes nothing any more, so what its source still sends is thrown away: left
-    /// unread, it would block a source that has more to say in the other direction.
-    Broken,
-}
-
-impl Flow {
-    fn is_over(self) -> bool {
-        matches!(self, Self::Done | Self::Broken)
-    }
-}
-
-/// What a connection has carried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Carried {
-    /// Bytes from the client that the backend took.
-    pub(crate) to_backend: u64,
-    /// Bytes from the backend that were encrypted for the client.
-    pub(crate) to_client: u64,
-}
-
-/// The sockets after the relay; those whose input was not read to its end want lingering.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) client: Option<TcpStream>,
-    pub(crate) backend: Option<Stream>,
-    pub(crate) carried: Carried,
 }
 
 /// Both directions of one connection.

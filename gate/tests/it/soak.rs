@@ -36,13 +36,6 @@ async fn call(load: Arc<Load>, address: std::net::SocketAddr, configs: Vec<Arc<C
     }
 }
 
-/// Resident memory of the process in KiB.
-fn resident(id: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 fn descriptors(id: u32) -> usize {
     fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
 }
@@ -88,10 +81,10 @@ async fn a_thousand_renewals_under_load() {
         })
         .await;
         if rotation == WARM {
-            warm = resident(id);
+            warm = gate.resident();
         }
     }
-    let end = resident(id);
+    let end = gate.resident();
     load.stop.store(true, Ordering::Relaxed);
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
