@@ -1,6 +1,7 @@
 //! The command line as it was given.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,6 +72,32 @@ pub struct Cli {
     /// Connections at a time; more of them wait. As many as open files allow if not given
     #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
+
+    /// Connections of one address (of one /64 of IPv6) at a time; further ones are closed
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "GATE_MAX_CONNECTIONS_PER_ADDRESS",
+        default_value = "4096"
+    )]
+    pub max_connections_per_address: NonZeroUsize,
+
+    /// Unfinished handshakes of one address at a time; further ones are closed
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "GATE_MAX_HANDSHAKES_PER_ADDRESS",
+        default_value = "256"
+    )]
+    pub max_handshakes_per_address: NonZeroUsize,
+
+    /// Unfinished handshakes in all at a time; beyond, the oldest is closed
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_HANDSHAKES", default_value = "4096")]
+    pub max_handshakes: NonZeroUsize,
+
+    /// Where to answer /healthz, /readyz, /metrics and /status; nowhere if not given
+    #[arg(long, value_name = "PORT|ADDR:PORT", env = "GATE_ADMIN")]
+    pub admin: Option<String>,
 
     /// What to log: a level (error, warn, info, debug, trace) or tracing directives
     #[arg(long, value_name = "FILTER", env = "GATE_LOG", default_value = "info")]

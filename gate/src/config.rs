@@ -1,7 +1,7 @@
 //! The command line, checked and resolved: nothing binds before all of it is valid.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use shared::accept::Listener;
@@ -9,12 +9,14 @@ use shared::descriptors::raise_limit;
 
 use crate::backend::{Target, Version};
 use crate::cli::{Cli, ProxyProtocol};
+use crate::crowd::Limits;
 use crate::error::Error;
 use crate::pem::{Identity, Source};
 use crate::reload::Watch;
 
-/// Descriptors kept for everything that is no connection: listener, log, certificate, runtime.
-const RESERVED_DESCRIPTORS: usize = 64;
+/// Descriptors kept for everything that is no client: listener, log, certificate, runtime, and 64
+/// administrators.
+const RESERVED_DESCRIPTORS: usize = 128;
 
 /// Where a system without a limit of open files is bounded all the same.
 const MOST_CONNECTIONS: usize = 1_000_000;
@@ -42,6 +44,10 @@ pub struct Config {
     pub drain: Duration,
     /// The most connections at a time.
     pub max_connections: usize,
+    /// The bounds before TLS.
+    pub limits: Limits,
+    /// Where administrators ask, if anywhere.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Config {
@@ -74,6 +80,12 @@ impl Config {
             Some(wanted) => wanted,
         };
         let (watch, identity) = Watch::open(Source::new(&cli.pem))?;
+        let limits = Limits {
+            connections_per_address: cli.max_connections_per_address.get(),
+            handshakes_per_address: cli.max_handshakes_per_address.get(),
+            handshakes: cli.max_handshakes.get(),
+        };
+        let admin = cli.admin.as_deref().map(admin).transpose()?;
         Ok(Self {
             listen,
             proxy_protocol: proxy_protocol(cli.proxy_protocol, &backend),
@@ -85,6 +97,8 @@ impl Config {
             handshake_timeout: cli.handshake_timeout,
             drain: cli.drain,
             max_connections,
+            limits,
+            admin,
         })
     }
 }
@@ -106,11 +120,7 @@ impl Listen {
         text.parse().map(Self::At).map_err(|_| not_an_address(text))
     }
 
-    /// Binds it. Needs a tokio runtime around it.
-    ///
-    /// # Errors
-    /// [`Error::Bind`].
-    pub fn bind(self) -> Result<Listener, Error> {
+    pub(crate) fn bind(self) -> Result<Listener, Error> {
         let bound = match self {
             Self::Every(port) => Listener::bind_every_address(port),
             Self::At(address) => Listener::bind(address),
@@ -135,6 +145,14 @@ fn proxy_protocol(wanted: Option<ProxyProtocol>, backend: &Target) -> Option<Ver
         (Some(ProxyProtocol::Off), _) | (None, Target::Tcp(_)) => None,
         (Some(ProxyProtocol::V1), _) => Some(Version::V1),
         (Some(ProxyProtocol::V2), _) | (None, Target::Unix(_)) => Some(Version::V2),
+    }
+}
+
+/// A port alone is this machine's own, for administrators are.
+fn admin(text: &str) -> Result<SocketAddr, Error> {
+    match text.parse() {
+        Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Err(_) => text.parse().map_err(|_| not_an_address(text)),
     }
 }
 

@@ -34,6 +34,11 @@ impl Drain {
         }
     }
 
+    /// The most connections at a time.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// A place for one connection, once there is one; dropping it frees the place. `None` when
     /// the gate stops. Cancel safe.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {

@@ -60,6 +60,9 @@ pub enum Error {
     /// The client does not speak TLS.
     #[error("the client does not speak TLS")]
     NotTls,
+    /// Too many handshakes were under way, and this was the oldest.
+    #[error("the oldest of too many handshakes, closed in favour of a newcomer")]
+    Overtaken,
     /// The handshake failed: the client's doing, mostly.
     #[error("the handshake failed: {0}")]
     Handshake(#[source] io::Error),
@@ -90,6 +93,7 @@ impl Error {
             Self::Slow(_)
             | Self::Left
             | Self::NotTls
+            | Self::Overtaken
             | Self::Handshake(_)
             | Self::Backend(_)
             | Self::Stopping => exit::UNAVAILABLE,

@@ -1,15 +1,19 @@
 //! Ends TLS from one concatenated PEM file and forwards bytes to a plain server.
 //!
-//! [`run`] takes a bound [`Listener`], a resolved [`Config`] and the stop signal. Each connection
+//! [`run`] takes open [`Listeners`], a resolved [`Config`] and the stop signal. Each connection
 //! is one task in `session`: first byte, handshake, backend, then `relay` until both directions
 //! have ended.
 
+mod admin;
 pub mod backend;
 pub mod check;
 pub mod cli;
 pub mod config;
+mod crowd;
 mod drain;
 pub mod error;
+pub mod listeners;
+mod metrics;
 pub mod pem;
 mod relay;
 pub mod reload;
@@ -21,12 +25,19 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use shared::accept::Listener;
+use shared::service;
 use shared::shutdown::{Drained, Shutdown};
+use tokio::task::JoinSet;
 
+use admin::Admin;
 use backend::Backend;
 use config::Config;
+use crowd::Crowd;
+pub use crowd::Limits;
 use drain::Drain;
 use error::Error;
+use listeners::Listeners;
+use metrics::Metrics;
 use pem::Identity;
 use reload::Hangups;
 use tls::{Resumption, Served};
@@ -40,7 +51,9 @@ struct Gate {
     resumption: Resumption,
     backend: Backend,
     handshake_timeout: Duration,
+    crowd: Arc<Crowd>,
     drain: Drain,
+    metrics: Metrics,
 }
 
 impl Gate {
@@ -66,18 +79,18 @@ impl Gate {
     }
 }
 
-/// Forwards connections from `listener` until `shutdown` stops, then closes those that are left,
+/// Forwards connections from `listeners` until `shutdown` stops, then closes those that are left,
 /// one after the other over `config.drain`, and says how that ended.
 ///
 /// The certificate is read again every `config.reload_interval` and at each of `hangups`.
 ///
 /// At most `config.max_connections` are served at a time; more of them wait in the kernel's
-/// queue. Dropping the future closes the listener; connections stay `shutdown`'s to wait for.
+/// queue. Dropping the future closes the listeners; connections stay `shutdown`'s to wait for.
 ///
 /// # Errors
 /// When the TLS library refuses the certificate and key that `config` holds.
 pub async fn run(
-    listener: Listener,
+    listeners: Listeners,
     config: Config,
     hangups: Hangups,
     shutdown: Shutdown,
@@ -88,14 +101,18 @@ pub async fn run(
         served: ArcSwap::from_pointee(Served::new(config.identity, &resumption)?),
         resumption,
         handshake_timeout: config.handshake_timeout,
+        crowd: Crowd::new(config.limits),
         drain: Drain::new(shutdown.clone(), config.drain, config.max_connections),
+        metrics: Metrics::default(),
     });
-    tracing::info!(
-        max_connections = config.max_connections,
-        "forwarding TLS on {} to {}",
-        listener.address(),
-        gate.backend,
-    );
+    for listener in &listeners.clients {
+        tracing::info!(
+            max_connections = config.max_connections,
+            "forwarding TLS on {} to {}",
+            listener.address(),
+            gate.backend,
+        );
+    }
     gate.tell_certificate("serving the certificate");
     let watched = reload::follow(
         Arc::clone(&gate),
@@ -105,14 +122,42 @@ pub async fn run(
         shutdown.clone(),
     );
     shutdown.spawn(watched);
+    // Dropped, and so ended, only when the last connection has ended.
+    let mut others = JoinSet::new();
+    others.spawn(service::watchdog());
+    if let Some(listener) = listeners.admin {
+        let report = Arc::new(Admin::new(Arc::clone(&gate)));
+        others.spawn(shared::admin::run(listener, report, shutdown.clone()));
+    }
+    let mut accepting = JoinSet::new();
+    for listener in listeners.clients {
+        accepting.spawn(accept(Arc::clone(&gate), listener, shutdown.clone()));
+    }
+    service::ready();
+    shutdown.stopping().await;
+    service::stopping();
+    // Each closes its listening socket.
+    while accepting.join_next().await.is_some() {}
+    Ok(gate.drain.finished().await)
+}
+
+async fn accept(gate: Arc<Gate>, listener: Listener, shutdown: Shutdown) {
     while let Some(place) = gate.drain.place().await {
         let (client, peer) = tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = shutdown.stopping() => return,
             accepted = listener.accept() => accepted,
         };
-        shutdown.spawn(session::serve(Arc::clone(&gate), client, peer, place));
+        gate.metrics.accepted.inc();
+        match gate.crowd.admit(peer.ip()) {
+            Ok((guest, handshake)) => {
+                let seat = session::Seat::new(&gate, guest, place);
+                shutdown.spawn(session::serve(client, peer, seat, handshake));
+            }
+            Err(refusal) => {
+                gate.metrics.refused(refusal);
+                tracing::debug!(%peer, "closed before TLS: too many {}", refusal.what());
+            }
+        }
     }
-    drop(listener);
-    Ok(gate.drain.finished().await)
 }

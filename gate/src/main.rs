@@ -1,14 +1,16 @@
 //! `gate 9091 9090 cert.pem`: accepts TLS on 9091 and forwards the bytes to 9090.
 
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use gate::cli::{self, Command};
 use gate::config::Config;
 use gate::error::Error;
+use gate::listeners::Listeners;
 use gate::reload::Hangups;
 use shared::shutdown::{Drained, Shutdown, StopSignals};
-use shared::telemetry;
+use shared::{service, telemetry};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -40,21 +42,24 @@ fn start(cli: &cli::Cli) -> Result<(), Error> {
         let _ = write!(std::io::stdout(), "{}", gate::check::report(&config)?);
         return Ok(());
     }
+    // While this is the only thread.
+    let given = service::sockets()
+        .map_err(|source| Error::System { what: "use the sockets given", source })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::System { what: "start the runtime", source })?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, given))
 }
 
-async fn serve(config: Config) -> Result<(), Error> {
+async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
     // Before the port is announced, so that a signal sent right after it already counts.
     let mut signals = StopSignals::install()
         .map_err(|source| Error::System { what: "handle signals", source })?;
     let hangups =
         Hangups::install().map_err(|source| Error::System { what: "handle signals", source })?;
-    let listener = config.listen.bind()?;
-    telemetry::announce("gate", listener.address());
+    let listeners = Listeners::open(&config, given)?;
+    listeners.announce();
 
     let shutdown = Shutdown::new();
     let stopped = async {
@@ -64,7 +69,7 @@ async fn serve(config: Config) -> Result<(), Error> {
         signals.next().await
     };
     tokio::select! {
-        drained = gate::run(listener, config, hangups, shutdown.clone()) => match drained? {
+        drained = gate::run(listeners, config, hangups, shutdown.clone()) => match drained? {
             Drained::Clean => tracing::info!("ended: no connection was left"),
             Drained::Late(left) => {
                 tracing::warn!(connections = left, "ended at the drain limit: the rest was cut");

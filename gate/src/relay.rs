@@ -23,10 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::backend::Stream;
-
+use crate::metrics::Meter;
 use channel::{Channel, Peer};
 use flow::Flow;
-pub(crate) use flow::{Carried, Ended};
+pub(crate) use flow::{Carried, Cause, Ended};
 use pending::Pending;
 
 /// Bytes read at once: four TLS records of the largest size, so that a busy connection costs a
@@ -70,6 +70,7 @@ pub(crate) struct Relay {
     /// once, so that to the reader it then looks like a proper end.
     backend_reset: bool,
     carried: Carried,
+    cause: Option<Cause>,
 }
 
 impl Relay {
@@ -87,6 +88,7 @@ impl Relay {
             backend_ended: false,
             backend_reset: false,
             carried: Carried::default(),
+            cause: None,
         };
         let mut early = Vec::new();
         let peer = this.channel.receive(&[], &mut early);
@@ -95,15 +97,22 @@ impl Relay {
         this
     }
 
-    /// Runs until both directions have ended. Cancel safe: nothing is lost, and the next call
-    /// goes on.
-    pub(crate) async fn run(&mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
+    /// Runs until both directions have ended, and lets `meter` count. Cancel safe: nothing is
+    /// lost, and the next call goes on.
+    pub(crate) async fn run(&mut self, meter: &Meter) {
+        poll_fn(|cx| {
+            let before = self.carried;
+            let state = self.poll(cx);
+            meter.add(before, self.carried);
+            state
+        })
+        .await;
     }
 
     /// Ends both directions as if both sources had: what was read is delivered, then the end.
     /// [`Relay::run`] does that.
     pub(crate) fn close(&mut self) {
+        self.blame(Cause::Stop);
         for flow in [&mut self.to_backend, &mut self.to_client] {
             if *flow == Flow::Open {
                 *flow = Flow::Ending { complete: true };
@@ -117,7 +126,13 @@ impl Relay {
             client: (!self.client_ended && self.to_client == Flow::Done).then_some(self.client),
             backend: (!self.backend_ended && self.to_backend == Flow::Done).then_some(self.backend),
             carried: self.carried,
+            // Nothing else makes an end.
+            cause: self.cause.unwrap_or(Cause::Stop),
         }
+    }
+
+    fn blame(&mut self, cause: Cause) {
+        self.cause.get_or_insert(cause);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -183,6 +198,7 @@ impl Relay {
             }
             Err(_gone) => {
                 // A reset ends both directions; what came before it is still delivered.
+                self.blame(Cause::ClientGone);
                 self.client_ended = true;
                 self.to_backend = Flow::Ending { complete: false };
                 self.to_client = Flow::Broken;
@@ -213,6 +229,7 @@ impl Relay {
     }
 
     fn break_to_backend(&mut self) {
+        self.blame(Cause::BackendGone);
         self.pending = Pending::default();
         self.to_backend = Flow::Broken;
     }
@@ -221,8 +238,12 @@ impl Relay {
     fn heed(&mut self, peer: Peer) {
         match peer {
             Peer::Open => return,
-            Peer::Ended => self.client_ended = true,
+            Peer::Ended => {
+                self.blame(Cause::Client);
+                self.client_ended = true;
+            }
             Peer::Faulty => {
+                self.blame(Cause::ClientFault);
                 // The alert is pending; after it there is nothing more to say to this client.
                 if self.to_client == Flow::Open {
                     self.to_client = Flow::Ending { complete: false };
@@ -266,6 +287,7 @@ impl Relay {
         }
         match ready!(read(&mut self.backend, cx, &mut scratch.raw)) {
             Ok(0) => {
+                self.blame(Cause::Backend);
                 self.backend_ended = true;
                 self.to_client = Flow::Ending { complete: !self.backend_reset };
             }
@@ -291,6 +313,7 @@ impl Relay {
     /// Ready when no TLS output is pending, or none will ever be taken.
     fn flush_to_client(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         if ready!(self.channel.poll_flush_to(&mut self.client, cx)).is_err() {
+            self.blame(Cause::ClientGone);
             self.to_client = Flow::Broken;
         }
         Poll::Ready(self.to_client)

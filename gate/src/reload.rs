@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use shared::service;
 use shared::shutdown::Shutdown;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -150,6 +151,9 @@ pub(crate) async fn follow(
             () = hangups.next() => true,
             () = tokio::time::sleep(interval) => false,
         };
+        if asked {
+            service::reloading();
+        }
         // A file system may hang, and must not take a thread of the connections with it.
         let looked = tokio::task::spawn_blocking(move || {
             let outcome = watch.look(asked);
@@ -171,6 +175,9 @@ pub(crate) async fn follow(
             Some(Err(error)) => {
                 tracing::warn!("{error}; still serving the certificate from before");
             }
+        }
+        if asked {
+            service::ready();
         }
         if reminder.is_due(SystemTime::now())
             && let Some(warning) = gate.served.load().identity.time_warning(SystemTime::now())

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ServerConnection};
 use shared::deadline::within;
 use shared::linger::linger;
 use socket2::{SockRef, TcpKeepalive};
@@ -15,7 +15,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Gate;
+use crate::crowd::{Guest, Handshake};
 use crate::error::Error;
+use crate::metrics;
 use crate::relay::{Carried, Relay};
 use crate::tls::Served;
 
@@ -27,36 +29,84 @@ const HANDSHAKE: u8 = 0x16;
 /// peer of a quiet connection in the same time: 60 + 4 × 15 seconds.
 const DEAD_AFTER: Duration = Duration::from_secs(120);
 
-/// Serves one client and says in the log how that ended; `place` is free again afterwards.
-pub(crate) async fn serve(
+/// What a connection takes of the gate; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
     gate: Arc<Gate>,
-    client: TcpStream,
-    peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-) {
-    let _place = place;
+    _guest: Guest,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    pub(crate) fn new(gate: &Arc<Gate>, guest: Guest, place: OwnedSemaphorePermit) -> Self {
+        gate.metrics.live.inc();
+        Self { gate: Arc::clone(gate), _guest: guest, _place: place }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.gate.metrics.live.dec();
+    }
+}
+
+/// Serves one client and says in the log how that ended: at `info`, by the target `access`, for
+/// those who completed the handshake, and at `debug` for strangers.
+pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, seat: Seat, handshake: Handshake) {
     let begun = Instant::now();
-    match forward(&gate, client, peer).await {
-        Ok(Carried { to_backend, to_client }) => {
-            tracing::debug!(%peer, to_backend, to_client, lasted = ?begun.elapsed(), "ended");
-        }
+    let ended = forward(&seat.gate, client, peer, handshake).await;
+    drop(seat);
+    match ended {
+        Ok(Told { tls, carried, ended }) => tracing::info!(
+            target: "access",
+            %peer,
+            ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            to_backend = carried.to_backend,
+            to_client = carried.to_client,
+            tls = tls.version,
+            resumed = tls.resumed,
+            ended,
+        ),
         Err(error) => tracing::debug!(%peer, lasted = ?begun.elapsed(), "ended: {error}"),
     }
 }
 
-async fn forward(gate: &Gate, client: TcpStream, peer: SocketAddr) -> Result<Carried, Error> {
+/// What is told of a connection afterwards.
+struct Told {
+    tls: Secured,
+    carried: Carried,
+    ended: &'static str,
+}
+
+/// What is told of a handshake afterwards.
+#[derive(Clone, Copy)]
+struct Secured {
+    version: &'static str,
+    resumed: bool,
+}
+
+async fn forward(
+    gate: &Gate,
+    client: TcpStream,
+    peer: SocketAddr,
+    handshake: Handshake,
+) -> Result<Told, Error> {
     let mut turn = pin!(gate.drain.turn());
     // Boxed apart: the handshake needs far more room than the relay, which lives far longer.
     let opened = tokio::select! {
-        opened = Box::pin(open(gate, client, peer)) => opened,
+        opened = Box::pin(open(gate, client, peer, handshake)) => opened,
         () = &mut turn => Err(Error::Stopping),
     };
-    let mut relay = opened?;
+    let (tls, relay) = opened?;
+    let Some(mut relay) = relay else {
+        return Ok(Told { tls, carried: Carried::default(), ended: "no backend" });
+    };
+    let meter = &gate.metrics.bytes;
     tokio::select! {
-        () = relay.run() => {}
+        () = relay.run(meter) => {}
         () = turn => {
             relay.close();
-            relay.run().await;
+            relay.run(meter).await;
         }
     }
     let ended = relay.end();
@@ -74,21 +124,39 @@ async fn forward(gate: &Gate, client: TcpStream, peer: SocketAddr) -> Result<Car
             }
         );
     }
-    Ok(ended.carried)
+    Ok(Told { tls, carried: ended.carried, ended: ended.cause.name() })
 }
 
-/// Handshake first, so that strangers open no connection to the backend.
-async fn open(gate: &Gate, client: TcpStream, peer: SocketAddr) -> Result<Relay, Error> {
+/// Handshake first, so that strangers open no connection to the backend. Without a relay, there
+/// is no backend.
+async fn open(
+    gate: &Gate,
+    client: TcpStream,
+    peer: SocketAddr,
+    mut counted: Handshake,
+) -> Result<(Secured, Option<Relay>), Error> {
     set_options(&client);
     let served = gate.served.load_full();
-    let (client, tls) =
-        within("the handshake", gate.handshake_timeout, handshake(client, &served)).await??;
+    let secured = tokio::select! {
+        secured = within("the handshake", gate.handshake_timeout, handshake(client, &served)) => {
+            secured.map_err(Error::Slow).flatten()
+        }
+        () = counted.overtaken() => Err(Error::Overtaken),
+    };
+    drop(counted);
+    let (client, tls) = secured.inspect_err(|error| gate.metrics.failed(error))?;
+    gate.metrics.completed(&tls);
+    let secured = Secured {
+        version: metrics::version(&tls),
+        resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
+    };
     let header = gate.backend.header(peer, &client, &tls);
     match gate.backend.connect(&header).await {
-        Ok(backend) => Ok(Relay::new(client, tls, backend)),
-        Err(error) => {
+        Ok(backend) => Ok((secured, Some(Relay::new(client, tls, backend)))),
+        Err(_told) => {
+            gate.metrics.backend_errors.inc();
             let _ = within("closing", gate.handshake_timeout, turn_away(client, tls)).await;
-            Err(error)
+            Ok((secured, None))
         }
     }
 }

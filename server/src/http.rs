@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::answer::{Answer, text};
 use shared::linger::Lingering;
 use shared::shutdown::Shutdown;
 use tokio::net::TcpStream;
@@ -20,9 +21,6 @@ use crate::origin::Origins;
 use crate::publish::Service;
 use crate::socket::Sockets;
 use crate::web;
-
-/// An answer with a body that is there already.
-pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// What every HTTP connection of a server needs.
 #[derive(Debug)]
@@ -211,24 +209,5 @@ fn served(file: &web::File) -> Answer {
 fn not_allowed(allow: &'static str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n");
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    answer
-}
-
-/// An answer for programs.
-pub(crate) fn json(status: StatusCode, text: String) -> Answer {
-    with_type(status, text.into(), "application/json")
-}
-
-/// An answer for people.
-pub(crate) fn text(status: StatusCode, text: &'static str) -> Answer {
-    with_type(status, Bytes::from_static(text.as_bytes()), "text/plain; charset=utf-8")
-}
-
-fn with_type(status: StatusCode, body: Bytes, content_type: &'static str) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

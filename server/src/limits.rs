@@ -49,5 +49,3 @@ pub const CONNECTIONS: usize = 1_000_000;
 /// Open files that are no connections of clients: listening sockets, administrators, the
 /// runtime's own.
 pub const OTHER_FILES: usize = 128;
-/// Connections of administrators at once, likewise.
-pub const ADMIN_CONNECTIONS: usize = 64;

@@ -6,10 +6,10 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde_json::value::RawValue;
+use shared::answer::{Answer, json};
 use shared::deadline::within;
 
 use crate::auth::{Key, Protectable};
-use crate::http::{Answer, json};
 use crate::limits;
 use crate::log::Appending;
 use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};

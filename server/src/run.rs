@@ -137,16 +137,9 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
             shutdown.spawn(Arc::clone(&site).serve(stream, guard, shutdown.clone()));
         }));
     }
+    let mut administrators = JoinSet::new();
     if let Some(listener) = listeners.admin {
-        let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
-        let shutdown = shutdown.clone();
-        accepting.spawn(accept(listener, room, move |stream, permit| {
-            let serving = Arc::clone(&admin).serve(stream, shutdown.clone());
-            shutdown.spawn(async move {
-                serving.await;
-                drop(permit);
-            });
-        }));
+        administrators.spawn(shared::admin::run(listener, admin, shutdown.clone()));
     }
 
     let result = tokio::select! {

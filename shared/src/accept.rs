@@ -8,8 +8,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 /// Connections that the kernel keeps for us until we accept them. The kernel lowers it to
 /// `net.core.somaxconn`, 4,096 on Linux since 5.4.
@@ -18,11 +20,15 @@ const BACKLOG: i32 = 4_096;
 /// The pause after an error that says the machine, not the connection, is at its limit.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often that is said: exhaustion comes and goes with every connection that ends.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// A bound TCP socket that yields connections.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    told: Mutex<Option<Instant>>,
 }
 
 impl Listener {
@@ -58,9 +64,18 @@ impl Listener {
     fn listen(socket: Socket, address: SocketAddr) -> io::Result<Self> {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        Self::adopt(socket.into())
+    }
+
+    /// Takes a socket that listens already, as a service manager gives it.
+    ///
+    /// # Errors
+    /// When it is no socket of this kind, or there is no runtime for it.
+    pub fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = TcpListener::from_std(socket)?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, told: Mutex::new(None) })
     }
 
     /// The bound address, with the real port.
@@ -72,10 +87,9 @@ impl Listener {
     /// The next connection and its peer's address, with `TCP_NODELAY` set.
     ///
     /// Never fails: a connection that died in the queue is skipped, and running out of
-    /// descriptors or memory is logged and waited out. Cancel safe: no accepted connection is
+    /// descriptors or memory is logged (once a minute at most) and waited out. Cancel safe: no accepted connection is
     /// lost.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
-        let mut told = false;
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
@@ -85,18 +99,26 @@ impl Listener {
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    if !told {
+                    if self.shall_tell() {
                         tracing::warn!(
                             address = %self.address, %error,
                             "cannot accept connections; trying again every {EXHAUSTED_PAUSE:?} \
                              (raise the limit of open files if this recurs)"
                         );
-                        told = true;
                     }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
         }
+    }
+
+    fn shall_tell(&self) -> bool {
+        let mut told = self.told.lock();
+        let due = told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
     }
 }
 

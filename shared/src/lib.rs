@@ -1,10 +1,14 @@
 //! What `gate` and `server` both need: accepting without failing, deadlines that name their
-//! phase, stopping in phases, and telling people what happens.
+//! phase, stopping in phases, and telling people and service managers what happens.
 
 pub mod accept;
+pub mod admin;
+pub mod answer;
 pub mod deadline;
 pub mod descriptors;
 pub mod exit;
 pub mod linger;
+pub mod process;
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;

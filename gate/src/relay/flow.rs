@@ -42,4 +42,30 @@ pub(crate) struct Ended {
     pub(crate) client: Option<TcpStream>,
     pub(crate) backend: Option<Stream>,
     pub(crate) carried: Carried,
+    pub(crate) cause: Cause,
+}
+
+/// What ended a connection, of all that did the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Client,
+    Backend,
+    ClientGone,
+    BackendGone,
+    ClientFault,
+    Stop,
+}
+
+impl Cause {
+    /// As the access log has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Client => "by the client",
+            Self::Backend => "by the backend",
+            Self::ClientGone => "client gone",
+            Self::BackendGone => "backend gone",
+            Self::ClientFault => "client broke TLS",
+            Self::Stop => "gate stopped",
+        }
+    }
 }

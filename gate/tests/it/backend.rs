@@ -35,7 +35,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     tokio::spawn(echo_from(listening(socket)));
     round_trip(&mut gate.client().await).await;
     // Said once when it went and once when it came.
-    let mut back = gate.log_line("back");
+    let mut back = gate.log_line("is back");
     assert!(back.contains(&address.to_string()), "{back}");
     gate.signal(rustix::process::Signal::TERM);
     while !back.contains("SIGTERM") {

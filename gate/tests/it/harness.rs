@@ -1,11 +1,11 @@
 //! Starts the program on a port of its own with a certificate of its own, and talks to it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -45,6 +45,7 @@ pub(crate) struct Gate {
     /// What it was given: a file's path, or several with commas.
     pub(crate) pem: PathBuf,
     log: Receiver<String>,
+    stdout: BufReader<ChildStdout>,
     dir: Option<TempDir>,
 }
 
@@ -80,7 +81,7 @@ impl Gate {
             write_secret(path, content);
         }
         let paths: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
-        let mut gate = Self::launch(listen, pki, &paths.join(","), backend, options);
+        let mut gate = Self::start_all(listen, pki, &paths.join(","), backend, options);
         gate.dir = Some(dir);
         gate
     }
@@ -92,30 +93,48 @@ impl Gate {
         backend: impl ToString,
         options: &[&str],
     ) -> Self {
-        Self::launch("127.0.0.1:0", pki, pem, backend, options)
+        Self::start_all("127.0.0.1:0", pki, pem, backend, options)
     }
 
-    fn launch(listen: &str, pki: Pki, pem: &str, backend: impl ToString, options: &[&str]) -> Self {
-        let mut child = program()
-            .args([listen, &backend.to_string(), pem, "--log", "debug"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn start_all(
+        listen: &str,
+        pki: Pki,
+        pem: &str,
+        backend: impl ToString,
+        options: &[&str],
+    ) -> Self {
+        let mut command = program();
+        command.args([listen, &backend.to_string(), pem]).args(options);
+        if !options.contains(&"--log") {
+            command.args(["--log", "debug"]);
+        }
+        let mut gate = Self::launch(command, pki);
+        gate.pem = pem.into();
+        gate
+    }
 
+    /// Starts the gate that `command` is.
+    pub(crate) fn launch(mut command: Command, pki: Pki) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (line, log) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|l| line.send(l))
         });
-        let mut announced = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut announced).unwrap();
-        let address = announced.trim().strip_prefix("listening gate ");
-        let address = address.unwrap_or_else(|| {
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let Some(address) = announced(&mut stdout, "gate") else {
             panic!("the gate ended at its start: {:?}", log.iter().collect::<Vec<_>>())
-        });
-        Self { address: address.parse().unwrap(), child, pki, pem: pem.into(), log, dir: None }
+        };
+        Self { address, child, pki, pem: PathBuf::new(), log, stdout, dir: None }
+    }
+
+    /// Where administrators ask, of a gate that was started with `--admin`.
+    pub(crate) fn admin(&mut self) -> SocketAddr {
+        announced(&mut self.stdout, "admin").expect("no admin port is announced")
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// The next log line that contains `text`.
@@ -142,7 +161,7 @@ impl Gate {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for the end of the program.
@@ -171,6 +190,13 @@ impl Gate {
     pub(crate) async fn client_of(&self, config: Arc<ClientConfig>) -> TlsStream<TcpStream> {
         soon(TlsConnector::from(config).connect(name(), self.tcp().await)).await.unwrap()
     }
+}
+
+/// The address after `listening NAME`; nothing if the program ended instead.
+fn announced(stdout: &mut impl BufRead, name: &str) -> Option<SocketAddr> {
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    line.trim().strip_prefix(&format!("listening {name} ")).map(|it| it.parse().unwrap())
 }
 
 impl Drop for Gate {

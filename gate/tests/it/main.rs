@@ -5,16 +5,20 @@
 mod harness;
 mod pki;
 
+mod admin;
 mod backend;
 mod bytes;
 mod certificates;
 mod check;
+mod crowd;
 mod ends;
+mod exhaustion;
 mod pipe;
 mod ports;
 mod proxied;
 mod renewal;
 mod resumption;
+mod service;
 mod soak;
 mod start;
 mod stopping;

@@ -1,0 +1,61 @@
+//! What the gate tells its administrators, on a port of its own.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use shared::admin::Report;
+
+use crate::Gate;
+use crate::metrics::Now;
+
+/// A gate that tells of itself.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    gate: Arc<Gate>,
+    started: Instant,
+}
+
+impl Admin {
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, started: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            handshakes: self.gate.crowd.handshakes(),
+            expiry: since_1970(self.gate.served.load().identity.expires()),
+        }
+    }
+}
+
+impl Report for Admin {
+    fn status(&self) -> String {
+        let (metrics, now) = (&self.gate.metrics, self.now());
+        let status = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "connections": metrics.live.get(),
+            "max_connections": self.gate.drain.capacity(),
+            "accepted": metrics.accepted.get(),
+            "handshakes_unfinished": now.handshakes,
+            "resumptions": metrics.resumptions.get(),
+            "backend": self.gate.backend.to_string(),
+            "backend_errors": metrics.backend_errors.get(),
+            "certificate": {
+                "names": self.gate.served.load().identity.names(),
+                "expires": now.expiry,
+            },
+        });
+        format!("{status:#}\n")
+    }
+
+    fn metrics(&self) -> Option<String> {
+        Some(self.gate.metrics.encode(self.now()))
+    }
+}
+
+fn since_1970(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,52 @@
+//! The sockets of a gate.
+
+use std::net::{SocketAddr, TcpListener};
+
+use shared::accept::Listener;
+use shared::telemetry::announce;
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// Where clients and administrators connect.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(crate) clients: Vec<Listener>,
+    pub(crate) admin: Option<Listener>,
+}
+
+impl Listeners {
+    /// Takes the sockets `given` by a service manager; binds what the configuration names if
+    /// there are none. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used.
+    pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
+        let mut clients = Vec::new();
+        for socket in given {
+            let unusable = |source| Error::System { what: "use the socket given", source };
+            clients.push(Listener::adopt(socket).map_err(unusable)?);
+        }
+        if clients.is_empty() {
+            clients.push(config.listen.bind()?);
+        } else {
+            tracing::info!(sockets = clients.len(), "listening where the service manager does");
+        }
+        let admin = config.admin.map(bind_admin).transpose()?;
+        Ok(Self { clients, admin })
+    }
+
+    /// Prints the bound addresses on stdout.
+    pub fn announce(&self) {
+        for listener in &self.clients {
+            announce("gate", listener.address());
+        }
+        if let Some(listener) = &self.admin {
+            announce("admin", listener.address());
+        }
+    }
+}
+
+fn bind_admin(address: SocketAddr) -> Result<Listener, Error> {
+    Listener::bind(address).map_err(|source| Error::Bind { address: address.to_string(), source })
+}

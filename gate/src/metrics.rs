@@ -1,0 +1,170 @@
+//! What the gate counts.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use shared::process::Process;
+
+use crate::crowd::Refusal;
+use crate::error::Error;
+use crate::relay::Carried;
+
+/// Everything that is counted. Counting is one addition, whether anybody asks for it or not.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) accepted: Counter,
+    pub(crate) live: Gauge,
+    refused: Family<Reason, Counter>,
+    handshakes: Family<Handshake, Counter>,
+    pub(crate) resumptions: Counter,
+    pub(crate) bytes: Meter,
+    pub(crate) backend_errors: Counter,
+    unfinished: Gauge,
+    expiry: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
+/// Version and group are empty where the handshake did not come to them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Handshake {
+    outcome: &'static str,
+    version: &'static str,
+    group: String,
+}
+
+/// Bytes that were forwarded, counted while connections last.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    family: Family<Direction, Counter>,
+    to_backend: Counter,
+    to_client: Counter,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        let family = Family::<Direction, Counter>::default();
+        let of = |direction| family.get_or_create_owned(&Direction { direction });
+        let (to_backend, to_client) = (of("to_backend"), of("to_client"));
+        Self { family, to_backend, to_client }
+    }
+}
+
+impl Meter {
+    /// Counts what a connection has carried since `before`.
+    pub(crate) fn add(&self, before: Carried, now: Carried) {
+        // Only if there is something: the counters are everybody's, and writing to them is not
+        // free even then.
+        if now.to_backend != before.to_backend {
+            self.to_backend.inc_by(now.to_backend - before.to_backend);
+        }
+        if now.to_client != before.to_client {
+            self.to_client.inc_by(now.to_client - before.to_client);
+        }
+    }
+}
+
+/// What is known only when somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Unfinished handshakes.
+    pub(crate) handshakes: usize,
+    /// The end of the certificate's validity, in seconds since 1970.
+    pub(crate) expiry: i64,
+}
+
+impl Metrics {
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        let reason = match refusal {
+            Refusal::Connections => "connections_per_address",
+            Refusal::Handshakes => "handshakes_per_address",
+        };
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn completed(&self, tls: &ServerConnection) {
+        let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+        if resumed {
+            self.resumptions.inc();
+        }
+        let group = tls.negotiated_key_exchange_group();
+        self.count(Handshake {
+            outcome: if resumed { "resumed" } else { "full" },
+            version: version(tls),
+            group: group.map_or_else(String::new, |group| format!("{:?}", group.name())),
+        });
+    }
+
+    pub(crate) fn failed(&self, error: &Error) {
+        let outcome = match error {
+            Error::Slow(_) => "slow",
+            Error::Left => "left",
+            Error::NotTls => "not_tls",
+            Error::Overtaken => "overtaken",
+            Error::Stopping => "stopping",
+            _ => "failed",
+        };
+        self.count(Handshake { outcome, version: "", group: String::new() });
+    }
+
+    fn count(&self, handshake: Handshake) {
+        self.handshakes.get_or_create(&handshake).inc();
+    }
+
+    /// In OpenMetrics' text format.
+    pub(crate) fn encode(&self, now: Now) -> String {
+        self.set(now);
+        let mut registry = Registry::default();
+        let gate = registry.sub_registry_with_prefix("gate");
+        gate.register("connections", "Connections that are open", self.live.clone());
+        gate.register("accepted", "Connections that were accepted", self.accepted.clone());
+        gate.register("refused", "Connections closed before TLS", self.refused.clone());
+        gate.register("handshakes", "TLS handshakes that ended", self.handshakes.clone());
+        gate.register("handshakes_unfinished", "Handshakes under way", self.unfinished.clone());
+        gate.register("resumptions", "Handshakes that resumed a session", self.resumptions.clone());
+        gate.register_with_unit(
+            "forwarded",
+            "Plain bytes forwarded",
+            Unit::Bytes,
+            self.bytes.family.clone(),
+        );
+        let help = "Connections that got no backend";
+        gate.register("backend_errors", help, self.backend_errors.clone());
+        gate.register_with_unit(
+            "certificate_expiry",
+            "When the certificate expires, since 1970",
+            Unit::Seconds,
+            self.expiry.clone(),
+        );
+        registry.register_collector(Box::new(Process));
+        let mut out = String::new();
+        // Writing to a string fails for nobody.
+        let _ = text::encode(&mut out, &registry);
+        out
+    }
+
+    fn set(&self, now: Now) {
+        self.unfinished.set(i64::try_from(now.handshakes).unwrap_or(i64::MAX));
+        self.expiry.set(now.expiry);
+    }
+}
+
+/// As openssl and others write it.
+pub(crate) fn version(tls: &ServerConnection) -> &'static str {
+    match tls.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "",
+    }
+}

@@ -1,0 +1,37 @@
+//! Running out of descriptors.
+
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+
+use crate::harness::{Gate, NEVER, echo, round_trip};
+
+/// The limit is lowered under the running gate, which believes that it has room for all of them.
+#[tokio::test]
+async fn without_descriptors_accepting_waits_and_recovers() {
+    let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);
+    let mut live = gate.client().await;
+    round_trip(&mut live).await;
+    let open = std::fs::read_dir(format!("/proc/{}/fd", gate.pid())).unwrap().count() as u64;
+    let limit = Rlimit { current: Some(open + 4), maximum: Some(open + 4) };
+    prlimit(Some(gate.pid()), Resource::Nofile, limit).unwrap();
+
+    for wave in 0..5 {
+        let mut silent = Vec::new();
+        for _ in 0..8 {
+            silent.push(gate.tcp().await);
+        }
+        if wave == 0 {
+            let line = gate.log_line("cannot accept connections");
+            assert!(line.contains("WARN"), "{line}");
+        }
+        // Those who are served notice nothing, and the newcomer is served once there is room.
+        round_trip(&mut live).await;
+        drop(silent);
+        round_trip(&mut gate.client().await).await;
+    }
+    gate.signal(Signal::TERM);
+    drop(live);
+    let (status, log) = gate.ended().await;
+    assert_eq!(status.code(), Some(0));
+    let told = log.iter().filter(|line| line.contains("cannot accept")).count();
+    assert_eq!(told, 0, "told once and not with every wave: {log:?}");
+}

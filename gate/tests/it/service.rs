@@ -1,0 +1,136 @@
+//! Under a service manager: sockets that outlive the gate, and what it tells.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::Signal;
+use rustls::version::TLS13;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::{Gate, PATIENCE, Pki, echo, name, program, round_trip, soon};
+
+/// A gate that was given `socket` as systemd gives one: descriptor 3, and two variables.
+///
+/// The shell is what a manager does between fork and exec; `$$` stays the same through `exec`.
+fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .env_clear()
+        .arg("-c")
+        .arg("export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null")
+        .arg(program().get_program())
+        // The address is the socket's; this one would be refused.
+        .args(["192.0.2.1:1", &backend.to_string()])
+        .arg(files.path().join("cert.pem"))
+        .args(["--log", "info,access=off", "--drain", "0s"])
+        .stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    command
+}
+
+fn files(pki: &Pki) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("cert.pem"), pki.together()).unwrap();
+    dir
+}
+
+/// Clients that connect all the time meet no refusal while the gate is restarted under them. One
+/// whose handshake was under way may be closed, with the gate that it was under way with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_refuses_nobody() {
+    let backend = echo().await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let pki = Pki::new();
+    let dir = files(&pki);
+    let connector = TlsConnector::from(pki.client(&TLS13));
+    let connects = Arc::new(AtomicUsize::new(0));
+    let mut load = JoinSet::new();
+    for _ in 0..4 {
+        let (connects, connector) = (Arc::clone(&connects), connector.clone());
+        load.spawn(async move {
+            loop {
+                let tcp = soon(TcpStream::connect(address)).await.expect("refused");
+                let _ = soon(connector.connect(name(), tcp)).await;
+                connects.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    let start = || Gate::launch(activated(&socket, &dir, backend), Pki::new());
+    let mut gate = start();
+    for _ in 0..5 {
+        assert_eq!(gate.address, address);
+        let before = connects.load(Ordering::Relaxed);
+        soon(async {
+            while connects.load(Ordering::Relaxed) < before + 20 {
+                assert!(load.try_join_next().is_none());
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        gate.signal(Signal::TERM);
+        let (status, log) = gate.ended().await;
+        assert_eq!(status.code(), Some(0), "{log:?}");
+        // Nobody accepts now, and still nobody is refused.
+        let waiting = soon(TcpStream::connect(address)).await.expect("refused");
+        gate = start();
+        let mut client = soon(connector.connect(name(), waiting)).await.unwrap();
+        round_trip(&mut client).await;
+    }
+    assert!(load.try_join_next().is_none());
+}
+
+#[tokio::test]
+async fn what_is_no_listening_socket_is_said() {
+    let dir = files(&Pki::new());
+    let backend = echo().await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = activated(&socket, &dir, backend);
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(71), "{stderr}");
+    assert!(stderr.contains("descriptor 3"), "{stderr}");
+}
+
+#[tokio::test]
+async fn the_manager_is_told_of_start_life_and_stop() {
+    let pki = Pki::new();
+    let dir = files(&pki);
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut message = [0; 256];
+        let length = socket.recv(&mut message).expect("nothing was told");
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+
+    let mut command = program();
+    command
+        .args(["127.0.0.1:0", &echo().await.to_string()])
+        .arg(dir.path().join("cert.pem"))
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000");
+    let gate = Gate::launch(command, pki);
+    let mut told = vec![next(), next(), next()];
+    told.sort();
+    told.dedup();
+    let told: Vec<_> = told.iter().map(|it| it.trim()).collect();
+    assert_eq!(told, ["READY=1", "WATCHDOG=1"]);
+    round_trip(&mut gate.client().await).await;
+    gate.signal(Signal::HUP);
+    let reloading = std::iter::repeat_with(next).find(|it| !it.starts_with("WATCHDOG")).unwrap();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    let ready = std::iter::repeat_with(next).find(|it| !it.starts_with("WATCHDOG")).unwrap();
+    assert_eq!(ready.trim(), "READY=1");
+    gate.signal(Signal::TERM);
+    while next().trim() != "STOPPING=1" {}
+    assert_eq!(gate.ended().await.0.code(), Some(0));
+}

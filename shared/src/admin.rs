@@ -1,0 +1,129 @@
+//! The administrators' side, on a port of its own: health, metrics, status.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::accept::Listener;
+use crate::answer::{Answer, json, text, with_type};
+use crate::linger::Lingering;
+use crate::shutdown::Shutdown;
+
+/// Connections of administrators at once; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// The request line and headers must arrive within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head of a request, in bytes.
+const HEAD: usize = 16 * 1024;
+
+/// What a program tells its administrators. Never a secret.
+pub trait Report: Send + Sync + 'static {
+    /// How it stands: a JSON object.
+    fn status(&self) -> String;
+
+    /// What Prometheus collects, in OpenMetrics' text format; `None` if it has nothing for it.
+    fn metrics(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Serves `/healthz`, `/readyz`, `/status` and `/metrics`, and never ends: while the last
+/// connections of a stopping program are waited for, it tells that they are. Dropping the future
+/// closes all of it.
+pub async fn run(listener: Listener, report: Arc<impl Report>, shutdown: Shutdown) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    // The semaphore is never closed.
+    while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+        let (stream, _peer) = listener.accept().await;
+        let serving = serve(stream, Arc::clone(&report), shutdown.clone());
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            serving.await;
+            drop(place);
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, report: Arc<impl Report>, shutdown: Shutdown) {
+    let service = hyper::service::service_fn(move |request| {
+        let answer = answer(&request, &*report, shutdown.is_stopping());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(Lingering::new(stream)), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "admin connection ended");
+    }
+}
+
+fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> Answer {
+    if !is_local_name(request.headers()) {
+        // A page of a stranger that made its name point here (DNS rebinding).
+        return text(StatusCode::FORBIDDEN, "Ask for localhost or an IP address.\n");
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET.\n");
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if stopping => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        "/readyz" => text(StatusCode::OK, "ready\n"),
+        "/status" => json(StatusCode::OK, report.status()),
+        "/metrics" => match report.metrics() {
+            Some(metrics) => with_type(StatusCode::OK, metrics.into(), OPEN_METRICS),
+            None => text(StatusCode::NOT_FOUND, "There are no metrics.\n"),
+        },
+        _ => text(StatusCode::NOT_FOUND, "Here are /healthz, /readyz, /status and /metrics.\n"),
+    }
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whether `Host` is localhost or an IP literal.
+fn is_local_name(headers: &HeaderMap) -> bool {
+    let Some(Ok(host)) = headers.get(header::HOST).map(|host| host.to_str()) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_localhost_and_ip_literals_are_answered() {
+        let local = |host: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static(host));
+            is_local_name(&headers)
+        };
+        for good in
+            ["localhost", "LOCALHOST:9092", "127.0.0.1:9092", "[::1]:9092", "[::1]", "10.0.0.1"]
+        {
+            assert!(local(good), "{good}");
+        }
+        for bad in ["evil.example", "evil.example:9092", "localhost.evil.example", ""] {
+            assert!(!local(bad), "{bad}");
+        }
+        assert!(!is_local_name(&HeaderMap::new()));
+    }
+}
