@@ -1,6 +1,7 @@
 //! A backend behind a Unix socket.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -13,6 +14,9 @@ use crate::proxied::read_version_2;
 
 /// More than the buffers of all sockets on the way hold.
 const MUCH: usize = 8 * 1024 * 1024;
+
+/// A writer that has made no progress for so long is stopped.
+const STOPPED: Duration = Duration::from_millis(500);
 
 /// A path for a socket, in a directory of its own.
 fn place() -> (TempDir, PathBuf, String) {
@@ -108,7 +112,27 @@ async fn a_full_queue_is_waited_out() {
     assert_eq!(&got, b"my turn");
 }
 
-/// Closing with unread input would take the last words away from a Unix peer too.
+/// Closing with unread input resets a Unix socket too, so the gate throws the input away first.
+#[tokio::test]
+async fn a_client_that_is_gone_is_a_plain_end() {
+    let (_dir, path, argument) = place();
+    let listener = UnixListener::bind(&path).unwrap();
+    let gate = Gate::start(argument, &[]);
+    let mut client = gate.client().await;
+    let mut server = accept(&listener).await;
+    read_version_2(&mut server).await;
+    client.write_all(b"the message").await.unwrap();
+    client.flush().await.unwrap();
+    // The client does not read, so in the end neither does the gate.
+    let bytes = noise(3, 64 * 1024);
+    while tokio::time::timeout(STOPPED, server.write_all(&bytes)).await.is_ok() {}
+    let (tcp, _) = client.into_inner();
+    tcp.set_zero_linger().unwrap();
+    drop(tcp);
+    tokio::task::spawn_blocking(move || gate.log_line("ended")).await.unwrap();
+    assert_eq!(rest(&mut server).await.unwrap(), b"the message");
+}
+
 #[tokio::test]
 async fn a_backend_that_refuses_the_rest_is_still_heard() {
     let (_dir, path, argument) = place();
