@@ -193,7 +193,7 @@ export async function startBrowser({ trusting = true } = {}) {
 }
 
 /** A visitor's page in a browser profile of its own; `faults` collects what the browser complains of. */
-export async function visit(browser, url, { width = 1280, height = 800, ...options } = {}) {
+export async function visit(browser, url, { width = 1280, height = 800, listens = true, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
@@ -203,6 +203,7 @@ export async function visit(browser, url, { width = 1280, height = 800, ...optio
   page.on('console', (message) => message.type() === 'error' && page.faults.push(message.text()));
   page.on('websocket', (socket) => page.sockets.push(socket.url()));
   await page.goto(url);
+  if (!listens) return page;
   await isListening(page);
   page.id = await page.locator('#own-id').textContent();
   return page;

@@ -142,18 +142,21 @@ function quotePhp(text) {
 /**
  * Title and text of any message: a plain string, `{ title, text }`, or other JSON as it is.
  * @param {any} message
+ * @param {string} raw
  */
-function wording(message) {
+function wording(message, raw) {
   if (typeof message === 'string') return { text: message };
   if (typeof message?.text === 'string') {
     return { title: typeof message.title === 'string' ? message.title : undefined, text: message.text };
   }
-  return { text: JSON.stringify(message) };
+  // As it came: JSON.parse has rounded its large numbers.
+  const [, json = JSON.stringify(message)] = /"message":(.*?)(?:,"direct":true)?\}$/s.exec(raw) ?? [];
+  return { text: json };
 }
 
 /** @param {import('./client.js').Message} received */
-function show({ message, at, direct }) {
-  const { title, text } = wording(message);
+function show({ message, at, direct, raw }) {
+  const { title, text } = wording(message, raw);
   const heading = title ?? (direct ? 'For you' : 'For everyone');
   popUp(heading, text);
   list(heading, text, at);
@@ -161,11 +164,11 @@ function show({ message, at, direct }) {
 }
 
 /** A line of the chat: from anyone, so it may hold anything. @param {import('./client.js').Message} received */
-function showLine({ message, at }) {
+function showLine({ message, at, raw }) {
   const name = typeof message?.name === 'string' && message.name ? message.name.slice(0, NAME_MAX) : 'Somebody';
   const lines = byId('chat-lines');
   const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
-  lines.append(element('li', '', element('b', '', name), ' ', element('span', '', wording(message).text), ' ', timeOf(at)));
+  lines.append(element('li', '', element('b', '', name), ' ', element('span', '', wording(message, raw).text), ' ', timeOf(at)));
   while (lines.children.length > CHAT_MAX) lines.firstElementChild.remove();
   // Who reads further up is left there.
   if (atEnd) lines.scrollTop = lines.scrollHeight;
