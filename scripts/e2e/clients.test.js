@@ -41,7 +41,7 @@ function withWs(frames, count, registered = () => {}) {
   }), () => `${count} frames; ${heard}`).finally(() => socket.terminate());
 }
 
-/** PyPI `websockets`. */
+/** Python's `websockets`. */
 async function withWebsockets(frames, count, registered = () => {}) {
   const script = path.join(e2e.top, 'scripts/e2e/websockets-client.py');
   const client = new e2e.Program('websockets', 'sh', ['-c', 'printf "%s\\n" "$2" | "$0" "$1" "$3" "$4" "$5"',

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 export const top = fileURLToPath(new URL('../..', import.meta.url));
 export const bin = process.env.BIN ?? path.join(top, 'target/release');
 export const output = process.env.TEST_OUTPUT ?? path.join(top, 'test-output');
-/** Where scripts/test has put PyPI's `websockets`. */
+/** Where scripts/test has put Python's `websockets`. */
 export const python = process.env.PYTHON ?? path.join(top, 'target/e2e-python/bin/python');
 /** Nothing here takes that long, on a busy machine neither: it is what a hang takes to be reported. */
 export const PATIENCE_MS = 30_000;

@@ -1,4 +1,4 @@
-"""PyPI's `websockets` as a client: sends the lines of standard input, prints the frames that come,
+"""Python's `websockets` as a client: sends the lines of standard input, prints the frames that come,
 ends after COUNT of them. Usage: python websockets-client.py URL CAFILE COUNT"""
 
 import asyncio
