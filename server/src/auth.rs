@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::id::{Tag, hex};
+use crate::limits;
 
 /// An action that a key can protect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +81,9 @@ pub enum BadKey {
     /// It could be guessed.
     #[error("the key has fewer than 20 characters; `server new-key` makes one")]
     Short,
+    /// No client could give it.
+    #[error("the key has more than 512 bytes; `server new-key` makes one")]
+    Long,
     /// `sha256:` followed by something else than 64 hex digits.
     #[error("after `sha256:` come 64 hex digits, as `server hash-key` prints them")]
     Hash,
@@ -101,6 +105,7 @@ impl KeyHash {
         match text.len() {
             0 => Err(BadKey::Empty),
             1..Self::MIN_KEY => Err(BadKey::Short),
+            limits::KEY.. => Err(BadKey::Long),
             _ => Ok(Self::of(text.as_bytes())),
         }
     }

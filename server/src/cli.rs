@@ -133,24 +133,23 @@ pub enum ClientCommand {
 
 /// Whom a message is for.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub struct IdArgs {
     /// The person's ID; other users of this machine can see it while the command runs
     #[arg(long, env = "TOCSIN_ID", hide_env_values = true)]
     pub id: Option<String>,
-    /// A file whose first line is the person's ID; - reads stdin
+    /// A file whose first line is the person's ID; - reads stdin; it wins over an ID given otherwise
     #[arg(long, value_name = "FILE")]
     pub id_file: Option<PathBuf>,
 }
 
 /// As whom to listen.
 #[derive(Debug, Args)]
-#[group(required = false, multiple = false)]
 pub struct OptionalIdArgs {
     /// The ID; other users of this machine can see it while the command runs
     #[arg(long, env = "TOCSIN_ID", hide_env_values = true)]
     pub id: Option<String>,
-    /// A file whose first line is the ID; - reads stdin
+    /// A file whose first line is the ID; - reads stdin; it wins over an ID given otherwise
     #[arg(long, value_name = "FILE")]
     pub id_file: Option<PathBuf>,
 }

@@ -4,7 +4,6 @@
 //! tungstenite parses the headers. Its own socket type is not used, because it keeps a read and a
 //! write buffer for every connection, while here an idle connection holds no buffer at all.
 
-use std::borrow::Cow;
 use std::io::Cursor;
 use std::ops::ControlFlow;
 
@@ -162,7 +161,9 @@ fn check_header(header: &FrameHeader, length: usize, assembled: usize) -> Result
             Err(Violation::Protocol("a control frame of more than 125 bytes"))
         }
         OpCode::Data(Data::Binary) => Err(Violation::Binary),
-        OpCode::Data(_) if assembled + length > limits::FRAME => Err(Violation::TooLarge),
+        OpCode::Data(_) if length > limits::FRAME.saturating_sub(assembled) => {
+            Err(Violation::TooLarge)
+        }
         _ => Ok(()),
     }
 }
@@ -291,17 +292,6 @@ pub fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
         }
     }
     end.min(frames.len())
-}
-
-/// What a close code means, for logs.
-#[must_use]
-pub fn describe_close(code: Option<u16>) -> Cow<'static, str> {
-    match code {
-        Some(1000) => "normal (1000)".into(),
-        Some(1001) => "going away (1001)".into(),
-        Some(code) => format!("code {code}").into(),
-        None => "no code".into(),
-    }
 }
 
 #[cfg(test)]

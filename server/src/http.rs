@@ -53,6 +53,8 @@ impl Site {
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
+            // A sender may leave right after its request: that cancels nothing.
+            .half_close(true)
             .header_read_timeout(limits::HEADERS)
             .max_buf_size(limits::HEAD)
             .serve_connection(TokioIo::new(Lingering::new(stream)), service)

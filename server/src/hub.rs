@@ -102,7 +102,7 @@ impl Hub {
         &self.epoch
     }
 
-    /// Whether the shards keep up, to be asked before an entry is appended.
+    /// Whether the shards keep up, to be asked before an entry is appended or anyone registered.
     ///
     /// # Errors
     /// `unavailable`, refused, while a shard's queue is full.

@@ -30,6 +30,8 @@ pub const SHARD_QUEUE: usize = 64 * 1024;
 pub const SHARD_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest `ref`, in bytes of its JSON text.
 pub const REFERENCE: usize = 64;
+/// The longest key, in bytes.
+pub const KEY: usize = 512;
 /// The longest `mid`, in characters.
 pub const MID: usize = 128;
 /// The longest `ttl`.

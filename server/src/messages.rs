@@ -1,10 +1,14 @@
 //! `POST /messages`: how PHP and cron jobs send.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use shared::answer::{Answer, json};
 use shared::deadline::within;
@@ -41,15 +45,15 @@ pub async fn post(service: &Service, request: Request<Incoming>) -> Answer {
 }
 
 async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
-    let Ok(actions) = serde_json::from_str::<Vec<&RawValue>>(body) else {
+    let Ok(actions) = serde_json::from_str::<Actions<'_>>(body) else {
         let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
         return refused(StatusCode::BAD_REQUEST, refusal);
     };
-    if actions.len() > limits::BATCH {
+    let Actions::Some(actions) = actions else {
         let detail = format!("a batch has at most {} actions", limits::BATCH);
         let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
         return refused(StatusCode::PAYLOAD_TOO_LARGE, refusal);
-    }
+    };
     // All are appended before the first is awaited, so that one commit can carry many.
     let pending: Vec<Pending> =
         actions.into_iter().map(|action| Pending::begin(service, action.get(), bearer)).collect();
@@ -63,6 +67,41 @@ async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
     }
     results.push(']');
     json(StatusCode::OK, results)
+}
+
+/// The elements of an array, none of which is kept if there are too many: eight MiB hold four
+/// million of them.
+enum Actions<'a> {
+    Some(Vec<&'a RawValue>),
+    TooMany,
+}
+
+impl<'de> Deserialize<'de> for Actions<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ActionsVisitor)
+    }
+}
+
+struct ActionsVisitor;
+
+impl<'de> Visitor<'de> for ActionsVisitor {
+    type Value = Actions<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
+        let mut actions = Vec::new();
+        while let Some(action) = seq.next_element()? {
+            if actions.len() == limits::BATCH {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Actions::TooMany);
+            }
+            actions.push(action);
+        }
+        Ok(Actions::Some(actions))
+    }
 }
 
 /// One action of a `POST`, appended but not yet answered.

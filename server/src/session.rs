@@ -190,6 +190,7 @@ impl Session {
             tag: set.tag,
         };
         let earlier = place.map(|place| &self.registered[place].registration);
+        service.hub.admit()?;
         // Nothing that the registration brings may be written before its reply.
         let connection = Arc::clone(&self.connection);
         let held = connection.outbox().hold();

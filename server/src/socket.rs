@@ -38,6 +38,13 @@ const RETURN_SPREAD: Duration = Duration::from_secs(5);
 /// What is read at once. A thread's, not a connection's.
 const READ_BUFFER: usize = 64 * 1024;
 
+/// Frames handled before other connections get their turn: each may cost a system call or two.
+const TURN: usize = 64;
+
+/// How long the last bytes for a client that reads slowly may take: the end of a frame that it has
+/// begun to read, and the close frame.
+const LAST_BYTES: Duration = Duration::from_secs(10);
+
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
 }
@@ -70,6 +77,7 @@ impl Sockets {
             connection: &connection,
             decoder: Decoder::default(),
             input_ended: false,
+            more: false,
             idle: None,
             idle_timeout: self.idle_timeout,
         };
@@ -102,6 +110,8 @@ struct Socket<'a> {
     decoder: Decoder,
     /// The peer will send no more.
     input_ended: bool,
+    /// The turn ended before what has come was decoded.
+    more: bool,
     /// Runs while the connection is not registered.
     idle: Option<Pin<Box<Sleep>>>,
     idle_timeout: Duration,
@@ -113,32 +123,44 @@ impl Socket<'_> {
         self.decode(&mut read_ahead.to_vec());
         loop {
             self.update_idle();
-            if self.input_ended && !self.session.owes_answers() {
+            if self.input_ended && !self.more && !self.session.owes_answers() {
                 return Ending::Gone;
             }
-            let ready = self.session.is_ready() && !self.input_ended;
+            let mut farewell = false;
+            let ready = self.session.is_ready() && !self.more && !self.input_ended;
             tokio::select! {
                 () = outbox.changed() => {}
                 () = ignore(self.stream.writable()), if outbox.has_waiting() => {
                     outbox.flush();
                 }
-                () = ignore(self.stream.readable()), if ready => self.read(),
+                () = ignore(self.stream.readable()), if ready => {
+                    self.read();
+                    // Readiness costs no budget of the runtime's: a peer that always has something
+                    // to say would keep this thread to itself.
+                    tokio::task::yield_now().await;
+                }
                 () = poll_fn(|context| self.session.poll_answers(context)),
                     if self.session.owes_answers() => {
                     // What stopped decoding may be over.
                     self.decode(&mut []);
                 }
+                // Everyone else gets a turn before the rest of what has come.
+                () = tokio::task::yield_now(), if self.more => self.decode(&mut []),
                 () = idle(&mut self.idle) => {
+                    farewell = true;
                     let limit = self.idle_timeout;
                     outbox.close(IDLE, &format!("neither registered nor a valid action for {limit:?}"));
                 }
                 () = shutdown.stopping() => {
+                    farewell = true;
                     outbox.push(&frame::text_frame(&protocol::bye(return_in_ms())));
                     outbox.close(GOING_AWAY, "the server restarts");
                 }
             }
             match outbox.demand() {
                 Demand::Close => return Ending::Closing,
+                // Not even a farewell can be written.
+                Demand::Broken if farewell => return Ending::Gone,
                 // What the peer said before it went may still be unread, and counts.
                 Demand::Broken | Demand::Flush | Demand::Nothing => {}
             }
@@ -156,14 +178,18 @@ impl Socket<'_> {
     }
 
     fn decode(&mut self, input: &mut [u8]) {
+        self.more = false;
         if input.is_empty() && !self.decoder.has_rest() {
             return;
         }
-        let Self { decoder, session, connection, .. } = self;
+        let Self { decoder, session, connection, more, .. } = self;
+        let mut turn = TURN;
         let result = decoder.decode(input, |event| {
             connection.note_heard();
             handle(event, session, connection.outbox());
-            match session.is_ready() && connection.outbox().close_code().is_none() {
+            turn -= 1;
+            *more = turn == 0 && session.is_ready();
+            match turn > 0 && session.is_ready() && connection.outbox().close_code().is_none() {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
@@ -205,7 +231,7 @@ fn refuse(violation: Violation, connection: &Connection) {
 
 /// Writes the rest of the outbox, then waits a moment for the peer to close its side.
 async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) {
-    let flushed = within("close frame", linger::LIMIT, async {
+    let flushed = within("close frame", LAST_BYTES, async {
         while outbox.has_waiting() {
             ignore(stream.writable()).await;
             outbox.flush();

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -22,6 +22,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often that is said: exhaustion comes and goes with every connection that ends.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// A peer that takes nothing for so long, acknowledging nothing or keeping its window shut, is given
+/// up by the kernel (`TCP_USER_TIMEOUT`): no write waits longer.
+const STALLED: Duration = Duration::from_secs(120);
 
 /// A bound TCP socket that yields connections.
 #[derive(Debug)]
@@ -84,7 +88,7 @@ impl Listener {
         self.address
     }
 
-    /// The next connection and its peer's address, with `TCP_NODELAY` set.
+    /// The next connection and its peer's address, with `TCP_NODELAY` and `TCP_USER_TIMEOUT` set.
     ///
     /// Never fails: a connection that died in the queue is skipped, and running out of
     /// descriptors or memory is logged (once a minute at most) and waited out. Cancel safe: no accepted connection is
@@ -95,6 +99,7 @@ impl Listener {
                 Ok((stream, peer)) => {
                     // Fails only on a connection that is already gone; its first read says so.
                     let _ = stream.set_nodelay(true);
+                    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALLED));
                     return (stream, SocketAddr::new(canonical(peer.ip()), peer.port()));
                 }
                 Err(error) if concerns_one_connection(&error) => {}

@@ -63,6 +63,7 @@ async fn serve(stream: TcpStream, report: Arc<impl Report>, shutdown: Shutdown) 
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD)
+        .half_close(true)
         .serve_connection(TokioIo::new(Lingering::new(stream)), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "admin connection ended");

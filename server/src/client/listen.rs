@@ -41,11 +41,13 @@ pub(super) async fn listen(
         .to_string(),
         left: count,
         registered: false,
+        came_back: false,
     };
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
     let mut wait = FIRST_WAIT;
     loop {
+        listener.came_back = false;
         let ended = tokio::select! {
             ended = listener.listen_once(&server) => ended,
             _ = signals.next() => return Ok(()),
@@ -56,6 +58,9 @@ pub(super) async fn listen(
             Err(Error::Unavailable(reason)) if listener.registered => reason,
             Err(error) => return Err(error),
         };
+        if listener.came_back {
+            wait = FIRST_WAIT;
+        }
         tracing::warn!("{reason}; trying again");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -70,6 +75,8 @@ struct Listener {
     left: Option<u64>,
     /// Whether the server has ever accepted the registration.
     registered: bool,
+    /// Whether it has accepted it since the last connection was lost.
+    came_back: bool,
 }
 
 impl Listener {
@@ -113,6 +120,7 @@ impl Listener {
         }
         if value["ok"] == "set" {
             self.registered = true;
+            self.came_back = true;
             tracing::info!("registered");
         }
         if value["ok"].is_string() || value["event"].is_string() {

@@ -36,7 +36,8 @@ pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error>
         let failure = match post(&server, &body, key.as_deref()).await {
             Ok((StatusCode::SERVICE_UNAVAILABLE, reply)) => Error::Unavailable(words_of(&reply)),
             Ok(answer) => break answer,
-            Err(failure) => failure,
+            Err(failure @ Error::Unavailable(_)) => failure,
+            Err(failure) => return Err(failure),
         };
         match retries.next() {
             Some(wait) => tokio::time::sleep(wait).await,

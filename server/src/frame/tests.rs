@@ -95,6 +95,17 @@ fn sizes_are_refused_by_the_header_alone() {
     assert_eq!(violation(&fragments[..fragments.len() - 1]), Violation::TooLarge);
     let endless = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     assert_eq!(violation(&endless), Violation::TooLarge);
+    // A length that wraps around when what came before is added to it.
+    let mut wrapping = client_frame(0x01, b"before");
+    wrapping.extend([0x80, 0xff]);
+    wrapping.extend((u64::MAX - 3).to_be_bytes());
+    wrapping.extend([0; 4]);
+    assert_eq!(violation(&wrapping), Violation::TooLarge);
+    let mut wrapping = client_frame(0x01, &[b'a'; 200]);
+    wrapping.extend([0x80, 0xff]);
+    wrapping.extend((u64::MAX - 99).to_be_bytes());
+    wrapping.extend([0; 4]);
+    assert_eq!(violation(&wrapping), Violation::TooLarge);
     let (events, violation) =
         decode_in_pieces(&client_frame(0x81, &vec![b'a'; limits::FRAME]), 4096);
     assert_eq!((events.len(), violation), (1, None));

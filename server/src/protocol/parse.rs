@@ -149,7 +149,8 @@ impl Fields<'_> {
     }
 
     fn key(&self) -> Result<Option<Key>, Refusal> {
-        Ok(self.string(Field::Key)?.map(|text| Key::given(&text)))
+        let Some(text) = self.string(Field::Key)? else { return Ok(None) };
+        given_key(Field::Key, &text).map(Some)
     }
 
     fn keys(&self) -> Result<Vec<(Protectable, Key)>, Refusal> {
@@ -164,7 +165,7 @@ impl Fields<'_> {
             if keys.iter().any(|(known, _)| *known == action) {
                 return Err(malformed());
             }
-            keys.push((action, Key::given(&text)));
+            keys.push((action, given_key(Field::Keys, &text)?));
         }
         Ok(keys)
     }
@@ -222,6 +223,14 @@ impl Fields<'_> {
             return Ok(Message(json.replace(['\n', '\r'], " ").into()));
         }
         Ok(Message(json.into()))
+    }
+}
+
+/// No longer than a key may be: connections remember keys.
+fn given_key(field: Field, text: &str) -> Result<Key, Refusal> {
+    match text.len() {
+        0..=limits::KEY => Ok(Key::given(text)),
+        _ => Err(expected(field, &format!("at most {} bytes long", limits::KEY))),
     }
 }
 

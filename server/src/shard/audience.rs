@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::queue::Load;
 use super::{Change, REPLACED, Work};
 use crate::connection::Connection;
 use crate::frame;
@@ -55,27 +56,30 @@ impl Audience {
         self.listeners.is_empty() && !self.has_work()
     }
 
-    /// One turn: a slice of a run, or up to a slice of registrations.
-    pub(super) fn serve(&mut self, changes: &mut Vec<Change>) {
+    /// One turn: a slice of a run, or up to a slice of registrations. Answers what of the queue is
+    /// done with it; a run counts when it begins.
+    pub(super) fn serve(&mut self, changes: &mut Vec<Change>) -> Load {
+        let mut done = Load::default();
         if self.run.is_none() {
             for _ in 0..SLICE {
-                match self.backlog.pop_front() {
-                    None => break,
-                    Some(Work::Deliver { target, frame, .. }) => {
-                        self.begin_run(target, frame);
+                let Some(work) = self.backlog.pop_front() else { break };
+                done.add(&work);
+                match work {
+                    Work::Deliver { target, frame, .. } => {
+                        self.begin_run(target, frame, &mut done);
                         break;
                     }
-                    Some(Work::Register { connection, registration, head }) => {
+                    Work::Register { connection, registration, head } => {
                         connection
                             .outbox()
                             .push(&frame::text_frame(&protocol::live(&registration.tag, head)));
                         self.join(&connection, registration.address);
                         changes.push(Change::Joined(connection));
                     }
-                    Some(Work::Unregister { connection, registration }) => {
+                    Work::Unregister { connection, registration } => {
                         self.leave(connection, registration.address, changes);
                     }
-                    Some(Work::Replace { address, connection, .. }) => {
+                    Work::Replace { address, connection, .. } => {
                         if let Some(listener) = self.leave(connection, Some(address), changes) {
                             listener.outbox().close(REPLACED, "too many connections of this ID");
                         }
@@ -88,6 +92,7 @@ impl Audience {
             // A burst's memory goes back.
             self.backlog.shrink_to(SLICE);
         }
+        done
     }
 
     fn join(&mut self, connection: &Arc<Connection>, address: Option<Address>) {
@@ -122,7 +127,7 @@ impl Audience {
     }
 
     /// Takes the deliveries that stand together at the front of the queue, `first` before them.
-    fn begin_run(&mut self, first: Target, frame: Bytes) {
+    fn begin_run(&mut self, first: Target, frame: Bytes, done: &mut Load) {
         let mut bytes = frame.len();
         let mut deliveries = vec![(first, frame)];
         while let Some(Work::Deliver { frame, .. }) = self.backlog.front()
@@ -130,8 +135,11 @@ impl Audience {
             && bytes + frame.len() <= RUN_BYTES
         {
             bytes += frame.len();
-            if let Some(Work::Deliver { target, frame, .. }) = self.backlog.pop_front() {
-                deliveries.push((target, frame));
+            if let Some(work) = self.backlog.pop_front() {
+                done.add(&work);
+                if let Work::Deliver { target, frame, .. } = work {
+                    deliveries.push((target, frame));
+                }
             }
         }
         let served = self.serve_people(&deliveries);
@@ -179,9 +187,6 @@ impl Audience {
 fn join(mut frames: impl Iterator<Item = Bytes>) -> Bytes {
     let Some(first) = frames.next() else { return Bytes::new() };
     let Some(second) = frames.next() else { return first };
-    let mut joined = Vec::with_capacity(4 * (first.len() + second.len()));
-    joined.extend_from_slice(&first);
-    joined.extend_from_slice(&second);
-    frames.for_each(|frame| joined.extend_from_slice(&frame));
-    joined.into()
+    let frames: Vec<Bytes> = [first, second].into_iter().chain(frames).collect();
+    frames.concat().into()
 }

@@ -99,7 +99,8 @@ impl Shard {
         let Some(tag) = self.rotation.pop_front() else { return false };
         let Some(audience) = self.audiences.get_mut(&tag) else { return true };
         let mut changes = Vec::new();
-        audience.serve(&mut changes);
+        let done = audience.serve(&mut changes);
+        self.queue.done(done);
         if audience.has_work() {
             self.rotation.push_back(tag);
         } else if audience.is_empty() {
@@ -160,3 +161,6 @@ enum Change {
     Joined(Arc<Connection>),
     Left(u64),
 }
+
+#[cfg(test)]
+mod tests;

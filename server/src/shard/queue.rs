@@ -64,7 +64,8 @@ impl Work {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// The bytes of its frame, if it has one.
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Deliver { frame, .. } => frame.len(),
             _ => 0,
@@ -75,8 +76,9 @@ impl Work {
 /// The queue between the hub and one shard.
 ///
 /// Pushing never waits and never fails, because what the hub has decided must happen. The bound
-/// is kept before: while [`ShardQueue::has_room`] says no, nothing is appended to the log.
-/// Registrations and their ends are bounded by the connections.
+/// is kept before: while [`ShardQueue::has_room`] says no, nothing is appended to the log and
+/// nobody is registered. Work counts until it is done, not until it is taken; the ends of
+/// registrations are bounded by these.
 #[derive(Debug, Default)]
 pub struct ShardQueue {
     state: Mutex<State>,
@@ -86,7 +88,23 @@ pub struct ShardQueue {
 #[derive(Debug, Default)]
 struct State {
     work: VecDeque<Work>,
-    bytes: usize,
+    /// Not done yet, here and in the shard.
+    undone: Load,
+}
+
+/// An amount of work.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) items: usize,
+    pub(super) bytes: usize,
+}
+
+impl Load {
+    /// Counts one more.
+    pub(super) fn add(&mut self, work: &Work) {
+        self.items += 1;
+        self.bytes += work.bytes();
+    }
 }
 
 impl ShardQueue {
@@ -94,13 +112,14 @@ impl ShardQueue {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let state = self.state.lock();
-        state.work.len() < limits::SHARD_QUEUE && state.bytes < limits::SHARD_QUEUE_BYTES
+        let Load { items, bytes } = state.undone;
+        items < limits::SHARD_QUEUE && bytes < limits::SHARD_QUEUE_BYTES
     }
 
     /// Queues one more thing to do.
     pub fn push(&self, work: Work) {
         let mut state = self.state.lock();
-        state.bytes += work.bytes();
+        state.undone.add(&work);
         state.work.push_back(work);
         drop(state);
         self.filled.notify_one();
@@ -108,9 +127,14 @@ impl ShardQueue {
 
     /// Moves everything that waits into `batch`, which must be empty; its memory is reused.
     pub(super) fn take(&self, batch: &mut VecDeque<Work>) {
+        std::mem::swap(&mut self.state.lock().work, batch);
+    }
+
+    /// Notes that so much of what was taken is done.
+    pub(super) fn done(&self, load: Load) {
         let mut state = self.state.lock();
-        std::mem::swap(&mut state.work, batch);
-        state.bytes = 0;
+        state.undone.items -= load.items;
+        state.undone.bytes -= load.bytes;
     }
 
     /// Ends when something may wait. Cancel safe; for one waiting task.

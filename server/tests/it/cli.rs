@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{ALICE, Server, program};
+use crate::harness::{ALICE, BOB, Server, program};
 
 const KEY: &str = "cli-key-0123456789abcdef";
 
@@ -118,6 +118,12 @@ async fn secrets_from_stdin_and_environment() {
     command.env("TOCSIN_KEY", KEY).env("TOCSIN_ID", ALICE);
     assert_eq!(run_command(command, String::new()).await.status.code(), Some(0));
     assert_eq!(alice.message().await, 2);
+    // A file that is named wins over the environment.
+    let mut command = program();
+    command.args(["send", "--tag", "p", "--to", &url, "--id-file", "-", "3"]);
+    command.env("TOCSIN_KEY", KEY).env("TOCSIN_ID", BOB);
+    assert_eq!(run_command(command, format!("{ALICE}\n")).await.status.code(), Some(0));
+    assert_eq!(alice.message().await, 3);
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ impl Server {
         &self,
         headers: &[(&'static str, &str)],
     ) -> Result<Client, u16> {
-        Client::connect(self.address, headers).await
+        Client::connect(self.address, "/ws", headers).await
     }
 
     /// Connects and registers.
@@ -184,10 +184,11 @@ impl Client {
     /// Connects with more headers; answers the status of a refusal.
     pub(crate) async fn connect(
         to: SocketAddr,
+        path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
         let stream = TcpStream::connect(to).await.unwrap();
-        let mut request = format!("ws://{to}/ws").into_client_request().unwrap();
+        let mut request = format!("ws://{to}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }

@@ -1,8 +1,10 @@
 //! The HTTP side, public and for administrators.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, Server, exchange, request};
+use crate::harness::{ALICE, Client, Server, exchange, request};
 
 #[tokio::test]
 async fn post_takes_one_action_or_an_array() {
@@ -23,6 +25,30 @@ async fn post_takes_one_action_or_an_array() {
     assert_eq!(alice.message().await, "one");
     assert_eq!(alice.message().await, "two");
     assert_eq!(server.post(&json!([])).await, (200, json!([])));
+}
+
+#[tokio::test]
+async fn a_sender_that_leaves_right_after_its_request_has_sent() {
+    let server = Server::start(&[]);
+    let mut alice = server.listener("t", Some(ALICE)).await;
+    for number in 0..100 {
+        let body = json!({"action":"broadcast","tag":"t","message":number}).to_string();
+        let length = body.len();
+        let request =
+            format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        if number % 2 == 0 {
+            drop(stream);
+        } else {
+            // Half of the connection stays: the answer comes all the same.
+            stream.shutdown().await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        assert_eq!(alice.message().await, number);
+    }
 }
 
 #[tokio::test]
@@ -117,8 +143,8 @@ async fn the_client_is_served_and_the_demo_only_on_demand() {
     assert_eq!(demo.post(&broadcast).await.0, 401);
     assert_eq!(server.post(&broadcast).await.0, 200);
     // The WebSocket is at / all the same.
-    let mut stream_url = demo.connect().await;
-    assert_eq!(stream_url.ask(&json!({"action":"ping"})).await["ok"], "ping");
+    let mut client = Client::connect(demo.address, "/", &[]).await.unwrap();
+    assert_eq!(client.ask(&json!({"action":"ping"})).await["ok"], "ping");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ async fn sigterm_says_goodbye_and_ends_well() {
     assert_eq!(sender.closed().await, Some(1001));
     let ended = server.ended().await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
+    assert!(ended.output.contains("every connection was ended"), "{}", ended.output);
     assert!(TcpStream::connect(address).await.is_err());
 }
 

@@ -22,7 +22,7 @@ async fn through_proxy(server: &Server) -> (Client, oneshot::Sender<()>) {
             _ = frozen => std::future::pending().await,
         }
     });
-    (Client::connect(address, &[]).await.unwrap(), freeze)
+    (Client::connect(address, "/ws", &[]).await.unwrap(), freeze)
 }
 
 #[tokio::test]

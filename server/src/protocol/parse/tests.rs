@@ -143,6 +143,17 @@ fn each_field_has_its_rule() {
 }
 
 #[test]
+fn keys_are_bounded() {
+    let set = |length: usize| {
+        let key = "k".repeat(length);
+        parse(&format!(r#"{{"action":"set","tag":"t","key":"{key}","keys":{{"send":"{key}"}}}}"#))
+            .action
+    };
+    assert!(set(limits::KEY).is_ok());
+    assert!(set(limits::KEY + 1).is_err());
+}
+
+#[test]
 fn null_is_as_good_as_absent() {
     assert!(
         parse(r#"{"action":"set","tag":"t","id":null,"since":null,"ref":null}"#).action.is_ok()

@@ -1,0 +1,108 @@
+use super::*;
+use crate::hub::{Hub, Registration};
+use crate::limits;
+use crate::log::{Entry, Log as _, MemoryLog, Target};
+use crate::outbox::Outbox;
+use crate::outbox::pipe::Pipe;
+use crate::protocol::{self, Action, ErrorCode};
+
+/// A hub, a log and a shard that serves only when told to.
+struct Test {
+    hub: Arc<Hub>,
+    log: MemoryLog,
+    shard: Shard,
+}
+
+impl Test {
+    fn new() -> Self {
+        let queue = Arc::new(ShardQueue::default());
+        let hub = Arc::new(Hub::new("e".into(), vec![Arc::clone(&queue)]));
+        let shard = Shard::new(queue, Duration::from_secs(25));
+        Self { log: MemoryLog::new(Arc::clone(&hub)), hub, shard }
+    }
+
+    fn listener(&self, number: u64, tag: &str) -> (Arc<Connection>, Registration, Arc<Pipe>) {
+        let pipe = Pipe::with_room(1 << 30);
+        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+        let connection = Arc::new(Connection::new(number, 1, outbox));
+        let registration = Registration { tag: Tag::parse(tag).unwrap(), address: None };
+        self.hub.register(&connection, &registration, None);
+        (connection, registration, pipe)
+    }
+
+    fn broadcast(&self, tag: &str, message: &str) -> Result<u64, ErrorCode> {
+        let text = format!(r#"{{"action":"broadcast","tag":"{tag}","message":"{message}"}}"#);
+        let Ok(Action::Publish(publish)) = protocol::parse(&text).action else { panic!("{text}") };
+        let protocol::Publish { tag, message, .. } = *publish;
+        let entry =
+            Entry { tag, target: Target::Everyone, message, at: 0, expires: None, mid: None };
+        let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
+        appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
+    }
+
+    /// Takes the queue and serves so many turns.
+    fn turns(&mut self, count: usize) {
+        let mut batch = VecDeque::new();
+        self.shard.queue.take(&mut batch);
+        batch.drain(..).for_each(|work| self.shard.sort_in(work));
+        for _ in 0..count {
+            if !self.shard.serve_next_tag() {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_but_not_done_counts_against_the_bound() {
+    let mut test = Test::new();
+    let _listener = test.listener(1, "t");
+    let message = "x".repeat(60_000);
+    let mut accepted = 0;
+    let refusal = loop {
+        match test.broadcast("t", &message) {
+            Ok(_) => accepted += 1,
+            Err(code) => break code,
+        }
+        // The shard takes everything at once but serves nothing.
+        test.turns(0);
+    };
+    assert_eq!(refusal, ErrorCode::Unavailable);
+    let bytes = accepted * message.len();
+    let most = limits::SHARD_QUEUE_BYTES;
+    assert!((most - 2 * message.len()..=most + message.len()).contains(&bytes), "{bytes}");
+    test.turns(usize::MAX);
+    assert!(test.broadcast("t", &message).is_ok());
+}
+
+#[tokio::test]
+async fn registrations_that_wait_are_bounded_too() {
+    let mut test = Test::new();
+    let (connection, registration, _pipe) = test.listener(1, "t");
+    let mut registered = 0;
+    while test.hub.admit().is_ok() {
+        test.hub.register(&connection, &registration, Some(&registration));
+        test.turns(0);
+        registered += 1;
+        assert!(registered <= limits::SHARD_QUEUE, "never refused");
+    }
+    test.turns(usize::MAX);
+    assert!(test.hub.admit().is_ok());
+}
+
+#[tokio::test]
+async fn a_large_tag_delays_no_other_by_more_than_a_slice() {
+    let mut test = Test::new();
+    let crowd: Vec<_> = (0..1_000).map(|number| test.listener(number, "crowd")).collect();
+    let (_, _, quiet) = test.listener(5_000, "quiet");
+    test.turns(usize::MAX);
+    test.broadcast("crowd", "many").unwrap();
+    test.broadcast("quiet", "one").unwrap();
+    // One slice of the crowd, then the other tag.
+    test.turns(2);
+    let has = |pipe: &Pipe, text: &str| String::from_utf8_lossy(&pipe.taken()).contains(text);
+    assert!(has(&quiet, "one"));
+    assert_eq!(crowd.iter().filter(|(_, _, pipe)| has(pipe, "many")).count(), 256);
+    test.turns(usize::MAX);
+    assert!(crowd.iter().all(|(_, _, pipe)| has(pipe, "many")));
+}
