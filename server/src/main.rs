@@ -1,6 +1,7 @@
 //! The server program: log, configuration, sockets, run, exit code.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -11,7 +12,7 @@ use server::config::Config;
 use server::error::Error;
 use server::run::{Listeners, run};
 use shared::shutdown::{Shutdown, StopSignals};
-use shared::{exit, telemetry};
+use shared::{exit, service, telemetry};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -21,6 +22,11 @@ fn main() -> ExitCode {
             let _ = error.print();
             return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
+    };
+    // While this is the only thread.
+    let given = match &cli.command {
+        None => service::sockets(),
+        Some(_) => Ok(Vec::new()),
     };
     let runtime = match &cli.command {
         None => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
@@ -35,7 +41,7 @@ fn main() -> ExitCode {
                     start_log("warn", telemetry::LogFormat::Text)?;
                     Ok(client::run(command).await?)
                 }
-                None => serve(cli.run).await,
+                None => serve(cli.run, given).await,
             }
         }),
     };
@@ -43,19 +49,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(errors) => {
             for error in &errors {
-                let _ = writeln!(std::io::stderr(), "server: {error}");
+                let _ = writeln!(io::stderr(), "server: {error}");
             }
             errors.first().map_or(exit::SOFTWARE, Error::exit_code).into()
         }
     }
 }
 
-async fn serve(args: RunArgs) -> Result<(), Vec<Error>> {
+async fn serve(args: RunArgs, given: io::Result<Vec<TcpListener>>) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
     start_log(&config.log, config.log_format)?;
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
-    let listeners = Listeners::bind(&config)?;
+    let given = given.map_err(|source| Error::Os { what: "using the sockets given", source })?;
+    let listeners = Listeners::open(&config, given)?;
     let shutdown = Shutdown::new();
     let running = run(listeners, config, shutdown.clone());
     tokio::pin!(running);

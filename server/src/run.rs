@@ -1,6 +1,6 @@
 //! Binding, serving, stopping.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -36,13 +36,20 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds what the configuration names. Must be called within a runtime.
+    /// Takes the sockets `given` by a service manager for clients; binds what the configuration
+    /// names if there are none. Must be called within a runtime.
     ///
     /// # Errors
     /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
-    pub fn bind(config: &Config) -> Result<Self, Error> {
+    /// [`Error::Os`] for a socket that cannot be used.
+    pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
         let mut public = Vec::new();
-        for address in &config.listen {
+        for socket in given {
+            let unusable = |source| Error::Os { what: "using the socket given", source };
+            public.push(Listener::adopt(socket).map_err(unusable)?);
+        }
+        let listen = if public.is_empty() { config.listen.as_slice() } else { &[] };
+        for address in listen {
             match Listener::bind(address.socket) {
                 Ok(listener) => public.push(listener),
                 Err(error) if !address.given => {
@@ -137,17 +144,21 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
             shutdown.spawn(Arc::clone(&site).serve(stream, guard, shutdown.clone()));
         }));
     }
+    // Also the watchdog; all of it goes on until the last connection has ended.
     let mut administrators = JoinSet::new();
     if let Some(listener) = listeners.admin {
         administrators.spawn(shared::admin::run(listener, admin, shutdown.clone()));
     }
 
+    administrators.spawn(shared::service::watchdog());
+    shared::service::ready();
     let result = tokio::select! {
         () = shutdown.stopping() => Ok(()),
         // Its clients would get nothing any more, without noticing: better to start anew.
         _ended = shards.join_next() => Err(Error::Defect("a shard ended")),
     };
     shutdown.stop();
+    shared::service::stopping();
     // Closes the listening sockets.
     accepting.shutdown().await;
     match shutdown.drained(DRAIN).await {

@@ -10,6 +10,7 @@ mod http;
 mod keys;
 mod lists;
 mod pings;
+mod service;
 mod stopping;
 mod trace;
 mod vanished;
