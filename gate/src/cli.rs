@@ -53,6 +53,15 @@ pub struct Cli {
     #[arg(long, value_name = "TIME", env = "GATE_HANDSHAKE_TIMEOUT", default_value = "10s",
           value_parser = humantime::parse_duration)]
     pub handshake_timeout: Duration,
+    /// Close a client that sends nothing for so long after the backend has ended its side
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "GATE_HALF_CLOSED_TIMEOUT",
+        default_value = "60s",
+        value_parser = humantime::parse_duration
+    )]
+    pub half_closed_timeout: Duration,
 
     /// Tell the backend each client's address, and with v2 TLS version and cipher too. Without
     /// this option: off, but v2 for a Unix socket

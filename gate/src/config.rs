@@ -40,6 +40,8 @@ pub struct Config {
     pub reload_interval: Duration,
     /// Time for the first byte and the handshake together.
     pub handshake_timeout: Duration,
+    /// How long a client may stay silent after the backend has ended its side.
+    pub half_closed_timeout: Duration,
     /// Time over which connections are closed after the stop.
     pub drain: Duration,
     /// The most connections at a time.
@@ -95,6 +97,7 @@ impl Config {
             watch,
             reload_interval: cli.reload_interval,
             handshake_timeout: cli.handshake_timeout,
+            half_closed_timeout: cli.half_closed_timeout,
             drain: cli.drain,
             max_connections,
             limits,

@@ -17,10 +17,12 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 use crate::backend::Stream;
 use crate::metrics::Meter;
@@ -99,14 +101,39 @@ impl Relay {
 
     /// Runs until both directions have ended, and lets `meter` count. Cancel safe: nothing is
     /// lost, and the next call goes on.
-    pub(crate) async fn run(&mut self, meter: &Meter) {
+    ///
+    /// A client to which the backend has ended may go on sending, but one that then sends nothing
+    /// for `patience` is closed: the backend may be gone altogether, which only a write would tell.
+    pub(crate) async fn run(&mut self, meter: &Meter, patience: Duration) {
+        let mut left = None;
         poll_fn(|cx| {
             let before = self.carried;
-            let state = self.poll(cx);
+            let mut state = self.poll(cx);
+            if state.is_pending() && self.is_left_alone(cx, &mut left, patience) {
+                self.close();
+                state = self.poll(cx);
+            }
             meter.add(before, self.carried);
             state
         })
         .await;
+    }
+
+    /// Whether the client has sent nothing for `patience` since the backend ended.
+    fn is_left_alone(
+        &self,
+        cx: &mut Context<'_>,
+        left: &mut Option<(u64, Pin<Box<Sleep>>)>,
+        patience: Duration,
+    ) -> bool {
+        if self.to_client != Flow::Done || self.to_backend != Flow::Open {
+            return false;
+        }
+        let sent = self.carried.to_backend;
+        if left.as_ref().is_none_or(|(before, _)| *before != sent) {
+            *left = Some((sent, Box::pin(sleep(patience))));
+        }
+        left.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
     }
 
     /// Ends both directions as if both sources had: what was read is delivered, then the end.

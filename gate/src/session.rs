@@ -103,10 +103,10 @@ async fn forward(
     };
     let meter = &gate.metrics.bytes;
     tokio::select! {
-        () = relay.run(meter) => {}
+        () = relay.run(meter, gate.half_closed_timeout) => {}
         () = turn => {
             relay.close();
-            relay.run(meter).await;
+            relay.run(meter, gate.half_closed_timeout).await;
         }
     }
     let ended = relay.end();

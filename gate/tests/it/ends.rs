@@ -57,6 +57,21 @@ async fn after_the_backends_end_it_still_gets_what_the_client_sends() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_stays_silent_after_the_backends_end_is_closed() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &["--half-closed-timeout", "300ms"]);
+    for version in VERSIONS {
+        let mut client = gate.client_of(gate.pki.client(version)).await;
+        let mut server = accept(&listener).await;
+        server.write_all(b"all I have").await.unwrap();
+        server.shutdown().await.unwrap();
+        assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
+        // The client neither sends nor closes; the backend sees an end all the same.
+        assert_eq!(soon(rest(&mut server)).await.unwrap(), b"");
+    }
+}
+
 /// As many programs do.
 #[tokio::test]
 async fn an_end_without_close_notify_is_an_end() {
