@@ -19,6 +19,9 @@ pub fn report(config: &Config) -> Result<String, Error> {
     let mut text = String::new();
     line(&mut text, "listen", &config.listen.to_string());
     line(&mut text, "backend", &backend.to_string());
+    if let Some(admin) = config.admin {
+        line(&mut text, "admin", &admin.to_string());
+    }
     identity(&mut text, &config.identity, SystemTime::now());
     Ok(text)
 }

@@ -103,7 +103,7 @@ impl Open<'_> {
     }
 
     fn unterminated(self) -> Error {
-        let fault = PemFault::Unterminated(self.label.to_lowercase());
+        let fault = PemFault::Unterminated(printable(self.label).to_lowercase());
         Error::Pem { place: self.place, fault }
     }
 
@@ -186,6 +186,8 @@ mod tests {
         assert!(fault(&cut_off).starts_with("cert.pem, block 2 (line 4): the certificate has no"));
         let run_into = format!("-----BEGIN CERTIFICATE-----\nAAAA\n{KEY}\n");
         assert!(fault(&run_into).starts_with("cert.pem, block 1 (line 1): the certificate has no"));
+        let odd = fault("-----BEGIN \u{1b}[2J-----\n");
+        assert!(!odd.contains(char::is_control), "{odd:?}");
         assert!(fault("\n-----END CERTIFICATE-----").contains("block 1 (line 2)"));
         assert!(fault("-----BEGIN CERTIFICATE---\n").contains("BEGIN or END line"));
     }

@@ -1,0 +1,79 @@
+//! Whatever a stranger sends first, the gate neither panics nor hangs, and its answer is TLS to
+//! what began as TLS, and the whole page that names the right address to everything else.
+
+#![no_main]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown as End, SocketAddr, TcpListener, TcpStream};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use gate::cli::{self, Command};
+use gate::config::Config;
+use gate::listeners::Listeners;
+use gate::reload::Hangups;
+use libfuzzer_sys::fuzz_target;
+use shared::shutdown::Shutdown;
+
+/// A gate that waits this long for a client that has ended its side hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The content types of TLS records (RFC 8446, 5.1).
+const RECORDS: std::ops::RangeInclusive<u8> = 20..=23;
+const HANDSHAKE: u8 = 22;
+
+fuzz_target!(|input: &[u8]| {
+    static GATE: OnceLock<SocketAddr> = OnceLock::new();
+    let mut client = TcpStream::connect(GATE.get_or_init(start)).expect("the gate accepts");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time to wait");
+    client.write_all(input).expect("the gate reads");
+    client.shutdown(End::Write).expect("an end");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("the gate closes in order");
+    match (input.first(), answer.first()) {
+        (None, first) => assert_eq!(first, None),
+        (Some(&HANDSHAKE), None) => {}
+        (Some(&HANDSHAKE), Some(kind)) => assert!(RECORDS.contains(kind), "{answer:?}"),
+        (Some(_), _) => assert_whole_page(&String::from_utf8(answer).expect("text")),
+    }
+});
+
+fn assert_whole_page(answer: &str) {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{answer}");
+    assert!(body.contains("https://localhost:"), "{body}");
+}
+
+/// A gate of this process, so that libFuzzer sees where its inputs lead. A panic in one of its
+/// tasks ends the process: libfuzzer-sys sees to that.
+fn start() -> SocketAddr {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let pem = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&pem, certificate.pem() + &key.serialize_pem()).expect("written");
+    let path = pem.path().to_str().expect("a path of text");
+    // Nobody gets as far as the backend.
+    let line = ["gate", "127.0.0.1:0", "1", path, "--handshake-timeout", "1h"].map(Into::into);
+    let Ok(Command::Run(cli)) = cli::parse(line) else { panic!("a good command line") };
+    let config = Config::resolve(&cli).expect("a good configuration");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let (listeners, hangups) = {
+        let _inside = runtime.enter();
+        let listeners = Listeners::open(&config, vec![socket]).expect("a socket of ours");
+        (listeners, Hangups::install().expect("a signal handler"))
+    };
+    std::thread::spawn(move || {
+        let _file = pem;
+        runtime.block_on(gate::run(listeners, config, hangups, Shutdown::new()))
+    });
+    address
+}
