@@ -6,6 +6,10 @@ use crate::config::{Address, Config};
 use crate::error::Error;
 use crate::id::Tag;
 
+/// Said where no pair has a key.
+pub(crate) const OPEN: &str = "no key protects anything: everyone who can connect may send and \
+     broadcast on every tag; see --protect";
+
 /// Prints what a configuration comes to; no secret is among it.
 ///
 /// # Errors
@@ -26,12 +30,13 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     });
     let protected = config.auth.protected();
     let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
+    let open = if protected.is_empty() { format!("warning    {OPEN}\n") } else { String::new() };
     let lines = [
         format!("listen     {}", addresses(&config.listen)),
         format!("admin      {}", config.admin.map_or("off".into(), |admin| addresses(&[admin]))),
         format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
         format!("protected  {}", list(pairs.collect())),
-        "The configuration is good.".into(),
+        format!("{open}The configuration is good."),
     ];
     Ok(print_line(&lines.join("\n"))?)
 }

@@ -13,6 +13,7 @@ use shared::answer::{Answer, text};
 use shared::linger::Lingering;
 use shared::shutdown::Shutdown;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::limits;
@@ -29,6 +30,8 @@ pub struct Site {
     pub service: Arc<Service>,
     /// Where upgraded connections go.
     pub sockets: Arc<Sockets>,
+    /// Room for the bodies of requests, in bytes.
+    pub bodies: Semaphore,
     /// Which pages may use this server.
     pub origins: Origins,
     /// Whether the demo page is served at `/`.
@@ -94,7 +97,9 @@ impl Site {
             (&Method::GET, "/") if is_upgrade(request.headers()) => {
                 self.upgrade(request, held, shutdown)
             }
-            (&Method::POST, "/messages") => messages::post(&self.service, request).await,
+            (&Method::POST, "/messages") => {
+                messages::post(&self.service, &self.bodies, request).await
+            }
             (_, "/messages") => not_allowed("POST, OPTIONS"),
             (_, "/ws") => not_allowed("GET, OPTIONS"),
             (&Method::GET | &Method::HEAD, path) => match web::file(path, self.demo) {

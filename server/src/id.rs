@@ -77,6 +77,9 @@ pub enum WeakId {
 }
 
 impl Id {
+    /// The shortest secret that IDs should be derived from, in bytes.
+    pub const MIN_SECRET: usize = 16;
+
     /// Checks and takes over an ID.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ pub const FRAME: usize = 128 * 1024;
 pub const NESTING: usize = 64;
 /// The largest HTTP body, in bytes: 413 beyond.
 pub const BODY: usize = 8 * 1024 * 1024;
+/// All HTTP bodies together that are being read or worked on, in bytes: 503 beyond.
+pub const BODIES: usize = 64 * 1024 * 1024;
 /// The largest head of an HTTP request, in bytes: 431 beyond.
 pub const HEAD: usize = 16 * 1024;
 /// The most actions in one `POST`.

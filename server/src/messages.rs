@@ -12,6 +12,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use shared::answer::{Answer, json};
 use shared::deadline::within;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth::{Key, Protectable};
 use crate::limits;
@@ -21,10 +22,16 @@ use crate::publish::Service;
 use crate::session::published;
 
 /// `POST /messages`: one action, or an array of them.
-pub async fn post(service: &Service, request: Request<Incoming>) -> Answer {
+pub async fn post(service: &Service, bodies: &Semaphore, request: Request<Incoming>) -> Answer {
     let bearer = match bearer(request.headers()) {
         Ok(bearer) => bearer,
         Err(refusal) => return unauthorised(refused(StatusCode::UNAUTHORIZED, refusal)),
+    };
+    // Before a byte of it is kept: many large bodies must not fill the memory.
+    let Some(_room) = room_for(request.body(), bodies) else {
+        let refusal =
+            Refusal::unavailable(Outcome::Refused, "too many requests at once; retry soon");
+        return closing(retry_soon(refused(StatusCode::SERVICE_UNAVAILABLE, refusal)));
     };
     let body = match read_body(request).await {
         Ok(body) => body,
@@ -161,6 +168,19 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
             "write the key as `Authorization: Bearer KEY`".into(),
         )),
     }
+}
+
+/// A place for as many bytes as the body announces, or may have.
+fn room_for<'a>(body: &Incoming, bodies: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
+    let most = limits::BODY as u64;
+    // More than may be will be refused before it is read.
+    let length = body.size_hint().upper().unwrap_or(most).min(most);
+    bodies.try_acquire_many(u32::try_from(length).ok()?).ok()
+}
+
+fn retry_soon(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 async fn read_body(request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {

@@ -100,6 +100,9 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     for address in listeners.addresses().iter().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
     }
+    if config.auth.protected().is_empty() {
+        tracing::warn!("{}", crate::check::OPEN);
+    }
     let queues: Vec<Arc<ShardQueue>> = (0..shards()).map(|_| Arc::default()).collect();
     let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
     let hub = Arc::new(Hub::new(epoch.into(), queues.clone()));
@@ -122,7 +125,13 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         connections: Arc::clone(&connections),
         started: Instant::now(),
     });
-    let site = Arc::new(Site { service, sockets, origins: config.origins, demo: config.demo });
+    let site = Arc::new(Site {
+        service,
+        sockets,
+        bodies: Semaphore::new(limits::BODIES),
+        origins: config.origins,
+        demo: config.demo,
+    });
 
     // Dropped, and so ended, only after the connections that they serve.
     let mut shards = JoinSet::new();

@@ -6,6 +6,13 @@ use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+/// The text is no log filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write a level (off, error, warn, info, debug, trace), or levels by part, as in info,access=off"
+)]
+pub struct BadFilter;
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -39,8 +46,16 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
 ///
 /// # Errors
 /// When it cannot be parsed.
-pub fn check(filter: &str) -> Result<(), ParseError> {
-    EnvFilter::builder().parse(filter).map(drop)
+pub fn check(filter: &str) -> Result<(), BadFilter> {
+    // A bare word is a target to tracing: a mistyped level would silence everything.
+    let mistyped = |part: &str| {
+        let level = part.parse::<tracing::level_filters::LevelFilter>();
+        !part.contains(['=', '[', ':']) && level.is_err()
+    };
+    if filter.split(',').map(str::trim).any(mistyped) {
+        return Err(BadFilter);
+    }
+    EnvFilter::builder().parse(filter).map(drop).map_err(|_| BadFilter)
 }
 
 /// Prints `listening NAME ADDR:PORT` on stdout, for people, scripts and tests that bound port 0.

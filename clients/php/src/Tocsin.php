@@ -66,6 +66,9 @@ final class Tocsin
         $this->path = rtrim($parts['path'] ?? '', '/') . '/messages';
         $this->key = $options['key'] ?? null;
         // The key becomes a header line: a line break read along with it from a file must not.
+        if ($this->key === '') {
+            throw new InvalidArgumentException('The key is empty: could its file be read?');
+        }
         if ($this->key !== null && preg_match('/[^\x21-\x7e]/', $this->key)) {
             throw new InvalidArgumentException('The key holds a space or a line break: trim it');
         }
@@ -122,6 +125,10 @@ final class Tocsin
         string $user,
         int $version = 1
     ): string {
+        // A file that could not be read, a user who is not logged in: an ID that anyone could guess.
+        if (strlen($secret) < 16 || $user === '') {
+            throw new InvalidArgumentException('An ID needs a secret of at least 16 bytes and a user');
+        }
         return hash_hmac('sha256', $user . "\0" . $version, $secret);
     }
 

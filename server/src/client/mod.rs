@@ -34,6 +34,12 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
             let id = match (user, secret_file) {
                 (Some(user), Some(file)) => {
                     let secret = secret::first_line("secret file", &file)?;
+                    if secret.len() < Id::MIN_SECRET || user.is_empty() {
+                        return Err(Error::Data(format!(
+                            "an ID needs a secret of at least {} bytes and a user",
+                            Id::MIN_SECRET
+                        )));
+                    }
                     Id::derive(secret.as_bytes(), &user, version)
                 }
                 _ => Id::generate().map_err(Error::no_randomness)?,

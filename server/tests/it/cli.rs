@@ -164,6 +164,11 @@ async fn ids_and_keys() {
         run_with("a secret of the site", &[&args[..], &["--id-version", "2"]].concat()).await;
     assert_ne!(derived.stdout, newer.stdout);
 
+    // What anyone could guess is refused.
+    assert_eq!(run_with("short\n", &args).await.status.code(), Some(65));
+    let nobody = ["new-id", "--for", "", "--secret-file", "-"];
+    assert_eq!(run_with("a secret of the site\n", &nobody).await.status.code(), Some(65));
+
     let key = text(&run(&["new-key"]).await.stdout);
     assert_eq!(key.trim().len(), 64);
     let hash = text(&run_with(&key, &["hash-key"]).await.stdout);

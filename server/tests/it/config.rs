@@ -77,6 +77,7 @@ fn what_is_wrong_at_the_start_is_one_line_and_an_exit_code() {
         (&["--config", "{dir}/action.toml"], 78, "cannot be protected"),
         (&["--config", "{dir}/shortkey.toml"], 78, "new-key"),
         (&["--log", "a=b=c"], 64, "--log"),
+        (&["--log", "blub"], 64, "trace"),
     ] {
         let output = start_wrongly(&dir, args);
         let errors = String::from_utf8_lossy(&output.stderr);
