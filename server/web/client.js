@@ -98,7 +98,8 @@ export class Tocsin extends EventTarget {
   #heard = false;
   /** @type {number | null} */ #byeMs = null;
   /** The present wait, while the page may still shorten it: once, and never what a server asked for. */
-  #hurryMs = 0;
+  #hurry = 0;
+  #asking = false;
   /** Ends listening to the page's own events. @type {AbortController | null} */ #page = null;
   #lastRef = 0;
   /** @type {Map<string, Registration>} */
@@ -205,7 +206,7 @@ export class Tocsin extends EventTarget {
     const socket = new this.#WebSocket(this.#url);
     this.#socket = socket;
     this.#byeMs = null;
-    this.#hurryMs = 0;
+    this.#hurry = 0;
     // A socket that was given up may still speak: nobody listens to it any more.
     const current = (/** @type {(event: any) => void} */ handle) => (/** @type {any} */ event) => {
       if (this.#socket === socket) handle(event);
@@ -222,15 +223,17 @@ export class Tocsin extends EventTarget {
   #opened() {
     this.#heard = true;
     this.#watch();
-    this.#become('open');
     this.#sets.clear();
     for (const tag of this.#registrations.keys()) this.#set(tag);
     // Again with their old mids: what the server had accepted is not delivered twice.
     for (const { frame } of this.#calls.values()) this.#socket?.send(frame);
+    // Last: what its listeners send is sent once.
+    this.#become('open');
   }
 
   /** Pings of the protocol are answered by the browser unseen, so a dead way shows only by silence. */
   #watch() {
+    this.#asking = false;
     this.#arm(QUIET_MS, () => {
       this.#attempts = 0;
       if (!this.#heard) return this.#ask();
@@ -241,18 +244,21 @@ export class Tocsin extends EventTarget {
 
   #ask() {
     this.#heard = false;
+    this.#asking = true;
     this.#socket?.send('{"action":"ping"}');
     this.#arm(PONG_MS, () => (this.#heard ? this.#watch() : this.#giveUp('no sign of life')));
   }
 
   /** The page is looked at again, thawed, or on another network: what lasted so far may be dead. */
   #recheck() {
-    if (this.#state === 'open') this.#ask();
-    else if (this.#hurryMs && navigator.onLine !== false) {
+    // An answer that is awaited already is not awaited any longer for it.
+    if (this.#state === 'open') this.#asking || this.#ask();
+    else if (this.#hurry && navigator.onLine !== false) {
       // Not at once: a whole office comes back online in the same moment.
       this.#attempts = 0;
-      this.#arm(Math.min(this.#hurryMs, Math.random() * BACKOFF_FIRST_MS), () => this.#connect());
-      this.#hurryMs = 0;
+      const left = Math.max(0, this.#hurry - Date.now());
+      this.#arm(Math.min(left, Math.random() * BACKOFF_FIRST_MS), () => this.#connect());
+      this.#hurry = 0;
     }
   }
 
@@ -283,7 +289,7 @@ export class Tocsin extends EventTarget {
     const widest = Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** this.#attempts);
     const retryInMs = this.#byeMs ?? Math.round(Math.random() * widest);
     this.#attempts += 1;
-    this.#hurryMs = this.#byeMs === null ? retryInMs : 0;
+    this.#hurry = this.#byeMs === null ? Date.now() + retryInMs : 0;
     this.#arm(retryInMs, () => this.#connect());
     this.#become('waiting', { code, reason, retryInMs });
   }
@@ -360,7 +366,7 @@ export class Tocsin extends EventTarget {
       const settle = (/** @type {any} */ reply) => {
         clearTimeout(late);
         this.#calls.delete(ref);
-        if (reply.error) return refuse(reply.error, reply.detail ?? '', reply.outcome);
+        if (reply.error) return refuse(reply.error, reply.detail ?? '', reply.outcome ?? 'refused');
         const { seq, clients, stored, duplicate } = reply;
         resolve({ mid, seq, clients, stored, duplicate });
       };

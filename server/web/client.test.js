@@ -5,6 +5,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { Tocsin } from './client.js';
 
 const real = { setTimeout, clearTimeout, queueMicrotask };
+const { now: realNow } = Date;
 const BROWSER = ['document', 'addEventListener', 'navigator'];
 const ofNode = Object.fromEntries(BROWSER.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));
 const { random } = Math;
@@ -38,11 +39,13 @@ beforeEach(() => {
   globalThis.setTimeout = (run, ms) => (timers.set(++last, { run, due: now + ms }), last);
   globalThis.clearTimeout = (timer) => timers.delete(timer);
   Math.random = () => 0.5;
+  Date.now = () => 1e12 + now;
 });
 
 afterEach(() => {
   Object.assign(globalThis, real);
   Math.random = random;
+  Date.now = realNow;
   for (const name of BROWSER) {
     delete globalThis[name];
     if (ofNode[name]) Object.defineProperty(globalThis, name, ofNode[name]);
@@ -280,6 +283,44 @@ for (const [what, happens] of [
     assert.equal(sockets.length, count + 1);
   });
 }
+
+test('a wait that is nearly over is not made longer by being cut short', () => {
+  const page = inPage();
+  listening();
+  Math.random = () => 1;
+  for (let n = 0; n < 5; n += 1) {
+    sockets.at(-1).dies(1006);
+    if (n < 4) pass(30_000);
+  }
+  const count = sockets.length;
+  pass(29_900);
+  page.is(false);
+  pass(100);
+  assert.equal(sockets.length, count + 1);
+});
+
+test('events one after the other do not put off giving up a dead way', () => {
+  const page = inPage();
+  listening();
+  for (let n = 0; n < 3; n += 1) {
+    page.is(false);
+    pass(4_000);
+  }
+  assert.equal(pings(sockets[0]), 1);
+  assert.ok(sockets[0].closedByClient);
+});
+
+test('what a state listener sends on opening is sent once', () => {
+  const { tocsin } = made();
+  tocsin.addEventListener('state', ({ detail }) => {
+    if (detail.state === 'open') tocsin.broadcast('chat', 'here').catch(() => {});
+  });
+  tocsin.register('notifications');
+  sockets[0].open();
+  assert.equal(sockets[0].sent.filter(({ action }) => action === 'broadcast').length, 1);
+  assert.equal(sockets[0].sent.filter(({ action }) => action === 'set').length, 1);
+  tocsin.stop();
+});
 
 test('nothing is tried while the browser knows of no network, beyond the backoff', () => {
   const page = inPage();

@@ -52,8 +52,10 @@ wireForm('chat', 'chat-outcome', async () => {
   const name = byId('chat-name').value;
   const text = byId('chat-text');
   sessionStorage.setItem('tocsin-name', name);
-  const receipt = await tocsin.broadcast(CHAT, { name, text: text.value });
-  text.value = '';
+  const said = text.value;
+  const receipt = await tocsin.broadcast(CHAT, { name, text: said });
+  // What was typed meanwhile stays.
+  if (text.value === said) text.value = '';
   return receipt;
 });
 
@@ -116,7 +118,7 @@ function showSenders() {
   byId('own-id').textContent = id;
   byId('code-shell').textContent = [
     `printf %s ${quoteShell(id)} > visitor.id`,
-    `target/release/server send --tag ${TAG} \\`,
+    `target/release/server send --tag ${TAG}${server.endsWith('//127.0.0.1:9090') ? '' : ` --to ${server}`} \\`,
     "  --id-file visitor.id 'Order 77 has shipped'",
   ].join('\n');
   byId('code-php').textContent = [

@@ -214,6 +214,9 @@ final class Tocsin
         if ($unknown) {
             throw new InvalidArgumentException("Message $at has what no message has: " . implode(', ', $unknown));
         }
+        if (isset($message['mid']) && !is_string($message['mid'])) {
+            throw new InvalidArgumentException("The mid of message $at must be a string");
+        }
         // Never guessed: a lost ID must not turn what is for one person into a broadcast.
         if (!in_array($message['action'] ?? null, ['send', 'broadcast'], true)) {
             throw new InvalidArgumentException("The action of message $at must be send or broadcast");
