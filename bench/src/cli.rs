@@ -44,7 +44,8 @@ pub(crate) struct GateOptions {
     #[arg(long, default_value = "aes128")]
     pub(crate) suite: Suite,
 
-    /// The only key exchange group that the client offers; httpGate knows P-256 alone
+    /// The only key exchange group that the client offers. httpGate knows P-256 alone and gets
+    /// that in any case
     #[arg(long, default_value = "p256")]
     pub(crate) group: Group,
 
@@ -53,11 +54,15 @@ pub(crate) struct GateOptions {
     pub(crate) rounds: u32,
 
     /// Handshakes a round
-    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value = "1500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) handshakes: u32,
 
+    /// Handshakes at a time: with fewer, a program sleeps and wakes for each, which costs CPU too
+    #[arg(long, default_value = "16", value_parser = clap::value_parser!(u8).range(1..=50))]
+    pub(crate) at_a_time: u8,
+
     /// Round trips a round, on 16 connections together
-    #[arg(long, default_value = "40000", value_parser = clap::value_parser!(u32).range(16..=10_000_000))]
+    #[arg(long, default_value = "120000", value_parser = clap::value_parser!(u32).range(16..=10_000_000))]
     pub(crate) round_trips: u32,
 
     /// MiB echoed a round, on 4 connections together

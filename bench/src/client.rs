@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use shared::deadline::within;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -29,6 +30,10 @@ pub(crate) const SMALL: usize = 125;
 
 /// Longer than anything here takes, except a program that hangs.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// Blocks of a pump on their way at once. Without a bound, every buffer of the machine between
+/// here and the backend would fill, up to some 100 MiB, and the kernel's would be measured.
+const AHEAD: usize = 4;
 
 /// How connections begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,17 +199,24 @@ impl Session {
     pub(crate) async fn pump(self, block: Arc<[u8]>, times: usize) -> anyhow::Result<Self> {
         let (mut reader, mut writer) = tokio::io::split(self.stream);
         let outgoing = Arc::clone(&block);
+        let room = Arc::new(Semaphore::new(AHEAD));
+        let freed = Arc::clone(&room);
         let sending = tokio::spawn(async move {
             for _ in 0..times {
+                // Never closed, so this cannot fail.
+                if let Ok(permit) = room.acquire().await {
+                    permit.forget();
+                }
                 writer.write_all(&outgoing).await?;
+                writer.flush().await?;
             }
-            writer.flush().await?;
             io::Result::Ok(writer)
         });
         let mut reply = vec![0; block.len()];
         for _ in 0..times {
             within("echoing a block", LIMIT, reader.read_exact(&mut reply)).await??;
             ensure!(reply == *block, "something else came back than was sent");
+            freed.add_permits(1);
         }
         let writer = sending.await?.context("sending")?;
         Ok(Self { stream: reader.unsplit(writer) })

@@ -11,6 +11,7 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) system: String,
     pub(crate) openssl: String,
+    pub(crate) congestion: String,
 }
 
 impl Machine {
@@ -24,6 +25,8 @@ impl Machine {
             kernel,
             system: value("/etc/os-release", "PRETTY_NAME", '=').unwrap_or_else(unknown),
             openssl: version_of_package("libssl3"),
+            congestion: fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")
+                .map_or_else(|_| unknown(), |text| text.trim().to_owned()),
         }
     }
 }

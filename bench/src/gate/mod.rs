@@ -11,13 +11,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::{GateOptions, Group};
+use crate::cli::GateOptions;
 use crate::client::Closed;
 use crate::goals;
 use crate::machine::Machine;
 use crate::metric::Metric;
 use crate::report;
-use peers::Peer;
 use setup::{Contender, Stage};
 
 /// The figures of all rounds, and what they were taken from.
@@ -84,10 +83,6 @@ pub(crate) async fn run(options: &GateOptions, files: usize) -> anyhow::Result<E
         "{} idle connections need {needed} open files, {files} are allowed: raise `ulimit -Hn`, \
          or give --idle less",
         options.idle
-    );
-    ensure!(
-        options.group == Group::P256 || !options.peers.contains(&Peer::HttpGate),
-        "httpGate knows P-256 alone: leave it out (--peers), or give --group p256"
     );
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let stage = Stage::new(options.offer(), directory.path())?;

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use rustix::process::geteuid;
 
+use crate::cli::Group;
 use crate::machine;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -63,6 +64,11 @@ impl Peer {
     /// Whether it always goes into the background.
     pub(crate) fn is_daemon(self) -> bool {
         self == Self::HttpGate
+    }
+
+    /// The group it insists on: httpGate sets the curve P-256, and OpenSSL then knows no other.
+    pub(crate) fn only_group(self) -> Option<Group> {
+        (self == Self::HttpGate).then_some(Group::P256)
     }
 
     /// Where it is installed.

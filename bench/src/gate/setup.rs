@@ -37,6 +37,7 @@ pub(crate) enum Contender {
 pub(crate) struct Running {
     program: Program,
     address: SocketAddr,
+    offer: Offer,
 }
 
 impl Stage {
@@ -80,7 +81,7 @@ impl Stage {
     }
 
     pub(crate) fn client(&self, running: &Running, begin: Begin) -> anyhow::Result<Client> {
-        Client::new(&self.chain.root, self.offer, running.address, begin)
+        Client::new(&self.chain.root, running.offer, running.address, begin)
     }
 
     /// Starts a contender afresh and waits until one connection has gone through it.
@@ -114,7 +115,7 @@ impl Stage {
         command.arg("127.0.0.1:0").arg(self.backend.port().to_string()).arg(&self.chain.pem);
         let mut program = Program::start(&subject.name, command, &self.directory)?;
         let address = program.announced("listening gate ")?.parse()?;
-        Ok(Running { program, address })
+        Ok(Running { program, address, offer: self.offer })
     }
 
     fn start_peer(&self, peer: Peer, path: &Path) -> anyhow::Result<Running> {
@@ -125,7 +126,8 @@ impl Stage {
         if peer.is_daemon() {
             program.follow_daemon()?;
         }
-        Ok(Running { program, address })
+        let group = peer.only_group().unwrap_or(self.offer.group);
+        Ok(Running { program, address, offer: Offer { group, ..self.offer } })
     }
 }
 

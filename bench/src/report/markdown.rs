@@ -63,13 +63,15 @@ fn page(options: &GateOptions, results: &Results, verdicts: &[Verdict]) -> anyho
         Suite::Aes256 => "TLS13_AES_256_GCM_SHA384",
     };
     let group = match options.group {
-        Group::P256 => "P-256 (httpGate knows no other group)",
-        Group::X25519 => "X25519",
+        Group::P256 => "P-256",
+        Group::X25519 => "X25519 (httpGate P-256, as it knows no other group)",
     };
     let machine = &results.machine;
     writeln!(
         page,
-        "- {} cores ({}), Linux {}, {}, OpenSSL {}; client, backend and the program under test \
+        "- Handshakes are {} at a time, and each round of them and of the transfers is shared by \
+         three fresh\n  processes.\n\
+         - {} cores ({}), Linux {} with {} congestion control, {}, OpenSSL {}; client, backend and the program under test \
          share them.\n\
          - Certificate chain of two, all keys P-256. The client offers TLS 1.3, {group} and {suite} \
          only,\n  and checks that each connection uses them.\n\
@@ -82,7 +84,13 @@ fn page(options: &GateOptions, results: &Results, verdicts: &[Verdict]) -> anyho
          - CPU is what the kernel counted for all processes of the program, until it had settled \
          after the last\n  close. httpGate's processes end without anyone waiting for them; their \
          times are read while their\n  connections are open, so that its figures lack the exit.",
-        machine.cores, machine.processor, machine.kernel, machine.system, machine.openssl
+        options.at_a_time,
+        machine.cores,
+        machine.processor,
+        machine.kernel,
+        machine.congestion,
+        machine.system,
+        machine.openssl
     )?;
     let abrupt: Vec<&str> = results
         .programs
