@@ -70,9 +70,9 @@ fn page(options: &GateOptions, results: &Results, verdicts: &[Verdict]) -> anyho
     writeln!(
         page,
         "- Handshakes are {} at a time, and each round of them and of the transfers is shared by \
-         three fresh\n  processes.\n\
-         - {} cores ({}), Linux {} with {} congestion control, {}, OpenSSL {}; client, backend and the program under test \
-         share them.\n\
+         three\n  fresh processes.\n\
+         - {} cores ({}), Linux {} with {} congestion control, {}, OpenSSL {}; client, backend\n  \
+         and the program under test share them.\n\
          - Certificate chain of two, all keys P-256. The client offers TLS 1.3, {group} and {suite} \
          only,\n  and checks that each connection uses them.\n\
          - The gate runs with its three arguments alone. The others have one worker per core \
