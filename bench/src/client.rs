@@ -24,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::certificate::HOST;
 use crate::cli::{Group, Offer, Suite};
+use crate::tickets::Tickets;
 
 /// Length of the small messages.
 pub(crate) const SMALL: usize = 125;
@@ -80,7 +81,7 @@ impl Client {
             .with_no_client_auth();
         config.resumption = match begin {
             Begin::Full => Resumption::disabled(),
-            Begin::Resumed => Resumption::in_memory_sessions(8),
+            Begin::Resumed => Resumption::store(Arc::new(Tickets::default())),
         };
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),

@@ -14,6 +14,7 @@ mod process;
 mod program;
 mod report;
 mod slow;
+mod tickets;
 
 use std::io::Write as _;
 use std::process::ExitCode;
