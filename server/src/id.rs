@@ -148,6 +148,20 @@ impl fmt::Debug for Id {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Address([u8; 32]);
 
+impl Address {
+    /// As a log keeps it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    /// As a log has kept it.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

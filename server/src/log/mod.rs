@@ -14,21 +14,56 @@ pub use memory::MemoryLog;
 use crate::id::{Address, Tag};
 use crate::protocol::{Message, Mid, Outcome, Refusal};
 
-/// What is appended: a message with its destination.
-#[derive(Debug, Clone)]
+/// What is appended: something that concerns one tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The audience.
     pub tag: Tag,
-    /// Everyone in it, or one person.
-    pub target: Target,
-    /// What to deliver.
-    pub message: Message,
+    /// What happens there.
+    pub body: Body,
     /// When it was accepted, in milliseconds since 1970.
     pub at: u64,
     /// When it is no longer worth keeping, likewise.
     pub expires: Option<u64>,
     /// The sender's name for it.
     pub mid: Option<Mid>,
+    /// The appending server's own name for it: what a log has taken twice, because it was asked
+    /// again after a lost answer, is applied once.
+    pub append: Option<AppendId>,
+    /// The connection that asked for it, which needs no news of it. Means nothing outside this
+    /// process, so no log keeps it.
+    pub origin: Option<u64>,
+}
+
+/// What an entry does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A message for everyone who listens on the tag.
+    Broadcast(Message),
+    /// A message for one person.
+    Direct(Address, Message),
+    /// That person has read something.
+    Read(Address, Mark),
+    /// That person has logged out: connections end, the inbox is emptied.
+    Drop(Address),
+}
+
+/// What has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// Everything up to this seq.
+    UpTo(u64),
+    /// These and nothing else.
+    Only(Box<[u64]>),
+}
+
+/// One append of one server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AppendId {
+    /// A random number, another one for every process.
+    pub writer: u64,
+    /// Counts that process's appends.
+    pub number: u64,
 }
 
 /// Whom an entry is for.
@@ -38,6 +73,28 @@ pub enum Target {
     Everyone,
     /// Who is registered at this address.
     One(Address),
+}
+
+impl Body {
+    /// Whom it concerns.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Broadcast(_) => Target::Everyone,
+            Self::Direct(address, _) | Self::Read(address, _) | Self::Drop(address) => {
+                Target::One(*address)
+            }
+        }
+    }
+
+    /// The message that it carries.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Broadcast(message) | Self::Direct(_, message) => Some(message),
+            Self::Read(..) | Self::Drop(_) => None,
+        }
+    }
 }
 
 /// What applying an entry did.

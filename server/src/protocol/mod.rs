@@ -99,6 +99,12 @@ impl Publish {
 pub struct Message(Box<str>);
 
 impl Message {
+    /// A message that a log has kept: it was checked when it came.
+    #[must_use]
+    pub fn kept(json: Box<str>) -> Self {
+        Self(json)
+    }
+
     /// The JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
@@ -116,6 +122,20 @@ impl fmt::Debug for Message {
 /// A message's own name, chosen by its sender: 1–128 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mid(Box<str>);
+
+impl Mid {
+    /// A name that a log has kept: it was checked when it came.
+    #[must_use]
+    pub fn kept(name: Box<str>) -> Self {
+        Self(name)
+    }
+
+    /// The name's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The client's mark on a request, echoed in its reply: a JSON number or string of at most 64
 /// bytes, kept as it was written.
