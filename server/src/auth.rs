@@ -18,6 +18,8 @@ pub enum Protectable {
     Send,
     /// Sending to everyone on a tag.
     Broadcast,
+    /// Logging a person out. Denied to everyone where no key protects it.
+    Drop,
 }
 
 impl Protectable {
@@ -28,13 +30,16 @@ impl Protectable {
             Self::Set => "set",
             Self::Send => "send",
             Self::Broadcast => "broadcast",
+            Self::Drop => "drop",
         }
     }
 
     /// The action with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Set, Self::Send, Self::Broadcast].into_iter().find(|action| action.name() == name)
+        [Self::Set, Self::Send, Self::Broadcast, Self::Drop]
+            .into_iter()
+            .find(|action| action.name() == name)
     }
 }
 
@@ -178,6 +183,12 @@ impl Auth {
             }
         }
         Err(Denied { key_given })
+    }
+
+    /// Whether the pair needs a key.
+    #[must_use]
+    pub fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
+        self.pairs.contains_key(&(tag.clone(), action))
     }
 
     /// The protected pairs, sorted, for showing them to people.

@@ -240,6 +240,27 @@ pub fn text_frame(text: &str) -> Bytes {
     encode(OpCode::Data(Data::Text), text.as_bytes())
 }
 
+/// The text of an encoded text frame.
+#[must_use]
+pub fn text_of(frame: &[u8]) -> &str {
+    let mut cursor = Cursor::new(frame);
+    let header = FrameHeader::parse(&mut cursor);
+    let start = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
+    match header {
+        Ok(Some(_)) => {
+            std::str::from_utf8(frame.get(start..).unwrap_or_default()).unwrap_or_default()
+        }
+        _ => "",
+    }
+}
+
+/// An encoded delivery for a client that has seen it before.
+#[must_use]
+pub fn as_seen(frame: &[u8]) -> Bytes {
+    let text = text_of(frame);
+    text_frame(&format!("{},\"seen\":true}}", text.strip_suffix('}').unwrap_or(text)))
+}
+
 /// An empty ping.
 pub const PING: Bytes = Bytes::from_static(&[0x89, 0]);
 

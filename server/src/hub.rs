@@ -4,29 +4,29 @@
 //! exact place in the log: its shard hears of it after all entries before it and before all
 //! entries after it. The hub knows no sockets, and never waits for a shard.
 
-use std::collections::{HashMap, VecDeque};
+mod audience;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
+use audience::{Audience, Seat};
+pub use audience::{Registration, TagCounts};
+
 use crate::connection::Connection;
+use crate::frame;
 use crate::id::{Address, Tag};
-use crate::log::{Appended, Applied, Entry, Target};
-use crate::mids::{Mids, Verdict};
-use crate::protocol::{self, ErrorCode, Outcome, Refusal};
+use crate::keep::{Keep, Pulled, Replay, Settings, Start};
+use crate::log::{Appended, Applied, Body, Entry, Mark, Target};
+use crate::mids::{Mids, Names, Verdict};
+use crate::protocol::{self, ErrorCode, Outcome, Refusal, Resume};
+use crate::ring::Kept;
 use crate::shard::{ShardQueue, Work};
-use crate::{frame, limits};
 
-/// One connection's listening on one tag, perhaps under an ID.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
-    /// What it listens to.
-    pub tag: Tag,
-    /// Who it is.
-    pub address: Option<Address>,
-}
-
-/// Both lists, and the log's head as far as it has been applied.
+/// Both lists, what is kept for those who are away, and the log's head as far as it has been
+/// applied.
 #[derive(Debug)]
 pub struct Hub {
     epoch: Box<str>,
@@ -34,66 +34,61 @@ pub struct Hub {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     head: u64,
     audiences: HashMap<Tag, Audience>,
+    keep: Keep,
     mids: Mids,
 }
 
-/// The registrations of one tag.
-#[derive(Debug)]
-struct Audience {
-    registrations: u64,
-    per_shard: Box<[u32]>,
-    /// Oldest first.
-    people: HashMap<Address, VecDeque<Seat>>,
-}
-
-/// One connection registered at an address.
-#[derive(Debug, Clone, Copy)]
-struct Seat {
-    connection: u64,
-    shard: usize,
-}
-
-impl Audience {
-    /// How many registrations a message reaches.
-    fn reached(&self, target: Target) -> u64 {
-        match target {
-            Target::Everyone => self.registrations,
-            Target::One(address) => self.people.get(&address).map_or(0, |seats| seats.len() as u64),
-        }
-    }
-
-    /// Whether any of them is served by this shard.
-    fn concerns(&self, shard: usize, target: Target) -> bool {
-        match target {
-            Target::Everyone => self.per_shard[shard] > 0,
-            Target::One(address) => self
-                .people
-                .get(&address)
-                .is_some_and(|seats| seats.iter().any(|seat| seat.shard == shard)),
-        }
-    }
-}
-
-/// The counts of one tag.
+/// A registration as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagCounts {
-    /// The tag.
-    pub tag: Tag,
-    /// Registrations in all.
-    pub registrations: u64,
-    /// Different IDs among them.
-    pub ids: usize,
+pub struct Registered {
+    /// Whether everything since the client's cursor follows; `None` if it gave none.
+    pub recovered: Option<bool>,
+    /// The seqs in its inbox.
+    pub unread: Vec<u64>,
+}
+
+/// An inbox as it stands.
+#[derive(Debug, Clone)]
+pub struct Unread {
+    /// The last entry applied: what a cursor may go on from.
+    pub head: u64,
+    /// The encoded messages, oldest first.
+    pub frames: Vec<Bytes>,
+}
+
+/// Why a connection is sent away from a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dismissal {
+    /// Its ID has too many others.
+    Replaced,
+    /// Its ID has logged out.
+    Dropped,
 }
 
 impl Hub {
-    /// An empty registry that feeds these shards.
+    /// The most connections under one ID; one more closes the oldest.
+    const SEATS: usize = crate::limits::CONNECTIONS_PER_ID;
+
+    /// An empty registry that feeds these shards and keeps what `settings` say, of a log whose
+    /// entries through `lost_through` are not there any more.
     #[must_use]
-    pub fn new(epoch: Box<str>, shards: Vec<Arc<ShardQueue>>) -> Self {
-        Self { epoch, shards: shards.into(), state: Mutex::default() }
+    pub fn new(
+        epoch: Box<str>,
+        shards: Vec<Arc<ShardQueue>>,
+        settings: Settings,
+        lost_through: u64,
+    ) -> Self {
+        let state = State {
+            head: lost_through,
+            audiences: HashMap::new(),
+            keep: Keep::new(settings, lost_through),
+            mids: Mids::default(),
+        };
+        Self { epoch, shards: shards.into(), state: Mutex::new(state) }
     }
 
     /// The name of the log's lifetime.
@@ -113,21 +108,26 @@ impl Hub {
         Err(Refusal::unavailable(Outcome::Refused, "deliveries are behind; retry in a moment"))
     }
 
-    /// Applies the log's next entry: counts whom it reaches and queues one encoded frame for
-    /// every shard that serves any of them.
+    /// Applies the log's next entry: keeps what is to be kept, counts whom it reaches and queues
+    /// one encoded frame for every shard that serves any of them.
     ///
     /// # Errors
     /// `mid_conflict` if another message has its `mid`; it has its place in the log all the same.
     pub fn apply(&self, seq: u64, entry: &Entry) -> Appended {
-        let direct = entry.target != Target::Everyone;
-        let json = protocol::delivery(&entry.tag, seq, entry.at, &entry.message, direct);
-        let frame = frame::text_frame(&json);
-        let mut state = self.state.lock();
+        // Everything that can be done without the lock.
+        let frame = encode(seq, entry);
+        let names = Names::of(entry);
+        let target = entry.body.target();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         debug_assert!(seq > state.head, "entries are applied in order");
         state.head = seq;
-        let (seq, duplicate) = match state.mids.judge(seq, entry) {
+        state.keep.advance(entry.at);
+        let (seq, duplicate) = match state.mids.judge(seq, entry.at, names) {
             Verdict::New => (seq, false),
-            Verdict::Duplicate(first) => (first, true),
+            // Its first copy was applied and answered for.
+            Verdict::Again(first) => return Ok(state.applied(first, entry, false)),
+            Verdict::Duplicate(first) => return Ok(state.applied(first, entry, true)),
             Verdict::Conflict => {
                 return Err(Refusal::new(
                     ErrorCode::MidConflict,
@@ -135,26 +135,37 @@ impl Hub {
                 ));
             }
         };
-        let audience = state.audiences.get(&entry.tag);
-        let clients = audience.map_or(0, |audience| audience.reached(entry.target));
-        if let Some(audience) = audience
-            && !duplicate
-        {
+        match &entry.body {
+            Body::Broadcast(_) | Body::Direct(..) => {
+                let (at, expires, frame) = (entry.at, entry.expires, frame.clone());
+                state.keep.push(&entry.tag, target, Kept { seq, at, expires, frame });
+            }
+            Body::Read(address, mark) => state.keep.read(&entry.tag, *address, mark),
+            Body::Drop(address) => {
+                state.keep.read(&entry.tag, *address, &Mark::UpTo(seq));
+                let clients = self.dismiss_all(state, &entry.tag, *address);
+                return Ok(Applied { seq, clients, stored: false, duplicate });
+            }
+        }
+        let applied = state.applied(seq, entry, duplicate);
+        if let Some(audience) = state.audiences.get(&entry.tag) {
             for (index, shard) in self.shards.iter().enumerate() {
-                if audience.concerns(index, entry.target) {
+                if audience.concerns(index, target) {
                     shard.push(Work::Deliver {
                         tag: entry.tag.clone(),
-                        target: entry.target,
+                        seq,
+                        target,
+                        except: entry.origin,
                         frame: frame.clone(),
                     });
                 }
             }
         }
-        Ok(Applied { seq, clients, stored: false, duplicate })
+        Ok(applied)
     }
 
     /// Puts a connection on the tag's list and, with an address, on the ID's, in place of its
-    /// `earlier` registration of the same tag. Answers the head at which it stands.
+    /// `earlier` registration of the same tag.
     ///
     /// One connection too many under an ID closes the oldest.
     pub fn register(
@@ -162,40 +173,43 @@ impl Hub {
         connection: &Arc<Connection>,
         new: &Registration,
         earlier: Option<&Registration>,
-    ) -> u64 {
-        let mut state = self.state.lock();
-        if let Some(earlier) = earlier {
-            self.remove(&mut state, connection, earlier);
-        }
-        let head = state.head;
-        let audience = state.audiences.entry(new.tag.clone()).or_insert_with(|| Audience {
-            registrations: 0,
-            per_shard: vec![0; self.shards.len()].into(),
-            people: HashMap::new(),
+        resume: &Resume,
+        clock: u64,
+    ) -> Registered {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        // A cursor of another lifetime, or beyond this one's head, is none.
+        let known = resume
+            .since
+            .as_ref()
+            .filter(|since| *since.epoch == *self.epoch && since.seq <= state.head);
+        let from =
+            Start { since: known.map(|since| since.seq), last: resume.last, unread: resume.unread };
+        let (recovered, replay) = state.keep.begin(&new.tag, new.address, state.head, from);
+        let recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
+        let unread = new.address.map_or_else(Vec::new, |address| {
+            state.keep.unread(&new.tag, address, clock).map(|message| message.seq).collect()
         });
-        if let Some(address) = new.address {
-            let seats = audience.people.entry(address).or_default();
-            if seats.len() >= limits::CONNECTIONS_PER_ID
-                && let Some(oldest) = seats.pop_front()
-            {
-                audience.registrations -= 1;
-                audience.per_shard[oldest.shard] -= 1;
-                self.shards[oldest.shard].push(Work::Replace {
-                    tag: new.tag.clone(),
-                    address,
-                    connection: oldest.connection,
-                });
-            }
-            seats.push_back(Seat { connection: connection.number(), shard: connection.shard() });
+        let (number, shard) = (connection.number(), connection.shard());
+        // Sent away in between, it comes anew.
+        let earlier = earlier.filter(|earlier| state.remove(number, shard, earlier));
+        let shards = self.shards.len();
+        let audience =
+            state.audiences.entry(new.tag.clone()).or_insert_with(|| Audience::new(shards));
+        if let Some(address) = new.address
+            && let Some(oldest) = audience.oldest_of(address, Self::SEATS)
+        {
+            audience.remove(oldest.connection, oldest.shard, Some(address));
+            self.dismiss(&new.tag, address, oldest, Dismissal::Replaced);
         }
-        audience.registrations += 1;
-        audience.per_shard[connection.shard()] += 1;
-        self.shards[connection.shard()].push(Work::Register {
+        audience.add(Seat { connection: number, shard }, new.address);
+        self.shards[shard].push(Work::Register {
             connection: Arc::clone(connection),
             registration: new.clone(),
-            head,
+            earlier: earlier.map(|earlier| earlier.address),
+            replay: Box::new(replay),
         });
-        head
+        Registered { recovered, unread }
     }
 
     /// Takes a connection's registrations off the lists, at once for the counts, and in order
@@ -206,30 +220,42 @@ impl Hub {
         registrations: impl IntoIterator<Item = &'a Registration>,
     ) {
         let mut state = self.state.lock();
+        let (connection, shard) = (connection.number(), connection.shard());
         for registration in registrations {
-            self.remove(&mut state, connection, registration);
+            if state.remove(connection, shard, registration) {
+                let registration = registration.clone();
+                self.shards[shard].push(Work::Unregister { connection, registration });
+            }
         }
     }
 
-    fn remove(&self, state: &mut State, connection: &Connection, gone: &Registration) {
-        let Some(audience) = state.audiences.get_mut(&gone.tag) else { return };
-        if let Some(address) = gone.address {
-            let Some(seats) = audience.people.get_mut(&address) else { return };
-            let place = seats.iter().position(|seat| seat.connection == connection.number());
-            // Gone already if it was the oldest of too many.
-            let Some(place) = place else { return };
-            seats.remove(place);
-            if seats.is_empty() {
-                audience.people.remove(&address);
-            }
-        }
-        audience.registrations -= 1;
-        audience.per_shard[connection.shard()] -= 1;
-        if audience.registrations == 0 {
-            state.audiences.remove(&gone.tag);
-        }
-        self.shards[connection.shard()]
-            .push(Work::Unregister { connection: connection.number(), registration: gone.clone() });
+    /// Notes that a connection has taken all that was written for it and can take more of a
+    /// replay.
+    pub fn drained(&self, connection: &Connection) {
+        self.shards[connection.shard()].drained(connection.number());
+    }
+
+    /// The next messages of a replay, `room` bytes of them or a little more.
+    pub fn pull(&self, tag: &Tag, replay: &mut Replay, room: usize, clock: u64) -> Pulled {
+        self.state.lock().keep.pull(tag, replay, room, clock)
+    }
+
+    /// Whether it would change or tell anybody anything that this person has read so much.
+    #[must_use]
+    pub fn is_news(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
+        let state = self.state.lock();
+        let seats =
+            state.audiences.get(tag).map_or(0, |audience| audience.reached(Target::One(address)));
+        seats > 1 || state.keep.has(tag, address, mark)
+    }
+
+    /// One person's unread messages.
+    #[must_use]
+    pub fn unread(&self, tag: &Tag, address: Address, clock: u64) -> Unread {
+        let mut state = self.state.lock();
+        state.keep.refresh(tag);
+        let frames = state.keep.unread(tag, address, clock).map(|message| message.frame.clone());
+        Unread { frames: frames.collect(), head: state.head }
     }
 
     /// The last entry applied.
@@ -242,17 +268,74 @@ impl Hub {
     #[must_use]
     pub fn counts(&self) -> Vec<TagCounts> {
         let state = self.state.lock();
-        let mut counts: Vec<_> = state
-            .audiences
-            .iter()
-            .map(|(tag, audience)| TagCounts {
-                tag: tag.clone(),
-                registrations: audience.registrations,
-                ids: audience.people.len(),
-            })
-            .collect();
+        let counts = state.audiences.iter().map(|(tag, audience)| audience.counts(tag));
+        let mut counts: Vec<_> = counts.collect();
         drop(state);
         counts.sort_by(|a, b| a.tag.cmp(&b.tag));
         counts
+    }
+
+    /// The memory that kept messages take, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.state.lock().keep.bytes()
+    }
+
+    fn dismiss_all(&self, state: &mut State, tag: &Tag, address: Address) -> u64 {
+        let Some(audience) = state.audiences.get_mut(tag) else { return 0 };
+        let mut clients = 0;
+        while let Some(oldest) = audience.oldest_of(address, 1) {
+            audience.remove(oldest.connection, oldest.shard, Some(address));
+            self.dismiss(tag, address, oldest, Dismissal::Dropped);
+            clients += 1;
+        }
+        if audience.is_empty() {
+            state.audiences.remove(tag);
+        }
+        clients
+    }
+
+    fn dismiss(&self, tag: &Tag, address: Address, seat: Seat, why: Dismissal) {
+        let (tag, connection) = (tag.clone(), seat.connection);
+        self.shards[seat.shard].push(Work::Dismiss { tag, address, connection, why });
+    }
+}
+
+impl State {
+    /// What is told of an entry that was applied, as things are now.
+    fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
+        let target = entry.body.target();
+        let audience = self.audiences.get(&entry.tag);
+        Applied {
+            seq,
+            clients: audience.map_or(0, |audience| audience.reached(target)),
+            stored: match target {
+                Target::Everyone => false,
+                Target::One(address) => self.keep.is_unread(&entry.tag, address, seq),
+            },
+            duplicate,
+        }
+    }
+
+    /// Answers whether it was there.
+    fn remove(&mut self, connection: u64, shard: usize, gone: &Registration) -> bool {
+        let Some(audience) = self.audiences.get_mut(&gone.tag) else { return false };
+        let there = audience.remove(connection, shard, gone.address);
+        if audience.is_empty() {
+            self.audiences.remove(&gone.tag);
+        }
+        there
+    }
+}
+
+/// What those get whom an entry concerns.
+fn encode(seq: u64, entry: &Entry) -> Bytes {
+    let direct = entry.body.target() != Target::Everyone;
+    match &entry.body {
+        Body::Broadcast(message) | Body::Direct(_, message) => {
+            frame::text_frame(&protocol::delivery(&entry.tag, seq, entry.at, message, direct))
+        }
+        Body::Read(_, mark) => frame::text_frame(&protocol::read(&entry.tag, mark)),
+        Body::Drop(_) => Bytes::new(),
     }
 }

@@ -38,6 +38,12 @@ pub const KEY: usize = 512;
 pub const MID: usize = 128;
 /// The longest `ttl`.
 pub const TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The most seqs that one `read` names.
+pub const READ_AT_ONCE: usize = 1_000;
+/// What is pulled of a replay at once, in bytes, when the connection has taken the last piece.
+pub const REPLAY_PIECE: usize = 64 * 1024;
+/// How long a client may take nothing of its replay: close 4000 beyond.
+pub const REPLAY_STALL: Duration = Duration::from_secs(30);
 /// The most broadcasts that `last` may ask for.
 pub const LAST: u64 = 1_000;
 

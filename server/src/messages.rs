@@ -14,12 +14,11 @@ use shared::answer::{Answer, json};
 use shared::deadline::within;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::auth::{Key, Protectable};
+use crate::auth::Key;
 use crate::limits;
 use crate::log::Appending;
-use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
-use crate::publish::Service;
-use crate::session::published;
+use crate::protocol::{self, Action, ErrorCode, Outcome, Person, Reference, Refusal, Reply};
+use crate::publish::{Asked, Service};
 
 /// `POST /messages`: one action, or an array of them.
 pub async fn post(service: &Service, bodies: &Semaphore, request: Request<Incoming>) -> Answer {
@@ -45,7 +44,7 @@ pub async fn post(service: &Service, bodies: &Semaphore, request: Request<Incomi
     }
     let pending = Pending::begin(service, body, bearer.as_ref());
     let key_given = pending.key_given;
-    let (reply, reference) = pending.finish().await;
+    let (reply, reference) = pending.finish(service).await;
     let status = status_of(&reply, key_given);
     let answer = json(status, reply.to_json(&reference));
     if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
@@ -66,7 +65,7 @@ async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
         actions.into_iter().map(|action| Pending::begin(service, action.get(), bearer)).collect();
     let mut results = String::from("[");
     for (index, pending) in pending.into_iter().enumerate() {
-        let (reply, reference) = pending.finish().await;
+        let (reply, reference) = pending.finish(service).await;
         if index > 0 {
             results.push(',');
         }
@@ -115,40 +114,65 @@ impl<'de> Visitor<'de> for ActionsVisitor {
 struct Pending {
     reference: Reference,
     key_given: bool,
-    outcome: Result<(Protectable, Appending), Refusal>,
+    answer: Answering,
+}
+
+enum Answering {
+    Known(Reply),
+    Appending(Asked, Appending),
+    /// Looked up when its turn to be answered comes, after what stands before it.
+    Inbox(Box<Person>, Option<Key>),
 }
 
 impl Pending {
     fn begin(service: &Service, text: &str, bearer: Option<&Key>) -> Self {
         let incoming = protocol::parse(text);
-        let mut key_given = bearer.is_some();
-        let outcome = incoming.action.and_then(|action| match action {
-            Action::Publish(publish) => {
-                key_given |= publish.key.as_ref().is_some_and(|key| !key.is_empty());
-                let action = publish.action();
-                Ok((action, service.publish(*publish, bearer)?))
-            }
-            Action::Set(_) | Action::Unset(_) | Action::Ping => {
-                Err(Refusal::bad("this action needs a WebSocket, at /ws".into()))
-            }
+        let own = incoming.action.as_ref().ok().and_then(|action| match action {
+            Action::Publish(publish) => publish.key.as_ref(),
+            Action::Read(read) => read.key.as_ref(),
+            Action::Inbox(person) | Action::Drop(person) => person.key.as_ref(),
+            _ => None,
         });
-        Self { reference: incoming.reference, key_given, outcome }
+        let key_given = bearer.is_some() || own.is_some_and(|key| !key.is_empty());
+        let answer = incoming.action.and_then(|action| Self::act(service, action, bearer));
+        let answer = answer.unwrap_or_else(|refusal| Answering::Known(Reply::Refused(refusal)));
+        Self { reference: incoming.reference, key_given, answer }
     }
 
-    async fn finish(self) -> (Reply, Reference) {
-        let reply = match self.outcome {
-            Err(refusal) => Reply::Refused(refusal),
-            Ok((action, appending)) => {
+    fn act(service: &Service, action: Action, bearer: Option<&Key>) -> Result<Answering, Refusal> {
+        Ok(match action {
+            Action::Publish(publish) => {
+                let asked = Asked::Message(publish.action());
+                Answering::Appending(asked, service.publish(*publish, bearer)?)
+            }
+            Action::Read(read) => match service.read_for(&read, bearer)? {
+                None => Answering::Known(Reply::Read),
+                Some(appending) => Answering::Appending(Asked::Read, appending),
+            },
+            Action::Drop(person) => {
+                Answering::Appending(Asked::Drop, service.log_out(&person, bearer)?)
+            }
+            Action::Inbox(person) => Answering::Inbox(person, bearer.cloned()),
+            Action::Set(_) | Action::Unset(_) | Action::Ping => {
+                return Err(Refusal::bad("this action needs a WebSocket, at /ws".into()));
+            }
+        })
+    }
+
+    async fn finish(self, service: &Service) -> (Reply, Reference) {
+        let reply = match self.answer {
+            Answering::Known(reply) => reply,
+            Answering::Inbox(person, bearer) => {
+                service.inbox(&person, bearer.as_ref()).unwrap_or_else(Reply::Refused)
+            }
+            Answering::Appending(asked, appending) => {
                 let appended = within("append", limits::APPEND, appending).await;
-                published(
-                    action,
-                    appended.unwrap_or_else(|_expired| {
-                        Err(Refusal::unavailable(
-                            Outcome::Unknown,
-                            "the log did not answer in time; retry with the same mid",
-                        ))
-                    }),
-                )
+                asked.reply(appended.unwrap_or_else(|_expired| {
+                    Err(Refusal::unavailable(
+                        Outcome::Unknown,
+                        "the log did not answer in time; retry with the same mid",
+                    ))
+                }))
             }
         };
         (reply, self.reference)

@@ -79,6 +79,10 @@ struct State {
     held_at: Option<usize>,
     closing: Option<u16>,
     broken: bool,
+    /// Somebody waits for `queue` to be empty.
+    awaited: bool,
+    /// The bytes that the socket has taken out of `queue`, for whoever wants to see progress.
+    flushed: u64,
 }
 
 impl Outbox {
@@ -177,6 +181,29 @@ impl Outbox {
         self.state.lock().closing
     }
 
+    /// Asks for [`Outbox::take_drained`] to say so once nothing waits any more. Answers false if
+    /// that is so already.
+    pub fn await_drained(&self) -> bool {
+        let mut state = self.state.lock();
+        state.awaited = !state.queue.is_empty() || state.held_at.is_some();
+        state.awaited
+    }
+
+    /// Whether nothing waits any more and somebody asked for that.
+    #[must_use]
+    pub fn take_drained(&self) -> bool {
+        let mut state = self.state.lock();
+        let drained = state.awaited && state.queue.is_empty() && state.held_at.is_none();
+        state.awaited &= !drained;
+        drained
+    }
+
+    /// The bytes that had to wait for the socket and were taken by it since the connection began.
+    #[must_use]
+    pub fn flushed(&self) -> u64 {
+        self.state.lock().flushed
+    }
+
     /// Ends when [`Outbox::demand`] may have changed. Cancel safe; for one waiting task.
     pub async fn changed(&self) {
         self.changed.notified().await;
@@ -190,6 +217,7 @@ impl Outbox {
                 Ok(length) => {
                     state.waiting -= length;
                     state.written += length;
+                    state.flushed += length as u64;
                     if length < rest.len() {
                         break;
                     }
@@ -321,9 +349,9 @@ impl Drop for Held<'_> {
         let mut state = self.outbox.state.lock();
         state.held_at = None;
         self.outbox.flush_locked(&mut state);
-        let demand = state.demand();
+        let wake = state.demand() != Demand::Nothing || state.awaited;
         drop(state);
-        if demand != Demand::Nothing {
+        if wake {
             self.outbox.changed.notify_one();
         }
     }

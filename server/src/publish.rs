@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::auth::{Auth, Key, Protectable};
+use crate::frame;
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
-use crate::log::{Appending, Entry, Log, Target};
-use crate::protocol::{ErrorCode, Publish, Recipient, Refusal};
+use crate::log::{Appended, Appending, Body, Entry, Log, Mark};
+use crate::protocol::{ErrorCode, Person, Publish, Read, Recipient, Refusal, Reply};
 
 /// The parts that sockets and HTTP requests work on.
 #[derive(Debug)]
@@ -70,21 +71,90 @@ impl Service {
     pub fn publish(&self, publish: Publish, otherwise: Option<&Key>) -> Result<Appending, Refusal> {
         self.check_tag(&publish.tag)?;
         self.authorise(&publish.tag, publish.action(), publish.key.as_ref().or(otherwise))?;
-        let target = match &publish.to {
-            Recipient::Everyone => Target::Everyone,
-            Recipient::One(id) => Target::One(self.address(&publish.tag, id)),
-        };
         let at = now_ms();
+        let ttl = publish.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         Ok(self.log.append(Entry {
-            target,
-            message: publish.message,
+            body: match &publish.to {
+                Recipient::Everyone => Body::Broadcast(publish.message),
+                Recipient::One(id) => Body::Direct(self.address(&publish.tag, id), publish.message),
+            },
             at,
-            expires: publish
-                .ttl
-                .map(|ttl| at.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))),
+            expires: ttl.map(|ttl| at.saturating_add(ttl)),
             mid: publish.mid,
             tag: publish.tag,
+            append: None,
+            origin: None,
         }))
+    }
+
+    /// Notes what a person has read, if that changes anything or anybody else is to be told.
+    /// `origin` is the connection that says so.
+    #[must_use]
+    pub fn read(&self, read: &Read, address: Address, origin: Option<u64>) -> Option<Appending> {
+        let mark = match &read.mark {
+            // What is yet to come was not read.
+            Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
+            only => only.clone(),
+        };
+        if !self.hub.is_news(&read.tag, address, &mark) {
+            return None;
+        }
+        Some(self.append(read.tag.clone(), Body::Read(address, mark), origin))
+    }
+
+    /// Notes what a person has read, for a sender that knows that person's ID.
+    ///
+    /// # Errors
+    /// `bad_tag`, `denied`, `bad_request` without an ID.
+    pub fn read_for(
+        &self,
+        read: &Read,
+        otherwise: Option<&Key>,
+    ) -> Result<Option<Appending>, Refusal> {
+        self.check_tag(&read.tag)?;
+        self.authorise(&read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
+        let Some(id) = &read.id else {
+            return Err(Refusal::bad("`id` is missing".into()));
+        };
+        Ok(self.read(read, self.address(&read.tag, id), None))
+    }
+
+    /// A person's unread messages.
+    ///
+    /// # Errors
+    /// `bad_tag`; `denied` where listening needs a key that was not given.
+    pub fn inbox(&self, person: &Person, otherwise: Option<&Key>) -> Result<Reply, Refusal> {
+        self.check_tag(&person.tag)?;
+        self.authorise(&person.tag, Protectable::Set, person.key.as_ref().or(otherwise))?;
+        let address = self.address(&person.tag, &person.id);
+        let unread = self.hub.unread(&person.tag, address, now_ms());
+        Ok(Reply::Inbox {
+            tag: person.tag.clone(),
+            epoch: self.hub.epoch().into(),
+            seq: unread.head,
+            messages: unread.frames.iter().map(|frame| frame::text_of(frame).into()).collect(),
+        })
+    }
+
+    /// Logs a person out: ends the ID's connections and empties its inbox.
+    ///
+    /// # Errors
+    /// `bad_tag`; `denied`, also where no key is configured for it.
+    pub fn log_out(&self, person: &Person, otherwise: Option<&Key>) -> Result<Appending, Refusal> {
+        self.check_tag(&person.tag)?;
+        if !self.auth.is_protected(&person.tag, Protectable::Drop) {
+            let detail =
+                format!("drop needs a key, and none is configured for it on {}", person.tag);
+            return Err(Refusal::new(ErrorCode::Denied, detail.into()));
+        }
+        self.authorise(&person.tag, Protectable::Drop, person.key.as_ref().or(otherwise))?;
+        let address = self.address(&person.tag, &person.id);
+        Ok(self.append(person.tag.clone(), Body::Drop(address), None))
+    }
+
+    fn append(&self, tag: Tag, body: Body, origin: Option<u64>) -> Appending {
+        let (expires, mid, append) = (None, None, None);
+        self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin })
     }
 
     /// Where messages for this ID go.
@@ -94,8 +164,40 @@ impl Service {
     }
 }
 
+/// What an append was asked for, which its reply names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// `send` or `broadcast`.
+    Message(Protectable),
+    /// `read`.
+    Read,
+    /// `drop`.
+    Drop,
+}
+
+impl Asked {
+    /// The reply to an append that came to `outcome`.
+    #[must_use]
+    pub fn reply(self, outcome: Appended) -> Reply {
+        match (self, outcome) {
+            (_, Err(refusal)) => Reply::Refused(refusal),
+            (Self::Message(action), Ok(applied)) => Reply::Published {
+                action,
+                seq: applied.seq,
+                clients: applied.clients,
+                stored: (action == Protectable::Send).then_some(applied.stored),
+                duplicate: applied.duplicate,
+            },
+            (Self::Read, Ok(_)) => Reply::Read,
+            (Self::Drop, Ok(applied)) => {
+                Reply::Dropped { seq: applied.seq, clients: applied.clients }
+            }
+        }
+    }
+}
+
 /// Milliseconds since 1970.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -105,10 +105,10 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     }
     let queues: Vec<Arc<ShardQueue>> = (0..shards()).map(|_| Arc::default()).collect();
     let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
-    let hub = Arc::new(Hub::new(epoch.into(), queues.clone()));
+    let hub = Arc::new(Hub::new(epoch.into(), queues.clone(), config.keeping, 0));
     let service = Arc::new(Service {
         log: Box::new(MemoryLog::new(Arc::clone(&hub))),
-        hub,
+        hub: Arc::clone(&hub),
         auth: config.auth,
         id_key: IdKey::generate().map_err(Error::no_randomness)?,
         declared_tags: config.declared_tags,
@@ -136,7 +136,7 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     // Dropped, and so ended, only after the connections that they serve.
     let mut shards = JoinSet::new();
     for queue in queues {
-        shards.spawn(Shard::new(queue, config.ping_interval).run());
+        shards.spawn(Shard::new(Arc::clone(&hub), queue, config.ping_interval).run());
     }
     listeners.announce();
     if let Some(key) = &config.demo_key {

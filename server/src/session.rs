@@ -14,9 +14,11 @@ use crate::frame::text_frame;
 use crate::hub::Registration;
 use crate::id::Tag;
 use crate::limits;
-use crate::log::{Appended, Appending};
-use crate::protocol::{self, Action, ErrorCode, Incoming, Publish, Reference, Refusal, Reply, Set};
-use crate::publish::Service;
+use crate::log::Appending;
+use crate::protocol::{
+    self, Action, ErrorCode, Incoming, Publish, Read, Reference, Refusal, Reply, Set,
+};
+use crate::publish::{Asked, Service, now_ms};
 
 /// A connection's registrations, remembered keys and unanswered requests.
 ///
@@ -48,7 +50,7 @@ struct Unanswered {
 #[derive(Debug)]
 enum Answer {
     Known(Reply),
-    Appending { action: Protectable, outcome: Appending },
+    Appending { asked: Asked, outcome: Appending },
 }
 
 impl Session {
@@ -95,6 +97,11 @@ impl Session {
         !self.registered.is_empty()
     }
 
+    /// Everything that was written for the connection is taken: it can take more.
+    pub fn drained(&self) {
+        self.service.hub.drained(&self.connection);
+    }
+
     /// Whether a valid action came since this was asked last.
     pub fn take_acted(&mut self) -> bool {
         std::mem::take(&mut self.acted)
@@ -107,8 +114,8 @@ impl Session {
         while let Some(oldest) = self.unanswered.front_mut() {
             let reply = match &mut oldest.answer {
                 Answer::Known(reply) => reply.clone(),
-                Answer::Appending { action, outcome } => match outcome.poll_unpin(context) {
-                    Poll::Ready(outcome) => published(*action, outcome),
+                Answer::Appending { asked, outcome } => match outcome.poll_unpin(context) {
+                    Poll::Ready(outcome) => asked.reply(outcome),
                     Poll::Pending => return answered,
                 },
             };
@@ -129,6 +136,10 @@ impl Session {
             Err(refusal) => Err(refusal),
             Ok(Action::Ping) => Ok(Answer::Known(Reply::Ping)),
             Ok(Action::Publish(publish)) => self.publish(*publish),
+            Ok(Action::Read(read)) => self.read(&read),
+            Ok(Action::Inbox(_) | Action::Drop(_)) => {
+                Err(Refusal::bad("this action goes to POST /messages".into()))
+            }
             Ok(Action::Unset(tag)) => self.unset(tag).map(Answer::Known),
             Ok(Action::Set(set)) => match self.set(*set, &reference) {
                 // The reply is written: it must precede what the registration brings.
@@ -149,8 +160,8 @@ impl Session {
         if self.unanswered.is_empty() {
             let known = match &mut answer {
                 Answer::Known(reply) => Some(reply.clone()),
-                Answer::Appending { action, outcome } => {
-                    outcome.now_or_never().map(|outcome| published(*action, outcome))
+                Answer::Appending { asked, outcome } => {
+                    outcome.now_or_never().map(|outcome| asked.reply(outcome))
                 }
             };
             if let Some(reply) = known {
@@ -169,7 +180,30 @@ impl Session {
             .and_then(|registered| registered.keys.iter().find(|(of, _)| *of == action))
             .map(|(_, key)| key);
         let outcome = self.service.publish(publish, remembered)?;
-        Ok(Answer::Appending { action, outcome })
+        Ok(Answer::Appending { asked: Asked::Message(action), outcome })
+    }
+
+    fn read(&self, read: &Read) -> Result<Answer, Refusal> {
+        if read.id.is_some() || read.key.is_some() {
+            return Err(Refusal::bad(
+                "over a WebSocket, read is for the ID that the connection listens under".into(),
+            ));
+        }
+        let listening = self.registered.iter().find_map(|registered| {
+            let Registration { tag, address } = &registered.registration;
+            address.filter(|_| *tag == read.tag)
+        });
+        let Some(address) = listening else {
+            return Err(Refusal::new(
+                ErrorCode::NotRegistered,
+                "this connection does not listen on the tag under an ID".into(),
+            ));
+        };
+        let origin = Some(self.connection.number());
+        Ok(match self.service.read(read, address, origin) {
+            None => Answer::Known(Reply::Read),
+            Some(outcome) => Answer::Appending { asked: Asked::Read, outcome },
+        })
     }
 
     fn set(&mut self, set: Set, reference: &Reference) -> Result<(), Refusal> {
@@ -194,13 +228,13 @@ impl Session {
         // Nothing that the registration brings may be written before its reply.
         let connection = Arc::clone(&self.connection);
         let held = connection.outbox().hold();
-        service.hub.register(&connection, &registration, earlier);
+        let registered =
+            service.hub.register(&connection, &registration, earlier, &set.resume, now_ms());
         let reply = Reply::Set {
             tag: registration.tag.clone(),
             epoch: service.hub.epoch().into(),
-            // Nothing is kept yet, so nothing can be recovered.
-            recovered: set.since.map(|_| false),
-            unread: Vec::new(),
+            recovered: registered.recovered,
+            unread: registered.unread,
         };
         held.release(text_frame(&reply.to_json(reference)));
         let registered = Registered { registration, keys: set.keys };
@@ -229,21 +263,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         let registrations = self.registered.iter().map(|registered| &registered.registration);
         self.service.hub.unregister(&self.connection, registrations);
-    }
-}
-
-/// The reply to an append that came to `outcome`.
-#[must_use]
-pub fn published(action: Protectable, outcome: Appended) -> Reply {
-    match outcome {
-        Ok(applied) => Reply::Published {
-            action,
-            seq: applied.seq,
-            clients: applied.clients,
-            stored: (action == Protectable::Send).then_some(applied.stored),
-            duplicate: applied.duplicate,
-        },
-        Err(refusal) => Reply::Refused(refusal),
     }
 }
 

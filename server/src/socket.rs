@@ -157,6 +157,9 @@ impl Socket<'_> {
                     outbox.close(GOING_AWAY, "the server restarts");
                 }
             }
+            if outbox.take_drained() {
+                self.session.drained();
+            }
             match outbox.demand() {
                 Demand::Close => return Ending::Closing,
                 // Not even a farewell can be written.

@@ -16,10 +16,13 @@ use crate::auth::{Auth, Key, KeyHash, Protectable};
 use crate::cli::RunArgs;
 use crate::error::Error;
 use crate::id::{Tag, random_hex};
+use crate::keep::{Settings, TagBounds};
 use crate::origin::Origins;
 use crate::secret;
 
 const PORT: u16 = 9090;
+/// The memory for kept messages, of all tags together.
+const MAX_MEMORY: usize = 256 * 1024 * 1024;
 /// Where the demo's administrator broadcasts to.
 const DEMO_TAG: &str = "notifications";
 const DEFAULT_ADMIN: Option<Address> =
@@ -50,6 +53,8 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long a connection may be good for nothing.
     pub idle_timeout: Duration,
+    /// What is kept for those who are away.
+    pub keeping: Settings,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -96,7 +101,9 @@ impl Config {
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
         let demo_key = checked.or(None, if demo { demo_key(&mut auth) } else { Ok(None) });
+        let keeping = keeping(&auth);
         let config = Self {
+            keeping,
             listen: checked.listen(&listen),
             admin: checked.or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), admin_address)),
             auth,
@@ -186,15 +193,31 @@ impl Checking {
     }
 }
 
-/// Protects what the demo's administrator does, unless the configuration does so already.
+/// What is kept of each tag: inboxes only where strangers cannot fill them.
+fn keeping(auth: &Auth) -> Settings {
+    let usual = TagBounds::default();
+    let mut keeping = Settings::new(MAX_MEMORY, usual);
+    for (tag, action) in auth.protected() {
+        if action == Protectable::Send {
+            keeping.set(tag, usual);
+        }
+    }
+    keeping
+}
+
+/// Protects what the demo shows with a key, as far as the configuration does not do so already.
 fn demo_key(auth: &mut Auth) -> Result<Option<Key>, Error> {
     let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(None) };
-    if auth.check(&tag, Protectable::Broadcast, None).is_err() {
+    let demo = [Protectable::Send, Protectable::Broadcast, Protectable::Drop];
+    let open = demo.map(|action| (action, !auth.is_protected(&tag, action)));
+    if open.iter().all(|(_, open)| !open) {
         return Ok(None);
     }
     let key = random_hex::<32>().map_err(Error::no_randomness)?;
-    if let Ok(hash) = KeyHash::parse(&key) {
-        auth.protect(tag, Protectable::Broadcast, hash);
+    for (action, _) in open.into_iter().filter(|(_, open)| *open) {
+        if let Ok(hash) = KeyHash::parse(&key) {
+            auth.protect(tag.clone(), action, hash);
+        }
     }
     Ok(Some(Key::given(&key)))
 }
@@ -223,7 +246,7 @@ fn protectable(action: &Setting) -> Result<Protectable, Error> {
 }
 
 fn not_protectable(name: &str) -> String {
-    format!("`{name}` cannot be protected; set, send and broadcast can")
+    format!("`{name}` cannot be protected; set, send, broadcast and drop can")
 }
 
 fn key_in(file: &Path) -> Result<KeyHash, Error> {

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 pub use memory::MemoryLog;
 
 use crate::id::{Address, Tag};
+pub use crate::protocol::Mark;
 use crate::protocol::{Message, Mid, Outcome, Refusal};
 
 /// What is appended: something that concerns one tag.
@@ -46,15 +47,6 @@ pub enum Body {
     Read(Address, Mark),
     /// That person has logged out: connections end, the inbox is emptied.
     Drop(Address),
-}
-
-/// What has been read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mark {
-    /// Everything up to this seq.
-    UpTo(u64),
-    /// These and nothing else.
-    Only(Box<[u64]>),
 }
 
 /// One append of one server process.

@@ -24,14 +24,16 @@ pub(super) enum Field {
     Since,
     Last,
     Unread,
+    Seq,
+    Only,
 }
 
 impl Field {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "action", "ref", "tag", "id", "key", "keys", "message", "mid", "ttl", "since", "last",
-        "unread",
+        "unread", "seq", "only",
     ];
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Action,
         Self::Ref,
         Self::Tag,
@@ -44,6 +46,8 @@ impl Field {
         Self::Since,
         Self::Last,
         Self::Unread,
+        Self::Seq,
+        Self::Only,
     ];
 
     pub(super) fn name(self) -> &'static str {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use parse::{Incoming, parse};
-pub use reply::{ErrorCode, Outcome, Refusal, Reply, bye, delivery, live};
+pub use reply::{ErrorCode, Outcome, Refusal, Reply, bye, delivery, gap, live, read};
 
 use crate::auth::{Key, Protectable};
 use crate::id::{Id, Tag};
@@ -24,6 +24,12 @@ pub enum Action {
     Unset(Tag),
     /// Send to one ID, or broadcast to a tag.
     Publish(Box<Publish>),
+    /// Note what a person has read.
+    Read(Box<Read>),
+    /// Tell what a person has not read.
+    Inbox(Box<Person>),
+    /// Log a person out.
+    Drop(Box<Person>),
     /// Are you there?
     Ping,
 }
@@ -35,16 +41,23 @@ pub struct Set {
     pub tag: Tag,
     /// Who is listening.
     pub id: Option<Id>,
+    /// What to hand over of what it has missed.
+    pub resume: Resume,
+    /// A key for this very action.
+    pub key: Option<Key>,
+    /// Keys remembered for this connection and tag.
+    pub keys: Vec<(Protectable, Key)>,
+}
+
+/// Where a listener goes on from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resume {
     /// Where an earlier connection left off.
     pub since: Option<Cursor>,
     /// How many of the last broadcasts to replay for a client without a cursor.
     pub last: Option<u64>,
     /// Whether to replay the whole inbox.
     pub unread: bool,
-    /// A key for this very action.
-    pub key: Option<Key>,
-    /// Keys remembered for this connection and tag.
-    pub keys: Vec<(Protectable, Key)>,
 }
 
 /// A place in the log, as a client remembers it.
@@ -71,6 +84,39 @@ pub struct Publish {
     pub mid: Option<Mid>,
     /// How long the message is worth keeping.
     pub ttl: Option<Duration>,
+}
+
+/// `read`: a person has read something.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Where.
+    pub tag: Tag,
+    /// What.
+    pub mark: Mark,
+    /// Who, for a sender that does not listen as that person.
+    pub id: Option<Id>,
+    /// The key of `set` on this tag, for such a sender.
+    pub key: Option<Key>,
+}
+
+/// What has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// Everything up to this seq.
+    UpTo(u64),
+    /// These and nothing else.
+    Only(Box<[u64]>),
+}
+
+/// `inbox` or `drop`: something about one person.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// Where.
+    pub tag: Tag,
+    /// Who.
+    pub id: Id,
+    /// The key for the pair.
+    pub key: Option<Key>,
 }
 
 /// Whom a message is for.

@@ -10,7 +10,9 @@ use serde_json::value::RawValue;
 
 use super::fields::{Field, Fields, expected, pairs_of, text_of};
 use super::reply::{ErrorCode, Refusal};
-use super::{Action, Cursor, Message, Mid, Publish, Recipient, Reference, Set};
+use super::{
+    Action, Cursor, Mark, Message, Mid, Person, Publish, Read, Recipient, Reference, Resume, Set,
+};
 use crate::auth::{Key, Protectable};
 use crate::id::{Id, Tag};
 use crate::limits;
@@ -55,13 +57,16 @@ impl Fields<'_> {
             }
             "send" => self.publish("send", Some(Field::Id)),
             "broadcast" => self.publish("broadcast", None),
+            "read" => self.mark(),
+            "inbox" => Ok(Action::Inbox(Box::new(self.person("inbox")?))),
+            "drop" => Ok(Action::Drop(Box::new(self.person("drop")?))),
             "ping" => {
                 self.only("ping", &[])?;
                 Ok(Action::Ping)
             }
             _ => Err(Refusal::new(
                 ErrorCode::UnknownAction,
-                "the actions are set, unset, send, broadcast and ping".into(),
+                "the actions are set, unset, send, broadcast, read, inbox, drop and ping".into(),
             )),
         }
     }
@@ -81,9 +86,7 @@ impl Fields<'_> {
         Ok(Action::Set(Box::new(Set {
             tag: self.tag()?,
             id: self.id()?,
-            since: self.cursor()?,
-            last,
-            unread,
+            resume: Resume { since: self.cursor()?, last, unread },
             key: self.key()?,
             keys: self.keys()?,
         })))
@@ -105,6 +108,25 @@ impl Fields<'_> {
             ttl: self.ttl()?,
             message: self.message()?,
         })))
+    }
+
+    fn mark(&self) -> Result<Action, Refusal> {
+        self.only("read", &[Field::Tag, Field::Id, Field::Key, Field::Seq, Field::Only])?;
+        let mark = match (self.number(Field::Seq)?, self.seqs()?) {
+            (Some(seq), None) => Mark::UpTo(seq),
+            (None, Some(seqs)) => Mark::Only(seqs),
+            _ => {
+                return Err(Refusal::bad("read takes either `seq`, up to which, or `only`".into()));
+            }
+        };
+        let (tag, id, key) = (self.tag()?, self.id()?, self.key()?);
+        Ok(Action::Read(Box::new(Read { tag, mark, id, key })))
+    }
+
+    fn person(&self, action: &str) -> Result<Person, Refusal> {
+        self.only(action, &[Field::Tag, Field::Id, Field::Key])?;
+        let id = self.id()?.ok_or_else(|| missing(Field::Id))?;
+        Ok(Person { tag: self.tag()?, id, key: self.key()? })
     }
 
     /// Refuses fields that do not belong to `action`.
@@ -186,6 +208,17 @@ impl Fields<'_> {
                 Ok(Some(Cursor { epoch: epoch.into(), seq }))
             }
             _ => Err(malformed()),
+        }
+    }
+
+    fn seqs(&self) -> Result<Option<Box<[u64]>>, Refusal> {
+        let Some(raw) = self.get(Field::Only) else { return Ok(None) };
+        match serde_json::from_str::<Vec<u64>>(raw.get()) {
+            Ok(seqs) if (1..=limits::READ_AT_ONCE).contains(&seqs.len()) => Ok(Some(seqs.into())),
+            _ => Err(expected(
+                Field::Only,
+                &format!("an array of 1 to {} seqs", limits::READ_AT_ONCE),
+            )),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{Message, Reference};
+use super::{Mark, Message, Reference};
 use crate::auth::Protectable;
 use crate::id::Tag;
 
@@ -121,6 +121,26 @@ pub enum Reply {
         /// Whether it had been sent before, under the same `mid`.
         duplicate: bool,
     },
+    /// It is noted as read.
+    Read,
+    /// The person is logged out.
+    Dropped {
+        /// The logout's number in the log.
+        seq: u64,
+        /// The registrations that end with it.
+        clients: u64,
+    },
+    /// What the person has not read.
+    Inbox {
+        /// The tag.
+        tag: Tag,
+        /// The log's lifetime that seqs belong to.
+        epoch: Box<str>,
+        /// With the epoch, a cursor that a listener may go on from.
+        seq: u64,
+        /// As they are delivered, oldest first.
+        messages: Vec<Box<str>>,
+    },
     /// I am here.
     Ping,
     /// No.
@@ -141,6 +161,18 @@ impl Reply {
                 }
             }
             Self::Ping => json.push_str(r#"{"ok":"ping""#),
+            Self::Read => json.push_str(r#"{"ok":"read""#),
+            Self::Dropped { seq, clients } => {
+                let _ = write!(json, r#"{{"ok":"drop","seq":{seq},"clients":{clients}"#);
+            }
+            Self::Inbox { tag, epoch, seq, messages } => {
+                let count = messages.len();
+                let _ = write!(
+                    json,
+                    r#"{{"ok":"inbox","tag":"{tag}","epoch":"{epoch}","seq":{seq},"count":{count}"#
+                );
+                let _ = write!(json, r#","messages":[{}]"#, messages.join(","));
+            }
             Self::Unset { tag } => {
                 let _ = write!(json, r#"{{"ok":"unset","tag":"{tag}""#);
             }
@@ -149,12 +181,8 @@ impl Reply {
                 if let Some(recovered) = recovered {
                     let _ = write!(json, r#","recovered":{recovered}"#);
                 }
-                json.push_str(r#","unread":["#);
-                for (index, seq) in unread.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { "," };
-                    let _ = write!(json, "{comma}{seq}");
-                }
-                json.push(']');
+                json.push_str(r#","unread":"#);
+                push_seqs(&mut json, unread);
             }
             Self::Published { action, seq, clients, stored, duplicate } => {
                 let name = action.name();
@@ -202,10 +230,42 @@ pub fn live(tag: &Tag, seq: u64) -> String {
     format!(r#"{{"event":"live","tag":"{tag}","seq":{seq}}}"#)
 }
 
+/// The event for a person's other connections: this has been read.
+#[must_use]
+pub fn read(tag: &Tag, mark: &Mark) -> String {
+    let mut json = format!(r#"{{"event":"read","tag":"{tag}","#);
+    match mark {
+        Mark::UpTo(seq) => {
+            let _ = write!(json, r#""seq":{seq}"#);
+        }
+        Mark::Only(seqs) => {
+            json.push_str(r#""only":"#);
+            push_seqs(&mut json, seqs);
+        }
+    }
+    json.push('}');
+    json
+}
+
+/// The event that tells of messages which were dropped before they could be handed over.
+#[must_use]
+pub fn gap(tag: &Tag) -> String {
+    format!(r#"{{"event":"gap","tag":"{tag}"}}"#)
+}
+
 /// The event before a restart: come back after so many milliseconds.
 #[must_use]
 pub fn bye(retry_in_ms: u64) -> String {
     format!(r#"{{"event":"bye","retry_in_ms":{retry_in_ms}}}"#)
+}
+
+fn push_seqs(json: &mut String, seqs: &[u64]) {
+    json.push('[');
+    for (index, seq) in seqs.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(json, "{comma}{seq}");
+    }
+    json.push(']');
 }
 
 fn push_string(json: &mut String, text: &str) {

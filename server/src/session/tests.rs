@@ -5,7 +5,8 @@ use super::*;
 use crate::auth::Auth;
 use crate::hub::Hub;
 use crate::id::IdKey;
-use crate::log::{Applied, Entry, Log};
+use crate::keep::Settings;
+use crate::log::{Appended, Applied, Entry, Log};
 use crate::outbox::Outbox;
 use crate::outbox::pipe::Pipe;
 use crate::shard::ShardQueue;
@@ -36,7 +37,12 @@ impl Test {
     fn new() -> Self {
         let log = SlowLog::default();
         let appends = Arc::clone(&log.0);
-        let hub = Arc::new(Hub::new("e".into(), vec![Arc::new(ShardQueue::default())]));
+        let hub = Arc::new(Hub::new(
+            "e".into(),
+            vec![Arc::new(ShardQueue::default())],
+            Settings::default(),
+            0,
+        ));
         let service = Service {
             hub,
             log: Box::new(log),

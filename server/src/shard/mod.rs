@@ -5,6 +5,7 @@
 //! theirs. So a tag with thousands of listeners delays no other by more than a slice.
 
 mod audience;
+mod catching_up;
 mod queue;
 mod wheel;
 
@@ -15,21 +16,25 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use audience::Audience;
+pub use audience::{DROPPED, REPLACED};
 pub use queue::{ShardQueue, Work};
 use wheel::{Visit, Wheel};
 
 use crate::connection::Connection;
 use crate::frame::PING;
+use crate::hub::Hub;
 use crate::id::Tag;
+use crate::limits;
+use crate::outbox::SLOW_CONSUMER;
 
 /// Close code of a client that did not answer pings.
 pub const NO_PONG: u16 = 4001;
-/// Close code of the oldest connection under an ID when there are too many.
-pub const REPLACED: u16 = 4005;
 
 /// Delivers what its queue brings until it is dropped.
 #[derive(Debug)]
 pub struct Shard {
+    /// Asked for what those who come back have missed, and for nothing else.
+    hub: Arc<Hub>,
     queue: Arc<ShardQueue>,
     audiences: HashMap<Tag, Audience>,
     /// The tags that have work, next first; each stands here once.
@@ -46,13 +51,18 @@ struct Member {
     slot: usize,
     /// Visits since it was last heard.
     quiet: u8,
+    /// The tags of which it is being handed what it has missed, and cannot take more just now.
+    catching_up: Vec<Tag>,
+    /// How far it had come with that, and when that was seen.
+    progress: (u64, Instant),
 }
 
 impl Shard {
     /// A shard that pings its registered connections after `ping_interval` of silence.
     #[must_use]
-    pub fn new(queue: Arc<ShardQueue>, ping_interval: Duration) -> Self {
+    pub fn new(hub: Arc<Hub>, queue: Arc<ShardQueue>, ping_interval: Duration) -> Self {
         Self {
+            hub,
             queue,
             audiences: HashMap::new(),
             rotation: VecDeque::new(),
@@ -65,7 +75,9 @@ impl Shard {
     pub async fn run(mut self) {
         let mut batch = VecDeque::new();
         loop {
-            self.queue.take(&mut batch);
+            for number in self.queue.take(&mut batch) {
+                self.go_on(number);
+            }
             for work in batch.drain(..) {
                 self.sort_in(work);
             }
@@ -86,7 +98,7 @@ impl Shard {
         let tag = work.tag();
         let audience = match self.audiences.get_mut(tag) {
             Some(audience) => audience,
-            None => self.audiences.entry(tag.clone()).or_default(),
+            None => self.audiences.entry(tag.clone()).or_insert_with(|| Audience::new(tag.clone())),
         };
         if !audience.has_work() {
             self.rotation.push_back(tag.clone());
@@ -94,15 +106,25 @@ impl Shard {
         audience.queue(work);
     }
 
+    /// A connection can take more of what it has missed.
+    fn go_on(&mut self, number: u64) {
+        let Some(member) = self.members.get_mut(&number) else { return };
+        for tag in std::mem::take(&mut member.catching_up) {
+            let work = Work::Resume { tag, connection: number };
+            self.queue.add(&work);
+            self.sort_in(work);
+        }
+    }
+
     /// One turn for the tag that has waited longest. Answers whether any tag had work.
     fn serve_next_tag(&mut self) -> bool {
         let Some(tag) = self.rotation.pop_front() else { return false };
         let Some(audience) = self.audiences.get_mut(&tag) else { return true };
         let mut changes = Vec::new();
-        let done = audience.serve(&mut changes);
+        let done = audience.serve(&self.hub, &mut changes);
         self.queue.done(done);
         if audience.has_work() {
-            self.rotation.push_back(tag);
+            self.rotation.push_back(tag.clone());
         } else if audience.is_empty() {
             self.audiences.remove(&tag);
         }
@@ -110,6 +132,7 @@ impl Shard {
             match change {
                 Change::Joined(connection) => self.joined(connection),
                 Change::Left(number) => self.left(number),
+                Change::CatchingUp(number) => self.catching_up(number, &tag),
             }
         }
         true
@@ -127,6 +150,8 @@ impl Shard {
             registrations: 0,
             slot: wheel.add(number),
             quiet: 0,
+            catching_up: Vec::new(),
+            progress: (0, Instant::now()),
         });
         member.registrations += 1;
     }
@@ -140,11 +165,33 @@ impl Shard {
         }
     }
 
+    fn catching_up(&mut self, number: u64, tag: &Tag) {
+        let Some(member) = self.members.get_mut(&number) else { return };
+        if member.catching_up.is_empty() {
+            member.progress = (member.connection.outbox().flushed(), Instant::now());
+        }
+        if !member.catching_up.contains(tag) {
+            member.catching_up.push(tag.clone());
+        }
+    }
+
     fn ping_those_due(&mut self) {
-        for number in self.wheel.due(Instant::now()) {
+        let now = Instant::now();
+        for number in self.wheel.due(now) {
             let Some(member) = self.members.get_mut(&number) else { continue };
             let outbox = member.connection.outbox();
-            match wheel::visit(&mut member.quiet, member.connection.take_heard()) {
+            let mut heard = member.connection.take_heard();
+            if !member.catching_up.is_empty() {
+                let flushed = outbox.flushed();
+                if flushed != member.progress.0 {
+                    member.progress = (flushed, now);
+                    // The answer to a ping may have to wait for all that is before the ping.
+                    heard = true;
+                } else if now - member.progress.1 >= limits::REPLAY_STALL {
+                    outbox.shed_and_close(SLOW_CONSUMER, "takes nothing of its replay; come back");
+                }
+            }
+            match wheel::visit(&mut member.quiet, heard) {
                 Visit::Fine => {}
                 Visit::Ping => {
                     outbox.push(&PING);
@@ -160,6 +207,8 @@ impl Shard {
 enum Change {
     Joined(Arc<Connection>),
     Left(u64),
+    /// It cannot take more of what it has missed just now.
+    CatchingUp(u64),
 }
 
 #[cfg(test)]

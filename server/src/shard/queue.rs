@@ -8,22 +8,32 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::connection::Connection;
-use crate::hub::Registration;
+use crate::hub::{Dismissal, Registration};
 use crate::id::{Address, Tag};
+use crate::keep::Replay;
 use crate::limits;
 use crate::log::Target;
 
 /// One thing for a shard to do, in the order of the log.
 #[derive(Debug)]
 pub enum Work {
-    /// Deliver from here on, after the event that says so.
+    /// Hand over what was missed, then deliver from here on.
     Register {
         /// Who listens.
         connection: Arc<Connection>,
         /// To what.
         registration: Registration,
-        /// The last entry before the registration.
-        head: u64,
+        /// The address of its earlier registration of the same tag, which this one replaces.
+        earlier: Option<Option<Address>>,
+        /// What comes first.
+        replay: Box<Replay>,
+    },
+    /// Go on with a replay: the connection has taken its last piece.
+    Resume {
+        /// The tag of its registration.
+        tag: Tag,
+        /// Which one.
+        connection: u64,
     },
     /// Deliver no more.
     Unregister {
@@ -32,21 +42,27 @@ pub enum Work {
         /// To what.
         registration: Registration,
     },
-    /// Close the oldest connection of an ID that has too many.
-    Replace {
+    /// Close a connection whose registration was ended for it.
+    Dismiss {
         /// The tag of its registration.
         tag: Tag,
         /// Its address there.
         address: Address,
         /// Which one.
         connection: u64,
+        /// Why.
+        why: Dismissal,
     },
     /// Write a frame to those it is for.
     Deliver {
         /// The audience.
         tag: Tag,
+        /// Its number in the log.
+        seq: u64,
         /// Everyone in it, or one person.
         target: Target,
+        /// The connection that needs no news of it.
+        except: Option<u64>,
         /// The encoded frame.
         frame: Bytes,
     },
@@ -60,7 +76,7 @@ impl Work {
             Self::Register { registration, .. } | Self::Unregister { registration, .. } => {
                 &registration.tag
             }
-            Self::Replace { tag, .. } | Self::Deliver { tag, .. } => tag,
+            Self::Resume { tag, .. } | Self::Dismiss { tag, .. } | Self::Deliver { tag, .. } => tag,
         }
     }
 
@@ -88,6 +104,9 @@ pub struct ShardQueue {
 #[derive(Debug, Default)]
 struct State {
     work: VecDeque<Work>,
+    /// Connections that can take more of a replay; each at most once, as it asks for one piece at
+    /// a time.
+    drained: Vec<u64>,
     /// Not done yet, here and in the shard.
     undone: Load,
 }
@@ -125,9 +144,23 @@ impl ShardQueue {
         self.filled.notify_one();
     }
 
+    /// Notes that a connection can take more of a replay.
+    pub fn drained(&self, connection: u64) {
+        self.state.lock().drained.push(connection);
+        self.filled.notify_one();
+    }
+
     /// Moves everything that waits into `batch`, which must be empty; its memory is reused.
-    pub(super) fn take(&self, batch: &mut VecDeque<Work>) {
-        std::mem::swap(&mut self.state.lock().work, batch);
+    /// Answers the connections that can take more.
+    pub(super) fn take(&self, batch: &mut VecDeque<Work>) -> Vec<u64> {
+        let mut state = self.state.lock();
+        std::mem::swap(&mut state.work, batch);
+        std::mem::take(&mut state.drained)
+    }
+
+    /// Counts work that a shard gives itself.
+    pub(super) fn add(&self, work: &Work) {
+        self.state.lock().undone.add(work);
     }
 
     /// Notes that so much of what was taken is done.

@@ -1,10 +1,11 @@
 use super::*;
 use crate::hub::{Hub, Registration};
+use crate::keep::Settings;
 use crate::limits;
-use crate::log::{Entry, Log as _, MemoryLog, Target};
+use crate::log::{Body, Entry, Log as _, MemoryLog};
 use crate::outbox::Outbox;
 use crate::outbox::pipe::Pipe;
-use crate::protocol::{self, Action, ErrorCode};
+use crate::protocol::{self, Action, ErrorCode, Resume};
 
 /// A hub, a log and a shard that serves only when told to.
 struct Test {
@@ -16,8 +17,9 @@ struct Test {
 impl Test {
     fn new() -> Self {
         let queue = Arc::new(ShardQueue::default());
-        let hub = Arc::new(Hub::new("e".into(), vec![Arc::clone(&queue)]));
-        let shard = Shard::new(queue, Duration::from_secs(25));
+        let queues = vec![Arc::clone(&queue)];
+        let hub = Arc::new(Hub::new("e".into(), queues, Settings::default(), 0));
+        let shard = Shard::new(Arc::clone(&hub), queue, Duration::from_secs(25));
         Self { log: MemoryLog::new(Arc::clone(&hub)), hub, shard }
     }
 
@@ -26,7 +28,7 @@ impl Test {
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
         let connection = Arc::new(Connection::new(number, 1, outbox));
         let registration = Registration { tag: Tag::parse(tag).unwrap(), address: None };
-        self.hub.register(&connection, &registration, None);
+        self.hub.register(&connection, &registration, None, &Resume::default(), 0);
         (connection, registration, pipe)
     }
 
@@ -34,8 +36,9 @@ impl Test {
         let text = format!(r#"{{"action":"broadcast","tag":"{tag}","message":"{message}"}}"#);
         let Ok(Action::Publish(publish)) = protocol::parse(&text).action else { panic!("{text}") };
         let protocol::Publish { tag, message, .. } = *publish;
-        let entry =
-            Entry { tag, target: Target::Everyone, message, at: 0, expires: None, mid: None };
+        let body = Body::Broadcast(message);
+        let (expires, mid, append, origin) = (None, None, None, None);
+        let entry = Entry { tag, body, at: 0, expires, mid, append, origin };
         let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }
@@ -43,7 +46,9 @@ impl Test {
     /// Takes the queue and serves so many turns.
     fn turns(&mut self, count: usize) {
         let mut batch = VecDeque::new();
-        self.shard.queue.take(&mut batch);
+        for number in self.shard.queue.take(&mut batch) {
+            self.shard.go_on(number);
+        }
         batch.drain(..).for_each(|work| self.shard.sort_in(work));
         for _ in 0..count {
             if !self.shard.serve_next_tag() {
@@ -81,7 +86,7 @@ async fn registrations_that_wait_are_bounded_too() {
     let (connection, registration, _pipe) = test.listener(1, "t");
     let mut registered = 0;
     while test.hub.admit().is_ok() {
-        test.hub.register(&connection, &registration, Some(&registration));
+        test.hub.register(&connection, &registration, Some(&registration), &Resume::default(), 0);
         test.turns(0);
         registered += 1;
         assert!(registered <= limits::SHARD_QUEUE, "never refused");

@@ -44,7 +44,13 @@ async fn a_file_declares_tags_and_keys() {
     assert_eq!(server.get("/").await.status, 200);
     assert_eq!(
         server.status().await["protected"],
-        json!(["news:broadcast", "notifications:broadcast", "shop:send"])
+        json!([
+            "news:broadcast",
+            "notifications:send",
+            "notifications:broadcast",
+            "notifications:drop",
+            "shop:send"
+        ])
     );
 }
 

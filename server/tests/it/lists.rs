@@ -43,7 +43,7 @@ async fn a_registration_is_answered_and_then_live() {
 
     let since = json!({"epoch": epoch, "seq": 0});
     let reply = client.ask(&json!({"action":"set","tag":"t","since":since})).await;
-    assert_eq!((&reply["recovered"], &reply["unread"]), (&json!(false), &json!([])));
+    assert_eq!((&reply["recovered"], &reply["unread"]), (&json!(true), &json!([])));
     assert_eq!(client.next().await["event"], "live");
 }
 

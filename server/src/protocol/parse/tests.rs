@@ -27,8 +27,8 @@ fn a_full_set() {
     assert_eq!(incoming.reference, Reference(Some("1".into())));
     let Ok(Action::Set(set)) = incoming.action else { panic!("{incoming:?}") };
     assert_eq!(set.tag.as_str(), "shop");
-    assert_eq!(set.since, Some(Cursor { epoch: "k3".into(), seq: 41 }));
-    assert_eq!((set.last, set.unread, set.keys.len()), (Some(20), true, 1));
+    assert_eq!(set.resume.since, Some(Cursor { epoch: "k3".into(), seq: 41 }));
+    assert_eq!((set.resume.last, set.resume.unread, set.keys.len()), (Some(20), true, 1));
     assert!(set.id == Some(Id::parse(ID).unwrap()));
 }
 

@@ -1,0 +1,110 @@
+//! Who listens on one tag, and who they are.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::id::{Address, Tag};
+use crate::log::Target;
+
+/// One connection's listening on one tag, perhaps under an ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// What it listens to.
+    pub tag: Tag,
+    /// Who it is.
+    pub address: Option<Address>,
+}
+
+/// The counts of one tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagCounts {
+    /// The tag.
+    pub tag: Tag,
+    /// Registrations in all.
+    pub registrations: u64,
+    /// Different IDs among them.
+    pub ids: usize,
+}
+
+/// The registrations of one tag.
+#[derive(Debug)]
+pub(super) struct Audience {
+    registrations: u64,
+    per_shard: Box<[u32]>,
+    /// Oldest first.
+    people: HashMap<Address, VecDeque<Seat>>,
+}
+
+/// One connection registered at an address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    pub(super) connection: u64,
+    pub(super) shard: usize,
+}
+
+impl Audience {
+    pub(super) fn new(shards: usize) -> Self {
+        Self { registrations: 0, per_shard: vec![0; shards].into(), people: HashMap::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.registrations == 0
+    }
+
+    pub(super) fn add(&mut self, seat: Seat, address: Option<Address>) {
+        if let Some(address) = address {
+            self.people.entry(address).or_default().push_back(seat);
+        }
+        self.registrations += 1;
+        self.per_shard[seat.shard] += 1;
+    }
+
+    /// Answers whether it was there: it may have been dismissed before.
+    pub(super) fn remove(
+        &mut self,
+        connection: u64,
+        shard: usize,
+        address: Option<Address>,
+    ) -> bool {
+        if let Some(address) = address {
+            let Some(seats) = self.people.get_mut(&address) else { return false };
+            let place = seats.iter().position(|seat| seat.connection == connection);
+            let Some(place) = place else { return false };
+            seats.remove(place);
+            if seats.is_empty() {
+                self.people.remove(&address);
+            }
+        }
+        self.registrations -= 1;
+        self.per_shard[shard] -= 1;
+        true
+    }
+
+    /// The oldest connection of an ID that has as many as `many`.
+    pub(super) fn oldest_of(&self, address: Address, many: usize) -> Option<Seat> {
+        let seats = self.people.get(&address)?;
+        (seats.len() >= many).then(|| seats.front().copied()).flatten()
+    }
+
+    /// How many registrations a message reaches.
+    pub(super) fn reached(&self, target: Target) -> u64 {
+        match target {
+            Target::Everyone => self.registrations,
+            Target::One(address) => self.people.get(&address).map_or(0, |seats| seats.len() as u64),
+        }
+    }
+
+    /// Whether any of them is served by this shard.
+    pub(super) fn concerns(&self, shard: usize, target: Target) -> bool {
+        match target {
+            Target::Everyone => self.per_shard[shard] > 0,
+            Target::One(address) => self
+                .people
+                .get(&address)
+                .is_some_and(|seats| seats.iter().any(|seat| seat.shard == shard)),
+        }
+    }
+
+    pub(super) fn counts(&self, tag: &Tag) -> TagCounts {
+        TagCounts { tag: tag.clone(), registrations: self.registrations, ids: self.people.len() }
+    }
+}

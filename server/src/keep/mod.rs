@@ -1,0 +1,251 @@
+//! What is kept for those who come back: every tag's ring and inboxes, within one budget of memory.
+//!
+//! Pure, and decided by the entries alone: time is theirs, never the wall clock's. So everyone who
+//! applies the same log keeps the same. Only a replay looks at the clock, to leave out what has
+//! expired since.
+
+mod replay;
+mod settings;
+
+use std::collections::HashMap;
+
+pub use replay::{Handed, Pulled, Replay, Start};
+pub use settings::{Bounds, Settings, TagBounds};
+
+use crate::id::{Address, Tag};
+use crate::inbox::Inboxes;
+use crate::log::{Mark, Target};
+use crate::ring::{Kept, Ring};
+
+/// Bytes that a tag's record takes besides what it holds.
+const RECORD: usize = 512;
+
+/// Tags that hold nothing and of which is remembered what they have lost. Beyond, that is told of
+/// all of them as if they had lost what any of them has.
+const REMEMBERED: usize = 64 * 1024;
+
+/// Everything that is kept.
+#[derive(Debug)]
+pub struct Keep {
+    settings: Settings,
+    tags: HashMap<Tag, TagKeep>,
+    bytes: usize,
+    /// The latest time that any entry had.
+    now: u64,
+    /// What tags without a record may have lost.
+    forgotten_through: u64,
+    /// Records at which those that hold nothing are looked through next.
+    look_at: usize,
+}
+
+/// What is kept of one tag.
+#[derive(Debug)]
+struct TagKeep {
+    bounds: TagBounds,
+    ring: Ring,
+    inboxes: Inboxes,
+}
+
+impl Keep {
+    /// Nothing, of a log whose entries through `lost_through` are not there any more.
+    #[must_use]
+    pub fn new(settings: Settings, lost_through: u64) -> Self {
+        Self {
+            settings,
+            tags: HashMap::new(),
+            bytes: 0,
+            now: 0,
+            forgotten_through: lost_through,
+            look_at: REMEMBERED,
+        }
+    }
+
+    /// Notes that an entry of this time has come.
+    pub fn advance(&mut self, at: u64) {
+        self.now = self.now.max(at);
+    }
+
+    /// Keeps a message whose seq is above all others. Answers whether an inbox has it.
+    pub fn push(&mut self, tag: &Tag, target: Target, message: Kept) -> bool {
+        let now = self.now;
+        let stored = self.change(tag, |keep| {
+            let stored = match target {
+                Target::Everyone => {
+                    keep.ring.push(message, &keep.bounds.ring, now);
+                    false
+                }
+                Target::One(address) => {
+                    keep.inboxes.push(address, message, &keep.bounds.inbox, now)
+                }
+            };
+            keep.drop_aged(now);
+            stored
+        });
+        if self.bytes > self.settings.max_memory {
+            self.evict();
+        }
+        if self.tags.len() > self.look_at {
+            self.forget_tags();
+        }
+        stored
+    }
+
+    /// Takes out of an inbox what its owner has read.
+    pub fn read(&mut self, tag: &Tag, address: Address, mark: &Mark) {
+        if self.tags.contains_key(tag) {
+            self.change(tag, |keep| keep.inboxes.read(address, mark));
+        }
+    }
+
+    /// Whether an inbox has any of these.
+    #[must_use]
+    pub fn has(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
+        self.tags.get(tag).is_some_and(|keep| keep.inboxes.has(address, mark))
+    }
+
+    /// Whether an inbox has this message.
+    #[must_use]
+    pub fn is_unread(&self, tag: &Tag, address: Address, seq: u64) -> bool {
+        self.tags.get(tag).is_some_and(|keep| keep.inboxes.contains(address, seq))
+    }
+
+    /// One person's unread messages that are worth it at `clock`, oldest first.
+    pub fn unread(&self, tag: &Tag, address: Address, clock: u64) -> impl Iterator<Item = &Kept> {
+        let now = self.now.max(clock);
+        let inbox = self.tags.get(tag).map(|keep| keep.inboxes.after(address, 0));
+        inbox.into_iter().flatten().filter(move |message| message.is_due(now))
+    }
+
+    /// Drops what is too old by now on a tag that somebody asks about: without traffic of its own
+    /// nothing else does.
+    pub fn refresh(&mut self, tag: &Tag) {
+        let now = self.now;
+        if self.tags.contains_key(tag) {
+            self.change(tag, |keep| keep.drop_aged(now));
+        }
+    }
+
+    /// The memory that all of it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The memory that each tag takes, in bytes.
+    pub fn bytes_by_tag(&self) -> impl Iterator<Item = (&Tag, usize)> {
+        self.tags.iter().map(|(tag, keep)| (tag, keep.bytes()))
+    }
+
+    fn ring_lost_through(&self, tag: &Tag) -> u64 {
+        self.tags.get(tag).map_or(self.forgotten_through, |keep| keep.ring.lost_through())
+    }
+
+    fn inbox_lost_through(&self, tag: &Tag, address: Address) -> u64 {
+        let keep = self.tags.get(tag);
+        keep.map_or(self.forgotten_through, |keep| keep.inboxes.lost_through(address))
+    }
+
+    /// Changes what is kept of one tag, and the sum over all with it.
+    fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut TagKeep) -> T) -> T {
+        let keep = match self.tags.get_mut(tag) {
+            Some(keep) => keep,
+            None => {
+                let keep = TagKeep::new(self.settings.of(tag), self.forgotten_through);
+                self.bytes += keep.bytes();
+                self.tags.entry(tag.clone()).or_insert(keep)
+            }
+        };
+        let before = keep.bytes();
+        let result = change(keep);
+        self.bytes = self.bytes + keep.bytes() - before;
+        result
+    }
+
+    /// Brings everything back within the budget, and a little further, so that this is not to be
+    /// done again for the next message. Every tag may have the same share; whoever is above it
+    /// gives, the one furthest above first and most.
+    fn evict(&mut self) {
+        let goal = self.settings.max_memory - self.settings.max_memory / 64;
+        let mut sizes: Vec<usize> = self.tags.values().map(TagKeep::bytes).collect();
+        let share = share(&mut sizes, goal);
+        let now = self.now;
+        for keep in self.tags.values_mut() {
+            while keep.bytes() > share && keep.drop_oldest(now) {}
+        }
+        self.bytes = self.tags.values().map(TagKeep::bytes).sum();
+        if self.bytes > self.settings.max_memory {
+            // Records of what was lost are all that is left.
+            self.tags.values_mut().for_each(|keep| keep.inboxes.forget());
+            self.forget_tags();
+        }
+    }
+
+    /// Forgets half of the tags that hold nothing, those first that have lost nothing for longest.
+    fn forget_tags(&mut self) {
+        let idle = self.tags.values().filter(|keep| keep.is_empty());
+        let mut lost: Vec<u64> = idle.map(TagKeep::lost_through).collect();
+        if !lost.is_empty() {
+            let middle = lost.len() / 2;
+            let (_, middle, _) = lost.select_nth_unstable(middle);
+            self.forgotten_through = self.forgotten_through.max(*middle);
+            let through = self.forgotten_through;
+            self.tags.retain(|_, keep| !keep.is_empty() || keep.lost_through() > through);
+            self.tags.shrink_to(2 * self.tags.len());
+            self.bytes = self.tags.values().map(TagKeep::bytes).sum();
+        }
+        self.look_at = REMEMBERED.max(2 * self.tags.len());
+    }
+}
+
+impl TagKeep {
+    fn new(bounds: TagBounds, lost_through: u64) -> Self {
+        Self { bounds, ring: Ring::new(lost_through), inboxes: Inboxes::new(lost_through) }
+    }
+
+    fn bytes(&self) -> usize {
+        RECORD + self.ring.bytes() + self.inboxes.bytes()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ring.is_empty() && self.inboxes.is_empty()
+    }
+
+    fn lost_through(&self) -> u64 {
+        self.ring.lost_through().max(self.inboxes.anyone_lost_through())
+    }
+
+    fn drop_aged(&mut self, now: u64) {
+        self.ring.drop_aged(&self.bounds.ring, now);
+        self.inboxes.drop_aged(&self.bounds.inbox, now);
+    }
+
+    /// Drops the oldest message of the tag, whosoever it is.
+    fn drop_oldest(&mut self, now: u64) -> bool {
+        match (self.ring.oldest(), self.inboxes.oldest()) {
+            (Some(broadcast), Some((direct, _))) if broadcast > direct => {
+                self.inboxes.drop_oldest(now)
+            }
+            (Some(_), _) => self.ring.drop_oldest(now).is_some(),
+            (None, _) => self.inboxes.drop_oldest(now),
+        }
+    }
+}
+
+/// The most that each of these may have so that all together have `goal` at most, where those with
+/// less leave the rest to the others.
+fn share(sizes: &mut [usize], goal: usize) -> usize {
+    sizes.sort_unstable();
+    let mut left = goal;
+    let count = sizes.len();
+    for (index, size) in sizes.iter().enumerate() {
+        let equal = left / (count - index);
+        if *size > equal {
+            return equal;
+        }
+        left -= size;
+    }
+    usize::MAX
+}
+
+#[cfg(test)]
+mod tests;

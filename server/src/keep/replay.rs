@@ -1,0 +1,227 @@
+//! What a client that comes back has missed, handed over piece by piece.
+
+use bytes::Bytes;
+
+use super::Keep;
+use crate::id::{Address, Tag};
+use crate::ring::Kept;
+
+/// A replay under way: what is wanted, and how far it has come.
+///
+/// It holds no messages: they are pulled from what is kept as the client takes them, and may be
+/// dropped before their turn, which the next pull tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    address: Option<Address>,
+    /// The last seq that belongs to the replay.
+    upto: u64,
+    /// Everything wanted up to here has been handed over.
+    done: u64,
+    ring: Wanted,
+    inbox: Wanted,
+    /// Messages of the inbox up to here were seen by the client before.
+    seen_through: u64,
+}
+
+/// What is wanted of the ring, or of the inbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Wanted {
+    /// What is above this.
+    after: u64,
+    /// Except what is above the first and up to the second: handed over by an earlier
+    /// registration of the same connection.
+    except: Handed,
+    /// The highest of it that was there when the replay began.
+    last: u64,
+    /// The loss that the client knows of.
+    lost_through: u64,
+    /// The highest that is to follow the replay.
+    noted: u64,
+}
+
+/// An interval of seqs that a connection has been handed: above the first, up to the second.
+pub type Handed = (u64, u64);
+
+/// Where a client wants to go on from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The cursor that it gave, if that belongs to this log.
+    pub since: Option<u64>,
+    /// How many of the last broadcasts it wants, without a cursor.
+    pub last: Option<u64>,
+    /// Whether it wants the whole inbox, whatever it has seen.
+    pub unread: bool,
+}
+
+/// One piece of a replay.
+#[derive(Debug, Default)]
+pub struct Pulled {
+    /// Encoded messages in the order of their seqs, and whether the client has seen each before.
+    pub frames: Vec<(Bytes, bool)>,
+    /// Something was dropped since the last piece.
+    pub gap: bool,
+    /// This was the last piece.
+    pub done: bool,
+}
+
+impl Wanted {
+    fn is(&self, seq: u64) -> bool {
+        seq > self.after && !(self.except.0 < seq && seq <= self.except.1)
+    }
+
+    /// Notes a loss; answers whether it is news of something that was wanted and not handed over.
+    fn loses(&mut self, lost_through: u64, done: u64) -> bool {
+        let from = done.max(self.after);
+        let news = lost_through > self.lost_through && lost_through > from && self.last > from;
+        if news {
+            self.lost_through = lost_through;
+        }
+        news
+    }
+}
+
+impl Replay {
+    /// The last seq that belongs to it.
+    #[must_use]
+    pub fn upto(&self) -> u64 {
+        self.upto
+    }
+
+    /// Leaves out what an earlier registration of the same connection has handed over.
+    pub fn leave_out(&mut self, ring: Handed, inbox: Handed) {
+        self.ring.except = ring;
+        self.inbox.except = inbox;
+    }
+
+    /// What the connection has been handed so far, of the ring and of the inbox.
+    #[must_use]
+    pub fn handed(&self) -> (Handed, Handed) {
+        let of = |wanted: &Wanted| {
+            let own = (wanted.after, self.done.max(wanted.after));
+            match wanted.except {
+                (from, to) if from < to && own.0 <= to && from <= own.1 => {
+                    (from.min(own.0), to.max(own.1))
+                }
+                _ => own,
+            }
+        };
+        (of(&self.ring), of(&self.inbox))
+    }
+
+    /// Notes a message that is to follow the replay.
+    pub fn note(&mut self, seq: u64, direct: bool) {
+        let noted = if direct { &mut self.inbox.noted } else { &mut self.ring.noted };
+        *noted = seq.max(*noted);
+    }
+
+    /// Goes on through everything noted: it could not wait for the end of the replay, which will
+    /// find it among what is kept.
+    pub fn extend(&mut self) {
+        for wanted in [&mut self.ring, &mut self.inbox] {
+            wanted.last = wanted.last.max(wanted.noted);
+            self.upto = self.upto.max(wanted.noted);
+        }
+    }
+}
+
+impl Keep {
+    /// Begins a replay of what is kept up to `head`. Answers whether that is everything since the
+    /// cursor, if there is one.
+    pub fn begin(
+        &mut self,
+        tag: &Tag,
+        address: Option<Address>,
+        head: u64,
+        from: Start,
+    ) -> (Option<bool>, Replay) {
+        self.refresh(tag);
+        let ring_lost = self.ring_lost_through(tag);
+        let inbox_lost = address.map_or(0, |address| self.inbox_lost_through(tag, address));
+        let recovered = from.since.map(|since| ring_lost.max(inbox_lost) <= since);
+        let keep = self.tags.get(tag);
+        let ring_after = match from {
+            Start { since: Some(since), .. } => since,
+            // A count that does not fit wants everything.
+            Start { last: Some(last), .. } if last > 0 => keep.map_or(0, |keep| {
+                keep.ring.before_last(usize::try_from(last).unwrap_or(usize::MAX - 1))
+            }),
+            _ => head,
+        };
+        let inbox_after = if from.unread { 0 } else { from.since.unwrap_or(0) };
+        let ring_last = keep.and_then(|keep| keep.ring.newest()).unwrap_or(0);
+        let inbox_last = match (keep, address) {
+            (Some(keep), Some(address)) => keep.inboxes.newest(address).unwrap_or(0),
+            _ => 0,
+        };
+        let wanted = |after, last, lost_through| Wanted {
+            after,
+            except: (0, 0),
+            last,
+            lost_through,
+            noted: 0,
+        };
+        let replay = Replay {
+            address,
+            upto: head,
+            done: 0,
+            ring: wanted(ring_after, ring_last, ring_lost),
+            inbox: wanted(inbox_after, inbox_last, inbox_lost),
+            seen_through: from.since.unwrap_or(0),
+        };
+        (recovered, replay)
+    }
+
+    /// The next messages of a replay, up to `room` bytes of them but at least one. `clock` is the
+    /// time of day, for what has expired.
+    pub fn pull(&self, tag: &Tag, replay: &mut Replay, room: usize, clock: u64) -> Pulled {
+        let mut pulled = Pulled::default();
+        let ring_lost = self.ring_lost_through(tag);
+        pulled.gap |= replay.ring.loses(ring_lost, replay.done);
+        if let Some(address) = replay.address {
+            let lost = self.inbox_lost_through(tag, address);
+            pulled.gap |= replay.inbox.loses(lost, replay.done);
+        }
+        let Some(keep) = self.tags.get(tag) else {
+            replay.done = replay.upto;
+            return Pulled { done: true, ..pulled };
+        };
+        let now = self.now.max(clock);
+        let Replay { address, upto, done, ring, inbox, seen_through } = replay;
+        let (upto, begin) = (*upto, *done);
+        let due = |message: &&Kept| message.is_due(now);
+        let mut broadcasts = keep
+            .ring
+            .after(ring.after.max(begin))
+            .take_while(|message| message.seq <= upto)
+            .filter(|message| ring.is(message.seq))
+            .filter(due)
+            .peekable();
+        let mut directs = address
+            .iter()
+            .flat_map(|address| keep.inboxes.after(*address, inbox.after.max(begin)))
+            .take_while(|message| message.seq <= upto)
+            .filter(|message| inbox.is(message.seq))
+            .filter(due)
+            .peekable();
+        let mut bytes = 0;
+        loop {
+            let direct = match (broadcasts.peek(), directs.peek()) {
+                (Some(broadcast), Some(direct)) => direct.seq < broadcast.seq,
+                (broadcast, _) => broadcast.is_none(),
+            };
+            let message = if direct { directs.next() } else { broadcasts.next() };
+            let Some(message) = message else {
+                *done = upto;
+                pulled.done = true;
+                return pulled;
+            };
+            bytes += message.frame.len();
+            let seen = direct && message.seq <= *seen_through;
+            pulled.frames.push((message.frame.clone(), seen));
+            *done = message.seq;
+            if bytes >= room {
+                return pulled;
+            }
+        }
+    }
+}

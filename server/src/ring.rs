@@ -1,0 +1,214 @@
+//! The last messages of a kind, bounded in count, age and bytes, with the memory of what was lost.
+//!
+//! A tag's ring of broadcasts is one; each inbox is another. Pure: time is that of the entries.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::keep::Bounds;
+
+/// Bytes that keeping a message takes besides its frame: this record, the allocations' heads, and
+/// the indexes that name it.
+pub const OVERHEAD: usize = 160;
+
+/// A kept message.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its number in the log.
+    pub seq: u64,
+    /// When it was accepted, in milliseconds since 1970.
+    pub at: u64,
+    /// When it is no longer worth replaying, likewise.
+    pub expires: Option<u64>,
+    /// Encoded, as it is delivered.
+    pub frame: Bytes,
+}
+
+impl Kept {
+    /// Whether it still is worth replaying.
+    #[must_use]
+    pub fn is_due(&self, now: u64) -> bool {
+        self.expires.is_none_or(|expires| expires > now)
+    }
+
+    /// The memory that it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.frame.len() + OVERHEAD
+    }
+}
+
+/// Messages in the order of their seqs.
+#[derive(Debug)]
+pub struct Ring {
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    lost_through: u64,
+}
+
+impl Ring {
+    /// An empty ring that has lost everything through `lost_through`.
+    #[must_use]
+    pub fn new(lost_through: u64) -> Self {
+        Self { kept: VecDeque::new(), bytes: 0, lost_through }
+    }
+
+    /// Keeps a message whose seq is above all others, and drops what is too much then. `now` is
+    /// the log's time.
+    pub fn push(&mut self, message: Kept, bounds: &Bounds, now: u64) {
+        if bounds.count == 0 || message.size() > bounds.bytes {
+            self.lose(&message, now);
+            return;
+        }
+        self.bytes += message.size();
+        self.kept.push_back(message);
+        while self.kept.len() > bounds.count || self.bytes > bounds.bytes {
+            self.drop_oldest(now);
+        }
+        self.drop_aged(bounds, now);
+    }
+
+    /// Drops what is older than allowed.
+    pub fn drop_aged(&mut self, bounds: &Bounds, now: u64) {
+        let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
+        while self.kept.front().is_some_and(|oldest| oldest.at.saturating_add(age) <= now) {
+            self.drop_oldest(now);
+        }
+    }
+
+    /// Drops the oldest message, which counts as lost unless it had expired. Answers its seq.
+    pub fn drop_oldest(&mut self, now: u64) -> Option<u64> {
+        let oldest = self.kept.pop_front()?;
+        self.bytes -= oldest.size();
+        self.lose(&oldest, now);
+        if self.kept.is_empty() {
+            self.kept = VecDeque::new();
+        }
+        Some(oldest.seq)
+    }
+
+    /// Takes out what `unwanted` says, without calling it lost.
+    pub fn remove(&mut self, unwanted: impl Fn(u64) -> bool) {
+        let bytes = &mut self.bytes;
+        self.kept.retain(|message| {
+            let gone = unwanted(message.seq);
+            if gone {
+                *bytes -= message.size();
+            }
+            !gone
+        });
+        self.kept.shrink_to(2 * self.kept.len());
+    }
+
+    /// The messages above `seq`, oldest first.
+    pub fn after(&self, seq: u64) -> impl Iterator<Item = &Kept> {
+        let first = self.kept.partition_point(|message| message.seq <= seq);
+        self.kept.range(first..)
+    }
+
+    /// The seq above which the last `count` messages stand.
+    #[must_use]
+    pub fn before_last(&self, count: usize) -> u64 {
+        match self.kept.len().checked_sub(count + 1) {
+            Some(place) => self.kept[place].seq,
+            None => 0,
+        }
+    }
+
+    /// The oldest message's seq.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.kept.front().map(|message| message.seq)
+    }
+
+    /// The newest message's seq.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        self.kept.back().map(|message| message.seq)
+    }
+
+    /// The highest seq that was dropped although somebody might have wanted it.
+    #[must_use]
+    pub fn lost_through(&self) -> u64 {
+        self.lost_through
+    }
+
+    /// How many are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The memory that the messages take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    fn lose(&mut self, message: &Kept, now: u64) {
+        if message.is_due(now) {
+            self.lost_through = self.lost_through.max(message.seq);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn kept(seq: u64, at: u64) -> Kept {
+        Kept { seq, at, expires: None, frame: Bytes::from_static(b"frame") }
+    }
+
+    fn bounds(count: usize) -> Bounds {
+        Bounds { count, age: Duration::from_millis(100), bytes: 1 << 20 }
+    }
+
+    fn seqs(ring: &Ring, after: u64) -> Vec<u64> {
+        ring.after(after).map(|message| message.seq).collect()
+    }
+
+    #[test]
+    fn beyond_its_bounds_the_oldest_goes_and_counts_as_lost() {
+        let mut ring = Ring::new(0);
+        for seq in [2, 5, 9] {
+            ring.push(kept(seq, 0), &bounds(2), 0);
+        }
+        assert_eq!((seqs(&ring, 0), ring.lost_through()), (vec![5, 9], 2));
+        assert_eq!((seqs(&ring, 5), ring.before_last(1)), (vec![9], 5));
+        ring.push(kept(11, 100), &bounds(5), 100);
+        assert_eq!((seqs(&ring, 0), ring.lost_through()), (vec![11], 9));
+        let small = Bounds { bytes: 2 * kept(1, 0).size(), ..bounds(9) };
+        ring.push(kept(12, 100), &small, 100);
+        ring.push(kept(13, 100), &small, 100);
+        assert_eq!((seqs(&ring, 0), ring.lost_through()), (vec![12, 13], 11));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_kept_is_lost_at_once() {
+        let mut ring = Ring::new(0);
+        ring.push(kept(1, 0), &bounds(9), 0);
+        let large = Kept { frame: Bytes::from(vec![0; 2 << 20]), ..kept(2, 0) };
+        ring.push(large, &bounds(9), 0);
+        assert_eq!((seqs(&ring, 0), ring.lost_through()), (vec![1], 2));
+    }
+
+    #[test]
+    fn what_expired_or_was_taken_out_is_not_lost() {
+        let mut ring = Ring::new(0);
+        ring.push(Kept { expires: Some(10), ..kept(1, 0) }, &bounds(1), 0);
+        ring.push(kept(2, 10), &bounds(1), 10);
+        assert_eq!((seqs(&ring, 0), ring.lost_through()), (vec![2], 0));
+        ring.remove(|seq| seq == 2);
+        assert_eq!((ring.is_empty(), ring.bytes(), ring.lost_through()), (true, 0, 0));
+    }
+}

@@ -1,0 +1,118 @@
+//! A registered connection that is still being handed what it has missed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::audience::{Delivery, join};
+use crate::connection::Connection;
+use crate::frame;
+use crate::hub::Hub;
+use crate::id::{Address, Tag};
+use crate::keep::{Handed, Pulled, Replay};
+use crate::limits;
+use crate::log::Target;
+use crate::outbox::Pushed;
+use crate::protocol;
+use crate::publish::now_ms;
+
+/// Bytes of live messages that wait behind a replay. Beyond, the replay goes on to them instead
+/// and finds them among what is kept.
+const HELD: usize = limits::OUTBOX / 2;
+
+/// One connection's replay, and the messages that follow it.
+#[derive(Debug)]
+pub(super) struct CatchingUp {
+    connection: Arc<Connection>,
+    address: Option<Address>,
+    replay: Replay,
+    /// Newer than the replay's last, in order.
+    held: VecDeque<Bytes>,
+    held_bytes: usize,
+}
+
+/// What was handed over of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// The end of it, and everything held behind it.
+    Last,
+    /// As much as the connection could take for now.
+    More,
+}
+
+impl CatchingUp {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        address: Option<Address>,
+        replay: Replay,
+    ) -> Self {
+        Self { connection, address, replay, held: VecDeque::new(), held_bytes: 0 }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<Connection>, Option<Address>) {
+        (self.connection, self.address)
+    }
+
+    /// What it has been handed so far, of the ring and of the inbox.
+    pub(super) fn handed(&self) -> (Handed, Handed) {
+        self.replay.handed()
+    }
+
+    /// Keeps for later what happens while the replay goes on.
+    pub(super) fn hold(&mut self, deliveries: &[Delivery]) {
+        let number = self.connection.number();
+        for delivery in deliveries {
+            if !delivery.concerns(number, self.address) {
+                continue;
+            }
+            self.held_bytes += delivery.frame.len();
+            self.held.push_back(delivery.frame.clone());
+            self.replay.note(delivery.seq, delivery.target != Target::Everyone);
+            if self.held_bytes > HELD {
+                self.held = VecDeque::new();
+                self.held_bytes = 0;
+                self.replay.extend();
+            }
+        }
+    }
+
+    /// Writes pieces until the socket takes no more or nothing is left.
+    pub(super) fn hand_over(&mut self, hub: &Hub, tag: &Tag) -> Piece {
+        let outbox = self.connection.outbox();
+        loop {
+            let pulled = hub.pull(tag, &mut self.replay, limits::REPLAY_PIECE, now_ms());
+            let mut frames = frames_of(tag, &pulled);
+            // A last piece and much that follows it may be more than may wait at once.
+            let last = pulled.done && (frames.is_empty() || self.held.is_empty());
+            if last {
+                frames.push(frame::text_frame(&protocol::live(tag, self.replay.upto())));
+                frames.extend(self.held.drain(..));
+            }
+            let pushed = outbox.push(&join(frames.into_iter()));
+            // Whoever is gone needs no more; the end of its registration follows.
+            if last || matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
+                return Piece::Last;
+            }
+            if outbox.await_drained() {
+                return Piece::More;
+            }
+        }
+    }
+}
+
+fn frames_of(tag: &Tag, pulled: &Pulled) -> Vec<Bytes> {
+    let mut frames = Vec::with_capacity(pulled.frames.len() + 2);
+    if pulled.gap {
+        frames.push(frame::text_frame(&protocol::gap(tag)));
+    }
+    frames.extend(pulled.frames.iter().map(|(frame, seen)| match seen {
+        true => frame::as_seen(frame),
+        false => frame.clone(),
+    }));
+    frames
+}
