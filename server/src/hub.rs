@@ -21,7 +21,7 @@ use crate::id::{Address, Tag};
 use crate::keep::{Keep, Pulled, Replay, Settings, Start};
 use crate::log::{Appended, Applied, Body, Entry, Mark, Target};
 use crate::mids::{Mids, Names, Verdict};
-use crate::protocol::{self, ErrorCode, Outcome, Refusal, Resume};
+use crate::protocol::{self, Cursor, ErrorCode, Outcome, Refusal, Resume};
 use crate::ring::Kept;
 use crate::shard::{ShardQueue, Work};
 
@@ -49,6 +49,17 @@ pub struct Registered {
     pub recovered: Option<bool>,
     /// The seqs in its inbox.
     pub unread: Vec<u64>,
+    /// It is handed everything above this seq that is or was kept.
+    pub from: u64,
+}
+
+/// A registration that another one of the same connection and tag replaces.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier<'a> {
+    /// What it was.
+    pub registration: &'a Registration,
+    /// As in [`Registered`].
+    pub from: u64,
 }
 
 /// An inbox as it stands.
@@ -172,27 +183,29 @@ impl Hub {
         &self,
         connection: &Arc<Connection>,
         new: &Registration,
-        earlier: Option<&Registration>,
+        earlier: Option<Earlier<'_>>,
         resume: &Resume,
         clock: u64,
     ) -> Registered {
+        let (number, shard) = (connection.number(), connection.shard());
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        // A cursor of another lifetime, or beyond this one's head, is none.
-        let known = resume
-            .since
-            .as_ref()
-            .filter(|since| *since.epoch == *self.epoch && since.seq <= state.head);
-        let from =
-            Start { since: known.map(|since| since.seq), last: resume.last, unread: resume.unread };
-        let (recovered, replay) = state.keep.begin(&new.tag, new.address, state.head, from);
-        let recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
+        // Sent away in between, it comes anew.
+        let earlier = earlier.filter(|earlier| state.remove(number, shard, earlier.registration));
+        let start = state.start(resume, &self.epoch);
+        let (recovered, replay) = state.keep.begin(&new.tag, new.address, state.head, start);
+        let mut recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
+        let mut from = start.since.unwrap_or(state.head);
+        // What the earlier one is handed is handed to the same client.
+        let same = earlier
+            .filter(|earlier| earlier.registration.address == new.address && earlier.from <= from);
+        if let Some(earlier) = same {
+            from = earlier.from;
+            recovered = resume.since.as_ref().map(|_| start.since.is_some());
+        }
         let unread = new.address.map_or_else(Vec::new, |address| {
             state.keep.unread(&new.tag, address, clock).map(|message| message.seq).collect()
         });
-        let (number, shard) = (connection.number(), connection.shard());
-        // Sent away in between, it comes anew.
-        let earlier = earlier.filter(|earlier| state.remove(number, shard, earlier));
         let shards = self.shards.len();
         let audience =
             state.audiences.entry(new.tag.clone()).or_insert_with(|| Audience::new(shards));
@@ -206,10 +219,11 @@ impl Hub {
         self.shards[shard].push(Work::Register {
             connection: Arc::clone(connection),
             registration: new.clone(),
-            earlier: earlier.map(|earlier| earlier.address),
+            earlier: earlier.map(|earlier| earlier.registration.address),
+            goes_on: same.is_some(),
             replay: Box::new(replay),
         });
-        Registered { recovered, unread }
+        Registered { recovered, unread, from }
     }
 
     /// Takes a connection's registrations off the lists, at once for the counts, and in order
@@ -302,6 +316,17 @@ impl Hub {
 }
 
 impl State {
+    /// Where a client goes on from. A cursor of another lifetime, or beyond this one's head, is
+    /// none.
+    fn start(&self, resume: &Resume, epoch: &str) -> Start {
+        let known = |since: &&Cursor| *since.epoch == *epoch && since.seq <= self.head;
+        Start {
+            since: resume.since.as_ref().filter(known).map(|since| since.seq),
+            last: resume.last,
+            unread: resume.unread,
+        }
+    }
+
     /// What is told of an entry that was applied, as things are now.
     fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
         let target = entry.body.target();

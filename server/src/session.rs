@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use crate::auth::{Key, Protectable};
 use crate::connection::Connection;
 use crate::frame::text_frame;
-use crate::hub::Registration;
+use crate::hub::{Earlier, Registration};
 use crate::id::Tag;
 use crate::limits;
 use crate::log::Appending;
@@ -38,6 +38,8 @@ pub struct Session {
 #[derive(Debug)]
 struct Registered {
     registration: Registration,
+    /// It is handed everything above this.
+    from: u64,
     keys: Vec<(Protectable, Key)>,
 }
 
@@ -223,21 +225,24 @@ impl Session {
             address: set.id.as_ref().map(|id| service.address(&set.tag, id)),
             tag: set.tag,
         };
-        let earlier = place.map(|place| &self.registered[place].registration);
+        let earlier = place.map(|place| {
+            let Registered { registration, from, .. } = &self.registered[place];
+            Earlier { registration, from: *from }
+        });
         service.hub.admit()?;
         // Nothing that the registration brings may be written before its reply.
         let connection = Arc::clone(&self.connection);
         let held = connection.outbox().hold();
-        let registered =
+        let stands =
             service.hub.register(&connection, &registration, earlier, &set.resume, now_ms());
         let reply = Reply::Set {
             tag: registration.tag.clone(),
             epoch: service.hub.epoch().into(),
-            recovered: registered.recovered,
-            unread: registered.unread,
+            recovered: stands.recovered,
+            unread: stands.unread,
         };
         held.release(text_frame(&reply.to_json(reference)));
-        let registered = Registered { registration, keys: set.keys };
+        let registered = Registered { registration, from: stands.from, keys: set.keys };
         match place {
             Some(place) => self.registered[place] = registered,
             None => self.registered.push(registered),

@@ -71,7 +71,10 @@ impl Wanted {
 
     /// Notes a loss; answers whether it is news of something that was wanted and not handed over.
     fn loses(&mut self, lost_through: u64, done: u64) -> bool {
-        let from = done.max(self.after);
+        let mut from = done.max(self.after);
+        if self.except.0 <= from {
+            from = from.max(self.except.1);
+        }
         let news = lost_through > self.lost_through && lost_through > from && self.last > from;
         if news {
             self.lost_through = lost_through;

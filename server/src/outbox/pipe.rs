@@ -35,6 +35,11 @@ impl Pipe {
         self.state.lock().taken.clone()
     }
 
+    /// What it has taken after the first `skip` bytes.
+    pub(crate) fn taken_after(&self, skip: usize) -> Vec<u8> {
+        self.state.lock().taken[skip..].to_vec()
+    }
+
     pub(crate) fn break_off(&self) {
         self.state.lock().broken = true;
     }

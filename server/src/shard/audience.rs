@@ -118,7 +118,15 @@ impl Audience {
                         self.begin_run(Delivery { seq, target, except, frame }, &mut done);
                         break;
                     }
-                    Work::Register { connection, registration, earlier, mut replay } => {
+                    Work::Register { connection, goes_on: true, .. }
+                        if self.catching_up.contains_key(&connection.number()) =>
+                    {
+                        // What is held behind its replay may be kept nowhere else.
+                        if let Some(late) = self.catching_up.get_mut(&connection.number()) {
+                            late.register_again();
+                        }
+                    }
+                    Work::Register { connection, registration, earlier, mut replay, .. } => {
                         self.replace(
                             &connection,
                             registration.address,

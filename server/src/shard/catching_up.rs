@@ -30,6 +30,8 @@ pub(super) struct CatchingUp {
     /// Newer than the replay's last, in order.
     held: VecDeque<Bytes>,
     held_bytes: usize,
+    /// How often its end is to be told: once for each registration.
+    lives: usize,
 }
 
 /// What was handed over of a replay.
@@ -47,7 +49,7 @@ impl CatchingUp {
         address: Option<Address>,
         replay: Replay,
     ) -> Self {
-        Self { connection, address, replay, held: VecDeque::new(), held_bytes: 0 }
+        Self { connection, address, replay, held: VecDeque::new(), held_bytes: 0, lives: 1 }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -61,6 +63,11 @@ impl CatchingUp {
     /// What it has been handed so far, of the ring and of the inbox.
     pub(super) fn handed(&self) -> (Handed, Handed) {
         self.replay.handed()
+    }
+
+    /// Another registration of the same connection and ID goes on with this one's replay.
+    pub(super) fn register_again(&mut self) {
+        self.lives += 1;
     }
 
     /// Keeps for later what happens while the replay goes on.
@@ -90,7 +97,8 @@ impl CatchingUp {
             // A last piece and much that follows it may be more than may wait at once.
             let last = pulled.done && (frames.is_empty() || self.held.is_empty());
             if last {
-                frames.push(frame::text_frame(&protocol::live(tag, self.replay.upto())));
+                let live = frame::text_frame(&protocol::live(tag, self.replay.upto()));
+                frames.extend(std::iter::repeat_n(live, self.lives));
                 frames.extend(self.held.drain(..));
             }
             let pushed = outbox.push(&join(frames.into_iter()));

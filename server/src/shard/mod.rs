@@ -212,4 +212,6 @@ enum Change {
 }
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;

@@ -25,6 +25,8 @@ pub enum Work {
         registration: Registration,
         /// The address of its earlier registration of the same tag, which this one replaces.
         earlier: Option<Option<Address>>,
+        /// Whether that one was handed everything that this one wants, or is about to be.
+        goes_on: bool,
         /// What comes first.
         replay: Box<Replay>,
     },

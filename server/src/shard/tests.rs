@@ -1,5 +1,5 @@
 use super::*;
-use crate::hub::{Hub, Registration};
+use crate::hub::{Earlier, Hub, Registration};
 use crate::keep::Settings;
 use crate::limits;
 use crate::log::{Body, Entry, Log as _, MemoryLog};
@@ -86,7 +86,13 @@ async fn registrations_that_wait_are_bounded_too() {
     let (connection, registration, _pipe) = test.listener(1, "t");
     let mut registered = 0;
     while test.hub.admit().is_ok() {
-        test.hub.register(&connection, &registration, Some(&registration), &Resume::default(), 0);
+        test.hub.register(
+            &connection,
+            &registration,
+            Some(Earlier { registration: &registration, from: 0 }),
+            &Resume::default(),
+            0,
+        );
         test.turns(0);
         registered += 1;
         assert!(registered <= limits::SHARD_QUEUE, "never refused");
