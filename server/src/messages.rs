@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::auth::Key;
 use crate::limits;
 use crate::log::Appending;
-use crate::protocol::{self, Action, ErrorCode, Outcome, Person, Reference, Refusal, Reply};
+use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
 use crate::publish::{Asked, Service};
 
 /// `POST /messages`: one action, or an array of them.
@@ -42,9 +42,9 @@ pub async fn post(service: &Service, bodies: &Semaphore, request: Request<Incomi
     if body.trim_start().starts_with('[') {
         return batch(service, body, bearer.as_ref()).await;
     }
-    let pending = Pending::begin(service, body, bearer.as_ref());
+    let pending = Pending::begin(service, protocol::parse(body), bearer.as_ref());
     let key_given = pending.key_given;
-    let (reply, reference) = pending.finish(service).await;
+    let (reply, reference) = pending.finish().await;
     let status = status_of(&reply, key_given);
     let answer = json(status, reply.to_json(&reference));
     if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
@@ -60,19 +60,26 @@ async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
         let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
         return refused(StatusCode::PAYLOAD_TOO_LARGE, refusal);
     };
-    // All are appended before the first is awaited, so that one commit can carry many.
-    let pending: Vec<Pending> =
-        actions.into_iter().map(|action| Pending::begin(service, action.get(), bearer)).collect();
-    let mut results = String::from("[");
-    for (index, pending) in pending.into_iter().enumerate() {
-        let (reply, reference) = pending.finish(service).await;
-        if index > 0 {
-            results.push(',');
+    // Appended before the first is awaited, so that one commit can carry many; but what looks at
+    // how things stand waits for everything before it.
+    let mut pending = Vec::new();
+    let mut replies = Vec::with_capacity(actions.len());
+    for action in actions {
+        let incoming = protocol::parse(action.get());
+        if matches!(incoming.action, Ok(Action::Inbox(_) | Action::Read(_))) {
+            finish_all(&mut pending, &mut replies).await;
         }
-        results.push_str(&reply.to_json(&reference));
+        pending.push(Pending::begin(service, incoming, bearer));
     }
-    results.push(']');
-    json(StatusCode::OK, results)
+    finish_all(&mut pending, &mut replies).await;
+    json(StatusCode::OK, format!("[{}]", replies.join(",")))
+}
+
+async fn finish_all(pending: &mut Vec<Pending>, replies: &mut Vec<String>) {
+    for pending in pending.drain(..) {
+        let (reply, reference) = pending.finish().await;
+        replies.push(reply.to_json(&reference));
+    }
 }
 
 /// The elements of an array, none of which is kept if there are too many: eight MiB hold four
@@ -120,13 +127,10 @@ struct Pending {
 enum Answering {
     Known(Reply),
     Appending(Asked, Appending),
-    /// Looked up when its turn to be answered comes, after what stands before it.
-    Inbox(Box<Person>, Option<Key>),
 }
 
 impl Pending {
-    fn begin(service: &Service, text: &str, bearer: Option<&Key>) -> Self {
-        let incoming = protocol::parse(text);
+    fn begin(service: &Service, incoming: protocol::Incoming, bearer: Option<&Key>) -> Self {
         let own = incoming.action.as_ref().ok().and_then(|action| match action {
             Action::Publish(publish) => publish.key.as_ref(),
             Action::Read(read) => read.key.as_ref(),
@@ -152,19 +156,16 @@ impl Pending {
             Action::Drop(person) => {
                 Answering::Appending(Asked::Drop, service.log_out(&person, bearer)?)
             }
-            Action::Inbox(person) => Answering::Inbox(person, bearer.cloned()),
+            Action::Inbox(person) => Answering::Known(service.inbox(&person, bearer)?),
             Action::Set(_) | Action::Unset(_) | Action::Ping => {
                 return Err(Refusal::bad("this action needs a WebSocket, at /ws".into()));
             }
         })
     }
 
-    async fn finish(self, service: &Service) -> (Reply, Reference) {
+    async fn finish(self) -> (Reply, Reference) {
         let reply = match self.answer {
             Answering::Known(reply) => reply,
-            Answering::Inbox(person, bearer) => {
-                service.inbox(&person, bearer.as_ref()).unwrap_or_else(Reply::Refused)
-            }
             Answering::Appending(asked, appending) => {
                 let appended = within("append", limits::APPEND, appending).await;
                 asked.reply(appended.unwrap_or_else(|_expired| {

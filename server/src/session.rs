@@ -74,7 +74,9 @@ impl Session {
         let incoming = protocol::parse(text);
         match incoming.action {
             // What these do would overtake the messages before them.
-            Ok(Action::Set(_) | Action::Unset(_)) if !self.unanswered.is_empty() => {
+            Ok(Action::Set(_) | Action::Unset(_) | Action::Read(_))
+                if !self.unanswered.is_empty() =>
+            {
                 self.next = Some(incoming);
             }
             _ => self.perform(incoming),

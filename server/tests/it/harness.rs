@@ -108,6 +108,18 @@ impl Server {
         client
     }
 
+    /// Connects and registers on the tag shop, where so many messages wait for the ID.
+    pub(crate) async fn listener_with_inbox(&self, id: &str, waiting: usize) -> Client {
+        let mut client = self.connect().await;
+        let reply = client.ask(&json!({"action": "set", "tag": "shop", "id": id})).await;
+        assert_eq!(reply["unread"].as_array().map(Vec::len), Some(waiting), "{reply}");
+        for _ in 0..waiting {
+            client.message().await;
+        }
+        assert_eq!(client.next().await["event"], "live");
+        client
+    }
+
     pub(crate) async fn post(&self, body: &Value) -> (u16, Value) {
         self.post_with(&body.to_string(), &[]).await
     }

@@ -4,6 +4,7 @@
 mod abuse;
 mod cli;
 mod config;
+mod delivery;
 mod fanout;
 mod harness;
 mod http;

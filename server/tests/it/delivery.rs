@@ -1,0 +1,281 @@
+//! What waits for those who are away: rings, inboxes, read marks, replays.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{ALICE, BOB, Client, Server};
+
+const KEY: &str = "shop-key-0123456789abcdef";
+
+/// `send` and `drop` on shop are protected, so shop has inboxes.
+fn shop() -> Server {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let protect = ["--protect", "shop:send:{dir}/key", "--protect", "shop:drop:{dir}/key"];
+    Server::start_in(dir, &protect)
+}
+
+async fn send(server: &Server, id: &str, message: impl Into<Value>) -> Value {
+    let message: Value = message.into();
+    let action = json!({"action":"send","tag":"shop","id":id,"key":KEY,"message":message});
+    let (status, reply) = server.post(&action).await;
+    assert_eq!(status, 200, "{reply}");
+    reply
+}
+
+async fn broadcast(server: &Server, tag: &str, message: impl Into<Value>) -> u64 {
+    let message: Value = message.into();
+    let (_, reply) = server.post(&json!({"action":"broadcast","tag":tag,"message":message})).await;
+    reply["seq"].as_u64().unwrap()
+}
+
+/// Registers with more fields; the reply, then everything before the `live` event.
+async fn set(client: &mut Client, fields: Value) -> (Value, Vec<Value>) {
+    let mut action = json!({"action":"set","tag":"shop"});
+    action.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let reply = client.ask(&action).await;
+    let mut replayed = Vec::new();
+    loop {
+        let frame = client.next().await;
+        if frame["event"] == "live" {
+            return (reply, replayed);
+        }
+        replayed.push(frame);
+    }
+}
+
+fn messages(frames: &[Value]) -> Vec<&Value> {
+    frames.iter().map(|frame| &frame["message"]).collect()
+}
+
+#[tokio::test]
+async fn an_inbox_waits_for_its_person_until_it_is_read() {
+    let server = shop();
+    let reply = send(&server, ALICE, "one").await;
+    assert_eq!((&reply["clients"], &reply["stored"]), (&json!(0), &json!(true)));
+    send(&server, BOB, "not hers").await;
+    send(&server, ALICE, "two").await;
+
+    let mut phone = server.connect().await;
+    let (reply, replayed) = set(&mut phone, json!({"id": ALICE})).await;
+    assert_eq!(reply["unread"], json!([1, 3]));
+    assert_eq!(messages(&replayed), ["one", "two"]);
+    assert_eq!((&replayed[0]["direct"], replayed[0].get("seen")), (&json!(true), None));
+
+    // Another device gets the same, and hears what is read on the first one; that one does not.
+    let mut desk = server.connect().await;
+    assert_eq!(messages(&set(&mut desk, json!({"id": ALICE})).await.1), ["one", "two"]);
+    let reply = phone.ask(&json!({"action":"read","tag":"shop","only":[3],"ref":7})).await;
+    assert_eq!(reply, json!({"ok":"read","ref":7}));
+    assert_eq!(desk.next().await, json!({"event":"read","tag":"shop","only":[3]}));
+    let reply = desk.ask(&json!({"action":"read","tag":"shop","seq":1})).await;
+    assert_eq!(reply, json!({"ok":"read"}));
+    assert_eq!(phone.next().await, json!({"event":"read","tag":"shop","seq":1}));
+
+    // A later login shows nothing old; the other person's inbox is untouched.
+    let mut later = server.connect().await;
+    let (reply, replayed) = set(&mut later, json!({"id": ALICE})).await;
+    assert_eq!((&reply["unread"], replayed), (&json!([]), vec![]));
+    assert_eq!(set(&mut later, json!({"id": BOB})).await.0["unread"], json!([2]));
+}
+
+#[tokio::test]
+async fn a_cursor_brings_what_came_after_it_in_order_and_once() {
+    let server = shop();
+    broadcast(&server, "shop", "a").await;
+    send(&server, ALICE, "b").await;
+    broadcast(&server, "other", "elsewhere").await;
+    broadcast(&server, "shop", "c").await;
+    send(&server, ALICE, "d").await;
+    let epoch = server.status().await["epoch"].clone();
+    let since = |seq: u64| json!({"epoch": epoch, "seq": seq});
+
+    let mut client = server.connect().await;
+    let (reply, replayed) = set(&mut client, json!({"id": ALICE, "since": since(2)})).await;
+    assert_eq!((&reply["recovered"], &reply["unread"]), (&json!(true), &json!([2, 5])));
+    assert_eq!(messages(&replayed), ["c", "d"]);
+
+    // The whole inbox for the bell; what the cursor had passed is marked.
+    let mut client = server.connect().await;
+    let with_unread = json!({"id": ALICE, "since": since(4), "unread": true});
+    let (_, replayed) = set(&mut client, with_unread).await;
+    assert_eq!(messages(&replayed), ["b", "d"]);
+    assert_eq!((&replayed[0]["seen"], replayed[1].get("seen")), (&json!(true), None));
+
+    // Nothing twice on one connection, and what it had not asked for before.
+    let (_, replayed) = set(&mut client, json!({"id": ALICE, "since": since(0)})).await;
+    assert_eq!(messages(&replayed), ["a", "c"]);
+
+    // Without a cursor: the unread inbox, and as much of the ring as is asked for.
+    let mut client = server.connect().await;
+    let (reply, replayed) = set(&mut client, json!({"id": ALICE, "last": 1})).await;
+    assert_eq!(reply.get("recovered"), None);
+    assert_eq!(messages(&replayed), ["b", "c", "d"]);
+    let mut client = server.connect().await;
+    assert_eq!(messages(&set(&mut client, json!({"last": 9})).await.1), ["a", "c"]);
+}
+
+#[tokio::test]
+async fn recovered_is_false_exactly_where_something_is_missing() {
+    let server = shop();
+    let epoch = server.status().await["epoch"].clone();
+    let mut last = 0;
+    for number in 0..101 {
+        last = broadcast(&server, "shop", number).await;
+    }
+    for (cursor, recovered, count) in [
+        (json!({"epoch": epoch, "seq": 0}), false, 100),
+        (json!({"epoch": epoch, "seq": 1}), true, 100),
+        (json!({"epoch": epoch, "seq": last}), true, 0),
+        // Another lifetime's cursor, and one beyond the head: as if there were none.
+        (json!({"epoch": "other", "seq": 1}), false, 0),
+        (json!({"epoch": epoch, "seq": last + 1}), false, 0),
+    ] {
+        let mut client = server.connect().await;
+        let (reply, replayed) = set(&mut client, json!({"since": cursor})).await;
+        assert_eq!((&reply["recovered"], replayed.len()), (&json!(recovered), count), "{cursor}");
+    }
+    // A direct message on a tag without inboxes is lost to who was away, and to nobody else.
+    let direct = json!({"action":"send","tag":"open","id":ALICE,"message":1});
+    let (_, reply) = server.post(&direct).await;
+    assert_eq!(reply["stored"], false);
+    for (id, recovered) in [(ALICE, false), (BOB, true)] {
+        let mut client = server.connect().await;
+        let since = json!({"epoch": epoch, "seq": last});
+        let set = json!({"action":"set","tag":"open","id":id,"since":since});
+        assert_eq!(client.ask(&set).await["recovered"], recovered);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_larger_than_the_outbox_completes_and_live_messages_follow_it() {
+    let server = shop();
+    let filler = "x".repeat(60_000);
+    for number in 0..90 {
+        broadcast(&server, "shop", json!([number, filler])).await;
+    }
+    let epoch = server.status().await["epoch"].clone();
+    let mut client = server.connect().await;
+    let since = json!({"epoch": epoch, "seq": 0});
+    client.send(&json!({"action":"set","tag":"shop","since":since})).await;
+    assert_eq!(client.next().await["recovered"], true);
+    // More than what may wait behind a replay happens while it has hardly begun to read.
+    for number in 90..99 {
+        broadcast(&server, "shop", json!([number, filler])).await;
+    }
+    let mut seen = Vec::new();
+    let mut lives = Vec::new();
+    while seen.len() < 99 {
+        let frame = client.next().await;
+        match frame["event"].as_str() {
+            Some("live") => lives.push(frame["seq"].as_u64().unwrap()),
+            None => seen.push(frame["message"][0].as_u64().unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, (0..99).collect::<Vec<_>>());
+    if lives.is_empty() {
+        lives.push(client.next().await["seq"].as_u64().unwrap());
+    }
+    assert_eq!(lives.len(), 1, "{lives:?}");
+    assert!(lives[0] >= 90);
+}
+
+#[tokio::test]
+async fn a_page_rendered_by_the_site_knows_what_is_unread() {
+    let server = shop();
+    send(&server, ALICE, json!({"n": 1.50})).await;
+    broadcast(&server, "shop", "everyone").await;
+    let inbox = json!({"action":"inbox","tag":"shop","id":ALICE});
+    let (status, reply) = server.post(&inbox).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        (&reply["ok"], &reply["count"], &reply["seq"]),
+        (&json!("inbox"), &json!(1), &json!(2))
+    );
+    let message = &reply["messages"][0];
+    assert_eq!((&message["seq"], &message["direct"]), (&json!(1), &json!(true)));
+    assert_eq!(message["message"].to_string(), r#"{"n":1.5}"#);
+
+    // Its seq and epoch are a cursor: the page's client goes on from there.
+    let mut page = server.connect().await;
+    let since = json!({"epoch": reply["epoch"], "seq": reply["seq"]});
+    let (set_reply, replayed) = set(&mut page, json!({"id": ALICE, "since": since})).await;
+    assert_eq!((&set_reply["recovered"], replayed), (&json!(true), vec![]));
+
+    // The site may mark it as read; the page hears of it. In a batch, everything has its turn.
+    let read = json!({"action":"read","tag":"shop","id":ALICE,"seq":9});
+    let (_, replies) = server.post(&json!([inbox, read, inbox])).await;
+    let counts = [&replies[0]["count"], &replies[1]["ok"], &replies[2]["count"]];
+    assert_eq!(counts, [&json!(1), &json!("read"), &json!(0)]);
+    // Up to what there was, not to what is yet to come.
+    assert_eq!(page.next().await, json!({"event":"read","tag":"shop","seq":2}));
+}
+
+#[tokio::test]
+async fn a_logout_ends_connections_and_empties_the_inbox() {
+    let server = shop();
+    send(&server, ALICE, 1).await;
+    let mut phone = server.listener_with_inbox(ALICE, 1).await;
+    let mut desk = server.listener_with_inbox(ALICE, 1).await;
+    let mut bob = server.listener("shop", Some(BOB)).await;
+    let drop =
+        |tag: &str, key: Option<&str>| json!({"action":"drop","tag":tag,"id":ALICE,"key":key});
+    assert_eq!(server.post(&drop("shop", None)).await.0, 401);
+    assert_eq!(server.post(&drop("shop", Some("wrong"))).await.0, 403);
+    // Where no key is configured for it, nobody may.
+    let (status, reply) = server.post(&drop("other", Some(KEY))).await;
+    assert_eq!((status, &reply["error"]), (403, &json!("denied")));
+    let reply = phone.ask(&drop("shop", Some(KEY))).await;
+    assert_eq!(reply["error"], "bad_request", "not over a WebSocket");
+
+    let (status, reply) = server.post(&drop("shop", Some(KEY))).await;
+    assert_eq!((status, &reply["ok"], &reply["clients"]), (200, &json!("drop"), &json!(2)));
+    assert_eq!(phone.closed().await, Some(4004));
+    assert_eq!(desk.closed().await, Some(4004));
+    assert_eq!(server.counts("shop").await, (1, 1));
+    let mut later = server.connect().await;
+    assert_eq!(set(&mut later, json!({"id": ALICE})).await.0["unread"], json!([]));
+    send(&server, BOB, "still there").await;
+    assert_eq!(bob.message().await, "still there");
+}
+
+#[tokio::test]
+async fn only_who_listens_under_an_id_can_have_read_something() {
+    let server = shop();
+    let mut client = server.connect().await;
+    let read = json!({"action":"read","tag":"shop","seq":1});
+    assert_eq!(client.ask(&read).await["error"], "not_registered");
+    client.set("shop", None).await;
+    assert_eq!(client.ask(&read).await["error"], "not_registered");
+    client.set("shop", Some(ALICE)).await;
+    assert_eq!(client.ask(&read).await, json!({"ok":"read"}));
+    for wrong in [
+        json!({"action":"read","tag":"shop"}),
+        json!({"action":"read","tag":"shop","seq":1,"only":[1]}),
+        json!({"action":"read","tag":"shop","only":[]}),
+        json!({"action":"read","tag":"shop","seq":1,"id":BOB}),
+        json!({"action":"inbox","tag":"shop","id":ALICE}),
+    ] {
+        assert_eq!(client.ask(&wrong).await["error"], "bad_request", "{wrong}");
+    }
+    // Over POST it is the ID that counts.
+    assert_eq!(server.post(&read).await.0, 400);
+}
+
+#[tokio::test]
+async fn one_mid_is_one_message_in_each_inbox() {
+    let server = shop();
+    let send = |id: &str, message: u32| json!({"action":"send","tag":"shop","id":id,"key":KEY,"message":message,"mid":"order-77"});
+    let (_, first) = server.post(&send(ALICE, 1)).await;
+    let (_, again) = server.post(&send(ALICE, 1)).await;
+    assert_eq!((&again["seq"], &again["duplicate"]), (&first["seq"], &json!(true)));
+    assert_eq!(again["stored"], true, "it still waits");
+    assert_eq!(server.post(&send(ALICE, 2)).await.1["error"], "mid_conflict");
+    assert_eq!(server.post(&send(BOB, 2)).await.1.get("duplicate"), None);
+    for (id, wanted) in [(ALICE, json!([1])), (BOB, json!([2]))] {
+        let (_, inbox) = server.post(&json!({"action":"inbox","tag":"shop","id":id})).await;
+        let messages: Vec<&Value> = messages(inbox["messages"].as_array().unwrap());
+        assert_eq!(json!(messages), wanted);
+    }
+}
