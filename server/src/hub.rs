@@ -364,3 +364,6 @@ fn encode(seq: u64, entry: &Entry) -> Bytes {
         Body::Drop(_) => Bytes::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

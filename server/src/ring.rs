@@ -57,6 +57,7 @@ impl Ring {
     /// Keeps a message whose seq is above all others, and drops what is too much then. `now` is
     /// the log's time.
     pub fn push(&mut self, message: Kept, bounds: &Bounds, now: u64) {
+        self.drop_aged(bounds, now);
         if bounds.count == 0 || message.size() > bounds.bytes {
             self.lose(&message, now);
             return;
@@ -69,11 +70,15 @@ impl Ring {
         self.drop_aged(bounds, now);
     }
 
-    /// Drops what is older than allowed.
+    /// Drops what is older than allowed. Whether that is a loss depends on when it became too old,
+    /// not on when somebody looks.
     pub fn drop_aged(&mut self, bounds: &Bounds, now: u64) {
         let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
-        while self.kept.front().is_some_and(|oldest| oldest.at.saturating_add(age) <= now) {
-            self.drop_oldest(now);
+        while let Some(oldest) = self.kept.front()
+            && let until = oldest.at.saturating_add(age)
+            && until <= now
+        {
+            self.drop_oldest(until);
         }
     }
 

@@ -93,7 +93,12 @@ impl Keep {
     /// Takes out of an inbox what its owner has read.
     pub fn read(&mut self, tag: &Tag, address: Address, mark: &Mark) {
         if self.tags.contains_key(tag) {
-            self.change(tag, |keep| keep.inboxes.read(address, mark));
+            let now = self.now;
+            self.change(tag, |keep| {
+                // What was too old before it was read is lost, whether anybody looked or not.
+                keep.drop_aged(now);
+                keep.inboxes.read(address, mark);
+            });
         }
     }
 
@@ -166,9 +171,10 @@ impl Keep {
     /// gives, the one furthest above first and most.
     fn evict(&mut self) {
         let goal = self.settings.max_memory - self.settings.max_memory / 64;
+        let now = self.now;
+        self.tags.values_mut().for_each(|keep| keep.drop_aged(now));
         let mut sizes: Vec<usize> = self.tags.values().map(TagKeep::bytes).collect();
         let share = share(&mut sizes, goal);
-        let now = self.now;
         for keep in self.tags.values_mut() {
             while keep.bytes() > share && keep.drop_oldest(now) {}
         }

@@ -93,6 +93,7 @@ struct Shelf {
 
 impl Shelf {
     fn push(&mut self, message: Kept, bounds: &Bounds, now: u64) {
+        self.trim(bounds, now);
         self.kept.insert(message.seq);
         self.had.push(message);
         self.trim(bounds, now);
@@ -117,7 +118,8 @@ impl Shelf {
             if self.kept.len() <= bounds.count && size <= bounds.bytes && !aged {
                 return;
             }
-            self.lose(oldest, now);
+            let age = bounds.age.as_millis() as u64;
+            self.lose(oldest, if aged { self.of(oldest).at + age } else { now });
         }
     }
 
@@ -217,8 +219,10 @@ proptest! {
                     keep.advance(now);
                     let upto = seq.saturating_sub(back);
                     let mark = if only { Mark::Only([upto].into()) } else { Mark::UpTo(upto) };
+                    model.age(0, now);
                     let inbox = model.inboxes.entry((0, who)).or_default();
                     let matching = |kept: &u64| if only { *kept == upto } else { *kept <= upto };
+                    keep.refresh(&tag(0));
                     prop_assert_eq!(
                         keep.has(&tag(0), person(who), &mark),
                         inbox.kept.iter().any(matching)

@@ -1,0 +1,238 @@
+//! Entries applied, against a model in the simplest terms; and two
+//! hubs that apply the same log, one of which lags and starts again.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::keep::{Bounds, TagBounds};
+use crate::log::AppendId;
+use crate::protocol::{Message, Mid};
+
+const COUNT: usize = 3;
+const AGE: u64 = 400_000;
+const MID_WINDOW: u64 = 600_000;
+
+fn tag(index: usize) -> Tag {
+    Tag::parse(["shop", "open"][index]).unwrap()
+}
+
+fn settings() -> Settings {
+    let kind = Bounds { count: COUNT, age: std::time::Duration::from_millis(AGE), bytes: 1 << 20 };
+    let bounds = TagBounds { ring: kind, inbox: kind };
+    let mut settings = Settings::new(1 << 30, bounds);
+    settings.set(tag(0), bounds);
+    settings
+}
+
+fn hub(lost_through: u64) -> Hub {
+    Hub::new("e".into(), vec![Arc::default()], settings(), lost_through)
+}
+
+fn person(number: u8) -> Address {
+    Address::from_bytes([number; 32])
+}
+
+fn entry() -> impl Strategy<Value = (Entry, u64)> {
+    let message = || (0..3_u8).prop_map(|n| Message::kept(n.to_string().into()));
+    let body = prop_oneof![
+        4 => message().prop_map(Body::Broadcast),
+        6 => (0..2_u8, message()).prop_map(|(who, message)| Body::Direct(person(who), message)),
+        2 => (0..2_u8, 0..40_u64).prop_map(|(who, seq)| Body::Read(person(who), Mark::UpTo(seq))),
+        1 => (0..2_u8, 0..40_u64)
+            .prop_map(|(who, seq)| Body::Read(person(who), Mark::Only([seq].into()))),
+        1 => (0..2_u8).prop_map(|who| Body::Drop(person(who))),
+    ];
+    let mid = prop_oneof![2 => Just(None), 1 => (0..3_u8).prop_map(Some)];
+    let append = prop_oneof![3 => Just(None), 1 => (0..9_u64).prop_map(Some)];
+    let ttl = prop_oneof![2 => Just(None), 1 => (1..900_000_u64).prop_map(Some)];
+    let pause = 0..90_000_u64;
+    (0..2_usize, body, pause, mid, append, ttl).prop_map(|(at, body, pause, mid, append, ttl)| {
+        let mid = mid.map(|mid| Mid::kept(mid.to_string().into()));
+        let append = append.map(|number| AppendId { writer: 1, number });
+        // From the entry's own time, which is not known yet.
+        (Entry { tag: tag(at), body, at: 0, expires: ttl, mid, append, origin: None }, pause)
+    })
+}
+
+/// What the log so far comes to, in the simplest terms.
+#[derive(Debug, Default)]
+struct Model {
+    /// Kept seqs with their times; and the highest lost.
+    shelves: HashMap<(usize, Option<Address>), (Vec<(u64, u64)>, u64)>,
+    /// Names with the seq and time of their first use.
+    appends: HashMap<AppendId, (u64, u64)>,
+    mids: HashMap<(Tag, Target, Mid), (u64, u64, String)>,
+}
+
+impl Model {
+    fn apply(&mut self, seq: u64, entry: &Entry) -> Result<(u64, bool, bool), ErrorCode> {
+        let now = entry.at;
+        let at = usize::from(entry.tag == tag(1));
+        let address = match entry.body.target() {
+            Target::Everyone => None,
+            Target::One(address) => Some(address),
+        };
+        if let Some(append) = entry.append {
+            match self.appends.get(&append) {
+                Some((first, when)) if when + MID_WINDOW > now => {
+                    return Ok((*first, self.has(at, address, *first), false));
+                }
+                _ => self.appends.insert(append, (seq, now)),
+            };
+        }
+        if let (Some(mid), Some(message)) = (&entry.mid, entry.body.message()) {
+            let name = (entry.tag.clone(), entry.body.target(), mid.clone());
+            match self.mids.get(&name) {
+                Some((first, when, known)) if when + MID_WINDOW > now => {
+                    return match known == message.as_json() {
+                        true => Ok((*first, self.has(at, address, *first), true)),
+                        false => Err(ErrorCode::MidConflict),
+                    };
+                }
+                _ => self.mids.insert(name, (seq, now, message.as_json().to_owned())),
+            };
+        }
+        let (kept, lost) = self.shelves.entry((at, address)).or_default();
+        while kept.first().is_some_and(|(_, at)| at + AGE <= now) {
+            *lost = kept.remove(0).0;
+        }
+        match &entry.body {
+            Body::Broadcast(_) => kept.push((seq, now)),
+            Body::Direct(..) if at == 0 => kept.push((seq, now)),
+            Body::Direct(..) => *lost = seq,
+            Body::Read(_, Mark::UpTo(upto)) => kept.retain(|(seq, _)| seq > upto),
+            Body::Read(_, Mark::Only(seqs)) => kept.retain(|(seq, _)| !seqs.contains(seq)),
+            Body::Drop(_) => kept.clear(),
+        }
+        while kept.len() > COUNT {
+            *lost = kept.remove(0).0;
+        }
+        self.age(now);
+        Ok((seq, self.has(at, address, seq), false))
+    }
+
+    fn age(&mut self, now: u64) {
+        for (kept, lost) in self.shelves.values_mut() {
+            while kept.first().is_some_and(|(_, at)| at + AGE <= now) {
+                *lost = kept.remove(0).0;
+            }
+        }
+    }
+
+    fn has(&self, at: usize, address: Option<Address>, seq: u64) -> bool {
+        address.is_some() && self.seqs(at, address).contains(&seq)
+    }
+
+    fn seqs(&self, at: usize, address: Option<Address>) -> Vec<u64> {
+        let shelf = self.shelves.get(&(at, address));
+        shelf.map_or_else(Vec::new, |(kept, _)| kept.iter().map(|(seq, _)| *seq).collect())
+    }
+
+    fn lost_through(&self, at: usize, address: Option<Address>) -> u64 {
+        self.shelves.get(&(at, address)).map_or(0, |(_, lost)| *lost)
+    }
+}
+
+/// What a client with a cursor would be told and handed.
+fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<String>) {
+    let mut state = hub.state.lock();
+    let head = state.head;
+    let start = Start { since: Some(since.min(head)), last: None, unread: false };
+    let (recovered, mut replay) = state.keep.begin(&tag(at), Some(person(who)), head, start);
+    let pulled = state.keep.pull(&tag(at), &mut replay, usize::MAX, 0);
+    let unread = state.keep.unread(&tag(at), person(who), 0).map(|message| message.seq).collect();
+    let texts = pulled.frames.iter().map(|(frame, _)| frame::text_of(frame).to_owned()).collect();
+    (recovered.unwrap(), unread, texts)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
+
+    #[test]
+    fn applying_a_log_does_what_the_model_says(entries in prop::collection::vec(entry(), 1..60)) {
+        let hub = hub(0);
+        let mut model = Model::default();
+        let mut now = 1_000_000;
+        for (index, (mut entry, pause)) in entries.into_iter().enumerate() {
+            now += pause;
+            entry.at = now;
+            // What expires is the model's of `keep`.
+            entry.expires = None;
+            let seq = index as u64 + 1;
+            let outcome = hub.apply(seq, &entry);
+            let outcome = outcome
+                .map(|applied| (applied.seq, applied.stored, applied.duplicate))
+                .map_err(|refusal| refusal.code);
+            prop_assert_eq!(outcome, model.apply(seq, &entry));
+            // Asked about, a tag looks at its age.
+            model.age(now);
+            for at in 0..2 {
+                for who in 0..2 {
+                    for since in [0, seq / 2, seq] {
+                        let (recovered, unread, texts) = resumed(&hub, at, who, since);
+                        let lost = model.lost_through(at, None)
+                            .max(model.lost_through(at, Some(person(who))));
+                        prop_assert_eq!(recovered, lost <= since);
+                        prop_assert_eq!(&unread, &model.seqs(at, Some(person(who))));
+                        let mut wanted = [model.seqs(at, None), unread].concat();
+                        wanted.retain(|seq| *seq > since);
+                        wanted.sort_unstable();
+                        let seqs: Vec<u64> = texts.iter().map(|text| {
+                            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+                            value["seq"].as_u64().unwrap()
+                        }).collect();
+                        prop_assert_eq!(seqs, wanted);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A follower that lags, and one that starts again from what the log still has, keep the same:
+    /// the latter except for what was trimmed, of which it says so.
+    #[test]
+    fn who_follows_keeps_the_same(
+        entries in prop::collection::vec(entry(), 1..80),
+        restarts in prop::collection::vec(0..80_usize, 0..4),
+        trimmed in 0..30_u64,
+    ) {
+        let mut now = 1_000_000;
+        let log: Vec<Entry> = entries.into_iter().map(|(mut entry, pause)| {
+            now += pause;
+            entry.at = now;
+            entry.expires = entry.expires.map(|ttl| now + ttl);
+            entry
+        }).collect();
+        let leader = hub(0);
+        let mut follower = hub(0);
+        for (index, entry) in log.iter().enumerate() {
+            let outcome = leader.apply(index as u64 + 1, entry);
+            if restarts.contains(&index) {
+                follower = hub(0);
+                for (index, entry) in log[..index].iter().enumerate() {
+                    let _ = follower.apply(index as u64 + 1, entry);
+                }
+            }
+            prop_assert_eq!(outcome, follower.apply(index as u64 + 1, entry));
+            // That somebody asks the one and nobody the other makes no difference.
+            resumed(&leader, index % 2, 0, 0);
+        }
+        let head = log.len() as u64;
+        let from = trimmed.min(head);
+        let late = hub(from);
+        for (index, entry) in log.iter().enumerate().skip(usize::try_from(from).unwrap()) {
+            let _ = late.apply(index as u64 + 1, entry);
+        }
+        for at in 0..2 {
+            for who in 0..2 {
+                for since in 0..=head {
+                    let whole = resumed(&leader, at, who, since);
+                    prop_assert_eq!(&whole, &resumed(&follower, at, who, since));
+                    if since < from {
+                        prop_assert!(!resumed(&late, at, who, since).0, "it cannot know");
+                    }
+                }
+            }
+        }
+    }
+}
