@@ -134,6 +134,8 @@ impl Hub {
         debug_assert!(seq > state.head, "entries are applied in order");
         state.head = seq;
         state.keep.advance(entry.at);
+        // What is answered below must not depend on whether anybody has looked before.
+        state.keep.refresh(&entry.tag);
         let (seq, duplicate) = match state.mids.judge(seq, entry.at, names) {
             Verdict::New => (seq, false),
             // Its first copy was applied and answered for.

@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::{frame, limits};
 
@@ -64,7 +65,8 @@ pub const SLOW_CONSUMER: u16 = 4000;
 pub struct Outbox {
     wire: Arc<dyn Wire>,
     state: Mutex<State>,
-    changed: Notify,
+    /// The connection's own task.
+    changed: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -89,7 +91,7 @@ impl Outbox {
     /// An empty outbox for a socket.
     #[must_use]
     pub fn new(wire: Arc<dyn Wire>) -> Self {
-        Self { wire, state: Mutex::default(), changed: Notify::new() }
+        Self { wire, state: Mutex::default(), changed: AtomicWaker::new() }
     }
 
     /// Writes whole frames, or queues what the socket does not take.
@@ -104,7 +106,7 @@ impl Outbox {
                 Ok(length) => state.enqueue_rest(frames.clone(), length),
                 Err(_broken) => {
                     drop(state);
-                    self.changed.notify_one();
+                    self.changed.wake();
                     return Pushed::Closed;
                 }
             }
@@ -117,14 +119,14 @@ impl Outbox {
             state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
         }
         drop(state);
-        self.changed.notify_one();
+        self.changed.wake();
         if overflowed { Pushed::Overflowed } else { Pushed::Queued }
     }
 
     /// Says goodbye after what is queued; nothing can be pushed afterwards. The first code wins.
     pub fn close(&self, code: u16, reason: &str) {
         self.state.lock().close(code, reason);
-        self.changed.notify_one();
+        self.changed.wake();
     }
 
     /// As [`Outbox::close`], but drops what is queued: nobody is there to read it.
@@ -135,14 +137,14 @@ impl Outbox {
             state.close(code, reason);
         }
         drop(state);
-        self.changed.notify_one();
+        self.changed.wake();
     }
 
     /// Answers a close frame of the peer (RFC 6455 section 5.5.1) and closes.
     pub fn close_back(&self, code: Option<u16>) {
         let echo = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
         self.state.lock().close_with(code.unwrap_or(1000), echo);
-        self.changed.notify_one();
+        self.changed.wake();
     }
 
     /// Holds back what others push until the returned guard is released with the bytes that
@@ -204,9 +206,10 @@ impl Outbox {
         self.state.lock().flushed
     }
 
-    /// Ends when [`Outbox::demand`] may have changed. Cancel safe; for one waiting task.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Wakes this waker, and no earlier one, when [`Outbox::demand`] may have changed. Look at that
+    /// after registering.
+    pub fn wake_on_change(&self, waker: &Waker) {
+        self.changed.register(waker);
     }
 
     fn flush_locked(&self, state: &mut State) {
@@ -352,7 +355,7 @@ impl Drop for Held<'_> {
         let wake = state.demand() != Demand::Nothing || state.awaited;
         drop(state);
         if wake {
-            self.outbox.changed.notify_one();
+            self.outbox.changed.wake();
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Session {
     /// In the order of the requests.
     unanswered: VecDeque<Unanswered>,
     /// A request that waits until all before it are answered.
-    next: Option<Incoming>,
+    next: Option<Box<Incoming>>,
     acted: bool,
 }
 
@@ -77,7 +77,7 @@ impl Session {
             Ok(Action::Set(_) | Action::Unset(_) | Action::Read(_))
                 if !self.unanswered.is_empty() =>
             {
-                self.next = Some(incoming);
+                self.next = Some(Box::new(incoming));
             }
             _ => self.perform(incoming),
         }
@@ -128,7 +128,7 @@ impl Session {
             answered = Poll::Ready(());
         }
         if let Some(next) = self.next.take() {
-            self.perform(next);
+            self.perform(*next);
         }
         ready!(answered);
         Poll::Ready(())
@@ -247,7 +247,11 @@ impl Session {
         let registered = Registered { registration, from: stands.from, keys: set.keys };
         match place {
             Some(place) => self.registered[place] = registered,
-            None => self.registered.push(registered),
+            None => {
+                // Most connections have one, and a vector that grows begins with four.
+                self.registered.reserve_exact(1);
+                self.registered.push(registered);
+            }
         }
         Ok(())
     }

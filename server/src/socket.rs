@@ -8,9 +8,10 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::ops::ControlFlow;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,7 +82,10 @@ impl Sockets {
             idle: None,
             idle_timeout: self.idle_timeout,
         };
-        let ending = socket.run(&read_ahead, &shutdown).await;
+        socket.decode(&mut read_ahead.to_vec());
+        // With it goes the buffer of the whole request, 8 KiB a connection.
+        drop(read_ahead);
+        let ending = socket.run(&shutdown).await;
         // Off both lists before the farewell, which may take a while.
         drop(socket);
         say_goodbye(&stream, connection.outbox()).await;
@@ -118,56 +122,90 @@ struct Socket<'a> {
 }
 
 impl Socket<'_> {
-    async fn run(&mut self, read_ahead: &[u8], shutdown: &Shutdown) -> Ending {
+    /// Runs until the connection is to be closed or is gone.
+    ///
+    /// One hand-written poll instead of a `select!`, whose branches would each keep a future of
+    /// their own for the life of the connection.
+    async fn run(&mut self, shutdown: &Shutdown) -> Ending {
+        let mut stopping = pin!(shutdown.stopping());
+        poll_fn(|context| {
+            loop {
+                let farewell =
+                    self.poll_idle(context) || self.poll_stop(context, stopping.as_mut());
+                match self.connection.outbox().demand() {
+                    Demand::Close => return Poll::Ready(Ending::Closing),
+                    // Not even a farewell can be written.
+                    Demand::Broken if farewell => return Poll::Ready(Ending::Gone),
+                    // What the peer said before it went may still be unread, and counts.
+                    Demand::Broken | Demand::Flush | Demand::Nothing => {}
+                }
+                if self.input_ended && !self.more && !self.session.owes_answers() {
+                    return Poll::Ready(Ending::Gone);
+                }
+                if self.poll_once(context).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// One thing that can be done now. Pending: the waker is registered with everything that may
+    /// change that, or has been woken.
+    fn poll_once(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let outbox = self.connection.outbox();
-        self.decode(&mut read_ahead.to_vec());
-        loop {
-            self.update_idle();
-            if self.input_ended && !self.more && !self.session.owes_answers() {
-                return Ending::Gone;
-            }
-            let mut farewell = false;
-            let ready = self.session.is_ready() && !self.more && !self.input_ended;
-            tokio::select! {
-                () = outbox.changed() => {}
-                () = ignore(self.stream.writable()), if outbox.has_waiting() => {
-                    outbox.flush();
-                }
-                () = ignore(self.stream.readable()), if ready => {
-                    self.read();
-                    // Readiness costs no budget of the runtime's: a peer that always has something
-                    // to say would keep this thread to itself.
-                    tokio::task::yield_now().await;
-                }
-                () = poll_fn(|context| self.session.poll_answers(context)),
-                    if self.session.owes_answers() => {
-                    // What stopped decoding may be over.
-                    self.decode(&mut []);
-                }
-                // Everyone else gets a turn before the rest of what has come.
-                () = tokio::task::yield_now(), if self.more => self.decode(&mut []),
-                () = idle(&mut self.idle) => {
-                    farewell = true;
-                    let limit = self.idle_timeout;
-                    outbox.close(IDLE, &format!("neither registered nor a valid action for {limit:?}"));
-                }
-                () = shutdown.stopping() => {
-                    farewell = true;
-                    outbox.push(&frame::text_frame(&protocol::bye(return_in_ms())));
-                    outbox.close(GOING_AWAY, "the server restarts");
-                }
-            }
-            if outbox.take_drained() {
-                self.session.drained();
-            }
-            match outbox.demand() {
-                Demand::Close => return Ending::Closing,
-                // Not even a farewell can be written.
-                Demand::Broken if farewell => return Ending::Gone,
-                // What the peer said before it went may still be unread, and counts.
-                Demand::Broken | Demand::Flush | Demand::Nothing => {}
-            }
+        // Before anything is looked at: what changes from here on wakes this task again.
+        outbox.wake_on_change(context.waker());
+        while outbox.has_waiting() && self.stream.poll_write_ready(context).is_ready() {
+            // If the socket does not take it all, that clears the readiness.
+            outbox.flush();
         }
+        if outbox.take_drained() {
+            self.session.drained();
+        }
+        if outbox.demand() == Demand::Close {
+            return Poll::Ready(());
+        }
+        if self.session.owes_answers() && self.session.poll_answers(context).is_ready() {
+            // What stopped decoding may be over.
+            self.decode(&mut []);
+            return Poll::Ready(());
+        }
+        if self.more {
+            self.decode(&mut []);
+        } else if self.session.is_ready() && !self.input_ended {
+            ready!(self.stream.poll_read_ready(context)).ok();
+            self.read();
+        } else {
+            return Poll::Pending;
+        }
+        // Everyone else gets a turn before what comes next: a peer that always has something to
+        // say would keep this thread to itself.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the connection has been good for nothing for too long.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> bool {
+        self.update_idle();
+        let over = self.idle.as_mut().is_some_and(|idle| idle.as_mut().poll(context).is_ready());
+        if over {
+            let limit = self.idle_timeout;
+            let reason = format!("neither registered nor a valid action for {limit:?}");
+            self.connection.outbox().close(IDLE, &reason);
+        }
+        over
+    }
+
+    /// Whether the server is being stopped.
+    fn poll_stop(&self, context: &mut Context<'_>, stopping: Pin<&mut impl Future>) -> bool {
+        let stops = stopping.poll(context).is_ready();
+        if stops {
+            let outbox = self.connection.outbox();
+            outbox.push(&frame::text_frame(&protocol::bye(return_in_ms())));
+            outbox.close(GOING_AWAY, "the server restarts");
+        }
+        stops
     }
 
     /// Reads once and decodes.
@@ -248,13 +286,6 @@ async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) {
 /// A readiness error shows again in the read or write that follows.
 async fn ignore(readiness: impl Future<Output = io::Result<()>>) {
     let _ = readiness.await;
-}
-
-async fn idle(sleep: &mut Option<Pin<Box<Sleep>>>) {
-    match sleep {
-        Some(sleep) => sleep.as_mut().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// A random moment within the spread.

@@ -54,11 +54,13 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
     })
 }
 
+/// Kept seqs with their times; and the highest lost.
+type Shelf = (Vec<(u64, u64)>, u64);
+
 /// What the log so far comes to, in the simplest terms.
 #[derive(Debug, Default)]
 struct Model {
-    /// Kept seqs with their times; and the highest lost.
-    shelves: HashMap<(usize, Option<Address>), (Vec<(u64, u64)>, u64)>,
+    shelves: HashMap<(usize, Option<Address>), Shelf>,
     /// Names with the seq and time of their first use.
     appends: HashMap<AppendId, (u64, u64)>,
     mids: HashMap<(Tag, Target, Mid), (u64, u64, String)>,
