@@ -69,6 +69,7 @@ struct Model {
 impl Model {
     fn apply(&mut self, seq: u64, entry: &Entry) -> Result<(u64, bool, bool), ErrorCode> {
         let now = entry.at;
+        self.age(now);
         let at = usize::from(entry.tag == tag(1));
         let address = match entry.body.target() {
             Target::Everyone => None,
@@ -95,9 +96,6 @@ impl Model {
             };
         }
         let (kept, lost) = self.shelves.entry((at, address)).or_default();
-        while kept.first().is_some_and(|(_, at)| at + AGE <= now) {
-            *lost = kept.remove(0).0;
-        }
         match &entry.body {
             Body::Broadcast(_) => kept.push((seq, now)),
             Body::Direct(..) if at == 0 => kept.push((seq, now)),
