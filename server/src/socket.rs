@@ -88,7 +88,8 @@ impl Sockets {
         let ending = socket.run(&shutdown).await;
         // Off both lists before the farewell, which may take a while.
         drop(socket);
-        say_goodbye(&stream, connection.outbox()).await;
+        // Boxed, or every connection would hold the room for it all its life.
+        Box::pin(say_goodbye(&stream, connection.outbox())).await;
         tracing::debug!(
             connection = number,
             code = connection.outbox().close_code(),
