@@ -62,7 +62,7 @@ wireForm('chat', 'chat-outcome', async () => {
 /**
  * @param {string} form
  * @param {string} where  the element that tells what became of it
- * @param {() => Promise<import('./client.js').Receipt>} send
+ * @param {() => Promise<import('./client.types.d.ts').Receipt>} send
  */
 function wireForm(form, where, send) {
   const button = byId(form).querySelector('button');
@@ -106,7 +106,7 @@ function randomId() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** @param {import('./client.js').State} state @param {string} [more] */
+/** @param {import('./client.types.d.ts').State} state @param {string} [more] */
 function showState(state, more = '') {
   byId('state').dataset.state = state;
   byId('state-text').textContent = STATES[state] + more;
@@ -156,7 +156,7 @@ function wording(message, raw) {
   return { text: json };
 }
 
-/** @param {import('./client.js').Message} received */
+/** @param {import('./client.types.d.ts').Message} received */
 function show({ message, at, direct, raw }) {
   const { title, text } = wording(message, raw);
   const heading = title ?? (direct ? 'For you' : 'For everyone');
@@ -165,7 +165,7 @@ function show({ message, at, direct, raw }) {
   ring();
 }
 
-/** A line of the chat: from anyone, so it may hold anything. @param {import('./client.js').Message} received */
+/** A line of the chat: from anyone, so it may hold anything. @param {import('./client.types.d.ts').Message} received */
 function showLine({ message, at, raw }) {
   const name = typeof message?.name === 'string' && message.name ? message.name.slice(0, NAME_MAX) : 'Somebody';
   const lines = byId('chat-lines');
