@@ -20,6 +20,12 @@ export interface Message<T = any> {
   raw: string;
 }
 
+/** A place in the server's log: what comes after it has not been seen. */
+export interface Cursor {
+  epoch: string;
+  seq: number;
+}
+
 export interface Registering<T = any> {
   /** Who listens; without it only broadcasts arrive. */
   id?: string;
@@ -27,6 +33,13 @@ export interface Registering<T = any> {
   key?: string;
   /** Keys by action, for later calls on this tag. */
   keys?: Record<string, string>;
+  /** How many of the last broadcasts come too where there is no cursor. */
+  last?: number;
+  /**
+   * Where a tab begins that has no cursor of its own yet, such as what PHP's `inbox()` gave. `null`:
+   * every page begins anew, with what `last` says.
+   */
+  since?: Cursor | null;
   onmessage?: (message: Message<T>) => void;
 }
 
@@ -67,6 +80,23 @@ export interface Registered {
   unread: number[];
 }
 
+export interface Unread {
+  tag: string;
+  /** The oldest first. */
+  messages: Message[];
+  count: number;
+}
+
+export interface Read {
+  tag: string;
+  /** The numbers of the messages that need not be shown any longer. */
+  seqs: number[];
+}
+
+export interface Gap {
+  tag: string;
+}
+
 export interface Fault {
   /** As in the protocol: `denied`, `weak_id`, `bad_tag` … */
   code: string;
@@ -78,6 +108,12 @@ export interface Fault {
 
 export interface Events {
   message: CustomEvent<Message>;
+  /** The list of unread messages has changed, or is known for the first time. */
+  unread: CustomEvent<Unread>;
+  /** Messages were read on another device or page of the same person. */
+  read: CustomEvent<Read>;
+  /** Messages were lost: the server keeps only so many, and only so long. */
+  gap: CustomEvent<Gap>;
   state: CustomEvent<StateChange>;
   registered: CustomEvent<Registered>;
   error: CustomEvent<Fault>;
@@ -115,12 +151,21 @@ export class Tocsin extends EventTarget {
   constructor(url?: string | URL, options?: { WebSocket?: WebSocketConstructor });
   get state(): State;
   /**
-   * Listens on a tag from now on, through every reconnection. The same tag again replaces the
-   * registration. A refusal comes as an `error` event with the tag.
+   * Listens on a tag from now on, through every reconnection, and goes on where the tab's page
+   * before has ended. The same tag again replaces the registration. A refusal comes as an `error`
+   * event with the tag.
    */
   register<T = any>(tag: string, options?: Registering<T>): void;
   /** Stops listening on a tag. */
   unregister(tag: string): void;
+  /** The messages that the tag's inbox keeps for the registered ID, the oldest first. */
+  unread(tag: string): Message[];
+  /**
+   * Takes messages out of the inbox, and out of `unread` at once: up to a seq, by default up to the
+   * last that came; or `only` some, 1,000 at most. Resolves when the server has noted it; until
+   * then it is told again, by the tab's next page too. Rejects with a TocsinError.
+   */
+  markRead(tag: string, which?: number | { only: number[] }): Promise<void>;
   /** To one ID and nobody else. Rejects with a TocsinError. */
   send(tag: string, id: string, message: any, options?: Sending): Promise<Receipt>;
   /** To everyone who listens on the tag. Rejects with a TocsinError. */

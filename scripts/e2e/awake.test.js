@@ -2,7 +2,6 @@
 // them through the gate, all of them registered when it matters.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import net from 'node:net';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 
@@ -29,10 +28,7 @@ async function registered(count) {
   await e2e.within(tried, () => `${count} registrations`);
 }
 
-async function sendTo(id, message) {
-  const { reply } = await e2e.post(server, { action: 'send', tag: TAG, id, message });
-  return reply.clients;
-}
+const sendTo = async (id, message) => (await e2e.send(server, id, message)).clients;
 
 test('a quiet client stays for many ping intervals, and no pong is taken for a message', async () => {
   const id = await e2e.tool('server', ['new-id']);
@@ -69,7 +65,7 @@ test('what is sent arrives in the page byte for byte, and is shown as text', asy
   const text = '<script>alert(1)</script> "double" \'single\' & \u2028\u2029 🔔 </b>';
   const odd = '{"big":9223372036854775807,"price":1.50,"e":1E+2,"s":"\\u003cscript>\\u2028"}';
   for (const [message, shown] of [[JSON.stringify(text), text], [odd, odd], ['9007199254740993', '9007199254740993']]) {
-    const { reply } = await e2e.post(server, `{"action":"send","tag":"${TAG}","id":"${id}","message":${message}}`);
+    const { reply } = await e2e.post(server, `{"action":"send","tag":"${TAG}","id":"${id}","key":"${server.key}","message":${message}}`);
     assert.equal(reply.clients, 1);
     await page.waitForFunction((expected) => document.querySelector('#pop-ups > :last-child p')?.textContent === expected, shown);
     assert.ok(frames.some((frame) => frame.includes(`"message":${message},"direct":true}`)), frames.at(-1));
@@ -117,29 +113,8 @@ test('a page on a laptop that slept is off the lists, and on them again when it 
   await registered(0);
 });
 
-/** Before the gate: bytes both ways, until `stall` lets nothing more through on what is open then. */
-async function startNetwork() {
-  const open = new Set();
-  const network = net.createServer((client) => {
-    const onward = net.connect(Number(gate.port), '127.0.0.1');
-    const pair = [client, onward];
-    open.add(pair);
-    for (const socket of pair) socket.on('error', () => {}).on('close', () => pair.forEach((one) => one.destroy()));
-    client.pipe(onward).pipe(client);
-  });
-  await new Promise((resolve) => network.listen(0, '127.0.0.1', resolve));
-  e2e.atEnd(() => {
-    for (const pair of open) pair.forEach((socket) => socket.destroy());
-    network.close();
-  });
-  return {
-    url: `https://localhost:${network.address().port}/`,
-    stall: () => { for (const [client, onward] of open) { client.unpipe().pause(); onward.unpipe().pause(); } },
-  };
-}
-
 test('a page on another network listens again, though nobody closed its connection', async () => {
-  const network = await startNetwork();
+  const network = await e2e.startNetwork(gate.port);
   const page = await e2e.visit(browser, network.url);
   const cdp = await page.context().newCDPSession(page);
   await cdp.send('Network.enable');

@@ -22,7 +22,7 @@ before(async () => {
 after(e2e.endAll);
 
 const wss = () => gate.url.replace('https', 'wss') + 'ws';
-const send = (id, ref) => `{"action":"send","tag":"${TAG}","id":"${id}","message":${MESSAGE},"ref":"${ref}"}`;
+const send = (id, ref) => `{"action":"send","tag":"${TAG}","id":"${id}","key":"${server.key}","message":${MESSAGE},"ref":"${ref}"}`;
 
 /** npm `ws`: opens, sends the frames, and resolves with the first `count` that come. */
 function withWs(frames, count, registered = () => {}) {

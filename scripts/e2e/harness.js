@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:https';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -157,7 +159,7 @@ export async function startServer(options = [], { listen = '127.0.0.1:0', log = 
     ['--demo', '--listen', listen, '--admin', '127.0.0.1:0', ...options]);
   const address = await listening(program, 'server');
   const admin = await listening(program, 'admin');
-  // For broadcasts on `notifications`.
+  // For all that is sent on `notifications`.
   const [, key] = await program.says(/^demo-key (\S+)$/m);
   return Object.assign(program, { address, key, url: `http://${address}`, admin: `http://${admin}` });
 }
@@ -172,7 +174,7 @@ export async function startGate(server, options = [], { log = 'gate' } = {}) {
 }
 
 /** Chromium as a visitor has it, but with the example authority among those that it trusts. */
-export async function startBrowser({ trusting = true } = {}) {
+export async function startBrowser({ trusting = true, ...options } = {}) {
   const { chromium } = await import('playwright-core');
   const home = temporary();
   const store = path.join(home, '.pki/nssdb');
@@ -187,26 +189,85 @@ export async function startBrowser({ trusting = true } = {}) {
     env: { ...process.env, HOME: home },
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
       '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    ...options,
   });
   atEnd(() => browser.close());
   return browser;
 }
 
-/** A visitor's page in a browser profile of its own; `faults` collects what the browser complains of. */
+/** What is between a visitor and that port, until it is cut, stalls, or works again. */
+export async function startNetwork(port) {
+  const open = new Set();
+  let isCut = false;
+  const network = net.createServer((client) => {
+    if (isCut) return client.destroy();
+    const onward = net.connect(Number(port), '127.0.0.1');
+    const pair = [client, onward];
+    open.add(pair);
+    for (const socket of pair) {
+      socket.on('error', () => {}).on('close', () => {
+        open.delete(pair);
+        pair.forEach((one) => one.destroy());
+      });
+    }
+    client.pipe(onward).pipe(client);
+  });
+  await new Promise((resolve) => network.listen(0, '127.0.0.1', resolve));
+  const destroy = () => { for (const pair of open) pair.forEach((socket) => socket.destroy()); };
+  atEnd(() => {
+    destroy();
+    network.close();
+  });
+  return {
+    port: network.address().port,
+    url: `https://localhost:${network.address().port}/`,
+    /** Lets nothing more through on what is open, and nobody is told. */
+    stall: () => { for (const [client, onward] of open) { client.unpipe().pause(); onward.unpipe().pause(); } },
+    cut: () => {
+      isCut = true;
+      destroy();
+    },
+    mend: () => { isCut = false; },
+  };
+}
+
+/** A visitor's page in a browser profile of its own. */
 export async function visit(browser, url, { width = 1280, height = 800, listens = true, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  page.faults = [];
-  page.sockets = [];
-  page.on('pageerror', (error) => page.faults.push(String(error)));
-  page.on('console', (message) => message.type() === 'error' && page.faults.push(message.text()));
-  page.on('websocket', (socket) => page.sockets.push(socket.url()));
-  await page.goto(url);
+  const page = await openTab(context, url);
   if (!listens) return page;
   await isListening(page);
   page.id = await page.locator('#own-id').textContent();
   return page;
+}
+
+/** A site of its own beside Tocsin, whose pages hold what `page` gives for their path. */
+export async function startSite(page) {
+  const directory = await certs();
+  const [leaf, intermediate, key] = ['leaf.crt', 'intermediate.crt', 'main.key'].map((file) => read(path.join(directory, file)));
+  const site = createServer({ cert: leaf + intermediate, key }, (request, answer) => {
+    answer.setHeader('content-type', 'text/html; charset=utf-8');
+    answer.end(`<!doctype html><title>A site</title><link rel="icon" href="data:,">${page(request.url)}`);
+  });
+  await new Promise((resolve) => site.listen(0, '127.0.0.1', resolve));
+  atEnd(() => {
+    site.closeAllConnections();
+    site.close();
+  });
+  return `https://localhost:${site.address().port}`;
+}
+
+/** A tab; `faults` collects what the browser complains of, `sockets` the WebSockets that are opened. */
+export async function openTab(context, url) {
+  const tab = await context.newPage();
+  tab.setDefaultTimeout(PATIENCE_MS);
+  tab.faults = [];
+  tab.sockets = [];
+  tab.on('websocket', (socket) => tab.sockets.push(socket.url()));
+  tab.on('pageerror', (error) => tab.faults.push(String(error)));
+  tab.on('console', (message) => message.type() === 'error' && tab.faults.push(message.text()));
+  await tab.goto(url);
+  return tab;
 }
 
 export const isListening = (page) => page.locator('#state[data-state=open]').waitFor();
@@ -214,6 +275,13 @@ export const isListening = (page) => page.locator('#state[data-state=open]').wai
 /** Waits until the page has received the text, and shows it in a pop-up. */
 export async function arrives(page, text) {
   await page.locator('.pop-up p').getByText(text, { exact: true }).first().waitFor();
+}
+
+/** Waits until the page's bell shows so many unread messages. */
+export async function bellShows(page, count) {
+  const shown = page.locator('#count');
+  if (count === 0) await shown.waitFor({ state: 'hidden' });
+  else await shown.getByText(String(count), { exact: true }).waitFor();
 }
 
 /** All that the page has received, the oldest first. */
@@ -241,6 +309,13 @@ export async function post(server, body, headers = {}) {
   const text = await response.text();
   printed.push(text);
   return { status: response.status, headers: response.headers, reply: JSON.parse(text) };
+}
+
+/** To one ID on `notifications`: the reply. */
+export async function send(server, id, message) {
+  const { reply } = await post(server, { action: 'send', tag: 'notifications', id, key: server.key, message });
+  assert.equal(reply.ok, 'send', JSON.stringify(reply));
+  return reply;
 }
 
 for (const program of ['server', 'gate', 'examples/example-chain']) {

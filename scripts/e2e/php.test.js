@@ -19,6 +19,14 @@ before(async () => {
 });
 after(e2e.endAll);
 
+/** Where no key is needed: what became of it. */
+async function open(call, args) {
+  const { mid, seq, ...reply } = await e2e.php(server.url, call, args);
+  assert.match(mid, /^[0-9a-f]{32}$/);
+  assert.ok(seq > 0);
+  return reply;
+}
+
 /** A server that is not Tocsin; `answer` gets each connection or request. */
 async function impostor(made) {
   const listening = await new Promise((resolve) => made.listen(0, '127.0.0.1', () => resolve(made)));
@@ -64,15 +72,13 @@ test('refusals carry their code, and no exception shows a key or an ID', async (
 });
 
 test('values survive: floats, nesting, emoji, slashes', async () => {
-  const { reply } = await e2e.post(server, { action: 'send', tag: 'notifications', id: ID, message: 1 });
-  assert.equal(reply.ok, 'send');
   const file = path.join(e2e.temporary(), 'id');
   await e2e.run('sh', ['-c', 'cat > "$1"', 'sh', file], { input: ID });
   const listener = new e2e.Program('listen', path.join(e2e.bin, 'server'),
-    ['listen', '--tag', 'notifications', '--id-file', file, '--to', server.url, '--count', '1']);
+    ['listen', '--tag', 'elsewhere', '--id-file', file, '--to', server.url, '--count', '1']);
   await registered(1);
   const message = { price: 1.5, deep: [[{ a: null }]], text: 'a/b 🔔 </script>' };
-  await e2e.php(server.url, 'send', ['notifications', ID, message]);
+  assert.deepEqual(await open('send', ['elsewhere', ID, message]), { clients: 1, stored: false });
   const [line] = await listener.says(/^\{.*\}$/m);
   assert.deepEqual(JSON.parse(line).message, message);
   assert.equal(await listener.ended, 0);
@@ -83,7 +89,7 @@ async function registered(count) {
   const tried = (async () => {
     for (;;) {
       const { tags } = await (await fetch(`${server.admin}/status`)).json();
-      if (tags.notifications?.registrations === count) return;
+      if (tags.elsewhere?.registrations === count) return;
     }
   })();
   await e2e.within(tried, () => `${count} registrations`);
@@ -92,14 +98,14 @@ async function registered(count) {
 test('through the gate by https, verifying the certificate', async () => {
   const url = gate.url;
   const cafile = path.join(await e2e.certs(), 'root.crt');
-  const reply = await e2e.php(url, 'send', ['notifications', ID, 'x'.repeat(60_000)], { ssl: { cafile } });
+  const reply = await e2e.php(url, 'send', ['elsewhere', ID, 'x'.repeat(60_000)], { ssl: { cafile } });
   assert.equal(reply.clients, 0);
-  const untrusted = await e2e.php(url, 'send', ['notifications', ID, 'x']);
+  const untrusted = await e2e.php(url, 'send', ['elsewhere', ID, 'x']);
   assert.equal(untrusted.error, 'unavailable');
   assert.equal(untrusted.outcome, 'refused');
   assert.match(untrusted.message, /certificate verify failed/);
   const trustsAnyway = { cafile: '/dev/null', verify_peer: false, verify_peer_name: false };
-  assert.equal((await e2e.php(url, 'send', ['notifications', ID, 'x'], { ssl: trustsAnyway })).error, 'unavailable');
+  assert.equal((await e2e.php(url, 'send', ['elsewhere', ID, 'x'], { ssl: trustsAnyway })).error, 'unavailable');
 });
 
 test('no server: refused, surely not delivered', async () => {
@@ -249,6 +255,59 @@ test('a batch that came to nothing is an exception with all mids', async () => {
   assert.deepEqual([large.error, large.status], ['too_large', 413]);
 });
 
+test('an inbox: kept where sending takes a key, read by seq or one by one, closed on logout', async () => {
+  const id = await e2e.tool('server', ['new-id']);
+  const call = (name, ...args) => e2e.php(server.url, name, ['orders', id, ...args], { key });
+  const before = await call('inbox');
+  assert.deepEqual([before.count, before.messages], [0, []]);
+  const message = { text: 'Ä 🔔 </li>', deep: [[{ price: 1.5 }]], n: null };
+  const sent = [];
+  for (const text of ['one', message, 'three', 'x'.repeat(60_000)]) sent.push(await call('send', text));
+  assert.ok(sent.every(({ stored, clients }) => stored && clients === 0));
+  const [one, two, three, four] = sent.map(({ seq }) => seq);
+  const inbox = await call('inbox');
+  assert.deepEqual(inbox.messages.map(({ seq }) => seq), [one, two, three, four]);
+  const { at, ...second } = inbox.messages[1];
+  assert.deepEqual(second, { tag: 'orders', seq: two, message, direct: true });
+  assert.ok(Math.abs(at - Date.now()) < 600_000);
+  assert.deepEqual([inbox.count, inbox.epoch], [4, before.epoch]);
+  assert.ok(inbox.seq >= four, 'a cursor');
+
+  const unread = async () => (await call('inbox')).messages.map(({ seq }) => seq);
+  assert.equal(await call('markRead', [two, 1]), null);
+  assert.deepEqual(await unread(), [one, three, four]);
+  await call('markRead', []);
+  assert.deepEqual(await unread(), [one, three, four]);
+  await call('markRead', one);
+  assert.deepEqual(await unread(), [three, four]);
+
+  const dropped = await e2e.php(server.url, 'drop', ['notifications', ID], { key: server.key });
+  assert.equal(dropped.clients, 0);
+  assert.deepEqual(await unread(), [three, four], 'of another tag');
+  const denied = await call('drop');
+  assert.deepEqual([denied.error, denied.outcome, denied.mids], ['denied', 'refused', []], 'no key is configured for it');
+  assert.equal((await e2e.php(server.url, 'drop', ['notifications', ID])).status, 401);
+  assert.equal((await e2e.php(server.url, 'inbox', ['orders', 'short'])).error, 'weak_id');
+});
+
+test('an inbox holds more than one read of the socket', async () => {
+  const id = await e2e.tool('server', ['new-id']);
+  const text = '\u{1F514}'.repeat(10_000);
+  const results = await e2e.php(server.url, 'batch',
+    [Array.from({ length: 20 }, () => ({ action: 'send', tag: 'orders', id, message: text }))], { key });
+  assert.ok(results.every(({ stored }) => stored));
+  const { count, messages } = await e2e.php(server.url, 'inbox', ['orders', id], { key });
+  assert.equal(count, 20);
+  assert.ok(messages.every(({ message }) => message === text));
+});
+
+test('what asks nothing anew is asked again while the server is unavailable', async () => {
+  const { url, asked } = await script('hang up', BUSY, [200, { ok: 'inbox', epoch: 'k1', seq: 9, count: 0, messages: [] }]);
+  assert.deepEqual(await e2e.php(url, 'inbox', ['t', ID]), { epoch: 'k1', seq: 9, count: 0, messages: [] });
+  assert.equal(asked.length, 3);
+  assert.deepEqual(asked[0], { action: 'inbox', tag: 't', id: ID });
+});
+
 test('what is given wrongly is said at once', async () => {
   const says = async (url, options, expected) =>
     assert.match((await e2e.php(url, 'broadcast', ['t', 'x'], options)).invalid, expected);
@@ -258,6 +317,9 @@ test('what is given wrongly is said at once', async () => {
   await says(server.url, { tiemout: 3 }, /tiemout/);
   await says(server.url, { timeout: 0 }, /timeout/);
   await says(server.url, { retries: -1 }, /retries/);
+  for (const which of ['7', [1, '2'], null]) {
+    assert.match((await e2e.php(server.url, 'markRead', ['t', ID, which])).invalid, /seq/);
+  }
   const batch = async (message, expected) =>
     assert.match((await e2e.php(server.url, 'batch', [message])).invalid, expected);
   await batch([{ tag: 't', message: 'x' }], /action of message 0/);

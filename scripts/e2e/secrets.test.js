@@ -122,7 +122,7 @@ test('a full run, with everything given rightly and wrongly', async () => {
   assert.equal(denied.error, 'denied');
   assert.equal((await e2e.php(server.url, 'send', ['orders', id, 'x'], { key })).clients, 0);
 
-  await e2e.php(server.url, 'send', [TAG, secrets['ID of the page'], 'for the page']);
+  await e2e.php(server.url, 'send', [TAG, secrets['ID of the page'], 'for the page'], { key: server.key });
   await e2e.arrives(page, 'for the page');
   for (const at of ['status', 'healthz', 'metrics']) told.push(await (await fetch(`${server.admin}/${at}`)).text());
 });

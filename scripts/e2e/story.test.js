@@ -15,6 +15,8 @@ before(async () => {
 });
 after(e2e.endAll);
 
+const php = (call, args) => e2e.php(server.url, call, args, { key: server.key });
+
 /**
  * Nothing but `text` reaches `page`, and it reaches no other: each of the others then gets a later
  * message of its own, and has received that one next.
@@ -27,8 +29,7 @@ async function reachesOnly(page, text, send) {
   assert.equal((await e2e.received(page)).at(-1), text);
   for (const [index, other] of others.entries()) {
     const later = `later than ${text}`;
-    const { reply } = await e2e.post(server, { action: 'send', tag: TAG, id: other.id, message: later });
-    assert.equal(reply.clients, 1);
+    assert.equal((await e2e.send(server, other.id, later)).clients, 1);
     await e2e.arrives(other, later);
     assert.deepEqual(await e2e.received(other), [...before[index], later]);
   }
@@ -52,9 +53,9 @@ test('pages register through the gate over WSS, each under its own ID', async ()
 
 test('PHP sends to one ID: it pops up there and nowhere else', async () => {
   await reachesOnly(first, 'Order 77 has shipped', async () => {
-    const reply = await e2e.php(server.url, 'send', [TAG, first.id, { title: 'Shop', text: 'Order 77 has shipped' }]);
+    const reply = await php('send', [TAG, first.id, { title: 'Shop', text: 'Order 77 has shipped' }]);
     assert.equal(reply.clients, 1);
-    assert.equal(reply.stored, false);
+    assert.equal(reply.stored, true);
     assert.match(reply.mid, /^[0-9a-f]{32}$/);
   });
   assert.equal(await first.locator('.pop-up h3').last().textContent(), 'Shop');
@@ -63,28 +64,29 @@ test('PHP sends to one ID: it pops up there and nowhere else', async () => {
 test('server send does the same', () => reachesOnly(second, 'Backup finished', async () => {
   const file = path.join(e2e.temporary(), 'id');
   await e2e.run('sh', ['-c', 'umask 077; cat > "$1"', 'sh', file], { input: `${second.id}\n` });
-  await e2e.tool('server', ['send', '--tag', TAG, '--id-file', file, '--to', server.url, 'Backup finished']);
+  await e2e.tool('server', ['send', '--tag', TAG, '--id-file', file, '--key-file', '-', '--to', server.url, 'Backup finished'],
+    { input: server.key });
 }));
 
 test('so does a plain POST', () => reachesOnly(third, 'Invoice paid', async () => {
-  const body = JSON.stringify({ action: 'send', tag: TAG, id: third.id, message: 'Invoice paid' });
+  const body = JSON.stringify({ action: 'send', tag: TAG, id: third.id, key: server.key, message: 'Invoice paid' });
   const { code, stdout } = await e2e.run('curl', ['--silent', '--fail', '--data', '@-', `${server.url}/messages`], { input: body });
   assert.equal(code, 0);
   const { seq, ...reply } = JSON.parse(stdout);
-  assert.deepEqual(reply, { ok: 'send', clients: 1, stored: false });
+  assert.deepEqual(reply, { ok: 'send', clients: 1, stored: true });
   assert.ok(seq > 0);
 }));
 
 test('and a sender that leaves right after its frame', () => reachesOnly(first, 'Sent and gone', async () => {
   const script = path.join(e2e.top, 'scripts/e2e/send-and-leave.php');
-  const frame = JSON.stringify({ action: 'send', tag: TAG, id: first.id, message: 'Sent and gone' });
+  const frame = JSON.stringify({ action: 'send', tag: TAG, id: first.id, key: server.key, message: 'Sent and gone' });
   const { code, stderr } = await e2e.run('php', [script, server.address], { input: frame });
   assert.equal(code, 0, stderr);
 }));
 
 test('a broadcast reaches every page', async () => {
   for (const [text, broadcast] of [
-    ['Maintenance at 18:00', () => e2e.php(server.url, 'broadcast', [TAG, 'Maintenance at 18:00'], { key: server.key })],
+    ['Maintenance at 18:00', () => php('broadcast', [TAG, 'Maintenance at 18:00'])],
     ['Maintenance is over', () => e2e.tool('server', ['broadcast', '--tag', TAG, '--to', server.url, '--key-file', '-', 'Maintenance is over'],
       { input: server.key })],
   ]) {
@@ -99,10 +101,10 @@ test('a broadcast reaches every page', async () => {
 test('an unknown ID reaches nobody, another tag neither', async () => {
   const before = await e2e.received(first);
   const id = await e2e.tool('server', ['new-id']);
-  assert.equal((await e2e.php(server.url, 'send', [TAG, id, 'for nobody'])).clients, 0);
-  assert.equal((await e2e.php(server.url, 'send', ['elsewhere', first.id, 'for nobody'])).clients, 0);
-  assert.equal((await e2e.php(server.url, 'broadcast', ['elsewhere', 'for nobody'])).clients, 0);
-  await e2e.php(server.url, 'send', [TAG, first.id, 'the next one']);
+  assert.equal((await php('send', [TAG, id, 'for nobody'])).clients, 0);
+  assert.equal((await php('send', ['elsewhere', first.id, 'for nobody'])).clients, 0);
+  assert.equal((await php('broadcast', ['elsewhere', 'for nobody'])).clients, 0);
+  await php('send', [TAG, first.id, 'the next one']);
   await e2e.arrives(first, 'the next one');
   assert.deepEqual(await e2e.received(first), [...before, 'the next one']);
 });
@@ -110,22 +112,26 @@ test('an unknown ID reaches nobody, another tag neither', async () => {
 test('markup in a message is shown as text', async () => {
   const text = '<script>document.title = "taken"</script><img src=x onerror=alert(1)> "quoted" & \u2028 🔔';
   const title = '<b>bold</b>';
-  await e2e.php(server.url, 'send', [TAG, first.id, { title, text }]);
+  await php('send', [TAG, first.id, { title, text }]);
   await first.locator('.pop-up').last().getByText(title, { exact: true }).waitFor();
   assert.equal(await first.locator('.pop-up p').last().textContent(), text);
   assert.equal(await first.locator('.pop-up :is(script, img, b), #received :is(script, img)').count(), 0);
   assert.equal(await first.title(), 'Tocsin demo');
 });
 
-test('the page itself can ring, and pop-ups are dismissed by keyboard and click', async () => {
-  const rings = async (text) => {
+test('the page itself can ring with the key, without it sees why not, and dismisses pop-ups by keyboard and click', async () => {
+  const rings = async (text, key) => {
+    await first.getByRole('textbox', { name: 'The key' }).fill(key);
     await first.getByLabel('A message from this page itself').fill(text);
     await first.getByRole('button', { name: 'Ring', exact: true }).click();
-    await e2e.arrives(first, text);
   };
-  await rings('from the page');
+  await rings('without', '');
+  await first.locator('#outcome').getByText('denied: ').waitFor();
+  await rings('from the page', server.key);
   await first.getByText('Handed to 1 page.').waitFor();
-  await rings('once more');
+  await rings('once more', server.key);
+  await e2e.arrives(first, 'once more');
+  assert.deepEqual((await e2e.received(first)).slice(-2), ['from the page', 'once more']);
   const count = await first.locator('.pop-up').count();
   await first.keyboard.press('Escape');
   assert.equal(await first.locator('.pop-up').count(), count - 1);
@@ -137,13 +143,13 @@ test('the page itself can ring, and pop-ups are dismissed by keyboard and click'
   assert.equal(focused, true, 'the focus stays among the pop-ups');
 });
 
-test('the administrator on the page broadcasts with the key, and without it sees why not', async () => {
+test('the administrator on the page broadcasts with the key, and with another sees why not', async () => {
   const before = await e2e.received(third);
   const form = first.locator('#admin');
   const enters = async (key) => {
+    await first.getByRole('textbox', { name: 'The key' }).fill(key);
     await form.getByLabel('To everyone').fill('From the administrator');
-    await form.getByLabel('Key').fill(key);
-    await form.getByLabel('Key').press('Enter');
+    await form.getByLabel('To everyone').press('Enter');
   };
   await enters('not-the-key-of-this-demo');
   await form.getByText('denied: ').waitFor();
@@ -180,22 +186,26 @@ test('the chat goes to everyone, by keyboard, as text, and rings for nobody', as
 });
 
 test('two tabs under one ID get one copy each', async () => {
+  const { seq } = await e2e.send(server, first.id, 'the last one before');
+  await e2e.arrives(first, 'the last one before');
+  await php('markRead', [TAG, first.id, seq]);
+  await e2e.bellShows(first, 0);
   const tab = await e2e.visit(browser, `${gate.url}#id=${first.id}`);
-  assert.equal((await e2e.php(server.url, 'send', [TAG, first.id, 'to both tabs'])).clients, 2);
+  assert.equal((await php('send', [TAG, first.id, 'to both tabs'])).clients, 2);
   await e2e.arrives(first, 'to both tabs');
   await e2e.arrives(tab, 'to both tabs');
-  await e2e.post(server, { action: 'send', tag: TAG, id: first.id, message: 'the end' });
+  await e2e.send(server, first.id, 'the end');
   await e2e.arrives(tab, 'the end');
   assert.deepEqual(await e2e.received(tab), ['to both tabs', 'the end']);
   await tab.context().close();
 });
 
-test('the sender’s lines shown on the page name its own ID', async () => {
+test('the sender’s lines shown on the page name its own ID and the key', async () => {
   for (const tab of ['Shell, cron', 'PHP', 'HTTP']) {
     await first.getByRole('tab', { name: tab }).click();
     const shown = first.getByRole('tabpanel');
     assert.equal(await shown.count(), 1);
-    assert.ok((await shown.textContent()).includes(first.id));
+    for (const secret of [first.id, server.key]) assert.ok((await shown.textContent()).includes(secret));
   }
   await first.getByRole('tab', { name: 'HTTP' }).press('ArrowRight');
   assert.equal(await first.getByRole('tab', { name: 'Shell' }).getAttribute('aria-selected'), 'true');
@@ -210,6 +220,10 @@ test('the page fits a phone and a desk, by day and by night', async () => {
       .map((animation) => animation.finished)));
     await page.screenshot({ path: path.join(e2e.output, `demo-${width}-${name}.png`) });
     await page.screenshot({ path: path.join(e2e.output, `demo-${width}-${name}-whole.png`), fullPage: true });
+    await page.locator('#bell').click();
+    await page.screenshot({ path: path.join(e2e.output, `demo-${width}-${name}-bell.png`) });
+    await page.keyboard.press('Escape');
+    assert.equal(await page.locator('#unread').isVisible(), false);
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
   }
 });
@@ -239,7 +253,7 @@ test('after a restart of the server the pages register again and receive', async
 
 async function reachesBothAgain() {
   for (const page of [first, second]) {
-    assert.equal((await e2e.php(server.url, 'send', [TAG, page.id, 'welcome back'])).clients, 1);
+    assert.equal((await php('send', [TAG, page.id, 'welcome back'])).clients, 1);
     await e2e.arrives(page, 'welcome back');
   }
 }
@@ -251,6 +265,6 @@ test('after a restart of the gate too', async () => {
     [`127.0.0.1:${gate.port}`, server.address, path.join(await e2e.certs(), 'cert.pem')]);
   await again.says(/^listening gate /m);
   await first.locator('#state[data-state=open]').waitFor({ timeout: 60_000 });
-  await e2e.php(server.url, 'send', [TAG, first.id, 'through the new gate']);
+  await php('send', [TAG, first.id, 'through the new gate']);
   await e2e.arrives(first, 'through the new gate');
 });

@@ -12,13 +12,12 @@ holds<Same<keyof js.TocsinError, keyof declared.TocsinError>>();
 holds<Same<keyof typeof js, keyof typeof declared>>();
 export const tocsin: typeof declared.Tocsin = js.Tocsin;
 export const error: typeof declared.TocsinError = js.TocsinError;
-holds<Same<js.State, declared.State>>();
-holds<Same<js.Message, declared.Message>>();
-holds<Same<js.Registering, declared.Registering>>();
-holds<Same<js.Sending, declared.Sending>>();
-holds<Same<js.Receipt, declared.Receipt>>();
-holds<Same<Parameters<js.Tocsin['send']>, Parameters<declared.Tocsin['send']>>>();
-holds<Same<Parameters<js.Tocsin['broadcast']>, Parameters<declared.Tocsin['broadcast']>>>();
+holds<Same<js.Tocsin['state'], declared.Tocsin['state']>>();
+holds<Same<Parameters<js.Tocsin['register']>, Parameters<declared.Tocsin['register']>>>();
+holds<Same<js.Tocsin['unread'], declared.Tocsin['unread']>>();
+holds<Same<js.Tocsin['markRead'], declared.Tocsin['markRead']>>();
+holds<Same<js.Tocsin['send'], declared.Tocsin['send']>>();
+holds<Same<js.Tocsin['broadcast'], declared.Tocsin['broadcast']>>();
 
 // As a page uses it.
 export async function page(): Promise<number> {
@@ -26,6 +25,16 @@ export async function page(): Promise<number> {
   client.register<{ text: string }>('notifications', { id: 'x', onmessage: ({ message }) => message.text.trim() });
   client.addEventListener('state', ({ detail }) => detail.retryInMs?.toFixed());
   client.addEventListener('error', ({ detail }) => detail.code.trim());
+  client.addEventListener('unread', ({ detail }) => detail.messages.length - detail.count);
+  client.addEventListener('read', ({ detail }) => detail.seqs.includes(1) && detail.tag.trim());
+  client.addEventListener('gap', ({ detail }) => detail.tag.trim());
+  client.register('chat', { last: 20, since: null });
+  client.register('orders', { id: 'x', since: { epoch: 'k3', seq: 41 } });
+  await client.markRead('orders');
+  await client.markRead('orders', client.unread('orders')[0]?.seq);
+  await client.markRead('orders', { only: [1, 2] });
+  // @ts-expect-error not a seq
+  await client.markRead('orders', '7');
   // @ts-expect-error there is no such event
   client.addEventListener('massage', () => {});
   // @ts-expect-error a tag is needed

@@ -6,185 +6,142 @@
  *     const tocsin = new Tocsin();
  *     tocsin.register('notifications', { id, onmessage: ({ message }) => popUp(message.text) });
  *
- * What a message holds is never interpreted here. It may come from strangers: show it with
- * `textContent`, never with `innerHTML`.
+ * What comes may be a stranger's: show it with `textContent`, never with `innerHTML`.
  */
+/** @import * as t from './client.types.d.ts' */
 
-/** The widest wait before the first attempt to come back; it doubles with each further one. */
+/** The widest first wait before coming back; it doubles with each further one. */
 const BACKOFF_FIRST_MS = 2_000;
 const BACKOFF_CAP_MS = 30_000;
-/** No server asks for a longer wait than this in earnest. */
+/** No server asks for a longer wait in earnest. */
 const BYE_CAP_MS = 600_000;
-/** How long a WebSocket may take to open. */
+/** For a WebSocket to open. */
 const CONNECT_MS = 20_000;
-/** Looked at this often: a connection that was quiet for the whole span is asked for a sign of life. */
+/** Silence after which the server is asked for a sign of life, and for that. */
 const QUIET_MS = 25_000;
-/** How long that sign of life may take. */
 const PONG_MS = 10_000;
-/** How long a `send` or `broadcast` waits for its answer, reconnections included. */
+/** For the answer to a call, reconnections included. */
 const ANSWER_MS = 30_000;
-/** Calls that may wait at a time, so that a page left open offline does not grow. */
+/** Calls that wait, unread messages of a tag: a page left open must not grow. */
 const CALLS_MAX = 64;
-/** The server closes the connection for good over a longer frame, so none is sent. */
+const UNREAD_MAX = 1_000;
+/** The server ends the connection over a longer frame. */
 const FRAME_MAX = 131_072;
-/** Coming back after one of these would only repeat what the server has just ended. */
+/** Coming back after these would only repeat what the server has ended. */
 const STAY_AWAY = new Set([1002, 1003, 1007, 1009, 4004, 4005, 4500]);
-/** Refusals of `set` that pass; all others mean that the registration itself is wrong. */
+/** Refusals that pass. */
 const PASSING = new Set(['unavailable', 'rate_limited']);
-
-/**
- * @typedef {'idle' | 'connecting' | 'open' | 'waiting' | 'stopped'} State
- *   `idle`: nothing is registered and nothing waits to be sent, so no connection is needed.
- *   `waiting`: for the next attempt. `stopped`: by `stop()`, or by a close code that says so.
- *
- * @typedef {object} Message
- * @property {string} tag
- * @property {number} seq       its number in the server's log
- * @property {number} at        when it was sent, in milliseconds since 1970
- * @property {any} message      what the sender gave, as JSON.parse reads it
- * @property {boolean} direct   whether it was sent to this ID alone
- * @property {string} raw       the frame as it came, for numbers that JSON.parse would round
- *
- * @typedef {object} Registering
- * @property {string} [id]      who listens; without it only broadcasts arrive
- * @property {string} [key]     the key for listening, where that is protected
- * @property {Record<string, string>} [keys]  keys by action, for later calls on this tag
- * @property {(message: Message) => void} [onmessage]
- *
- * @typedef {{ tag: string, active: boolean, since: { epoch: string, seq: number } | null } & Registering} Registration
- *
- * @typedef {object} Sending
- * @property {string} [key]     the key of this tag and action, where it is protected
- * @property {number} [ttl]     seconds after which nobody needs the message any more
- * @property {string} [mid]     the message's own name: under one mid it is delivered once
- *
- * @typedef {object} Receipt
- * @property {string} mid
- * @property {number} seq
- * @property {number} clients   registrations that it was handed to
- * @property {boolean} [stored] whether an inbox keeps it for the person's return
- * @property {boolean} [duplicate]  whether this mid had been accepted before
- */
 
 /** Why the server (or the way to it) refused something. */
 export class TocsinError extends Error {
-  /**
-   * @param {string} code    as in the protocol: `denied`, `weak_id`, `unavailable` …
-   * @param {string} detail  for people
-   * @param {{ tag?: string, mid?: string, outcome?: string }} [about]
-   */
-  constructor(code, detail, about = {}) {
+  /** @param {string} code @param {string} detail @param {{ tag?: string, mid?: string, outcome?: string }} [about] */
+  constructor(code, detail, { tag, mid, outcome } = {}) {
     super(`${code}: ${detail}`);
     this.name = 'TocsinError';
     this.code = code;
     this.detail = detail;
-    this.tag = about.tag;
-    /** Give this to the next attempt, and the message is delivered once whatever happened. */
-    this.mid = about.mid;
-    /** `refused`: surely not delivered. `unknown`: it may have been. */
-    this.outcome = about.outcome;
+    this.tag = tag;
+    this.mid = mid;
+    this.outcome = outcome;
   }
 }
 
-/** Events: `message` ({@link Message}), `state`, `registered` and `error`, each with its `detail`. */
 export class Tocsin extends EventTarget {
-  /** @type {string} */ #url;
-  /** @type {typeof WebSocket} */ #WebSocket;
-  /** @type {State} */ #state = 'idle';
-  /** @type {WebSocket | null} */ #socket = null;
-  /** The one deadline of the present state: to open, to be quiet, to wait. */
-  #timer = /** @type {any} */ (undefined);
+  #url;
+  #WebSocket;
+  /** @type {t.State} */ #state = 'idle';
+  /** @type {WebSocket | undefined} */ #socket;
+  /** The one deadline of the present state. @type {any} */ #timer;
   #attempts = 0;
   #heard = false;
-  /** @type {number | null} */ #byeMs = null;
-  /** The present wait, while the page may still shorten it: once, and never what a server asked for. */
+  /** @type {number | undefined} */ #byeMs;
+  /** The end of a wait that the page may shorten, once. */
   #hurry = 0;
   #asking = false;
-  /** Ends listening to the page's own events. @type {AbortController | null} */ #page = null;
+  /** Ends listening to the page. @type {AbortController | undefined} */ #page;
   #lastRef = 0;
-  /** @type {Map<string, Registration>} */
-  #registrations = new Map();
-  /** What `set` is under way on this connection. @type {Map<number, Registration>} */
-  #sets = new Map();
-  /** Calls without an answer; they outlive connections. @type {Map<number, { frame: string, settle: (reply: any) => void }>} */
-  #calls = new Map();
+  /** By tag. @type {t.Registrations} */ #registrations = new Map();
+  /** By `ref`, what awaits a reply on this connection; @type {t.Answers} */ #answers = new Map();
+  /** and calls, which outlive it. @type {t.Calls} */ #calls = new Map();
 
-  /**
-   * @param {string | URL} [url]  of the server's `/ws`; by default the one beside this file
-   * @param {{ WebSocket?: typeof WebSocket }} [options]  another implementation, for Node
-   */
+  /** @param {string | URL} [url] @param {{ WebSocket?: typeof WebSocket }} [options] */
   constructor(url, options = {}) {
     super();
-    const resolved = url === undefined
-      ? new URL('ws', import.meta.url)
-      : new URL(url, globalThis.location?.href ?? import.meta.url);
+    const resolved = new URL(url ?? 'ws', (url && globalThis.location?.href) ?? import.meta.url);
     resolved.protocol = resolved.protocol.replace(/^http/, 'ws');
     if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(`not a WebSocket address: ${resolved}`);
     this.#url = resolved.href;
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
   }
 
-  /** @returns {State} */
   get state() {
     return this.#state;
   }
 
-  /**
-   * Listens on a tag from now on, through every reconnection. The same tag again replaces the
-   * registration. A refusal comes as an `error` event with the tag.
-   * @param {string} tag
-   * @param {Registering} [options]
-   */
-  register(tag, { id, key, keys, onmessage } = {}) {
-    const before = this.#registrations.get(tag);
-    const same = before !== undefined && before.id === id;
-    this.#registrations.set(tag, {
-      tag, id, key, keys, onmessage,
-      // Until the server confirms another ID, what still arrives is for the one before.
-      active: same && before.active,
-      // A cursor belongs to one tag and ID.
-      since: same ? before.since : null,
-    });
-    if (this.#state === 'open') this.#set(tag);
+  /** @type {t.Tocsin['register']} */
+  register(tag, { id, key, keys, last, since, onmessage } = {}) {
+    let registration = this.#registrations.get(tag);
+    if (!registration || registration.id !== id) {
+      if (registration) this.#leave(registration);
+      // Only a page has a tab that outlives it.
+      const slot = globalThis.document && since !== null ? `tocsin:${tag}:${digest(this.#url + id)}` : '';
+      registration = {
+        tag, id, slot, since: since && { ...since }, live: true, marks: [], ...load(slot),
+        unread: new Map(), whole: false, replaying: false,
+      };
+      this.#registrations.set(tag, registration);
+    }
+    Object.assign(registration, { key, keys, last, onmessage });
+    if (this.#state === 'open') this.#set(registration);
     else this.#wake();
   }
 
-  /** Stops listening on a tag. @param {string} tag */
+  /** @type {t.Tocsin['unregister']} */
   unregister(tag) {
-    if (this.#registrations.delete(tag) && this.#state === 'open') {
-      this.#socket?.send(JSON.stringify({ action: 'unset', tag }));
-    }
+    const registration = this.#registrations.get(tag);
+    if (!registration) return;
+    this.#leave(registration);
+    this.#registrations.delete(tag);
+    if (this.#state === 'open') this.#say({ action: 'unset', tag });
   }
 
-  /**
-   * To one ID and nobody else.
-   * @param {string} tag
-   * @param {string} id
-   * @param {any} message
-   * @param {Sending} [options]
-   * @returns {Promise<Receipt>}
-   */
+  /** @type {t.Tocsin['unread']} */
+  unread(tag) {
+    return [...(this.#registrations.get(tag)?.unread.values() ?? [])].sort((a, b) => a.seq - b.seq);
+  }
+
+  /** @type {t.Tocsin['markRead']} */
+  markRead(tag, which) {
+    const registration = this.#registrations.get(tag);
+    return new Promise((resolve, reject) => {
+      const settle = refusing(resolve, reject, { tag });
+      if (!registration) return settle({ error: 'not_registered', detail: `not registered on ${tag}` });
+      const refusal = this.#refusal(registration.marks.length);
+      if (refusal) return settle(refusal);
+      const mark = typeof which === 'object' ? { only: which.only, settle } : { seq: which ?? registration.since?.seq, settle };
+      if (!(mark.only ? mark.only.length : mark.seq)) return settle({});
+      this.#remove(registration, mark);
+      this.#changed(registration);
+      registration.marks.push(mark);
+      save(registration);
+      if (this.#state === 'open' && registration.active) this.#tell(registration, mark);
+    });
+  }
+
+  /** @type {t.Tocsin['send']} */
   send(tag, id, message, options) {
     return this.#call({ action: 'send', tag, id, message }, options);
   }
 
-  /**
-   * To everyone who listens on the tag.
-   * @param {string} tag
-   * @param {any} message
-   * @param {Sending} [options]
-   * @returns {Promise<Receipt>}
-   */
+  /** @type {t.Tocsin['broadcast']} */
   broadcast(tag, message, options) {
     return this.#call({ action: 'broadcast', tag, message }, options);
   }
 
-  /** Closes the connection and stays away until `start()`. */
   stop() {
     this.#halt(1000, 'stopped by the page');
   }
 
-  /** Comes back after `stop()` or a close code that means to stay away. */
   start() {
     if (this.#state !== 'stopped') return;
     this.#attempts = 0;
@@ -205,33 +162,35 @@ export class Tocsin extends EventTarget {
   #connect() {
     const socket = new this.#WebSocket(this.#url);
     this.#socket = socket;
-    this.#byeMs = null;
+    this.#byeMs = undefined;
     this.#hurry = 0;
-    // A socket that was given up may still speak: nobody listens to it any more.
-    const current = (/** @type {(event: any) => void} */ handle) => (/** @type {any} */ event) => {
-      if (this.#socket === socket) handle(event);
-    };
+    // One that was given up may still speak.
+    /** @type {t.Guard} */
+    const current = (handle) => (event) => this.#socket === socket && handle(event);
     socket.onopen = current(() => this.#opened());
     socket.onmessage = current(({ data }) => this.#received(data));
     socket.onclose = current(({ code, reason }) => this.#closed(code, reason));
     // `onclose` follows; but Node's `ws` throws what nobody listens to.
     socket.onerror = () => {};
-    this.#arm(CONNECT_MS, () => this.#giveUp('no connection in time'));
+    this.#arm(CONNECT_MS, () => this.#closed(1006, 'no connection in time'));
     this.#become('connecting');
   }
 
   #opened() {
     this.#heard = true;
     this.#watch();
-    this.#sets.clear();
-    for (const tag of this.#registrations.keys()) this.#set(tag);
-    // Again with their old mids: what the server had accepted is not delivered twice.
+    this.#answers.clear();
+    for (const registration of this.#registrations.values()) {
+      registration.active = false;
+      this.#set(registration);
+    }
+    // With their old mids, so that nothing is delivered twice.
     for (const { frame } of this.#calls.values()) this.#socket?.send(frame);
     // Last: what its listeners send is sent once.
     this.#become('open');
   }
 
-  /** Pings of the protocol are answered by the browser unseen, so a dead way shows only by silence. */
+  /** The browser answers the protocol's pings unseen: a dead way shows only by silence. */
   #watch() {
     this.#asking = false;
     this.#arm(QUIET_MS, () => {
@@ -245,16 +204,16 @@ export class Tocsin extends EventTarget {
   #ask() {
     this.#heard = false;
     this.#asking = true;
-    this.#socket?.send('{"action":"ping"}');
-    this.#arm(PONG_MS, () => (this.#heard ? this.#watch() : this.#giveUp('no sign of life')));
+    this.#say({ action: 'ping' });
+    this.#arm(PONG_MS, () => (this.#heard ? this.#watch() : this.#closed(1006, 'no sign of life')));
   }
 
-  /** The page is looked at again, thawed, or on another network: what lasted so far may be dead. */
+  /** Looked at again, thawed, or on another network: the connection may be dead. */
   #recheck() {
-    // An answer that is awaited already is not awaited any longer for it.
+    // No answer is awaited any longer for it.
     if (this.#state === 'open') this.#asking || this.#ask();
     else if (this.#hurry && navigator.onLine !== false) {
-      // Not at once: a whole office comes back online in the same moment.
+      // Not at once: a whole office comes back in the same moment.
       this.#attempts = 0;
       const left = Math.max(0, this.#hurry - Date.now());
       this.#arm(Math.min(left, Math.random() * BACKOFF_FIRST_MS), () => this.#connect());
@@ -268,28 +227,37 @@ export class Tocsin extends EventTarget {
     const { signal } = (this.#page = new AbortController());
     const recheck = () => this.#recheck();
     for (const type of ['online', 'offline']) addEventListener(type, recheck, { signal });
+    addEventListener('pageshow', ({ persisted }) => persisted && this.#restored(), { signal });
     page.addEventListener('resume', recheck, { signal });
     page.addEventListener('visibilitychange', () => page.hidden || recheck(), { signal });
   }
 
-  /** A dead way would also swallow the closing handshake: leave without waiting for it. @param {string} why */
-  #giveUp(why) {
+  /** By the back button, after other pages of the tab. */
+  #restored() {
+    for (const registration of this.#registrations.values()) {
+      const { since, live } = { ...registration, ...load(registration.slot) };
+      Object.assign(registration, { since, live, whole: false });
+      if (this.#state === 'open') this.#set(registration);
+    }
+  }
+
+  /** Without waiting for the closing handshake, which a dead way would swallow. */
+  #letGo() {
     const socket = this.#socket;
-    this.#socket = null;
+    this.#socket = undefined;
+    clearTimeout(this.#timer);
     socket?.close();
-    this.#closed(1006, why);
   }
 
   /** @param {number} code @param {string} reason */
   #closed(code, reason) {
     if (STAY_AWAY.has(code)) return this.#halt(code, reason);
-    this.#socket = null;
-    clearTimeout(this.#timer);
+    this.#letGo();
     if (!this.#needed()) return this.#become('idle', { code, reason });
     const widest = Math.min(BACKOFF_CAP_MS, BACKOFF_FIRST_MS * 2 ** this.#attempts);
     const retryInMs = this.#byeMs ?? Math.round(Math.random() * widest);
     this.#attempts += 1;
-    this.#hurry = this.#byeMs === null ? Date.now() + retryInMs : 0;
+    this.#hurry = this.#byeMs === undefined ? Date.now() + retryInMs : 0;
     this.#arm(retryInMs, () => this.#connect());
     this.#become('waiting', { code, reason, retryInMs });
   }
@@ -297,13 +265,11 @@ export class Tocsin extends EventTarget {
   /** @param {number} code @param {string} reason */
   #halt(code, reason) {
     if (this.#state === 'stopped') return;
-    const socket = this.#socket;
-    this.#socket = null;
-    clearTimeout(this.#timer);
-    socket?.close();
+    this.#letGo();
     this.#become('stopped', { code, reason });
-    for (const { settle } of this.#calls.values()) {
-      settle({ error: 'unavailable', detail: 'the connection was ended for good', outcome: 'unknown' });
+    const marks = [...this.#registrations.values()].flatMap((registration) => registration.marks);
+    for (const { settle } of [...this.#calls.values(), ...marks]) {
+      settle?.({ error: 'unavailable', detail: 'the connection was ended for good', outcome: 'unknown' });
     }
   }
 
@@ -313,13 +279,13 @@ export class Tocsin extends EventTarget {
     this.#timer = setTimeout(then, ms);
   }
 
-  /** @param {State} state @param {object} [about] */
+  /** @param {t.State} state @param {object} [about] */
   #become(state, about) {
     if (this.#state === state) return;
     this.#state = state;
     if (state === 'idle' || state === 'stopped') {
       this.#page?.abort();
-      this.#page = null;
+      this.#page = undefined;
     } else this.#listenToPage();
     this.#emit('state', { state, ...about });
   }
@@ -331,45 +297,76 @@ export class Tocsin extends EventTarget {
 
   // ---- what goes out ----
 
-  /** @param {string} tag */
-  #set(tag) {
-    const registration = this.#registrations.get(tag);
-    if (!registration) return;
-    const { id, key, keys, since } = registration;
-    const ref = ++this.#lastRef;
-    this.#sets.set(ref, registration);
-    this.#socket?.send(JSON.stringify({ action: 'set', tag, id, key, keys, since: since ?? undefined, ref }));
+  /** @param {object} frame */
+  #say(frame) {
+    this.#socket?.send(JSON.stringify(frame));
   }
 
-  /**
-   * @param {{ action: string, tag: string, id?: string, message: any }} call
-   * @param {Sending} [options]
-   * @returns {Promise<Receipt>}
-   */
+  /** @type {t.Inner['set']} */
+  #set(registration) {
+    const { tag, id, key, keys, last, whole } = registration;
+    const since = (registration.live && registration.since) || undefined;
+    const unread = (since && id !== undefined && !whole) || undefined;
+    const ref = (registration.ref = ++this.#lastRef);
+    this.#answers.set(ref, (reply) => {
+      // Replaced or ended meanwhile: the answer concerns nobody.
+      if (!this.#has(registration)) return;
+      if (!reply.error) this.#confirmed(reply, registration);
+      else if (ref === registration.ref) this.#refused(reply, registration);
+    });
+    this.#say({ action: 'set', tag, id, key, keys, since, last, unread, ref });
+  }
+
+  /** @type {t.Inner['tell']} */
+  #tell(registration, mark) {
+    if (!this.#has(registration)) return;
+    const { seq, only, settle } = mark;
+    const ref = ++this.#lastRef;
+    this.#answers.set(ref, (reply) => {
+      if (PASSING.has(reply.error)) return this.#later(() => this.#tell(registration, mark));
+      registration.marks = registration.marks.filter((other) => other !== mark);
+      save(registration);
+      settle?.(reply);
+    });
+    this.#say({ action: 'read', tag: registration.tag, seq, only, ref });
+  }
+
+  /** Again in a moment, on the same connection. @param {() => void} then */
+  #later(then) {
+    const socket = this.#socket;
+    setTimeout(() => {
+      if (this.#socket === socket && this.#state === 'open') then();
+    }, Math.random() * BACKOFF_FIRST_MS);
+  }
+
+  /** @param {number} waiting */
+  #refusal(waiting) {
+    const detail = this.#state === 'stopped' ? 'stopped: start() comes back'
+      : waiting >= CALLS_MAX && 'too many calls wait';
+    return detail && { error: 'unavailable', detail };
+  }
+
+  /** @type {t.Inner['call']} */
   #call(call, { key, ttl, mid = randomHex() } = {}) {
     const { tag } = call;
     return new Promise((resolve, reject) => {
-      const refuse = (/** @type {string} */ code, /** @type {string} */ detail, /** @type {string} */ outcome) =>
-        reject(new TocsinError(code, detail, { tag, mid, outcome }));
-      if (this.#state === 'stopped') return refuse('unavailable', 'stopped: start() comes back', 'refused');
-      if (this.#calls.size >= CALLS_MAX) return refuse('unavailable', 'too many calls wait', 'refused');
+      const answer = refusing(resolve, reject, { tag, mid });
+      const refusal = this.#refusal(this.#calls.size);
+      if (refusal) return answer(refusal);
       const ref = ++this.#lastRef;
-      // JSON has no `undefined`: a message without one would leave the field out.
+      // JSON has no `undefined`.
       const frame = JSON.stringify({ ...call, message: call.message ?? null, key, ttl, mid, ref });
-      if (new TextEncoder().encode(frame).length > FRAME_MAX) {
-        return refuse('too_large', `a frame holds at most ${FRAME_MAX} bytes`, 'refused');
+      if (new Blob([frame]).size > FRAME_MAX) {
+        return answer({ error: 'too_large', detail: `a frame holds at most ${FRAME_MAX} bytes` });
       }
-      const late = setTimeout(
-        () => this.#calls.get(ref)?.settle({ error: 'unavailable', detail: 'no answer in time', outcome: 'unknown' }),
-        ANSWER_MS,
-      );
-      const settle = (/** @type {any} */ reply) => {
+      /** @type {t.Settle} */
+      const settle = (reply) => {
         clearTimeout(late);
         this.#calls.delete(ref);
-        if (reply.error) return refuse(reply.error, reply.detail ?? '', reply.outcome ?? 'refused');
         const { seq, clients, stored, duplicate } = reply;
-        resolve({ mid, seq, clients, stored, duplicate });
+        answer(reply, { mid, seq, clients, stored, duplicate });
       };
+      const late = setTimeout(settle, ANSWER_MS, { error: 'unavailable', detail: 'no answer in time', outcome: 'unknown' });
       this.#calls.set(ref, { frame, settle });
       if (this.#state === 'open') this.#socket?.send(frame);
       else this.#wake();
@@ -392,63 +389,150 @@ export class Tocsin extends EventTarget {
     else this.#message(frame, text);
   }
 
-  /** @param {any} frame */
-  #event({ event, tag, seq, retry_in_ms: retry }) {
-    if (event === 'live') this.#advance(tag, seq);
-    else if (event === 'bye' && retry >= 0) this.#byeMs = Math.min(retry, BYE_CAP_MS);
+  /** @type {t.Settle} */
+  #event({ event, tag, seq, only, retry_in_ms: retry }) {
+    if (event === 'bye' && retry >= 0) this.#byeMs = Math.min(retry, BYE_CAP_MS);
+    const registration = this.#registrations.get(tag);
+    if (!registration?.active) return;
+    if (event === 'gap') this.#emit('gap', { tag });
+    else if (event === 'read') this.#readElsewhere(registration, { seq, only });
+    else if (event === 'live') {
+      const since = { ...registration.since, seq };
+      Object.assign(registration, { since, live: true, whole: true, replaying: false });
+      save(registration);
+      this.#changed(registration);
+    }
   }
 
-  /** @param {any} reply */
+  /** @type {t.Settle} */
   #reply(reply) {
-    const call = this.#calls.get(reply.ref);
-    if (call) return call.settle(reply);
-    const registration = this.#sets.get(reply.ref);
-    this.#sets.delete(reply.ref);
-    // Replaced or ended by the page in the meantime: the answer concerns nobody.
-    if (registration && this.#registrations.get(registration.tag) !== registration) return;
-    if (reply.error !== undefined) this.#refused(reply, registration);
-    else if (registration && reply.ok === 'set') this.#confirmed(reply, registration);
+    const settle = this.#calls.get(reply.ref)?.settle ?? this.#answers.get(reply.ref);
+    this.#answers.delete(reply.ref);
+    if (settle) settle(reply);
+    else if (reply.error) this.#refused(reply);
   }
 
-  /** @param {any} reply @param {Registration} registration */
+  /** @type {t.Inner['confirmed']} */
   #confirmed({ epoch, recovered, unread }, registration) {
-    registration.active = true;
-    // Another epoch counts from its own beginning: a cursor of the last one means nothing in it.
-    if (registration.since?.epoch !== epoch) registration.since = epoch === undefined ? null : { epoch, seq: 0 };
-    this.#emit('registered', { tag: registration.tag, recovered: recovered === true, unread: unread ?? [] });
+    const { tag, since, marks } = registration;
+    Object.assign(registration, { active: true, replaying: true });
+    if (since?.epoch === epoch) {
+      for (const mark of marks) this.#tell(registration, mark);
+    } else {
+      // Another epoch counts anew.
+      for (const { settle } of marks) settle?.({});
+      Object.assign(registration, { since: { epoch, seq: 0 }, live: false, marks: [], unread: new Map() });
+    }
+    this.#emit('registered', { tag, recovered: recovered === true, unread: unread ?? [] });
+    if (recovered === false) this.#emit('gap', { tag });
+    const gone = [...registration.unread.keys()].filter((seq) => unread?.includes(seq) === false);
+    this.#readElsewhere(registration, { only: gone });
   }
 
-  /** @param {any} reply @param {Registration} [registration] */
-  #refused({ error: code, detail }, registration) {
+  /** @type {t.Inner['refused']} */
+  #refused(reply, registration) {
+    const { error: code, detail } = reply;
     this.#emit('error', { code, detail, tag: registration?.tag });
     if (!registration) return;
-    if (!PASSING.has(code)) return void this.#registrations.delete(registration.tag);
-    const socket = this.#socket;
-    setTimeout(() => {
-      if (this.#socket === socket && this.#state === 'open') this.#set(registration.tag);
-    }, Math.random() * BACKOFF_FIRST_MS);
+    if (PASSING.has(code)) return this.#later(() => this.#has(registration) && this.#set(registration));
+    this.#registrations.delete(registration.tag);
+    for (const { settle } of registration.marks) settle?.(reply);
   }
 
   /** @param {any} frame @param {string} raw */
-  #message({ tag, seq, at, message, direct }, raw) {
+  #message({ tag, seq, at, message, direct = false, seen }, raw) {
     const registration = this.#registrations.get(tag);
-    if (!registration?.active) return;
-    this.#advance(tag, seq);
-    const detail = { tag, seq, at, message, direct: direct === true, raw };
+    if (!registration?.active || !registration.since) return;
+    const { since, unread, marks, onmessage } = registration;
+    const detail = { tag, seq, at, message, direct, raw };
+    if (direct && !unread.has(seq) && !marks.some((mark) => covers(mark, seq))) {
+      unread.set(seq, detail);
+      if (unread.size > UNREAD_MAX) unread.delete(this.unread(tag)[0].seq);
+      if (!registration.replaying) this.#changed(registration);
+    }
+    // Of a replay: this tab has had it.
+    if (seen || seq <= since.seq) return;
+    since.seq = seq;
+    save(registration);
     this.#emit('message', detail);
     try {
-      registration.onmessage?.(detail);
+      onmessage?.(detail);
     } catch (error) {
-      // The page's mistake: reported as such, and no reason to stop listening.
+      // The page's mistake, reported as such.
       queueMicrotask(() => { throw error; });
     }
   }
 
-  /** @param {string} tag @param {number} seq */
-  #advance(tag, seq) {
-    const since = this.#registrations.get(tag)?.since;
-    if (since && seq > since.seq) since.seq = seq;
+  // ---- what is unread ----
+
+  /** @type {t.Inner['tell']} */
+  #readElsewhere(registration, mark) {
+    const seqs = this.#remove(registration, mark);
+    if (!seqs.length) return;
+    this.#emit('read', { tag: registration.tag, seqs });
+    if (!registration.replaying) this.#changed(registration);
   }
+
+  /** @type {t.Inner['remove']} */
+  #remove({ unread }, mark) {
+    const seqs = [...unread.keys()].filter((seq) => covers(mark, seq));
+    for (const seq of seqs) unread.delete(seq);
+    return seqs;
+  }
+
+  /** @type {t.Inner['set']} */
+  #changed({ tag, id }) {
+    const messages = this.unread(tag);
+    if (id !== undefined) this.#emit('unread', { tag, messages, count: messages.length });
+  }
+
+  /** @param {t.Registration} registration */
+  #has(registration) {
+    return this.#registrations.get(registration.tag) === registration;
+  }
+
+  /** What the server was told is answered yet. @type {t.Inner['set']} */
+  #leave({ tag, active, marks }) {
+    if (this.#state === 'open' && active) return;
+    for (const { settle } of marks) settle?.({ error: 'not_registered', detail: `left ${tag}`, outcome: 'unknown' });
+  }
+}
+
+/** @type {t.Refusing} */
+function refusing(resolve, reject, about) {
+  return ({ error, detail = '', outcome = 'refused' }, result) =>
+    (error ? reject(new TocsinError(error, detail, { ...about, outcome })) : resolve(result));
+}
+
+/** @param {t.Mark} mark @param {number} seq */
+function covers({ only, seq: last = 0 }, seq) {
+  return only ? only.includes(seq) : seq <= last;
+}
+
+// ---- what outlives the page, unless storage is missing, full or forbidden ----
+
+/** @param {string} slot @returns {t.Stored | undefined} */
+function load(slot) {
+  try {
+    const { epoch, seq, live, marks } = JSON.parse(sessionStorage.getItem(slot) ?? '');
+    if (typeof epoch === 'string' && Number.isSafeInteger(seq)) return { since: { epoch, seq }, live, marks: [...marks] };
+  } catch {
+    // Then the page begins anew.
+  }
+}
+
+/** @param {t.Registration} registration */
+function save({ slot, since, live, marks }) {
+  try {
+    if (slot) sessionStorage.setItem(slot, JSON.stringify({ ...since, live, marks }));
+  } catch {
+    // Then the next page does.
+  }
+}
+
+/** FNV-1a: 32 bits tell a few IDs apart and lead back to none. @param {string} text */
+function digest(text) {
+  return [...text].reduce((hash, char) => Math.imul(hash ^ char.charCodeAt(0), 0x01000193), 0x811c9dc5);
 }
 
 function randomHex() {

@@ -1,110 +1,20 @@
-// Run by `node --test`: client.js against a WebSocket and a clock that the test moves by hand.
+// Run by `node --test`: the connection of client.js, what it sends, and whom it listens to.
 import assert from 'node:assert/strict';
-import { afterEach, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
+import { FakeSocket, ID, inPage, listening, made, now, pass, sockets } from './client.fakes.js';
 import { Tocsin } from './client.js';
 
-const real = { setTimeout, clearTimeout, queueMicrotask };
-const { now: realNow } = Date;
-const BROWSER = ['document', 'addEventListener', 'navigator'];
-const ofNode = Object.fromEntries(BROWSER.map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]));
-const { random } = Math;
-
-let now, timers, sockets;
-
-class FakeSocket {
-  sent = [];
-  closedByClient = false;
-  constructor(url) {
-    this.url = url;
-    sockets.push(this);
-  }
-  send(text) { this.sent.push(JSON.parse(text)); }
-  close() { this.closedByClient = true; }
-  open() { this.onopen({}); }
-  says(frame) { this.onmessage({ data: typeof frame === 'string' ? frame : JSON.stringify(frame) }); }
-  dies(code, reason = '') { this.onclose({ code, reason }); }
-  last(action) { return this.sent.filter((frame) => frame.action === action).at(-1); }
-  confirms(epoch = 'k1') {
-    const { tag, ref } = this.last('set');
-    this.says({ ok: 'set', ref, tag, epoch, recovered: false, unread: [] });
-  }
-}
-
-beforeEach(() => {
-  now = 0;
-  timers = new Map();
-  sockets = [];
-  let last = 0;
-  globalThis.setTimeout = (run, ms) => (timers.set(++last, { run, due: now + ms }), last);
-  globalThis.clearTimeout = (timer) => timers.delete(timer);
-  Math.random = () => 0.5;
-  Date.now = () => 1e12 + now;
-});
-
-afterEach(() => {
-  Object.assign(globalThis, real);
-  Math.random = random;
-  Date.now = realNow;
-  for (const name of BROWSER) {
-    delete globalThis[name];
-    if (ofNode[name]) Object.defineProperty(globalThis, name, ofNode[name]);
-  }
-});
-
-/** What client.js needs of a page around it. */
-function inPage() {
-  const page = Object.assign(new EventTarget(), { hidden: false });
-  const network = new EventTarget();
-  const navigator = { onLine: true };
-  const values = { document: page, addEventListener: network.addEventListener.bind(network), navigator };
-  for (const name of BROWSER) Object.defineProperty(globalThis, name, { value: values[name], configurable: true });
-  return {
-    goes: (type) => { navigator.onLine = type === 'online'; network.dispatchEvent(new Event(type)); },
-    is: (hidden) => { page.hidden = hidden; page.dispatchEvent(new Event('visibilitychange')); },
-    thaws: () => page.dispatchEvent(new Event('resume')),
-  };
-}
-
-const pings = (socket) => socket.sent.filter(({ action }) => action === 'ping').length;
-
-/** Moves the clock, running what falls due on the way in its order. */
-function pass(ms) {
-  const until = now + ms;
-  for (;;) {
-    const [next] = [...timers].filter(([, { due }]) => due <= until).sort(([, a], [, b]) => a.due - b.due);
-    if (!next) break;
-    timers.delete(next[0]);
-    now = next[1].due;
-    next[1].run();
-  }
-  now = until;
-}
-
-function made(options) {
-  const tocsin = new Tocsin('wss://shop.example:9091/ws', { WebSocket: FakeSocket, ...options });
-  const seen = { message: [], state: [], error: [], registered: [] };
-  for (const type of Object.keys(seen)) tocsin.addEventListener(type, ({ detail }) => seen[type].push(detail));
-  return { tocsin, seen };
-}
-
-/** A client whose registration on `notifications` is confirmed. */
-function listening(registering = {}) {
-  const client = made();
-  client.tocsin.register('notifications', { id: 'an-id-of-somebody', ...registering });
-  sockets[0].open();
-  sockets[0].confirms();
-  return client;
-}
+const pings = (socket) => socket.all('ping').length;
 
 test('connects with the first registration and no sooner', () => {
   const { tocsin, seen } = made();
   assert.equal(sockets.length, 0);
-  tocsin.register('notifications', { id: 'an-id-of-somebody', keys: { broadcast: 'k' } });
+  tocsin.register('notifications', { id: ID, keys: { broadcast: 'k' } });
   assert.equal(sockets[0].url, 'wss://shop.example:9091/ws');
   sockets[0].open();
   const { ref, ...set } = sockets[0].last('set');
-  assert.deepEqual(set, { action: 'set', tag: 'notifications', id: 'an-id-of-somebody', keys: { broadcast: 'k' } });
+  assert.deepEqual(set, { action: 'set', tag: 'notifications', id: ID, keys: { broadcast: 'k' } });
   sockets[0].confirms();
   assert.deepEqual(seen.registered, [{ tag: 'notifications', recovered: false, unread: [] }]);
   assert.deepEqual(seen.state.map(({ state }) => state), ['connecting', 'open']);
@@ -531,7 +441,7 @@ test('the answer to a registration that was replaced concerns nobody', () => {
   tocsin.register('notifications', { id: '12345' });
   sockets[0].open();
   const stale = sockets[0].last('set').ref;
-  tocsin.register('notifications', { id: 'an-id-of-somebody' });
+  tocsin.register('notifications', { id: ID });
   sockets[0].says({ error: 'weak_id', detail: '', ref: stale });
   assert.deepEqual(seen.error, []);
   sockets[0].confirms();

@@ -1,5 +1,5 @@
 // @ts-check
-// What the demo page's parts share: elements, tabs, buttons that copy.
+// What the demo page is made of: elements, texts, tabs, buttons that copy or open.
 
 /** @param {string} id @returns {any} */
 export const byId = (id) => document.getElementById(id);
@@ -53,4 +53,59 @@ export function wireCopying() {
       }, 2000);
     });
   }
+}
+
+/** A button that shows a panel, and Escape or a click elsewhere that hides it. @param {HTMLElement} button @param {HTMLElement} panel */
+export function wirePanel(button, panel) {
+  const show = (/** @type {boolean} */ shown) => {
+    panel.hidden = !shown;
+    button.setAttribute('aria-expanded', String(shown));
+  };
+  button.addEventListener('click', () => show(panel.hidden !== false));
+  document.addEventListener('click', ({ target }) => {
+    // What a click has taken out of the panel is nowhere now, but was not elsewhere.
+    const inside = [button, panel].some((part) => part.contains(/** @type {Node} */ (target)));
+    if (!inside && /** @type {Node} */ (target).isConnected) show(false);
+  });
+  document.addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape' || panel.hidden) return;
+    const focused = panel.contains(document.activeElement);
+    show(false);
+    if (focused) button.focus();
+    // Nothing else is closed by the same key.
+    event.stopImmediatePropagation();
+  });
+}
+
+/** @param {number} at */
+export function timeOf(at) {
+  const when = new Date(at);
+  const time = element('time', '', when.toLocaleTimeString());
+  time.setAttribute('datetime', when.toISOString());
+  return time;
+}
+
+/**
+ * Title and text of any message: a plain string, `{ title, text }`, or other JSON as it is.
+ * @param {import('./client.types.d.ts').Message} received
+ */
+export function wording({ message, raw, direct }) {
+  const title = direct ? 'For you' : 'For everyone';
+  if (typeof message === 'string') return { title, text: message };
+  if (typeof message?.text === 'string') {
+    return { title: typeof message.title === 'string' ? message.title : title, text: message.text };
+  }
+  // As it came: JSON.parse has rounded its large numbers.
+  const [, json = JSON.stringify(message)] = /"message":(.*?)(?:,"direct":true)?(?:,"seen":true)?\}$/s.exec(raw) ?? [];
+  return { title, text: json };
+}
+
+/** @param {string} text */
+export function quoteShell(text) {
+  return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** @param {string} text */
+export function quotePhp(text) {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }

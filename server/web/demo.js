@@ -1,9 +1,11 @@
 // @ts-check
 import { Tocsin } from './client.js';
-import { byId, element, wireCopying, wireTabs } from './demo-controls.js';
+import { byId, element, quotePhp, quoteShell, timeOf, wireCopying, wirePanel, wireTabs, wording } from './demo-controls.js';
+
+/** @import { Message, Receipt, State } from './client.types.d.ts' */
 
 const TAG = 'notifications';
-/** More than these at a time would cover the page; the list below keeps the rest. */
+/** More than these at a time would cover the page; the bell and the list below keep the rest. */
 const POP_UPS_MAX = 4;
 const RECEIVED_MAX = 50;
 const CHAT = 'chat';
@@ -18,34 +20,37 @@ const STATES = {
   stopped: 'Ended by the server',
 };
 
-const id = ownId();
+const { id, key } = ofThisTab();
 const tocsin = new Tocsin();
 
 showState('connecting');
+byId('key').value = key;
 showSenders();
 wireTabs();
 wireCopying();
+wirePanel(byId('bell'), byId('unread'));
 
-tocsin.addEventListener('state', (event) => {
-  const { state, code } = /** @type {CustomEvent} */ (event).detail;
-  // An open connection does not listen yet: `registered` says when it does.
-  if (state !== 'open') showState(state, state === 'stopped' ? ` (${code})` : '');
-});
-tocsin.addEventListener('registered', (event) => {
-  if (/** @type {CustomEvent} */ (event).detail.tag === TAG) showState('open');
-});
-tocsin.addEventListener('error', (event) => {
-  const { code, detail, tag } = /** @type {CustomEvent} */ (event).detail;
-  outcome(tag === CHAT ? 'chat-outcome' : 'outcome', `${code}: ${detail}`, true);
-});
+/** @param {string} type @param {(detail: any) => void} handle */
+const on = (type, handle) => tocsin.addEventListener(type, (event) => handle(/** @type {CustomEvent} */ (event).detail));
+// An open connection does not listen yet: `registered` says when it does.
+on('state', ({ state, code }) => state !== 'open' && showState(state, state === 'stopped' ? ` (${code})` : ''));
+on('registered', ({ tag }) => tag === TAG && showState('open'));
+on('error', ({ code, detail, tag }) => outcome(tag === CHAT ? 'chat-outcome' : 'outcome', `${code}: ${detail}`, true));
+on('unread', ({ messages }) => showUnread(messages));
+on('read', ({ seqs }) => vanish(seqs));
+on('gap', ({ tag }) => { if (tag === TAG) byId('lost').hidden = false; });
 tocsin.register(TAG, { id, onmessage: show });
-tocsin.register(CHAT, { onmessage: showLine });
+tocsin.register(CHAT, { since: null, last: 20, onmessage: showLine });
+
+byId('key').addEventListener('input', () => {
+  sessionStorage.setItem('tocsin-key', ownKey());
+  showSenders();
+});
 
 // What this page sends to itself, as PHP would.
-wireForm('try', 'outcome', () => tocsin.send(TAG, id, byId('text').value));
+wireForm('try', 'outcome', () => tocsin.send(TAG, id, byId('text').value, { key: ownKey() || undefined }));
 
-wireForm('admin', 'admin-outcome', () =>
-  tocsin.broadcast(TAG, byId('admin-text').value, { key: byId('admin-key').value.trim() }));
+wireForm('admin', 'admin-outcome', () => tocsin.broadcast(TAG, byId('admin-text').value, { key: ownKey() || undefined }));
 
 byId('chat-name').value = sessionStorage.getItem('tocsin-name') ?? `Guest ${Math.ceil(Math.random() * 99)}`;
 wireForm('chat', 'chat-outcome', async () => {
@@ -59,10 +64,12 @@ wireForm('chat', 'chat-outcome', async () => {
   return receipt;
 });
 
+byId('all-read').addEventListener('click', () => read(tocsin.unread(TAG)));
+
 /**
  * @param {string} form
  * @param {string} where  the element that tells what became of it
- * @param {() => Promise<import('./client.js').Receipt>} send
+ * @param {() => Promise<Receipt>} send
  */
 function wireForm(form, where, send) {
   const button = byId(form).querySelector('button');
@@ -90,15 +97,20 @@ function outcome(where, text, bad = false) {
 }
 
 /**
- * One ID for each tab, kept while the tab lives. `#id=…` chooses it; it leaves the address bar at
- * once, since an ID is a secret and addresses are copied.
+ * One ID for each tab, kept while the tab lives, and the key once it is known. `#id=…&key=…` chooses
+ * them; they leave the address bar at once, since they are secrets and addresses are copied.
  */
-function ownId() {
-  const chosen = new URLSearchParams(location.hash.slice(1)).get('id');
-  if (chosen) history.replaceState(null, '', location.pathname + location.search);
-  const known = chosen ?? sessionStorage.getItem('tocsin-id') ?? randomId();
-  sessionStorage.setItem('tocsin-id', known);
-  return known;
+function ofThisTab() {
+  const chosen = new URLSearchParams(location.hash.slice(1));
+  if (location.hash) history.replaceState(null, '', location.pathname + location.search);
+  // Given to a page that is open already.
+  addEventListener('hashchange', () => location.reload());
+  const kept = (/** @type {string} */ name, /** @type {() => string} */ otherwise) => {
+    const value = chosen.get(name) ?? sessionStorage.getItem(`tocsin-${name}`) ?? otherwise();
+    sessionStorage.setItem(`tocsin-${name}`, value);
+    return value;
+  };
+  return { id: kept('id', randomId), key: kept('key', () => '') };
 }
 
 function randomId() {
@@ -106,7 +118,11 @@ function randomId() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** @param {import('./client.js').State} state @param {string} [more] */
+function ownKey() {
+  return byId('key').value.trim();
+}
+
+/** @param {State} state @param {string} [more] */
 function showState(state, more = '') {
   byId('state').dataset.state = state;
   byId('state-text').textContent = STATES[state] + more;
@@ -115,86 +131,125 @@ function showState(state, more = '') {
 function showSenders() {
   // Reached without the gate, the page knows where the server is; behind it, that is told by default.
   const server = location.protocol === 'http:' ? location.origin : 'http://127.0.0.1:9090';
+  const shownKey = ownKey() || 'THE-KEY';
   byId('own-id').textContent = id;
+  byId('second-device').href = `#${new URLSearchParams({ id, key: ownKey() })}`;
   byId('code-shell').textContent = [
     `printf %s ${quoteShell(id)} > visitor.id`,
+    `printf %s ${quoteShell(shownKey)} > demo.key`,
     `target/release/server send --tag ${TAG}${server.endsWith('//127.0.0.1:9090') ? '' : ` --to ${server}`} \\`,
-    "  --id-file visitor.id 'Order 77 has shipped'",
+    "  --key-file demo.key --id-file visitor.id 'Order 77 has shipped'",
   ].join('\n');
   byId('code-php').textContent = [
     "require 'clients/php/src/Tocsin.php';",
-    `$tocsin = new Tocsin('${server}');`,
+    `$tocsin = new Tocsin('${server}',`,
+    `    ['key' => ${quotePhp(shownKey)}]);`,
     `$tocsin->send('${TAG}', ${quotePhp(id)},`,
     "    ['title' => 'Order 77', 'text' => 'It has shipped']);",
   ].join('\n');
   const body = JSON.stringify({ action: 'send', tag: TAG, id, message: 'Order 77 has shipped' });
-  byId('code-http').textContent = `curl ${server}/messages \\\n  -d ${quoteShell(body)}`;
+  byId('code-http').textContent = [
+    `curl ${server}/messages \\`,
+    `  -H ${quoteShell(`Authorization: Bearer ${shownKey}`)} \\`,
+    `  -d ${quoteShell(body)}`,
+  ].join('\n');
 }
 
-/** @param {string} text */
-function quoteShell(text) {
-  return /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-/** @param {string} text */
-function quotePhp(text) {
-  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
-}
-
-/**
- * Title and text of any message: a plain string, `{ title, text }`, or other JSON as it is.
- * @param {any} message
- * @param {string} raw
- */
-function wording(message, raw) {
-  if (typeof message === 'string') return { text: message };
-  if (typeof message?.text === 'string') {
-    return { title: typeof message.title === 'string' ? message.title : undefined, text: message.text };
-  }
-  // As it came: JSON.parse has rounded its large numbers.
-  const [, json = JSON.stringify(message)] = /"message":(.*?)(?:,"direct":true)?\}$/s.exec(raw) ?? [];
-  return { text: json };
-}
-
-/** @param {import('./client.js').Message} received */
-function show({ message, at, direct, raw }) {
-  const { title, text } = wording(message, raw);
-  const heading = title ?? (direct ? 'For you' : 'For everyone');
-  popUp(heading, text);
-  list(heading, text, at);
+/** @param {Message} received */
+function show(received) {
+  popUp(received);
+  list(received);
   ring();
 }
 
-/** A line of the chat: from anyone, so it may hold anything. @param {import('./client.js').Message} received */
-function showLine({ message, at, raw }) {
-  const name = typeof message?.name === 'string' && message.name ? message.name.slice(0, NAME_MAX) : 'Somebody';
+/** A line of the chat: from anyone, so it may hold anything. @param {Message} received */
+function showLine(received) {
+  const { name: given } = received.message ?? {};
+  const name = typeof given === 'string' && given ? given.slice(0, NAME_MAX) : 'Somebody';
   const lines = byId('chat-lines');
   const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
-  lines.append(element('li', '', element('b', '', name), ' ', element('span', '', wording(message, raw).text), ' ', timeOf(at)));
+  lines.append(element('li', '', element('b', '', name), ' ', element('span', '', wording(received).text), ' ', timeOf(received.at)));
   while (lines.children.length > CHAT_MAX) lines.firstElementChild.remove();
   // Who reads further up is left there.
   if (atEnd) lines.scrollTop = lines.scrollHeight;
 }
 
-/** @param {string} heading @param {string} text */
-function popUp(heading, text) {
+// ---- the bell ----
+
+/** @param {Message[]} messages */
+function showUnread(messages) {
+  byId('count').hidden = messages.length === 0;
+  byId('count').textContent = messages.length > 99 ? '99+' : String(messages.length);
+  byId('bell').setAttribute('aria-label', `Unread notifications: ${messages.length || 'none'}`);
+  byId('none-unread').hidden = messages.length > 0;
+  byId('all-read').hidden = messages.length === 0;
+  const focused = byId('unread-list').contains(document.activeElement);
+  // The newest first.
+  byId('unread-list').replaceChildren(...messages.map(unreadItem).reverse());
+  // Who marks one by keyboard goes on with the next.
+  if (focused) (byId('unread-list').querySelector('button') ?? byId('bell')).focus();
+}
+
+/** @param {Message} message */
+function unreadItem(message) {
+  const { title, text } = wording(message);
+  const button = element('button', 'quiet', 'Read');
+  button.setAttribute('type', 'button');
+  button.setAttribute('aria-label', `Mark as read: ${title}`);
+  button.addEventListener('click', () => read([message]));
+  return element('li', '', element('b', '', title), timeOf(message.at), element('span', '', text), button);
+}
+
+/** Marked here, and gone from every page and device of this user. @param {Message[]} messages */
+function read(messages) {
+  // A pop-up from before a restart of the server may carry the number of another message by now.
+  const seqs = tocsin.unread(TAG).filter((message) => messages.includes(message)).map(({ seq }) => seq);
+  tocsin.markRead(TAG, { only: seqs }).catch((error) => outcome('outcome', error.message, true));
+  vanish(seqs);
+}
+
+function ring() {
+  const bell = byId('bell').firstElementChild;
+  bell.classList.remove('ringing');
+  // Reading the width makes the browser notice the removal, so that the animation starts anew.
+  bell.getBoundingClientRect();
+  bell.classList.add('ringing');
+}
+
+// ---- pop-ups ----
+
+/** @type {WeakMap<Element, Message>} */
+const shownIn = new WeakMap();
+
+/** @param {Message} received */
+function popUp(received) {
+  const { title, text } = wording(received);
   const close = element('button', 'close', '×');
   close.setAttribute('type', 'button');
-  close.setAttribute('aria-label', `Dismiss: ${heading}`);
-  const popUp = element('article', 'pop-up', element('h3', '', heading), element('p', '', text), close);
+  close.setAttribute('aria-label', `Dismiss: ${title}`);
+  const popUp = element('article', 'pop-up', element('h3', '', title), element('p', '', text), close);
+  shownIn.set(popUp, received);
   close.addEventListener('click', () => dismiss(popUp));
   const region = byId('pop-ups');
   region.append(popUp);
   while (region.children.length > POP_UPS_MAX) region.firstElementChild.remove();
 }
 
-/** @param {Element} popUp */
+/** What somebody has closed, that person has read. @param {Element} popUp */
 function dismiss(popUp) {
   const focused = popUp.contains(document.activeElement);
   const next = popUp.nextElementSibling ?? popUp.previousElementSibling;
   popUp.remove();
   // Who dismisses one by keyboard goes on with the next instead of starting at the top of the page.
   if (focused) /** @type {any} */ (next)?.querySelector('button').focus();
+  read([/** @type {Message} */ (shownIn.get(popUp))]);
+}
+
+/** @param {number[]} seqs */
+function vanish(seqs) {
+  for (const popUp of [...byId('pop-ups').children]) {
+    if (seqs.includes(shownIn.get(popUp)?.seq ?? 0)) popUp.remove();
+  }
 }
 
 document.addEventListener('keydown', (event) => {
@@ -204,26 +259,13 @@ document.addEventListener('keydown', (event) => {
   if (popUp) dismiss(popUp);
 });
 
-/** @param {string} heading @param {string} text @param {number} at */
-function list(heading, text, at) {
+// ---- everything that this page was handed ----
+
+/** @param {Message} received */
+function list(received) {
+  const { title, text } = wording(received);
   byId('nothing').hidden = true;
-  const received = byId('received');
-  received.prepend(element('li', '', timeOf(at), element('b', '', heading), element('span', '', text)));
-  while (received.children.length > RECEIVED_MAX) received.lastElementChild.remove();
-}
-
-/** @param {number} at */
-function timeOf(at) {
-  const when = new Date(at);
-  const time = element('time', '', when.toLocaleTimeString());
-  time.setAttribute('datetime', when.toISOString());
-  return time;
-}
-
-function ring() {
-  const bell = byId('bell');
-  bell.classList.remove('ringing');
-  // Reading the width makes the browser notice the removal, so that the animation starts anew.
-  bell.getBoundingClientRect();
-  bell.classList.add('ringing');
+  const items = byId('received');
+  items.prepend(element('li', '', timeOf(received.at), element('b', '', title), element('span', '', text)));
+  while (items.children.length > RECEIVED_MAX) items.lastElementChild.remove();
 }

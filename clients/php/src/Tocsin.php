@@ -3,15 +3,16 @@
 declare(strict_types=1);
 
 /**
- * Sends notifications through a Tocsin server. This one file is all there is: no extension beyond
- * hash and json (and openssl for https), no dependency, no namespace to import.
+ * Sends notifications through a Tocsin server, and reads a person's inbox for a page that PHP
+ * renders. This one file is all there is: no extension beyond hash and json (and openssl for
+ * https), no dependency, no namespace to import.
  *
  * An object holds no connection, so it may be kept or made anew for every message.
  */
 final class Tocsin
 {
-    /** A reply holds a few numbers for each message; a batch of a thousand stays far below. */
-    private const REPLY_MAX = 1048576;
+    /** An inbox holds 1 MiB unless the server is told otherwise; all else stays far below. */
+    private const REPLY_MAX = 16777216;
     /** The server takes no more in one request. */
     private const BATCH_MAX = 1000;
     /** Before the first attempt to send again, in seconds; it doubles with each further one. */
@@ -99,7 +100,7 @@ final class Tocsin
         $message,
         array $options = []
     ): array {
-        return $this->post(['action' => 'send', 'tag' => $tag, 'id' => $id, 'message' => $message], $options);
+        return $this->publish(['action' => 'send', 'tag' => $tag, 'id' => $id, 'message' => $message], $options);
     }
 
     /**
@@ -112,7 +113,59 @@ final class Tocsin
      */
     public function broadcast(string $tag, $message, array $options = []): array
     {
-        return $this->post(['action' => 'broadcast', 'tag' => $tag, 'message' => $message], $options);
+        return $this->publish(['action' => 'broadcast', 'tag' => $tag, 'message' => $message], $options);
+    }
+
+    /**
+     * A person's unread messages, for a page that shows them before any script runs. Give the page
+     * `epoch` and `seq` as well: its client takes them as `since`, and pops up only what is newer.
+     *
+     * @return array epoch, seq, count, and messages: the oldest first, each with tag, seq, at (in
+     *               milliseconds since 1970), message, direct
+     * @throws TocsinException
+     */
+    public function inbox(
+        string $tag,
+        #[\SensitiveParameter]
+        string $id
+    ): array {
+        return $this->ask(['action' => 'inbox', 'tag' => $tag, 'id' => $id]);
+    }
+
+    /**
+     * Takes messages out of a person's inbox, on all devices: those up to a seq, or only some.
+     *
+     * @param int|int[] $which a seq, or a list of 1,000 at most
+     * @throws TocsinException
+     */
+    public function markRead(
+        string $tag,
+        #[\SensitiveParameter]
+        string $id,
+        $which
+    ): void {
+        if (!is_int($which) && !(is_array($which) && $which === array_filter($which, 'is_int'))) {
+            throw new InvalidArgumentException('What was read is a seq or an array of them');
+        }
+        if ($which !== []) {
+            $this->ask(['action' => 'read', 'tag' => $tag, 'id' => $id]
+                + (is_int($which) ? ['seq' => $which] : ['only' => array_values($which)]));
+        }
+    }
+
+    /**
+     * Logs a person out: closes all connections under the ID, which do not come back by themselves,
+     * and empties the inbox. The server must have a key for `drop` on the tag.
+     *
+     * @return array seq, and clients: the connections that were closed
+     * @throws TocsinException
+     */
+    public function drop(
+        string $tag,
+        #[\SensitiveParameter]
+        string $id
+    ): array {
+        return $this->ask(['action' => 'drop', 'tag' => $tag, 'id' => $id]);
     }
 
     /**
@@ -255,7 +308,7 @@ final class Tocsin
         return array_combine(array_keys($bodies), $replies);
     }
 
-    private function post(
+    private function publish(
         #[\SensitiveParameter]
         array $action,
         array $options
@@ -269,21 +322,34 @@ final class Tocsin
         if (isset($options['ttl'])) {
             $action['ttl'] = $options['ttl'];
         }
+        return $this->ask($action, [$mid]) + ['mid' => $mid];
+    }
+
+    /**
+     * Asks until there is an answer; nothing is done twice for it, as what is sent has a mid.
+     *
+     * @param string[] $mids
+     */
+    private function ask(
+        #[\SensitiveParameter]
+        array $action,
+        array $mids = []
+    ): array {
         $body = json_encode($action, self::JSON);
         if ($body === false) {
-            throw new TocsinException('bad_request', 'the message is not JSON: ' . json_last_error_msg(), 0, 'refused', [$mid]);
+            throw new TocsinException('bad_request', 'not JSON: ' . json_last_error_msg(), 0, 'refused', $mids);
         }
         $deadline = microtime(true) + $this->timeout;
         $unknown = false;
         for ($attempt = 0;; $attempt++) {
             try {
-                [$status, $text] = $this->exchange($body, [$mid], $deadline);
+                [$status, $text] = $this->exchange($body, $mids, $deadline);
                 $reply = json_decode($text, true);
                 if ($status !== 200 || !is_array($reply) || !isset($reply['ok'])) {
-                    throw $this->refusal($status, $reply, [$mid]);
+                    throw $this->refusal($status, $reply, $mids);
                 }
                 unset($reply['ok']);
-                return $reply + ['mid' => $mid];
+                return $reply;
             } catch (TocsinException $failure) {
                 $unknown = $unknown || $failure->getOutcome() === 'unknown';
                 if ($failure->isFinal() || !$this->waits($attempt, $deadline)) {
@@ -434,7 +500,7 @@ final class Tocsin
     }
 }
 
-/** Why a message, or a batch as a whole, was not accepted. */
+/** Why a message, a batch as a whole, or another request was not accepted. */
 final class TocsinException extends RuntimeException
 {
     /** @var string */
