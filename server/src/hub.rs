@@ -51,6 +51,9 @@ pub struct Registered {
     pub unread: Vec<u64>,
     /// It is handed everything above this seq that is or was kept.
     pub from: u64,
+    /// The log's head, if nothing was missed and nothing is to be handed over before the client is
+    /// told that it is live. Otherwise the shard tells.
+    pub live: Option<u64>,
 }
 
 /// A registration that another one of the same connection and tag replaces.
@@ -208,6 +211,8 @@ impl Hub {
         let unread = new.address.map_or_else(Vec::new, |address| {
             state.keep.unread(&new.tag, address, clock).map(|message| message.seq).collect()
         });
+        // An earlier registration may have something under way.
+        let live = earlier.is_none() && replay.is_empty();
         let shards = self.shards.len();
         let audience =
             state.audiences.entry(new.tag.clone()).or_insert_with(|| Audience::new(shards));
@@ -223,9 +228,11 @@ impl Hub {
             registration: new.clone(),
             earlier: earlier.map(|earlier| earlier.registration.address),
             goes_on: same.is_some(),
+            live,
             replay: Box::new(replay),
         });
-        Registered { recovered, unread, from }
+        let live = live.then_some(state.head);
+        Registered { recovered, unread, from, live }
     }
 
     /// Takes a connection's registrations off the lists, at once for the counts, and in order

@@ -5,32 +5,21 @@
 //! connection's task finds the socket writable. All writes go through one lock, so frames never
 //! interleave and a partly written one is always finished first.
 
+mod wire;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+pub use wire::Wire;
+
 use crate::{frame, limits};
-
-/// Something that takes bytes without waiting: a socket, or a stand-in of a test.
-pub trait Wire: Send + Sync {
-    /// Writes what can be written now.
-    ///
-    /// # Errors
-    /// `WouldBlock` if that is nothing; any other error means the connection is broken.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
-}
-
-impl Wire for tokio::net::TcpStream {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Self::try_write(self, bytes)
-    }
-}
 
 /// What became of pushed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +52,12 @@ pub const SLOW_CONSUMER: u16 = 4000;
 
 /// One connection's way out.
 pub struct Outbox {
-    wire: Arc<dyn Wire>,
+    wire: Wire,
     state: Mutex<State>,
     /// The connection's own task.
     changed: AtomicWaker,
+    /// Never true: see [`Outbox::touch`].
+    touched: AtomicBool,
 }
 
 #[derive(Default)]
@@ -90,8 +81,26 @@ struct State {
 impl Outbox {
     /// An empty outbox for a socket.
     #[must_use]
-    pub fn new(wire: Arc<dyn Wire>) -> Self {
-        Self { wire, state: Mutex::default(), changed: AtomicWaker::new() }
+    pub fn new(wire: impl Into<Wire>) -> Self {
+        Self {
+            wire: wire.into(),
+            state: Mutex::default(),
+            changed: AtomicWaker::new(),
+            touched: AtomicBool::new(false),
+        }
+    }
+
+    /// The socket, for reading.
+    #[must_use]
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Reads one byte of it, so that the rest is on its way from memory when it is needed. Whoever
+    /// is about to write to many touches some of them first: their waits then overlap.
+    #[must_use]
+    pub fn touch(&self) -> bool {
+        self.touched.load(Ordering::Relaxed)
     }
 
     /// Writes whole frames, or queues what the socket does not take.
@@ -101,7 +110,7 @@ impl Outbox {
             return Pushed::Closed;
         }
         if state.queue.is_empty() && state.held_at.is_none() {
-            match self.write(&mut state, frames) {
+            match self.write(&mut state, frames, Wire::send_now) {
                 Ok(length) if length == frames.len() => return Pushed::Sent,
                 Ok(length) => state.enqueue_rest(frames.clone(), length),
                 Err(_broken) => {
@@ -216,7 +225,7 @@ impl Outbox {
         while !state.broken && state.held_at.is_none() {
             let Some(front) = state.queue.front().cloned() else { break };
             let rest = front.slice(state.written..);
-            match self.write(state, &rest) {
+            match self.write(state, &rest, Wire::try_write) {
                 Ok(length) => {
                     state.waiting -= length;
                     state.written += length;
@@ -237,10 +246,15 @@ impl Outbox {
     }
 
     /// Writes until the socket takes no more. An error marks the outbox broken and empties it.
-    fn write(&self, state: &mut State, bytes: &[u8]) -> io::Result<usize> {
+    fn write(
+        &self,
+        state: &mut State,
+        bytes: &[u8],
+        write: impl Fn(&Wire, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() {
-            match self.wire.try_write(&bytes[written..]) {
+            match write(&self.wire, &bytes[written..]) {
                 Ok(0) => return state.fail(io::ErrorKind::WriteZero.into()),
                 Ok(length) => written += length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -243,7 +243,15 @@ impl Session {
             recovered: stands.recovered,
             unread: stands.unread,
         };
-        held.release(text_frame(&reply.to_json(reference)));
+        let reply = text_frame(&reply.to_json(reference));
+        held.release(match stands.live {
+            // In one write with the reply.
+            Some(head) => {
+                let live = text_frame(&protocol::live(&registration.tag, head));
+                [reply, live].concat().into()
+            }
+            None => reply,
+        });
         let registered = Registered { registration, from: stands.from, keys: set.keys };
         match place {
             Some(place) => self.registered[place] = registered,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::deadline::within;
-use shared::linger;
+use shared::linger::{self, Socket as _};
 use shared::shutdown::Shutdown;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -67,14 +67,11 @@ impl Sockets {
     /// Serves an upgraded connection to its end. `read_ahead` is what came along with the
     /// request.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, read_ahead: Bytes, shutdown: Shutdown) {
-        let stream = Arc::new(stream);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let wire: Arc<TcpStream> = Arc::clone(&stream);
-        let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(wire)));
+        let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(stream)));
         tracing::debug!(connection = number, "open");
         let mut socket = Socket {
             session: Session::new(Arc::clone(&self.service), Arc::clone(&connection)),
-            stream: &stream,
             connection: &connection,
             decoder: Decoder::default(),
             input_ended: false,
@@ -89,7 +86,7 @@ impl Sockets {
         // Off both lists before the farewell, which may take a while.
         drop(socket);
         // Boxed, or every connection would hold the room for it all its life.
-        Box::pin(say_goodbye(&stream, connection.outbox())).await;
+        Box::pin(say_goodbye(connection.outbox())).await;
         tracing::debug!(
             connection = number,
             code = connection.outbox().close_code(),
@@ -110,7 +107,6 @@ enum Ending {
 
 struct Socket<'a> {
     session: Session,
-    stream: &'a TcpStream,
     connection: &'a Connection,
     decoder: Decoder,
     /// The peer will send no more.
@@ -157,7 +153,7 @@ impl Socket<'_> {
         let outbox = self.connection.outbox();
         // Before anything is looked at: what changes from here on wakes this task again.
         outbox.wake_on_change(context.waker());
-        while outbox.has_waiting() && self.stream.poll_write_ready(context).is_ready() {
+        while outbox.has_waiting() && outbox.wire().poll_write_ready(context).is_ready() {
             // If the socket does not take it all, that clears the readiness.
             outbox.flush();
         }
@@ -175,7 +171,7 @@ impl Socket<'_> {
         if self.more {
             self.decode(&mut []);
         } else if self.session.is_ready() && !self.input_ended {
-            ready!(self.stream.poll_read_ready(context)).ok();
+            ready!(outbox.wire().poll_read_ready(context)).ok();
             self.read();
         } else {
             return Poll::Pending;
@@ -211,7 +207,7 @@ impl Socket<'_> {
 
     /// Reads once and decodes.
     fn read(&mut self) {
-        BUFFER.with_borrow_mut(|buffer| match self.stream.try_read(buffer) {
+        BUFFER.with_borrow_mut(|buffer| match self.connection.outbox().wire().try_read(buffer) {
             Ok(0) => self.input_ended = true,
             Ok(length) => self.decode(&mut buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -272,21 +268,16 @@ fn refuse(violation: Violation, connection: &Connection) {
 }
 
 /// Writes the rest of the outbox, then waits a moment for the peer to close its side.
-async fn say_goodbye(stream: &TcpStream, outbox: &Outbox) {
+async fn say_goodbye(outbox: &Outbox) {
     let flushed = within("close frame", LAST_BYTES, async {
         while outbox.has_waiting() {
-            ignore(stream.writable()).await;
+            let _ = poll_fn(|context| outbox.wire().poll_write_ready(context)).await;
             outbox.flush();
         }
     });
     if flushed.await.is_ok() && outbox.demand() != Demand::Broken {
-        linger::linger(stream).await;
+        linger::linger(outbox.wire()).await;
     }
-}
-
-/// A readiness error shows again in the read or write that follows.
-async fn ignore(readiness: impl Future<Output = io::Result<()>>) {
-    let _ = readiness.await;
 }
 
 /// A random moment within the spread.

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub async fn linger(stream: &impl Socket) {
 }
 
 /// A connected stream socket.
-pub trait Socket: AsFd {
+pub trait Socket {
     /// Whether a read would get something; else the waker is registered.
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -39,6 +38,12 @@ pub trait Socket: AsFd {
     /// # Errors
     /// `WouldBlock` if nothing is there.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Sends the end of stream.
+    ///
+    /// # Errors
+    /// When the connection is gone already.
+    fn shut_down_writing(&self) -> io::Result<()>;
 }
 
 impl Socket for TcpStream {
@@ -49,6 +54,10 @@ impl Socket for TcpStream {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.try_read(buffer)
     }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        SockRef::from(self).shutdown(Shutdown::Write)
+    }
 }
 
 impl Socket for UnixStream {
@@ -58,6 +67,10 @@ impl Socket for UnixStream {
 
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.try_read(buffer)
+    }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        SockRef::from(self).shutdown(Shutdown::Write)
     }
 }
 
@@ -91,7 +104,7 @@ struct Farewell {
 impl Farewell {
     fn begin(stream: &impl Socket) -> Self {
         // Whatever goes wrong with a socket that is being given up is of no interest.
-        let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+        let _ = stream.shut_down_writing();
         Self { until: Box::pin(sleep_until(Instant::now() + LIMIT)), discarded: 0 }
     }
 

@@ -90,6 +90,13 @@ impl Replay {
         self.upto
     }
 
+    /// Whether there is nothing to hand over.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let none = |wanted: &Wanted| wanted.last <= wanted.after;
+        none(&self.ring) && none(&self.inbox)
+    }
+
     /// Leaves out what an earlier registration of the same connection has handed over.
     pub fn leave_out(&mut self, ring: Handed, inbox: Handed) {
         self.ring.except = ring;

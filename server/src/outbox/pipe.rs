@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Wire;
-
 /// A socket whose buffer has room for so many bytes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Pipe {
     state: Mutex<PipeState>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct PipeState {
     taken: Vec<u8>,
     room: usize,
@@ -45,8 +43,9 @@ impl Pipe {
     }
 }
 
-impl Wire for Pipe {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+impl Pipe {
+    /// As a socket does.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
         if state.broken {
             return Err(io::ErrorKind::BrokenPipe.into());

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::frame::{close_frame, text_frame};
 use crate::outbox::pipe::Pipe;

@@ -16,6 +16,8 @@ use crate::log::Target;
 
 /// Connections served in one turn.
 const SLICE: usize = 256;
+/// Connections whose memory is asked for at once: as many loads as a core has in flight.
+const TOUCHED: usize = 8;
 /// Deliveries joined into one write. Well below the outbox's bound: a client that keeps up must
 /// not overflow by one batch.
 const RUN_FRAMES: usize = 64;
@@ -126,7 +128,9 @@ impl Audience {
                             late.register_again();
                         }
                     }
-                    Work::Register { connection, registration, earlier, mut replay, .. } => {
+                    Work::Register {
+                        connection, registration, earlier, mut replay, live, ..
+                    } => {
                         self.replace(
                             &connection,
                             registration.address,
@@ -136,7 +140,11 @@ impl Audience {
                         );
                         changes.push(Change::Joined(Arc::clone(&connection)));
                         let late = CatchingUp::new(connection, registration.address, *replay);
-                        self.catch_up(late, hub, changes);
+                        if live {
+                            self.join(late);
+                        } else {
+                            self.catch_up(late, hub, changes);
+                        }
                     }
                     Work::Resume { connection, .. } => {
                         if let Some(late) = self.catching_up.remove(&connection) {
@@ -194,21 +202,24 @@ impl Audience {
     fn catch_up(&mut self, mut late: CatchingUp, hub: &Hub, changes: &mut Vec<Change>) {
         let number = late.connection().number();
         match late.hand_over(hub, &self.tag) {
-            Piece::Last => {
-                let (ring, inbox) = late.handed();
-                let (connection, address) = late.into_parts();
-                self.places.insert(number, self.listeners.len());
-                if let Some(address) = address {
-                    self.people.entry(address).or_default().push(Arc::clone(&connection));
-                }
-                let (ring_after, inbox_after) = (ring.0, inbox.0);
-                self.listeners.push(Listener { connection, ring_after, inbox_after });
-            }
+            Piece::Last => self.join(late),
             Piece::More => {
                 changes.push(Change::CatchingUp(number));
                 self.catching_up.insert(number, late);
             }
         }
+    }
+
+    /// From here on it gets messages as they happen.
+    fn join(&mut self, late: CatchingUp) {
+        let (ring, inbox) = late.handed();
+        let (connection, address) = late.into_parts();
+        self.places.insert(connection.number(), self.listeners.len());
+        if let Some(address) = address {
+            self.people.entry(address).or_default().push(Arc::clone(&connection));
+        }
+        let (ring_after, inbox_after) = (ring.0, inbox.0);
+        self.listeners.push(Listener { connection, ring_after, inbox_after });
     }
 
     fn leave(
@@ -289,10 +300,13 @@ impl Audience {
     fn continue_run(&mut self) {
         let Some(run) = &mut self.run else { return };
         let end = self.listeners.len().min(run.place + SLICE);
-        for listener in &self.listeners[run.place..end] {
-            let connection = &listener.connection;
-            if run.served.is_empty() || !run.served.contains(&connection.number()) {
-                connection.outbox().push(&run.joined);
+        for group in self.listeners[run.place..end].chunks(TOUCHED) {
+            let touched = group.iter().filter(|listener| listener.connection.outbox().touch());
+            std::hint::black_box(touched.count());
+            for Listener { connection, .. } in group {
+                if run.served.is_empty() || !run.served.contains(&connection.number()) {
+                    connection.outbox().push(&run.joined);
+                }
             }
         }
         run.place = end;

@@ -27,6 +27,9 @@ use crate::id::Tag;
 use crate::limits;
 use crate::outbox::SLOW_CONSUMER;
 
+/// Turns between two looks at who is to be pinged, while there is work: some milliseconds at most.
+const TURNS: usize = 16;
+
 /// Close code of a client that did not answer pings.
 pub const NO_PONG: u16 = 4001;
 
@@ -74,6 +77,7 @@ impl Shard {
     /// Serves for ever; dropping the future ends the shard.
     pub async fn run(mut self) {
         let mut batch = VecDeque::new();
+        let mut turns = 0_usize;
         loop {
             for number in self.queue.take(&mut batch) {
                 self.go_on(number);
@@ -81,11 +85,16 @@ impl Shard {
             for work in batch.drain(..) {
                 self.sort_in(work);
             }
-            self.ping_those_due();
+            // The clock is not asked for every turn: those due can wait for some.
+            if turns.is_multiple_of(TURNS) {
+                self.ping_those_due();
+            }
+            turns = turns.wrapping_add(1);
             if self.serve_next_tag() {
                 tokio::task::yield_now().await;
                 continue;
             }
+            turns = 0;
             let next_tick = self.wheel.next_tick();
             tokio::select! {
                 () = self.queue.filled() => {}

@@ -27,6 +27,8 @@ pub enum Work {
         earlier: Option<Option<Address>>,
         /// Whether that one was handed everything that this one wants, or is about to be.
         goes_on: bool,
+        /// Whether it has been told that it is live: nothing was missed.
+        live: bool,
         /// What comes first.
         replay: Box<Replay>,
     },
