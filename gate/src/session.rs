@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::{HandshakeKind, ServerConnection};
 use shared::deadline::within;
 use shared::linger::linger;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::TcpKeepalive;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,10 +24,6 @@ use crate::tls::Served;
 /// The content type of a TLS record that carries a handshake (RFC 8446, 5.1): what every TLS
 /// connection begins with.
 const HANDSHAKE: u8 = 0x16;
-
-/// How long a peer may leave data unacknowledged before it counts as dead. Keepalive finds a dead
-/// peer of a quiet connection in the same time: 60 + 4 × 15 seconds.
-const DEAD_AFTER: Duration = Duration::from_secs(120);
 
 /// What a connection takes of the gate; free again when it is dropped.
 #[derive(Debug)]
@@ -135,7 +131,6 @@ async fn open(
     peer: SocketAddr,
     mut counted: Handshake,
 ) -> Result<(Secured, Option<Relay>), Error> {
-    set_options(&client);
     let served = gate.served.load_full();
     let secured = tokio::select! {
         secured = within("the handshake", gate.handshake_timeout, handshake(client, &served)) => {
@@ -162,17 +157,13 @@ async fn open(
 }
 
 /// Keepalive and a limit on unacknowledged data find peers that are gone, and leave alone those
-/// that are silent: a person may read a page for hours.
-pub(crate) fn set_options(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
+/// that are silent: a person may read a page for hours. Clients have both from the listening
+/// socket.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    // Each fails only on a connection that is gone already; its first read says so.
-    let _ = stream.set_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&keepalive);
-    let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER));
+        .with_retries(4)
 }
 
 async fn handshake(

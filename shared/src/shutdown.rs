@@ -55,6 +55,11 @@ impl Shutdown {
         self.tasks.spawn(task);
     }
 
+    /// Ends when the tracked tasks have ended after a call of [`Shutdown::drained`]. Cancel safe.
+    pub async fn ended(&self) {
+        self.tasks.wait().await;
+    }
+
     /// Waits until the tracked tasks have ended, `limit` at most.
     pub async fn drained(&self, limit: Duration) -> Drained {
         self.tasks.close();
