@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustls::ServerConnection;
+use rustls::CommonState;
 use shared::deadline::within;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
@@ -70,7 +70,7 @@ impl Backend {
         &self,
         peer: SocketAddr,
         client: &TcpStream,
-        tls: &ServerConnection,
+        tls: &CommonState,
     ) -> Vec<u8> {
         self.proxy_protocol.map_or_else(Vec::new, |version| version.header(peer, client, tls))
     }

@@ -6,17 +6,21 @@
 
 mod admin;
 pub mod backend;
+mod channel;
 pub mod check;
 pub mod cli;
 pub mod config;
 mod crowd;
 mod drain;
 pub mod error;
+mod handshake;
 pub mod listeners;
 mod metrics;
 pub mod pem;
+mod pending;
 mod relay;
 pub mod reload;
+mod scratch;
 mod session;
 mod tls;
 mod workers;

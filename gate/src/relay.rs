@@ -8,51 +8,30 @@
 //! The directions are independent, as in two pipes: the end of one, or a failure to write, leaves
 //! the other alone. What arrived before an end is always delivered before the end is.
 
-mod channel;
 mod flow;
-mod pending;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustls::ServerConnection;
-use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::backend::Stream;
+use crate::channel::{Channel, Peer, Send, read};
+use crate::handshake::Secured;
 use crate::metrics::Meter;
-use channel::{Channel, Peer};
+use crate::pending::Pending;
+use crate::scratch::{self, CHUNK, Scratch};
 use flow::Flow;
 pub(crate) use flow::{Carried, Cause, Ended};
-use pending::Pending;
-
-/// Bytes read at once: four TLS records of the largest size, so that a busy connection costs a
-/// system call per 64 KiB and not one per record.
-const CHUNK: usize = 64 * 1024;
 
 /// Rounds of read and write before other connections get their turn: half a MiB each way, some
 /// milliseconds of encryption at worst.
 const ROUNDS: usize = 8;
-
-thread_local! {
-    /// Borrowed inside one poll and never across an `.await`.
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        raw: vec![0; CHUNK].into_boxed_slice(),
-        plain: Vec::with_capacity(CHUNK),
-    });
-}
-
-struct Scratch {
-    /// As read from a socket.
-    raw: Box<[u8]>,
-    /// Decrypted.
-    plain: Vec<u8>,
-}
 
 /// Both directions of one connection.
 #[derive(Debug)]
@@ -78,10 +57,10 @@ pub(crate) struct Relay {
 impl Relay {
     /// After the handshake: what the client sent along with the end of it goes to the backend
     /// first.
-    pub(crate) fn new(client: TcpStream, tls: ServerConnection, backend: Stream) -> Self {
+    pub(crate) fn new(secured: Secured, backend: Stream) -> Self {
         let mut this = Self {
-            client,
-            channel: Channel::new(tls),
+            client: secured.client,
+            channel: secured.channel,
             backend,
             to_backend: Flow::Open,
             to_client: Flow::Open,
@@ -92,10 +71,8 @@ impl Relay {
             carried: Carried::default(),
             cause: None,
         };
-        let mut early = Vec::new();
-        let peer = this.channel.receive(&[], &mut early);
-        this.pending.put(&early);
-        this.heed(peer);
+        this.pending.put(&secured.early);
+        this.heed(secured.peer);
         this
     }
 
@@ -163,7 +140,7 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        SCRATCH.with_borrow_mut(|scratch| {
+        scratch::with(|scratch| {
             for _ in 0..ROUNDS {
                 // Reading from the client can leave TLS output (an alert, a key update), so the
                 // direction to the client comes second.
@@ -210,17 +187,17 @@ impl Relay {
             self.to_backend = Flow::Done;
             return Poll::Ready(());
         }
-        let Poll::Ready(read) = read(&mut self.client, cx, &mut scratch.raw) else {
-            self.channel.rest();
-            return Poll::Pending;
-        };
-        match read {
+        match ready!(self.channel.poll_read(&mut self.client, cx, scratch)) {
             // No close_notify, as many programs do: an end like any other.
             Ok(0) => self.heed(Peer::Ended),
             Ok(count) => {
-                scratch.plain.clear();
-                let peer = self.channel.receive(&scratch.raw[..count], &mut scratch.plain);
+                let peer = self.channel.receive(scratch, count);
                 self.hand_to_backend(cx, &scratch.plain);
+                if self.to_client.is_over() {
+                    scratch.output.take();
+                } else {
+                    self.channel.send(&mut self.client, cx, &mut scratch.output, Send::Now);
+                }
                 self.heed(peer);
             }
             Err(_gone) => {
@@ -263,13 +240,14 @@ impl Relay {
 
     /// Takes note of how the client's side stands after its bytes were received.
     fn heed(&mut self, peer: Peer) {
+        let complete = peer == Peer::Ended;
         match peer {
             Peer::Open => return,
             Peer::Ended => {
                 self.blame(Cause::Client);
                 self.client_ended = true;
             }
-            Peer::Faulty => {
+            Peer::Faulty(_) => {
                 self.blame(Cause::ClientFault);
                 // The alert is pending; after it there is nothing more to say to this client.
                 if self.to_client == Flow::Open {
@@ -278,7 +256,7 @@ impl Relay {
             }
         }
         if self.to_backend == Flow::Open {
-            self.to_backend = Flow::Ending { complete: peer == Peer::Ended };
+            self.to_backend = Flow::Ending { complete };
         }
     }
 
@@ -301,7 +279,9 @@ impl Relay {
         }
         match self.to_client {
             Flow::Ending { complete: true } => {
-                self.channel.say_end();
+                // The end of the stream follows, in the same packet.
+                self.channel.say_end(&mut scratch.output);
+                self.channel.send(&mut self.client, cx, &mut scratch.output, Send::Along);
                 self.to_client = Flow::Ending { complete: false };
                 return Poll::Ready(());
             }
@@ -312,20 +292,19 @@ impl Relay {
             }
             Flow::Open | Flow::Done | Flow::Broken => {}
         }
-        match ready!(read(&mut self.backend, cx, &mut scratch.raw)) {
+        match ready!(read(&mut self.backend, cx, &mut scratch.raw[..CHUNK])) {
             Ok(0) => {
                 self.blame(Cause::Backend);
                 self.backend_ended = true;
                 self.to_client = Flow::Ending { complete: !self.backend_reset };
             }
             Ok(count) => {
-                if self.channel.send(&scratch.raw[..count]).is_err() {
+                if self.channel.encrypt(&scratch.raw[..count], &mut scratch.output).is_err() {
                     self.to_client = Flow::Ending { complete: false };
                 } else {
                     self.carried.to_client += count as u64;
-                    // At once, in the same round; what is not taken is seen to in the next.
-                    let _ = self.flush_to_client(cx);
                 }
+                self.channel.send(&mut self.client, cx, &mut scratch.output, Send::Now);
             }
             Err(_gone) => {
                 // Not an end but a reset: the client shall not take it for a complete answer.
@@ -339,22 +318,10 @@ impl Relay {
 
     /// Ready when no TLS output is pending, or none will ever be taken.
     fn flush_to_client(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
-        if ready!(self.channel.poll_flush_to(&mut self.client, cx)).is_err() {
+        if ready!(self.channel.poll_flush(&mut self.client, cx)).is_err() {
             self.blame(Cause::ClientGone);
             self.to_client = Flow::Broken;
         }
         Poll::Ready(self.to_client)
     }
-}
-
-/// Reads what is there. tokio's own `poll_read` costs no second system call to learn that
-/// nothing is left, and counts towards the task's budget.
-fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-    cx: &mut Context<'_>,
-    buffer: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(buffer);
-    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
 }

@@ -1,29 +1,26 @@
 //! One connection, from accept to end.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::HandshakeKind;
 use shared::deadline::within;
 use shared::linger::linger;
 use socket2::TcpKeepalive;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_rustls::TlsAcceptor;
 
 use crate::Gate;
+use crate::channel::{Channel, Send};
 use crate::crowd::{Guest, Handshake};
 use crate::error::Error;
+use crate::handshake::handshake;
 use crate::metrics;
 use crate::relay::{Carried, Relay};
-use crate::tls::Served;
-
-/// The content type of a TLS record that carries a handshake (RFC 8446, 5.1): what every TLS
-/// connection begins with.
-const HANDSHAKE: u8 = 0x16;
+use crate::scratch;
 
 /// What a connection takes of the gate; free again when it is dropped.
 #[derive(Debug)]
@@ -69,14 +66,14 @@ pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, seat: Seat, hands
 
 /// What is told of a connection afterwards.
 struct Told {
-    tls: Secured,
+    tls: Tls,
     carried: Carried,
     ended: &'static str,
 }
 
 /// What is told of a handshake afterwards.
 #[derive(Clone, Copy)]
-struct Secured {
+struct Tls {
     version: &'static str,
     resumed: bool,
 }
@@ -130,7 +127,7 @@ async fn open(
     client: TcpStream,
     peer: SocketAddr,
     mut counted: Handshake,
-) -> Result<(Secured, Option<Relay>), Error> {
+) -> Result<(Tls, Option<Relay>), Error> {
     let served = gate.served.load_full();
     let secured = tokio::select! {
         secured = within("the handshake", gate.handshake_timeout, handshake(client, &served)) => {
@@ -139,19 +136,21 @@ async fn open(
         () = counted.overtaken() => Err(Error::Overtaken),
     };
     drop(counted);
-    let (client, tls) = secured.inspect_err(|error| gate.metrics.failed(error))?;
-    gate.metrics.completed(&tls);
-    let secured = Secured {
-        version: metrics::version(&tls),
+    let secured = secured.inspect_err(|error| gate.metrics.failed(error))?;
+    let tls = secured.channel.negotiated();
+    gate.metrics.completed(tls);
+    let told = Tls {
+        version: metrics::version(tls),
         resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
     };
-    let header = gate.backend.header(peer, &client, &tls);
+    let header = gate.backend.header(peer, &secured.client, tls);
     match gate.backend.connect(&header).await {
-        Ok(backend) => Ok((secured, Some(Relay::new(client, tls, backend)))),
+        Ok(backend) => Ok((told, Some(Relay::new(secured, backend)))),
         Err(_told) => {
             gate.metrics.backend_errors.inc();
-            let _ = within("closing", gate.handshake_timeout, turn_away(client, tls)).await;
-            Ok((secured, None))
+            let closing = turn_away(secured.client, secured.channel);
+            let _ = within("closing", gate.handshake_timeout, closing).await;
+            Ok((told, None))
         }
     }
 }
@@ -166,93 +165,17 @@ pub(crate) fn keepalive() -> TcpKeepalive {
         .with_retries(4)
 }
 
-async fn handshake(
-    client: TcpStream,
-    served: &Served,
-) -> Result<(TcpStream, ServerConnection), Error> {
-    let mut first = [0];
-    match client.peek(&mut first).await {
-        Ok(1..) if first[0] == HANDSHAKE => {}
-        Ok(1..) => {
-            explain(client, served).await;
-            return Err(Error::NotTls);
-        }
-        Ok(0) | Err(_) => return Err(Error::Left),
-    }
-    let acceptor = TlsAcceptor::from(Arc::clone(&served.config));
-    match acceptor.accept(client).into_fallible().await {
-        Ok(stream) => Ok(stream.into_inner()),
-        Err((error, client)) => {
-            // The alert is written; it shall arrive.
-            linger(&client).await;
-            Err(Error::Handshake(error))
-        }
-    }
-}
-
-/// Tells a person who typed `http:` where to go. Nothing of the request is parsed.
-async fn explain(mut client: TcpStream, served: &Served) {
-    let Ok(local) = client.local_addr() else { return };
-    let host = served.identity.host().map(str::to_owned).unwrap_or_else(|| match local {
-        SocketAddr::V4(local) => local.ip().to_string(),
-        SocketAddr::V6(local) => format!("[{}]", local.ip()),
-    });
-    let page = page(&format!("https://{host}:{}/", local.port()));
-    if client.write_all(page.as_bytes()).await.is_ok() {
-        linger(&client).await;
-    }
-}
-
-fn page(address: &str) -> String {
-    // It comes from a certificate: nothing in it may end an attribute or a tag.
-    let address: String =
-        address.chars().filter(|c| c.is_ascii_alphanumeric() || "-._:/[]".contains(*c)).collect();
-    let body = format!(
-        "<!DOCTYPE html><title>400 Bad Request</title>\
-         <p>This port speaks HTTPS. Use <a href=\"{address}\">{address}</a></p>\n"
-    );
-    format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html; charset=utf-8\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-}
-
 /// Ends a connection for which there is no backend, in order, so that the client sees a server
 /// that closes and not a network that fails.
-async fn turn_away(client: TcpStream, mut tls: ServerConnection) {
-    tls.send_close_notify();
-    while tls.wants_write() && client.writable().await.is_ok() {
-        match tls.write_tls(&mut NonBlocking(&client)) {
-            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
-            _ => {}
-        }
-    }
-    linger(&client).await;
-}
-
-/// A socket as `std` writes to one.
-struct NonBlocking<'a>(&'a TcpStream);
-
-impl std::io::Write for NonBlocking<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_is_exactly_as_long_as_it_says_and_quotes_nothing() {
-        let page = page("https://shop.example\"><script>:9091/");
-        let (head, body) = page.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
-        assert!(body.contains("<a href=\"https://shop.examplescript:9091/\">"));
+async fn turn_away(mut client: TcpStream, mut channel: Channel) {
+    let sent = poll_fn(|cx| {
+        scratch::with(|scratch| {
+            channel.say_end(&mut scratch.output);
+            channel.send(&mut client, cx, &mut scratch.output, Send::Along);
+        });
+        channel.poll_flush(&mut client, cx)
+    });
+    if sent.await.is_ok() {
+        linger(&client).await;
     }
 }
