@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::ProtocolVersion;
 use shared::linger::linger;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -83,11 +82,12 @@ impl Handshake {
             self.begun = true;
             let peer = self.channel.receive(scratch, count);
             let done = !self.channel.negotiated().is_handshaking();
-            // All that a TLS 1.3 server has left to say then are tickets, which leave with its
-            // first answer.
-            let tickets = done
-                && self.channel.negotiated().protocol_version() == Some(ProtocolVersion::TLSv1_3);
-            let when = if tickets { Send::Along } else { Send::Now };
+            // All that a server has left to say then, if the client has spoken already, are tickets,
+            // which may leave with the answer. If it has not, it may be waiting for their packet: it
+            // acknowledges the end of the handshake, and Nagle's algorithm wants that before it sends
+            // more.
+            let answer_follows = done && !scratch.plain.is_empty();
+            let when = if answer_follows { Send::Along } else { Send::Now };
             self.channel.send(client, cx, &mut scratch.output, when);
             match peer {
                 peer if done => return Poll::Ready(Ok((scratch.plain.clone(), peer))),

@@ -15,6 +15,7 @@ mod drain;
 pub mod error;
 mod handshake;
 pub mod listeners;
+mod memory;
 mod metrics;
 pub mod pem;
 mod pending;
@@ -136,6 +137,8 @@ pub async fn run(
     // Dropped, and so ended, only when the last connection has ended.
     let mut others = JoinSet::new();
     others.spawn(service::watchdog());
+    let all = Arc::clone(&gate);
+    others.spawn(async move { memory::tidy(&all).await });
     if let Some(listener) = listeners.admin {
         let report = Arc::new(Admin::new(Arc::clone(&gate)));
         others.spawn(shared::admin::run(listener, report, shutdown.clone()));

@@ -125,7 +125,7 @@ impl Relay {
     }
 
     /// The sockets, for closing.
-    pub(crate) fn end(self) -> Ended {
+    pub(crate) fn end(self: Box<Self>) -> Ended {
         Ended {
             client: (!self.client_ended && self.to_client == Flow::Done).then_some(self.client),
             backend: (!self.backend_ended && self.to_backend == Flow::Done).then_some(self.backend),

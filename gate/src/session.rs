@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustls::HandshakeKind;
@@ -19,7 +20,7 @@ use crate::crowd::{Guest, Handshake};
 use crate::error::Error;
 use crate::handshake::handshake;
 use crate::metrics;
-use crate::relay::{Carried, Relay};
+use crate::relay::{Carried, Ended, Relay};
 use crate::scratch;
 
 /// What a connection takes of the gate; free again when it is dropped.
@@ -87,6 +88,7 @@ async fn forward(
     let mut turn = pin!(gate.drain.turn());
     // Boxed apart: the handshake needs far more room than the relay, which lives far longer.
     let opened = tokio::select! {
+        biased;
         opened = Box::pin(open(gate, client, peer, handshake)) => opened,
         () = &mut turn => Err(Error::Stopping),
     };
@@ -95,29 +97,45 @@ async fn forward(
         return Ok(Told { tls, carried: Carried::default(), ended: "no backend" });
     };
     let meter = &gate.metrics.bytes;
+    let patience = gate.half_closed_timeout;
+    let mut asked = false;
+    let its_turn = poll_fn(|cx| {
+        // Once for the waker. To ask at every event would take the lock of all connections.
+        if asked && !gate.drain.has_begun() {
+            return Poll::Pending;
+        }
+        asked = true;
+        turn.as_mut().poll(cx)
+    });
     tokio::select! {
-        () = relay.run(meter, gate.half_closed_timeout) => {}
-        () = turn => {
+        biased;
+        () = relay.run(meter, patience) => {}
+        () = its_turn => {
             relay.close();
-            relay.run(meter, gate.half_closed_timeout).await;
+            relay.run(meter, patience).await;
         }
     }
     let ended = relay.end();
-    if ended.client.is_some() || ended.backend.is_some() {
-        tokio::join!(
-            async {
-                if let Some(client) = ended.client {
-                    linger(&client).await;
-                }
-            },
-            async {
-                if let Some(backend) = ended.backend {
-                    backend.linger().await;
-                }
+    let told = Told { tls, carried: ended.carried, ended: ended.cause.name() };
+    // Boxed for the same reason: it is short, and the relay long.
+    Box::pin(close(ended)).await;
+    Ok(told)
+}
+
+/// Closes the sockets in such a way that the last words arrive.
+async fn close(ended: Ended) {
+    tokio::join!(
+        async {
+            if let Some(client) = ended.client {
+                linger(&client).await;
             }
-        );
-    }
-    Ok(Told { tls, carried: ended.carried, ended: ended.cause.name() })
+        },
+        async {
+            if let Some(backend) = ended.backend {
+                backend.linger().await;
+            }
+        }
+    );
 }
 
 /// Handshake first, so that strangers open no connection to the backend. Without a relay, there
@@ -127,9 +145,10 @@ async fn open(
     client: TcpStream,
     peer: SocketAddr,
     mut counted: Handshake,
-) -> Result<(Tls, Option<Relay>), Error> {
+) -> Result<(Tls, Option<Box<Relay>>), Error> {
     let served = gate.served.load_full();
     let secured = tokio::select! {
+        biased;
         secured = within("the handshake", gate.handshake_timeout, handshake(client, &served)) => {
             secured.map_err(Error::Slow).flatten()
         }
@@ -145,7 +164,7 @@ async fn open(
     };
     let header = gate.backend.header(peer, &secured.client, tls);
     match gate.backend.connect(&header).await {
-        Ok(backend) => Ok((told, Some(Relay::new(secured, backend)))),
+        Ok(backend) => Ok((told, Some(Box::new(Relay::new(secured, backend))))),
         Err(_told) => {
             gate.metrics.backend_errors.inc();
             let closing = turn_away(secured.client, secured.channel);
