@@ -31,14 +31,6 @@ pub(crate) enum Peer {
     Faulty(rustls::Error),
 }
 
-/// When output is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Send {
-    Now,
-    /// In one packet with what follows, or after 0.2 s (`MSG_MORE` of send(2)).
-    Along,
-}
-
 /// No more can be sent: after a fault, or because the keys may not be used any more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent;
@@ -200,24 +192,38 @@ impl Channel {
         client: &mut TcpStream,
         cx: &mut Context<'_>,
         output: &mut Output,
-        when: Send,
     ) {
         let mut bytes = output.take();
         if bytes.is_empty() {
             return;
         }
-        if self.pending.is_empty() {
-            let sent = match when {
-                Send::Now => Pin::new(client).poll_write(cx, bytes),
-                Send::Along => Poll::Ready(client.try_io(Interest::WRITABLE, || {
-                    Ok(net::send(&*client, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?)
-                })),
-            };
-            if let Poll::Ready(Ok(count)) = sent {
-                bytes = &bytes[count..];
-            }
+        if self.pending.is_empty()
+            && let Poll::Ready(Ok(count)) = Pin::new(client).poll_write(cx, bytes)
+        {
+            bytes = &bytes[count..];
         }
         self.pending.put(bytes);
+    }
+
+    /// Keeps what `output` holds for the next flush.
+    pub(crate) fn put_by(&mut self, output: &mut Output) {
+        self.pending.put(output.take());
+    }
+
+    /// Hands pending output to the kernel, which sends it in one packet with what follows, or after
+    /// 0.2 s (`MSG_MORE` of send(2)).
+    pub(crate) fn send_along(&mut self, client: &TcpStream) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let sent = client.try_io(Interest::WRITABLE, || {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            Ok(net::send(client, self.pending.bytes(), flags)?)
+        });
+        // Otherwise the next flush sees to it, and to the error.
+        if let Ok(count) = sent {
+            self.pending.advance(count);
+        }
     }
 
     /// Writes pending output until none is left.

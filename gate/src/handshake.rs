@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustls::ProtocolVersion;
 use shared::linger::linger;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::channel::{Channel, Peer, Send};
+use crate::channel::{Channel, Peer};
 use crate::error::Error;
 use crate::scratch::{self, Scratch};
 use crate::tls::Served;
@@ -82,13 +83,14 @@ impl Handshake {
             self.begun = true;
             let peer = self.channel.receive(scratch, count);
             let done = !self.channel.negotiated().is_handshaking();
-            // All that a server has left to say then, if the client has spoken already, are tickets,
-            // which may leave with the answer. If it has not, it may be waiting for their packet: it
-            // acknowledges the end of the handshake, and Nagle's algorithm wants that before it sends
-            // more.
-            let answer_follows = done && !scratch.plain.is_empty();
-            let when = if answer_follows { Send::Along } else { Send::Now };
-            self.channel.send(client, cx, &mut scratch.output, when);
+            // All that a TLS 1.3 server has left to say then are tickets. The relay sends them, as the
+            // client's first words may be here by the time that there is a backend.
+            let version = self.channel.negotiated().protocol_version();
+            if done && version == Some(ProtocolVersion::TLSv1_3) {
+                self.channel.put_by(&mut scratch.output);
+            } else {
+                self.channel.send(client, cx, &mut scratch.output);
+            }
             match peer {
                 peer if done => return Poll::Ready(Ok((scratch.plain.clone(), peer))),
                 Peer::Open => {}

@@ -49,9 +49,8 @@ fn give_back() {
 fn give_back() {}
 
 #[cfg(test)]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod tests {
-    #![cfg(all(target_os = "linux", target_env = "gnu"))]
-
     use super::*;
 
     const BLOCK: usize = 1_000;

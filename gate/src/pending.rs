@@ -33,11 +33,21 @@ impl Pending {
         stream: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(stream).poll_write(cx, &self.bytes[self.written..]))?;
+        let count = ready!(Pin::new(stream).poll_write(cx, self.bytes()))?;
+        self.advance(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// What is left.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    /// `count` bytes were taken.
+    pub(crate) fn advance(&mut self, count: usize) {
         self.written += count;
         if self.written == self.bytes.len() {
             *self = Self::default();
         }
-        Poll::Ready(Ok(count))
     }
 }

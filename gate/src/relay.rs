@@ -9,23 +9,23 @@
 //! the other alone. What arrived before an end is always delivered before the end is.
 
 mod flow;
+mod to_backend;
+mod to_client;
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::backend::Stream;
-use crate::channel::{Channel, Peer, Send, read};
+use crate::channel::{Channel, Peer};
 use crate::handshake::Secured;
 use crate::metrics::Meter;
 use crate::pending::Pending;
-use crate::scratch::{self, CHUNK, Scratch};
+use crate::scratch;
 use flow::Flow;
 pub(crate) use flow::{Carried, Cause, Ended};
 
@@ -52,6 +52,8 @@ pub(crate) struct Relay {
     backend_reset: bool,
     carried: Carried,
     cause: Option<Cause>,
+    /// Nothing was relayed yet, and what is pending for the client is the end of the handshake.
+    is_new: bool,
 }
 
 impl Relay {
@@ -70,6 +72,7 @@ impl Relay {
             backend_reset: false,
             carried: Carried::default(),
             cause: None,
+            is_new: true,
         };
         this.pending.put(&secured.early);
         this.heed(secured.peer);
@@ -145,6 +148,12 @@ impl Relay {
                 // Reading from the client can leave TLS output (an alert, a key update), so the
                 // direction to the client comes second.
                 let up = self.poll_to_backend(cx, scratch);
+                if std::mem::take(&mut self.is_new) && up.is_ready() {
+                    // The client has spoken, so an answer follows, and the tickets leave with it. If
+                    // it has not, it may be waiting for their packet, which acknowledges the end of
+                    // the handshake: Nagle's algorithm wants that before it sends more.
+                    self.channel.send_along(&self.client);
+                }
                 let down = self.poll_to_client(cx, scratch);
                 if self.to_backend.is_over() && self.to_client.is_over() {
                     return Poll::Ready(());
@@ -157,85 +166,6 @@ impl Relay {
             cx.waker().wake_by_ref();
             Poll::Pending
         })
-    }
-
-    /// One step from client to backend. Pending: the waker is registered, or there is nothing
-    /// left to do.
-    fn poll_to_backend(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
-        match self.to_backend {
-            Flow::Done => return Poll::Pending,
-            Flow::Broken => {
-                let read = ready!(read(&mut self.client, cx, &mut scratch.raw));
-                if !matches!(read, Ok(1..)) {
-                    self.client_ended = true;
-                    self.to_backend = Flow::Done;
-                }
-                return Poll::Ready(());
-            }
-            Flow::Open | Flow::Ending { .. } => {}
-        }
-        if !self.pending.is_empty() {
-            match ready!(self.pending.poll_write_to(&mut self.backend, cx)) {
-                Ok(count) => self.carried.to_backend += count as u64,
-                Err(error) => self.fail_to_backend(&error),
-            }
-            return Poll::Ready(());
-        }
-        if self.to_backend != Flow::Open {
-            // Fails only on a connection that is gone, whose reading says so.
-            let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
-            self.to_backend = Flow::Done;
-            return Poll::Ready(());
-        }
-        match ready!(self.channel.poll_read(&mut self.client, cx, scratch)) {
-            // No close_notify, as many programs do: an end like any other.
-            Ok(0) => self.heed(Peer::Ended),
-            Ok(count) => {
-                let peer = self.channel.receive(scratch, count);
-                self.hand_to_backend(cx, &scratch.plain);
-                if self.to_client.is_over() {
-                    scratch.output.take();
-                } else {
-                    self.channel.send(&mut self.client, cx, &mut scratch.output, Send::Now);
-                }
-                self.heed(peer);
-            }
-            Err(_gone) => {
-                // A reset ends both directions; what came before it is still delivered.
-                self.blame(Cause::ClientGone);
-                self.client_ended = true;
-                self.to_backend = Flow::Ending { complete: false };
-                self.to_client = Flow::Broken;
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Writes what the backend takes at once, and keeps the rest.
-    fn hand_to_backend(&mut self, cx: &mut Context<'_>, plain: &[u8]) {
-        if plain.is_empty() {
-            return;
-        }
-        match Pin::new(&mut self.backend).poll_write(cx, plain) {
-            Poll::Ready(Ok(count)) => {
-                self.carried.to_backend += count as u64;
-                self.pending.put(&plain[count..]);
-            }
-            Poll::Ready(Err(error)) => self.fail_to_backend(&error),
-            Poll::Pending => self.pending.put(plain),
-        }
-    }
-
-    fn fail_to_backend(&mut self, error: &io::Error) {
-        // EPIPE: it had ended its own side properly before it went, or only ends reading.
-        self.backend_reset = error.kind() != io::ErrorKind::BrokenPipe;
-        self.break_to_backend();
-    }
-
-    fn break_to_backend(&mut self) {
-        self.blame(Cause::BackendGone);
-        self.pending = Pending::default();
-        self.to_backend = Flow::Broken;
     }
 
     /// Takes note of how the client's side stands after its bytes were received.
@@ -258,70 +188,5 @@ impl Relay {
         if self.to_backend == Flow::Open {
             self.to_backend = Flow::Ending { complete };
         }
-    }
-
-    /// One step from backend to client. Pending as in [`Relay::poll_to_backend`].
-    fn poll_to_client(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
-        match self.to_client {
-            Flow::Done => return Poll::Pending,
-            Flow::Broken => {
-                let read = ready!(read(&mut self.backend, cx, &mut scratch.raw));
-                if !matches!(read, Ok(1..)) {
-                    self.backend_ended = true;
-                    self.to_client = Flow::Done;
-                }
-                return Poll::Ready(());
-            }
-            Flow::Open | Flow::Ending { .. } => {}
-        }
-        if ready!(self.flush_to_client(cx)) == Flow::Broken {
-            return Poll::Ready(());
-        }
-        match self.to_client {
-            Flow::Ending { complete: true } => {
-                // The end of the stream follows, in the same packet.
-                self.channel.say_end(&mut scratch.output);
-                self.channel.send(&mut self.client, cx, &mut scratch.output, Send::Along);
-                self.to_client = Flow::Ending { complete: false };
-                return Poll::Ready(());
-            }
-            Flow::Ending { complete: false } => {
-                let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
-                self.to_client = Flow::Done;
-                return Poll::Ready(());
-            }
-            Flow::Open | Flow::Done | Flow::Broken => {}
-        }
-        match ready!(read(&mut self.backend, cx, &mut scratch.raw[..CHUNK])) {
-            Ok(0) => {
-                self.blame(Cause::Backend);
-                self.backend_ended = true;
-                self.to_client = Flow::Ending { complete: !self.backend_reset };
-            }
-            Ok(count) => {
-                if self.channel.encrypt(&scratch.raw[..count], &mut scratch.output).is_err() {
-                    self.to_client = Flow::Ending { complete: false };
-                } else {
-                    self.carried.to_client += count as u64;
-                }
-                self.channel.send(&mut self.client, cx, &mut scratch.output, Send::Now);
-            }
-            Err(_gone) => {
-                // Not an end but a reset: the client shall not take it for a complete answer.
-                self.backend_ended = true;
-                self.to_client = Flow::Ending { complete: false };
-                self.break_to_backend();
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Ready when no TLS output is pending, or none will ever be taken.
-    fn flush_to_client(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
-        if ready!(self.channel.poll_flush(&mut self.client, cx)).is_err() {
-            self.blame(Cause::ClientGone);
-            self.to_client = Flow::Broken;
-        }
-        Poll::Ready(self.to_client)
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Gate;
-use crate::channel::{Channel, Send};
+use crate::channel::Channel;
 use crate::crowd::{Guest, Handshake};
 use crate::error::Error;
 use crate::handshake::handshake;
@@ -190,7 +190,7 @@ async fn turn_away(mut client: TcpStream, mut channel: Channel) {
     let sent = poll_fn(|cx| {
         scratch::with(|scratch| {
             channel.say_end(&mut scratch.output);
-            channel.send(&mut client, cx, &mut scratch.output, Send::Along);
+            channel.send(&mut client, cx, &mut scratch.output);
         });
         channel.poll_flush(&mut client, cx)
     });
