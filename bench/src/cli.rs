@@ -54,7 +54,7 @@ pub(crate) struct GateOptions {
     pub(crate) rounds: u32,
 
     /// Handshakes a round
-    #[arg(long, default_value = "1500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value = "600", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) handshakes: u32,
 
     /// Handshakes at a time: with fewer, a program sleeps and wakes for each, which costs CPU too
@@ -62,11 +62,11 @@ pub(crate) struct GateOptions {
     pub(crate) at_a_time: u8,
 
     /// Round trips a round, on 16 connections together
-    #[arg(long, default_value = "120000", value_parser = clap::value_parser!(u32).range(16..=10_000_000))]
+    #[arg(long, default_value = "48000", value_parser = clap::value_parser!(u32).range(16..=10_000_000))]
     pub(crate) round_trips: u32,
 
     /// MiB echoed a round, on 4 connections together
-    #[arg(long, default_value = "512", value_parser = clap::value_parser!(u32).range(4..=65_536))]
+    #[arg(long, default_value = "192", value_parser = clap::value_parser!(u32).range(4..=65_536))]
     pub(crate) bulk: u32,
 
     /// Idle connections

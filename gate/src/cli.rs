@@ -78,6 +78,10 @@ pub struct Cli {
           value_parser = humantime::parse_duration)]
     pub drain: Duration,
 
+    /// Threads that serve connections; one per core if not given
+    #[arg(long, value_name = "COUNT", env = "GATE_THREADS")]
+    pub threads: Option<NonZeroUsize>,
+
     /// Connections at a time; more of them wait. As many as open files allow if not given
     #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,

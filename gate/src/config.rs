@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::thread;
 use std::time::Duration;
 
 use shared::accept::Listener;
@@ -44,6 +46,8 @@ pub struct Config {
     pub half_closed_timeout: Duration,
     /// Time over which connections are closed after the stop.
     pub drain: Duration,
+    /// Threads that serve connections.
+    pub threads: NonZeroUsize,
     /// The most connections at a time.
     pub max_connections: usize,
     /// The bounds before TLS.
@@ -99,6 +103,7 @@ impl Config {
             handshake_timeout: cli.handshake_timeout,
             half_closed_timeout: cli.half_closed_timeout,
             drain: cli.drain,
+            threads: cli.threads.unwrap_or_else(cores),
             max_connections,
             limits,
             admin,
@@ -164,6 +169,11 @@ fn not_an_address(text: &str) -> Error {
         "cannot listen on {text:?}: give a port (0 to 65535), or an IP address with its port, \
          as 127.0.0.1:9090 or [::1]:9090"
     ))
+}
+
+/// Those that this process may use.
+fn cores() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Each connection has two sockets, the client's and the backend's.

@@ -62,6 +62,11 @@ impl Drain {
         tokio::time::sleep(moment(self.limit, turn, live)).await;
     }
 
+    /// Whether [`Drain::turn`] can end at all: it need not be polled again before that.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.shutdown.is_stopping()
+    }
+
     /// Waits for the connections that are left, until the limit.
     pub(crate) async fn finished(&self) -> Drained {
         // Even with no time at all, those told to close need a moment for their last words.

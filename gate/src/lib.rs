@@ -6,19 +6,25 @@
 
 mod admin;
 pub mod backend;
+mod channel;
 pub mod check;
 pub mod cli;
 pub mod config;
 mod crowd;
 mod drain;
 pub mod error;
+mod handshake;
 pub mod listeners;
+mod memory;
 mod metrics;
 pub mod pem;
+mod pending;
 mod relay;
 pub mod reload;
+mod scratch;
 mod session;
 mod tls;
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -41,6 +47,7 @@ use metrics::Metrics;
 use pem::Identity;
 use reload::Hangups;
 use tls::{Resumption, Served};
+use workers::{Newcomer, Workers};
 
 /// What every connection of one gate shares.
 #[derive(Debug)]
@@ -85,11 +92,14 @@ impl Gate {
 ///
 /// The certificate is read again every `config.reload_interval` and at each of `hangups`.
 ///
+/// The calling thread accepts and serves, and `config.threads - 1` more serve beside it.
+///
 /// At most `config.max_connections` are served at a time; more of them wait in the kernel's
 /// queue. Dropping the future closes the listeners; connections stay `shutdown`'s to wait for.
 ///
 /// # Errors
-/// When the TLS library refuses the certificate and key that `config` holds.
+/// When the TLS library refuses the certificate and key that `config` holds, or the system another
+/// thread.
 pub async fn run(
     listeners: Listeners,
     config: Config,
@@ -127,13 +137,17 @@ pub async fn run(
     // Dropped, and so ended, only when the last connection has ended.
     let mut others = JoinSet::new();
     others.spawn(service::watchdog());
+    let all = Arc::clone(&gate);
+    others.spawn(async move { memory::tidy(&all).await });
     if let Some(listener) = listeners.admin {
         let report = Arc::new(Admin::new(Arc::clone(&gate)));
         others.spawn(shared::admin::run(listener, report, shutdown.clone()));
     }
+    let workers = Arc::new(Workers::start(config.threads.get(), &shutdown)?);
     let mut accepting = JoinSet::new();
     for listener in listeners.clients {
-        accepting.spawn(accept(Arc::clone(&gate), listener, shutdown.clone()));
+        let workers = Arc::clone(&workers);
+        accepting.spawn(accept(Arc::clone(&gate), listener, workers, shutdown.clone()));
     }
     service::ready();
     shutdown.stopping().await;
@@ -143,7 +157,7 @@ pub async fn run(
     Ok(gate.drain.finished().await)
 }
 
-async fn accept(gate: Arc<Gate>, listener: Listener, shutdown: Shutdown) {
+async fn accept(gate: Arc<Gate>, listener: Listener, workers: Arc<Workers>, shutdown: Shutdown) {
     while let Some(place) = gate.drain.place().await {
         let (client, peer) = tokio::select! {
             biased;
@@ -154,7 +168,7 @@ async fn accept(gate: Arc<Gate>, listener: Listener, shutdown: Shutdown) {
         match gate.crowd.admit(peer.ip()) {
             Ok((guest, handshake)) => {
                 let seat = session::Seat::new(&gate, guest, place);
-                shutdown.spawn(session::serve(client, peer, seat, handshake));
+                workers.serve(Newcomer { client, peer, seat, handshake });
             }
             Err(refusal) => {
                 gate.metrics.refused(refusal);

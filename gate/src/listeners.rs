@@ -7,6 +7,7 @@ use shared::telemetry::announce;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::session;
 
 /// Where clients and administrators connect.
 #[derive(Debug)]
@@ -22,15 +23,18 @@ impl Listeners {
     /// # Errors
     /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used.
     pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
+        let unusable = |source| Error::System { what: "use the listening socket", source };
         let mut clients = Vec::new();
         for socket in given {
-            let unusable = |source| Error::System { what: "use the socket given", source };
             clients.push(Listener::adopt(socket).map_err(unusable)?);
         }
         if clients.is_empty() {
             clients.push(config.listen.bind()?);
         } else {
             tracing::info!(sockets = clients.len(), "listening where the service manager does");
+        }
+        for listener in &clients {
+            listener.keep_alive(&session::keepalive()).map_err(unusable)?;
         }
         let admin = config.admin.map(bind_admin).transpose()?;
         Ok(Self { clients, admin })

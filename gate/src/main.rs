@@ -45,7 +45,7 @@ fn start(cli: &cli::Cli) -> Result<(), Error> {
     // While this is the only thread.
     let given = service::sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::System { what: "start the runtime", source })?;

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
 use shared::process::Process;
 
 use crate::crowd::Refusal;
@@ -41,7 +41,7 @@ struct Direction {
 struct Handshake {
     outcome: &'static str,
     version: &'static str,
-    group: String,
+    group: &'static str,
 }
 
 /// Bytes that were forwarded, counted while connections last.
@@ -93,16 +93,15 @@ impl Metrics {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
-    pub(crate) fn completed(&self, tls: &ServerConnection) {
+    pub(crate) fn completed(&self, tls: &CommonState) {
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
         if resumed {
             self.resumptions.inc();
         }
-        let group = tls.negotiated_key_exchange_group();
         self.count(Handshake {
             outcome: if resumed { "resumed" } else { "full" },
             version: version(tls),
-            group: group.map_or_else(String::new, |group| format!("{:?}", group.name())),
+            group: tls.negotiated_key_exchange_group().map_or("", |group| name(group.name())),
         });
     }
 
@@ -115,7 +114,7 @@ impl Metrics {
             Error::Stopping => "stopping",
             _ => "failed",
         };
-        self.count(Handshake { outcome, version: "", group: String::new() });
+        self.count(Handshake { outcome, version: "", group: "" });
     }
 
     fn count(&self, handshake: Handshake) {
@@ -161,10 +160,24 @@ impl Metrics {
 }
 
 /// As openssl and others write it.
-pub(crate) fn version(tls: &ServerConnection) -> &'static str {
+pub(crate) fn version(tls: &CommonState) -> &'static str {
     match tls.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "",
+    }
+}
+
+/// As rustls writes it, whose groups these are.
+fn name(group: NamedGroup) -> &'static str {
+    match group {
+        NamedGroup::X25519 => "X25519",
+        NamedGroup::secp256r1 => "secp256r1",
+        NamedGroup::secp384r1 => "secp384r1",
+        NamedGroup::secp521r1 => "secp521r1",
+        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+        NamedGroup::secp256r1MLKEM768 => "secp256r1MLKEM768",
+        NamedGroup::MLKEM768 => "MLKEM768",
+        _ => "other",
     }
 }

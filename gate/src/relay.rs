@@ -8,51 +8,30 @@
 //! The directions are independent, as in two pipes: the end of one, or a failure to write, leaves
 //! the other alone. What arrived before an end is always delivered before the end is.
 
-mod channel;
 mod flow;
-mod pending;
+mod to_backend;
+mod to_client;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::ServerConnection;
-use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::backend::Stream;
+use crate::channel::{Channel, Peer};
+use crate::handshake::Secured;
 use crate::metrics::Meter;
-use channel::{Channel, Peer};
+use crate::pending::Pending;
+use crate::scratch;
 use flow::Flow;
 pub(crate) use flow::{Carried, Cause, Ended};
-use pending::Pending;
-
-/// Bytes read at once: four TLS records of the largest size, so that a busy connection costs a
-/// system call per 64 KiB and not one per record.
-const CHUNK: usize = 64 * 1024;
 
 /// Rounds of read and write before other connections get their turn: half a MiB each way, some
 /// milliseconds of encryption at worst.
 const ROUNDS: usize = 8;
-
-thread_local! {
-    /// Borrowed inside one poll and never across an `.await`.
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        raw: vec![0; CHUNK].into_boxed_slice(),
-        plain: Vec::with_capacity(CHUNK),
-    });
-}
-
-struct Scratch {
-    /// As read from a socket.
-    raw: Box<[u8]>,
-    /// Decrypted.
-    plain: Vec<u8>,
-}
 
 /// Both directions of one connection.
 #[derive(Debug)]
@@ -73,15 +52,17 @@ pub(crate) struct Relay {
     backend_reset: bool,
     carried: Carried,
     cause: Option<Cause>,
+    /// Nothing was relayed yet, and what is pending for the client is the end of the handshake.
+    is_new: bool,
 }
 
 impl Relay {
     /// After the handshake: what the client sent along with the end of it goes to the backend
     /// first.
-    pub(crate) fn new(client: TcpStream, tls: ServerConnection, backend: Stream) -> Self {
+    pub(crate) fn new(secured: Secured, backend: Stream) -> Self {
         let mut this = Self {
-            client,
-            channel: Channel::new(tls),
+            client: secured.client,
+            channel: secured.channel,
             backend,
             to_backend: Flow::Open,
             to_client: Flow::Open,
@@ -91,11 +72,10 @@ impl Relay {
             backend_reset: false,
             carried: Carried::default(),
             cause: None,
+            is_new: true,
         };
-        let mut early = Vec::new();
-        let peer = this.channel.receive(&[], &mut early);
-        this.pending.put(&early);
-        this.heed(peer);
+        this.pending.put(&secured.early);
+        this.heed(secured.peer);
         this
     }
 
@@ -148,7 +128,7 @@ impl Relay {
     }
 
     /// The sockets, for closing.
-    pub(crate) fn end(self) -> Ended {
+    pub(crate) fn end(self: Box<Self>) -> Ended {
         Ended {
             client: (!self.client_ended && self.to_client == Flow::Done).then_some(self.client),
             backend: (!self.backend_ended && self.to_backend == Flow::Done).then_some(self.backend),
@@ -163,11 +143,17 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        SCRATCH.with_borrow_mut(|scratch| {
+        scratch::with(|scratch| {
             for _ in 0..ROUNDS {
                 // Reading from the client can leave TLS output (an alert, a key update), so the
                 // direction to the client comes second.
                 let up = self.poll_to_backend(cx, scratch);
+                if std::mem::take(&mut self.is_new) && up.is_ready() {
+                    // The client has spoken, so an answer follows, and the tickets leave with it. If
+                    // it has not, it may be waiting for their packet, which acknowledges the end of
+                    // the handshake: Nagle's algorithm wants that before it sends more.
+                    self.channel.send_along(&self.client);
+                }
                 let down = self.poll_to_client(cx, scratch);
                 if self.to_backend.is_over() && self.to_client.is_over() {
                     return Poll::Ready(());
@@ -182,94 +168,16 @@ impl Relay {
         })
     }
 
-    /// One step from client to backend. Pending: the waker is registered, or there is nothing
-    /// left to do.
-    fn poll_to_backend(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
-        match self.to_backend {
-            Flow::Done => return Poll::Pending,
-            Flow::Broken => {
-                let read = ready!(read(&mut self.client, cx, &mut scratch.raw));
-                if !matches!(read, Ok(1..)) {
-                    self.client_ended = true;
-                    self.to_backend = Flow::Done;
-                }
-                return Poll::Ready(());
-            }
-            Flow::Open | Flow::Ending { .. } => {}
-        }
-        if !self.pending.is_empty() {
-            match ready!(self.pending.poll_write_to(&mut self.backend, cx)) {
-                Ok(count) => self.carried.to_backend += count as u64,
-                Err(error) => self.fail_to_backend(&error),
-            }
-            return Poll::Ready(());
-        }
-        if self.to_backend != Flow::Open {
-            // Fails only on a connection that is gone, whose reading says so.
-            let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
-            self.to_backend = Flow::Done;
-            return Poll::Ready(());
-        }
-        let Poll::Ready(read) = read(&mut self.client, cx, &mut scratch.raw) else {
-            self.channel.rest();
-            return Poll::Pending;
-        };
-        match read {
-            // No close_notify, as many programs do: an end like any other.
-            Ok(0) => self.heed(Peer::Ended),
-            Ok(count) => {
-                scratch.plain.clear();
-                let peer = self.channel.receive(&scratch.raw[..count], &mut scratch.plain);
-                self.hand_to_backend(cx, &scratch.plain);
-                self.heed(peer);
-            }
-            Err(_gone) => {
-                // A reset ends both directions; what came before it is still delivered.
-                self.blame(Cause::ClientGone);
-                self.client_ended = true;
-                self.to_backend = Flow::Ending { complete: false };
-                self.to_client = Flow::Broken;
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Writes what the backend takes at once, and keeps the rest.
-    fn hand_to_backend(&mut self, cx: &mut Context<'_>, plain: &[u8]) {
-        if plain.is_empty() {
-            return;
-        }
-        match Pin::new(&mut self.backend).poll_write(cx, plain) {
-            Poll::Ready(Ok(count)) => {
-                self.carried.to_backend += count as u64;
-                self.pending.put(&plain[count..]);
-            }
-            Poll::Ready(Err(error)) => self.fail_to_backend(&error),
-            Poll::Pending => self.pending.put(plain),
-        }
-    }
-
-    fn fail_to_backend(&mut self, error: &io::Error) {
-        // EPIPE: it had ended its own side properly before it went, or only ends reading.
-        self.backend_reset = error.kind() != io::ErrorKind::BrokenPipe;
-        self.break_to_backend();
-    }
-
-    fn break_to_backend(&mut self) {
-        self.blame(Cause::BackendGone);
-        self.pending = Pending::default();
-        self.to_backend = Flow::Broken;
-    }
-
     /// Takes note of how the client's side stands after its bytes were received.
     fn heed(&mut self, peer: Peer) {
+        let complete = peer == Peer::Ended;
         match peer {
             Peer::Open => return,
             Peer::Ended => {
                 self.blame(Cause::Client);
                 self.client_ended = true;
             }
-            Peer::Faulty => {
+            Peer::Faulty(_) => {
                 self.blame(Cause::ClientFault);
                 // The alert is pending; after it there is nothing more to say to this client.
                 if self.to_client == Flow::Open {
@@ -278,83 +186,7 @@ impl Relay {
             }
         }
         if self.to_backend == Flow::Open {
-            self.to_backend = Flow::Ending { complete: peer == Peer::Ended };
+            self.to_backend = Flow::Ending { complete };
         }
     }
-
-    /// One step from backend to client. Pending as in [`Relay::poll_to_backend`].
-    fn poll_to_client(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
-        match self.to_client {
-            Flow::Done => return Poll::Pending,
-            Flow::Broken => {
-                let read = ready!(read(&mut self.backend, cx, &mut scratch.raw));
-                if !matches!(read, Ok(1..)) {
-                    self.backend_ended = true;
-                    self.to_client = Flow::Done;
-                }
-                return Poll::Ready(());
-            }
-            Flow::Open | Flow::Ending { .. } => {}
-        }
-        if ready!(self.flush_to_client(cx)) == Flow::Broken {
-            return Poll::Ready(());
-        }
-        match self.to_client {
-            Flow::Ending { complete: true } => {
-                self.channel.say_end();
-                self.to_client = Flow::Ending { complete: false };
-                return Poll::Ready(());
-            }
-            Flow::Ending { complete: false } => {
-                let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
-                self.to_client = Flow::Done;
-                return Poll::Ready(());
-            }
-            Flow::Open | Flow::Done | Flow::Broken => {}
-        }
-        match ready!(read(&mut self.backend, cx, &mut scratch.raw)) {
-            Ok(0) => {
-                self.blame(Cause::Backend);
-                self.backend_ended = true;
-                self.to_client = Flow::Ending { complete: !self.backend_reset };
-            }
-            Ok(count) => {
-                if self.channel.send(&scratch.raw[..count]).is_err() {
-                    self.to_client = Flow::Ending { complete: false };
-                } else {
-                    self.carried.to_client += count as u64;
-                    // At once, in the same round; what is not taken is seen to in the next.
-                    let _ = self.flush_to_client(cx);
-                }
-            }
-            Err(_gone) => {
-                // Not an end but a reset: the client shall not take it for a complete answer.
-                self.backend_ended = true;
-                self.to_client = Flow::Ending { complete: false };
-                self.break_to_backend();
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Ready when no TLS output is pending, or none will ever be taken.
-    fn flush_to_client(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
-        if ready!(self.channel.poll_flush_to(&mut self.client, cx)).is_err() {
-            self.blame(Cause::ClientGone);
-            self.to_client = Flow::Broken;
-        }
-        Poll::Ready(self.to_client)
-    }
-}
-
-/// Reads what is there. tokio's own `poll_read` costs no second system call to learn that
-/// nothing is left, and counts towards the task's budget.
-fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-    cx: &mut Context<'_>,
-    buffer: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(buffer);
-    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
 }

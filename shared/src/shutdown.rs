@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +22,8 @@ pub enum Drained {
 /// The stop signal and the tasks that must end after it. Clones share both.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
+    /// As `stop` is, to be looked at without a lock.
+    stopping: Arc<AtomicBool>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -33,13 +37,15 @@ impl Shutdown {
 
     /// Tells everyone to stop. Repeating it does nothing.
     pub fn stop(&self) {
+        // First: whom the second wakes looks at it.
+        self.stopping.store(true, Ordering::Release);
         self.stop.cancel();
     }
 
-    /// Whether [`Shutdown::stop`] was called.
+    /// Whether [`Shutdown::stop`] was called. True by the time that [`Shutdown::stopping`] ends.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// Ends when the stop is called. Cancel safe.
@@ -53,6 +59,11 @@ impl Shutdown {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(task);
+    }
+
+    /// Ends when the tracked tasks have ended after a call of [`Shutdown::drained`]. Cancel safe.
+    pub async fn ended(&self) {
+        self.tasks.wait().await;
     }
 
     /// Waits until the tracked tasks have ended, `limit` at most.

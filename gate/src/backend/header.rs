@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use proxy_header::{ProxiedAddress, ProxyHeader, SslInfo, Tlv};
-use rustls::{CipherSuite, ProtocolVersion, ServerConnection};
+use rustls::{CipherSuite, CommonState, ProtocolVersion};
 use tokio::net::TcpStream;
 
 /// The field `verify` of a client that presented no certificate; 0 would mean that it presented
@@ -32,12 +32,7 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    pub(super) fn header(
-        self,
-        peer: SocketAddr,
-        client: &TcpStream,
-        tls: &ServerConnection,
-    ) -> Vec<u8> {
+    pub(super) fn header(self, peer: SocketAddr, client: &TcpStream, tls: &CommonState) -> Vec<u8> {
         let local = client.local_addr().ok();
         let tls = tls.protocol_version().zip(tls.negotiated_cipher_suite());
         self.encode(peer, local, tls.map(|(version, suite)| (version, suite.suite())))

@@ -92,3 +92,25 @@ async fn a_second_signal_ends_at_once() {
     assert_eq!(status.code(), Some(0));
     assert!(log.last().unwrap().contains("SIGINT again: ended at once"), "{log:?}");
 }
+
+/// The thread that accepts keeps the first connections and hands on others: all of them are served,
+/// and closed in the end.
+#[tokio::test]
+async fn the_connections_of_every_thread_are_served_and_closed() {
+    let gate = Gate::start(echo().await, &["--threads", "3", "--drain", "500ms"]);
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        clients.push(gate.client().await);
+    }
+    for client in &mut clients {
+        round_trip(client).await;
+    }
+    gate.signal(Signal::TERM);
+    for client in &mut clients {
+        assert_eq!(rest(client).await.unwrap(), b"");
+    }
+    drop(clients);
+    let (status, log) = gate.ended().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(log.last().unwrap().contains("no connection was left"), "{log:?}");
+}

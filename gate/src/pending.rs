@@ -9,35 +9,45 @@ use tokio::io::AsyncWrite;
 /// What is left of one read. Its bound is what one read can decrypt to: its owner reads nothing
 /// while this is not empty.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     bytes: Box<[u8]>,
     written: usize,
 }
 
 impl Pending {
     /// Keeps `bytes`, after what is still here.
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.bytes = [&self.bytes[self.written..], bytes].concat().into_boxed_slice();
             self.written = 0;
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// Writes what `stream` takes, and gives the memory back once all is taken.
-    pub(super) fn poll_write_to(
+    pub(crate) fn poll_write_to(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(stream).poll_write(cx, &self.bytes[self.written..]))?;
+        let count = ready!(Pin::new(stream).poll_write(cx, self.bytes()))?;
+        self.advance(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// What is left.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    /// `count` bytes were taken.
+    pub(crate) fn advance(&mut self, count: usize) {
         self.written += count;
         if self.written == self.bytes.len() {
             *self = Self::default();
         }
-        Poll::Ready(Ok(count))
     }
 }

@@ -1,0 +1,152 @@
+//! The threads that serve connections: one per core, each with a runtime of its own.
+//!
+//! A connection stays on one thread from its handshake to its end, so no thread ever wakes another
+//! for it and nothing of it is locked. Which one is decided when it is accepted. A runtime whose
+//! threads share their tasks costs a fifth more CPU here (docs/internals.md has the figures).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use shared::shutdown::Shutdown;
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+
+use crate::crowd::Handshake;
+use crate::error::Error;
+use crate::session::{self, Seat};
+
+/// Newcomers that may wait for a thread. While it is so far behind, they are served by the one
+/// that accepted them.
+const WAITING: usize = 256;
+
+/// How many connections more than another thread one may have before newcomers go to that one. A
+/// thread carries more than 64 connections usually bring, and two that are half asleep cost a fifth
+/// more than one that is awake. One that cannot keep up soon has more than these.
+const AHEAD: usize = 64;
+
+/// A connection that was accepted and admitted.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) client: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) seat: Seat,
+    pub(crate) handshake: Handshake,
+}
+
+/// All threads that serve.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    shutdown: Shutdown,
+    /// Connections of the thread that accepts, which serves too.
+    here: Arc<AtomicUsize>,
+    others: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    load: Arc<AtomicUsize>,
+    sender: mpsc::Sender<Moving>,
+}
+
+/// A newcomer on its way to its thread; its socket belongs to no runtime.
+#[derive(Debug)]
+struct Moving {
+    client: std::net::TcpStream,
+    peer: SocketAddr,
+    seat: Seat,
+    handshake: Handshake,
+    load: Load,
+}
+
+/// One connection among those of a thread, until it is dropped.
+#[derive(Debug)]
+struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn new(of: &Arc<AtomicUsize>) -> Self {
+        of.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(of))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Workers {
+    /// Makes `count` threads serve, of which the calling one is the first. The others end when
+    /// this is dropped and the connections that `shutdown` tracks have ended.
+    pub(crate) fn start(count: usize, shutdown: &Shutdown) -> Result<Self, Error> {
+        let others = (1..count).map(|number| Worker::start(number, shutdown));
+        Ok(Self {
+            shutdown: shutdown.clone(),
+            here: Arc::default(),
+            others: others.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Has this thread serve it, or the one with the fewest connections if this has far more.
+    pub(crate) fn serve(&self, newcomer: Newcomer) {
+        let load = |worker: &&Worker| worker.load.load(Ordering::Relaxed);
+        let idlest = self.others.iter().min_by_key(load);
+        let here = self.here.load(Ordering::Relaxed);
+        match idlest
+            .filter(|worker| load(worker) + AHEAD <= here)
+            .map(|it| (it, it.sender.try_reserve()))
+        {
+            Some((worker, Ok(way))) => worker.send(way, newcomer),
+            _ => spawn(&self.shutdown, newcomer, Load::new(&self.here)),
+        }
+    }
+}
+
+impl Worker {
+    fn start(number: usize, shutdown: &Shutdown) -> Result<Self, Error> {
+        let failed = |source| Error::System { what: "start a thread", source };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (sender, mut arriving) = mpsc::channel(WAITING);
+        let shutdown = shutdown.clone();
+        let work = async move {
+            while let Some(moving) = arriving.recv().await {
+                arrive(&shutdown, moving);
+            }
+            shutdown.ended().await;
+        };
+        thread::Builder::new()
+            .name(format!("gate-{number}"))
+            .spawn(move || runtime.block_on(work))
+            .map_err(failed)?;
+        Ok(Self { load: Arc::default(), sender })
+    }
+
+    fn send(&self, way: mpsc::Permit<'_, Moving>, newcomer: Newcomer) {
+        let Newcomer { client, peer, seat, handshake } = newcomer;
+        match client.into_std() {
+            Ok(client) => {
+                way.send(Moving { client, peer, seat, handshake, load: Load::new(&self.load) });
+            }
+            Err(error) => tracing::warn!(%peer, %error, "closed: it cannot change threads"),
+        }
+    }
+}
+
+fn arrive(shutdown: &Shutdown, moving: Moving) {
+    let Moving { client, peer, seat, handshake, load } = moving;
+    match TcpStream::from_std(client) {
+        Ok(client) => spawn(shutdown, Newcomer { client, peer, seat, handshake }, load),
+        Err(error) => tracing::warn!(%peer, %error, "closed: it cannot be watched"),
+    }
+}
+
+fn spawn(shutdown: &Shutdown, newcomer: Newcomer, load: Load) {
+    let Newcomer { client, peer, seat, handshake } = newcomer;
+    shutdown.spawn(async move {
+        session::serve(client, peer, seat, handshake).await;
+        drop(load);
+    });
+}
