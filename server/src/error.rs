@@ -126,9 +126,7 @@ impl Error {
         match self {
             Self::Option { .. } => exit::USAGE,
             Self::Config { .. } => exit::CONFIG,
-            Self::Read { source, .. }
-            | Self::Write { source, .. }
-            | Self::Bind { source, .. }
+            Self::Read { source, .. } | Self::Write { source, .. } | Self::Bind { source, .. }
                 if denied(source) =>
             {
                 exit::NO_PERMISSION
@@ -152,7 +150,8 @@ impl Error {
 /// Whether the file itself is wrong, rather than the disk or the permission.
 fn is_damaged(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+    matches!(error, rusqlite::Error::FromSqlConversionFailure(..))
+        || matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 fn database_remedy(error: &rusqlite::Error) -> &'static str {

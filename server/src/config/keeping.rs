@@ -7,7 +7,6 @@ use super::file::{KeepTable, TagTable};
 use super::setting::Setting;
 use super::values;
 use crate::auth::{Auth, Protectable};
-use crate::error::Error;
 use crate::keep::{Bounds, Settings, TagBounds};
 use crate::limits;
 

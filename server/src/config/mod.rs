@@ -125,7 +125,8 @@ impl Config {
         let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
             listen: checked.listen(&listen),
-            admin: checked.or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), values::admin_address)),
+            admin: checked
+                .or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), values::admin_address)),
             keeping: checked.keeping(max_memory.as_ref(), &file.keep, &file.tags, &auth),
             data: data.map(|dir| Data { dir: dir.place.path(&dir.text), size: data_size }),
             id_key_file: id_key_file.map(|file| file.place.path(&file.text)),
@@ -134,7 +135,8 @@ impl Config {
             origins: checked.origins(&origin),
             demo,
             demo_key,
-            ping_interval: checked.or(PING_INTERVAL, interval(ping_interval.as_ref(), PING_INTERVAL)),
+            ping_interval: checked
+                .or(PING_INTERVAL, interval(ping_interval.as_ref(), PING_INTERVAL)),
             idle_timeout: checked.or(IDLE_TIMEOUT, interval(idle_timeout.as_ref(), IDLE_TIMEOUT)),
             log: checked.or(String::new(), values::log_filter(log)),
             log_format: checked.or(telemetry::LogFormat::Text, values::log_format(log_format)),

@@ -12,7 +12,8 @@ const DATABASE: &str = "log.sqlite3";
 /// Locked while a server runs, and holds its process number. It stays there: to remove it would
 /// let two servers lock two files of that name.
 const LOCK: &str = "lock";
-const ID_KEY: &str = "id.key";
+/// The id key's file, unless it is said to be elsewhere.
+pub const ID_KEY: &str = "id.key";
 
 /// A data directory that is this process's until it is dropped.
 #[derive(Debug)]
@@ -48,7 +49,6 @@ impl Dir {
         database(&self.path)
     }
 
-    /// Where the id key is unless it is said to be elsewhere.
     pub(super) fn id_key(&self) -> PathBuf {
         self.path.join(ID_KEY)
     }

@@ -10,6 +10,8 @@ mod queue;
 mod row;
 mod schema;
 mod store;
+#[cfg(test)]
+mod tests;
 mod trim;
 mod writer;
 
@@ -27,6 +29,7 @@ use trim::Upkeep;
 use writer::Writer;
 
 pub use check::{Checked, check};
+pub use dir::ID_KEY;
 
 use super::{Appending, Entry, Log, Sink};
 use crate::error::Error;
@@ -91,9 +94,8 @@ impl Opened {
         let earlier = earlier.map_err(self.store.error("cannot be read"))?;
         // What is gone concerns nobody.
         let earlier = earlier.filter(|_| self.head > self.floor);
-        let refuse = |reason| {
-            Err(Error::Content { what: "id key file", file: file.into(), reason })
-        };
+        let refuse =
+            |reason| Err(Error::Content { what: "id key file", file: file.into(), reason });
         let remedy = "put that key back, name its file with --id-key-file, or begin with an empty \
              data directory";
         let key = match (&earlier, IdKey::load(file)?) {
@@ -121,14 +123,14 @@ impl Opened {
         Ok(key)
     }
 
-    /// Hands every entry to `sink`, in order. `stop` is asked now and then.
+    /// Hands every entry to `sink`, in order, unless `stop`, which is asked now and then, says so.
     ///
     /// # Errors
     /// [`Error::Database`] also where an entry is damaged or missing.
-    pub fn replay(&self, sink: &dyn Sink, stop: &dyn Fn() -> bool) -> Result<(), Error> {
+    pub fn replay(&self, sink: &dyn Sink, stop: &dyn Fn() -> bool) -> Result<Replayed, Error> {
         let all = self.head - self.floor;
-        let (mut read, mut told) = (0u64, Instant::now());
-        let begun = told;
+        let begun = Instant::now();
+        let (mut read, mut told, mut replayed) = (0u64, begun, Replayed::Whole);
         let reading = self.store.read(self.floor, |seq, entry| {
             // Its sender had the answer long ago.
             let _ = sink.apply(seq, &entry);
@@ -140,11 +142,15 @@ impl Opened {
                 told = Instant::now();
                 tracing::info!("read {read} of {all} entries");
             }
-            if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if !stop() {
+                return ControlFlow::Continue(());
+            }
+            replayed = Replayed::InPart;
+            ControlFlow::Break(())
         });
         reading.map_err(self.store.error("cannot be read"))?;
         tracing::info!(entries = read, ms = begun.elapsed().as_millis(), "the log was read");
-        Ok(())
+        Ok(replayed)
     }
 
     /// Begins to write: entries go to `sink` as soon as they are durable. What is older than
@@ -160,8 +166,8 @@ impl Opened {
     ) -> Result<SqliteLog, Error> {
         self.store.upkeep = Upkeep::new(retention, size);
         let queue = Arc::new(Queue::new(getrandom::u64().map_err(Error::no_randomness)?));
-        let ended = CancellationToken::new();
-        let end = End { queue: Arc::clone(&queue), ended: ended.clone() };
+        let end = End::new(&queue);
+        let ended = end.ended.clone();
         let writer = Writer::new(self.store, Arc::clone(&queue), Arc::clone(&sink), self.head);
         let dir = self.dir;
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
@@ -173,6 +179,15 @@ impl Opened {
         let thread = thread.map_err(|source| Error::Os { what: "starting threads", source })?;
         Ok(SqliteLog { queue, sink, ended, thread: Some(thread) })
     }
+}
+
+/// How much of a log was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// Everything.
+    Whole,
+    /// Reading was told to stop.
+    InPart,
 }
 
 /// Gives the log in a directory a new epoch. Answers the old one, if it had any, and the new one.
@@ -239,6 +254,12 @@ impl Drop for SqliteLog {
 struct End {
     queue: Arc<Queue>,
     ended: CancellationToken,
+}
+
+impl End {
+    fn new(queue: &Arc<Queue>) -> Self {
+        Self { queue: Arc::clone(queue), ended: CancellationToken::new() }
+    }
 }
 
 impl Drop for End {

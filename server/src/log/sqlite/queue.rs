@@ -119,3 +119,54 @@ fn size(entry: &Entry) -> usize {
     let mid = entry.mid.as_ref().map_or(0, |mid| mid.as_str().len());
     REST + entry.tag.as_str().len() + message + mark + mid
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::sqlite::tests::broadcast;
+
+    #[test]
+    fn too_many_and_too_large_ones_are_not_taken() {
+        let queue = Queue::new(1);
+        let taken: Vec<_> = (0..limits::LOG_QUEUE).map(|_| queue.push(broadcast("x"))).collect();
+        assert!(taken.iter().all(Result::is_ok));
+        assert_eq!(queue.push(broadcast("x")).unwrap_err(), Rejected::Full);
+        let mut batch = Vec::new();
+        assert!(queue.take(&mut batch, Duration::ZERO));
+        assert_eq!(batch.len(), BATCH);
+        queue.push(broadcast("x")).unwrap();
+        // One name for the process, a number for each entry, in order.
+        let names = batch.iter().map(|waiting| waiting.entry.append.unwrap());
+        let numbers: Vec<_> = names.map(|name| (name.writer, name.number)).collect();
+        assert_eq!(numbers, (1..=BATCH as u64).map(|number| (1, number)).collect::<Vec<_>>());
+
+        let queue = Queue::new(1);
+        let large = broadcast(&"x".repeat(64 * 1024));
+        let taken = std::iter::repeat_with(|| queue.push(large.clone())).take_while(Result::is_ok);
+        let taken = taken.count();
+        assert_eq!(taken, limits::LOG_QUEUE_BYTES / size(&large));
+        let mut batches = 0;
+        batch.clear();
+        while queue.take(&mut batch, Duration::ZERO) && !batch.is_empty() {
+            assert!(batch.len() * size(&large) <= BATCH_BYTES + size(&large));
+            batches += 1;
+            batch.clear();
+        }
+        assert!(batches > 16);
+        assert_eq!(queue.state.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_closed_queue_is_emptied_first() {
+        let queue = Queue::new(1);
+        let outcome = queue.push(broadcast("x")).unwrap();
+        queue.close();
+        assert_eq!(queue.push(broadcast("y")).unwrap_err(), Rejected::Closed);
+        let mut batch = Vec::new();
+        assert!(queue.take(&mut batch, Duration::from_secs(60)));
+        assert_eq!(batch.len(), 1);
+        batch.clear();
+        assert!(!queue.take(&mut batch, Duration::from_secs(60)));
+        drop(outcome);
+    }
+}

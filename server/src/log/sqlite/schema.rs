@@ -76,13 +76,12 @@ pub(super) fn migrate(
     let mut done = version(connection, file, steps.len())?;
     let new = done == 0;
     while done < steps.len() {
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         transaction.execute_batch(steps[done]).map_err(failed)?;
         done += 1;
         transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
-        transaction.pragma_update(None, "user_version", done).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", done as i64).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         if !new {
             tracing::info!(version = done, "the log's schema was brought up to date");
@@ -99,8 +98,11 @@ pub(super) fn version(connection: &Connection, file: &Path, known: usize) -> Res
         let tables: i64 = connection.query_row(tables, [], |row| row.get(0))?;
         Ok((number("application_id")?, number("user_version")?, tables))
     };
-    let (application, version, tables) = read()
-        .map_err(|source| Error::Database { file: file.into(), what: "cannot be read", source })?;
+    let (application, version, tables) = read().map_err(|source| Error::Database {
+        file: file.into(),
+        what: "cannot be read",
+        source,
+    })?;
     let wrong = |reason| Err(Error::Content { what: "log", file: file.into(), reason });
     if (application, version, tables) == (0, 0, 0) {
         return Ok(0);
@@ -156,7 +158,8 @@ mod tests {
 
         // The server from before does not touch it.
         let error = open(&file).unwrap_err().to_string();
-        let words = format!("version {}, and this server knows versions up to {}", further.len(), 1);
+        let words =
+            format!("version {}, and this server knows versions up to {}", further.len(), 1);
         assert!(error.contains(&words), "{error}");
         assert_eq!(version_of(&file), further.len() as i32);
     }

@@ -150,9 +150,9 @@ impl Store {
     /// Works the WAL off and cuts it: from here on everything stands in the database file, and
     /// survives a power cut even if syncs of the WAL have failed before.
     pub(super) fn empty_wal(&mut self) -> Result<(), SqliteError> {
-        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-            row.get::<_, bool>(0)
-        })?;
+        let busy = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
         if busy {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(SqliteError::SqliteFailure(busy, None));

@@ -151,3 +151,6 @@ fn refuse(answers: impl IntoIterator<Item = oneshot::Sender<Appended>>) {
         )));
     }
 }
+
+#[cfg(test)]
+mod tests;
