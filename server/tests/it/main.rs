@@ -5,6 +5,7 @@ mod abuse;
 mod cli;
 mod config;
 mod delivery;
+mod durable;
 mod fanout;
 mod harness;
 mod http;

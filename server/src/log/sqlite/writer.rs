@@ -15,6 +15,9 @@ use crate::protocol::{Outcome, Refusal};
 const IDLE: Duration = Duration::from_secs(1);
 /// How long it leaves them alone after that has failed.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Trouble is over after so long without a failure: on an almost full disk small messages find room
+/// where large ones do not, and that is no news each time.
+const CALM: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer<D> {
     disk: D,
@@ -24,10 +27,18 @@ pub(super) struct Writer<D> {
     head: u64,
     /// Whether there may be entries beyond `head` on disk.
     doubt: bool,
-    /// Since when nothing can be written.
-    trouble: Option<Instant>,
+    trouble: Option<Trouble>,
     /// When the files may be looked after again, if that has failed.
     untidy_until: Option<Instant>,
+}
+
+/// A time in which appends fail.
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    latest: Instant,
+    /// Whether an append has succeeded since the latest failure.
+    better: bool,
 }
 
 impl<D: Disk> Writer<D> {
@@ -45,6 +56,7 @@ impl<D: Disk> Writer<D> {
                 self.write(&mut batch);
             }
             more = self.tidy();
+            self.out_of_trouble();
         }
         if let Err(error) = self.disk.finish() {
             // Nothing is lost by it: the next start reads both files.
@@ -69,7 +81,9 @@ impl<D: Disk> Writer<D> {
         };
         match fate {
             Fate::Present => {
-                self.out_of_trouble();
+                if let Some(trouble) = &mut self.trouble {
+                    trouble.better = true;
+                }
                 for (entry, answer) in entries.iter().zip(answers) {
                     // Whoever asked may have left; the entry counts all the same.
                     let _ = answer.send(self.apply(entry));
@@ -129,14 +143,18 @@ impl<D: Disk> Writer<D> {
     }
 
     fn in_trouble(&mut self, error: &rusqlite::Error) {
-        if self.trouble.is_none() {
-            self.trouble = Some(Instant::now());
+        let now = Instant::now();
+        let trouble = self.trouble.get_or_insert_with(|| {
             tracing::warn!(%error, "the log cannot be written; messages are refused until it can");
-        }
+            Trouble { since: now, latest: now, better: false }
+        });
+        (trouble.latest, trouble.better) = (now, false);
     }
 
     fn out_of_trouble(&mut self) {
-        if let Some(since) = self.trouble.take() {
+        if let Some(Trouble { since, .. }) =
+            self.trouble.take_if(|trouble| trouble.better && trouble.latest.elapsed() >= CALM)
+        {
             let seconds = since.elapsed().as_secs();
             tracing::info!(seconds, "the log can be written again");
         }
