@@ -53,7 +53,10 @@ pub fn check(path: &Path) -> Result<Option<Checked>, Error> {
     let unreadable =
         |source| Error::Database { file: file.clone(), what: "cannot be read", source };
     let connection = schema::connect_to_read(&file).map_err(unreadable)?;
-    let version = schema::version(&connection, &file, schema::STEPS.len())?;
+    let version = match schema::version(&connection, &file, schema::STEPS.len()) {
+        Err(Error::Database { source, .. }) if half_made(&source) => return Ok(None),
+        version => version?,
+    };
     let mut checked = Checked {
         file: file.clone(),
         in_use,
@@ -82,6 +85,13 @@ pub fn check(path: &Path) -> Result<Option<Checked>, Error> {
         entries(&connection, &mut checked).map_err(unreadable)?;
     }
     Ok(Some(checked))
+}
+
+/// Whether the first start ended before there was a log: it is undone by the next, and until then
+/// the file cannot be read without being written to.
+fn half_made(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
+    error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_READONLY_ROLLBACK)
 }
 
 fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>> {

@@ -243,11 +243,17 @@ async fn listen(
             if next["ok"] == "set" {
                 // The same log all along, and nothing missed.
                 let epoch = next["epoch"].clone();
-                if let Some((known, _)) = &cursor {
-                    assert_eq!((known, &next["recovered"]), (&epoch, &json!(true)));
+                match &cursor {
+                    Some((known, _)) => {
+                        assert_eq!((known, &next["recovered"]), (&epoch, &json!(true)));
+                        continue;
+                    }
+                    // Now that it knows the log's name, it asks for all of it.
+                    None => {
+                        cursor = Some((epoch, 0));
+                        break;
+                    }
                 }
-                cursor.get_or_insert((epoch, 0));
-                continue;
             }
             if next["event"] == "bye" {
                 continue;
