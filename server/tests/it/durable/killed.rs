@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, random, start};
-use crate::harness::{Server, program};
+use crate::harness::program;
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_by_kill_9() {
