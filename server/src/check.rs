@@ -1,10 +1,16 @@
-//! `server check`: is the configuration good, and what does it come to?
+//! `server check`: are configuration and data good, and what do they come to? And the one thing that
+//! is changed in data without a server.
+
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::cli::RunArgs;
 use crate::client::print_line;
 use crate::config::{Address, Config};
 use crate::error::Error;
 use crate::id::Tag;
+use crate::log::sqlite;
+use crate::size;
 
 /// Said where no pair has a key.
 pub(crate) const OPEN: &str = "no key protects anything: everyone who can connect may send and \
@@ -16,6 +22,7 @@ pub(crate) const OPEN: &str = "no key protects anything: everyone who can connec
 /// Everything that is wrong with it.
 pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
+    let data = data(&config)?;
     let list = |items: Vec<String>| match items.is_empty() {
         true => "none".to_owned(),
         false => items.join(" "),
@@ -31,12 +38,69 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let protected = config.auth.protected();
     let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
     let open = if protected.is_empty() { format!("warning    {OPEN}\n") } else { String::new() };
+    let id_key = match (&config.id_key_file, &config.data) {
+        (Some(file), _) => file.display().to_string(),
+        (None, Some(_)) => format!("{} in the data directory", sqlite::ID_KEY),
+        (None, None) => "made anew at every start".into(),
+    };
     let lines = [
         format!("listen     {}", addresses(&config.listen)),
         format!("admin      {}", config.admin.map_or("off".into(), |admin| addresses(&[admin]))),
         format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
         format!("protected  {}", list(pairs.collect())),
-        format!("{open}The configuration is good."),
+        format!("memory     {}", size::show(config.keeping.max_memory as u64)),
+        format!("id key     {id_key}"),
+        format!("{data}{open}The configuration is good."),
     ];
     Ok(print_line(&lines.join("\n"))?)
+}
+
+/// What there is in the data directory, a line each.
+fn data(config: &Config) -> Result<String, Error> {
+    let Some(data) = &config.data else {
+        return Ok("data       none; what is kept ends with the server\n".into());
+    };
+    let limit = size::show(data.size);
+    let mut text = format!("data       {}, at most {limit} of entries\n", data.dir.display());
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<9}{value}");
+    };
+    let Some(log) = sqlite::check(&data.dir)? else {
+        line("log", "none yet; the first start makes it".into());
+        return Ok(text);
+    };
+    line("log", format!("{}, undamaged", log.file.display()));
+    if let Some(process) = log.in_use {
+        let process =
+            if process.is_empty() { "a server".into() } else { format!("process {process}") };
+        line("in use", format!("by {process}"));
+    }
+    match log.schema {
+        (has, known) if has == known => line("schema", format!("version {has}")),
+        (has, known) => {
+            line("schema", format!("version {has}; the next start brings it to {known}"));
+        }
+    }
+    line("epoch", log.epoch.unwrap_or_else(|| "none yet".into()));
+    line("id key", log.id_key.map_or("none yet".into(), |id_key| format!("fingerprint {id_key}")));
+    line("entries", log.entries.to_string());
+    for (name, entry) in [("first", log.first), ("last", log.last)] {
+        if let Some((seq, at)) = entry {
+            let at = UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(UNIX_EPOCH);
+            line(name, format!("seq {seq}, {}", humantime::format_rfc3339_millis(at)));
+        }
+    }
+    line("file", format!("{}, {} of it free", size::show(log.size), size::show(log.free)));
+    line("WAL", size::show(log.wal));
+    Ok(text)
+}
+
+/// `server new-epoch`: gives the log in a data directory a new epoch and says so.
+///
+/// # Errors
+/// What keeps the directory from being used; a server that uses it among that.
+pub fn new_epoch(data: &std::path::Path) -> Result<(), Error> {
+    let (old, new) = sqlite::new_epoch(data)?;
+    let old = old.unwrap_or_else(|| "none".into());
+    print_line(&format!("epoch {new} (was {old})"))
 }

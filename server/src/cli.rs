@@ -31,13 +31,29 @@ pub struct RunArgs {
     /// [default: 9092]
     #[arg(long, value_name = "ADDR:PORT", env = "TOCSIN_ADMIN")]
     pub admin: Option<String>,
-    /// Demand a key for an action (set, send, broadcast) on a tag; the file's first line is the
-    /// key or its hash; repeatable
+    /// Demand a key for an action (set, send, broadcast, drop) on a tag; the file's first line is
+    /// the key or its hash; repeatable
     #[arg(long, value_name = "TAG:ACTION:KEYFILE", env = "TOCSIN_PROTECT", value_delimiter = ',')]
     pub protect: Vec<String>,
     /// Let pages of another name use this server, such as `https://shop.example`; repeatable
     #[arg(long, value_name = "URL", env = "TOCSIN_ORIGIN", value_delimiter = ',')]
     pub origin: Vec<String>,
+    /// Keep what is published in this directory, made if missing: it survives the server, a crash
+    /// and a power cut. Without it, what is kept ends with the server
+    #[arg(long, value_name = "DIR", env = "TOCSIN_DATA")]
+    pub data: Option<String>,
+    /// How much the data directory may hold: beyond, and beyond its age, the oldest goes
+    /// [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "TOCSIN_DATA_SIZE")]
+    pub data_size: Option<String>,
+    /// A file with the key that IDs are hashed with, made if missing
+    /// [default: id.key in the data directory, or a key of this run without one]
+    #[arg(long, value_name = "FILE", env = "TOCSIN_ID_KEY_FILE")]
+    pub id_key_file: Option<String>,
+    /// How much memory the kept messages of all tags take: beyond, the oldest goes, first of the
+    /// tag furthest over its share [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "TOCSIN_MAX_MEMORY")]
+    pub max_memory: Option<String>,
     /// Serve the demo page at / and print the key of its administrator
     #[arg(long, env = "TOCSIN_DEMO")]
     pub demo: bool,
@@ -62,11 +78,19 @@ pub struct RunArgs {
 /// Everything but running.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a configuration and say what is wrong with it, or what it comes to
+    /// Check a configuration and the data directory that it names; say what is wrong with them, or
+    /// what they come to
     Check {
         /// As if to run.
         #[command(flatten)]
         run: RunArgs,
+    },
+    /// Give a data directory a new epoch, after a backup was restored: what clients remember of
+    /// the time after the backup must not be taken for what comes now
+    NewEpoch {
+        /// The directory; no server may be using it
+        #[arg(long, value_name = "DIR", env = "TOCSIN_DATA")]
+        data: PathBuf,
     },
     /// What talks to a server, or makes something for it.
     #[command(flatten)]

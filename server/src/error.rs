@@ -47,6 +47,37 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// A file or directory cannot be made or written.
+    #[error("{what} {}: {source}", .path.display())]
+    Write {
+        /// What it is for.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another server uses the data directory.
+    #[error(
+        "data directory {}: in use by another server{}; two servers cannot share one directory",
+        .dir.display(), .pid.as_ref().map_or(String::new(), |pid| format!(" (process {pid})"))
+    )]
+    InUse {
+        /// Which.
+        dir: PathBuf,
+        /// The other one's process, if it has said so.
+        pid: Option<String>,
+    },
+    /// The log on disk cannot be used.
+    #[error("log {}: {what}: {source}{}", .file.display(), database_remedy(.source))]
+    Database {
+        /// Its file.
+        file: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not. Never holds anything of what the log holds.
+        source: rusqlite::Error,
+    },
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
     Bind {
@@ -95,21 +126,41 @@ impl Error {
         match self {
             Self::Option { .. } => exit::USAGE,
             Self::Config { .. } => exit::CONFIG,
-            Self::Read { source, .. } | Self::Bind { source, .. } if denied(source) => {
+            Self::Read { source, .. } | Self::Write { source, .. } | Self::Bind { source, .. }
+                if denied(source) =>
+            {
                 exit::NO_PERMISSION
             }
             Self::Read { .. } => exit::NO_INPUT,
             Self::Content { .. } | Self::Data(_) => exit::DATA,
-            Self::Bind { .. } | Self::Unavailable(_) => exit::UNAVAILABLE,
+            Self::Database { source, .. } if is_damaged(source) => exit::DATA,
+            Self::Bind { .. } | Self::Unavailable(_) | Self::InUse { .. } => exit::UNAVAILABLE,
             Self::Denied(_) => exit::NO_PERMISSION,
             Self::NobodyThere => 3,
             Self::Defect(_) => exit::SOFTWARE,
-            Self::Os { .. } => exit::OS,
+            Self::Os { .. } | Self::Write { .. } | Self::Database { .. } => exit::OS,
         }
     }
 
     pub(crate) fn no_randomness(error: getrandom::Error) -> Self {
         Self::Os { what: "random numbers", source: io::Error::other(error.to_string()) }
+    }
+}
+
+/// Whether the file itself is wrong, rather than the disk or the permission.
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error, rusqlite::Error::FromSqlConversionFailure(..))
+        || matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+fn database_remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => "; the server needs room to start",
+        _ if is_damaged(error) => {
+            "; restore a backup, or move the data directory away to begin anew"
+        }
+        _ => "",
     }
 }
 

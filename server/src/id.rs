@@ -3,6 +3,8 @@
 //! An ID is a bearer capability: who knows it is that person. So it is hashed with the server's
 //! own key as soon as it has been checked, and nothing behind this module ever sees it.
 
+mod key;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -219,6 +221,18 @@ pub fn hex(bytes: &[u8]) -> String {
         .flat_map(|byte| [byte >> 4, byte & 15])
         .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
         .collect()
+}
+
+/// 64 hex digits, of either case.
+#[must_use]
+pub fn from_hex(digits: &str) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
+    let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
 }
 
 fn keyed(key: &[u8]) -> HmacSha256 {

@@ -30,5 +30,6 @@ pub mod run;
 pub mod secret;
 pub mod session;
 pub mod shard;
+pub mod size;
 pub mod socket;
 pub mod web;

@@ -30,6 +30,11 @@ pub const OUTBOX: usize = 256 * 1024;
 pub const SHARD_QUEUE: usize = 64 * 1024;
 /// The most bytes of frames that wait for one shard, likewise.
 pub const SHARD_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// The most entries that wait to be written to disk, and the most bytes of them; further appends
+/// are refused until the disk has caught up.
+pub const LOG_QUEUE: usize = 16 * 1024;
+/// Bytes of entries that wait to be written to disk, likewise.
+pub const LOG_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest `ref`, in bytes of its JSON text.
 pub const REFERENCE: usize = 64;
 /// The longest key, in bytes.

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use server::check::check;
+use server::check::{check, new_epoch};
 use server::cli::{Cli, Command, RunArgs};
 use server::client;
 use server::config::Config;
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match cli.command {
                 Some(Command::Check { run }) => check(run),
+                Some(Command::NewEpoch { data }) => Ok(new_epoch(&data)?),
                 Some(Command::Client(command)) => {
                     start_log("warn", telemetry::LogFormat::Text)?;
                     Ok(client::run(command).await?)

@@ -18,9 +18,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::http::Site;
 use crate::hub::Hub;
-use crate::id::{IdKey, random_hex};
 use crate::limits;
-use crate::log::MemoryLog;
+use crate::log::Chosen;
 use crate::publish::Service;
 use crate::shard::{Shard, ShardQueue};
 use crate::socket::Sockets;
@@ -94,8 +93,8 @@ impl Listeners {
 /// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
 ///
 /// # Errors
-/// [`Error::Os`] if the system has no randomness to give at the start; [`Error::Defect`] if a part
-/// of the server ended that must not.
+/// [`Error::Os`] if the system has no randomness to give at the start; what keeps the log from
+/// being used; [`Error::Defect`] if a part of the server ended that must not.
 pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Result<(), Error> {
     for address in listeners.addresses().iter().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
@@ -104,13 +103,15 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         tracing::warn!("{}", crate::check::OPEN);
     }
     let queues: Vec<Arc<ShardQueue>> = (0..shards()).map(|_| Arc::default()).collect();
-    let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
-    let hub = Arc::new(Hub::new(epoch.into(), queues.clone(), config.keeping, 0));
+    let chosen = Chosen::open(&config)?;
+    let (epoch, id_key) = (chosen.epoch.clone(), chosen.id_key.clone());
+    let hub = Arc::new(Hub::new(epoch, queues.clone(), config.keeping, chosen.floor));
+    let Some(started) = chosen.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
-        log: Box::new(MemoryLog::new(Arc::clone(&hub))),
+        log: started.log,
         hub: Arc::clone(&hub),
         auth: config.auth,
-        id_key: IdKey::generate().map_err(Error::no_randomness)?,
+        id_key,
         declared_tags: config.declared_tags,
     });
     let sockets = Arc::new(Sockets {
@@ -165,6 +166,7 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         () = shutdown.stopping() => Ok(()),
         // Its clients would get nothing any more, without noticing: better to start anew.
         _ended = shards.join_next() => Err(Error::Defect("a shard ended")),
+        () = started.ended.cancelled() => Err(Error::Defect("the log ended")),
     };
     shutdown.stop();
     shared::service::stopping();

@@ -19,18 +19,47 @@ pub(super) struct File {
     pub(super) admin: Option<Setting>,
     pub(super) protect: Vec<Setting>,
     pub(super) origin: Vec<Setting>,
+    pub(super) data: Option<Setting>,
+    pub(super) data_size: Option<Setting>,
+    pub(super) id_key_file: Option<Setting>,
+    pub(super) max_memory: Option<Setting>,
     pub(super) demo: bool,
     pub(super) ping_interval: Option<Setting>,
     pub(super) idle_timeout: Option<Setting>,
     pub(super) log: Option<Setting>,
     pub(super) log_format: Option<Setting>,
+    /// What holds for every tag that says nothing else.
+    pub(super) keep: KeepTable,
     pub(super) tags: Vec<TagTable>,
+}
+
+/// How much is kept.
+#[derive(Debug, Default)]
+pub(super) struct KeepTable {
+    /// In the order of [`KeepTable::NAMES`].
+    settings: [Option<Setting>; 6],
+}
+
+impl KeepTable {
+    const NAMES: [&str; 6] =
+        ["ring", "ring-age", "ring-bytes", "inbox", "inbox-age", "inbox-bytes"];
+
+    /// Count, age and bytes of the ring, then of inboxes.
+    pub(super) fn settings(&self) -> [Option<&Setting>; 6] {
+        self.settings.each_ref().map(Option::as_ref)
+    }
+
+    /// What is said of inboxes.
+    pub(super) fn inbox_settings(&self) -> impl Iterator<Item = &Setting> {
+        self.settings[3..].iter().flatten()
+    }
 }
 
 /// `[tags.NAME]`: declares a tag.
 #[derive(Debug)]
 pub(super) struct TagTable {
     pub(super) name: Setting,
+    pub(super) keep: KeepTable,
     /// Action and key or hash.
     pub(super) keys: Vec<(Setting, Setting)>,
     /// Action and a file whose first line is the key or hash.
@@ -72,17 +101,24 @@ impl Reader<'_> {
                 "admin" => file.admin = self.text("admin", value),
                 "protect" => file.protect = self.texts("protect", value),
                 "origin" => file.origin = self.texts("origin", value),
+                "data" => file.data = self.text("data", value),
+                "data-size" => file.data_size = self.text("data-size", value),
+                "id-key-file" => file.id_key_file = self.text("id-key-file", value),
+                "max-memory" => file.max_memory = self.text("max-memory", value),
                 "demo" => file.demo = self.flag("demo", &value),
                 "ping-interval" => file.ping_interval = self.text("ping-interval", value),
                 "idle-timeout" => file.idle_timeout = self.text("idle-timeout", value),
                 "log" => file.log = self.text("log", value),
                 "log-format" => file.log_format = self.text("log-format", value),
                 "tags" => file.tags = self.tags(value),
+                other if self.keep(&mut file.keep, other, &value) => {}
                 other => self.fault(
                     at,
                     format!(
-                        "`{other}` is no option; there are listen, admin, protect, origin, demo, \
-                         ping-interval, idle-timeout, log, log-format and tags"
+                        "`{other}` is no option; there are listen, admin, protect, origin, data, \
+                         data-size, id-key-file, max-memory, {}, demo, ping-interval, \
+                         idle-timeout, log, log-format and tags",
+                        KeepTable::NAMES.join(", ")
                     ),
                 ),
             }
@@ -95,6 +131,7 @@ impl Reader<'_> {
         for (name, value) in self.table("tags", value) {
             let mut tag = TagTable {
                 name: self.setting(name.span().start, name.get_ref()),
+                keep: KeepTable::default(),
                 keys: Vec::new(),
                 key_files: Vec::new(),
             };
@@ -103,10 +140,12 @@ impl Reader<'_> {
                 match &**key.get_ref() {
                     "keys" => tag.keys = self.by_action("keys", value),
                     "key-files" => tag.key_files = self.by_action("key-files", value),
+                    other if self.keep(&mut tag.keep, other, &value) => {}
                     other => self.fault(
                         at,
                         format!(
-                            "`{other}` is nothing that a tag has; there are keys and key-files"
+                            "`{other}` is nothing that a tag has; there are keys, key-files, {}",
+                            KeepTable::NAMES.join(", ")
                         ),
                     ),
                 }
@@ -114,6 +153,14 @@ impl Reader<'_> {
             tags.push(tag);
         }
         tags
+    }
+
+    /// Whether `name` is a bound of what is kept, which is taken over then.
+    fn keep(&mut self, keep: &mut KeepTable, name: &str, value: &Spanned<DeValue<'_>>) -> bool {
+        let known = KeepTable::NAMES.iter().position(|known| *known == name);
+        let Some(index) = known else { return false };
+        keep.settings[index] = self.text(KeepTable::NAMES[index], value.clone());
+        true
     }
 
     fn by_action(

@@ -1,36 +1,39 @@
 //! Options, environment and file, checked and made one before anything is bound.
 
 mod file;
+mod keeping;
+mod keys;
 mod setting;
+mod values;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use file::{File, TagTable};
+use file::File;
 use setting::Setting;
 use shared::telemetry;
 
-use crate::auth::{Auth, Key, KeyHash, Protectable};
+use crate::auth::{Auth, Key};
 use crate::cli::RunArgs;
 use crate::error::Error;
-use crate::id::{Tag, random_hex};
-use crate::keep::{Settings, TagBounds};
+use crate::id::Tag;
+use crate::keep::Settings;
 use crate::origin::Origins;
-use crate::secret;
 
 const PORT: u16 = 9090;
-/// The memory for kept messages, of all tags together.
-const MAX_MEMORY: usize = 256 * 1024 * 1024;
-/// Where the demo's administrator broadcasts to.
-const DEMO_TAG: &str = "notifications";
 const DEFAULT_ADMIN: Option<Address> =
     Some(Address { socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092), given: false });
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The ping wheel's slots are a millisecond apart at least.
 const SHORTEST: Duration = Duration::from_millis(300);
+/// More is no time-out.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const DATA_SIZE: u64 = 1 << 30;
+/// A few of the largest messages.
+const LEAST_DATA: u64 = 1 << 20;
 
 /// Everything that running depends on.
 #[derive(Debug)]
@@ -43,6 +46,13 @@ pub struct Config {
     pub auth: Auth,
     /// The tags that there are; `None` if any may be used.
     pub declared_tags: Option<HashSet<Tag>>,
+    /// How much of each tag is kept.
+    pub keeping: Settings,
+    /// Where the log is kept on disk, if it is.
+    pub data: Option<Data>,
+    /// The file with the key that turns IDs into addresses; without one the key is that of the
+    /// data directory, or of this run.
+    pub id_key_file: Option<PathBuf>,
     /// The pages that may use the server besides those of its own name.
     pub origins: Origins,
     /// Whether the demo page is served.
@@ -53,8 +63,6 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long a connection may be good for nothing.
     pub idle_timeout: Duration,
-    /// What is kept for those who are away.
-    pub keeping: Settings,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -68,6 +76,15 @@ pub struct Address {
     pub socket: SocketAddr,
     /// Whether somebody asked for it. What is only a default may be missing on a machine.
     pub given: bool,
+}
+
+/// A log on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How many bytes of entries it may hold; beyond, the oldest go.
+    pub size: u64,
 }
 
 impl Config {
@@ -92,6 +109,10 @@ impl Config {
         let protect = [options("--protect", args.protect), file.protect].concat();
         let origin = [options("--origin", args.origin), file.origin].concat();
         let admin = one("--admin", args.admin, file.admin);
+        let data = one("--data", args.data, file.data);
+        let data_size = one("--data-size", args.data_size, file.data_size);
+        let id_key_file = one("--id-key-file", args.id_key_file, file.id_key_file);
+        let max_memory = one("--max-memory", args.max_memory, file.max_memory);
         let ping_interval = one("--ping-interval", args.ping_interval, file.ping_interval);
         let idle_timeout = one("--idle-timeout", args.idle_timeout, file.idle_timeout);
         let log = one("--log", args.log, file.log);
@@ -100,21 +121,25 @@ impl Config {
         let mut checked = Checking { faults };
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
-        let demo_key = checked.or(None, if demo { demo_key(&mut auth) } else { Ok(None) });
-        let keeping = keeping(&auth);
+        let demo_key = checked.or(None, if demo { keys::demo_key(&mut auth) } else { Ok(None) });
+        let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
-            keeping,
             listen: checked.listen(&listen),
-            admin: checked.or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), admin_address)),
+            admin: checked
+                .or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), values::admin_address)),
+            keeping: checked.keeping(max_memory.as_ref(), &file.keep, &file.tags, &auth),
+            data: data.map(|dir| Data { dir: dir.place.path(&dir.text), size: data_size }),
+            id_key_file: id_key_file.map(|file| file.place.path(&file.text)),
             auth,
             declared_tags,
             origins: checked.origins(&origin),
             demo,
             demo_key,
-            ping_interval: checked.or(PING_INTERVAL, duration(ping_interval, PING_INTERVAL)),
-            idle_timeout: checked.or(IDLE_TIMEOUT, duration(idle_timeout, IDLE_TIMEOUT)),
-            log: checked.or(String::new(), log_filter(log)),
-            log_format: checked.or(telemetry::LogFormat::Text, format(log_format)),
+            ping_interval: checked
+                .or(PING_INTERVAL, interval(ping_interval.as_ref(), PING_INTERVAL)),
+            idle_timeout: checked.or(IDLE_TIMEOUT, interval(idle_timeout.as_ref(), IDLE_TIMEOUT)),
+            log: checked.or(String::new(), values::log_filter(log)),
+            log_format: checked.or(telemetry::LogFormat::Text, values::log_format(log_format)),
         };
         if checked.faults.is_empty() { Ok(config) } else { Err(checked.faults) }
     }
@@ -135,18 +160,11 @@ impl Checking {
 
     fn listen(&mut self, settings: &[Setting]) -> Vec<Address> {
         if settings.is_empty() {
-            return loopback(PORT).into();
+            return values::loopback(PORT).into();
         }
         settings
             .iter()
-            .flat_map(|setting| match setting.text.parse() {
-                Ok(port) => loopback(port).into(),
-                Err(_) => {
-                    let socket =
-                        socket(setting).map(|socket| vec![Address { socket, given: true }]);
-                    self.or(Vec::new(), socket)
-                }
-            })
+            .flat_map(|setting| self.or(Vec::new(), values::listen_addresses(setting)))
             .collect()
     }
 
@@ -158,159 +176,16 @@ impl Checking {
         }
         origins
     }
-
-    fn auth(&mut self, pairs: &[Setting], tables: &[TagTable]) -> (Auth, Option<HashSet<Tag>>) {
-        let mut auth = Auth::default();
-        for setting in pairs {
-            let protected = protect(&mut auth, setting);
-            self.or((), protected);
-        }
-        let mut declared = HashSet::new();
-        for table in tables {
-            let name = &table.name;
-            let tag = Tag::parse(&name.text).map_err(|error| name.fault(&error.to_string()));
-            let Some(tag) = self.or(None, tag.map(Some)) else { continue };
-            for (action, key) in &table.keys {
-                // The key itself is never repeated.
-                let hash = KeyHash::parse(&key.text).map_err(|error| {
-                    key.place.fault(format!("the key for {} on {tag}: {error}", action.text))
-                });
-                let protected = protectable(action).and_then(|action| Ok((action, hash?)));
-                let protected =
-                    protected.map(|(action, hash)| auth.protect(tag.clone(), action, hash));
-                self.or((), protected);
-            }
-            for (action, file) in &table.key_files {
-                let hash = key_in(&file.place.path(&file.text));
-                let protected = protectable(action).and_then(|action| Ok((action, hash?)));
-                let protected =
-                    protected.map(|(action, hash)| auth.protect(tag.clone(), action, hash));
-                self.or((), protected);
-            }
-            declared.insert(tag);
-        }
-        (auth, (!tables.is_empty()).then_some(declared))
-    }
-}
-
-/// What is kept of each tag: inboxes only where strangers cannot fill them.
-fn keeping(auth: &Auth) -> Settings {
-    let usual = TagBounds::default();
-    let mut keeping = Settings::new(MAX_MEMORY, usual);
-    for (tag, action) in auth.protected() {
-        if action == Protectable::Send {
-            keeping.set(tag, usual);
-        }
-    }
-    keeping
-}
-
-/// Protects what the demo shows with a key, as far as the configuration does not do so already.
-fn demo_key(auth: &mut Auth) -> Result<Option<Key>, Error> {
-    let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(None) };
-    let demo = [Protectable::Send, Protectable::Broadcast, Protectable::Drop];
-    let open = demo.map(|action| (action, !auth.is_protected(&tag, action)));
-    if open.iter().all(|(_, open)| !open) {
-        return Ok(None);
-    }
-    let key = random_hex::<32>().map_err(Error::no_randomness)?;
-    for (action, _) in open.into_iter().filter(|(_, open)| *open) {
-        if let Ok(hash) = KeyHash::parse(&key) {
-            auth.protect(tag.clone(), action, hash);
-        }
-    }
-    Ok(Some(Key::given(&key)))
 }
 
 fn options(name: &'static str, texts: Vec<String>) -> Vec<Setting> {
     texts.into_iter().map(|text| Setting::option(name, text)).collect()
 }
 
-/// `TAG:ACTION:KEYFILE`.
-fn protect(auth: &mut Auth, setting: &Setting) -> Result<(), Error> {
-    let mut parts = setting.text.splitn(3, ':');
-    let (Some(tag), Some(action), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
-        let form = "write TAG:ACTION:KEYFILE, as in news:broadcast:/etc/tocsin/news.key";
-        return Err(setting.fault(form));
-    };
-    let tag = Tag::parse(tag).map_err(|error| setting.fault(&error.to_string()))?;
-    let action =
-        Protectable::from_name(action).ok_or_else(|| setting.fault(&not_protectable(action)))?;
-    auth.protect(tag, action, key_in(&setting.place.path(file))?);
-    Ok(())
+fn interval(setting: Option<&Setting>, default: Duration) -> Result<Duration, Error> {
+    setting.map_or(Ok(default), |setting| values::duration(setting, SHORTEST..=LONGEST))
 }
 
-fn protectable(action: &Setting) -> Result<Protectable, Error> {
-    Protectable::from_name(&action.text)
-        .ok_or_else(|| action.place.fault(not_protectable(&action.text)))
-}
-
-fn not_protectable(name: &str) -> String {
-    format!("`{name}` cannot be protected; set, send, broadcast and drop can")
-}
-
-fn key_in(file: &Path) -> Result<KeyHash, Error> {
-    let line = secret::first_line("key file", file)?;
-    KeyHash::parse(&line).map_err(|error| Error::Content {
-        what: "key file",
-        file: file.into(),
-        reason: error.to_string(),
-    })
-}
-
-/// Both loopback addresses. Not every machine has the one of IPv6.
-fn loopback(port: u16) -> [Address; 2] {
-    [
-        Address { socket: (Ipv4Addr::LOCALHOST, port).into(), given: true },
-        Address { socket: (Ipv6Addr::LOCALHOST, port).into(), given: false },
-    ]
-}
-
-fn admin_address(setting: &Setting) -> Result<Option<Address>, Error> {
-    if setting.text == "off" {
-        return Ok(None);
-    }
-    let socket = match setting.text.parse::<u16>() {
-        Ok(port) => (Ipv4Addr::LOCALHOST, port).into(),
-        Err(_) => socket(setting)?,
-    };
-    Ok(Some(Address { socket, given: true }))
-}
-
-fn socket(setting: &Setting) -> Result<SocketAddr, Error> {
-    let text = &setting.text;
-    let local = text.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
-    if let Some(port) = local {
-        return Ok((Ipv4Addr::LOCALHOST, port).into());
-    }
-    text.parse()
-        .map_err(|_| setting.fault("write PORT, ADDR:PORT or [ADDR6]:PORT, as in 127.0.0.1:9090"))
-}
-
-fn duration(setting: Option<Setting>, default: Duration) -> Result<Duration, Error> {
-    let Some(setting) = setting else { return Ok(default) };
-    match humantime::parse_duration(&setting.text) {
-        Ok(duration) if duration >= SHORTEST => Ok(duration),
-        Ok(_) => Err(setting.fault(&format!("at least {SHORTEST:?}"))),
-        Err(_) => Err(setting.fault("write a time such as 500ms, 25s or 2m")),
-    }
-}
-
-fn log_filter(setting: Option<Setting>) -> Result<String, Error> {
-    let Some(setting) = setting else { return Ok("info".into()) };
-    match telemetry::check(&setting.text) {
-        Ok(()) => Ok(setting.text),
-        Err(error) => Err(setting.fault(&error.to_string())),
-    }
-}
-
-fn format(setting: Option<Setting>) -> Result<telemetry::LogFormat, Error> {
-    match setting {
-        None => Ok(telemetry::LogFormat::Text),
-        Some(setting) => match &*setting.text {
-            "text" => Ok(telemetry::LogFormat::Text),
-            "json" => Ok(telemetry::LogFormat::Json),
-            _ => Err(setting.fault("text or json")),
-        },
-    }
+fn size(setting: Option<&Setting>) -> Result<u64, Error> {
+    setting.map_or(Ok(DATA_SIZE), |setting| values::bytes(setting, LEAST_DATA..=i64::MAX as u64))
 }

@@ -1,6 +1,8 @@
 //! The log: the one order of everything that is published.
 
+mod choose;
 mod memory;
+pub mod sqlite;
 
 use std::fmt;
 use std::future::Future;
@@ -9,8 +11,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 
+pub use choose::Chosen;
 pub use memory::MemoryLog;
 
+use crate::hub::Hub;
 use crate::id::{Address, Tag};
 pub use crate::protocol::Mark;
 use crate::protocol::{Message, Mid, Outcome, Refusal};
@@ -104,6 +108,31 @@ pub struct Applied {
 
 /// What an append comes to.
 pub type Appended = Result<Applied, Refusal>;
+
+/// Where entries take effect: the hub, as far as a log knows it.
+pub trait Sink: Send + Sync + fmt::Debug {
+    /// Whether what follows a log keeps up; asked before an entry is appended.
+    ///
+    /// # Errors
+    /// `unavailable`, refused.
+    fn admit(&self) -> Result<(), Refusal>;
+
+    /// Applies the log's next entry.
+    ///
+    /// # Errors
+    /// `mid_conflict`; the entry has its place in the log all the same.
+    fn apply(&self, seq: u64, entry: &Entry) -> Appended;
+}
+
+impl Sink for Hub {
+    fn admit(&self) -> Result<(), Refusal> {
+        Self::admit(self)
+    }
+
+    fn apply(&self, seq: u64, entry: &Entry) -> Appended {
+        Self::apply(self, seq, entry)
+    }
+}
 
 /// Orders entries, keeps them as durably as it promises, and hands each to the hub, in order.
 pub trait Log: Send + Sync + fmt::Debug {

@@ -53,8 +53,19 @@ impl Server {
 
     /// Starts with files that `dir` holds already; `{dir}` in an argument stands for its path.
     pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        Self::run(program(), dir, args)
+    }
+
+    /// Starts with these variables.
+    pub(crate) fn start_with(environment: &[(&str, String)], args: &[&str]) -> Self {
+        let mut program = program();
+        program.envs(environment.iter().map(|(name, value)| (name, value)));
+        Self::run(program, TempDir::new().unwrap(), args)
+    }
+
+    fn run(mut program: Command, dir: TempDir, args: &[&str]) -> Self {
         let path = dir.path().to_str().unwrap();
-        let mut child = program()
+        let mut child = program
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(args.iter().map(|arg| arg.replace("{dir}", path)))
             .stdout(Stdio::piped())

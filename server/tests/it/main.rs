@@ -4,10 +4,13 @@
 mod abuse;
 mod cli;
 mod config;
+mod data;
 mod delivery;
+mod durable;
 mod fanout;
 mod harness;
 mod http;
+mod keeping;
 mod keys;
 mod lists;
 mod pings;

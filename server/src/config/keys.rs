@@ -1,0 +1,106 @@
+//! The protected pairs and the tags that are declared.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::file::TagTable;
+use super::setting::Setting;
+use crate::auth::{Auth, Key, KeyHash, Protectable};
+use crate::error::Error;
+use crate::id::{Tag, random_hex};
+use crate::secret;
+
+/// Where the demo's administrator broadcasts to.
+const DEMO_TAG: &str = "notifications";
+
+impl super::Checking {
+    pub(super) fn auth(
+        &mut self,
+        pairs: &[Setting],
+        tables: &[TagTable],
+    ) -> (Auth, Option<HashSet<Tag>>) {
+        let mut auth = Auth::default();
+        for setting in pairs {
+            let protected = protect(&mut auth, setting);
+            self.or((), protected);
+        }
+        let mut declared = HashSet::new();
+        for table in tables {
+            let Some(tag) = self.or(None, table.tag().map(Some)) else { continue };
+            for (action, key) in &table.keys {
+                // The key itself is never repeated.
+                let hash = KeyHash::parse(&key.text).map_err(|error| {
+                    key.place.fault(format!("the key for {} on {tag}: {error}", action.text))
+                });
+                let protected = protectable(action).and_then(|action| Ok((action, hash?)));
+                let protected =
+                    protected.map(|(action, hash)| auth.protect(tag.clone(), action, hash));
+                self.or((), protected);
+            }
+            for (action, file) in &table.key_files {
+                let hash = key_in(&file.place.path(&file.text));
+                let protected = protectable(action).and_then(|action| Ok((action, hash?)));
+                let protected =
+                    protected.map(|(action, hash)| auth.protect(tag.clone(), action, hash));
+                self.or((), protected);
+            }
+            declared.insert(tag);
+        }
+        (auth, (!tables.is_empty()).then_some(declared))
+    }
+}
+
+impl TagTable {
+    pub(super) fn tag(&self) -> Result<Tag, Error> {
+        Tag::parse(&self.name.text).map_err(|error| self.name.fault(&error.to_string()))
+    }
+}
+
+/// Protects what the demo shows with a key, as far as the configuration does not do so already.
+pub(super) fn demo_key(auth: &mut Auth) -> Result<Option<Key>, Error> {
+    let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(None) };
+    let demo = [Protectable::Send, Protectable::Broadcast, Protectable::Drop];
+    let open = demo.map(|action| (action, !auth.is_protected(&tag, action)));
+    if open.iter().all(|(_, open)| !open) {
+        return Ok(None);
+    }
+    let key = random_hex::<32>().map_err(Error::no_randomness)?;
+    for (action, _) in open.into_iter().filter(|(_, open)| *open) {
+        if let Ok(hash) = KeyHash::parse(&key) {
+            auth.protect(tag.clone(), action, hash);
+        }
+    }
+    Ok(Some(Key::given(&key)))
+}
+
+/// `TAG:ACTION:KEYFILE`.
+fn protect(auth: &mut Auth, setting: &Setting) -> Result<(), Error> {
+    let mut parts = setting.text.splitn(3, ':');
+    let (Some(tag), Some(action), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
+        let form = "write TAG:ACTION:KEYFILE, as in news:broadcast:/etc/tocsin/news.key";
+        return Err(setting.fault(form));
+    };
+    let tag = Tag::parse(tag).map_err(|error| setting.fault(&error.to_string()))?;
+    let action =
+        Protectable::from_name(action).ok_or_else(|| setting.fault(&not_protectable(action)))?;
+    auth.protect(tag, action, key_in(&setting.place.path(file))?);
+    Ok(())
+}
+
+fn protectable(action: &Setting) -> Result<Protectable, Error> {
+    Protectable::from_name(&action.text)
+        .ok_or_else(|| action.place.fault(not_protectable(&action.text)))
+}
+
+fn not_protectable(name: &str) -> String {
+    format!("`{name}` cannot be protected; set, send, broadcast and drop can")
+}
+
+fn key_in(file: &Path) -> Result<KeyHash, Error> {
+    let line = secret::first_line("key file", file)?;
+    KeyHash::parse(&line).map_err(|error| Error::Content {
+        what: "key file",
+        file: file.into(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,166 @@
+//! The file that holds the server's key for IDs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use hmac::Mac as _;
+
+use super::{IdKey, from_hex, hex, keyed, random_hex};
+use crate::error::Error;
+
+const WHAT: &str = "id key file";
+/// Longer files are no key.
+const MOST: u64 = 256;
+
+impl IdKey {
+    /// Reads the key in `path`, which is made with a new random key if it is missing: readable by
+    /// its owner only, and at no time half written.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Write`]; [`Error::Content`] if it holds anything but 64 hex
+    /// digits. None of them repeats the content.
+    pub fn load_or_create(path: &Path) -> Result<Self, Error> {
+        match Self::load(path)? {
+            Some(key) => Ok(key),
+            None => {
+                create(path)?;
+                // What another server put there in the meantime counts.
+                Self::load(path)?.ok_or_else(|| Error::Read {
+                    what: WHAT,
+                    file: path.into(),
+                    source: io::ErrorKind::NotFound.into(),
+                })
+            }
+        }
+    }
+
+    /// Reads the key in `path`; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As for [`IdKey::load_or_create`].
+    pub fn load(path: &Path) -> Result<Option<Self>, Error> {
+        let read = |source| Error::Read { what: WHAT, file: path.into(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(read(error)),
+        };
+        let mode = file.metadata().map_err(read)?.permissions().mode();
+        if mode & 0o007 != 0 {
+            tracing::warn!(
+                file = %path.display(),
+                "every user of this machine can get at the id key; `chmod o=` it"
+            );
+        }
+        let mut content = Vec::new();
+        file.take(MOST).read_to_end(&mut content).map_err(read)?;
+        let key = std::str::from_utf8(&content).ok().and_then(|text| from_hex(text.trim()));
+        match key {
+            Some(key) => Ok(Some(Self(keyed(&key)))),
+            None => Err(Error::Content {
+                what: WHAT,
+                file: path.into(),
+                reason: "not 64 hex digits; restore it from a backup, for with another key nobody \
+                         gets what is kept for them"
+                    .into(),
+            }),
+        }
+    }
+
+    /// What tells one key from another without giving it away: 16 hex digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        // No tag has a space, so this is no ID's address.
+        let mut mac = self.0.clone();
+        mac.update(b"fingerprint of the id key");
+        hex(&mac.finalize().into_bytes()[..8])
+    }
+}
+
+/// Writes a new key beside `path` and gives it that name, unless something has it by then.
+fn create(path: &Path) -> Result<(), Error> {
+    let write = |source| Error::Write { what: WHAT, path: path.into(), source };
+    let key = random_hex::<32>().map_err(Error::no_randomness)?;
+    let unique = random_hex::<8>().map_err(Error::no_randomness)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{unique}"));
+    let new = path.with_file_name(name);
+    let written = write_whole(&new, &key).and_then(|()| match fs::hard_link(&new, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let _ = fs::remove_file(&new);
+    written.and_then(|()| sync_directory_of(path)).map_err(write)
+}
+
+fn write_whole(path: &Path, key: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(format!("{key}\n").as_bytes())?;
+    file.sync_all()
+}
+
+/// Makes a new name in it survive a power cut.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.map_or(PathBuf::from("."), Path::to_path_buf))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Id, Tag};
+
+    #[test]
+    fn a_key_is_made_once_and_read_ever_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("id.key");
+        assert!(IdKey::load(&path).unwrap().is_none());
+        let made = IdKey::load_or_create(&path).unwrap();
+        let read = IdKey::load_or_create(&path).unwrap();
+        let (tag, id) = (Tag::parse("t").unwrap(), Id::generate().unwrap());
+        assert_eq!(made.address(&tag, &id), read.address(&tag, &id));
+        assert_eq!(made.fingerprint(), read.fingerprint());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+
+        let other = IdKey::load_or_create(&dir.path().join("other")).unwrap();
+        assert_ne!(other.fingerprint(), made.fingerprint());
+        assert_eq!(made.fingerprint().len(), 16);
+    }
+
+    #[test]
+    fn servers_that_start_at_once_agree_on_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("id.key");
+        let starting: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || IdKey::load_or_create(&path).unwrap().fingerprint())
+            })
+            .collect();
+        let keys: Vec<String> = starting.into_iter().map(|key| key.join().unwrap()).collect();
+        assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("id.key");
+        let good = random_hex::<32>().unwrap();
+        let long = format!("{good}0");
+        for wrong in ["", "\n", &good[1..], &long, &good.replace(&good[..1], "g"), "\u{e4}\u{e4}"] {
+            fs::write(&path, wrong).unwrap();
+            let error = IdKey::load_or_create(&path).unwrap_err();
+            assert!(matches!(error, Error::Content { .. }), "{error}");
+            assert!(!error.to_string().contains(&good[1..20]));
+        }
+        fs::write(&path, good.to_uppercase()).unwrap();
+        assert!(IdKey::load_or_create(&path).is_ok());
+        let error = IdKey::load_or_create(dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Read { .. }), "{error}");
+        let error = IdKey::load_or_create(&dir.path().join("no/id.key")).unwrap_err();
+        assert!(matches!(error, Error::Write { .. }), "{error}");
+    }
+}

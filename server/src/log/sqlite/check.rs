@@ -1,0 +1,125 @@
+//! Looking a data directory over without changing it, beside a running server or without one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::{dir, meta, row, schema};
+use crate::error::Error;
+
+/// The most faults that are told.
+const FAULTS: usize = 5;
+
+/// What there is in a data directory, all of it good.
+#[derive(Debug)]
+pub struct Checked {
+    /// The log's file.
+    pub file: PathBuf,
+    /// The process number of the server that is using it; empty if it has not said.
+    pub in_use: Option<String>,
+    /// The file's schema version, and the one that this program has.
+    pub schema: (usize, usize),
+    /// The name of the log's lifetime.
+    pub epoch: Option<String>,
+    /// The fingerprint of the id key that the entries were made with.
+    pub id_key: Option<String>,
+    /// How many entries there are.
+    pub entries: u64,
+    /// The first one's number and time.
+    pub first: Option<(u64, u64)>,
+    /// The last one's number and time.
+    pub last: Option<(u64, u64)>,
+    /// Bytes of the database file.
+    pub size: u64,
+    /// How many of them are free for further entries.
+    pub free: u64,
+    /// Bytes of the write-ahead log beside it.
+    pub wal: u64,
+}
+
+/// Reads all of the log in a data directory. `None` if there is none yet.
+///
+/// # Errors
+/// [`Error::Content`] names what is damaged or missing; [`Error::Database`] if it cannot be read.
+pub fn check(path: &Path) -> Result<Option<Checked>, Error> {
+    let file = dir::database(path);
+    let metadata = match fs::metadata(&file) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Read { what: "log", file, source }),
+    };
+    let in_use = dir::user_of(path);
+    let unreadable =
+        |source| Error::Database { file: file.clone(), what: "cannot be read", source };
+    let connection = schema::connect_to_read(&file).map_err(unreadable)?;
+    let version = match schema::version(&connection, &file, schema::STEPS.len()) {
+        Err(Error::Database { source, .. }) if half_made(&source) => return Ok(None),
+        version => version?,
+    };
+    let mut checked = Checked {
+        file: file.clone(),
+        in_use,
+        schema: (version, schema::STEPS.len()),
+        epoch: None,
+        id_key: None,
+        entries: 0,
+        first: None,
+        last: None,
+        size: metadata.len(),
+        free: 0,
+        wal: fs::metadata(file.with_extension("sqlite3-wal")).map_or(0, |wal| wal.len()),
+    };
+    // One view of it all, whatever a server does meanwhile.
+    connection.execute_batch("BEGIN").map_err(unreadable)?;
+    let faults = integrity(&connection).map_err(unreadable)?;
+    if !faults.is_empty() {
+        let reason = format!(
+            "damaged: {}; restore a backup, or move the data directory away to begin anew",
+            faults.join("; ")
+        );
+        return Err(Error::Content { what: "log", file, reason });
+    }
+    // A file from before a migration may lack columns; the next start brings it up to date.
+    if version == schema::STEPS.len() {
+        entries(&connection, &mut checked).map_err(unreadable)?;
+    }
+    Ok(Some(checked))
+}
+
+/// Whether the first start ended before there was a log: it is undone by the next, and until then
+/// the file cannot be read without being written to.
+fn half_made(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
+    error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_READONLY_ROLLBACK)
+}
+
+fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
+    let mut faults: Vec<String> =
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    faults.retain(|fault| fault != "ok");
+    Ok(faults)
+}
+
+fn entries(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<()> {
+    checked.epoch = meta::get(connection, meta::EPOCH)?;
+    checked.id_key = meta::get(connection, meta::ID_KEY)?;
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    checked.free = row::kept(pragma("freelist_count")? * pragma("page_size")?);
+    let mut before = meta::trimmed_through(connection)?;
+    let sql = format!("SELECT {} FROM entries ORDER BY seq", row::COLUMNS);
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (seq, entry) = row::read(row)?;
+        if seq != before + 1 {
+            return Err(row::missing(before + 1, seq - 1));
+        }
+        before = seq;
+        checked.entries += 1;
+        checked.first.get_or_insert((seq, entry.at));
+        checked.last = Some((seq, entry.at));
+    }
+    Ok(())
+}

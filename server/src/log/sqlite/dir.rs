@@ -1,0 +1,131 @@
+//! The data directory: one server at a time, and files that only its owner can read.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+const WHAT: &str = "data directory";
+const DATABASE: &str = "log.sqlite3";
+/// Locked while a server runs, and holds its process number. It stays there: to remove it would
+/// let two servers lock two files of that name.
+const LOCK: &str = "lock";
+/// The id key's file, unless it is said to be elsewhere.
+pub const ID_KEY: &str = "id.key";
+
+/// A data directory that is this process's until it is dropped.
+#[derive(Debug)]
+pub(super) struct Dir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Dir {
+    /// Takes the directory and makes what is missing of it and of its database file.
+    pub(super) fn take(path: &Path) -> Result<Self, Error> {
+        let write = |source| Error::Write { what: WHAT, path: path.into(), source };
+        if !path.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(write)?;
+            sync(path.parent()).map_err(write)?;
+        }
+        let dir = Self { path: path.into(), _lock: lock(path)? };
+        // SQLite would let everyone read it, and gives its other files the same mode.
+        private(&dir.database()).and_then(|_| sync(Some(path))).map_err(write)?;
+        Ok(dir)
+    }
+
+    /// Takes the directory if there is a log in it.
+    pub(super) fn take_existing(path: &Path) -> Result<Self, Error> {
+        if !database(path).is_file() {
+            let reason = "there is no log in it".into();
+            return Err(Error::Content { what: WHAT, file: path.into(), reason });
+        }
+        Ok(Self { path: path.into(), _lock: lock(path)? })
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        database(&self.path)
+    }
+
+    pub(super) fn id_key(&self) -> PathBuf {
+        self.path.join(ID_KEY)
+    }
+}
+
+pub(super) fn database(dir: &Path) -> PathBuf {
+    dir.join(DATABASE)
+}
+
+/// Whether a server uses the directory at this moment, and its process number if it has one.
+pub(super) fn user_of(dir: &Path) -> Option<String> {
+    let mut file = File::open(dir.join(LOCK)).ok()?;
+    match file.try_lock_shared() {
+        // Let go again at once.
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+        Err(TryLockError::WouldBlock) => Some(process_in(&mut file).unwrap_or_default()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join(LOCK);
+    let write = |source| Error::Write { what: "lock file", path: path.clone(), source };
+    let mut file = private(&path).map_err(write)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::InUse { dir: dir.into(), pid: process_in(&mut file) });
+        }
+        Err(TryLockError::Error(error)) => return Err(write(error)),
+    }
+    // Only for people: on a full disk it may fail.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+fn process_in(file: &mut File) -> Option<String> {
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    let number: u32 = text.trim().parse().ok()?;
+    Some(number.to_string())
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Makes the names in a directory survive a power cut.
+fn sync(dir: Option<&Path>) -> io::Result<()> {
+    match dir {
+        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_one_servers_at_a_time_and_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let dir = Dir::take(&path).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&dir.database())), (0o700, 0o600));
+        let pid = std::process::id().to_string();
+        assert_eq!(user_of(&path), Some(pid.clone()));
+
+        let error = Dir::take(&path).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains(&pid), "{error}");
+        drop(dir);
+        assert_eq!(user_of(&path), None);
+        drop(Dir::take(&path).unwrap());
+        drop(Dir::take_existing(&path).unwrap());
+        assert!(Dir::take_existing(parent.path()).is_err());
+        assert_eq!(user_of(parent.path()), None);
+    }
+}

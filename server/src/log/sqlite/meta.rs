@@ -1,0 +1,30 @@
+//! What the database holds besides entries.
+
+use rusqlite::{Connection, OptionalExtension as _, Result};
+
+use super::row;
+
+/// The log's lifetime.
+pub(super) const EPOCH: &str = "epoch";
+/// Which id key its addresses were made with.
+pub(super) const ID_KEY: &str = "id_key";
+/// The last entry that was trimmed: the log's head never goes back, even if nothing is left.
+pub(super) const TRIMMED_THROUGH: &str = "trimmed_through";
+
+pub(super) fn get(connection: &Connection, name: &str) -> Result<Option<String>> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?")?;
+    statement.query_row([name], |row| row.get(0)).optional()
+}
+
+pub(super) fn set(connection: &Connection, name: &str, value: &str) -> Result<()> {
+    let upsert = "INSERT INTO meta (name, value) VALUES (?, ?) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(upsert)?.execute([name, value])?;
+    Ok(())
+}
+
+/// The last entry that was trimmed; 0 if none was.
+pub(super) fn trimmed_through(connection: &Connection) -> Result<u64> {
+    let Some(value) = get(connection, TRIMMED_THROUGH)? else { return Ok(0) };
+    value.parse().map_err(|_| row::damaged_meta(TRIMMED_THROUGH))
+}

@@ -1,0 +1,270 @@
+//! The log on disk: what it has accepted survives the process, the system and the power.
+//!
+//! SQLite with a write-ahead log that is synced before any sender gets an answer. One thread
+//! writes; those who append meanwhile share its next sync.
+
+mod check;
+mod dir;
+mod meta;
+mod queue;
+mod row;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod trim;
+mod writer;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use dir::Dir;
+use queue::{Queue, Rejected};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+use trim::Upkeep;
+use writer::Writer;
+
+pub use check::{Checked, check};
+pub use dir::ID_KEY;
+
+use super::{Appending, Entry, Log, Sink};
+use crate::error::Error;
+use crate::id::{IdKey, random_hex};
+use crate::protocol::{Outcome, Refusal};
+
+/// How often a long reading says how far it is.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+/// An open data directory, before anything is written to it.
+#[derive(Debug)]
+pub struct Opened {
+    dir: Dir,
+    store: Store,
+    epoch: String,
+    floor: u64,
+    head: u64,
+}
+
+impl Opened {
+    /// Takes the directory, which is made if it is missing, and opens the log in it.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Write`], [`Error::Database`]; [`Error::Content`] for a file of a
+    /// newer server or of another program.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let dir = Dir::take(path)?;
+        let store = Store::open(&dir.database())?;
+        let unreadable = || store.error("cannot be read");
+        let epoch = match meta::get(&store.connection, meta::EPOCH).map_err(unreadable())? {
+            Some(epoch) => epoch,
+            None => new_epoch_in(&store)?,
+        };
+        let floor = meta::trimmed_through(&store.connection).map_err(unreadable())?;
+        let head = store.last().map_err(unreadable())?;
+        Ok(Self { dir, store, epoch, floor, head })
+    }
+
+    /// The name of the log's lifetime.
+    #[must_use]
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The last entry that is gone: those kept begin right after it.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The key that the entries' addresses were made with, from `file` or else from the
+    /// directory's own. A log without entries takes any, and makes the file if it is missing.
+    ///
+    /// # Errors
+    /// Those of [`IdKey::load_or_create`]; [`Error::Content`] if the key is another one, or is
+    /// missing while there are entries.
+    pub fn id_key(&self, file: Option<&Path>) -> Result<IdKey, Error> {
+        let own = self.dir.id_key();
+        let file = file.unwrap_or(&own);
+        let connection = &self.store.connection;
+        let earlier = meta::get(connection, meta::ID_KEY);
+        let earlier = earlier.map_err(self.store.error("cannot be read"))?;
+        // What is gone concerns nobody.
+        let earlier = earlier.filter(|_| self.head > self.floor);
+        let refuse =
+            |reason| Err(Error::Content { what: "id key file", file: file.into(), reason });
+        let remedy = "put that key back, name its file with --id-key-file, or begin with an empty \
+             data directory";
+        let key = match (&earlier, IdKey::load(file)?) {
+            (_, Some(key)) => key,
+            (None, None) => IdKey::load_or_create(file)?,
+            (Some(earlier), None) => {
+                return refuse(format!(
+                    "missing, and people would not get what the log holds for them without it; \
+                     {remedy} (its fingerprint: {earlier})"
+                ));
+            }
+        };
+        let fingerprint = key.fingerprint();
+        match earlier {
+            Some(earlier) if earlier == fingerprint => {}
+            Some(earlier) => {
+                return refuse(format!(
+                    "its fingerprint is {fingerprint}, but the log's entries were made with the \
+                     id key {earlier}, and people would not get what it holds for them; {remedy}"
+                ));
+            }
+            None => meta::set(connection, meta::ID_KEY, &fingerprint)
+                .map_err(self.store.error("cannot be written"))?,
+        }
+        Ok(key)
+    }
+
+    /// Hands every entry to `sink`, in order, unless `stop`, which is asked now and then, says so.
+    ///
+    /// # Errors
+    /// [`Error::Database`] also where an entry is damaged or missing.
+    pub fn replay(&self, sink: &dyn Sink, stop: &dyn Fn() -> bool) -> Result<Replayed, Error> {
+        let all = self.head - self.floor;
+        let begun = Instant::now();
+        let (mut read, mut told, mut replayed) = (0u64, begun, Replayed::Whole);
+        let reading = self.store.read(self.floor, |seq, entry| {
+            // Its sender had the answer long ago.
+            let _ = sink.apply(seq, &entry);
+            read += 1;
+            if !read.is_multiple_of(1024) {
+                return ControlFlow::Continue(());
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                tracing::info!("read {read} of {all} entries");
+            }
+            if !stop() {
+                return ControlFlow::Continue(());
+            }
+            replayed = Replayed::InPart;
+            ControlFlow::Break(())
+        });
+        reading.map_err(self.store.error("cannot be read"))?;
+        tracing::info!(entries = read, ms = begun.elapsed().as_millis(), "the log was read");
+        Ok(replayed)
+    }
+
+    /// Begins to write: entries go to `sink` as soon as they are durable. What is older than
+    /// `retention`, or beyond `size` bytes, goes.
+    ///
+    /// # Errors
+    /// [`Error::Os`] without a thread or randomness.
+    pub fn start(
+        mut self,
+        sink: Arc<dyn Sink>,
+        retention: Duration,
+        size: u64,
+    ) -> Result<SqliteLog, Error> {
+        self.store.upkeep = Upkeep::new(retention, size);
+        let queue = Arc::new(Queue::new(getrandom::u64().map_err(Error::no_randomness)?));
+        let end = End::new(&queue);
+        let ended = end.ended.clone();
+        let writer = Writer::new(self.store, Arc::clone(&queue), Arc::clone(&sink), self.head);
+        let dir = self.dir;
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
+            // The directory is let go of last.
+            let _dir = dir;
+            let _end = end;
+            writer.run();
+        });
+        let thread = thread.map_err(|source| Error::Os { what: "starting threads", source })?;
+        Ok(SqliteLog { queue, sink, ended, thread: Some(thread) })
+    }
+}
+
+/// How much of a log was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// Everything.
+    Whole,
+    /// Reading was told to stop.
+    InPart,
+}
+
+/// Gives the log in a directory a new epoch. Answers the old one, if it had any, and the new one.
+///
+/// # Errors
+/// Those of [`Opened::open`]; [`Error::Content`] if there is no log.
+pub fn new_epoch(path: &Path) -> Result<(Option<String>, String), Error> {
+    let dir = Dir::take_existing(path)?;
+    let store = Store::open(&dir.database())?;
+    let old = meta::get(&store.connection, meta::EPOCH).map_err(store.error("cannot be read"))?;
+    Ok((old, new_epoch_in(&store)?))
+}
+
+fn new_epoch_in(store: &Store) -> Result<String, Error> {
+    let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
+    meta::set(&store.connection, meta::EPOCH, &epoch).map_err(store.error("cannot be written"))?;
+    Ok(epoch)
+}
+
+/// The log on disk. Dropping it writes what waits, tells those who wait, and ends the thread.
+#[derive(Debug)]
+pub struct SqliteLog {
+    queue: Arc<Queue>,
+    sink: Arc<dyn Sink>,
+    ended: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SqliteLog {
+    /// Cancelled when nothing is written any more: by dropping the log, or by a defect.
+    #[must_use]
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+}
+
+impl Log for SqliteLog {
+    fn append(&self, entry: Entry) -> Appending {
+        let refused = |detail| Err(Refusal::unavailable(Outcome::Refused, detail));
+        let queued = self.sink.admit().and_then(|()| match self.queue.push(entry) {
+            Ok(outcome) => Ok(Appending::waiting(outcome)),
+            Err(Rejected::Full) => refused("the disk is behind; retry in a moment"),
+            Err(Rejected::Closed) => refused("the server is ending; retry in a moment"),
+        });
+        queued.unwrap_or_else(|refusal| Appending::done(Err(refusal)))
+    }
+
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+}
+
+impl Drop for SqliteLog {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // If it has panicked, that was said already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Says so when the writer's thread ends, however it does.
+struct End {
+    queue: Arc<Queue>,
+    ended: CancellationToken,
+}
+
+impl End {
+    fn new(queue: &Arc<Queue>) -> Self {
+        Self { queue: Arc::clone(queue), ended: CancellationToken::new() }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.queue.abandon();
+        self.ended.cancel();
+    }
+}

@@ -1,0 +1,161 @@
+//! An entry as a row of the database, and back.
+
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{CachedStatement, Row, params};
+
+use crate::id::{Address, Tag};
+use crate::log::{AppendId, Body, Entry, Mark};
+use crate::protocol::{Message, Mid};
+
+/// Every column, in the order of the parameters and of [`read`].
+pub(super) const COLUMNS: &str =
+    "seq, at, tag, kind, address, body, expires, mid, append_writer, append_number";
+
+/// Takes a row of them.
+pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
+     mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// What `kind` says.
+mod kind {
+    pub(super) const BROADCAST: i64 = 0;
+    pub(super) const DIRECT: i64 = 1;
+    /// The body is one seq.
+    pub(super) const READ_UP_TO: i64 = 2;
+    /// The body is a list of seqs.
+    pub(super) const READ_ONLY: i64 = 3;
+    pub(super) const DROP: i64 = 4;
+}
+
+/// What this program has not written so. Names entries, and nothing of what they hold.
+#[derive(Debug, thiserror::Error)]
+enum Damaged {
+    #[error("{what} of entry {seq} is damaged")]
+    Part { seq: u64, what: &'static str },
+    #[error("entries {first} to {last} are missing")]
+    Missing { first: u64, last: u64 },
+    #[error("{0} is damaged")]
+    Meta(&'static str),
+}
+
+/// The error for a value beside the entries.
+pub(super) fn damaged_meta(name: &'static str) -> rusqlite::Error {
+    damaged(0, Damaged::Meta(name))
+}
+
+/// The error for a gap.
+pub(super) fn missing(first: u64, last: u64) -> rusqlite::Error {
+    damaged(0, Damaged::Missing { first, last })
+}
+
+fn damaged(column: usize, what: Damaged) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, Box::new(what))
+}
+
+/// Numbers are stored bit by bit: SQLite's are signed, and what the log counts never gets there.
+pub(super) fn stored(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+pub(super) fn kept(number: i64) -> u64 {
+    number.cast_unsigned()
+}
+
+/// Inserts `entry` as number `seq`.
+pub(super) fn insert(
+    statement: &mut CachedStatement<'_>,
+    seq: u64,
+    entry: &Entry,
+) -> rusqlite::Result<()> {
+    let (kind, address, message, mark) = match &entry.body {
+        Body::Broadcast(message) => (kind::BROADCAST, None, Some(message), None),
+        Body::Direct(address, message) => (kind::DIRECT, Some(address), Some(message), None),
+        Body::Read(address, Mark::UpTo(seq)) => {
+            (kind::READ_UP_TO, Some(address), None, Some(seq.to_le_bytes().to_vec()))
+        }
+        Body::Read(address, Mark::Only(seqs)) => {
+            let bytes = seqs.iter().flat_map(|seq| seq.to_le_bytes()).collect();
+            (kind::READ_ONLY, Some(address), None, Some(bytes))
+        }
+        Body::Drop(address) => (kind::DROP, Some(address), None, None),
+    };
+    let body = match (message, &mark) {
+        (Some(message), _) => ValueRef::Text(message.as_json().as_bytes()),
+        (None, Some(mark)) => ValueRef::Blob(mark),
+        (None, None) => ValueRef::Null,
+    };
+    statement.execute(params![
+        stored(seq),
+        stored(entry.at),
+        entry.tag.as_str(),
+        kind,
+        address.map(|address| address.to_bytes()),
+        Borrowed(body),
+        entry.expires.map(stored),
+        entry.mid.as_ref().map(Mid::as_str),
+        entry.append.map(|append| stored(append.writer)),
+        entry.append.map(|append| stored(append.number)),
+    ])?;
+    Ok(())
+}
+
+/// Borrowed as it is: messages are not copied on their way into the database.
+struct Borrowed<'a>(ValueRef<'a>);
+
+impl rusqlite::ToSql for Borrowed<'_> {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        Ok(rusqlite::types::ToSqlOutput::Borrowed(self.0))
+    }
+}
+
+/// Reads a row of [`COLUMNS`].
+///
+/// # Errors
+/// Also for what this program has not written so; the words name the entry and nothing of it.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
+    let seq = kept(row.get(0)?);
+    let damaged = |column, what| damaged(column, Damaged::Part { seq, what });
+    let tag = row.get_ref(2)?.as_str().ok().and_then(|text| Tag::parse(text).ok());
+    let address = match row.get_ref(4)? {
+        ValueRef::Null => None,
+        value => {
+            let bytes = value.as_blob().ok().and_then(|bytes| bytes.try_into().ok());
+            Some(Address::from_bytes(bytes.ok_or_else(|| damaged(4, "the address"))?))
+        }
+    };
+    let message = || {
+        let text = row.get_ref(5)?.as_str().map_err(|_| damaged(5, "the message"))?;
+        Ok::<_, rusqlite::Error>(Message::kept(text.into()))
+    };
+    let seqs = || {
+        let bytes = row.get_ref(5)?.as_blob().map_err(|_| damaged(5, "the mark"))?;
+        let (seqs, []) = bytes.as_chunks() else { return Err(damaged(5, "the mark")) };
+        Ok(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
+    };
+    let body = match (row.get(3)?, address) {
+        (kind::BROADCAST, None) => Body::Broadcast(message()?),
+        (kind::DIRECT, Some(address)) => Body::Direct(address, message()?),
+        (kind::READ_UP_TO, Some(address)) => match *seqs()? {
+            [seq] => Body::Read(address, Mark::UpTo(seq)),
+            _ => return Err(damaged(5, "the mark")),
+        },
+        (kind::READ_ONLY, Some(address)) => Body::Read(address, Mark::Only(seqs()?)),
+        (kind::DROP, Some(address)) => Body::Drop(address),
+        _ => return Err(damaged(3, "the kind")),
+    };
+    let append = match (row.get::<_, Option<i64>>(8)?, row.get::<_, Option<i64>>(9)?) {
+        (Some(writer), Some(number)) => {
+            Some(AppendId { writer: kept(writer), number: kept(number) })
+        }
+        _ => None,
+    };
+    let entry = Entry {
+        tag: tag.ok_or_else(|| damaged(2, "the tag"))?,
+        body,
+        at: kept(row.get(1)?),
+        expires: row.get::<_, Option<i64>>(6)?.map(kept),
+        mid: row.get::<_, Option<Box<str>>>(7)?.map(Mid::kept),
+        append,
+        origin: None,
+    };
+    Ok((seq, entry))
+}

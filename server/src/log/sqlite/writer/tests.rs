@@ -1,0 +1,211 @@
+//! What senders are told when the disk fails, with a disk that fails as told.
+
+use std::collections::VecDeque;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rusqlite::ErrorCode;
+
+use super::*;
+use crate::log::sqlite::tests::{Applies, broadcast};
+
+/// What the disk does with one append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Good,
+    Refused,
+    /// Fails, but is found to be there.
+    Late,
+    /// Fails, is found to be there only when read anew.
+    LostAndFound,
+    /// Fails, and is found to be absent only when read anew.
+    LostAndGone,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    plans: VecDeque<Plan>,
+    entries: Vec<Entry>,
+    /// How many more times reading anew fails.
+    unreadable: usize,
+    resyncs: usize,
+    /// The first append waits until the script is complete.
+    finished: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Scripted(Arc<Mutex<Script>>);
+
+fn failed() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error { code: ErrorCode::SystemIoFailure, extended_code: 1034 },
+        None,
+    )
+}
+
+impl Disk for Scripted {
+    fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), Failure> {
+        let mut script = self.0.lock();
+        assert_eq!(first, script.entries.len() as u64 + 1, "nothing is written over");
+        let plan = script.plans.pop_front().unwrap_or(Plan::Good);
+        if matches!(plan, Plan::Good | Plan::Late | Plan::LostAndFound) {
+            script.entries.extend_from_slice(entries);
+        }
+        let fate = match plan {
+            Plan::Good => return Ok(()),
+            Plan::Refused => Fate::Absent,
+            Plan::Late => Fate::Present,
+            Plan::LostAndFound | Plan::LostAndGone => Fate::Unknown,
+        };
+        Err(Failure { error: failed(), fate })
+    }
+
+    fn resync(&mut self, head: u64, each: &mut dyn FnMut(u64, Entry)) -> rusqlite::Result<()> {
+        let mut script = self.0.lock();
+        script.resyncs += 1;
+        if script.unreadable > 0 {
+            script.unreadable -= 1;
+            return Err(failed());
+        }
+        for (seq, entry) in (1..).zip(&script.entries).filter(|(seq, _)| *seq > head) {
+            each(seq, entry.clone());
+        }
+        Ok(())
+    }
+
+    fn tidy(&mut self) -> rusqlite::Result<bool> {
+        Ok(false)
+    }
+
+    fn finish(&mut self) -> rusqlite::Result<()> {
+        self.0.lock().finished = true;
+        Ok(())
+    }
+}
+
+struct Running {
+    disk: Scripted,
+    queue: Arc<Queue>,
+    applied: Arc<Applies>,
+    thread: JoinHandle<()>,
+}
+
+/// What a sender is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Seq(u64),
+    Refused,
+    Unknown,
+}
+
+impl Running {
+    fn with(plans: &[Plan], unreadable: usize) -> Self {
+        let disk = Scripted::default();
+        *disk.0.lock() =
+            Script { plans: plans.iter().copied().collect(), unreadable, ..Script::default() };
+        let (queue, applied) = (Arc::new(Queue::new(1)), Arc::new(Applies::default()));
+        let sink = Arc::clone(&applied) as Arc<dyn Sink>;
+        let writer = Writer::new(disk.clone(), Arc::clone(&queue), sink, 0);
+        let thread = std::thread::spawn(move || writer.run());
+        Self { disk, queue, applied, thread }
+    }
+
+    fn append(&self, text: &str) -> Told {
+        let outcome = self.queue.push(broadcast(text)).unwrap();
+        match outcome.blocking_recv().unwrap() {
+            Ok(applied) => Told::Seq(applied.seq),
+            Err(refusal) => match refusal.outcome.unwrap() {
+                Outcome::Refused => Told::Refused,
+                Outcome::Unknown => Told::Unknown,
+            },
+        }
+    }
+
+    /// Ends the writer. What was applied is what is on disk, in its order.
+    fn end(self) -> Vec<String> {
+        self.queue.close();
+        self.thread.join().unwrap();
+        let script = self.disk.0.lock();
+        assert!(script.finished);
+        let on_disk: Vec<_> = (1..).zip(script.entries.iter().cloned()).collect();
+        assert_eq!(self.applied.all(), on_disk);
+        let text = |entry: &Entry| entry.body.message().unwrap().as_json().to_owned();
+        script.entries.iter().map(text).collect()
+    }
+}
+
+#[test]
+fn a_refused_append_leaves_nothing_and_the_next_takes_its_number() {
+    let running = Running::with(&[Plan::Good, Plan::Refused, Plan::Refused], 0);
+    let told = ["a", "b", "c", "d"].map(|text| running.append(text));
+    assert_eq!(told, [Told::Seq(1), Told::Refused, Told::Refused, Told::Seq(2)]);
+    assert_eq!(running.end(), ["\"a\"", "\"d\""]);
+}
+
+#[test]
+fn an_append_that_is_there_after_all_counts() {
+    let running = Running::with(&[Plan::Late], 0);
+    assert_eq!(["a", "b"].map(|text| running.append(text)), [Told::Seq(1), Told::Seq(2)]);
+    assert_eq!(running.end(), ["\"a\"", "\"b\""]);
+}
+
+#[test]
+fn of_an_append_that_cannot_be_read_back_nothing_is_promised() {
+    let running = Running::with(&[Plan::LostAndFound], 0);
+    // It is delivered before what comes later.
+    assert_eq!(["a", "b"].map(|text| running.append(text)), [Told::Unknown, Told::Seq(2)]);
+    assert_eq!(running.disk.0.lock().resyncs, 1);
+    assert_eq!(running.end(), ["\"a\"", "\"b\""]);
+
+    let running = Running::with(&[Plan::LostAndGone], 0);
+    assert_eq!(["a", "b"].map(|text| running.append(text)), [Told::Unknown, Told::Seq(1)]);
+    assert_eq!(running.end(), ["\"b\""]);
+}
+
+#[test]
+fn nothing_is_written_before_the_log_could_be_read_anew() {
+    // One of the two failures is that of the look in between.
+    let running = Running::with(&[Plan::LostAndFound], 2);
+    assert_eq!(running.append("a"), Told::Unknown);
+    while running.disk.0.lock().resyncs == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(["b", "c"].map(|text| running.append(text)), [Told::Refused, Told::Seq(2)]);
+    assert_eq!(running.end(), ["\"a\"", "\"c\""]);
+}
+
+#[test]
+fn a_writer_that_ends_by_a_defect_leaves_nobody_waiting() {
+    #[derive(Debug)]
+    struct Defective;
+    impl Disk for Defective {
+        fn append(&mut self, _: u64, _: &[Entry]) -> Result<(), Failure> {
+            panic!("this is part of a test");
+        }
+        fn resync(&mut self, _: u64, _: &mut dyn FnMut(u64, Entry)) -> rusqlite::Result<()> {
+            Ok(())
+        }
+        fn tidy(&mut self) -> rusqlite::Result<bool> {
+            Ok(false)
+        }
+        fn finish(&mut self) -> rusqlite::Result<()> {
+            Ok(())
+        }
+    }
+    let queue = Arc::new(Queue::new(1));
+    let outcomes: Vec<_> = (0..3).map(|_| queue.push(broadcast("x")).unwrap()).collect();
+    let sink = Arc::new(Applies::default());
+    let writer = Writer::new(Defective, Arc::clone(&queue), sink, 0);
+    let end = crate::log::sqlite::End::new(&queue);
+    let ended = end.ended.clone();
+    let thread = std::thread::spawn(move || {
+        let _end = end;
+        writer.run();
+    });
+    assert!(thread.join().is_err());
+    assert!(ended.is_cancelled());
+    for outcome in outcomes {
+        assert!(outcome.blocking_recv().is_err());
+    }
+    assert!(queue.push(broadcast("x")).is_err());
+}

@@ -1,0 +1,88 @@
+//! `kill -9`.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::load::{Load, Otherwise, Told, kept, verify};
+use super::{arguments, random, start};
+use crate::harness::program;
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_by_kill_9() {
+    killed_under_load(3, 8, 200).await;
+}
+
+async fn killed_under_load(times: usize, publishers: usize, messages: u64) {
+    let dir = TempDir::new().unwrap();
+    let mut server = start(dir.path());
+    let mut load = Load::begin(server.address, publishers, Otherwise::Again);
+    for _ in 0..times {
+        load.acknowledged(messages + random(messages)).await;
+        server.signal(Signal::KILL);
+        server.ended().await;
+        server = start(dir.path());
+        load.moved(server.address);
+    }
+    load.acknowledged(messages).await;
+    let said = load.quiet().await;
+    assert!(said.iter().all(|(_, told)| matches!(told, Told::Seq(_))));
+    let kept = kept(server.address).await;
+    verify(&said, &kept);
+    assert_eq!(said.len(), kept.len());
+    // The listener got all of it, each once, across all the ends.
+    let heard = load.heard(kept.last().unwrap().0).await;
+    assert!(heard == kept, "heard {} of {}", heard.len(), kept.len());
+    assert!(good(dir.path()), "beside the running server");
+}
+
+fn good(dir: &std::path::Path) -> bool {
+    let output = program().arg("check").args(arguments(dir)).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors, "");
+    output.status.success()
+}
+
+#[tokio::test]
+async fn a_server_killed_at_any_moment_of_its_life_starts_again() {
+    killed_at_random(20).await;
+}
+
+/// Also while the directory, the key and the database are made, and during a stop.
+async fn killed_at_random(times: usize) {
+    let mut dir = TempDir::new().unwrap();
+    for time in 0..times {
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0", "--admin", "off"]).args(arguments(dir.path()));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(Duration::from_micros(random(60_000))).await;
+        if time % 4 == 3 {
+            let pid = rustix::process::Pid::from_child(&child);
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+            tokio::time::sleep(Duration::from_micros(random(5_000))).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(good(dir.path()));
+        if time % 2 == 1 {
+            // And with a key that is whole.
+            let server = start(dir.path());
+            assert_eq!(kept(server.address).await.len(), 0);
+            dir = TempDir::new().unwrap();
+        }
+    }
+}
+
+mod soak {
+    #[tokio::test]
+    async fn killed_twenty_times_under_load() {
+        super::killed_under_load(20, 32, 3_000).await;
+    }
+
+    #[tokio::test]
+    async fn killed_at_two_hundred_moments() {
+        super::killed_at_random(200).await;
+    }
+}
