@@ -33,7 +33,7 @@ export interface Registering<T = any> {
   key?: string;
   /** Keys by action, for later calls on this tag. */
   keys?: Record<string, string>;
-  /** How many of the last broadcasts come too where there is no cursor. */
+  /** How many of the last broadcasts come too where there is no cursor; 1,000 at most. */
   last?: number;
   /**
    * Where a tab begins that has no cursor of its own yet, such as what PHP's `inbox()` gave. `null`:
@@ -110,7 +110,7 @@ export interface Events {
   message: CustomEvent<Message>;
   /** The list of unread messages has changed, or is known for the first time. */
   unread: CustomEvent<Unread>;
-  /** Messages were read on another device or page of the same person. */
+  /** Messages were read on another device or page of the same person, or are no longer kept. */
   read: CustomEvent<Read>;
   /** Messages were lost: the server keeps only so many, and only so long. */
   gap: CustomEvent<Gap>;

@@ -14,7 +14,8 @@ before(async () => {
   key = await e2e.tool('server', ['new-key']);
   const keyFile = path.join(e2e.temporary(), 'key');
   await e2e.run('sh', ['-c', 'cat > "$1"', 'sh', keyFile], { input: `${key}\n` });
-  server = await e2e.startServer(['--protect', `orders:send:${keyFile}`], { log: 'server-php' });
+  const pairs = ['orders:send', 'staff:send', 'staff:set'];
+  server = await e2e.startServer(pairs.flatMap((pair) => ['--protect', `${pair}:${keyFile}`]), { log: 'server-php' });
   gate = await e2e.startGate(server, [], { log: 'gate-php' });
 });
 after(e2e.endAll);
@@ -288,6 +289,15 @@ test('an inbox: kept where sending takes a key, read by seq or one by one, close
   assert.deepEqual([denied.error, denied.outcome, denied.mids], ['denied', 'refused', []], 'no key is configured for it');
   assert.equal((await e2e.php(server.url, 'drop', ['notifications', ID])).status, 401);
   assert.equal((await e2e.php(server.url, 'inbox', ['orders', 'short'])).error, 'weak_id');
+});
+
+test('where listening takes a key, so does an inbox', async () => {
+  const { seq } = await e2e.php(server.url, 'send', ['staff', ID, 'x'], { key });
+  assert.deepEqual((await e2e.php(server.url, 'inbox', ['staff', ID], { key })).messages.map((one) => one.seq), [seq]);
+  for (const [call, args] of [['inbox', []], ['markRead', [seq]]]) {
+    assert.equal((await e2e.php(server.url, call, ['staff', ID, ...args])).status, 401);
+    assert.equal((await e2e.php(server.url, call, ['staff', ID, ...args], { key: 'x'.repeat(40) })).status, 403);
+  }
 });
 
 test('an inbox holds more than one read of the socket', async () => {
