@@ -47,8 +47,8 @@ struct State {
 pub struct Registered {
     /// Whether everything since the client's cursor follows; `None` if it gave none.
     pub recovered: Option<bool>,
-    /// The seqs in its inbox.
-    pub unread: Vec<u64>,
+    /// The seqs in its inbox; `None` where there is no inbox.
+    pub unread: Option<Vec<u64>>,
     /// It is handed everything above this seq that is or was kept.
     pub from: u64,
     /// The log's head, if nothing was missed and nothing is to be handed over before the client is
@@ -172,6 +172,7 @@ impl Hub {
                         seq,
                         target,
                         except: entry.origin,
+                        kept: entry.body.message().is_some(),
                         frame: frame.clone(),
                     });
                 }
@@ -208,7 +209,8 @@ impl Hub {
             from = earlier.from;
             recovered = resume.since.as_ref().map(|_| start.since.is_some());
         }
-        let unread = new.address.map_or_else(Vec::new, |address| {
+        let inbox = new.address.filter(|_| state.keep.has_inboxes(&new.tag));
+        let unread = inbox.map(|address| {
             state.keep.unread(&new.tag, address, clock).map(|message| message.seq).collect()
         });
         // An earlier registration may have something under way.

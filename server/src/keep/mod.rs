@@ -102,6 +102,12 @@ impl Keep {
         }
     }
 
+    /// Whether the people of a tag have inboxes.
+    #[must_use]
+    pub fn has_inboxes(&self, tag: &Tag) -> bool {
+        self.settings.of(tag).inbox.count > 0
+    }
+
     /// Whether an inbox has any of these.
     #[must_use]
     pub fn has(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {

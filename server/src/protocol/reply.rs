@@ -100,8 +100,8 @@ pub enum Reply {
         epoch: Box<str>,
         /// Whether everything since the given cursor follows; `None` if no cursor was given.
         recovered: Option<bool>,
-        /// The seqs in the inbox.
-        unread: Vec<u64>,
+        /// The seqs in the inbox; `None` where there is no inbox.
+        unread: Option<Vec<u64>>,
     },
     /// The registration is gone.
     Unset {
@@ -181,8 +181,10 @@ impl Reply {
                 if let Some(recovered) = recovered {
                     let _ = write!(json, r#","recovered":{recovered}"#);
                 }
-                json.push_str(r#","unread":"#);
-                push_seqs(&mut json, unread);
+                if let Some(unread) = unread {
+                    json.push_str(r#","unread":"#);
+                    push_seqs(&mut json, unread);
+                }
             }
             Self::Published { action, seq, clients, stored, duplicate } => {
                 let name = action.name();
@@ -289,7 +291,7 @@ mod tests {
             tag: tag(),
             epoch: "k3".into(),
             recovered: Some(false),
-            unread: vec![42, 45],
+            unread: Some(vec![42, 45]),
         };
         assert_eq!(
             set.to_json(&none),

@@ -57,6 +57,7 @@ pub(super) struct Delivery {
     pub(super) seq: u64,
     pub(super) target: Target,
     pub(super) except: Option<u64>,
+    pub(super) kept: bool,
     pub(super) frame: Bytes,
 }
 
@@ -116,8 +117,8 @@ impl Audience {
                 let Some(work) = self.backlog.pop_front() else { break };
                 done.add(&work);
                 match work {
-                    Work::Deliver { seq, target, except, frame, .. } => {
-                        self.begin_run(Delivery { seq, target, except, frame }, &mut done);
+                    Work::Deliver { seq, target, except, kept, frame, .. } => {
+                        self.begin_run(Delivery { seq, target, except, kept, frame }, &mut done);
                         break;
                     }
                     Work::Register { connection, goes_on: true, .. }
@@ -260,8 +261,8 @@ impl Audience {
             bytes += frame.len();
             if let Some(work) = self.backlog.pop_front() {
                 done.add(&work);
-                if let Work::Deliver { seq, target, except, frame, .. } = work {
-                    deliveries.push(Delivery { seq, target, except, frame });
+                if let Work::Deliver { seq, target, except, kept, frame, .. } = work {
+                    deliveries.push(Delivery { seq, target, except, kept, frame });
                 }
             }
         }

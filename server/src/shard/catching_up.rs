@@ -27,8 +27,8 @@ pub(super) struct CatchingUp {
     connection: Arc<Connection>,
     address: Option<Address>,
     replay: Replay,
-    /// Newer than the replay's last, in order.
-    held: VecDeque<Bytes>,
+    /// Newer than the replay's last, in order, and whether each is a message.
+    held: VecDeque<(Bytes, bool)>,
     held_bytes: usize,
     /// How often its end is to be told: once for each registration.
     lives: usize,
@@ -78,11 +78,18 @@ impl CatchingUp {
                 continue;
             }
             self.held_bytes += delivery.frame.len();
-            self.held.push_back(delivery.frame.clone());
-            self.replay.note(delivery.seq, delivery.target != Target::Everyone);
+            self.held.push_back((delivery.frame.clone(), delivery.kept));
+            if delivery.kept {
+                self.replay.note(delivery.seq, delivery.target != Target::Everyone);
+            }
             if self.held_bytes > HELD {
-                self.held = VecDeque::new();
-                self.held_bytes = 0;
+                // Events are kept nowhere else, and short.
+                self.held.retain(|(_, kept)| !kept);
+                self.held_bytes = self.held.iter().map(|(frame, _)| frame.len()).sum();
+                if self.held_bytes > HELD / 2 {
+                    self.held = VecDeque::new();
+                    self.held_bytes = 0;
+                }
                 self.replay.extend();
             }
         }
@@ -99,7 +106,7 @@ impl CatchingUp {
             if last {
                 let live = frame::text_frame(&protocol::live(tag, self.replay.upto()));
                 frames.extend(std::iter::repeat_n(live, self.lives));
-                frames.extend(self.held.drain(..));
+                frames.extend(self.held.drain(..).map(|(frame, _)| frame));
             }
             let pushed = outbox.push(&join(frames.into_iter()));
             // Whoever is gone needs no more; the end of its registration follows.

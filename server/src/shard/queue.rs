@@ -67,6 +67,8 @@ pub enum Work {
         target: Target,
         /// The connection that needs no news of it.
         except: Option<u64>,
+        /// Whether it is a message, which may be kept, and no mere event.
+        kept: bool,
         /// The encoded frame.
         frame: Bytes,
     },
