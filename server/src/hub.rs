@@ -18,7 +18,7 @@ pub use audience::{Registration, TagCounts};
 use crate::connection::Connection;
 use crate::frame;
 use crate::id::{Address, Tag};
-use crate::keep::{Keep, Pulled, Replay, Settings, Start};
+use crate::keep::{Begun, Keep, Pulled, Replay, Settings, Start};
 use crate::log::{Appended, Applied, Body, Entry, Mark, Target};
 use crate::mids::{Mids, Names, Verdict};
 use crate::protocol::{self, Cursor, ErrorCode, Outcome, Refusal, Resume};
@@ -199,7 +199,8 @@ impl Hub {
         // Sent away in between, it comes anew.
         let earlier = earlier.filter(|earlier| state.remove(number, shard, earlier.registration));
         let start = state.start(resume, &self.epoch);
-        let (recovered, replay) = state.keep.begin(&new.tag, new.address, state.head, start);
+        let Begun { recovered, lost_through, replay } =
+            state.keep.begin(&new.tag, new.address, state.head, start);
         let mut recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
         let mut from = start.since.unwrap_or(state.head);
         // What the earlier one is handed is handed to the same client.
@@ -208,6 +209,8 @@ impl Hub {
         if let Some(earlier) = same {
             from = earlier.from;
             recovered = resume.since.as_ref().map(|_| start.since.is_some());
+        } else if recovered == Some(false) {
+            from = from.max(lost_through);
         }
         let inbox = new.address.filter(|_| state.keep.has_inboxes(&new.tag));
         let unread = inbox.map(|address| {
@@ -265,13 +268,14 @@ impl Hub {
         self.state.lock().keep.pull(tag, replay, room, clock)
     }
 
-    /// Whether it would change or tell anybody anything that this person has read so much.
+    /// Whether it would change anything or tell anybody but `origin`, the connection that says so,
+    /// that this person has read so much.
     #[must_use]
-    pub fn is_news(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
+    pub fn is_news(&self, tag: &Tag, address: Address, mark: &Mark, origin: Option<u64>) -> bool {
         let state = self.state.lock();
         let seats =
             state.audiences.get(tag).map_or(0, |audience| audience.reached(Target::One(address)));
-        seats > 1 || state.keep.has(tag, address, mark)
+        seats > u64::from(origin.is_some()) || state.keep.has(tag, address, mark)
     }
 
     /// One person's unread messages.

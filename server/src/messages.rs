@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use shared::answer::{Answer, json};
 use shared::deadline::within;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use crate::auth::Key;
 use crate::limits;
@@ -44,7 +45,7 @@ pub async fn post(service: &Service, bodies: &Semaphore, request: Request<Incomi
     }
     let pending = Pending::begin(service, protocol::parse(body), bearer.as_ref());
     let key_given = pending.key_given;
-    let (reply, reference) = pending.finish().await;
+    let (reply, reference) = pending.finish(Instant::now() + limits::APPEND).await;
     let status = status_of(&reply, key_given);
     let answer = json(status, reply.to_json(&reference));
     if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
@@ -62,22 +63,24 @@ async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
     };
     // Appended before the first is awaited, so that one commit can carry many; but what looks at
     // how things stand waits for everything before it.
+    let until = Instant::now() + limits::APPEND;
     let mut pending = Vec::new();
     let mut replies = Vec::with_capacity(actions.len());
     for action in actions {
         let incoming = protocol::parse(action.get());
         if matches!(incoming.action, Ok(Action::Inbox(_) | Action::Read(_))) {
-            finish_all(&mut pending, &mut replies).await;
+            finish_all(&mut pending, &mut replies, until).await;
         }
         pending.push(Pending::begin(service, incoming, bearer));
     }
-    finish_all(&mut pending, &mut replies).await;
+    finish_all(&mut pending, &mut replies, until).await;
     json(StatusCode::OK, format!("[{}]", replies.join(",")))
 }
 
-async fn finish_all(pending: &mut Vec<Pending>, replies: &mut Vec<String>) {
+/// They have the time until `until` together, not each.
+async fn finish_all(pending: &mut Vec<Pending>, replies: &mut Vec<String>, until: Instant) {
     for pending in pending.drain(..) {
-        let (reply, reference) = pending.finish().await;
+        let (reply, reference) = pending.finish(until).await;
         replies.push(reply.to_json(&reference));
     }
 }
@@ -163,11 +166,11 @@ impl Pending {
         })
     }
 
-    async fn finish(self) -> (Reply, Reference) {
+    async fn finish(self, until: Instant) -> (Reply, Reference) {
         let reply = match self.answer {
             Answering::Known(reply) => reply,
             Answering::Appending(asked, appending) => {
-                let appended = within("append", limits::APPEND, appending).await;
+                let appended = within("append", until - Instant::now(), appending).await;
                 asked.reply(appended.unwrap_or_else(|_expired| {
                     Err(Refusal::unavailable(
                         Outcome::Unknown,

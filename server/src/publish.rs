@@ -96,7 +96,7 @@ impl Service {
             Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
             only => only.clone(),
         };
-        if !self.hub.is_news(&read.tag, address, &mark) {
+        if !self.hub.is_news(&read.tag, address, &mark, origin) {
             return None;
         }
         Some(self.append(read.tag.clone(), Body::Read(address, mark), origin))

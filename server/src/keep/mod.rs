@@ -7,9 +7,10 @@
 mod replay;
 mod settings;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
-pub use replay::{Handed, Pulled, Replay, Start};
+pub use replay::{Begun, Handed, Pulled, Replay, Start};
 pub use settings::{Bounds, Settings, TagBounds};
 
 use crate::id::{Address, Tag};
@@ -30,7 +31,7 @@ pub struct Keep {
     settings: Settings,
     tags: HashMap<Tag, TagKeep>,
     bytes: usize,
-    /// The latest time that any entry had.
+    /// The last entry's time.
     now: u64,
     /// What tags without a record may have lost.
     forgotten_through: u64,
@@ -60,9 +61,10 @@ impl Keep {
         }
     }
 
-    /// Notes that an entry of this time has come.
+    /// Notes that an entry of this time has come. Its own time and not the highest so far: a clock
+    /// that was ahead for a moment must not make everything look too old from then on.
     pub fn advance(&mut self, at: u64) {
-        self.now = self.now.max(at);
+        self.now = at;
     }
 
     /// Keeps a message whose seq is above all others. Answers whether an inbox has it.
@@ -180,12 +182,22 @@ impl Keep {
         let now = self.now;
         self.tags.values_mut().for_each(|keep| keep.drop_aged(now));
         let mut sizes: Vec<usize> = self.tags.values().map(TagKeep::bytes).collect();
+        let mut total: usize = sizes.iter().sum();
         let share = share(&mut sizes, goal);
-        for keep in self.tags.values_mut() {
-            while keep.bytes() > share && keep.drop_oldest(now) {}
+        let mut above: Vec<_> =
+            self.tags.iter_mut().filter(|(_, keep)| keep.bytes() > share).collect();
+        above.sort_by_cached_key(|(tag, keep)| (Reverse(keep.bytes()), (*tag).clone()));
+        for (_, keep) in above {
+            while total > goal && keep.bytes() > share {
+                let before = keep.bytes();
+                if !keep.drop_oldest(now) {
+                    break;
+                }
+                total -= before - keep.bytes();
+            }
         }
         self.bytes = self.tags.values().map(TagKeep::bytes).sum();
-        if self.bytes > self.settings.max_memory {
+        if self.bytes > goal {
             // Records of what was lost are all that is left.
             self.tags.values_mut().for_each(|keep| keep.inboxes.forget());
             self.forget_tags();

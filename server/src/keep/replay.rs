@@ -53,6 +53,17 @@ pub struct Start {
     pub unread: bool,
 }
 
+/// A replay that is about to begin.
+#[derive(Debug)]
+pub struct Begun {
+    /// Whether it is everything since the cursor, if there was one.
+    pub recovered: Option<bool>,
+    /// The highest seq that was dropped.
+    pub lost_through: u64,
+    /// What is handed over.
+    pub replay: Replay,
+}
+
 /// One piece of a replay.
 #[derive(Debug, Default)]
 pub struct Pulled {
@@ -135,19 +146,13 @@ impl Replay {
 }
 
 impl Keep {
-    /// Begins a replay of what is kept up to `head`. Answers whether that is everything since the
-    /// cursor, if there is one.
-    pub fn begin(
-        &mut self,
-        tag: &Tag,
-        address: Option<Address>,
-        head: u64,
-        from: Start,
-    ) -> (Option<bool>, Replay) {
+    /// Begins a replay of what is kept up to `head`.
+    pub fn begin(&mut self, tag: &Tag, address: Option<Address>, head: u64, from: Start) -> Begun {
         self.refresh(tag);
         let ring_lost = self.ring_lost_through(tag);
         let inbox_lost = address.map_or(0, |address| self.inbox_lost_through(tag, address));
-        let recovered = from.since.map(|since| ring_lost.max(inbox_lost) <= since);
+        let lost_through = ring_lost.max(inbox_lost);
+        let recovered = from.since.map(|since| lost_through <= since);
         let keep = self.tags.get(tag);
         let ring_after = match from {
             Start { since: Some(since), .. } => since,
@@ -178,7 +183,7 @@ impl Keep {
             inbox: wanted(inbox_after, inbox_last, inbox_lost),
             seen_through: from.since.unwrap_or(0),
         };
-        (recovered, replay)
+        Begun { recovered, lost_through, replay }
     }
 
     /// The next messages of a replay, up to `room` bytes of them but at least one. `clock` is the

@@ -233,8 +233,7 @@ proptest! {
                 Step::Resume { tag: at, person: who, behind, unread, room } => {
                     let since = u64::saturating_sub(seq, behind);
                     let start = Start { since: Some(since), last: None, unread };
-                    let (recovered, mut replay) =
-                        keep.begin(&tag(at), who.map(person), seq, start);
+                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start);
                     // The log's time is that of its last entry.
                     let log_now = keep.now;
                     model.age(at, log_now);
@@ -255,8 +254,7 @@ proptest! {
                 }
                 Step::Arrive { tag: at, person: who, last } => {
                     let start = Start { since: None, last: Some(last), unread: false };
-                    let (recovered, mut replay) =
-                        keep.begin(&tag(at), who.map(person), seq, start);
+                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start);
                     prop_assert_eq!(recovered, None);
                     let log_now = keep.now;
                     model.age(at, log_now);
@@ -309,7 +307,7 @@ proptest! {
             let tag = &names[which];
             for who in 0..5 {
                 let start = Start { since: Some(0), last: None, unread: false };
-                let (recovered, mut replay) = keep.begin(tag, Some(person(who)), u64::MAX, start);
+                let Begun { recovered, mut replay, .. } = keep.begin(tag, Some(person(who)), u64::MAX, start);
                 let got: Vec<u64> =
                     pull_all(&keep, tag, &mut replay, 1_000).into_iter().map(|(seq, _)| seq).collect();
                 let theirs =
@@ -333,7 +331,7 @@ fn what_is_dropped_during_a_replay_is_told_once() {
     };
     (1..=4).for_each(|seq| push(&mut keep, seq));
     let start = Start { since: Some(0), last: None, unread: false };
-    let (recovered, mut replay) = keep.begin(&tag(0), None, 4, start);
+    let Begun { recovered, mut replay, .. } = keep.begin(&tag(0), None, 4, start);
     assert_eq!(recovered, Some(true));
     let seqs =
         |pulled: &Pulled| -> Vec<u8> { pulled.frames.iter().map(|(frame, _)| frame[7]).collect() };
@@ -364,10 +362,10 @@ fn a_registration_anew_leaves_out_what_was_handed_over() {
         );
     }
     let start = |since| Start { since: Some(since), last: None, unread: false };
-    let (_, mut first) = keep.begin(&tag(0), None, 4, start(2));
+    let Begun { replay: mut first, .. } = keep.begin(&tag(0), None, 4, start(2));
     assert_eq!(keep.pull(&tag(0), &mut first, 1, 0).frames.len(), 1);
     assert_eq!(first.handed().0, (2, 3));
-    let (_, mut second) = keep.begin(&tag(0), None, 4, start(1));
+    let Begun { replay: mut second, .. } = keep.begin(&tag(0), None, 4, start(1));
     second.leave_out(first.handed().0, (0, 0));
     let seqs: Vec<u64> =
         pull_all(&keep, &tag(0), &mut second, 1).iter().map(|(seq, _)| *seq).collect();
@@ -385,6 +383,19 @@ fn tags_that_hold_nothing_are_forgotten_at_last() {
     }
     assert!(keep.tags.len() <= REMEMBERED);
     let start = Start { since: Some(1), last: None, unread: false };
-    let (recovered, _) = keep.begin(&Tag::parse("t1").unwrap(), None, 70_000, start);
+    let Begun { recovered, .. } = keep.begin(&Tag::parse("t1").unwrap(), None, 70_000, start);
     assert_eq!(recovered, Some(false), "rather told of a loss than left in the dark");
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_no_harm_later() {
+    let mut keep = Keep::new(settings(1 << 30), 0);
+    let mut push = |seq, at, who| {
+        keep.advance(at);
+        let message = Kept { seq, at, expires: None, frame: frame(seq, 10) };
+        keep.push(&tag(0), Target::One(person(who)), message)
+    };
+    assert!(push(1, 1_000, 0));
+    assert!(push(2, 1_000_000, 1), "by a clock that is wrong");
+    assert!(push(3, 2_000, 2), "by one that is right again");
 }

@@ -64,8 +64,9 @@ impl Chosen {
             id_key: opened.id_key(file)?,
             disk: Some(Disk {
                 opened,
-                // A retry after a restart is known by what is in the log.
-                retention: config.keeping.longest_age().max(mids::WINDOW),
+                // A retry after a restart is known by the first copy in the log, which therefore
+                // outlives every retry that is still of use to anybody.
+                retention: config.keeping.longest_age().saturating_add(mids::WINDOW),
                 size: data.size,
             }),
         })

@@ -99,6 +99,11 @@ impl CatchingUp {
     pub(super) fn hand_over(&mut self, hub: &Hub, tag: &Tag) -> Piece {
         let outbox = self.connection.outbox();
         loop {
+            // One piece waits at a time, of all that the connection is being handed: other tags
+            // may have theirs under way.
+            if outbox.await_drained() {
+                return Piece::More;
+            }
             let pulled = hub.pull(tag, &mut self.replay, limits::REPLAY_PIECE, now_ms());
             let mut frames = frames_of(tag, &pulled);
             // A last piece and much that follows it may be more than may wait at once.
@@ -112,9 +117,6 @@ impl CatchingUp {
             // Whoever is gone needs no more; the end of its registration follows.
             if last || matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
                 return Piece::Last;
-            }
-            if outbox.await_drained() {
-                return Piece::More;
             }
         }
     }

@@ -135,6 +135,12 @@ async fn recovered_is_false_exactly_where_something_is_missing() {
         let (reply, replayed) = set(&mut client, json!({"since": cursor})).await;
         assert_eq!((&reply["recovered"], replayed.len()), (&json!(recovered), count), "{cursor}");
     }
+    // Asked again on the same connection, it is as false as before.
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        let cursor = json!({"epoch": epoch, "seq": 0});
+        assert_eq!(set(&mut client, json!({"since": cursor})).await.0["recovered"], false);
+    }
     // A direct message on a tag without inboxes is lost to who was away, and to nobody else.
     let direct = json!({"action":"send","tag":"open","id":ALICE,"message":1});
     let (_, reply) = server.post(&direct).await;
@@ -182,6 +188,35 @@ async fn a_replay_larger_than_the_outbox_completes_and_live_messages_follow_it()
 }
 
 #[tokio::test]
+async fn replays_of_many_tags_share_the_room_of_one_connection() {
+    let server = shop();
+    let filler = "x".repeat(60_000);
+    let tags: Vec<String> = (0..12).map(|number| format!("t{number}")).collect();
+    for tag in &tags {
+        for number in 0..20 {
+            broadcast(&server, tag, json!([number, filler])).await;
+        }
+    }
+    let epoch = server.status().await["epoch"].clone();
+    let since = json!({"epoch": epoch, "seq": 0});
+    let mut client = server.connect().await;
+    let sets = tags.iter().map(|tag| json!({"action":"set","tag":tag,"since":since}));
+    client.send_at_once(sets).await;
+    // 14 MB before the first is read: far more than the sockets hold.
+    let mut seen = std::collections::HashMap::<String, Vec<u64>>::new();
+    let mut lives = 0;
+    while lives < tags.len() {
+        let frame = client.next().await;
+        lives += usize::from(frame["event"] == "live");
+        if let Some(number) = frame["message"][0].as_u64() {
+            seen.entry(frame["tag"].as_str().unwrap().into()).or_default().push(number);
+        }
+    }
+    assert_eq!(seen.len(), tags.len());
+    assert!(seen.values().all(|numbers| *numbers == (0..20).collect::<Vec<_>>()));
+}
+
+#[tokio::test]
 async fn a_page_rendered_by_the_site_knows_what_is_unread() {
     let server = shop();
     send(&server, ALICE, json!({"n": 1.50})).await;
@@ -210,6 +245,10 @@ async fn a_page_rendered_by_the_site_knows_what_is_unread() {
     assert_eq!(counts, [&json!(1), &json!("read"), &json!(0)]);
     // Up to what there was, not to what is yet to come.
     assert_eq!(page.next().await, json!({"event":"read","tag":"shop","seq":2}));
+    // The page may still show what no inbox holds any more: it hears of that too.
+    let (_, reply) = server.post(&read).await;
+    assert_eq!(reply["ok"], "read");
+    assert_eq!(page.next().await["event"], "read");
 }
 
 #[tokio::test]

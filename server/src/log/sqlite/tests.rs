@@ -284,3 +284,23 @@ fn an_id_key_belongs_to_its_entries() {
     assert!(error.contains("missing") && error.contains(&other), "{error}");
     assert!(!dir.path().join("id.key").exists());
 }
+
+/// Every batch is as full as may be, so that a trimming that takes less than a batch brings would
+/// fall behind for as long as this goes on.
+#[tokio::test]
+async fn trimming_keeps_up_with_whoever_never_waits() {
+    const SIZE: u64 = 4 << 20;
+    let dir = TempDir::new().unwrap();
+    let (log, _) = start_with(dir.path(), Duration::MAX, SIZE);
+    let entry = broadcast(&"x".repeat(900));
+    for _ in 0..20 {
+        let appending: Vec<_> = (0..2_000).map(|_| log.append(entry.clone())).collect();
+        for appending in appending {
+            appending.await.unwrap();
+        }
+    }
+    // 36 MB have passed. The bound, a batch above it, and the WAL between two checkpoints.
+    let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let size = length(&dir.path().join("log.sqlite3")) + length(&wal(dir.path()));
+    assert!(size < 4 * SIZE, "{size} bytes");
+}

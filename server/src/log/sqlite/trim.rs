@@ -10,9 +10,10 @@ use rusqlite::{OptionalExtension as _, Result, TransactionBehavior};
 use super::store::Store;
 use super::{meta, row};
 
-/// At most so many entries go at once, and so many bytes of bodies: a few milliseconds' work.
-const ENTRIES: u64 = 256;
-const BYTES: u64 = 512 * 1024;
+/// At most so many entries go at once, and so many bytes of bodies: some milliseconds' work. More
+/// than one batch of appends brings, or the log would grow for as long as it is busy.
+const ENTRIES: u64 = 4_096;
+const BYTES: u64 = 4 * 1024 * 1024;
 /// How often ages are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -43,7 +44,8 @@ impl Store {
     /// Removes a few of the oldest entries if there are too many or too old ones. Whether there
     /// may be more of them.
     pub(super) fn trim(&mut self) -> Result<bool> {
-        let too_large = self.used()? > self.upkeep.size;
+        let excess = self.used()?.saturating_sub(self.upkeep.size);
+        let too_large = excess > 0;
         let now = Instant::now();
         if !too_large && self.upkeep.next_look.is_some_and(|next| now < next) {
             return Ok(false);
@@ -58,7 +60,7 @@ impl Store {
         while let Some(found) = rows.next()?
             && bytes < BYTES
         {
-            if !too_large && row::kept(found.get(1)?) >= too_old_before {
+            if bytes >= excess && row::kept(found.get(1)?) >= too_old_before {
                 break;
             }
             through = Some(row::kept(found.get(0)?));
@@ -72,11 +74,11 @@ impl Store {
             return Ok(false);
         };
         self.remove(through)?;
-        let all_of_them = entries < ENTRIES && bytes < BYTES;
-        if all_of_them && !too_large {
+        let all_of_them = entries < ENTRIES && bytes < BYTES && !too_large;
+        if all_of_them {
             self.upkeep.next_look = Some(now + LOOK);
         }
-        Ok(!all_of_them || too_large)
+        Ok(!all_of_them)
     }
 
     fn remove(&mut self, through: u64) -> Result<()> {
