@@ -119,10 +119,13 @@ async fn every_listener_serves_however_few_connections_are_allowed() {
     let listeners = Listeners::open(&config, given.into()).unwrap();
     let run = gate::run(listeners, config, Hangups::install().unwrap(), Shutdown::new());
     tokio::spawn(run);
+    let mut clients = Vec::new();
     for address in addresses {
         let tcp = TcpStream::connect(address).await.unwrap();
         let connector = TlsConnector::from(pki.client(&TLS13));
-        round_trip(&mut soon(connector.connect(name(), tcp)).await.unwrap()).await;
+        let mut client = soon(connector.connect(name(), tcp)).await.unwrap();
+        round_trip(&mut client).await;
+        clients.push(client);
     }
 }
 
