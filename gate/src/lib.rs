@@ -97,7 +97,8 @@ impl Gate {
 ///
 /// At most `config.max_connections` are served at a time; more of them wait in the kernel's
 /// queue. Each listener keeps a place for its next connection, so there are as many places as
-/// listeners at least. Dropping the future closes the listeners; connections stay `shutdown`'s to wait for.
+/// listeners at least. Dropping the future closes the listeners; connections stay `shutdown`'s to
+/// wait for.
 ///
 /// # Errors
 /// When the TLS library refuses the certificate and key that `config` holds, or the system another
