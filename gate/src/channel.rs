@@ -19,7 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::pending::Pending;
-use crate::scratch::{CHUNK, Output, Scratch};
+use crate::scratch::{Output, RECORD, Scratch};
+
+/// The most that is kept of a message of the handshake until it is whole. A client's hello has some
+/// 2 KiB, with keys of post-quantum cryptography in it.
+const HANDSHAKE_MESSAGE: usize = 32 * 1024;
 
 /// How the peer's side of the channel stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +42,8 @@ pub(crate) struct Spent;
 /// A TLS connection without its socket.
 pub(crate) struct Channel {
     tls: UnbufferedServerConnection,
-    /// The beginning of what can be processed only as a whole. Less than [`CHUNK`].
+    /// The beginning of what can be processed only as a whole: [`HANDSHAKE_MESSAGE`] at most, and
+    /// after the handshake one [`RECORD`].
     kept: Box<[u8]>,
     /// Encrypted, but not taken by the client yet.
     pending: Pending,
@@ -91,7 +96,7 @@ impl Channel {
         plain.clear();
         let (taken, peer) = self.process(&mut raw[..count], plain, output);
         match peer {
-            Peer::Open if count - taken < CHUNK => self.kept = raw[taken..count].into(),
+            Peer::Open if count - taken <= self.most_kept() => self.kept = raw[taken..count].into(),
             Peer::Open => {
                 self.last_words(&mut scratch.output);
                 return Peer::Faulty(rustls::Error::General("a message that is too long".into()));
@@ -100,6 +105,11 @@ impl Channel {
             Peer::Ended | Peer::Faulty(_) => {}
         }
         peer
+    }
+
+    /// After the handshake, messages of TLS itself are some bytes long.
+    fn most_kept(&self) -> usize {
+        if self.tls.is_handshaking() { HANDSHAKE_MESSAGE } else { RECORD }
     }
 
     fn process(

@@ -16,9 +16,12 @@ use crate::error::Error;
 use crate::pem::{Identity, Source};
 use crate::reload::Watch;
 
-/// Descriptors kept for everything that is no client: listener, log, certificate, runtime, and 64
+/// Descriptors kept for everything that is no client: listeners, log, certificate, and 64
 /// administrators.
 const RESERVED_DESCRIPTORS: usize = 128;
+
+/// Those of one runtime: epoll twice, what wakes it, and signals.
+const DESCRIPTORS_PER_THREAD: usize = 4;
 
 /// Where a system without a limit of open files is bounded all the same.
 const MOST_CONNECTIONS: usize = 1_000_000;
@@ -71,7 +74,8 @@ impl Config {
         if cli.reload_interval.is_zero() {
             return Err(Error::Usage("--reload-interval must be more than 0".to_owned()));
         }
-        let possible = possible_connections();
+        let threads = cli.threads.unwrap_or_else(cores);
+        let possible = possible_connections(raise_limit(), threads);
         let max_connections = match cli.max_connections {
             None => possible,
             Some(0) => {
@@ -103,7 +107,7 @@ impl Config {
             handshake_timeout: cli.handshake_timeout,
             half_closed_timeout: cli.half_closed_timeout,
             drain: cli.drain,
-            threads: cli.threads.unwrap_or_else(cores),
+            threads,
             max_connections,
             limits,
             admin,
@@ -177,8 +181,10 @@ fn cores() -> NonZeroUsize {
 }
 
 /// Each connection has two sockets, the client's and the backend's.
-fn possible_connections() -> usize {
-    (raise_limit().saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MOST_CONNECTIONS)
+fn possible_connections(files: usize, threads: NonZeroUsize) -> usize {
+    let runtimes = threads.get().saturating_mul(DESCRIPTORS_PER_THREAD);
+    let reserved = runtimes.saturating_add(RESERVED_DESCRIPTORS);
+    (files.saturating_sub(reserved) / 2).clamp(1, MOST_CONNECTIONS)
 }
 
 #[cfg(test)]
@@ -191,6 +197,14 @@ mod tests {
         let one = "127.0.0.1:9091";
         assert_eq!(Listen::parse(one).unwrap(), Listen::At(one.parse().unwrap()));
         assert!(Listen::parse("localhost:1").is_err());
+    }
+
+    #[test]
+    fn connections_leave_descriptors_for_the_threads() {
+        let threads = |count| NonZeroUsize::new(count).unwrap();
+        assert_eq!(possible_connections(1_024, threads(1)), (1_024 - 128 - 4) / 2);
+        assert_eq!(possible_connections(1_024, threads(100)), (1_024 - 128 - 400) / 2);
+        assert_eq!(possible_connections(1_024, threads(usize::MAX)), 1);
     }
 
     #[test]

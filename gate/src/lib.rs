@@ -47,6 +47,7 @@ use metrics::Metrics;
 use pem::Identity;
 use reload::Hangups;
 use tls::{Resumption, Served};
+pub use workers::runtime;
 use workers::{Newcomer, Workers};
 
 /// What every connection of one gate shares.
@@ -95,7 +96,9 @@ impl Gate {
 /// The calling thread accepts and serves, and `config.threads - 1` more serve beside it.
 ///
 /// At most `config.max_connections` are served at a time; more of them wait in the kernel's
-/// queue. Dropping the future closes the listeners; connections stay `shutdown`'s to wait for.
+/// queue. Each listener keeps a place for its next connection, so there are as many places as
+/// listeners at least. Dropping the future closes the listeners; connections stay `shutdown`'s to
+/// wait for.
 ///
 /// # Errors
 /// When the TLS library refuses the certificate and key that `config` holds, or the system another
@@ -107,6 +110,7 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<Drained, Error> {
     let resumption = Resumption::new()?;
+    let max_connections = config.max_connections.max(listeners.clients.len());
     let gate = Arc::new(Gate {
         backend: Backend::new(&config),
         served: ArcSwap::from_pointee(Served::new(config.identity, &resumption)?),
@@ -114,12 +118,12 @@ pub async fn run(
         handshake_timeout: config.handshake_timeout,
         half_closed_timeout: config.half_closed_timeout,
         crowd: Crowd::new(config.limits),
-        drain: Drain::new(shutdown.clone(), config.drain, config.max_connections),
+        drain: Drain::new(shutdown.clone(), config.drain, max_connections),
         metrics: Metrics::default(),
     });
     for listener in &listeners.clients {
         tracing::info!(
-            max_connections = config.max_connections,
+            max_connections,
             "forwarding TLS on {} to {}",
             listener.address(),
             gate.backend,
@@ -136,7 +140,6 @@ pub async fn run(
     shutdown.spawn(watched);
     // Dropped, and so ended, only when the last connection has ended.
     let mut others = JoinSet::new();
-    others.spawn(service::watchdog());
     let all = Arc::clone(&gate);
     others.spawn(async move { memory::tidy(&all).await });
     if let Some(listener) = listeners.admin {
@@ -144,6 +147,7 @@ pub async fn run(
         others.spawn(shared::admin::run(listener, report, shutdown.clone()));
     }
     let workers = Arc::new(Workers::start(config.threads.get(), &shutdown)?);
+    others.spawn(service::watchdog_of(workers.pulses()));
     let mut accepting = JoinSet::new();
     for listener in listeners.clients {
         let workers = Arc::clone(&workers);

@@ -45,11 +45,12 @@ fn start(cli: &cli::Cli) -> Result<(), Error> {
     // While this is the only thread.
     let given = service::sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::System { what: "start the runtime", source })?;
-    runtime.block_on(serve(config, given))
+    let runtime =
+        gate::runtime().map_err(|source| Error::System { what: "start the runtime", source })?;
+    let served = runtime.block_on(serve(config, given));
+    // Waits for nobody who reads the PEM file from a file system that hangs.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {

@@ -23,7 +23,8 @@ pub(crate) async fn tidy(gate: &Gate) {
         most = most.max(now);
         if most - now >= MANY.max(most / 4) {
             most = now;
-            // Some milliseconds, in which this thread's connections shall not wait.
+            // Some milliseconds. It holds the lock of one of glibc's heaps after another, so who
+            // allocates from that heap waits; on a thread of its own, nobody else does.
             let _ = tokio::task::spawn_blocking(give_back).await;
         }
     }

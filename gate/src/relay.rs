@@ -33,6 +33,11 @@ pub(crate) use flow::{Carried, Cause, Ended};
 /// milliseconds of encryption at worst.
 const ROUNDS: usize = 8;
 
+/// How often it is asked whether a client that has closed its side is gone altogether. tokio has told
+/// of that side's end and does not tell of the socket's; the kernel knows it after 60 + 4 × 15 s if
+/// the client's machine is silent.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Both directions of one connection.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -47,6 +52,8 @@ pub(crate) struct Relay {
     /// Whether the source said its last word: only then is nothing of it left unread.
     client_ended: bool,
     backend_ended: bool,
+    /// Nothing more can come from the client's socket, whatever TLS said before.
+    client_closed: bool,
     /// Writing to the backend reported that it is gone without a last word. The kernel says that
     /// once, so that to the reader it then looks like a proper end.
     backend_reset: bool,
@@ -69,6 +76,7 @@ impl Relay {
             pending: Pending::default(),
             client_ended: false,
             backend_ended: false,
+            client_closed: false,
             backend_reset: false,
             carried: Carried::default(),
             cause: None,
@@ -86,11 +94,18 @@ impl Relay {
     /// for `patience` is closed: the backend may be gone altogether, which only a write would tell.
     pub(crate) async fn run(&mut self, meter: &Meter, patience: Duration) {
         let mut left = None;
+        let mut look = None;
         poll_fn(|cx| {
             let before = self.carried;
             let mut state = self.poll(cx);
             if state.is_pending() && self.is_left_alone(cx, &mut left, patience) {
-                self.close();
+                // Not what came first, but without it the connection would go on.
+                self.cause = None;
+                self.close(Cause::Silence);
+                state = self.poll(cx);
+            }
+            if state.is_pending() && self.has_vanished(cx, &mut look) {
+                self.lose_client();
                 state = self.poll(cx);
             }
             meter.add(before, self.carried);
@@ -99,7 +114,8 @@ impl Relay {
         .await;
     }
 
-    /// Whether the client has sent nothing for `patience` since the backend ended.
+    /// Whether the client has sent nothing for `patience` since the backend ended. What it has sent
+    /// and the backend has not taken keeps it waiting, and is no silence of its own.
     fn is_left_alone(
         &self,
         cx: &mut Context<'_>,
@@ -109,6 +125,10 @@ impl Relay {
         if self.to_client != Flow::Done || self.to_backend != Flow::Open {
             return false;
         }
+        if !self.pending.is_empty() {
+            *left = None;
+            return false;
+        }
         let sent = self.carried.to_backend;
         if left.as_ref().is_none_or(|(before, _)| *before != sent) {
             *left = Some((sent, Box::pin(sleep(patience))));
@@ -116,10 +136,37 @@ impl Relay {
         left.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
     }
 
+    /// Whether the client, which had closed its side, is gone by now.
+    fn has_vanished(&self, cx: &mut Context<'_>, look: &mut Option<Pin<Box<Sleep>>>) -> bool {
+        if !self.client_closed || self.to_backend != Flow::Done || self.to_client.is_over() {
+            return false;
+        }
+        loop {
+            let until = look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            if until.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            *look = None;
+            if !matches!(self.client.take_error(), Ok(None)) {
+                return true;
+            }
+        }
+    }
+
+    /// The client's socket has failed: nothing comes from there, and nothing arrives.
+    fn lose_client(&mut self) {
+        self.blame(Cause::ClientGone);
+        self.client_ended = true;
+        self.client_closed = true;
+        if !self.to_client.is_over() {
+            self.to_client = Flow::Broken;
+        }
+    }
+
     /// Ends both directions as if both sources had: what was read is delivered, then the end.
     /// [`Relay::run`] does that.
-    pub(crate) fn close(&mut self) {
-        self.blame(Cause::Stop);
+    pub(crate) fn close(&mut self, cause: Cause) {
+        self.blame(cause);
         for flow in [&mut self.to_backend, &mut self.to_client] {
             if *flow == Flow::Open {
                 *flow = Flow::Ending { complete: true };

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// The largest TLS record on the wire (RFC 8446, 5.2; TLS 1.2 allows some more).
-const RECORD: usize = 5 + 16 * 1024 + 2048;
+pub(crate) const RECORD: usize = 5 + 16 * 1024 + 2048;
 
 thread_local! {
     /// Borrowed inside one poll and never across an `.await`.
@@ -26,9 +26,14 @@ pub(crate) struct Scratch {
     pub(crate) output: Output,
 }
 
-/// Lends this thread's buffers.
+/// Lends this thread's buffers, empty: one whose borrower panicked still holds what was another
+/// connection's.
 pub(crate) fn with<T>(borrow: impl FnOnce(&mut Scratch) -> T) -> T {
-    SCRATCH.with_borrow_mut(borrow)
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.plain.clear();
+        scratch.output.filled = 0;
+        borrow(scratch)
+    })
 }
 
 /// Encrypted, on its way to a client.
@@ -60,5 +65,28 @@ impl Output {
     /// Everything that was put in, which then is no longer here.
     pub(crate) fn take(&mut self) -> &[u8] {
         &self.bytes[..std::mem::take(&mut self.filled)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn after_a_panic_nobody_gets_anothers_bytes() {
+        let panicked = catch_unwind(|| {
+            with(|scratch| {
+                scratch.plain.extend(b"secret");
+                scratch.output.fill(6);
+                panic!("a defect");
+            })
+        });
+        panicked.unwrap_err();
+        with(|scratch| {
+            assert_eq!(scratch.output.take(), b"");
+            assert_eq!(scratch.plain, b"");
+        });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::crowd::{Guest, Handshake};
 use crate::error::Error;
 use crate::handshake::handshake;
 use crate::metrics;
-use crate::relay::{Carried, Ended, Relay};
+use crate::relay::{Carried, Cause, Ended, Relay};
 use crate::scratch;
 
 /// What a connection takes of the gate; free again when it is dropped.
@@ -87,14 +87,10 @@ async fn forward(
 ) -> Result<Told, Error> {
     let mut turn = pin!(gate.drain.turn());
     // Boxed apart: the handshake needs far more room than the relay, which lives far longer.
-    let opened = tokio::select! {
-        biased;
-        opened = Box::pin(open(gate, client, peer, handshake)) => opened,
-        () = &mut turn => Err(Error::Stopping),
-    };
-    let (tls, relay) = opened?;
-    let Some(mut relay) = relay else {
-        return Ok(Told { tls, carried: Carried::default(), ended: "no backend" });
+    let (tls, opened) = Box::pin(open(gate, client, peer, handshake, turn.as_mut())).await?;
+    let mut relay = match opened {
+        Ok(relay) => relay,
+        Err(ended) => return Ok(Told { tls, carried: Carried::default(), ended }),
     };
     let meter = &gate.metrics.bytes;
     let patience = gate.half_closed_timeout;
@@ -111,7 +107,7 @@ async fn forward(
         biased;
         () = relay.run(meter, patience) => {}
         () = its_turn => {
-            relay.close();
+            relay.close(Cause::Stop);
             relay.run(meter, patience).await;
         }
     }
@@ -138,14 +134,15 @@ async fn close(ended: Ended) {
     );
 }
 
-/// Handshake first, so that strangers open no connection to the backend. Without a relay, there
-/// is no backend.
+/// Handshake first, so that strangers open no connection to the backend. Without a relay, what
+/// ended the connection instead. `turn` has ended only if there is none.
 async fn open(
     gate: &Gate,
     client: TcpStream,
     peer: SocketAddr,
     mut counted: Handshake,
-) -> Result<(Tls, Option<Box<Relay>>), Error> {
+    mut turn: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(Tls, Result<Box<Relay>, &'static str>), Error> {
     let served = gate.served.load_full();
     let secured = tokio::select! {
         biased;
@@ -153,6 +150,7 @@ async fn open(
             secured.map_err(Error::Slow).flatten()
         }
         () = counted.overtaken() => Err(Error::Overtaken),
+        () = &mut turn => Err(Error::Stopping),
     };
     drop(counted);
     let secured = secured.inspect_err(|error| gate.metrics.failed(error))?;
@@ -163,15 +161,22 @@ async fn open(
         resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
     };
     let header = gate.backend.header(peer, &secured.client, tls);
-    match gate.backend.connect(&header).await {
-        Ok(backend) => Ok((told, Some(Box::new(Relay::new(secured, backend))))),
+    let connected = tokio::select! {
+        biased;
+        connected = gate.backend.connect(&header) => connected,
+        () = &mut turn => Err(Error::Stopping),
+    };
+    let ended = match connected {
+        Ok(backend) => return Ok((told, Ok(Box::new(Relay::new(secured, backend))))),
+        Err(Error::Stopping) => Cause::Stop.name(),
         Err(_told) => {
             gate.metrics.backend_errors.inc();
-            let closing = turn_away(secured.client, secured.channel);
-            let _ = within("closing", gate.handshake_timeout, closing).await;
-            Ok((told, None))
+            "no backend"
         }
-    }
+    };
+    let closing = turn_away(secured.client, secured.channel);
+    let _ = within("closing", gate.handshake_timeout, closing).await;
+    Ok((told, Err(ended)))
 }
 
 /// Keepalive and a limit on unacknowledged data find peers that are gone, and leave alone those

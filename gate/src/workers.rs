@@ -4,14 +4,16 @@
 //! for it and nothing of it is locked. Which one is decided when it is accepted. A runtime whose
 //! threads share their tasks costs a fifth more CPU here (docs/internals.md has the figures).
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use shared::service::Pulse;
 use shared::shutdown::Shutdown;
 use tokio::net::TcpStream;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use crate::crowd::Handshake;
@@ -26,6 +28,19 @@ const WAITING: usize = 256;
 /// thread carries more than 64 connections usually bring, and two that are half asleep cost a fifth
 /// more than one that is awake. One that cannot keep up soon has more than these.
 const AHEAD: usize = 64;
+
+/// Tasks that run before the kernel is asked what has become ready. tokio asks after 61, and one that
+/// relays may last the better part of a millisecond: on a busy thread, newcomers and timers would
+/// wait for 61 of those.
+const TASKS_BETWEEN_EVENTS: u32 = 8;
+
+/// A runtime for one thread that serves connections.
+///
+/// # Errors
+/// When the system has no descriptors for it.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().event_interval(TASKS_BETWEEN_EVENTS).build()
+}
 
 /// A connection that was accepted and admitted.
 #[derive(Debug)]
@@ -49,6 +64,7 @@ pub(crate) struct Workers {
 struct Worker {
     load: Arc<AtomicUsize>,
     sender: mpsc::Sender<Moving>,
+    pulse: Pulse,
 }
 
 /// A newcomer on its way to its thread; its socket belongs to no runtime.
@@ -93,9 +109,9 @@ impl Workers {
     /// Has this thread serve it, or the one with the fewest connections if this has far more.
     pub(crate) fn serve(&self, newcomer: Newcomer) {
         let load = |worker: &&Worker| worker.load.load(Ordering::Relaxed);
-        let idlest = self.others.iter().min_by_key(load);
         let here = self.here.load(Ordering::Relaxed);
-        match idlest
+        match self
+            .idlest()
             .filter(|worker| load(worker) + AHEAD <= here)
             .map(|it| (it, it.sender.try_reserve()))
         {
@@ -103,15 +119,31 @@ impl Workers {
             _ => spawn(&self.shutdown, newcomer, Load::new(&self.here)),
         }
     }
+
+    /// Of the other threads, the one with the fewest connections. One that has ended has none, and
+    /// would be it for ever.
+    fn idlest(&self) -> Option<&Worker> {
+        let alive = self.others.iter().filter(|worker| !worker.sender.is_closed());
+        alive.min_by_key(|worker| worker.load.load(Ordering::Relaxed))
+    }
+
+    /// The signs of life of the other threads.
+    pub(crate) fn pulses(&self) -> Vec<Pulse> {
+        self.others.iter().map(|worker| worker.pulse.clone()).collect()
+    }
 }
 
 impl Worker {
     fn start(number: usize, shutdown: &Shutdown) -> Result<Self, Error> {
         let failed = |source| Error::System { what: "start a thread", source };
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = runtime().map_err(failed)?;
         let (sender, mut arriving) = mpsc::channel(WAITING);
         let shutdown = shutdown.clone();
+        let pulse = Pulse::default();
+        let beating = pulse.clone();
         let work = async move {
+            // Ends with the runtime.
+            tokio::spawn(async move { beating.beat().await });
             while let Some(moving) = arriving.recv().await {
                 arrive(&shutdown, moving);
             }
@@ -121,7 +153,7 @@ impl Worker {
             .name(format!("gate-{number}"))
             .spawn(move || runtime.block_on(work))
             .map_err(failed)?;
-        Ok(Self { load: Arc::default(), sender })
+        Ok(Self { load: Arc::default(), sender, pulse })
     }
 
     fn send(&self, way: mpsc::Permit<'_, Moving>, newcomer: Newcomer) {
@@ -149,4 +181,54 @@ fn spawn(shutdown: &Shutdown, newcomer: Newcomer, load: Load) {
         session::serve(client, peer, seat, handshake).await;
         drop(load);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::AtomicU32;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_has_ended_is_not_the_idlest() {
+        let worker = |load: usize| {
+            let (sender, arriving) = mpsc::channel(1);
+            let load = Arc::new(AtomicUsize::new(load));
+            (Worker { load, sender, pulse: Pulse::default() }, arriving)
+        };
+        let ((ended, arriving), (busy, _its), (idle, _own)) = (worker(0), worker(9), worker(5));
+        drop(arriving);
+        let others = vec![ended, busy, idle];
+        let workers = Workers { shutdown: Shutdown::new(), here: Arc::default(), others };
+        assert_eq!(workers.idlest().map(|it| it.load.load(Ordering::Relaxed)), Some(5));
+    }
+
+    /// Bytes that arrive while others keep the thread busy.
+    #[test]
+    fn a_busy_thread_looks_for_events_often() {
+        let (mut far, near) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let runtime = runtime().unwrap();
+        let runs = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&runs);
+        runtime.spawn(poll_fn(move |cx| {
+            // Soon after tokio's own 61.
+            if counted.fetch_add(1, Ordering::Relaxed) == 70 {
+                far.write_all(b"!").unwrap();
+            }
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        }));
+        let waited = runtime.spawn(async move {
+            let near = tokio::net::UnixStream::from_std(near).unwrap();
+            near.readable().await.unwrap();
+            runs.load(Ordering::Relaxed) - 70
+        });
+        let waited = runtime.block_on(waited).unwrap();
+        assert!(waited <= 2 * TASKS_BETWEEN_EVENTS, "{waited} runs of another task");
+    }
 }

@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -49,21 +51,91 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells the manager that the runtime still runs tasks, twice in the time that it allows
+/// Tells the manager that the runtime still runs tasks, four times in the time that it allows
 /// (`WatchdogSec=`). Never ends; pending for ever if the manager does not ask.
 pub async fn watchdog() {
-    let Some(allowed) = sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero()) else {
-        return std::future::pending().await;
-    };
-    let mut beat = tokio::time::interval((allowed / 2).max(Duration::from_millis(1)));
+    watchdog_of(Vec::new()).await;
+}
+
+/// As [`watchdog`], and tells it only while every one of `pulses` goes on, too: those of further
+/// runtimes, each of which runs [`Pulse::beat`].
+pub async fn watchdog_of(pulses: Vec<Pulse>) {
+    let mut look = every(4).await;
+    let mut watched = Watched::new(pulses);
     loop {
-        beat.tick().await;
-        tell(&[NotifyState::Watchdog]);
+        look.tick().await;
+        if watched.all_live() {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// A thread's sign of life. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    /// Gives it twice between two looks of the watchdog, so that one that is late is not missed.
+    /// Never ends; pending for ever if the manager does not ask.
+    pub async fn beat(&self) {
+        let mut beat = every(8).await;
+        loop {
+            beat.tick().await;
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What was seen of pulses.
+#[derive(Debug)]
+struct Watched(Vec<(Pulse, u64)>);
+
+impl Watched {
+    fn new(pulses: Vec<Pulse>) -> Self {
+        Self(pulses.into_iter().map(|pulse| (pulse, 0)).collect())
+    }
+
+    /// Whether all have gone on since the last look.
+    fn all_live(&mut self) -> bool {
+        let mut all = true;
+        for (pulse, seen) in &mut self.0 {
+            let now = pulse.0.load(Ordering::Relaxed);
+            all &= now != *seen;
+            *seen = now;
+        }
+        all
+    }
+}
+
+/// So many times in the time that the manager allows; never if it does not ask.
+async fn every(times: u32) -> tokio::time::Interval {
+    match sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero()) {
+        Some(allowed) => tokio::time::interval((allowed / times).max(Duration::from_millis(1))),
+        None => std::future::pending().await,
     }
 }
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "cannot tell the service manager (NOTIFY_SOCKET)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_that_hangs_is_enough() {
+        let pulses = [Pulse::default(), Pulse::default()];
+        let mut watched = Watched::new(pulses.to_vec());
+        let beat = |pulse: &Pulse| pulse.0.fetch_add(1, Ordering::Relaxed);
+        pulses.iter().map(beat).for_each(drop);
+        assert!(watched.all_live());
+        beat(&pulses[0]);
+        assert!(!watched.all_live());
+        pulses.iter().map(beat).for_each(drop);
+        assert!(watched.all_live());
+        assert!(Watched::new(Vec::new()).all_live());
     }
 }

@@ -53,6 +53,8 @@ pub(crate) enum Cause {
     ClientGone,
     BackendGone,
     ClientFault,
+    /// Of the client, after the backend's end.
+    Silence,
     Stop,
 }
 
@@ -65,6 +67,7 @@ impl Cause {
             Self::ClientGone => "client gone",
             Self::BackendGone => "backend gone",
             Self::ClientFault => "client broke TLS",
+            Self::Silence => "client silent",
             Self::Stop => "gate stopped",
         }
     }

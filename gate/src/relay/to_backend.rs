@@ -21,11 +21,10 @@ impl Relay {
         scratch: &mut Scratch,
     ) -> Poll<()> {
         match self.to_backend {
-            Flow::Done => return Poll::Pending,
+            Flow::Done => return self.poll_after_end(cx, scratch),
             Flow::Broken => {
-                let read = ready!(read(&mut self.client, cx, &mut scratch.raw));
-                if !matches!(read, Ok(1..)) {
-                    self.client_ended = true;
+                ready!(self.poll_discard(cx, scratch));
+                if self.client_closed {
                     self.to_backend = Flow::Done;
                 }
                 return Poll::Ready(());
@@ -47,7 +46,10 @@ impl Relay {
         }
         match ready!(self.channel.poll_read(&mut self.client, cx, scratch)) {
             // No close_notify, as many programs do: an end like any other.
-            Ok(0) => self.heed(Peer::Ended),
+            Ok(0) => {
+                self.client_closed = true;
+                self.heed(Peer::Ended);
+            }
             Ok(count) => {
                 let peer = self.channel.receive(scratch, count);
                 self.hand_to_backend(cx, &scratch.plain);
@@ -60,11 +62,31 @@ impl Relay {
             }
             Err(_gone) => {
                 // A reset ends both directions; what came before it is still delivered.
-                self.blame(Cause::ClientGone);
-                self.client_ended = true;
+                self.lose_client();
                 self.to_backend = Flow::Ending { complete: false };
-                self.to_client = Flow::Broken;
             }
+        }
+        Poll::Ready(())
+    }
+
+    /// After its last word, a client that waits for an answer is still looked at: if it is gone and
+    /// the backend silent, nothing else would ever tell.
+    fn poll_after_end(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        if self.client_closed || self.to_client.is_over() {
+            return Poll::Pending;
+        }
+        self.poll_discard(cx, scratch)
+    }
+
+    /// Throws away what the client sends, which is nobody's.
+    fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        match ready!(read(&mut self.client, cx, &mut scratch.raw)) {
+            Ok(1..) => {}
+            Ok(0) => {
+                self.client_ended = true;
+                self.client_closed = true;
+            }
+            Err(_gone) => self.lose_client(),
         }
         Poll::Ready(())
     }

@@ -21,7 +21,7 @@ async fn get(admin: SocketAddr, path: &str, host: &str) -> (u16, String) {
 }
 
 /// Samples by their whole name, labels included.
-async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
+pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let (status, text) = get(admin, "/metrics", "localhost").await;
     assert_eq!(status, 200);
     assert!(text.ends_with("# EOF\n"), "{text}");

@@ -69,7 +69,28 @@ async fn a_client_that_stays_silent_after_the_backends_end_is_closed() {
         assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
         // The client neither sends nor closes; the backend sees an end all the same.
         assert_eq!(soon(rest(&mut server)).await.unwrap(), b"");
+        drop(client);
+        gate.log_line("ended=\"client silent\"");
     }
+}
+
+/// It is not silent: the backend does not listen.
+#[tokio::test]
+async fn an_upload_that_the_backend_has_not_read_yet_is_not_cut() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &["--half-closed-timeout", "300ms"]);
+    let mut client = gate.client().await;
+    let mut server = accept(&listener).await;
+    server.shutdown().await.unwrap();
+    assert_eq!(rest(&mut client).await.unwrap(), b"");
+    let bytes = noise(9, 64 * 1024);
+    let mut sent = 0;
+    while let Ok(count) = tokio::time::timeout(STOPPED, client.write(&bytes)).await {
+        sent += count.unwrap();
+    }
+    let send = async { client.shutdown().await.unwrap() };
+    let ((), got) = soon(async { tokio::join!(send, rest(&mut server)) }).await;
+    assert_eq!(got.unwrap().len(), sent);
 }
 
 /// As many programs do.
@@ -159,6 +180,33 @@ async fn a_reset_by_the_client_ends_the_backends_connection() {
     tcp.set_zero_linger().unwrap();
     drop(tcp);
     assert_eq!(rest(&mut server).await.unwrap(), b"");
+}
+
+/// The backend knows that the client has ended, and is silent: it may be thinking. The gate is told
+/// that the client is gone, and tells it.
+#[tokio::test]
+async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for closes_its_side in [false, true] {
+        let mut client = gate.client().await;
+        let mut server = accept(&listener).await;
+        let peer = client.get_ref().0.local_addr().unwrap();
+        if closes_its_side {
+            client.shutdown().await.unwrap();
+        } else {
+            // The close_notify alone, and then what is nobody's.
+            client.get_mut().1.send_close_notify();
+            client.flush().await.unwrap();
+            client.get_mut().0.write_all(&[7; 1_000]).await.unwrap();
+        }
+        assert_eq!(rest(&mut server).await.unwrap(), b"");
+        let (tcp, _) = client.into_inner();
+        tcp.set_zero_linger().unwrap();
+        drop(tcp);
+        let line = gate.log_line(&format!("access: peer={peer} "));
+        assert!(line.contains("ended=\"by the client\""), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use gate::cli;
+use gate::config::Config;
+use gate::listeners::Listeners;
+use gate::reload::Hangups;
 use rustix::process::Signal;
 use rustls::version::TLS13;
+use shared::shutdown::Shutdown;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -99,6 +104,31 @@ async fn what_is_no_listening_socket_is_said() {
     assert!(stderr.contains("descriptor 3"), "{stderr}");
 }
 
+/// Each listener keeps a place for its next connection.
+#[tokio::test]
+async fn every_listener_serves_however_few_connections_are_allowed() {
+    let pki = Pki::new();
+    let dir = files(&pki);
+    let pem = dir.path().join("cert.pem");
+    let backend = echo().await.to_string();
+    let arguments = ["gate", "0", &backend, pem.to_str().unwrap(), "--max-connections", "1"];
+    let Ok(cli::Command::Run(cli)) = cli::parse(arguments.map(Into::into)) else { panic!() };
+    let config = Config::resolve(&cli).unwrap();
+    let given = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = given.each_ref().map(|it| it.local_addr().unwrap());
+    let listeners = Listeners::open(&config, given.into()).unwrap();
+    let run = gate::run(listeners, config, Hangups::install().unwrap(), Shutdown::new());
+    tokio::spawn(run);
+    let mut clients = Vec::new();
+    for address in addresses {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let connector = TlsConnector::from(pki.client(&TLS13));
+        let mut client = soon(connector.connect(name(), tcp)).await.unwrap();
+        round_trip(&mut client).await;
+        clients.push(client);
+    }
+}
+
 #[tokio::test]
 async fn the_manager_is_told_of_start_life_and_stop() {
     let pki = Pki::new();
@@ -116,6 +146,8 @@ async fn the_manager_is_told_of_start_life_and_stop() {
     command
         .args(["127.0.0.1:0", &echo().await.to_string()])
         .arg(dir.path().join("cert.pem"))
+        // Each of which has to live.
+        .args(["--threads", "3"])
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "200000");
     let gate = Gate::launch(command, pki);

@@ -2,10 +2,14 @@
 
 use std::io;
 
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
-use crate::harness::{Gate, NEVER, echo, rest, round_trip, soon};
+use crate::admin::metrics;
+use crate::harness::{Gate, NEVER, backend, echo, rest, round_trip, soon};
 
 /// The listener is closed a moment after the signal.
 async fn refuses(gate: &Gate) {
@@ -93,6 +97,24 @@ async fn a_second_signal_ends_at_once() {
     assert!(log.last().unwrap().contains("SIGINT again: ended at once"), "{log:?}");
 }
 
+/// What each thread of the gate that serves has used of the processor, by name.
+fn processor_times(gate: &Gate) -> Vec<(String, Duration)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.id())).unwrap();
+    let mut times: Vec<_> = tasks
+        .map(|task| task.unwrap().path())
+        .map(|task| {
+            let name = std::fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
+            // Its first field is in nanoseconds.
+            let used = std::fs::read_to_string(task.join("schedstat")).unwrap();
+            let used = used.split(' ').next().unwrap().parse().unwrap();
+            (name, Duration::from_nanos(used))
+        })
+        .filter(|(name, _)| name.starts_with("gate"))
+        .collect();
+    times.sort();
+    times
+}
+
 /// The thread that accepts keeps the first connections and hands on others: all of them are served,
 /// and closed in the end.
 #[tokio::test]
@@ -105,6 +127,12 @@ async fn the_connections_of_every_thread_are_served_and_closed() {
     for client in &mut clients {
         round_trip(client).await;
     }
+    let used = processor_times(&gate);
+    assert_eq!(used.len(), 3, "{used:?}");
+    for (name, used) in used {
+        // To start takes less than one, and dozens of handshakes take more.
+        assert!(used > Duration::from_millis(3), "{name} did nothing");
+    }
     gate.signal(Signal::TERM);
     for client in &mut clients {
         assert_eq!(rest(client).await.unwrap(), b"");
@@ -113,4 +141,79 @@ async fn the_connections_of_every_thread_are_served_and_closed() {
     let (status, log) = gate.ended().await;
     assert_eq!(status.code(), Some(0));
     assert!(log.last().unwrap().contains("no connection was left"), "{log:?}");
+}
+
+/// A client that waits for the backend is closed in order, and told of as everyone is.
+#[tokio::test]
+async fn those_who_wait_for_the_backend_are_closed_in_order() {
+    let (listener, address) = backend().await;
+    drop(listener);
+    let gate = Gate::start(address, &["--backend-retry", NEVER, "--drain", "300ms"]);
+    let mut client = gate.client().await;
+    gate.log_line("waiting for the backend");
+    gate.signal(Signal::TERM);
+    // Ok: with a close_notify.
+    assert_eq!(rest(&mut client).await.unwrap(), b"");
+    drop(client);
+    let (status, log) = gate.ended().await;
+    assert_eq!(status.code(), Some(0));
+    let told = log.iter().find(|line| line.contains("access: "));
+    assert!(told.is_some_and(|line| line.contains("ended=\"gate stopped\"")), "{log:?}");
+}
+
+#[tokio::test]
+async fn handshakes_that_the_stop_ends_are_counted() {
+    let options = ["--admin", "127.0.0.1:0", "--handshake-timeout", NEVER, "--drain", "1s"];
+    let mut gate = Gate::start(echo().await, &options);
+    let admin = gate.admin();
+    let mut silent = [gate.tcp().await, gate.tcp().await];
+    // Both are accepted by now.
+    round_trip(&mut gate.client().await).await;
+    gate.signal(Signal::TERM);
+    // Whichever has the first turn; the other keeps the gate.
+    let [one, other] = &silent;
+    let first = async {
+        tokio::select! { it = one.readable() => it, it = other.readable() => it }
+    };
+    soon(first).await.unwrap();
+    let stopped = "gate_handshakes_total{outcome=\"stopping\",version=\"\",group=\"\"}";
+    assert!(metrics(admin).await.get(stopped).is_some_and(|count| *count >= 1.0));
+    for silent in &mut silent {
+        assert_eq!(rest(silent).await.unwrap(), b"");
+    }
+}
+
+/// Holds a lease on a file, so that whoever opens it waits, as on a file system that hangs: for
+/// 45 s (`/proc/sys/fs/lease-break-time`).
+fn lease(path: &std::path::Path) -> Child {
+    // 1024 is F_SETLEASE, 1 is F_WRLCK; SIGIO tells of the one who waits.
+    let script = "$SIG{IO} = sub {}; open(my $file, '<', $ARGV[0]) or die; \
+                  fcntl($file, 1024, 1) or die; $| = 1; print \"held\\n\"; sleep 1 while 1";
+    let mut perl = Command::new("perl");
+    perl.args(["-e", script]).arg(path).stdout(Stdio::piped());
+    let mut child = perl.spawn().unwrap();
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().unwrap();
+    io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
+    assert_eq!(line, "held\n");
+    child
+}
+
+#[tokio::test]
+async fn a_file_system_that_hangs_does_not_delay_the_end() {
+    let gate = Gate::start(echo().await, &["--reload-interval", NEVER]);
+    let mut holder = lease(&gate.pem);
+    gate.signal(Signal::HUP);
+    // Once somebody waits for it, the lease is told to be breaking.
+    soon(async {
+        while !std::fs::read_to_string("/proc/locks").unwrap().contains("BREAKING") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    gate.signal(Signal::TERM);
+    let (status, log) = gate.ended().await;
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "{log:?}");
 }

@@ -1,5 +1,9 @@
 //! Clients that do not speak TLS, or not at all.
 
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
+use rustls::crypto::cipher::OutboundPlainMessage;
+use rustls::version::TLS13;
+use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -93,4 +97,53 @@ async fn a_client_that_leaves_before_it_speaks_is_no_event() {
     drop(TcpStream::connect(gate.address).await.unwrap());
     let line = gate.log_line("the client left before the handshake");
     assert!(line.contains("DEBUG"), "{line}");
+}
+
+/// The beginning of a message of TLS itself that says that it is long.
+fn endless(kind: u8, length: usize) -> Vec<u8> {
+    let mut message = vec![kind, 0, 0xf0, 0];
+    message.resize(length, 0);
+    message
+}
+
+/// Were it kept for as long as it may be on its way, each stranger would take 64 KiB.
+#[tokio::test]
+async fn a_hello_without_end_is_not_kept() {
+    let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);
+    let mut client = gate.tcp().await;
+    let message = endless(1, 40_000);
+    for part in message.chunks(16 * 1024) {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        client.write_all(&[&[0x16, 3, 1], &length[..], part].concat()).await.unwrap();
+    }
+    assert_eq!(rest(&mut client).await.unwrap(), b"");
+    gate.log_line("too long");
+}
+
+#[tokio::test]
+async fn a_message_without_end_after_the_handshake_is_not_kept() {
+    let gate = Gate::start(echo().await, &[]);
+    let mut config = gate.pki.client_config(&TLS13);
+    config.enable_secret_extraction = true;
+    let mut client = gate.client_of(config.into()).await;
+    round_trip(&mut client).await;
+    // What no TLS library sends is encrypted by hand.
+    let (mut tcp, tls) = client.into_inner();
+    assert_eq!(tls.negotiated_cipher_suite(), Some(TLS13_AES_256_GCM_SHA384));
+    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_256_GCM_SHA384 else { panic!() };
+    let (sequence, secrets) = tls.dangerous_extract_secrets().unwrap().tx;
+    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!() };
+    let mut encrypter = suite.aead_alg.encrypter(key, iv);
+    // 24 is a key update (RFC 8446, 4).
+    for (part, sequence) in endless(24, 32 * 1024).chunks(16 * 1024).zip(sequence..) {
+        let record = OutboundPlainMessage {
+            typ: ContentType::Handshake,
+            version: ProtocolVersion::TLSv1_3,
+            payload: part.into(),
+        };
+        let record = encrypter.encrypt(record, sequence).unwrap().encode();
+        tcp.write_all(&record).await.unwrap();
+    }
+    assert!(rest(&mut tcp).await.is_ok());
+    gate.log_line("ended=\"client broke TLS\"");
 }
