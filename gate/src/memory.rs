@@ -23,7 +23,8 @@ pub(crate) async fn tidy(gate: &Gate) {
         most = most.max(now);
         if most - now >= MANY.max(most / 4) {
             most = now;
-            // Some milliseconds, in which this thread's connections shall not wait.
+            // Some milliseconds, in which connections wait only if they need the heap that is being
+            // looked through.
             let _ = tokio::task::spawn_blocking(give_back).await;
         }
     }
@@ -44,7 +45,7 @@ fn give_back() {
     }
 }
 
-/// musl's allocator gives back by itself.
+/// Other allocators have other ways, and keep what they keep.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn give_back() {}
 
