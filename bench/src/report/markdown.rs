@@ -70,7 +70,8 @@ fn page(options: &GateOptions, results: &Results, verdicts: &[Verdict]) -> anyho
     writeln!(
         page,
         "- Handshakes are {} at a time, and each round of them and of the transfers is shared by \
-         three\n  fresh processes.\n\
+         three\n  fresh processes. Memory, which hardly differs between rounds, is measured in the first \
+         two.\n\
          - {} cores ({}), Linux {} with {} congestion control, {}, OpenSSL {}; client, backend\n  \
          and the program under test share them.\n\
          - Certificate chain of two, all keys P-256. The client offers TLS 1.3, {group} and {suite} \
@@ -78,6 +79,8 @@ fn page(options: &GateOptions, results: &Results, verdicts: &[Verdict]) -> anyho
          - The gate runs with its three arguments alone. The others have one worker per core \
          (stunnel a thread,\n  httpGate two processes for each connection), tickets and buffers \
          as their authors chose.\n\
+         - The gate serves the first 64 connections with one of its threads, and so all of its \
+         transfers here on\n  one core; docs/internals.md says why, and what it costs otherwise.\n\
          - Every connection is closed in both directions; a gate that omitted `close_notify` \
          would fail the run. So\n  does any error, a peer that is not installed, and a \
          connection that should be resumed and is not.\n\
