@@ -155,7 +155,7 @@ impl Site {
             // A task of its own, because this one keeps the memory of the handshake.
             let tasks = shutdown.clone();
             tasks.spawn(async move {
-                sockets.serve(stream, read_ahead, shutdown).await;
+                sockets.serve(stream, read_ahead).await;
                 drop(held);
             });
         });

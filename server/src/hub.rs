@@ -8,6 +8,7 @@ mod audience;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -261,6 +262,14 @@ impl Hub {
     /// replay.
     pub fn drained(&self, connection: &Connection) {
         self.shards[connection.shard()].drained(connection.number());
+    }
+
+    /// Ends when no shard has anything to do. Cancel safe.
+    pub async fn delivered(&self) {
+        // Asked once for every stop: not worth a notification on every delivery.
+        while !self.shards.iter().all(|shard| shard.is_idle()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The next messages of a replay, `room` bytes of them or a little more.

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::accept::Listener;
+use shared::deadline::within;
 use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
 use shared::telemetry::{announce, announce_text};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::Config;
@@ -26,6 +28,9 @@ use crate::socket::Sockets;
 
 /// How long connections may take to end after a stop.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long deliveries under way may take before that. Under load there is always one more.
+const LAST_DELIVERIES: Duration = Duration::from_millis(300);
 
 /// The sockets of a server.
 #[derive(Debug)]
@@ -119,7 +124,9 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         shards: queues.len(),
         idle_timeout: config.idle_timeout,
         next_number: AtomicU64::new(1),
+        farewell: CancellationToken::new(),
     });
+    let farewell = sockets.farewell.clone();
     let connections = Arc::new(AtomicUsize::new(0));
     let admin = Arc::new(Admin {
         service: Arc::clone(&service),
@@ -172,6 +179,9 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     shared::service::stopping();
     // Closes the listening sockets.
     accepting.shutdown().await;
+    // What was accepted is delivered before anybody is told to go.
+    let _ = within("deliveries", LAST_DELIVERIES, hub.delivered()).await;
+    farewell.cancel();
     match shutdown.drained(DRAIN).await {
         Drained::Clean => tracing::info!("stopped; every connection was ended"),
         Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),

@@ -17,9 +17,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::deadline::within;
 use shared::linger::{self, Socket as _};
-use shared::shutdown::Shutdown;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event, Violation};
@@ -61,12 +61,14 @@ pub struct Sockets {
     pub idle_timeout: Duration,
     /// The number of the next connection.
     pub next_number: AtomicU64,
+    /// Cancelled when every connection is to be told that the server restarts.
+    pub farewell: CancellationToken,
 }
 
 impl Sockets {
     /// Serves an upgraded connection to its end. `read_ahead` is what came along with the
     /// request.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, read_ahead: Bytes, shutdown: Shutdown) {
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, read_ahead: Bytes) {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(stream)));
         tracing::debug!(connection = number, "open");
@@ -82,7 +84,7 @@ impl Sockets {
         socket.decode(&mut read_ahead.to_vec());
         // With it goes the buffer of the whole request, 8 KiB a connection.
         drop(read_ahead);
-        let ending = socket.run(&shutdown).await;
+        let ending = socket.run(&self.farewell).await;
         // Off both lists before the farewell, which may take a while.
         drop(socket);
         // Boxed, or every connection would hold the room for it all its life.
@@ -123,8 +125,8 @@ impl Socket<'_> {
     ///
     /// One hand-written poll instead of a `select!`, whose branches would each keep a future of
     /// their own for the life of the connection.
-    async fn run(&mut self, shutdown: &Shutdown) -> Ending {
-        let mut stopping = pin!(shutdown.stopping());
+    async fn run(&mut self, farewell: &CancellationToken) -> Ending {
+        let mut stopping = pin!(farewell.cancelled());
         poll_fn(|context| {
             loop {
                 let farewell =

@@ -107,12 +107,6 @@ impl Case {
         Ok(Outcome { figures: vec![(self.metric(), sum / f64::from(STARTS))], closed })
     }
 
-    /// Whether a `round` measures it. Memory is the same in every round to one part in a hundred,
-    /// and takes half the time of all.
-    pub(crate) fn belongs_to(self, round: u32) -> bool {
-        self != Self::Idle || round <= 2
-    }
-
     fn metric(self) -> Metric {
         match self {
             Self::Handshake => Metric::Handshake,

@@ -120,12 +120,11 @@ async fn measure(
             figures: BTreeMap::new(),
         })
         .collect();
-    let of_round = |round| options.cases.iter().filter(|case| case.belongs_to(round)).count();
-    let steps = (1..=options.rounds).map(of_round).sum::<usize>() * contenders.len();
+    let steps = options.rounds as usize * contenders.len() * options.cases.len();
     let bar = progress(steps as u64);
     for round in 1..=options.rounds {
         for (contender, measured) in contenders.iter().zip(&mut programs) {
-            for case in options.cases.iter().filter(|case| case.belongs_to(round)) {
+            for case in &options.cases {
                 bar.set_message(format!("round {round}, {}: {case}", contender.name()));
                 let outcome = case
                     .measure(options, stage, contender)

@@ -17,7 +17,7 @@ fn tag(index: usize) -> Tag {
 }
 
 fn settings() -> Settings {
-    let kind = Bounds { count: COUNT, age: std::time::Duration::from_millis(AGE), bytes: 1 << 20 };
+    let kind = Bounds { count: COUNT, age: Duration::from_millis(AGE), bytes: 1 << 20 };
     let bounds = TagBounds { ring: kind, inbox: kind };
     let mut settings = Settings::new(1 << 30, bounds);
     settings.set(tag(0), bounds);

@@ -141,6 +141,12 @@ impl ShardQueue {
         items < limits::SHARD_QUEUE && bytes < limits::SHARD_QUEUE_BYTES
     }
 
+    /// Whether everything that was queued is done, or has begun to be.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.state.lock().undone.items == 0
+    }
+
     /// Queues one more thing to do.
     pub fn push(&self, work: Work) {
         let mut state = self.state.lock();

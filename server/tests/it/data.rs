@@ -281,7 +281,7 @@ async fn the_oldest_goes_when_there_is_too_much() {
     let dir = TempDir::new().unwrap();
     let server = start(dir.path(), &["--data-size", "1MiB"]);
     let epoch = server.status().await["epoch"].clone();
-    let message = json!("x".repeat(20_000));
+    let message = json!("x".repeat(30_000));
     for number in 0..200 {
         let (status, reply) = server.post(&to(ALICE, &message, &number.to_string())).await;
         assert_eq!(status, 200, "{reply}");
@@ -290,7 +290,8 @@ async fn the_oldest_goes_when_there_is_too_much() {
     let text = check(dir.path());
     let line = text.lines().find(|line| line.contains("entries  ")).unwrap();
     let entries: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!((20..=60).contains(&entries), "{text}");
+    // Fewer than an inbox holds.
+    assert!((20..=45).contains(&entries), "{text}");
     assert!(text.contains("seq 200,"), "{text}");
     let size = fs::metadata(dir.path().join("data/log.sqlite3")).unwrap().len();
     assert!(size < 4 << 20, "{size}");
