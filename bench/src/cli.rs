@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gate::cases::Case;
 use crate::gate::peers::Peer;
+use crate::load::url::Url;
+use crate::servers::start::{Kind, default_peers};
 
 /// Measures what a gate costs, beside other TLS proxies and against goals.
 #[derive(Debug, Parser)]
@@ -20,10 +22,85 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections
     Gate(GateOptions),
+    /// Broadcasts to many listeners: CPU of each delivery, latency, memory, cost of connecting
+    Fanout(FanoutOptions),
     /// A healthy client's handshake while thousands of others never finish theirs
     SlowHandshakes(SlowOptions),
     /// The backend of the others, in a process of its own: sends back what it gets
     Echo(EchoOptions),
+    /// The least that a delivery can cost: one blocking write for each
+    #[command(hide = true)]
+    Floor,
+}
+
+/// Which server is loaded.
+#[derive(Debug, Args)]
+pub(crate) struct ServerOptions {
+    /// One that runs: ws://HOST:PORT/ws, or wss. Without this, one is started for the occasion
+    #[arg(long, value_name = "URL", conflicts_with_all = ["program", "server"])]
+    pub(crate) url: Option<Url>,
+
+    /// Certificates to trust, if not those that this system trusts
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// A file whose first line is the key for `broadcast`, where that needs one
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// The process to meter, if it runs on this machine
+    #[arg(long, requires = "url")]
+    pub(crate) pid: Option<u32>,
+
+    /// What to start
+    #[arg(long, default_value_t = Kind::Server)]
+    pub(crate) program: Kind,
+
+    /// Our server; beside this program if not given
+    #[arg(long, value_name = "PATH")]
+    pub(crate) server: Option<PathBuf>,
+
+    /// Where the programs for Node are
+    #[arg(long, value_name = "DIR", default_value = default_peers())]
+    pub(crate) peers: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FanoutOptions {
+    #[command(flatten)]
+    pub(crate) to: ServerOptions,
+
+    /// Listeners
+    #[arg(long, default_value = "2000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) subscribers: u32,
+
+    /// Tags, each with its share of the listeners
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) tags: u32,
+
+    /// Name of the tag; of several, they are numbered
+    #[arg(long, default_value = "bench")]
+    pub(crate) tag: String,
+
+    /// Messages a second
+    #[arg(long, default_value = "10")]
+    pub(crate) rate: f64,
+
+    /// Messages back to back; bursts come as often as the rate demands
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) burst: u32,
+
+    /// Bytes of a message
+    #[arg(long, default_value = "125", value_parser = clap::value_parser!(u32).range(34..=65_536))]
+    pub(crate) size: u32,
+
+    /// How long to measure, after two seconds of the same
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=3_600))]
+    pub(crate) seconds: u32,
+
+    /// Connections opened at a time
+    #[arg(long, default_value = "16", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) at_a_time: u32,
 }
 
 #[derive(Debug, Args)]

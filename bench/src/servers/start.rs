@@ -1,0 +1,193 @@
+//! Which servers there are, and how each is started.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::ValueEnum;
+
+use crate::load::publisher::Publisher;
+use crate::load::target::{Dialect, Target};
+use crate::machine;
+use crate::program::Program;
+
+/// Time for a program to answer after its start.
+const READY: Duration = Duration::from_secs(10);
+
+/// The key for publishing: without one, our server counts strangers' messages.
+const KEY: &str = "bench-key-of-the-load-generator";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The server beside this program
+    Server,
+    /// uWebSockets, from Node
+    Uws,
+    /// ws, the WebSocket server of most Node programs
+    Ws,
+    /// nchan, a module of nginx
+    Nchan,
+    /// One blocking write for each delivery, and nothing else
+    Floor,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [Self::Server, Self::Uws, Self::Ws, Self::Nchan, Self::Floor];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Uws => "uWebSockets",
+            Self::Ws => "ws",
+            Self::Nchan => "nchan",
+            Self::Floor => "floor",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Uws => "uws",
+            other => other.name(),
+        })
+    }
+}
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// For configurations and logs.
+    pub(crate) directory: PathBuf,
+    /// Our server.
+    pub(crate) server: PathBuf,
+    /// The programs for Node, with what they need.
+    pub(crate) peers: PathBuf,
+}
+
+/// A server that runs and answers.
+pub(crate) struct Running {
+    program: Program,
+    pub(crate) target: Arc<Target>,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+}
+
+/// Starts it afresh and waits until it listens. People will listen on `tags`.
+///
+/// # Errors
+/// With its last words, when it does not come up.
+pub(crate) fn start(kind: Kind, places: &Places, tags: &[String]) -> anyhow::Result<Running> {
+    match kind {
+        Kind::Server => server(places, tags),
+        Kind::Uws | Kind::Ws => {
+            let script = places.peers.join(format!("{kind}.js"));
+            ensure!(script.is_file(), "{} is missing", script.display());
+            let mut command = Command::new("node");
+            command.arg(&script);
+            announced(kind, command, places)
+        }
+        Kind::Floor => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg("floor");
+            announced(kind, command, places)
+        }
+        Kind::Nchan => nchan(places, tags),
+    }
+}
+
+fn server(places: &Places, tags: &[String]) -> anyhow::Result<Running> {
+    let key_file = places.directory.join("key");
+    fs::write(&key_file, KEY).context("cannot write the key")?;
+    let mut command = Command::new(&places.server);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--log", "warn"]);
+    for tag in tags {
+        command.arg("--protect").arg(format!("{tag}:broadcast:{}", key_file.display()));
+    }
+    let mut program = Program::start(Kind::Server.name(), command, &places.directory)?;
+    let address = program.announced("listening server ")?.parse()?;
+    let target = Target::local(Dialect::Actions, address, Some(KEY.to_owned()));
+    Ok(Running { program, target: Arc::new(target) })
+}
+
+/// A program that says where it listens.
+fn announced(kind: Kind, command: Command, places: &Places) -> anyhow::Result<Running> {
+    let mut program = Program::start(kind.name(), command, &places.directory)?;
+    let line = program.announced("listening ")?;
+    let address = line.split_once(' ').context("it does not say where it listens")?.1.parse()?;
+    Ok(Running { program, target: Arc::new(Target::local(Dialect::Actions, address, None)) })
+}
+
+/// Debian's nginx with its module nchan, a worker per core as our server has a shard per core. Who
+/// joins is handed the newest message of the channel at once: that is this server's answer.
+fn nchan(places: &Places, tags: &[String]) -> anyhow::Result<Running> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    let address = listener.local_addr()?;
+    drop(listener);
+    let directory = places.directory.display();
+    let config = format!(
+        "load_module {NCHAN};\ndaemon off;\nworker_processes {};\n\
+         pid {directory}/nginx.pid;\nlock_file {directory}/nginx.lock;\n\
+         error_log stderr warn;\nworker_rlimit_nofile 40000;\n\
+         events {{ worker_connections 30000; }}\n\
+         http {{ access_log off; client_body_temp_path {directory}/body;\n\
+         proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;\n\
+         uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;\n\
+         keepalive_requests 1000000000; keepalive_timeout 10m; nchan_max_reserved_memory 256m;\n\
+         server {{ listen {address} backlog=4096;\n\
+         location ~ ^/sub/(.+)$ {{ nchan_subscriber websocket; nchan_channel_id $1;\n\
+         nchan_subscriber_first_message -1; }}\n\
+         location ~ ^/pub/(.+)$ {{ nchan_publisher http; nchan_channel_id $1; }} }} }}\n",
+        machine::cores()
+    );
+    let file = places.directory.join("nchan.conf");
+    fs::write(&file, config).context("cannot write a configuration")?;
+    let mut command = Command::new("/usr/sbin/nginx");
+    command.args(["-e", "stderr", "-p"]).arg(&places.directory).arg("-c").arg(&file);
+    let program = Program::start(Kind::Nchan.name(), command, &places.directory)?;
+    wait_for(address, &program)?;
+    let target = Arc::new(Target::local(Dialect::Nchan, address, None));
+    let mut publisher = Publisher::connect(&target)?;
+    for tag in tags {
+        publisher.publish(&[(tag, "{\"ok\":\"set\"}".to_owned())])?;
+    }
+    Ok(Running { program, target })
+}
+
+fn wait_for(address: SocketAddr, program: &Program) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if begun.elapsed() > READY {
+            bail!("does not answer ({})", program.last_words());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Debian's nginx loads it from here.
+const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+
+/// The server that was built together with this program.
+pub(crate) fn neighbour() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("server");
+    ensure!(
+        path.is_file(),
+        "no server beside this program: build it (cargo build --release -p server), or give \
+         --server PATH, or --url of one that runs"
+    );
+    Ok(path)
+}
+
+/// Where the peers' programs are, seen from the top of the sources.
+pub(crate) fn default_peers() -> &'static str {
+    "bench/peers"
+}

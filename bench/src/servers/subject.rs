@@ -1,0 +1,50 @@
+//! The server that a command is about: one that runs, or one started for the occasion.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use super::start::{Places, Running, neighbour, start};
+use crate::cli::ServerOptions;
+use crate::load::target::Target;
+
+pub(crate) struct Subject {
+    pub(crate) target: Arc<Target>,
+    pub(crate) pid: Option<u32>,
+    /// Ended before its directory goes.
+    _started: Option<(Running, TempDir)>,
+}
+
+impl Subject {
+    /// # Errors
+    /// When it is not known, or does not come up.
+    pub(crate) fn of(options: &ServerOptions, tags: &[String]) -> anyhow::Result<Self> {
+        if let Some(url) = &options.url {
+            let key = options.key_file.as_deref().map(first_line).transpose()?;
+            let target = Arc::new(Target::at(url, key, options.ca.as_deref())?);
+            return Ok(Self { target, pid: options.pid, _started: None });
+        }
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let places = places(options, directory.path())?;
+        let running = start(options.program, &places, tags)?;
+        Ok(Self {
+            target: Arc::clone(&running.target),
+            pid: Some(running.pid()),
+            _started: Some((running, directory)),
+        })
+    }
+}
+
+fn places(options: &ServerOptions, directory: &Path) -> anyhow::Result<Places> {
+    let server: PathBuf = options.server.clone().map_or_else(neighbour, Ok)?;
+    Ok(Places { directory: directory.to_owned(), server, peers: options.peers.clone() })
+}
+
+fn first_line(file: &Path) -> anyhow::Result<String> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
