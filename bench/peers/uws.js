@@ -3,6 +3,11 @@
 
 const uWS = require('@trufflesuite/uws-js-unofficial');
 
+// Where there is no binary for this Node, the package imitates uWebSockets: that is not what it costs.
+if (!Object.keys(require.cache).some((file) => file.endsWith('.node'))) {
+  throw new Error(`there is no uWebSockets for Node ${process.version}`);
+}
+
 const app = uWS.App();
 app.ws('/*', {
   compression: uWS.DISABLED,

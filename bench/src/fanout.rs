@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use comfy_table::{CellAlignment, Table, presets};
 
-use crate::cli::FanoutOptions;
+use crate::cli::load::FanoutOptions;
 use crate::load::broadcast::Schedule;
 use crate::load::interrupt::Interrupt;
 use crate::load::session::Session;
+use crate::report::sheet::{Sheet, micros, quantiles};
+use crate::servers::probe::LINE;
 use crate::servers::subject::Subject;
 
 /// Of the same load, before it is measured.
@@ -37,38 +38,28 @@ pub(crate) fn run(
     let subject = Subject::of(&options.to, &tags)?;
     let mut session = Session::new(&subject.target, Arc::clone(&tags), subject.pid, interrupt)?;
     let opened = session.open(count, options.at_a_time as usize)?;
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    let mut row = |name: &str, value: Option<String>| {
-        table.add_row([name.to_owned(), value.unwrap_or_else(|| "–".to_owned())]);
-    };
-    row("CPU to connect, upgrade and register", opened.micros.map(micros));
-    row("user memory of a listener", opened.bytes.map(|bytes| format!("{bytes:.0} B")));
+    let mut sheet = Sheet::new();
+    sheet.row("CPU to connect, upgrade and register", opened.micros.map(micros));
+    sheet.row("user memory of a listener", opened.bytes.map(|bytes| format!("{bytes:.0} B")));
     if options.seconds > 0 {
         let schedule = |time| Schedule::at(&tags, options.rate, burst, options.size as usize, time);
         let seconds = Duration::from_secs(options.seconds.into());
         let done = session.deliver(&schedule(WARM_UP), &schedule(seconds))?;
-        let latency = |quantile| {
-            let nanos = done.latencies.value_at_quantile(quantile);
-            Some(format!("{:.2} ms", Duration::from_nanos(nanos).as_secs_f64() * 1e3))
-        };
-        row("messages", Some(done.published.messages.to_string()));
-        row("deliveries", Some(done.published.deliveries.to_string()));
-        row("CPU of a delivery", done.micros.map(micros));
-        row("latency, p50", latency(0.5));
-        row("latency, p99", latency(0.99));
-        row("latency, max", latency(1.0));
-        row("publisher late by at most", Some(format!("{:.2?}", done.published.late)));
+        if options.brief {
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|q| done.latencies.value_at_quantile(q));
+            writeln!(std::io::stdout().lock(), "{LINE}{p50} {p99} {max}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        sheet.row("messages", Some(done.published.messages.to_string()));
+        sheet.row("deliveries", Some(done.published.deliveries.to_string()));
+        sheet.row("CPU of a delivery", done.micros.map(micros));
+        for (name, value) in quantiles(&done.latencies) {
+            sheet.row(&format!("latency, {name}"), Some(value));
+        }
+        sheet.row("publisher late by at most", Some(format!("{:.2?}", done.published.late)));
     }
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    writeln!(std::io::stdout().lock(), "{table}")?;
+    writeln!(std::io::stdout().lock(), "{sheet}")?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn micros(micros: f64) -> String {
-    format!("{micros:.2} µs")
 }
 
 /// `tag`, or `tag-1`, `tag-2` and so on.

@@ -1,6 +1,7 @@
-//! Load generator and side-by-side comparison: what a gate costs, on any machine.
+//! Load generator and side-by-side comparison: what a gate and a server cost, on any machine.
 //!
-//! Everything happens on the loopback interface, with programs that this one starts and ends.
+//! Everything happens on the loopback interface, with programs that this one starts and ends,
+//! unless it is given the address of a server that runs.
 
 mod certificate;
 mod cli;
@@ -14,9 +15,12 @@ mod machine;
 mod metric;
 mod process;
 mod program;
+mod publish;
 mod report;
+mod results;
 mod servers;
 mod slow;
+mod storm;
 mod tickets;
 
 use std::io::Write as _;
@@ -66,8 +70,17 @@ async fn run(command: Command, files: usize, interrupt: Interrupt) -> anyhow::Re
         tokio::task::spawn_blocking(work).await?
     };
     match command {
+        Command::Server(options) => {
+            on_a_thread(Box::new(move || servers::compare::run(&options, files, &interrupt))).await
+        }
         Command::Fanout(options) => {
             on_a_thread(Box::new(move || fanout::run(&options, files, &interrupt))).await
+        }
+        Command::Publish(options) => {
+            on_a_thread(Box::new(move || publish::run(&options, &interrupt))).await
+        }
+        Command::Storm(options) => {
+            on_a_thread(Box::new(move || storm::run(&options, files, &interrupt))).await
         }
         Command::Floor => servers::floor::run().map(|()| ExitCode::SUCCESS),
         Command::Gate(options) => gate::run(&options, files).await,

@@ -4,17 +4,17 @@
 //! there. So there is one edge-triggered `epoll` and one buffer for all, and of a message no more
 //! is read than its length and first bytes.
 
-use std::os::fd::OwnedFd;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use anyhow::bail;
 
 use super::interrupt::Interrupt;
+use super::link::Link;
 use super::member::{Member, Tally};
 use super::message::Clock;
+use super::poll::{LOOK_UP, Poll};
 use super::target::Target;
 
 /// Of so many listeners one looks at the messages' times. A prime, so that no program's way of
@@ -24,11 +24,9 @@ const SAMPLED: usize = 7;
 /// Read at once: more than any socket's share of a burst.
 const BUFFER: usize = 256 * 1024;
 
-/// Events taken at once.
-const EVENTS: usize = 1_024;
-
-/// How often an interruption is looked for.
-const LOOK_UP: Duration = Duration::from_millis(100);
+/// Time for everyone to come back, and pause of one client between two attempts.
+const BACK: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(250);
 
 /// Time without any progress while listeners join.
 const STUCK: Duration = Duration::from_secs(15);
@@ -36,12 +34,10 @@ const STUCK: Duration = Duration::from_secs(15);
 /// Listeners, and what they have counted.
 pub(crate) struct Crowd {
     target: Arc<Target>,
-    interrupt: Interrupt,
-    epoll: OwnedFd,
+    poll: Poll,
     members: Vec<Member>,
     tally: Tally,
     buffer: Vec<u8>,
-    events: Vec<epoll::Event>,
 }
 
 /// On what a listener listens.
@@ -64,12 +60,10 @@ impl Crowd {
     ) -> anyhow::Result<Self> {
         Ok(Self {
             target,
-            interrupt,
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            poll: Poll::new(interrupt)?,
             members: Vec::new(),
             tally: Tally::new(clock)?,
             buffer: vec![0; BUFFER],
-            events: Vec::with_capacity(EVENTS),
         })
     }
 
@@ -107,7 +101,9 @@ impl Crowd {
         while self.tally.joined < wanted {
             while self.members.len() < wanted && self.members.len() - self.tally.joined < at_a_time
             {
-                self.add(&join(self.members.len()))?;
+                let number = self.members.len();
+                let member = self.begin(number, &join(number))?;
+                self.members.push(member);
             }
             self.turn(LOOK_UP)?;
             if self.tally.joined != progress {
@@ -119,19 +115,60 @@ impl Crowd {
         Ok(())
     }
 
-    fn add(&mut self, join: &Join) -> anyhow::Result<()> {
-        let number = self.members.len();
+    fn begin(&self, number: usize, join: &Join) -> anyhow::Result<Member> {
         let wire = self.target.begin(number)?;
         let upgrade = self.target.upgrade(&join.tag);
         let action = self.target.join(&join.tag, &join.more);
-        let member = Member::new(wire, upgrade, action, number.is_multiple_of(SAMPLED));
-        let about = epoll::EventFlags::IN
-            | epoll::EventFlags::OUT
-            | epoll::EventFlags::RDHUP
-            | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, &member, epoll::EventData::new_u64(number as u64), about)?;
-        self.members.push(member);
-        Ok(())
+        let link = Link::new(wire, Some(upgrade));
+        let member = Member::new(link, action, number.is_multiple_of(SAMPLED));
+        self.poll.add(&member, number)?;
+        Ok(member)
+    }
+
+    /// All connections end, without a word.
+    pub(crate) fn leave(&mut self) {
+        self.members.clear();
+        self.tally.joined = 0;
+        self.tally.live = 0;
+    }
+
+    /// `count` listeners at once, of an empty crowd. Who fails tries again, until all are there.
+    /// Answers how often that was.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub(crate) fn come_back(
+        &mut self,
+        count: usize,
+        join: impl Fn(usize) -> Join,
+    ) -> anyhow::Result<usize> {
+        let limit = Instant::now() + BACK;
+        let mut retries = 0;
+        // When and who.
+        let mut failed: VecDeque<(Instant, usize)> = VecDeque::new();
+        for number in 0..count {
+            let member = self.begin(number, &join(number))?;
+            self.members.push(member);
+            // Their sockets would overflow with what comes, and the first would wait for the last.
+            if number.is_multiple_of(256) {
+                self.turn_with(Duration::ZERO, |number, _| {
+                    failed.push_back((Instant::now(), number))
+                })?;
+            }
+        }
+        while self.tally.joined < count {
+            if let Some((_, number)) = failed.pop_front_if(|(when, _)| when.elapsed() >= RETRY) {
+                retries += 1;
+                self.members[number] = self.begin(number, &join(number))?;
+            }
+            self.turn_with(Duration::from_millis(20), |number, _| {
+                failed.push_back((Instant::now(), number));
+            })?;
+            if Instant::now() > limit {
+                bail!("only {} of {count} clients are back after {BACK:?}", self.tally.joined);
+            }
+        }
+        Ok(retries)
     }
 
     /// Listens until `enough` says so.
@@ -171,18 +208,27 @@ impl Crowd {
 
     /// Waits for something, `most` at most, and does it.
     fn turn(&mut self, most: Duration) -> anyhow::Result<()> {
-        self.interrupt.check()?;
-        let most = Timespec::try_from(most)?;
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&most)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("waiting for sockets"),
+        let mut first = None;
+        self.turn_with(most, |number, error| {
+            first.get_or_insert((number, error));
+        })?;
+        match first {
+            None => Ok(()),
+            Some((number, error)) => Err(error.context(format!("listener {number}"))),
         }
-        for event in self.events.drain(..) {
-            let number = usize::try_from(event.data.u64())?;
-            if let Some(member) = self.members.get_mut(number) {
-                member
-                    .go_on(&mut self.buffer, &mut self.tally)
-                    .with_context(|| format!("listener {number}"))?;
+    }
+
+    /// As [`Crowd::turn`], with what to do about a connection that failed.
+    fn turn_with(
+        &mut self,
+        most: Duration,
+        mut failed: impl FnMut(usize, anyhow::Error),
+    ) -> anyhow::Result<()> {
+        for number in self.poll.wait(most)? {
+            // Of one that has left, something may still have been told.
+            let Some(member) = self.members.get_mut(number) else { continue };
+            if let Err(error) = member.go_on(&mut self.buffer, &mut self.tally) {
+                failed(number, error);
             }
         }
         Ok(())

@@ -1,12 +1,12 @@
-//! One listener: connecting, upgrading, joining, counting.
+//! One listener: joining, counting.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 
 use super::frame::{CLOSE, Frame, PING, PONG, TEXT, client_frame, scan};
+use super::link::{Link, News};
 use super::message::{self, Clock};
 use super::wire::Wire;
 
@@ -19,7 +19,7 @@ pub(crate) struct Tally {
     clock: Clock,
     /// Listeners that are registered.
     pub(crate) joined: usize,
-    /// Listeners that have been told that they know everything up to now.
+    /// Times that a listener was told that it knows everything up to now.
     pub(crate) live: usize,
     /// Messages that arrived.
     pub(crate) messages: u64,
@@ -27,57 +27,54 @@ pub(crate) struct Tally {
     pub(crate) latencies: Histogram<u64>,
     /// Messages sent before this are not in `latencies`.
     pub(crate) since: u64,
+    /// What the first listener was answered, and what it was told when it was up to date.
+    pub(crate) first_reply: Option<String>,
+    pub(crate) first_live: Option<String>,
 }
 
 impl Tally {
     pub(crate) fn new(clock: Clock) -> anyhow::Result<Self> {
-        let latencies = Histogram::new_with_max(LONGEST, 3)?;
-        Ok(Self { clock, joined: 0, live: 0, messages: 0, latencies, since: 0 })
+        Ok(Self {
+            clock,
+            joined: 0,
+            live: 0,
+            messages: 0,
+            latencies: histogram()?,
+            since: 0,
+            first_reply: None,
+            first_live: None,
+        })
     }
+}
+
+/// For latencies in nanoseconds.
+pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(LONGEST, 3)?)
 }
 
 #[derive(Debug)]
 pub(crate) struct Member {
-    wire: Wire,
-    stage: Stage,
-    /// Requests for the next stages.
-    upgrade: Vec<u8>,
+    link: Link,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What registers, unless the path did.
     join: Option<Vec<u8>>,
-    /// The beginning of what has not come completely.
-    rest: Vec<u8>,
+    joined: bool,
     /// Whether its messages' times are looked at.
     sampled: bool,
     messages: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Connecting,
-    Upgrading,
-    Joining,
-    Joined,
-}
-
 impl Member {
-    /// `join` follows the upgrade, unless that is all that it takes.
-    pub(crate) fn new(wire: Wire, upgrade: Vec<u8>, join: Option<Vec<u8>>, sampled: bool) -> Self {
-        Self {
-            wire,
-            stage: Stage::Connecting,
-            upgrade,
-            join,
-            rest: Vec::new(),
-            sampled,
-            messages: 0,
-        }
-    }
-
-    pub(crate) fn has_joined(&self) -> bool {
-        self.stage == Stage::Joined
+    pub(crate) fn new(link: Link, join: Option<Vec<u8>>, sampled: bool) -> Self {
+        Self { link, state: State { join, joined: false, sampled, messages: 0 } }
     }
 
     pub(crate) fn messages(&self) -> u64 {
-        self.messages
+        self.state.messages
     }
 
     /// Goes on after something has changed with its socket. `buffer` is anyone's.
@@ -85,102 +82,71 @@ impl Member {
     /// # Errors
     /// Whatever ends the connection.
     pub(crate) fn go_on(&mut self, buffer: &mut [u8], tally: &mut Tally) -> anyhow::Result<()> {
-        if self.stage == Stage::Connecting {
-            if let Some(error) = self.wire.stream().take_error()? {
-                return Err(error).context("connecting");
-            }
-            let upgrade = std::mem::take(&mut self.upgrade);
-            self.stage = Stage::Upgrading;
-            match self.wire.write(&upgrade) {
-                // Told of something before the connection was there.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                    self.upgrade = upgrade;
-                    self.stage = Stage::Connecting;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.upgrade = upgrade;
-                    self.stage = Stage::Connecting;
-                    return Ok(());
-                }
-                outcome => outcome.context("sending the request")?,
-            }
-        }
-        loop {
-            let before = self.rest.len();
-            ensure!(before < buffer.len(), "a message is too long");
-            buffer[..before].copy_from_slice(&self.rest);
-            let count = match self.wire.read(&mut buffer[before..]) {
-                Ok(0) => bail!("the server closed the connection"),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error).context("reading"),
-            };
-            let there = before + count;
-            let used = self.take(&buffer[..there], tally)?;
-            self.rest.clear();
-            self.rest.extend_from_slice(&buffer[used..there]);
-            if there < buffer.len() && !self.wire.is_secret() {
-                // A socket that gives less than it is asked for is empty, and tells when it is
-                // not any more.
-                return Ok(());
-            }
-        }
+        let Self { link, state } = self;
+        link.go_on(buffer, |wire, news| state.take(wire, news, tally))
     }
+}
 
-    /// Answers how much of `input` is done with.
-    fn take(&mut self, input: &[u8], tally: &mut Tally) -> anyhow::Result<usize> {
-        let mut used = 0;
-        if self.stage == Stage::Upgrading {
-            let Some(head) = head(input)? else { return Ok(0) };
-            used = head;
-            self.stage = Stage::Joining;
-            if let Some(join) = self.join.take() {
-                self.wire.write(&join).context("registering")?;
+impl AsFd for Member {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+impl State {
+    fn take(
+        &mut self,
+        wire: &mut Wire,
+        news: News<'_>,
+        tally: &mut Tally,
+    ) -> anyhow::Result<usize> {
+        let input = match news {
+            News::Open => {
+                if let Some(join) = self.join.take() {
+                    wire.write(&join).context("registering")?;
+                }
+                return Ok(0);
             }
-        }
+            News::Bytes(input) => input,
+        };
         let now = if self.sampled { tally.clock.now() } else { 0 };
-        let Self { wire, stage, sampled, messages, .. } = self;
-        used += scan(&input[used..], |frame| match frame {
-            Frame { opcode: TEXT, payload } => match Kind::of(payload) {
-                Kind::Message => {
-                    *messages += 1;
-                    tally.messages += 1;
-                    if *sampled
-                        && let Some(sent) = message::sent(payload)
-                        && sent >= tally.since
-                    {
-                        tally.latencies.saturating_record(now.saturating_sub(sent));
-                    }
-                    Ok(())
-                }
-                Kind::Reply => {
-                    if *stage == Stage::Joining {
-                        *stage = Stage::Joined;
-                        tally.joined += 1;
-                    }
-                    Ok(())
-                }
-                Kind::Live => {
-                    tally.live += 1;
-                    Ok(())
-                }
-                Kind::Other => bail!("the server said: {}", String::from_utf8_lossy(payload)),
-            },
+        scan(input, |frame| match frame {
+            Frame { opcode: TEXT, payload } => self.text(payload, now, tally),
             Frame { opcode: PING, payload } => {
                 wire.write(&client_frame(PONG, payload)).context("answering a ping")
             }
             Frame { opcode: PONG, .. } => Ok(()),
             Frame { opcode: CLOSE, payload } => bail!("the server closed: {}", closed(payload)),
             Frame { opcode, .. } => bail!("the server sent a frame of kind {opcode}"),
-        })?;
-        Ok(used)
+        })
     }
-}
 
-impl AsFd for Member {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.as_fd()
+    fn text(&mut self, payload: &[u8], now: u64, tally: &mut Tally) -> anyhow::Result<()> {
+        match Kind::of(payload) {
+            Kind::Message => {
+                self.messages += 1;
+                tally.messages += 1;
+                if self.sampled
+                    && let Some(sent) = message::sent(payload)
+                    && sent >= tally.since
+                {
+                    tally.latencies.saturating_record(now.saturating_sub(sent));
+                }
+            }
+            Kind::Reply => {
+                tally.first_reply.get_or_insert_with(|| text(payload));
+                if !self.joined {
+                    self.joined = true;
+                    tally.joined += 1;
+                }
+            }
+            Kind::Live => {
+                tally.first_live.get_or_insert_with(|| text(payload));
+                tally.live += 1;
+            }
+            Kind::Other => bail!("the server said: {}", text(payload)),
+        }
+        Ok(())
     }
 }
 
@@ -204,16 +170,8 @@ impl Kind {
     }
 }
 
-/// The length of the answer to the upgrade, once it is whole.
-fn head(input: &[u8]) -> anyhow::Result<Option<usize>> {
-    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    if !input.starts_with(b"HTTP/1.1 101 ") {
-        let line = input.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        bail!("the server answered {}", String::from_utf8_lossy(line));
-    }
-    Ok(Some(end + 4))
+fn text(payload: &[u8]) -> String {
+    String::from_utf8_lossy(payload).into_owned()
 }
 
 fn closed(payload: &[u8]) -> String {
@@ -230,20 +188,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upgrade_ends_with_an_empty_line() {
-        let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(head(answer).unwrap(), Some(answer.len()));
-        assert_eq!(head(&answer[..answer.len() - 1]).unwrap(), None);
-        let refused = head(b"HTTP/1.1 403 Forbidden\r\n\r\n").unwrap_err();
-        assert_eq!(refused.to_string(), "the server answered HTTP/1.1 403 Forbidden");
-    }
-
-    #[test]
     fn kinds_are_told_by_the_first_bytes() {
         let is_message = |text: &str| matches!(Kind::of(text.as_bytes()), Kind::Message);
         assert!(is_message("{\"t\":1}") && is_message("{\"tag\":\"a\",\"seq\":1}"));
         assert!(matches!(Kind::of(b"{\"ok\":\"set\"}"), Kind::Reply));
         assert!(matches!(Kind::of(b"{\"event\":\"live\",\"tag\":\"a\"}"), Kind::Live));
         assert!(matches!(Kind::of(b"{\"error\":\"denied\"}"), Kind::Other));
+    }
+
+    #[test]
+    fn a_close_is_told_with_its_reason() {
+        assert_eq!(closed(&[0x0f, 0xa0, b's', b'l', b'o', b'w']), "4000 slow");
+        assert_eq!(closed(&[]), "without a reason");
     }
 }

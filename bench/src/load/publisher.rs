@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
-use super::frame::{CLOSE, Frame, PING, PONG, TEXT, client_frame, scan};
+use super::answers::{Way, answers};
+use super::frame::{TEXT, client_frame};
 use super::http;
 use super::target::{Dialect, Target};
 use super::wire::Wire;
@@ -19,12 +20,6 @@ pub(crate) struct Publisher {
     buffer: Vec<u8>,
     /// How much of `buffer` has come and is not done with.
     there: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    WebSocket,
-    Post,
 }
 
 impl Publisher {
@@ -68,51 +63,22 @@ impl Publisher {
         for (tag, message) in messages {
             match self.way {
                 Way::WebSocket => {
-                    let action = self.target.broadcast(tag, message);
+                    let action = self.target.broadcast(tag, message, None);
                     bytes.extend(client_frame(TEXT, action.as_bytes()));
                 }
-                Way::Post => bytes.extend(self.target.post(tag, message)),
+                Way::Post => bytes.extend(self.target.post(tag, message, None)),
             }
         }
         self.wire.write(&bytes).context("publishing")?;
         let mut accepted = 0;
         while accepted < messages.len() {
             self.read().context("waiting for the server to accept")?;
-            accepted += match self.way {
-                Way::WebSocket => self.replies()?,
-                Way::Post => self.responses()?,
-            };
+            let answers = answers(self.way, &self.buffer[..self.there])?;
+            self.wire.write(&answers.pongs).context("answering a ping")?;
+            self.consume(answers.used);
+            accepted += answers.accepted;
         }
         Ok(())
-    }
-
-    fn replies(&mut self) -> anyhow::Result<usize> {
-        let mut accepted = 0;
-        let Self { wire, buffer, there, .. } = self;
-        let used = scan(&buffer[..*there], |frame| match frame {
-            Frame { opcode: TEXT, payload } if payload.starts_with(b"{\"ok\":") => {
-                accepted += 1;
-                Ok(())
-            }
-            Frame { opcode: PING, payload } => Ok(wire.write(&client_frame(PONG, payload))?),
-            Frame { opcode: TEXT | CLOSE, payload } => {
-                bail!("the server said: {}", String::from_utf8_lossy(payload))
-            }
-            _ => Ok(()),
-        })?;
-        self.consume(used);
-        Ok(accepted)
-    }
-
-    fn responses(&mut self) -> anyhow::Result<usize> {
-        let mut accepted = 0;
-        while let Some(response) = http::response(&self.buffer[..self.there])? {
-            let status = response.status;
-            ensure!((200..300).contains(&status), "the server answered {status}");
-            accepted += 1;
-            self.consume(response.length);
-        }
-        Ok(accepted)
     }
 
     fn read(&mut self) -> anyhow::Result<()> {

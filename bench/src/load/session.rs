@@ -15,7 +15,7 @@ use crate::process::{Memory, Meter};
 
 /// Time for a program to finish what the last event left it to do, so that nothing moves past the
 /// measured window.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// One server under load.
 pub(crate) struct Session {
@@ -115,10 +115,6 @@ impl Session {
             absent => absent.insert(Publisher::connect(&self.target)?),
         };
         broadcast(&mut self.crowd, publisher, schedule, self.clock, &self.interrupt)
-    }
-
-    pub(crate) fn crowd(&mut self) -> &mut Crowd {
-        &mut self.crowd
     }
 }
 

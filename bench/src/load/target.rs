@@ -1,5 +1,6 @@
 //! A server that is loaded: where it is and how it is spoken to.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
@@ -84,6 +85,10 @@ impl Target {
         Self { dialect, address, authority: address.to_string(), path, secrecy: None, key }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -114,16 +119,24 @@ impl Target {
         }
     }
 
-    /// A broadcast as an action.
-    pub(crate) fn broadcast(&self, tag: &str, message: &str) -> String {
-        let key = self.key.as_ref().map(|key| format!(",\"key\":\"{key}\"")).unwrap_or_default();
-        format!("{{\"action\":\"broadcast\",\"tag\":\"{tag}\"{key},\"message\":{message}}}")
+    /// A broadcast as an action; `mid` is the message's own name.
+    pub(crate) fn broadcast(&self, tag: &str, message: &str, mid: Option<u64>) -> String {
+        let mut action = format!("{{\"action\":\"broadcast\",\"tag\":\"{tag}\"");
+        // Writing to a string cannot fail.
+        if let Some(key) = &self.key {
+            let _ = write!(action, ",\"key\":\"{key}\"");
+        }
+        if let Some(mid) = mid {
+            let _ = write!(action, ",\"mid\":\"bench-{mid}\"");
+        }
+        let _ = write!(action, ",\"message\":{message}}}");
+        action
     }
 
-    /// A request that publishes over HTTP, whether there are keys or not.
-    pub(crate) fn post(&self, tag: &str, message: &str) -> Vec<u8> {
+    /// A request that publishes.
+    pub(crate) fn post(&self, tag: &str, message: &str, mid: Option<u64>) -> Vec<u8> {
         let (path, body) = match self.dialect {
-            Dialect::Actions => ("/messages".to_owned(), self.broadcast(tag, message)),
+            Dialect::Actions => ("/messages".to_owned(), self.broadcast(tag, message, mid)),
             Dialect::Nchan => (format!("/pub/{tag}"), message.to_owned()),
         };
         format!(

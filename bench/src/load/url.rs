@@ -1,5 +1,6 @@
 //! Addresses as users write them: `ws://HOST[:PORT][/PATH]`, or `wss`.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// Where a server's WebSocket is.
@@ -40,6 +41,13 @@ impl FromStr for Url {
     }
 }
 
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+    }
+}
+
 impl Url {
     /// For the `Host` header.
     pub(crate) fn authority(&self) -> String {
@@ -71,6 +79,7 @@ mod tests {
         let url: Url = "ws://[::1]:9090".parse().unwrap();
         assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 9090, "/ws"));
         assert_eq!(url.authority(), "[::1]:9090");
+        assert_eq!(url.to_string(), "ws://[::1]:9090/ws");
         assert_eq!("wss://shop.example/".parse::<Url>().unwrap().port, 443);
         assert!("http://shop.example/".parse::<Url>().is_err());
         assert!("ws:///ws".parse::<Url>().is_err());

@@ -1,7 +1,7 @@
 //! A connection's bytes, with TLS or without.
 //!
-//! Works alike on sockets that block and on those that do not: what would block is an error of
-//! that kind.
+//! Works alike on sockets that block and on those that do not. A read that would block is an error
+//! of that kind; what a write cannot get rid of waits for [`Wire::flush`].
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,6 +22,8 @@ pub(crate) struct Secrecy {
 pub(crate) struct Wire {
     stream: TcpStream,
     session: Option<Box<ClientConnection>>,
+    /// Bytes for a socket whose buffer is full; those of TLS wait in its session.
+    waiting: Vec<u8>,
 }
 
 impl Wire {
@@ -31,10 +33,12 @@ impl Wire {
         let session = match secrecy {
             None => None,
             Some(Secrecy { config, name }) => {
-                Some(Box::new(ClientConnection::new(Arc::clone(config), name.clone())?))
+                let mut session = ClientConnection::new(Arc::clone(config), name.clone())?;
+                session.set_buffer_limit(None);
+                Some(Box::new(session))
             }
         };
-        Ok(Self { stream, session })
+        Ok(Self { stream, session, waiting: Vec::new() })
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -56,24 +60,58 @@ impl Wire {
             }
             session.read_tls(&mut self.stream)?;
             session.process_new_packets().map_err(io::Error::other)?;
-            while session.wants_write() {
-                session.write_tls(&mut self.stream)?;
-            }
+            send_records(session, &mut self.stream)?;
         }
     }
 
-    /// Writes all of it. Before the TLS handshake is over it waits for that, in memory.
+    /// Writes, and keeps what cannot be written now.
     ///
     /// # Errors
-    /// Also when the socket's buffer is full, which small requests do not fill.
+    /// When the connection is broken.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(session) = &mut self.session else { return self.stream.write_all(bytes) };
-        session.writer().write_all(bytes)?;
-        while session.wants_write() {
-            session.write_tls(&mut self.stream)?;
+        match &mut self.session {
+            None => self.waiting.extend_from_slice(bytes),
+            Some(session) => session.writer().write_all(bytes)?,
+        }
+        self.flush()
+    }
+
+    /// Writes what was kept, as far as that is possible now.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if let Some(session) = &mut self.session {
+            return send_records(session, &mut self.stream);
+        }
+        let mut written = 0;
+        while written < self.waiting.len() {
+            match self.stream.write(&self.waiting[written..]) {
+                Ok(length) => written += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if written == self.waiting.len() {
+            // An idle listener keeps nothing.
+            self.waiting = Vec::new();
+        } else {
+            self.waiting.drain(..written);
         }
         Ok(())
     }
+}
+
+fn send_records(session: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+    while session.wants_write() {
+        match session.write_tls(stream) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl AsFd for Wire {

@@ -71,9 +71,8 @@ fn publish(
         let mut used = 0;
         while let Some((length, action)) = client_frame(&buffer[used..there]) {
             let frame = server_frame(message(action)?);
-            for listener in listeners.lock().iter_mut() {
-                listener.write_all(&frame)?;
-            }
+            // Who is gone is no listener any more.
+            listeners.lock().retain_mut(|listener| listener.write_all(&frame).is_ok());
             stream.write_all(&server_frame(br#"{"ok":"broadcast"}"#))?;
             used += length;
         }

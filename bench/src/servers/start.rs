@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Server, Self::Uws, Self::Ws, Self::Nchan, Self::Floor];
+    pub(crate) const OTHERS: [Self; 4] = [Self::Uws, Self::Nchan, Self::Ws, Self::Floor];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -73,11 +73,17 @@ pub(crate) struct Places {
 pub(crate) struct Running {
     program: Program,
     pub(crate) target: Arc<Target>,
+    /// Holds the key for publishing, where that needs one.
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 impl Running {
     pub(crate) fn pid(&self) -> u32 {
         self.program.pid()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/ws", self.target.address())
     }
 }
 
@@ -90,7 +96,6 @@ pub(crate) fn start(kind: Kind, places: &Places, tags: &[String]) -> anyhow::Res
         Kind::Server => server(places, tags),
         Kind::Uws | Kind::Ws => {
             let script = places.peers.join(format!("{kind}.js"));
-            ensure!(script.is_file(), "{} is missing", script.display());
             let mut command = Command::new("node");
             command.arg(&script);
             announced(kind, command, places)
@@ -115,7 +120,7 @@ fn server(places: &Places, tags: &[String]) -> anyhow::Result<Running> {
     let mut program = Program::start(Kind::Server.name(), command, &places.directory)?;
     let address = program.announced("listening server ")?.parse()?;
     let target = Target::local(Dialect::Actions, address, Some(KEY.to_owned()));
-    Ok(Running { program, target: Arc::new(target) })
+    Ok(Running { program, target: Arc::new(target), key_file: Some(key_file) })
 }
 
 /// A program that says where it listens.
@@ -123,7 +128,8 @@ fn announced(kind: Kind, command: Command, places: &Places) -> anyhow::Result<Ru
     let mut program = Program::start(kind.name(), command, &places.directory)?;
     let line = program.announced("listening ")?;
     let address = line.split_once(' ').context("it does not say where it listens")?.1.parse()?;
-    Ok(Running { program, target: Arc::new(Target::local(Dialect::Actions, address, None)) })
+    let target = Arc::new(Target::local(Dialect::Actions, address, None));
+    Ok(Running { program, target, key_file: None })
 }
 
 /// Debian's nginx with its module nchan, a worker per core as our server has a shard per core. Who
@@ -159,7 +165,38 @@ fn nchan(places: &Places, tags: &[String]) -> anyhow::Result<Running> {
     for tag in tags {
         publisher.publish(&[(tag, "{\"ok\":\"set\"}".to_owned())])?;
     }
-    Ok(Running { program, target })
+    Ok(Running { program, target, key_file: None })
+}
+
+/// The version of what `kind` is.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn version(kind: Kind, places: &Places) -> anyhow::Result<String> {
+    match kind {
+        Kind::Server => Ok(machine::version_of(&places.server)),
+        Kind::Floor => Ok(String::new()),
+        Kind::Nchan => {
+            ensure!(
+                Path::new(NCHAN).is_file(),
+                "nchan is missing: apt-get install libnginx-mod-nchan"
+            );
+            Ok(machine::version_of_package("libnginx-mod-nchan"))
+        }
+        Kind::Uws => package(places, "@trufflesuite/uws-js-unofficial"),
+        Kind::Ws => package(places, "ws"),
+    }
+}
+
+/// The version of a package for Node.
+fn package(places: &Places, name: &str) -> anyhow::Result<String> {
+    let file = places.peers.join("node_modules").join(name).join("package.json");
+    let text = fs::read_to_string(&file).with_context(|| {
+        format!("{name} is missing: npm ci --prefix {}", places.peers.display())
+    })?;
+    let version = text.lines().find_map(|line| line.trim().strip_prefix("\"version\": \""));
+    let version = version.and_then(|rest| rest.split('"').next());
+    Ok(version.unwrap_or("unknown").to_owned())
 }
 
 fn wait_for(address: SocketAddr, program: &Program) -> anyhow::Result<()> {

@@ -8,11 +8,13 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 
 use super::start::{Places, Running, neighbour, start};
-use crate::cli::ServerOptions;
+use crate::cli::load::TargetOptions;
 use crate::load::target::Target;
 
 pub(crate) struct Subject {
     pub(crate) target: Arc<Target>,
+    pub(crate) url: String,
+    pub(crate) key_file: Option<PathBuf>,
     pub(crate) pid: Option<u32>,
     /// Ended before its directory goes.
     _started: Option<(Running, TempDir)>,
@@ -21,26 +23,34 @@ pub(crate) struct Subject {
 impl Subject {
     /// # Errors
     /// When it is not known, or does not come up.
-    pub(crate) fn of(options: &ServerOptions, tags: &[String]) -> anyhow::Result<Self> {
+    pub(crate) fn of(options: &TargetOptions, tags: &[String]) -> anyhow::Result<Self> {
         if let Some(url) = &options.url {
             let key = options.key_file.as_deref().map(first_line).transpose()?;
             let target = Arc::new(Target::at(url, key, options.ca.as_deref())?);
-            return Ok(Self { target, pid: options.pid, _started: None });
+            return Ok(Self {
+                target,
+                url: url.to_string(),
+                key_file: options.key_file.clone(),
+                pid: options.pid,
+                _started: None,
+            });
         }
         let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let places = places(options, directory.path())?;
         let running = start(options.program, &places, tags)?;
         Ok(Self {
             target: Arc::clone(&running.target),
+            url: running.url(),
+            key_file: running.key_file.clone(),
             pid: Some(running.pid()),
             _started: Some((running, directory)),
         })
     }
 }
 
-fn places(options: &ServerOptions, directory: &Path) -> anyhow::Result<Places> {
+fn places(options: &TargetOptions, directory: &Path) -> anyhow::Result<Places> {
     let server: PathBuf = options.server.clone().map_or_else(neighbour, Ok)?;
-    Ok(Places { directory: directory.to_owned(), server, peers: options.peers.clone() })
+    Ok(Places { directory: directory.to_owned(), server, peers: options.peers_dir.clone() })
 }
 
 fn first_line(file: &Path) -> anyhow::Result<String> {
