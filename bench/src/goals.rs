@@ -14,6 +14,8 @@ struct Goal {
 enum Bound {
     /// At most.
     Most(f64),
+    /// At least.
+    Least(f64),
     /// At most so many times the best peer's.
     BestPeer(f64),
     /// At most so many times that of one program.
@@ -48,6 +50,13 @@ const GOALS: &[Goal] = &[
     Goal { metric: Metric::Delivery10k, bound: Bound::Own(Metric::Delivery, 1.15) },
     Goal { metric: Metric::Delivery19k, bound: Bound::Own(Metric::Delivery, 1.15) },
     Goal { metric: Metric::StormHealthy, bound: Bound::Most(100.0) },
+    // What is kept.
+    Goal { metric: Metric::Durable, bound: Bound::Least(20_000.0) },
+    Goal { metric: Metric::DurableLate, bound: Bound::Most(20.0) },
+    Goal { metric: Metric::Keeping, bound: Bound::Most(1.05) },
+    Goal { metric: Metric::Resume, bound: Bound::Most(5.0) },
+    Goal { metric: Metric::ResumeHealthy, bound: Bound::Most(100.0) },
+    Goal { metric: Metric::Start, bound: Bound::Most(5.0) },
 ];
 
 /// One goal and the figure that it is about.
@@ -91,6 +100,11 @@ impl Goal {
                 let shown = format!("{}, goal {}", metric.show(figure), metric.show(most));
                 return Some(Verdict::new(metric.title().to_owned(), figure, most, shown));
             }
+            Bound::Least(least) => {
+                let shown = format!("{}, goal {}", metric.show(figure), metric.show(least));
+                // As many times more as must not be needed.
+                return Some(Verdict::new(metric.title().to_owned(), least / figure, 1.0, shown));
+            }
             Bound::BestPeer(most) => {
                 let (name, base) = results.best_peer(metric)?;
                 (name, base, most)
@@ -120,6 +134,18 @@ mod tests {
         assert!(!verdict(0.51).is_met());
         assert!(!verdict(f64::NAN).is_met());
         assert_eq!(verdict(0.6).to_string(), "MISSED: x: y");
+    }
+
+    #[test]
+    fn more_can_be_better() {
+        let durable = |figure| {
+            let server = Measured::new("server", String::new(), Role::Ours);
+            let mut rounds = Rounds::new(vec![server], 1);
+            rounds.record(0, [(Metric::Durable, figure)]);
+            judge(&rounds.finish()).first().map(Verdict::to_string)
+        };
+        assert_eq!(durable(20_000.0).as_deref(), Some("met: on disk: 20000/s, goal 20000/s"));
+        assert_eq!(durable(19_999.0).as_deref(), Some("MISSED: on disk: 19999/s, goal 20000/s"));
     }
 
     #[test]

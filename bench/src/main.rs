@@ -6,6 +6,7 @@
 mod certificate;
 mod cli;
 mod client;
+mod delivery;
 mod echo;
 mod fanout;
 mod gate;
@@ -72,6 +73,9 @@ async fn run(command: Command, files: usize, interrupt: Interrupt) -> anyhow::Re
     match command {
         Command::Server(options) => {
             on_a_thread(Box::new(move || servers::compare::run(&options, files, &interrupt))).await
+        }
+        Command::Delivery(options) => {
+            on_a_thread(Box::new(move || delivery::run(&options, files, &interrupt))).await
         }
         Command::Fanout(options) => {
             on_a_thread(Box::new(move || fanout::run(&options, files, &interrupt))).await

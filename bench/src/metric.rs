@@ -25,6 +25,14 @@ pub(crate) enum Metric {
     OverSocket,
     StormBack,
     StormHealthy,
+
+    Durable,
+    DurableLate,
+    Fsync,
+    Keeping,
+    Resume,
+    ResumeHealthy,
+    Start,
 }
 
 /// How a figure is shown.
@@ -37,12 +45,13 @@ enum Unit {
     Bytes,
     Times,
     Percent,
+    PerSecond,
     /// CPU of one, in microseconds, and how many of them a core can do in a second.
     PerCore,
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Handshake,
         Self::Resumed,
         Self::RoundTrip,
@@ -64,6 +73,13 @@ impl Metric {
         Self::OverSocket,
         Self::StormBack,
         Self::StormHealthy,
+        Self::Durable,
+        Self::DurableLate,
+        Self::Fsync,
+        Self::Keeping,
+        Self::Resume,
+        Self::ResumeHealthy,
+        Self::Start,
     ];
 
     /// For the head of a row.
@@ -187,6 +203,46 @@ impl Metric {
                 "the longest time meanwhile from sending to arrival for a client that stayed, at \
                  100 messages a second",
             ),
+            Self::Durable => (
+                "on disk",
+                Unit::PerSecond,
+                "messages a second that are accepted, and so on disk, from 64 senders with one \
+                 on its way each",
+            ),
+            Self::DurableLate => (
+                "on disk, p99",
+                Unit::Millis,
+                "from sending one of them to the answer, 99th percentile",
+            ),
+            Self::Fsync => (
+                "one fsync",
+                Unit::Millis,
+                "what the disk takes to sync 4 KiB appended to a file, 99th percentile, while \
+                 nothing else happens",
+            ),
+            Self::Keeping => (
+                "keeping",
+                Unit::Times,
+                "CPU of each delivery to 2,000 listeners at 10 messages a second, relative to a \
+                 server that keeps nothing for those who are away",
+            ),
+            Self::Resume => (
+                "resume",
+                Unit::Seconds,
+                "10,000 clients come back at once, each with a cursor and 20 messages missed: \
+                 until the last one has everything",
+            ),
+            Self::ResumeHealthy => (
+                "resume, live, p99",
+                Unit::Millis,
+                "from sending to arrival for a client that stayed, 500 messages from the moment \
+                 when the others come back, 99th percentile",
+            ),
+            Self::Start => (
+                "start",
+                Unit::Seconds,
+                "from starting a server with 1,000,000 messages on disk until it is ready",
+            ),
         }
     }
 
@@ -203,6 +259,7 @@ impl Metric {
             Unit::Seconds => format!("{figure:.2} s"),
             Unit::Bytes if figure < 1_000.0 => format!("{figure:.0} B"),
             Unit::Bytes => format!("{:.1} KB", figure / 1_000.0),
+            Unit::PerSecond => format!("{figure:.0}/s"),
             Unit::Times => format!("{figure:.2} ×"),
             Unit::Percent => format!("{:.0} %", figure * 100.0),
             Unit::PerCore => format!("{figure:.1} µs, {:.0}/s", 1e6 / figure),
@@ -216,7 +273,7 @@ mod tests {
 
     #[test]
     fn figures_have_units() {
-        assert_eq!(Metric::Delivery.show(6.283), "6.28 µs");
+        assert_eq!(Metric::Delivery.show(5.283), "5.28 µs");
         assert_eq!(Metric::Listener.show(1_699.0), "1.7 KB");
         assert_eq!(Metric::Listener.show(512.0), "512 B");
         assert_eq!(Metric::Post.show(20.0), "20.0 µs, 50000/s");

@@ -62,7 +62,7 @@ pub(crate) fn measure(
     let probe = Probe::start(errand, directory)?;
     crowd.linger(WARM_UP)?;
     let mut meter = pid.map(Meter::start);
-    crowd.leave();
+    crowd.leave()?;
     let begun = Instant::now();
     let retries = crowd.come_back(count, join)?;
     let took = begun.elapsed();

@@ -58,7 +58,7 @@ pub(crate) struct FanoutOptions {
     pub(crate) tag: String,
 
     /// Messages a second
-    #[arg(long, default_value = "10")]
+    #[arg(long, default_value = "10", value_parser = positive)]
     pub(crate) rate: f64,
 
     /// Messages back to back; bursts come as often as the rate demands
@@ -132,4 +132,24 @@ pub(crate) struct StormOptions {
     /// How long the healthy client is watched from the beginning of the storm on
     #[arg(long, default_value = "8", value_parser = clap::value_parser!(u32).range(3..=3_600))]
     pub(crate) seconds: u32,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.001 && number <= 1e6 => Ok(number),
+        _ => Err("give a number above 0.001, and a million at most".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_positive() {
+        assert_eq!(positive("0.5"), Ok(0.5));
+        for bad in ["0", "-1", "NaN", "inf", "ten"] {
+            assert!(positive(bad).is_err(), "{bad}");
+        }
+    }
 }

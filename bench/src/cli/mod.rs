@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use gate::{EchoOptions, GateOptions, SlowOptions};
 use load::{FanoutOptions, PublishOptions, StormOptions};
-use server::ServerOptions;
+use server::{DeliveryOptions, ServerOptions};
 
 /// Measures what a gate and a server cost, beside others of their kind and against goals.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     SlowHandshakes(SlowOptions),
     /// CPU, memory and latency of the server and its peers: deliveries, connecting, idle listeners
     Server(ServerOptions),
+    /// What the server keeps: messages on disk, clients that resume, restarts
+    Delivery(DeliveryOptions),
     /// Broadcasts to many listeners: CPU of each delivery, latency, memory, cost of connecting
     Fanout(FanoutOptions),
     /// Many senders: messages accepted a second, CPU of each, time until the answer

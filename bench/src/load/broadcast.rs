@@ -126,3 +126,46 @@ fn send(
     }
     Ok(late)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::super::crowd::Join;
+    use super::super::target::{Dialect, Target};
+    use super::*;
+    use crate::servers::floor;
+
+    fn tags(names: &[&str]) -> Arc<[String]> {
+        names.iter().copied().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_tag_gets_its_share() {
+        let schedule =
+            Schedule::at(&tags(&["a", "b", "c"]), 10.0, 4, 125, Duration::from_millis(700));
+        assert_eq!((schedule.every, schedule.bursts), (Duration::from_millis(400), 2));
+        assert_eq!([0, 1, 2].map(|tag| schedule.share(tag)), [3, 3, 2]);
+    }
+
+    #[test]
+    fn everyone_gets_every_message_once() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || floor::serve(&listener));
+        let target = Arc::new(Target::local(Dialect::Actions, address, None));
+        let (clock, interrupt) = (Clock::start(), Interrupt::default());
+        let mut crowd = Crowd::new(Arc::clone(&target), clock, interrupt.clone()).unwrap();
+        crowd.open(30, 4, |_| Join { tag: "a".to_owned(), ..Join::default() }).unwrap();
+        let mut publisher = Publisher::connect(&target).unwrap();
+        let schedule = Schedule::at(&tags(&["a"]), 1_000.0, 8, 300, Duration::from_millis(64));
+        let done = broadcast(&mut crowd, &mut publisher, &schedule, clock, &interrupt).unwrap();
+        assert_eq!((done.messages, done.deliveries), (64, 30 * 64));
+        // Of the listeners 0, 7, 14, 21 and 28.
+        assert_eq!(crowd.tally().latencies.len(), 5 * 64);
+        // One who is not there is missed.
+        crowd.leave().unwrap();
+        interrupt.set();
+        assert!(crowd.linger(Duration::from_secs(9)).is_err());
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use super::interrupt::Interrupt;
 use super::link::Link;
@@ -28,14 +28,19 @@ const BUFFER: usize = 256 * 1024;
 const BACK: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(250);
 
+/// Connections begun before others get their turn.
+const MANY: usize = 256;
+
 /// Time without any progress while listeners join.
 const STUCK: Duration = Duration::from_secs(15);
 
 /// Listeners, and what they have counted.
 pub(crate) struct Crowd {
     target: Arc<Target>,
+    clock: Clock,
     poll: Poll,
-    members: Vec<Member>,
+    /// `None` is one that failed and will try again.
+    members: Vec<Option<Member>>,
     tally: Tally,
     buffer: Vec<u8>,
 }
@@ -60,6 +65,7 @@ impl Crowd {
     ) -> anyhow::Result<Self> {
         Ok(Self {
             target,
+            clock,
             poll: Poll::new(interrupt)?,
             members: Vec::new(),
             tally: Tally::new(clock)?,
@@ -83,7 +89,7 @@ impl Crowd {
 
     /// What each listener has got.
     pub(crate) fn messages(&self) -> impl Iterator<Item = u64> {
-        self.members.iter().map(Member::messages)
+        self.members.iter().map(|member| member.as_ref().map_or(0, Member::messages))
     }
 
     /// `count` more listeners, so many on their way `at_a_time`.
@@ -103,7 +109,7 @@ impl Crowd {
             {
                 let number = self.members.len();
                 let member = self.begin(number, &join(number))?;
-                self.members.push(member);
+                self.members.push(Some(member));
             }
             self.turn(LOOK_UP)?;
             if self.tally.joined != progress {
@@ -125,11 +131,14 @@ impl Crowd {
         Ok(member)
     }
 
-    /// All connections end, without a word.
-    pub(crate) fn leave(&mut self) {
+    /// All connections end, without a word, and what they counted is forgotten.
+    ///
+    /// # Errors
+    /// When there is no memory to count in.
+    pub(crate) fn leave(&mut self) -> anyhow::Result<()> {
         self.members.clear();
-        self.tally.joined = 0;
-        self.tally.live = 0;
+        self.tally = Tally::new(self.clock)?;
+        Ok(())
     }
 
     /// `count` listeners at once, of an empty crowd. Who fails tries again, until all are there.
@@ -148,22 +157,19 @@ impl Crowd {
         let mut failed: VecDeque<(Instant, usize)> = VecDeque::new();
         for number in 0..count {
             let member = self.begin(number, &join(number))?;
-            self.members.push(member);
-            // Their sockets would overflow with what comes, and the first would wait for the last.
-            if number.is_multiple_of(256) {
-                self.turn_with(Duration::ZERO, |number, _| {
-                    failed.push_back((Instant::now(), number))
-                })?;
+            self.members.push(Some(member));
+            // The first would wait for the last, and a program that opens so many connections at
+            // once does so in turns, too.
+            if number.is_multiple_of(MANY) {
+                self.turn_forgiving(Duration::ZERO, &mut failed)?;
             }
         }
         while self.tally.joined < count {
-            if let Some((_, number)) = failed.pop_front_if(|(when, _)| when.elapsed() >= RETRY) {
+            while let Some((_, number)) = failed.pop_front_if(|(when, _)| when.elapsed() >= RETRY) {
                 retries += 1;
-                self.members[number] = self.begin(number, &join(number))?;
+                self.members[number] = Some(self.begin(number, &join(number))?);
             }
-            self.turn_with(Duration::from_millis(20), |number, _| {
-                failed.push_back((Instant::now(), number));
-            })?;
+            self.turn_forgiving(Duration::from_millis(20), &mut failed)?;
             if Instant::now() > limit {
                 bail!("only {} of {count} clients are back after {BACK:?}", self.tally.joined);
             }
@@ -208,27 +214,34 @@ impl Crowd {
 
     /// Waits for something, `most` at most, and does it.
     fn turn(&mut self, most: Duration) -> anyhow::Result<()> {
-        let mut first = None;
-        self.turn_with(most, |number, error| {
-            first.get_or_insert((number, error));
-        })?;
-        match first {
-            None => Ok(()),
-            Some((number, error)) => Err(error.context(format!("listener {number}"))),
+        for number in self.poll.wait(most)? {
+            if let Some(Some(member)) = self.members.get_mut(number) {
+                member
+                    .go_on(&mut self.buffer, &mut self.tally)
+                    .with_context(|| format!("listener {number}"))?;
+            }
         }
+        Ok(())
     }
 
-    /// As [`Crowd::turn`], with what to do about a connection that failed.
-    fn turn_with(
+    /// As [`Crowd::turn`], but who fails before it has joined is only noted.
+    fn turn_forgiving(
         &mut self,
         most: Duration,
-        mut failed: impl FnMut(usize, anyhow::Error),
+        failed: &mut VecDeque<(Instant, usize)>,
     ) -> anyhow::Result<()> {
         for number in self.poll.wait(most)? {
-            // Of one that has left, something may still have been told.
-            let Some(member) = self.members.get_mut(number) else { continue };
-            if let Err(error) = member.go_on(&mut self.buffer, &mut self.tally) {
-                failed(number, error);
+            let Some(place) = self.members.get_mut(number) else { continue };
+            let Some(member) = place else { continue };
+            match member.go_on(&mut self.buffer, &mut self.tally) {
+                Ok(()) => {}
+                Err(error) if member.has_joined() => {
+                    return Err(error.context(format!("listener {number}")));
+                }
+                Err(_turned_away) => {
+                    *place = None;
+                    failed.push_back((Instant::now(), number));
+                }
             }
         }
         Ok(())

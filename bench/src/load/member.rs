@@ -73,6 +73,10 @@ impl Member {
         Self { link, state: State { join, joined: false, sampled, messages: 0 } }
     }
 
+    pub(crate) fn has_joined(&self) -> bool {
+        self.state.joined
+    }
+
     pub(crate) fn messages(&self) -> u64 {
         self.state.messages
     }

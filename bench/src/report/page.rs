@@ -16,6 +16,7 @@ use crate::results::Results;
 pub(crate) enum Section {
     Gate,
     Server,
+    Delivery,
 }
 
 const INTRODUCTION: &str = "# What it costs\n\n\
@@ -25,20 +26,22 @@ const INTRODUCTION: &str = "# What it costs\n\n\
     best peer.\n";
 
 impl Section {
-    const ALL: [Self; 2] = [Self::Gate, Self::Server];
+    const ALL: [Self; 3] = [Self::Gate, Self::Server, Self::Delivery];
 
     fn heading(self) -> &'static str {
         match self {
             Self::Gate => "## The gate\n",
             Self::Server => "## The server\n",
+            Self::Delivery => "## What the server keeps\n",
         }
     }
 
-    /// Relative to the page.
-    fn chart(self) -> &'static str {
+    /// Relative to the page. What is not compared has none.
+    fn chart(self) -> Option<&'static str> {
         match self {
-            Self::Gate => "benchmarks-gate.svg",
-            Self::Server => "benchmarks-server.svg",
+            Self::Gate => Some("benchmarks-gate.svg"),
+            Self::Server => Some("benchmarks-server.svg"),
+            Self::Delivery => None,
         }
     }
 }
@@ -54,7 +57,10 @@ pub(crate) fn figures(
     how: &str,
 ) -> anyhow::Result<String> {
     let mut text = section.heading().to_owned();
-    writeln!(text, "\n![Ratios to the best peer]({})\n", section.chart())?;
+    writeln!(text)?;
+    if let Some(chart) = section.chart() {
+        writeln!(text, "![Ratios to the best peer]({chart})\n")?;
+    }
     let mut row = |cells: Vec<String>| writeln!(text, "| {} |", cells.join(" | "));
     let head = [String::new()].into_iter().chain(results.programs.iter().map(title));
     row(head.collect())?;

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 
 use super::cases::Case;
+use super::ours::neighbour;
 use super::page;
-use super::start::{Kind, Places, neighbour, version};
+use super::start::{Kind, Places, version};
 use crate::cli::Subject;
 use crate::cli::server::ServerOptions;
 use crate::load::interrupt::Interrupt;

@@ -25,6 +25,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
     shared::telemetry::announce("floor", listener.local_addr()?);
+    serve(&listener)
+}
+
+/// Serves for ever.
+///
+/// # Errors
+/// When there are no connections any more to take.
+pub(crate) fn serve(listener: &TcpListener) -> anyhow::Result<()> {
     let listeners = Listeners::default();
     loop {
         let (stream, _peer) = listener.accept()?;

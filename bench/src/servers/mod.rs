@@ -3,6 +3,7 @@
 pub(crate) mod cases;
 pub(crate) mod compare;
 pub(crate) mod floor;
+pub(crate) mod ours;
 mod page;
 pub(crate) mod probe;
 pub(crate) mod start;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
 
+use super::ours::Launch;
 use crate::load::publisher::Publisher;
 use crate::load::target::{Dialect, Target};
 use crate::machine;
@@ -17,9 +18,6 @@ use crate::program::Program;
 
 /// Time for a program to answer after its start.
 const READY: Duration = Duration::from_secs(10);
-
-/// The key for publishing: without one, our server counts strangers' messages.
-const KEY: &str = "bench-key-of-the-load-generator";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
@@ -71,7 +69,7 @@ pub(crate) struct Places {
 
 /// A server that runs and answers.
 pub(crate) struct Running {
-    program: Program,
+    pub(crate) program: Program,
     pub(crate) target: Arc<Target>,
     /// Holds the key for publishing, where that needs one.
     pub(crate) key_file: Option<PathBuf>,
@@ -93,7 +91,7 @@ impl Running {
 /// With its last words, when it does not come up.
 pub(crate) fn start(kind: Kind, places: &Places, tags: &[String]) -> anyhow::Result<Running> {
     match kind {
-        Kind::Server => server(places, tags),
+        Kind::Server => Launch { tags, ..Launch::new(&places.server, &places.directory) }.start(),
         Kind::Uws | Kind::Ws => {
             let script = places.peers.join(format!("{kind}.js"));
             let mut command = Command::new("node");
@@ -107,20 +105,6 @@ pub(crate) fn start(kind: Kind, places: &Places, tags: &[String]) -> anyhow::Res
         }
         Kind::Nchan => nchan(places, tags),
     }
-}
-
-fn server(places: &Places, tags: &[String]) -> anyhow::Result<Running> {
-    let key_file = places.directory.join("key");
-    fs::write(&key_file, KEY).context("cannot write the key")?;
-    let mut command = Command::new(&places.server);
-    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--log", "warn"]);
-    for tag in tags {
-        command.arg("--protect").arg(format!("{tag}:broadcast:{}", key_file.display()));
-    }
-    let mut program = Program::start(Kind::Server.name(), command, &places.directory)?;
-    let address = program.announced("listening server ")?.parse()?;
-    let target = Target::local(Dialect::Actions, address, Some(KEY.to_owned()));
-    Ok(Running { program, target: Arc::new(target), key_file: Some(key_file) })
 }
 
 /// A program that says where it listens.
@@ -212,17 +196,6 @@ fn wait_for(address: SocketAddr, program: &Program) -> anyhow::Result<()> {
 
 /// Debian's nginx loads it from here.
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
-
-/// The server that was built together with this program.
-pub(crate) fn neighbour() -> anyhow::Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("server");
-    ensure!(
-        path.is_file(),
-        "no server beside this program: build it (cargo build --release -p server), or give \
-         --server PATH, or --url of one that runs"
-    );
-    Ok(path)
-}
 
 /// Where the peers' programs are, seen from the top of the sources.
 pub(crate) fn default_peers() -> &'static str {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use super::start::{Places, Running, neighbour, start};
+use super::ours::neighbour;
+use super::start::{Kind, Places, Running, start};
 use crate::cli::load::TargetOptions;
 use crate::load::target::Target;
 
@@ -49,7 +50,11 @@ impl Subject {
 }
 
 fn places(options: &TargetOptions, directory: &Path) -> anyhow::Result<Places> {
-    let server: PathBuf = options.server.clone().map_or_else(neighbour, Ok)?;
+    let server = match &options.server {
+        Some(path) => path.clone(),
+        None if options.program == Kind::Server => neighbour()?,
+        None => PathBuf::new(),
+    };
     Ok(Places { directory: directory.to_owned(), server, peers: options.peers_dir.clone() })
 }
 
