@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::certificate::HOST;
-use crate::cli::{Group, Offer, Suite};
+use crate::cli::gate::{Group, Offer, Suite};
 use crate::tickets::Tickets;
 
 /// Length of the small messages.

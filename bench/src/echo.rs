@@ -9,7 +9,7 @@ use shared::accept::Listener;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::cli::EchoOptions;
+use crate::cli::gate::EchoOptions;
 
 /// Tries to find a port that is free for both families.
 const ATTEMPTS: usize = 20;

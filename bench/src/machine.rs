@@ -1,8 +1,8 @@
 //! The machine in general terms, and the versions of what ran on it.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::{fmt, fs};
 
 /// Facts that a reader needs to judge the figures.
 pub(crate) struct Machine {
@@ -28,6 +28,17 @@ impl Machine {
             congestion: fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")
                 .map_or_else(|_| unknown(), |text| text.trim().to_owned()),
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cores, processor, kernel, system, congestion, .. } = self;
+        write!(
+            f,
+            "{cores} cores ({processor}), Linux {kernel} with {congestion} congestion control, \
+             {system}"
+        )
     }
 }
 

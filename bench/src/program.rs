@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::process;
@@ -58,13 +58,50 @@ impl Program {
     /// # Errors
     /// When it ends without announcing that.
     pub(crate) fn announced(&mut self, beginning: &str) -> anyhow::Result<String> {
+        let [rest] = self.all_announced([beginning])?;
+        Ok(rest)
+    }
+
+    /// What it announced on stdout behind each of the beginnings, in any order.
+    ///
+    /// # Errors
+    /// When it ends before it has announced all of that.
+    pub(crate) fn all_announced<const N: usize>(
+        &mut self,
+        beginnings: [&str; N],
+    ) -> anyhow::Result<[String; N]> {
         let output = self.child.stdout.take().context("its output was read already")?;
+        let mut found = beginnings.map(|_| None);
         for line in BufReader::new(output).lines() {
-            if let Some(rest) = line?.strip_prefix(beginning) {
-                return Ok(rest.to_owned());
+            let line = line?;
+            for (beginning, found) in beginnings.iter().zip(&mut found) {
+                if let Some(rest) = line.strip_prefix(beginning) {
+                    found.get_or_insert(rest.to_owned());
+                }
+            }
+            if found.iter().all(Option::is_some) {
+                return Ok(found.map(Option::unwrap_or_default));
             }
         }
         bail!("{} did not start: {}", self.name, self.last_words())
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not, or says that something went wrong.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).context("cannot end it")?;
+        let begun = Instant::now();
+        while begun.elapsed() < LIMIT {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "{} ended badly: {}", self.name, self.last_words());
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!("{} does not end: {}", self.name, self.last_words())
     }
 
     /// Follows a program that goes into the background: what was started ends at once, and its

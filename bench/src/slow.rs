@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::cli::{Group, Offer, SlowOptions, Suite};
+use crate::cli::gate::{Group, Offer, SlowOptions, Suite};
 use crate::client::{Begin, Client};
 use crate::gate::setup::{Contender, Stage, neighbour};
 use crate::goals::Verdict;

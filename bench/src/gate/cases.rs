@@ -8,11 +8,12 @@ use anyhow::ensure;
 use clap::ValueEnum;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use crate::cli::GateOptions;
+use crate::cli::gate::GateOptions;
 use crate::client::{Begin, Client, Closed, SMALL, Session};
 use crate::gate::setup::{Contender, Running, Stage};
 use crate::metric::Metric;
 use crate::process::{Memory, Meter};
+use crate::results::Role;
 
 /// Connections of a batch of handshakes, all open for a moment: see [`Meter`].
 const BATCH: usize = 50;
@@ -86,7 +87,7 @@ impl Case {
     ) -> anyhow::Result<Outcome> {
         if self == Self::Idle {
             let running = stage.start(contender).await?;
-            let cycles = if contender.is_peer() { 1 } else { CYCLES };
+            let cycles = if contender.role() == Role::Ours { CYCLES } else { 1 };
             return idle(options, stage, &running, cycles).await;
         }
         let mut sum = 0.0;

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use rustix::process::geteuid;
 
-use crate::cli::Group;
+use crate::cli::gate::Group;
 use crate::machine;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

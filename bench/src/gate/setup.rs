@@ -9,11 +9,13 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::set_child_subreaper;
 
 use crate::certificate::Chain;
-use crate::cli::{GateOptions, Offer, Subject};
+use crate::cli::Subject;
+use crate::cli::gate::{GateOptions, Offer};
 use crate::client::{Begin, Client};
 use crate::gate::peers::Peer;
 use crate::machine;
 use crate::program::Program;
+use crate::results::Role;
 
 /// Time for a program to answer after its start.
 const READY: Duration = Duration::from_secs(10);
@@ -139,8 +141,11 @@ impl Contender {
         }
     }
 
-    pub(crate) fn is_peer(&self) -> bool {
-        matches!(self, Self::Peer { .. })
+    pub(crate) fn role(&self) -> Role {
+        match self {
+            Self::Ours(_) => Role::Ours,
+            Self::Peer { .. } => Role::Peer,
+        }
     }
 
     pub(crate) fn version(&self) -> String {

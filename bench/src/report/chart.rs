@@ -6,9 +6,8 @@ use anyhow::{Context as _, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::measured;
-use crate::gate::Results;
 use crate::metric::Metric;
+use crate::results::{Results, Role};
 
 const WIDTH: i32 = 880;
 const LABELS: i32 = 130;
@@ -30,30 +29,34 @@ pub(crate) fn write(results: &Results, path: &Path) -> anyhow::Result<()> {
 }
 
 fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let metrics: Vec<Metric> = measured(results)
-        .into_iter()
-        .filter(|metric| results.best_peer(*metric).is_some())
-        .collect();
-    let panel = HEAD + STEP * i32::try_from(results.programs.len())? + 10;
-    let height = panel * i32::try_from(metrics.len())? + 10;
+    let is_compared = |metric: &Metric| results.best_peer(*metric).is_some();
+    let metrics: Vec<Metric> = results.metrics().into_iter().filter(is_compared).collect();
+    let mut height = 10;
+    for metric in &metrics {
+        height += panel(results, *metric)?;
+    }
     let area =
         SVGBackend::new(path, (u32::try_from(WIDTH)?, u32::try_from(height)?)).into_drawing_area();
     area.fill(&WHITE)?;
     let small = ("sans-serif", 13).into_font();
     let left = Pos::new(HPos::Left, VPos::Center);
     let right = Pos::new(HPos::Right, VPos::Center);
-    for (index, metric) in metrics.iter().enumerate() {
+    let mut top = 10;
+    for metric in &metrics {
         let Some((_, best)) = results.best_peer(*metric) else { continue };
-        let top = panel * i32::try_from(index)? + 10;
         let title = format!("{} (1.00 = best peer)", metric.title());
         let bold = ("sans-serif", 15).into_font().style(FontStyle::Bold);
         area.draw(&Text::new(title, (LABELS, top), bold.color(&BLACK)))?;
-        for (row, program) in results.programs.iter().enumerate() {
+        let mut y = top + HEAD - STEP;
+        for program in &results.programs {
             let Some(figure) = program.median(*metric) else { continue };
             let ratio = figure / best;
-            let y = top + HEAD + STEP * i32::try_from(row)?;
-            let colour =
-                if program.is_peer { RGBColor(150, 160, 172) } else { RGBColor(200, 76, 30) };
+            y += STEP;
+            let colour = match program.role {
+                Role::Ours => RGBColor(200, 76, 30),
+                Role::Peer => RGBColor(150, 160, 172),
+                Role::Floor => RGBColor(214, 219, 225),
+            };
             let end = LABELS + length(ratio);
             area.draw(&Rectangle::new([(LABELS, y), (end, y + BAR)], colour.filled()))?;
             let name = Text::new(
@@ -71,11 +74,18 @@ fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>
             ))?;
         }
         let one = LABELS + length(1.0);
-        let bottom = top + panel - 12;
-        area.draw(&PathElement::new([(one, top + HEAD - 4), (one, bottom)], BLACK.mix(0.4)))?;
+        let next = top + panel(results, *metric)?;
+        area.draw(&PathElement::new([(one, top + HEAD - 4), (one, next - 12)], BLACK.mix(0.4)))?;
+        top = next;
     }
     area.present()?;
     Ok(())
+}
+
+/// Height of one metric's part: a row for each program that has a figure.
+fn panel(results: &Results, metric: Metric) -> anyhow::Result<i32> {
+    let rows = results.programs.iter().filter(|program| program.median(metric).is_some()).count();
+    Ok(HEAD + STEP * i32::try_from(rows)? + 10)
 }
 
 /// Pixels of a bar.

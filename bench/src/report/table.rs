@@ -2,26 +2,24 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{cell, measured};
-use crate::gate::Results;
+use super::{cell, title};
+use crate::results::Results;
 
-/// One row a program; in parentheses the ratio to the best peer, then how far the rounds differ.
+/// One row a figure; in parentheses the ratio to the best peer, then how far the rounds differ.
 pub(crate) fn of(results: &Results) -> Table {
-    let metrics = measured(results);
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    let mut head = vec!["".to_owned()];
-    head.extend(metrics.iter().map(|metric| metric.title().to_owned()));
-    head.push("close_notify".to_owned());
-    table.set_header(head);
-    for program in &results.programs {
-        let mut row = vec![format!("{} {}", program.name, program.version)];
-        for metric in &metrics {
-            let spread = program.spread(*metric).map_or(0.0, |spread| spread * 100.0);
-            row.push(format!("{} ±{spread:.0}%", cell(results, program, *metric)));
-        }
-        row.push(if program.closes_properly { "yes" } else { "not always" }.to_owned());
-        table.add_row(row);
+    let names = results.programs.iter().map(title);
+    table.set_header([String::new()].into_iter().chain(names));
+    for metric in results.metrics() {
+        let cells = results.programs.iter().map(|program| {
+            let shown = cell(results, program, metric);
+            match program.spread(metric) {
+                Some(spread) => format!("{shown} ±{:.0}%", spread * 100.0),
+                None => shown,
+            }
+        });
+        table.add_row([metric.title().to_owned()].into_iter().chain(cells));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -1,35 +1,17 @@
-//! The command line.
+//! What can be asked about gates.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
+use super::{ReportOptions, Subject, named_gate};
 use crate::gate::cases::Case;
 use crate::gate::peers::Peer;
-
-/// Measures what a gate costs, beside other TLS proxies and against goals.
-#[derive(Debug, Parser)]
-#[command(name = "bench", version)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections
-    Gate(GateOptions),
-    /// A healthy client's handshake while thousands of others never finish theirs
-    SlowHandshakes(SlowOptions),
-    /// The backend of the others, in a process of its own: sends back what it gets
-    Echo(EchoOptions),
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct GateOptions {
     /// The gate; again for another build beside it. Beside this program if not given
-    #[arg(long = "gate", value_name = "[NAME=]PATH", value_parser = subject)]
+    #[arg(long = "gate", value_name = "[NAME=]PATH", value_parser = named_gate)]
     pub(crate) gates: Vec<Subject>,
 
     /// What to compare with; `none` for the gate alone
@@ -73,23 +55,14 @@ pub(crate) struct GateOptions {
     #[arg(long, default_value = "3000", value_parser = clap::value_parser!(u32).range(50..=20_000))]
     pub(crate) idle: u32,
 
-    /// Write the figures as a page
-    #[arg(long, value_name = "FILE")]
-    pub(crate) markdown: Option<PathBuf>,
-
-    /// Write the figures as a chart
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
-
-    /// Fail when a goal is missed
-    #[arg(long)]
-    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SlowOptions {
     /// The gate; beside this program if not given
-    #[arg(long, value_name = "[NAME=]PATH", value_parser = subject)]
+    #[arg(long, value_name = "[NAME=]PATH", value_parser = named_gate)]
     pub(crate) gate: Option<Subject>,
 
     /// Slow clients, from 16 addresses
@@ -121,21 +94,6 @@ impl GateOptions {
     }
 }
 
-/// A build of the gate, under the name that the tables give it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Subject {
-    pub(crate) name: String,
-    pub(crate) path: PathBuf,
-}
-
-fn subject(text: &str) -> Result<Subject, String> {
-    let (name, path) = text.split_once('=').unwrap_or(("gate", text));
-    if name.is_empty() || path.is_empty() {
-        return Err("give PATH, or NAME=PATH".to_owned());
-    }
-    Ok(Subject { name: name.to_owned(), path: path.into() })
-}
-
 /// Browsers offer the first one first; the second one's hash has no CPU instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
@@ -156,29 +114,4 @@ pub(crate) enum Group {
 pub(crate) struct Offer {
     pub(crate) suite: Suite,
     pub(crate) group: Group,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn builds_have_names() {
-        let named = subject("mimalloc=/opt/gate").unwrap();
-        assert_eq!(
-            (named.name.as_str(), named.path.as_os_str()),
-            ("mimalloc", "/opt/gate".as_ref())
-        );
-        assert_eq!(subject("/opt/gate").unwrap().name, "gate");
-        assert!(subject("=x").is_err());
-    }
-
-    #[test]
-    fn everything_has_a_default() {
-        let Command::Gate(options) = Cli::try_parse_from(["bench", "gate"]).unwrap().command else {
-            panic!("gate was asked for");
-        };
-        assert_eq!(options.peers, Peer::ALL);
-        assert_eq!(options.cases, Case::ALL);
-    }
 }

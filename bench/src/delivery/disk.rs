@@ -1,0 +1,31 @@
+//! What the disk takes to sync.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::load::member::histogram;
+
+const TIMES: usize = 200;
+const BLOCK: [u8; 4_096] = [b'x'; 4_096];
+
+/// The 99th percentile of syncing a block appended to a file, in milliseconds.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn sync(directory: &Path) -> anyhow::Result<f64> {
+    let mut file = File::create(directory.join("sync")).context("cannot write a file")?;
+    let mut times = histogram()?;
+    for _ in 0..TIMES {
+        file.write_all(&BLOCK)?;
+        let begun = Instant::now();
+        file.sync_data()?;
+        times.saturating_record(u64::try_from(begun.elapsed().as_nanos())?);
+    }
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let millis = times.value_at_quantile(0.99) as f64 / 1e6;
+    Ok(millis)
+}
