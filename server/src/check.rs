@@ -1,14 +1,17 @@
 //! `server check`: are configuration and data good, and what do they come to? And the one thing that
 //! is changed in data without a server.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::auth::Protectable;
 use crate::cli::RunArgs;
 use crate::client::print_line;
 use crate::config::{Address, Config};
 use crate::error::Error;
 use crate::id::Tag;
+use crate::keep::TagBounds;
 use crate::log::sqlite;
 use crate::size;
 
@@ -30,12 +33,13 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let addresses = |addresses: &[Address]| {
         list(addresses.iter().map(|address| address.socket.to_string()).collect())
     };
+    let protected = config.auth.protected();
+    let kept = kept(&config, &protected);
     let tags = config.declared_tags.map(|tags| {
         let mut tags: Vec<String> = tags.iter().map(Tag::to_string).collect();
         tags.sort();
         list(tags)
     });
-    let protected = config.auth.protected();
     let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
     let open = if protected.is_empty() { format!("warning    {OPEN}\n") } else { String::new() };
     let id_key = match (&config.id_key_file, &config.data) {
@@ -48,11 +52,36 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         format!("admin      {}", config.admin.map_or("off".into(), |admin| addresses(&[admin]))),
         format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
         format!("protected  {}", list(pairs.collect())),
-        format!("memory     {}", size::show(config.keeping.max_memory as u64)),
         format!("id key     {id_key}"),
-        format!("{data}{open}The configuration is good."),
+        format!("{kept}{data}{open}The configuration is good."),
     ];
     Ok(print_line(&lines.join("\n"))?)
+}
+
+/// How much is kept, a line for each tag that is named anywhere.
+fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
+    let memory = size::show(config.keeping.max_memory as u64);
+    let mut text = format!("kept       at most {memory} in memory\n");
+    let mut line = |name: &str, kept: TagBounds| {
+        let [ring, inbox] =
+            [("ring", kept.ring), ("inbox", kept.inbox)].map(|(kind, kept)| match kept.count {
+                0 => format!("no {kind}"),
+                count => format!(
+                    "{kind} {count}, {}, {}",
+                    humantime::format_duration(kept.age),
+                    size::show(kept.bytes as u64)
+                ),
+            });
+        let _ = writeln!(text, "  {name}: {ring}; {inbox}");
+    };
+    let named = protected.iter().map(|(tag, _)| tag).chain(config.declared_tags.iter().flatten());
+    for tag in named.collect::<BTreeSet<_>>() {
+        line(tag.as_str(), config.keeping.of(tag));
+    }
+    if config.declared_tags.is_none() {
+        line("any other tag", config.keeping.usual());
+    }
+    text
 }
 
 /// What there is in the data directory, a line each.

@@ -73,6 +73,12 @@ impl Settings {
         self.by_tag.insert(tag, bounds);
     }
 
+    /// What is kept of a tag of which nothing else is said.
+    #[must_use]
+    pub fn usual(&self) -> TagBounds {
+        self.usual
+    }
+
     /// What is kept of a tag.
     #[must_use]
     pub fn of(&self, tag: &Tag) -> TagBounds {

@@ -70,13 +70,26 @@ fn options_win_over_the_file_and_paths_are_beside_it() {
     assert_eq!((code, &*errors), (Some(0), ""));
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (log, key) = (path("log"), path("k"));
-    for words in ["at most 2 GiB", "memory     1 MiB", &log, &key] {
+    let open = "open: ring 100, 1h, 8 MiB; no inbox";
+    for words in ["at most 2 GiB", "at most 1 MiB in memory", open, &log, &key] {
         assert!(summary.contains(words), "{words}: {summary}");
     }
     let (_, summary, _) = check(&dir, text, &["--data-size", "64MiB", "--data", "/nowhere"]);
     assert!(summary.contains("/nowhere, at most 64 MiB"), "{summary}");
-    let output = program().arg("check").env("TOCSIN_MAX_MEMORY", "5MiB").output().unwrap();
-    assert!(String::from_utf8(output.stdout).unwrap().contains("5 MiB"));
+    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let output = program()
+        .args(["check", "--protect", &format!("shop:send:{}", path("key"))])
+        .env("TOCSIN_MAX_MEMORY", "5MiB")
+        .output()
+        .unwrap();
+    let summary = String::from_utf8(output.stdout).unwrap();
+    for words in [
+        "at most 5 MiB",
+        "shop: ring 100, 1h, 8 MiB; inbox 50, 7days, 1 MiB",
+        "any other tag: ring 100, 1h, 8 MiB; no inbox",
+    ] {
+        assert!(summary.contains(words), "{words}: {summary}");
+    }
 }
 
 #[tokio::test]
