@@ -96,16 +96,18 @@ async fn a_body_that_is_too_large_is_refused_in_words_that_arrive() {
 async fn bodies_that_do_not_come_to_an_end_leave_room_for_others() {
     let server = Server::start(&[]);
     let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 8 << 20);
-    let mut hoarders = Vec::new();
-    for _ in 0..8 {
+    let hoard = async || {
         let mut hoarder = TcpStream::connect(server.address).await.unwrap();
         hoarder.write_all(format!("{head}[").as_bytes()).await.unwrap();
-        hoarders.push(hoarder);
-    }
+        hoarder
+    };
+    let mut hoarders = Vec::new();
     let broadcast = json!({"action":"broadcast","tag":"t","message":1});
-    // Each holds its place once the server has read its head.
+    // Each holds its place once the server has read its head. One that comes while a broadcast has
+    // its own is refused, so there is another one each time.
     let full = async {
         loop {
+            hoarders.push(hoard().await);
             let (status, reply) = server.post(&broadcast).await;
             if status == 503 {
                 return reply;
