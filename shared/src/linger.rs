@@ -2,7 +2,11 @@
 //!
 //! Closing a socket whose input was not read to the end makes the kernel send RST, which may
 //! destroy, at the peer, what it has not read yet: the very error message that explains the
-//! close. So: finish writing, shut down that direction, and throw away input for a moment.
+//! close. So: finish writing, shut down that direction, and throw away input until the peer has
+//! acknowledged everything, and a moment longer. What it has acknowledged, it can read even after RST;
+//! what still lies with us, RST would destroy.
+
+mod unsent;
 
 use std::io;
 use std::net::Shutdown;
@@ -13,16 +17,23 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a closed peer may take to read our last words and close its side.
+/// How long a closed peer may take to read our last words and close its side. One that is still
+/// reading them gets more of these, [`MOST`] of them in all.
 pub const LIMIT: Duration = Duration::from_secs(1);
+const MOST: u32 = 10;
 
-/// How much of what it still sends is read and thrown away meanwhile.
+/// How much is thrown away at most of what the peer sends, once it has acknowledged all of ours. A
+/// peer that has not may want to write before it reads.
 const DISCARD: usize = 256 * 1024;
 
-/// Shuts down writing and discards input for [`LIMIT`] at most, or 256 KiB, or until the peer's
-/// end of stream.
+/// Bytes thrown away before other tasks have their turn.
+const TURN: usize = 256 * 1024;
+
+/// Shuts down writing and discards input: until the peer's end of stream, or until it has
+/// acknowledged all of ours and then sent 256 KiB or waited for [`LIMIT`]. One that neither takes
+/// nor sends anything for that long is given up, and so is any after ten times as long.
 pub async fn linger(stream: &impl Socket) {
     let mut farewell = Farewell::begin(stream);
     std::future::poll_fn(|context| farewell.poll(stream, context)).await;
@@ -44,6 +55,9 @@ pub trait Socket {
     /// # Errors
     /// When the connection is gone already.
     fn shut_down_writing(&self) -> io::Result<()>;
+
+    /// Bytes of ours that the peer has not acknowledged, the end of stream among them.
+    fn unsent(&self) -> usize;
 }
 
 impl Socket for TcpStream {
@@ -58,6 +72,10 @@ impl Socket for TcpStream {
     fn shut_down_writing(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
     }
+
+    fn unsent(&self) -> usize {
+        unsent::unsent(self)
+    }
 }
 
 impl Socket for UnixStream {
@@ -71,6 +89,10 @@ impl Socket for UnixStream {
 
     fn shut_down_writing(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
+    }
+
+    fn unsent(&self) -> usize {
+        unsent::unsent(self)
     }
 }
 
@@ -99,20 +121,48 @@ impl Lingering {
 struct Farewell {
     until: Pin<Box<Sleep>>,
     discarded: usize,
+    /// How many limits have passed, and how things stood after the last one.
+    limits: u32,
+    then: Standing,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    unsent: usize,
+    discarded: usize,
 }
 
 impl Farewell {
     fn begin(stream: &impl Socket) -> Self {
         // Whatever goes wrong with a socket that is being given up is of no interest.
         let _ = stream.shut_down_writing();
-        Self { until: Box::pin(sleep_until(Instant::now() + LIMIT)), discarded: 0 }
+        Self {
+            until: Box::pin(sleep(LIMIT)),
+            discarded: 0,
+            limits: 0,
+            then: Standing { unsent: stream.unsent(), discarded: 0 },
+        }
     }
 
     fn poll(&mut self, stream: &impl Socket, context: &mut Context<'_>) -> Poll<()> {
+        while self.until.as_mut().poll(context).is_ready() {
+            let now = Standing { unsent: stream.unsent(), discarded: self.discarded };
+            self.limits += 1;
+            if now.unsent == 0 || now == self.then || self.limits == MOST {
+                return Poll::Ready(());
+            }
+            self.then = now;
+            self.until.as_mut().reset(Instant::now() + LIMIT);
+        }
         let mut scratch = [0; 4096];
-        while self.discarded < DISCARD {
+        let before = self.discarded;
+        loop {
             if stream.poll_read_ready(context).is_pending() {
-                return self.until.as_mut().poll(context);
+                break;
+            }
+            if self.discarded - before >= TURN {
+                context.waker().wake_by_ref();
+                break;
             }
             match stream.try_read(&mut scratch) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -120,7 +170,10 @@ impl Farewell {
                 Ok(length) => self.discarded += length,
             }
         }
-        Poll::Ready(())
+        if self.discarded >= DISCARD && stream.unsent() == 0 {
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 }
 

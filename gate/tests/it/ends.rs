@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use rustls::{AlertDescription, Error as TlsError};
+use shared::linger::Socket as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Gate, VERSIONS, accept, backend, noise, rest, soon};
@@ -180,6 +181,30 @@ async fn a_reset_by_the_client_ends_the_backends_connection() {
     tcp.set_zero_linger().unwrap();
     drop(tcp);
     assert_eq!(rest(&mut server).await.unwrap(), b"");
+}
+
+/// What the gate has got arrives, although the backend wants to write much before it reads.
+#[tokio::test]
+async fn a_reset_by_the_client_cuts_nothing_off_that_was_on_its_way() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    let mut client = gate.client().await;
+    let mut server = accept(&listener).await;
+    // More than the backend's receive buffer holds, so the rest waits in the gate's send buffer.
+    let bytes = noise(10, 2 * SOME);
+    client.write_all(&bytes).await.unwrap();
+    client.flush().await.unwrap();
+    let (tcp, _) = client.into_inner();
+    soon(async {
+        while tcp.unsent() > 0 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    tcp.set_zero_linger().unwrap();
+    drop(tcp);
+    soon(server.write_all(&noise(11, 20 * SOME))).await.unwrap();
+    assert!(rest(&mut server).await.unwrap() == bytes);
 }
 
 /// The backend knows that the client has ended, and is silent: it may be thinking. The gate is told

@@ -116,4 +116,13 @@ impl linger::Socket for Wire {
             Kind::Pipe(_) => Ok(()),
         }
     }
+
+    fn unsent(&self) -> usize {
+        match &self.0 {
+            Kind::Tcp(stream) => linger::Socket::unsent(stream),
+            Kind::Unix(stream) => linger::Socket::unsent(stream),
+            #[cfg(test)]
+            Kind::Pipe(_) => 0,
+        }
+    }
 }
