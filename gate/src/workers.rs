@@ -4,12 +4,15 @@
 //! for it and nothing of it is locked. Which one is decided when it is accepted. A runtime whose
 //! threads share their tasks costs a fifth more CPU here (docs/internals.md has the figures).
 
+mod effort;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use parking_lot::Mutex;
 use shared::service::Pulse;
 use shared::shutdown::Shutdown;
 use tokio::net::TcpStream;
@@ -19,14 +22,14 @@ use tokio::sync::mpsc;
 use crate::crowd::Handshake;
 use crate::error::Error;
 use crate::session::{self, Seat};
+use effort::{Effort, Now};
 
 /// Newcomers that may wait for a thread. While it is so far behind, they are served by the one
 /// that accepted them.
 const WAITING: usize = 256;
 
-/// How many connections more than another thread one may have before newcomers go to that one. A
-/// thread carries more than 64 connections usually bring, and two that are half asleep cost a fifth
-/// more than one that is awake. One that cannot keep up soon has more than these.
+/// How many connections more than another thread one that has time left may have before newcomers go
+/// to that one: two threads that are half asleep cost a fifth more than one that is awake.
 const AHEAD: usize = 64;
 
 /// Tasks that run before the kernel is asked what has become ready. tokio asks after 61, and one that
@@ -57,6 +60,7 @@ pub(crate) struct Workers {
     shutdown: Shutdown,
     /// Connections of the thread that accepts, which serves too.
     here: Arc<AtomicUsize>,
+    effort: Mutex<Effort>,
     others: Vec<Worker>,
 }
 
@@ -102,22 +106,25 @@ impl Workers {
         Ok(Self {
             shutdown: shutdown.clone(),
             here: Arc::default(),
+            effort: Mutex::default(),
             others: others.collect::<Result<_, _>>()?,
         })
     }
 
-    /// Has this thread serve it, or the one with the fewest connections if this has far more.
+    /// Has this thread serve it, or the one with the fewest connections if this has far more, or
+    /// more and no time left. Called on the thread that accepts.
     pub(crate) fn serve(&self, newcomer: Newcomer) {
-        let load = |worker: &&Worker| worker.load.load(Ordering::Relaxed);
-        let here = self.here.load(Ordering::Relaxed);
-        match self
-            .idlest()
-            .filter(|worker| load(worker) + AHEAD <= here)
-            .map(|it| (it, it.sender.try_reserve()))
-        {
+        let is_busy = self.effort.lock().is_great(Now::of_this_thread());
+        match self.better_place(is_busy).map(|it| (it, it.sender.try_reserve())) {
             Some((worker, Ok(way))) => worker.send(way, newcomer),
             _ => spawn(&self.shutdown, newcomer, Load::new(&self.here)),
         }
+    }
+
+    fn better_place(&self, is_busy: bool) -> Option<&Worker> {
+        let ahead = if is_busy { 1 } else { AHEAD };
+        let here = self.here.load(Ordering::Relaxed);
+        self.idlest().filter(|worker| worker.load.load(Ordering::Relaxed) + ahead <= here)
     }
 
     /// Of the other threads, the one with the fewest connections. One that has ended has none, and
@@ -193,18 +200,39 @@ mod tests {
 
     use super::*;
 
+    fn worker(load: usize) -> (Worker, mpsc::Receiver<Moving>) {
+        let (sender, arriving) = mpsc::channel(1);
+        let load = Arc::new(AtomicUsize::new(load));
+        (Worker { load, sender, pulse: Pulse::default() }, arriving)
+    }
+
+    fn workers(here: usize, others: Vec<Worker>) -> Workers {
+        Workers {
+            shutdown: Shutdown::new(),
+            here: Arc::new(AtomicUsize::new(here)),
+            effort: Mutex::default(),
+            others,
+        }
+    }
+
     #[test]
     fn a_thread_that_has_ended_is_not_the_idlest() {
-        let worker = |load: usize| {
-            let (sender, arriving) = mpsc::channel(1);
-            let load = Arc::new(AtomicUsize::new(load));
-            (Worker { load, sender, pulse: Pulse::default() }, arriving)
-        };
         let ((ended, arriving), (busy, _its), (idle, _own)) = (worker(0), worker(9), worker(5));
         drop(arriving);
-        let others = vec![ended, busy, idle];
-        let workers = Workers { shutdown: Shutdown::new(), here: Arc::default(), others };
+        let workers = workers(0, vec![ended, busy, idle]);
         assert_eq!(workers.idlest().map(|it| it.load.load(Ordering::Relaxed)), Some(5));
+    }
+
+    #[test]
+    fn newcomers_leave_a_thread_that_is_far_ahead_or_busy() {
+        let elsewhere = |here, there, is_busy| {
+            let (worker, _arriving) = worker(there);
+            workers(here, vec![worker]).better_place(is_busy).is_some()
+        };
+        assert!(!elsewhere(AHEAD + 4, 5, false));
+        assert!(elsewhere(AHEAD + 5, 5, false));
+        assert!(!elsewhere(5, 5, true));
+        assert!(elsewhere(6, 5, true));
     }
 
     /// Bytes that arrive while others keep the thread busy.
