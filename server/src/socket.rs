@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
-use crate::frame::{self, Decoder, Event, Violation};
+use crate::frame::{self, Decoder, Event, Rules, Violation};
 use crate::outbox::{Demand, Outbox};
 use crate::protocol;
 use crate::publish::Service;
@@ -224,7 +224,7 @@ impl Socket<'_> {
         }
         let Self { decoder, session, connection, more, .. } = self;
         let mut turn = TURN;
-        let result = decoder.decode(input, |event| {
+        let result = decoder.decode(Rules::SERVER, input, |event| {
             connection.note_heard();
             handle(event, session, connection.outbox());
             turn -= 1;
@@ -259,7 +259,8 @@ fn handle(event: Event<'_>, session: &mut Session, outbox: &Outbox) {
         Event::Ping(payload) => {
             outbox.push(&frame::pong_frame(payload));
         }
-        Event::Pong => {}
+        // `Rules::SERVER` takes none.
+        Event::Binary(_) | Event::Pong => {}
         Event::Close(code) => outbox.close_back(code),
     }
 }

@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
+use std::ops::ControlFlow;
+
 use super::*;
+use crate::limits;
 
 /// A masked client frame; `first` is the first byte (FIN, reserved bits, opcode).
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -25,6 +28,7 @@ fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
 fn record(event: &Event<'_>) -> String {
     match event {
         Event::Text(text) => format!("text {text}"),
+        Event::Binary(bytes) => format!("binary {bytes:?}"),
         Event::Ping(payload) => format!("ping {}", String::from_utf8_lossy(payload)),
         Event::Pong => "pong".into(),
         Event::Close(code) => format!("close {code:?}"),
@@ -36,7 +40,7 @@ fn decode_in_pieces(bytes: &[u8], size: usize) -> (Vec<String>, Option<Violation
     let mut decoder = Decoder::default();
     let mut events = Vec::new();
     for piece in bytes.chunks(size) {
-        let result = decoder.decode(&mut piece.to_vec(), |event| {
+        let result = decoder.decode(Rules::SERVER, &mut piece.to_vec(), |event| {
             events.push(record(&event));
             ControlFlow::Continue(())
         });
@@ -86,26 +90,52 @@ fn what_rfc_6455_forbids() {
     assert_eq!(violation(&interrupted).code(), 1002);
 }
 
+/// Autobahn 6.4.1 and 6.4.2: the peer may never send the rest.
+#[test]
+fn text_that_can_no_longer_become_utf_8_is_refused_at_once() {
+    let begun = client_frame(0x01, b"\xce\xba\xf4");
+    let (events, none) = decode_in_pieces(&begun, begun.len());
+    assert_eq!((events.len(), none), (0, None));
+    let hopeless = [begun.clone(), client_frame(0x00, b"\x90")].concat();
+    assert_eq!(violation(&hopeless), Violation::NotUtf8);
+    let hopeful = [begun, client_frame(0x00, b"\x8f\xbf"), client_frame(0x80, b"\xbf")].concat();
+    let (events, none) = decode_in_pieces(&hopeful, 1);
+    assert_eq!((events, none), (vec!["text \u{3ba}\u{10ffff}".to_owned()], None));
+}
+
+#[test]
+fn binary_messages_where_they_are_taken() {
+    let rules = Rules { binary: true, ..Rules::SERVER };
+    let mut bytes = [client_frame(0x02, b"\xff"), client_frame(0x80, b"\xfe")].concat();
+    let mut events = Vec::new();
+    let mut decoder = Decoder::default();
+    let result = decoder.decode(rules, &mut bytes, |event| {
+        events.push(record(&event));
+        ControlFlow::Continue(())
+    });
+    assert_eq!((result, events), (Ok(()), vec!["binary [255, 254]".to_owned()]));
+}
+
 #[test]
 fn sizes_are_refused_by_the_header_alone() {
     let whole = client_frame(0x81, &vec![b'a'; limits::FRAME + 1]);
-    assert_eq!(violation(&whole[..14]), Violation::TooLarge);
+    assert_eq!(violation(&whole[..14]), Violation::TooLarge(limits::FRAME));
     let half = vec![b'a'; limits::FRAME / 2 + 1];
     let fragments = [client_frame(0x01, &half), client_frame(0x80, &half)].concat();
-    assert_eq!(violation(&fragments[..fragments.len() - 1]), Violation::TooLarge);
+    assert_eq!(violation(&fragments[..fragments.len() - 1]), Violation::TooLarge(limits::FRAME));
     let endless = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-    assert_eq!(violation(&endless), Violation::TooLarge);
+    assert_eq!(violation(&endless), Violation::TooLarge(limits::FRAME));
     // A length that wraps around when what came before is added to it.
     let mut wrapping = client_frame(0x01, b"before");
     wrapping.extend([0x80, 0xff]);
     wrapping.extend((u64::MAX - 3).to_be_bytes());
     wrapping.extend([0; 4]);
-    assert_eq!(violation(&wrapping), Violation::TooLarge);
+    assert_eq!(violation(&wrapping), Violation::TooLarge(limits::FRAME));
     let mut wrapping = client_frame(0x01, &[b'a'; 200]);
     wrapping.extend([0x80, 0xff]);
     wrapping.extend((u64::MAX - 99).to_be_bytes());
     wrapping.extend([0; 4]);
-    assert_eq!(violation(&wrapping), Violation::TooLarge);
+    assert_eq!(violation(&wrapping), Violation::TooLarge(limits::FRAME));
     let (events, violation) =
         decode_in_pieces(&client_frame(0x81, &vec![b'a'; limits::FRAME]), 4096);
     assert_eq!((events.len(), violation), (1, None));
@@ -118,7 +148,7 @@ fn a_break_keeps_the_rest() {
     let mut seen = Vec::new();
     let mut take_one = |decoder: &mut Decoder, input: &mut [u8]| {
         decoder
-            .decode(input, |event| {
+            .decode(Rules::SERVER, input, |event| {
                 seen.push(record(&event));
                 ControlFlow::Break(())
             })
@@ -136,9 +166,9 @@ fn an_idle_decoder_holds_no_buffer() {
     let mut decoder = Decoder::default();
     let bytes = client_frame(0x81, &[b'a'; 5000]);
     for piece in bytes.chunks(1000) {
-        decoder.decode(&mut piece.to_vec(), |_| ControlFlow::Continue(())).unwrap();
+        decoder.decode(Rules::SERVER, &mut piece.to_vec(), |_| ControlFlow::Continue(())).unwrap();
     }
-    assert_eq!(decoder.rest.capacity(), 0);
+    assert_eq!(decoder.held(), 0);
 }
 
 #[test]
