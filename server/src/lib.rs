@@ -12,6 +12,7 @@ pub mod config;
 pub mod connection;
 pub mod error;
 pub mod frame;
+pub mod handler;
 pub mod http;
 pub mod hub;
 pub mod id;

@@ -2,9 +2,10 @@
 //!
 //! No reading or waiting happens here: text goes in, frames go to the outbox.
 
+mod handler;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt as _;
 
@@ -67,71 +68,6 @@ impl Session {
             next: None,
             acted: false,
         }
-    }
-
-    /// Takes one text message. Ask [`Session::is_ready`] first.
-    pub fn on_text(&mut self, text: &str) {
-        let incoming = protocol::parse(text);
-        match incoming.action {
-            // What these do would overtake the messages before them.
-            Ok(Action::Set(_) | Action::Unset(_) | Action::Read(_))
-                if !self.unanswered.is_empty() =>
-            {
-                self.next = Some(Box::new(incoming));
-            }
-            _ => self.perform(incoming),
-        }
-    }
-
-    /// Whether another text may be taken: not too many are unanswered, and none has to wait.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.unanswered.len() < limits::IN_FLIGHT && self.next.is_none()
-    }
-
-    /// Whether answers are owed.
-    #[must_use]
-    pub fn owes_answers(&self) -> bool {
-        !self.unanswered.is_empty()
-    }
-
-    /// Whether the connection listens to anything.
-    #[must_use]
-    pub fn is_registered(&self) -> bool {
-        !self.registered.is_empty()
-    }
-
-    /// Everything that was written for the connection is taken: it can take more.
-    pub fn drained(&self) {
-        self.service.hub.drained(&self.connection);
-    }
-
-    /// Whether a valid action came since this was asked last.
-    pub fn take_acted(&mut self) -> bool {
-        std::mem::take(&mut self.acted)
-    }
-
-    /// Gives the answers whose outcome is known, oldest first, and goes on with what waited for
-    /// them. Ready when there was at least one. Cancel safe.
-    pub fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut answered = Poll::Pending;
-        while let Some(oldest) = self.unanswered.front_mut() {
-            let reply = match &mut oldest.answer {
-                Answer::Known(reply) => reply.clone(),
-                Answer::Appending { asked, outcome } => match outcome.poll_unpin(context) {
-                    Poll::Ready(outcome) => asked.reply(outcome),
-                    Poll::Pending => return answered,
-                },
-            };
-            reply_with(&self.connection, &oldest.reference, &reply);
-            self.unanswered.pop_front();
-            answered = Poll::Ready(());
-        }
-        if let Some(next) = self.next.take() {
-            self.perform(*next);
-        }
-        ready!(answered);
-        Poll::Ready(())
     }
 
     fn perform(&mut self, incoming: Incoming) {

@@ -1,8 +1,10 @@
 //! A WebSocket connection, from the upgrade to its end.
 //!
-//! One task per connection reads its socket, decodes frames and hands text to its session. It
+//! One task per connection reads its socket, decodes frames and hands messages to its handler. It
 //! reads into a buffer of the thread's, so that an idle connection holds none. Others write to
 //! the socket by themselves, through the outbox; this task helps out when the socket is full.
+
+mod goodbye;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -15,16 +17,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::deadline::within;
-use shared::linger::{self, Socket as _};
+use shared::linger::Socket as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::goodbye::say_goodbye;
 use crate::connection::Connection;
-use crate::frame::{self, Decoder, Event, Rules, Violation};
+use crate::frame::{self, Decoder, Event, Violation};
+use crate::handler::Handler;
 use crate::outbox::{Demand, Outbox};
-use crate::protocol;
 use crate::publish::Service;
 use crate::session::Session;
 
@@ -33,18 +35,11 @@ pub const IDLE: u16 = 4002;
 /// Close code of a server that restarts.
 pub const GOING_AWAY: u16 = 1001;
 
-/// Clients come back after a restart spread over this time.
-const RETURN_SPREAD: Duration = Duration::from_secs(5);
-
 /// What is read at once. A thread's, not a connection's.
 const READ_BUFFER: usize = 64 * 1024;
 
 /// Frames handled before other connections get their turn: each may cost a system call or two.
 const TURN: usize = 64;
-
-/// How long the last bytes for a client that reads slowly may take: the end of a frame that it has
-/// begun to read, and the close frame.
-const LAST_BYTES: Duration = Duration::from_secs(10);
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
@@ -68,33 +63,11 @@ pub struct Sockets {
 impl Sockets {
     /// Serves an upgraded connection to its end. `read_ahead` is what came along with the
     /// request.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, read_ahead: Bytes) {
+    pub fn serve(&self, stream: TcpStream, read_ahead: Bytes) -> impl Future<Output = ()> + use<> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(stream)));
-        tracing::debug!(connection = number, "open");
-        let mut socket = Socket {
-            session: Session::new(Arc::clone(&self.service), Arc::clone(&connection)),
-            connection: &connection,
-            decoder: Decoder::default(),
-            input_ended: false,
-            more: false,
-            idle: None,
-            idle_timeout: self.idle_timeout,
-        };
-        socket.decode(&mut read_ahead.to_vec());
-        // With it goes the buffer of the whole request, 8 KiB a connection.
-        drop(read_ahead);
-        let ending = socket.run(&self.farewell).await;
-        // Off both lists before the farewell, which may take a while.
-        drop(socket);
-        // Boxed, or every connection would hold the room for it all its life.
-        Box::pin(say_goodbye(connection.outbox())).await;
-        tracing::debug!(
-            connection = number,
-            code = connection.outbox().close_code(),
-            ?ending,
-            "closed"
-        );
+        let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection));
+        Socket::new(connection, session, read_ahead, self.idle_timeout).run(self.farewell.clone())
     }
 }
 
@@ -107,25 +80,69 @@ enum Ending {
     Gone,
 }
 
-struct Socket<'a> {
-    session: Session,
-    connection: &'a Connection,
+/// A connection whose peer talks to a handler.
+#[derive(Debug)]
+pub struct Socket<H> {
+    handler: H,
+    connection: Arc<Connection>,
     decoder: Decoder,
     /// The peer will send no more.
     input_ended: bool,
     /// The turn ended before what has come was decoded.
     more: bool,
-    /// Runs while the connection is not registered.
+    /// Runs while the connection may not be idle.
     idle: Option<Pin<Box<Sleep>>>,
     idle_timeout: Duration,
 }
 
-impl Socket<'_> {
+impl<H: Handler> Socket<H> {
+    /// Hands what has been read of the connection already to its handler. It is closed when it has
+    /// been idle for too long without the handler's permission.
+    pub fn new(
+        connection: Arc<Connection>,
+        handler: H,
+        read_ahead: Bytes,
+        idle_timeout: Duration,
+    ) -> Self {
+        tracing::debug!(connection = connection.number(), "open");
+        let mut socket = Self {
+            handler,
+            connection,
+            decoder: Decoder::default(),
+            input_ended: false,
+            more: false,
+            idle: None,
+            idle_timeout,
+        };
+        socket.decode(&mut read_ahead.to_vec());
+        socket
+    }
+
+    /// Serves the connection to its end, or until `farewell` is cancelled because the server stops.
+    ///
+    /// No `async fn`, which would keep its arguments a second time as its variables.
+    pub fn run(mut self, farewell: CancellationToken) -> impl Future<Output = ()> {
+        async move {
+            let ending = self.talk(&farewell).await;
+            let connection = Arc::clone(&self.connection);
+            // Off both lists before the farewell, which may take a while.
+            drop(self);
+            // Boxed, or every connection would hold the room for it all its life.
+            Box::pin(say_goodbye(connection.outbox())).await;
+            tracing::debug!(
+                connection = connection.number(),
+                code = connection.outbox().close_code(),
+                ?ending,
+                "closed"
+            );
+        }
+    }
+
     /// Runs until the connection is to be closed or is gone.
     ///
     /// One hand-written poll instead of a `select!`, whose branches would each keep a future of
     /// their own for the life of the connection.
-    async fn run(&mut self, farewell: &CancellationToken) -> Ending {
+    async fn talk(&mut self, farewell: &CancellationToken) -> Ending {
         let mut stopping = pin!(farewell.cancelled());
         poll_fn(|context| {
             loop {
@@ -138,7 +155,7 @@ impl Socket<'_> {
                     // What the peer said before it went may still be unread, and counts.
                     Demand::Broken | Demand::Flush | Demand::Nothing => {}
                 }
-                if self.input_ended && !self.more && !self.session.owes_answers() {
+                if self.input_ended && !self.more && !self.handler.owes_answers() {
                     return Poll::Ready(Ending::Gone);
                 }
                 if self.poll_once(context).is_pending() {
@@ -160,19 +177,19 @@ impl Socket<'_> {
             outbox.flush();
         }
         if outbox.take_drained() {
-            self.session.drained();
+            self.handler.drained();
         }
         if outbox.demand() == Demand::Close {
             return Poll::Ready(());
         }
-        if self.session.owes_answers() && self.session.poll_answers(context).is_ready() {
+        if self.handler.owes_answers() && self.handler.poll_answers(context).is_ready() {
             // What stopped decoding may be over.
             self.decode(&mut []);
             return Poll::Ready(());
         }
         if self.more {
             self.decode(&mut []);
-        } else if self.session.is_ready() && !self.input_ended {
+        } else if self.handler.is_ready() && !self.input_ended {
             ready!(outbox.wire().poll_read_ready(context)).ok();
             self.read();
         } else {
@@ -200,9 +217,8 @@ impl Socket<'_> {
     fn poll_stop(&self, context: &mut Context<'_>, stopping: Pin<&mut impl Future>) -> bool {
         let stops = stopping.poll(context).is_ready();
         if stops {
-            let outbox = self.connection.outbox();
-            outbox.push(&frame::text_frame(&protocol::bye(return_in_ms())));
-            outbox.close(GOING_AWAY, "the server restarts");
+            self.handler.stopping();
+            self.connection.outbox().close(GOING_AWAY, "the server restarts");
         }
         stops
     }
@@ -222,45 +238,45 @@ impl Socket<'_> {
         if input.is_empty() && !self.decoder.has_rest() {
             return;
         }
-        let Self { decoder, session, connection, more, .. } = self;
+        let Self { decoder, handler, connection, more, .. } = self;
         let mut turn = TURN;
-        let result = decoder.decode(Rules::SERVER, input, |event| {
+        let result = decoder.decode(H::RULES, input, |event| {
             connection.note_heard();
-            handle(event, session, connection.outbox());
+            handle(event, handler, connection.outbox());
             turn -= 1;
-            *more = turn == 0 && session.is_ready();
-            match turn > 0 && session.is_ready() && connection.outbox().close_code().is_none() {
+            *more = turn == 0 && handler.is_ready();
+            match turn > 0 && handler.is_ready() && connection.outbox().close_code().is_none() {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
         });
         if let Err(violation) = result {
-            refuse(violation, self.connection);
+            refuse(violation, &self.connection);
         }
     }
 
     fn update_idle(&mut self) {
-        if self.session.is_registered() {
+        if self.handler.may_be_idle() {
             self.idle = None;
             return;
         }
         let deadline = Instant::now() + self.idle_timeout;
         match &mut self.idle {
             None => self.idle = Some(Box::pin(sleep_until(deadline))),
-            Some(idle) if self.session.take_acted() => idle.as_mut().reset(deadline),
+            Some(idle) if self.handler.take_acted() => idle.as_mut().reset(deadline),
             Some(_) => {}
         }
     }
 }
 
-fn handle(event: Event<'_>, session: &mut Session, outbox: &Outbox) {
+fn handle(event: Event<'_>, handler: &mut impl Handler, outbox: &Outbox) {
     match event {
-        Event::Text(text) => session.on_text(text),
+        Event::Text(text) => handler.on_text(text),
+        Event::Binary(bytes) => handler.on_binary(bytes),
         Event::Ping(payload) => {
             outbox.push(&frame::pong_frame(payload));
         }
-        // `Rules::SERVER` takes none.
-        Event::Binary(_) | Event::Pong => {}
+        Event::Pong => {}
         Event::Close(code) => outbox.close_back(code),
     }
 }
@@ -268,24 +284,4 @@ fn handle(event: Event<'_>, session: &mut Session, outbox: &Outbox) {
 fn refuse(violation: Violation, connection: &Connection) {
     tracing::debug!(connection = connection.number(), %violation, "closing");
     connection.outbox().close(violation.code(), &violation.to_string());
-}
-
-/// Writes the rest of the outbox, then waits a moment for the peer to close its side.
-async fn say_goodbye(outbox: &Outbox) {
-    let flushed = within("close frame", LAST_BYTES, async {
-        while outbox.has_waiting() {
-            let _ = poll_fn(|context| outbox.wire().poll_write_ready(context)).await;
-            outbox.flush();
-        }
-    });
-    if flushed.await.is_ok() && outbox.demand() != Demand::Broken {
-        linger::linger(outbox.wire()).await;
-    }
-}
-
-/// A random moment within the spread.
-fn return_in_ms() -> u64 {
-    let spread = u64::try_from(RETURN_SPREAD.as_millis()).unwrap_or(u64::MAX);
-    // Without randomness everyone comes at the end, which is late but works.
-    getrandom::u64().map_or(spread, |random| random % spread)
 }

@@ -1,8 +1,11 @@
+use std::task::{Context, Poll};
+
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::auth::Auth;
+use crate::handler::Handler as _;
 use crate::hub::Hub;
 use crate::id::IdKey;
 use crate::keep::Settings;
@@ -110,10 +113,10 @@ fn a_registration_waits_for_the_messages_before_it() {
     test.broadcast(0);
     test.session.on_text(r#"{"action":"set","tag":"t","ref":1}"#);
     assert!(!test.session.is_ready());
-    assert!(!test.session.is_registered());
+    assert!(!test.session.may_be_idle());
     test.appended(0);
     assert_eq!(test.poll(), Poll::Ready(()));
-    assert!(test.session.is_registered());
+    assert!(test.session.may_be_idle());
     assert_eq!(test.references(), [0, 1]);
     assert!(test.session.is_ready());
 }

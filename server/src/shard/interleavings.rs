@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{Auth, KeyHash, Protectable};
+use crate::handler::Handler as _;
 use crate::id::IdKey;
 use crate::keep::{Bounds, Settings, TagBounds};
 use crate::log::MemoryLog;
@@ -222,7 +223,7 @@ impl World {
         let mark = if only { json!([last]) } else { json!(last) };
         let field = if only { "only" } else { "seq" };
         link.session.on_text(&json!({"action": "read", "tag": "t", field: mark}).to_string());
-        if link.session.is_registered() {
+        if link.session.may_be_idle() {
             let theirs = self
                 .directs
                 .iter()
