@@ -10,7 +10,8 @@ use server::cli::{Cli, Command, RunArgs};
 use server::client;
 use server::config::Config;
 use server::error::Error;
-use server::run::{Listeners, run};
+use server::listeners::Listeners;
+use server::run::run;
 use shared::shutdown::{Shutdown, StopSignals};
 use shared::{exit, service, telemetry};
 
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
         Ok(runtime) => runtime.block_on(async {
             match cli.command {
-                Some(Command::Check { run }) => check(run),
+                Some(Command::Check { run }) => check(*run),
                 Some(Command::NewEpoch { data }) => Ok(new_epoch(&data)?),
                 Some(Command::Client(command)) => {
                     start_log("warn", telemetry::LogFormat::Text)?;

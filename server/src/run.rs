@@ -1,16 +1,14 @@
 //! Binding, serving, stopping.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use shared::accept::Listener;
+use arc_swap::ArcSwap;
 use shared::deadline::within;
 use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
-use shared::telemetry::{announce, announce_text};
-use tokio::net::TcpStream;
+use shared::telemetry::announce_text;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +19,11 @@ use crate::error::Error;
 use crate::http::Site;
 use crate::hub::Hub;
 use crate::limits;
+use crate::listeners::{Arrival, Listeners, Way};
 use crate::log::Chosen;
+use crate::proxied;
 use crate::publish::Service;
+use crate::rates::Rates;
 use crate::shard::{Shard, ShardQueue};
 use crate::socket::Sockets;
 
@@ -32,79 +33,22 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How long deliveries under way may take before that. Under load there is always one more.
 const LAST_DELIVERIES: Duration = Duration::from_millis(300);
 
-/// The sockets of a server.
-#[derive(Debug)]
-pub struct Listeners {
-    public: Vec<Listener>,
-    admin: Option<Listener>,
-}
-
-impl Listeners {
-    /// Takes the sockets `given` by a service manager for clients; binds what the configuration
-    /// names if there are none. Must be called within a runtime.
-    ///
-    /// # Errors
-    /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
-    /// [`Error::Os`] for a socket that cannot be used.
-    pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
-        let mut public = Vec::new();
-        for socket in given {
-            let unusable = |source| Error::Os { what: "using the socket given", source };
-            public.push(Listener::adopt(socket).map_err(unusable)?);
-        }
-        let listen = if public.is_empty() { config.listen.as_slice() } else { &[] };
-        for address in listen {
-            match Listener::bind(address.socket) {
-                Ok(listener) => public.push(listener),
-                Err(error) if !address.given => {
-                    tracing::warn!(address = %address.socket, %error, "not listening there");
-                }
-                Err(source) => return Err(Error::Bind { address: address.socket, source }),
-            }
-        }
-        let admin = match config.admin {
-            None => None,
-            Some(address) => match Listener::bind(address.socket) {
-                Ok(listener) => Some(listener),
-                Err(error) if !address.given => {
-                    tracing::warn!(
-                        address = %address.socket, %error,
-                        "no admin port; choose one with --admin ADDR:PORT, or --admin off"
-                    );
-                    None
-                }
-                Err(source) => return Err(Error::Bind { address: address.socket, source }),
-            },
-        };
-        Ok(Self { public, admin })
-    }
-
-    /// The bound addresses for clients.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.public.iter().map(Listener::address).collect()
-    }
-
-    fn announce(&self) {
-        for listener in &self.public {
-            announce("server", listener.address());
-        }
-        if let Some(listener) = &self.admin {
-            announce("admin", listener.address());
-        }
-    }
-}
-
 /// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
 ///
 /// # Errors
 /// [`Error::Os`] if the system has no randomness to give at the start; what keeps the log from
 /// being used; [`Error::Defect`] if a part of the server ended that must not.
 pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Result<(), Error> {
-    for address in listeners.addresses().iter().filter(|address| !address.ip().is_loopback()) {
+    for address in listeners.plain().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
     }
-    if config.auth.protected().is_empty() {
+    if listeners.public.iter().all(|way| matches!(way, Way::Plain(_))) {
+        tracing::info!(
+            "whoever comes through a gate comes from this machine: limits for each address do not \
+             apply; see --listen-proxy"
+        );
+    }
+    if config.policy.auth.protected().is_empty() {
         tracing::warn!("{}", crate::check::OPEN);
     }
     let queues: Vec<Arc<ShardQueue>> = (0..shards()).map(|_| Arc::default()).collect();
@@ -115,9 +59,9 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     let service = Arc::new(Service {
         log: started.log,
         hub: Arc::clone(&hub),
-        auth: config.auth,
+        policy: ArcSwap::from_pointee(config.policy),
+        rates: Rates::default(),
         id_key,
-        declared_tags: config.declared_tags,
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),
@@ -153,12 +97,12 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     let most = limits::CONNECTIONS.min(raise_limit().saturating_sub(limits::OTHER_FILES)).max(1);
     let room = Arc::new(Semaphore::new(most));
     let mut accepting = JoinSet::new();
-    for listener in listeners.public {
+    for way in listeners.public {
         let (site, room) = (Arc::clone(&site), Arc::clone(&room));
         let (connections, shutdown) = (Arc::clone(&connections), shutdown.clone());
-        accepting.spawn(accept(listener, room, move |stream, permit| {
+        accepting.spawn(accept(way, room, move |arrival, permit| {
             let guard = Guard::new(permit, &connections);
-            shutdown.spawn(Arc::clone(&site).serve(stream, guard, shutdown.clone()));
+            shutdown.spawn(welcome(Arc::clone(&site), arrival, guard, shutdown.clone()));
         }));
     }
     // Also the watchdog; all of it goes on until the last connection has ended.
@@ -192,15 +136,33 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
 /// Takes a place, then a connection, for ever: beyond the last place newcomers wait in the
 /// kernel's queue.
 async fn accept(
-    listener: Listener,
+    way: Way,
     room: Arc<Semaphore>,
-    mut begin: impl FnMut(TcpStream, OwnedSemaphorePermit),
+    mut begin: impl FnMut(Arrival, OwnedSemaphorePermit),
 ) {
     // The semaphore is never closed.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        let (stream, _peer) = listener.accept().await;
-        begin(stream, permit);
+        begin(way.accept().await, permit);
     }
+}
+
+/// Finds out who it is, then serves it.
+async fn welcome(site: Arc<Site>, arrival: Arrival, guard: Guard, shutdown: Shutdown) {
+    let error = match arrival {
+        Arrival::Plain { stream, from } => {
+            let address = (!from.is_loopback()).then_some(from);
+            return site.serve(stream, address, guard, shutdown).await;
+        }
+        Arrival::Proxied(mut stream) => match proxied::client(&mut stream).await {
+            Ok(address) => return site.serve(stream, address, guard, shutdown).await,
+            Err(error) => error,
+        },
+        Arrival::Unix(mut stream) => match proxied::client(&mut stream).await {
+            Ok(address) => return site.serve(stream, address, guard, shutdown).await,
+            Err(error) => error,
+        },
+    };
+    tracing::debug!(%error, "closed: it did not say for whom it connects");
 }
 
 /// A connection's place, and its part in the count.

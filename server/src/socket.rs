@@ -17,15 +17,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::deadline::within;
 use shared::linger::{self, Socket as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event, Violation};
-use crate::outbox::{Demand, Outbox};
+use crate::outbox::{Demand, Outbox, Wire};
 use crate::protocol;
 use crate::publish::Service;
+use crate::rates::Visitor;
 use crate::session::Session;
 
 /// Close code of a connection that is good for nothing.
@@ -68,12 +68,17 @@ pub struct Sockets {
 impl Sockets {
     /// Serves an upgraded connection to its end. `read_ahead` is what came along with the
     /// request.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, read_ahead: Bytes) {
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: impl Into<Wire>,
+        read_ahead: Bytes,
+        visitor: Visitor,
+    ) {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(stream)));
         tracing::debug!(connection = number, "open");
         let mut socket = Socket {
-            session: Session::new(Arc::clone(&self.service), Arc::clone(&connection)),
+            session: Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor),
             connection: &connection,
             decoder: Decoder::default(),
             input_ended: false,

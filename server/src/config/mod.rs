@@ -6,25 +6,32 @@ mod keys;
 mod setting;
 mod values;
 
-use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use file::File;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use setting::Setting;
 use shared::telemetry;
 
-use crate::auth::{Auth, Key};
+use crate::auth::Key;
 use crate::cli::RunArgs;
 use crate::error::Error;
-use crate::id::Tag;
 use crate::keep::Settings;
 use crate::origin::Origins;
+use crate::policy::Policy;
+use crate::rates::Limits;
 
 const PORT: u16 = 9090;
 const DEFAULT_ADMIN: Option<Address> =
     Some(Address { socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092), given: false });
+/// Whom a proxy on this machine connects from.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The ping wheel's slots are a millisecond apart at least.
@@ -39,13 +46,15 @@ const LEAST_DATA: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Config {
     /// Where to take connections.
-    pub listen: Vec<Address>,
+    pub listen: Vec<Listen>,
+    /// Where to take connections that begin with a PROXY header.
+    pub listen_proxy: Vec<Address>,
+    /// From whom such a header is believed.
+    pub trust_proxy: Vec<IpNet>,
     /// Where to answer administrators.
     pub admin: Option<Address>,
-    /// The protected pairs and their keys.
-    pub auth: Auth,
-    /// The tags that there are; `None` if any may be used.
-    pub declared_tags: Option<HashSet<Tag>>,
+    /// Keys, tags, and how often something may be done.
+    pub policy: Policy,
     /// How much of each tag is kept.
     pub keeping: Settings,
     /// Where the log is kept on disk, if it is.
@@ -69,6 +78,15 @@ pub struct Config {
     pub log_format: telemetry::LogFormat,
 }
 
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// At an address.
+    Tcp(Address),
+    /// At a path; connections begin with a PROXY header.
+    Unix(PathBuf),
+}
+
 /// An address to bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
@@ -85,6 +103,15 @@ pub struct Data {
     pub dir: PathBuf,
     /// How many bytes of entries it may hold; beyond, the oldest go.
     pub size: u64,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{}", address.socket),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Config {
@@ -106,6 +133,14 @@ impl Config {
             true => file.listen,
             false => options("--listen", args.listen),
         };
+        let listen_proxy = match args.listen_proxy.is_empty() {
+            true => file.listen_proxy,
+            false => options("--listen-proxy", args.listen_proxy),
+        };
+        let trust_proxy = match args.trust_proxy.is_empty() {
+            true => file.trust_proxy,
+            false => options("--trust-proxy", args.trust_proxy),
+        };
         let protect = [options("--protect", args.protect), file.protect].concat();
         let origin = [options("--origin", args.origin), file.origin].concat();
         let admin = one("--admin", args.admin, file.admin);
@@ -118,6 +153,13 @@ impl Config {
         let log = one("--log", args.log, file.log);
         let log_format = one("--log-format", args.log_format, file.log_format);
 
+        let rates = [
+            one("--connect-rate", args.rates.connect_rate, file.rates.connect),
+            one("--set-rate", args.rates.set_rate, file.rates.set),
+            one("--send-rate", args.rates.send_rate, file.rates.send),
+            one("--wrong-key-rate", args.rates.wrong_key_rate, file.rates.wrong_key),
+        ];
+
         let mut checked = Checking { faults };
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
@@ -125,13 +167,14 @@ impl Config {
         let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
             listen: checked.listen(&listen),
+            listen_proxy: checked.all(&listen_proxy, values::addresses),
+            trust_proxy: checked.trust(&trust_proxy),
             admin: checked
                 .or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), values::admin_address)),
             keeping: checked.keeping(max_memory.as_ref(), &file.keep, &file.tags, &auth),
             data: data.map(|dir| Data { dir: dir.place.path(&dir.text), size: data_size }),
             id_key_file: id_key_file.map(|file| file.place.path(&file.text)),
-            auth,
-            declared_tags,
+            policy: Policy { auth, declared_tags, limits: checked.rates(&rates) },
             origins: checked.origins(&origin),
             demo,
             demo_key,
@@ -158,14 +201,42 @@ impl Checking {
         })
     }
 
-    fn listen(&mut self, settings: &[Setting]) -> Vec<Address> {
+    fn listen(&mut self, settings: &[Setting]) -> Vec<Listen> {
         if settings.is_empty() {
-            return values::loopback(PORT).into();
+            return values::loopback(PORT).map(Listen::Tcp).into();
         }
-        settings
-            .iter()
-            .flat_map(|setting| self.or(Vec::new(), values::listen_addresses(setting)))
-            .collect()
+        self.all(settings, values::places)
+    }
+
+    fn trust(&mut self, settings: &[Setting]) -> Vec<IpNet> {
+        if settings.is_empty() {
+            return LOOPBACK.into();
+        }
+        self.all(settings, |setting| values::network(setting).map(|network| vec![network]))
+    }
+
+    /// In the order of the fields.
+    fn rates(&mut self, settings: &[Option<Setting>; 4]) -> Limits {
+        let usual = Limits::default();
+        let mut rate = |setting: &Option<Setting>, usual| match setting {
+            None => usual,
+            Some(setting) => self.or(usual, values::rate(setting)),
+        };
+        let [connect, set, send, wrong_key] = settings;
+        Limits {
+            connect: rate(connect, usual.connect),
+            set: rate(set, usual.set),
+            send: rate(send, usual.send),
+            wrong_key: rate(wrong_key, usual.wrong_key),
+        }
+    }
+
+    fn all<T>(
+        &mut self,
+        settings: &[Setting],
+        of: impl Fn(&Setting) -> Result<Vec<T>, Error>,
+    ) -> Vec<T> {
+        settings.iter().flat_map(|setting| self.or(Vec::new(), of(setting))).collect()
     }
 
     fn origins(&mut self, settings: &[Setting]) -> Origins {

@@ -14,6 +14,8 @@ mod keeping;
 mod keys;
 mod lists;
 mod pings;
+mod proxied;
+mod rates;
 mod service;
 mod stopping;
 mod trace;
