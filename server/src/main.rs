@@ -11,8 +11,9 @@ use server::client;
 use server::config::Config;
 use server::error::Error;
 use server::listeners::Listeners;
+use server::reload::Source;
 use server::run::run;
-use shared::shutdown::{Shutdown, StopSignals};
+use shared::shutdown::{Hangups, Shutdown, StopSignals};
 use shared::{exit, service, telemetry};
 
 fn main() -> ExitCode {
@@ -59,14 +60,15 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: RunArgs, given: io::Result<Vec<TcpListener>>) -> Result<(), Vec<Error>> {
-    let config = Config::resolve(args)?;
+    let config = Config::resolve(args.clone())?;
     start_log(&config.log, config.log_format)?;
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
+    let hangups = Hangups::install().map_err(|source| Error::Os { what: "signals", source })?;
     let given = given.map_err(|source| Error::Os { what: "using the sockets given", source })?;
     let listeners = Listeners::open(&config, given)?;
     let shutdown = Shutdown::new();
-    let running = run(listeners, config, shutdown.clone());
+    let running = run(listeners, config, Source { args, hangups }, shutdown.clone());
     tokio::pin!(running);
     tokio::select! {
         ended = &mut running => return Ok(ended?),

@@ -239,6 +239,9 @@ impl Session {
                 limits::TAGS_PER_CONNECTION
             )));
         }
+        if place.is_none() {
+            service.hub.admit_registration(&set.tag)?;
+        }
         let registration = Registration {
             address: set.id.as_ref().map(|id| service.address(&set.tag, id)),
             tag: set.tag,

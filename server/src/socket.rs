@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event, Violation};
-use crate::outbox::{Demand, Outbox, Wire};
+use crate::outbox::{Backlog, Demand, Outbox, Wire};
 use crate::protocol;
 use crate::publish::Service;
 use crate::rates::Visitor;
@@ -57,6 +57,8 @@ pub struct Sockets {
     pub service: Arc<Service>,
     /// How many shards there are.
     pub shards: usize,
+    /// What waits for all of them.
+    pub backlog: Arc<Backlog>,
     /// How long a connection may be without registration and valid action.
     pub idle_timeout: Duration,
     /// The number of the next connection.
@@ -75,7 +77,11 @@ impl Sockets {
         visitor: Visitor,
     ) {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(stream)));
+        let connection = Arc::new(Connection::new(
+            number,
+            self.shards,
+            Outbox::new(stream, Arc::clone(&self.backlog)),
+        ));
         tracing::debug!(connection = number, "open");
         let mut socket = Socket {
             session: Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor),

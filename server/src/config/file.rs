@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) id_key_file: Option<Setting>,
     pub(super) max_memory: Option<Setting>,
     pub(super) rates: Rates,
+    pub(super) bounds: BoundsTable,
     pub(super) demo: bool,
     pub(super) ping_interval: Option<Setting>,
     pub(super) idle_timeout: Option<Setting>,
@@ -43,6 +44,16 @@ pub(super) struct Rates {
     pub(super) set: Option<Setting>,
     pub(super) send: Option<Setting>,
     pub(super) wrong_key: Option<Setting>,
+}
+
+/// How much there may be in all.
+#[derive(Debug, Default)]
+pub(super) struct BoundsTable {
+    pub(super) connections: Option<Setting>,
+    pub(super) tags: Option<Setting>,
+    pub(super) registrations: Option<Setting>,
+    pub(super) backlog: Option<Setting>,
+    pub(super) spare_memory: Option<Setting>,
 }
 
 /// How much is kept.
@@ -123,6 +134,15 @@ impl Reader<'_> {
                 "set-rate" => file.rates.set = self.text("set-rate", value),
                 "send-rate" => file.rates.send = self.text("send-rate", value),
                 "wrong-key-rate" => file.rates.wrong_key = self.text("wrong-key-rate", value),
+                "max-connections" => {
+                    file.bounds.connections = self.text("max-connections", value);
+                }
+                "max-tags" => file.bounds.tags = self.text("max-tags", value),
+                "max-registrations" => {
+                    file.bounds.registrations = self.text("max-registrations", value);
+                }
+                "max-backlog" => file.bounds.backlog = self.text("max-backlog", value),
+                "spare-memory" => file.bounds.spare_memory = self.text("spare-memory", value),
                 "demo" => file.demo = self.flag("demo", &value),
                 "ping-interval" => file.ping_interval = self.text("ping-interval", value),
                 "idle-timeout" => file.idle_timeout = self.text("idle-timeout", value),
@@ -135,7 +155,8 @@ impl Reader<'_> {
                     format!(
                         "`{other}` is no option; there are listen, listen-proxy, trust-proxy, admin, \
                          protect, origin, data, data-size, id-key-file, max-memory, {}, connect-rate, set-rate, \
-                         send-rate, wrong-key-rate, demo, ping-interval, \
+                         send-rate, wrong-key-rate, max-connections, max-tags, \
+                         max-registrations, max-backlog, spare-memory, demo, ping-interval, \
                          idle-timeout, log, log-format and tags",
                         KeepTable::NAMES.join(", ")
                     ),

@@ -1,6 +1,8 @@
 //! Options, environment and file, checked and made one before anything is bound.
 
+mod bounds;
 mod file;
+mod fixed;
 mod keeping;
 mod keys;
 mod setting;
@@ -11,7 +13,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use bounds::Bounds;
 use file::File;
+pub use fixed::Fixed;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use setting::Setting;
 use shared::telemetry;
@@ -22,7 +26,6 @@ use crate::error::Error;
 use crate::keep::Settings;
 use crate::origin::Origins;
 use crate::policy::Policy;
-use crate::rates::Limits;
 
 const PORT: u16 = 9090;
 const DEFAULT_ADMIN: Option<Address> =
@@ -76,6 +79,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: telemetry::LogFormat,
+    /// How much there may be in all.
+    pub bounds: Bounds,
 }
 
 /// Where to listen.
@@ -121,6 +126,14 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in no particular order, at least one.
     pub fn resolve(args: RunArgs) -> Result<Self, Vec<Error>> {
+        Self::resolve_again(args, None)
+    }
+
+    /// The same for a server that runs already, whose demo goes on with its key.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn resolve_again(args: RunArgs, demo_key: Option<Key>) -> Result<Self, Vec<Error>> {
         let mut faults = Vec::new();
         let file = match &args.config {
             Some(path) => File::read(path, &mut faults),
@@ -160,10 +173,19 @@ impl Config {
             one("--wrong-key-rate", args.rates.wrong_key_rate, file.rates.wrong_key),
         ];
 
+        let bounds = [
+            one("--max-connections", args.bounds.max_connections, file.bounds.connections),
+            one("--max-tags", args.bounds.max_tags, file.bounds.tags),
+            one("--max-registrations", args.bounds.max_registrations, file.bounds.registrations),
+            one("--max-backlog", args.bounds.max_backlog, file.bounds.backlog),
+            one("--spare-memory", args.bounds.spare_memory, file.bounds.spare_memory),
+        ];
+
         let mut checked = Checking { faults };
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
-        let demo_key = checked.or(None, if demo { keys::demo_key(&mut auth) } else { Ok(None) });
+        let demo_key =
+            checked.or(None, if demo { keys::demo_key(&mut auth, demo_key) } else { Ok(None) });
         let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
             listen: checked.listen(&listen),
@@ -181,6 +203,7 @@ impl Config {
             ping_interval: checked
                 .or(PING_INTERVAL, interval(ping_interval.as_ref(), PING_INTERVAL)),
             idle_timeout: checked.or(IDLE_TIMEOUT, interval(idle_timeout.as_ref(), IDLE_TIMEOUT)),
+            bounds: checked.in_all(&bounds),
             log: checked.or(String::new(), values::log_filter(log)),
             log_format: checked.or(telemetry::LogFormat::Text, values::log_format(log_format)),
         };
@@ -213,22 +236,6 @@ impl Checking {
             return LOOPBACK.into();
         }
         self.all(settings, |setting| values::network(setting).map(|network| vec![network]))
-    }
-
-    /// In the order of the fields.
-    fn rates(&mut self, settings: &[Option<Setting>; 4]) -> Limits {
-        let usual = Limits::default();
-        let mut rate = |setting: &Option<Setting>, usual| match setting {
-            None => usual,
-            Some(setting) => self.or(usual, values::rate(setting)),
-        };
-        let [connect, set, send, wrong_key] = settings;
-        Limits {
-            connect: rate(connect, usual.connect),
-            set: rate(set, usual.set),
-            send: rate(send, usual.send),
-            wrong_key: rate(wrong_key, usual.wrong_key),
-        }
     }
 
     fn all<T>(

@@ -3,7 +3,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::hub::Hub;
+use crate::hub::{Hub, Room};
 use crate::id::IdKey;
 use crate::keep::Settings;
 use crate::log::{Appended, Applied, Entry, Log};
@@ -42,6 +42,7 @@ impl Test {
             "e".into(),
             vec![Arc::new(ShardQueue::default())],
             Settings::default(),
+            Room::default(),
             0,
         ));
         let service = Service {
@@ -52,7 +53,7 @@ impl Test {
             id_key: IdKey::generate().unwrap(),
         };
         let pipe = Pipe::with_room(1 << 20);
-        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
         let connection = Arc::new(Connection::new(1, 1, outbox));
         Self {
             session: Session::new(Arc::new(service), connection, Visitor::new(None)),

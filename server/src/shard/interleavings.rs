@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{Auth, KeyHash, Protectable};
+use crate::hub::Room;
 use crate::id::IdKey;
 use crate::keep::{Bounds, Settings, TagBounds};
 use crate::log::MemoryLog;
@@ -121,7 +122,7 @@ impl World {
         auth.protect(tag, Protectable::Send, KeyHash::parse(KEY).unwrap());
         let limits = Limits { connect: None, set: None, send: None, wrong_key: None };
         let queues: Vec<Arc<ShardQueue>> = (0..SHARDS).map(|_| Arc::default()).collect();
-        let hub = Arc::new(Hub::new("e".into(), queues.clone(), settings, 0));
+        let hub = Arc::new(Hub::new("e".into(), queues.clone(), settings, Room::default(), 0));
         let shards = queues
             .into_iter()
             .map(|queue| Shard::new(Arc::clone(&hub), queue, Duration::from_secs(25)));
@@ -204,7 +205,7 @@ impl World {
         let client = &mut self.clients[index];
         let link = client.link.get_or_insert_with(|| {
             let pipe = Pipe::with_room(100_000);
-            let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+            let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
             let connection = Arc::new(Connection::new(number, SHARDS, outbox));
             let session = Session::new(
                 Arc::clone(&self.service),

@@ -300,6 +300,16 @@ impl Client {
         serde_json::from_str(&self.next_text().await).unwrap()
     }
 
+    /// The next text frame as JSON, or the close code.
+    pub(crate) async fn next_or_closed(&mut self) -> Result<Value, Option<u16>> {
+        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+        match frame.expect("a frame in time") {
+            Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
+            other => panic!("{other:?} instead of a text or an end"),
+        }
+    }
+
     /// The next ping.
     pub(crate) async fn next_ping(&mut self) {
         match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a ping in time") {
