@@ -4,10 +4,11 @@
 //! by a guard of the connection and given back when that is dropped.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use shared::household::household;
 use tokio::sync::oneshot;
 
 /// The bounds that strangers meet before TLS.
@@ -150,15 +151,6 @@ impl Inner {
         if self.addresses.capacity() > 4 * (self.addresses.len() + 64) {
             self.addresses.shrink_to_fit();
         }
-    }
-}
-
-/// What counts as one address: a customer has one IPv4 address, but at least 2^64 IPv6 ones
-/// (RFC 6177 gives an end site a /64 or more).
-fn household(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() & (u128::MAX << 64))),
     }
 }
 

@@ -32,7 +32,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use shared::accept::Listener;
 use shared::service;
-use shared::shutdown::{Drained, Shutdown};
+use shared::shutdown::{Drained, Hangups, Shutdown};
 use tokio::task::JoinSet;
 
 use admin::Admin;
@@ -45,7 +45,6 @@ use error::Error;
 use listeners::Listeners;
 use metrics::Metrics;
 use pem::Identity;
-use reload::Hangups;
 use tls::{Resumption, Served};
 pub use workers::runtime;
 use workers::{Newcomer, Workers};

@@ -8,8 +8,7 @@ use gate::cli::{self, Command};
 use gate::config::Config;
 use gate::error::Error;
 use gate::listeners::Listeners;
-use gate::reload::Hangups;
-use shared::shutdown::{Drained, Shutdown, StopSignals};
+use shared::shutdown::{Drained, Hangups, Shutdown, StopSignals};
 use shared::{service, telemetry};
 
 fn main() -> ExitCode {

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use shared::service;
-use shared::shutdown::Shutdown;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use shared::shutdown::{Hangups, Shutdown};
 
 use crate::Gate;
 use crate::error::Error;
@@ -20,28 +19,6 @@ use crate::pem::{Content, Identity, Source, Trace};
 
 /// How often a certificate that expires soon is told of.
 const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// SIGHUP: read the certificate again now.
-#[derive(Debug)]
-pub struct Hangups(Signal);
-
-impl Hangups {
-    /// Takes over the signal: from here on it no longer ends the process.
-    ///
-    /// # Errors
-    /// When the operating system refuses the handler.
-    pub fn install() -> io::Result<Self> {
-        signal(SignalKind::hangup()).map(Self)
-    }
-
-    /// The next one. Cancel safe.
-    async fn next(&mut self) {
-        if self.0.recv().await.is_none() {
-            // The runtime has ended; nothing comes any more.
-            std::future::pending().await
-        }
-    }
-}
 
 /// The files of a certificate, and how they were at the last look.
 #[derive(Debug, Clone)]

@@ -34,6 +34,8 @@ impl Report for Admin {
             .collect();
         let protected: Vec<String> = self
             .service
+            .policy
+            .load()
             .auth
             .protected()
             .into_iter()

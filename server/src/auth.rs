@@ -136,6 +136,15 @@ impl fmt::Debug for KeyHash {
     }
 }
 
+/// Why something may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// Everyone may.
+    Open,
+    /// A right key was given.
+    Key,
+}
+
 /// The pair needs a key and none that was given fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
@@ -165,13 +174,13 @@ impl Auth {
         tag: &Tag,
         action: Protectable,
         given: impl IntoIterator<Item = &'a Key>,
-    ) -> Result<(), Denied> {
+    ) -> Result<Permit, Denied> {
         // Most tags are open: do not hash a key for nothing.
         if self.pairs.is_empty() {
-            return Ok(());
+            return Ok(Permit::Open);
         }
         let Some(keys) = self.pairs.get(&(tag.clone(), action)) else {
-            return Ok(());
+            return Ok(Permit::Open);
         };
         let mut key_given = false;
         for key in given {
@@ -179,7 +188,7 @@ impl Auth {
             let given = KeyHash::of(&key.0);
             // No early exit: every configured key is compared.
             if keys.iter().fold(false, |fits, key| fits | key.fits(&given)) {
-                return Ok(());
+                return Ok(Permit::Key);
             }
         }
         Err(Denied { key_given })
@@ -218,7 +227,7 @@ mod tests {
         auth
     }
 
-    fn check(tag_name: &str, action: Protectable, keys: &[&str]) -> Result<(), Denied> {
+    fn check(tag_name: &str, action: Protectable, keys: &[&str]) -> Result<Permit, Denied> {
         let keys: Vec<Key> = keys.iter().map(|key| Key::given(key)).collect();
         auth().check(&tag(tag_name), action, &keys)
     }
@@ -226,14 +235,14 @@ mod tests {
     #[test]
     fn only_its_own_key_opens_a_pair() {
         use Protectable::{Broadcast, Send, Set};
-        assert_eq!(check("shop", Send, &[SEND_KEY]), Ok(()));
-        assert_eq!(check("shop", Send, &["wrong", SEND_KEY]), Ok(()));
+        assert_eq!(check("shop", Send, &[SEND_KEY]), Ok(Permit::Key));
+        assert_eq!(check("shop", Send, &["wrong", SEND_KEY]), Ok(Permit::Key));
         assert_eq!(check("shop", Send, &[OTHER_KEY]), Err(Denied { key_given: true }));
         assert_eq!(check("shop", Broadcast, &[SEND_KEY]), Err(Denied { key_given: true }));
         assert_eq!(check("shop", Send, &[""]), Err(Denied { key_given: false }));
         assert_eq!(check("shop", Send, &[]), Err(Denied { key_given: false }));
-        assert_eq!(check("shop", Set, &[]), Ok(()));
-        assert_eq!(check("blog", Send, &[]), Ok(()));
+        assert_eq!(check("shop", Set, &[]), Ok(Permit::Open));
+        assert_eq!(check("blog", Send, &[]), Ok(Permit::Open));
     }
 
     #[test]
@@ -253,7 +262,10 @@ mod tests {
         let mut auth = auth();
         auth.protect(tag("shop"), Protectable::Send, KeyHash::parse(OTHER_KEY).unwrap());
         for key in [SEND_KEY, OTHER_KEY] {
-            assert_eq!(auth.check(&tag("shop"), Protectable::Send, [&Key::given(key)]), Ok(()));
+            assert_eq!(
+                auth.check(&tag("shop"), Protectable::Send, [&Key::given(key)]),
+                Ok(Permit::Key)
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::auth::Protectable;
 use crate::cli::RunArgs;
 use crate::client::print_line;
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, Listen};
 use crate::error::Error;
 use crate::id::Tag;
 use crate::keep::TagBounds;
@@ -33,9 +33,9 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let addresses = |addresses: &[Address]| {
         list(addresses.iter().map(|address| address.socket.to_string()).collect())
     };
-    let protected = config.auth.protected();
+    let protected = config.policy.auth.protected();
     let kept = kept(&config, &protected);
-    let tags = config.declared_tags.map(|tags| {
+    let tags = config.policy.declared_tags.as_ref().map(|tags| {
         let mut tags: Vec<String> = tags.iter().map(Tag::to_string).collect();
         tags.sort();
         list(tags)
@@ -48,7 +48,8 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         (None, None) => "made anew at every start".into(),
     };
     let lines = [
-        format!("listen     {}", addresses(&config.listen)),
+        format!("listen     {}", list(config.listen.iter().map(Listen::to_string).collect())),
+        format!("  proxied  {}", addresses(&config.listen_proxy)),
         format!("admin      {}", config.admin.map_or("off".into(), |admin| addresses(&[admin]))),
         format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
         format!("protected  {}", list(pairs.collect())),
@@ -74,11 +75,12 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
             });
         let _ = writeln!(text, "  {name}: {ring}; {inbox}");
     };
-    let named = protected.iter().map(|(tag, _)| tag).chain(config.declared_tags.iter().flatten());
+    let named =
+        protected.iter().map(|(tag, _)| tag).chain(config.policy.declared_tags.iter().flatten());
     for tag in named.collect::<BTreeSet<_>>() {
         line(tag.as_str(), config.keeping.of(tag));
     }
-    if config.declared_tags.is_none() {
+    if config.policy.declared_tags.is_none() {
         line("any other tag", config.keeping.usual());
     }
     text

@@ -21,12 +21,19 @@ pub struct Cli {
 
 /// Options of the running server. The configuration file knows them by the same names; the
 /// command line and the environment win over it.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
-    /// Where to take connections: PORT (on 127.0.0.1 and ::1) or ADDR:PORT; repeatable
-    /// [default: 9090]
+    /// Where to take connections: PORT (on 127.0.0.1 and ::1), ADDR:PORT, or unix:PATH, where each
+    /// begins with a PROXY header; repeatable [default: 9090]
     #[arg(long, value_name = "ADDR:PORT", env = "TOCSIN_LISTEN", value_delimiter = ',')]
     pub listen: Vec<String>,
+    /// Where to take connections that begin with a PROXY header, which names the client: PORT (on
+    /// 127.0.0.1 and ::1) or ADDR:PORT; repeatable. Start the gate with --proxy-protocol v2
+    #[arg(long, value_name = "ADDR:PORT", env = "TOCSIN_LISTEN_PROXY", value_delimiter = ',')]
+    pub listen_proxy: Vec<String>,
+    /// Who may connect there: an address or a network; repeatable [default: this machine]
+    #[arg(long, value_name = "ADDR[/BITS]", env = "TOCSIN_TRUST_PROXY", value_delimiter = ',')]
+    pub trust_proxy: Vec<String>,
     /// Where to answer /healthz and /status: PORT (on 127.0.0.1), ADDR:PORT, or off
     /// [default: 9092]
     #[arg(long, value_name = "ADDR:PORT", env = "TOCSIN_ADMIN")]
@@ -54,6 +61,12 @@ pub struct RunArgs {
     /// tag furthest over its share [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "TOCSIN_MAX_MEMORY")]
     pub max_memory: Option<String>,
+    /// How often clients may do what.
+    #[command(flatten)]
+    pub rates: RateArgs,
+    /// How much there may be in all.
+    #[command(flatten)]
+    pub bounds: BoundArgs,
     /// Serve the demo page at / and print the key of its administrator
     #[arg(long, env = "TOCSIN_DEMO")]
     pub demo: bool,
@@ -75,6 +88,48 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
 }
 
+/// How often clients may do what: `N:BURST`, so many a second and so many at once, or `off`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RateArgs {
+    /// How often an address may open a WebSocket: N:BURST, N a second and so many at once, or off.
+    /// Addresses are known behind --listen-proxy and unix: [default: 200:4096]
+    #[arg(long, value_name = "N:BURST", env = "TOCSIN_CONNECT_RATE")]
+    pub connect_rate: Option<String>,
+    /// How often a connection may register; an address 20 times that, also of the next two
+    /// [default: 50:400]
+    #[arg(long, value_name = "N:BURST", env = "TOCSIN_SET_RATE")]
+    pub set_rate: Option<String>,
+    /// How often a connection may send without a right key [default: 200:400]
+    #[arg(long, value_name = "N:BURST", env = "TOCSIN_SEND_RATE")]
+    pub send_rate: Option<String>,
+    /// How often a connection may give a wrong key [default: 1:10]
+    #[arg(long, value_name = "N:BURST", env = "TOCSIN_WRONG_KEY_RATE")]
+    pub wrong_key_rate: Option<String>,
+}
+
+/// How much there may be in all.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BoundArgs {
+    /// Connections; further ones are told to come back (503)
+    /// [default: what the limit of open files allows]
+    #[arg(long, value_name = "N", env = "TOCSIN_MAX_CONNECTIONS")]
+    pub max_connections: Option<String>,
+    /// Tags that anyone listens on [default: 100000]
+    #[arg(long, value_name = "N", env = "TOCSIN_MAX_TAGS")]
+    pub max_tags: Option<String>,
+    /// Registrations on all tags together [default: 2000000]
+    #[arg(long, value_name = "N", env = "TOCSIN_MAX_REGISTRATIONS")]
+    pub max_registrations: Option<String>,
+    /// What may wait for all clients that read too slowly together; the less of it is left, the
+    /// sooner each is closed [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "TOCSIN_MAX_BACKLOG")]
+    pub max_backlog: Option<String>,
+    /// Tell newcomers to come back while less memory than this is left, on the machine or in the
+    /// control group; 0 for never [default: 64MiB]
+    #[arg(long, value_name = "SIZE", env = "TOCSIN_SPARE_MEMORY")]
+    pub spare_memory: Option<String>,
+}
+
 /// Everything but running.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -83,7 +138,7 @@ pub enum Command {
     Check {
         /// As if to run.
         #[command(flatten)]
-        run: RunArgs,
+        run: Box<RunArgs>,
     },
     /// Give a data directory a new epoch, after a backup was restored: what clients remember of
     /// the time after the backup must not be taken for what comes now

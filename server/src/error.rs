@@ -1,7 +1,6 @@
 //! What can go wrong outside the protocol, each with its exit code.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use shared::exit;
@@ -81,8 +80,8 @@ pub enum Error {
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
     Bind {
-        /// Which.
-        address: SocketAddr,
+        /// Which, or `unix:` and a path.
+        address: String,
         /// Why.
         source: io::Error,
     },
@@ -167,8 +166,9 @@ fn database_remedy(error: &rusqlite::Error) -> &'static str {
 fn bind_remedy(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program has this port; end it (`ss -ltnp` names it) or choose another".into()
+            "another program has it; end that (`ss -ltnpx` names it) or choose another".into()
         }
+        io::ErrorKind::AlreadyExists => "there is a file that is no socket".into(),
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one".into()

@@ -1,7 +1,9 @@
 //! The public HTTP side: routes, the upgrade to WebSocket, and the client's files.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,17 +11,20 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use shared::answer::{Answer, text};
-use shared::linger::Lingering;
+use shared::linger::{Lingering, Socket};
 use shared::shutdown::Shutdown;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::limits;
 use crate::messages;
 use crate::origin::Origins;
+use crate::outbox::Wire;
 use crate::publish::Service;
+use crate::rates::Visitor;
 use crate::socket::Sockets;
 use crate::web;
 
@@ -38,21 +43,36 @@ pub struct Site {
     pub demo: bool,
 }
 
+/// A socket that a client may come by.
+pub trait Stream: Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static {}
+
+impl<S: Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+struct Caller<H> {
+    visitor: Mutex<Visitor>,
+    /// Dropped when the connection ends, whatever it has become.
+    held: Arc<H>,
+    shutdown: Shutdown,
+}
+
 impl Site {
-    /// Serves one connection until it ends or becomes a WebSocket. `held` is dropped when the
-    /// connection ends, whatever it has become.
-    pub async fn serve<H: Send + Sync + 'static>(
+    /// Serves one connection from `address`, if that is known, until it ends or becomes a WebSocket.
+    /// `held` is dropped when the connection ends, whatever it has become.
+    pub async fn serve<S: Stream, H: Send + Sync + 'static>(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: S,
+        address: Option<IpAddr>,
         held: H,
         shutdown: Shutdown,
     ) {
-        let held = Arc::new(held);
         let stopping = shutdown.clone();
+        let visitor = Mutex::new(Visitor::new(address));
+        let caller = Arc::new(Caller { visitor, held: Arc::new(held), shutdown });
         let service = hyper::service::service_fn(move |request| {
-            let site = Arc::clone(&self);
-            let (held, shutdown) = (Arc::clone(&held), shutdown.clone());
-            async move { Ok::<_, Infallible>(site.answer(request, held, shutdown).await) }
+            let (site, caller) = (Arc::clone(&self), Arc::clone(&caller));
+            async move { Ok::<_, Infallible>(site.answer::<S, H>(request, caller).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -75,11 +95,10 @@ impl Site {
         }
     }
 
-    async fn answer<H: Send + Sync + 'static>(
+    async fn answer<S: Stream, H: Send + Sync + 'static>(
         &self,
         request: Request<Incoming>,
-        held: Arc<H>,
-        shutdown: Shutdown,
+        caller: Arc<Caller<H>>,
     ) -> Answer {
         let origin = match self.origins.check(request.headers()) {
             Ok(origin) => origin,
@@ -93,12 +112,12 @@ impl Site {
         let path = request.uri().path();
         let mut answer = match (request.method(), path) {
             (&Method::OPTIONS, "/ws" | "/messages" | "/client.js" | "/") => preflight(),
-            (&Method::GET, "/ws") => self.upgrade(request, held, shutdown),
+            (&Method::GET, "/ws") => self.upgrade::<S, H>(request, caller),
             (&Method::GET, "/") if is_upgrade(request.headers()) => {
-                self.upgrade(request, held, shutdown)
+                self.upgrade::<S, H>(request, caller)
             }
             (&Method::POST, "/messages") => {
-                messages::post(&self.service, &self.bodies, request).await
+                messages::post(&self.service, &caller.visitor, &self.bodies, request).await
             }
             (_, "/messages") => not_allowed("POST, OPTIONS"),
             (_, "/ws") => not_allowed("GET, OPTIONS"),
@@ -121,11 +140,10 @@ impl Site {
     }
 
     /// RFC 6455 section 4.2.
-    fn upgrade<H: Send + Sync + 'static>(
+    fn upgrade<S: Stream, H: Send + Sync + 'static>(
         &self,
         mut request: Request<Incoming>,
-        held: Arc<H>,
-        shutdown: Shutdown,
+        caller: Arc<Caller<H>>,
     ) -> Answer {
         let headers = request.headers();
         if !is_upgrade(headers) {
@@ -144,18 +162,25 @@ impl Site {
             Some(key) if key.len() == 24 => derive_accept_key(key.as_bytes()),
             _ => return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong.\n"),
         };
+        let address = caller.visitor.lock().address();
+        let limits = &self.service.policy.load().limits;
+        if let Err(often) = self.service.rates.connect(limits, address) {
+            let mut answer = text(StatusCode::TOO_MANY_REQUESTS, "Too many connections of late.\n");
+            retry_after(&mut answer, often.retry_in);
+            return answer;
+        }
         let upgrade = hyper::upgrade::on(&mut request);
         let sockets = Arc::clone(&self.sockets);
-        let tasks = shutdown.clone();
+        let tasks = caller.shutdown.clone();
         tasks.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
-            let Ok(parts) = upgraded.downcast::<TokioIo<Lingering>>() else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<Lingering<S>>>() else { return };
             let stream = parts.io.into_inner().into_inner();
             let read_ahead = parts.read_buf;
             // A task of its own, because this one keeps the memory of the handshake.
-            let tasks = shutdown.clone();
-            tasks.spawn(async move {
-                sockets.serve(stream, read_ahead).await;
+            let held = Arc::clone(&caller.held);
+            caller.shutdown.spawn(async move {
+                sockets.serve(stream, read_ahead, Visitor::new(address)).await;
                 drop(held);
             });
         });
@@ -169,6 +194,12 @@ impl Site {
         }
         answer
     }
+}
+
+/// In whole seconds, not a moment too early.
+pub(crate) fn retry_after(answer: &mut Answer, wait: Duration) {
+    let seconds = HeaderValue::from(wait.as_secs() + 1);
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds);
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {

@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::frame;
 use crate::id::{Address, Tag};
 use crate::keep::{Begun, Keep, Pulled, Replay, Settings, Start};
+use crate::limits;
 use crate::log::{Appended, Applied, Body, Entry, Mark, Target};
 use crate::mids::{Mids, Names, Verdict};
 use crate::protocol::{self, Cursor, ErrorCode, Outcome, Refusal, Resume};
@@ -32,12 +33,30 @@ use crate::shard::{ShardQueue, Work};
 pub struct Hub {
     epoch: Box<str>,
     shards: Box<[Arc<ShardQueue>]>,
+    room: Room,
     state: Mutex<State>,
+}
+
+/// How much may be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Tags that anyone listens on.
+    pub tags: usize,
+    /// Registrations on all tags together, and so the most IDs.
+    pub registrations: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { tags: limits::TAGS, registrations: limits::REGISTRATIONS }
+    }
 }
 
 #[derive(Debug)]
 struct State {
     head: u64,
+    /// On all tags.
+    registrations: usize,
     audiences: HashMap<Tag, Audience>,
     keep: Keep,
     mids: Mids,
@@ -86,7 +105,7 @@ pub enum Dismissal {
 
 impl Hub {
     /// The most connections under one ID; one more closes the oldest.
-    const SEATS: usize = crate::limits::CONNECTIONS_PER_ID;
+    const SEATS: usize = limits::CONNECTIONS_PER_ID;
 
     /// An empty registry that feeds these shards and keeps what `settings` say, of a log whose
     /// entries through `lost_through` are not there any more.
@@ -95,15 +114,23 @@ impl Hub {
         epoch: Box<str>,
         shards: Vec<Arc<ShardQueue>>,
         settings: Settings,
+        room: Room,
         lost_through: u64,
     ) -> Self {
         let state = State {
             head: lost_through,
             audiences: HashMap::new(),
+            registrations: 0,
             keep: Keep::new(settings, lost_through),
             mids: Mids::default(),
         };
-        Self { epoch, shards: shards.into(), state: Mutex::new(state) }
+        Self { epoch, shards: shards.into(), room, state: Mutex::new(state) }
+    }
+
+    /// Keeps what `settings` say from now on. What is kept of a tag that may keep less goes with
+    /// its next message.
+    pub fn adopt(&self, settings: Settings) {
+        self.state.lock().keep.adopt(settings);
     }
 
     /// The name of the log's lifetime.
@@ -121,6 +148,22 @@ impl Hub {
             return Ok(());
         }
         Err(Refusal::unavailable(Outcome::Refused, "deliveries are behind; retry in a moment"))
+    }
+
+    /// Whether there is room for one more registration on this tag.
+    ///
+    /// # Errors
+    /// `unavailable`, refused.
+    pub fn admit_registration(&self, tag: &Tag) -> Result<(), Refusal> {
+        let state = self.state.lock();
+        let why = if state.registrations >= self.room.registrations {
+            "this server has as many registrations as it may; come back later"
+        } else if state.audiences.len() >= self.room.tags && !state.audiences.contains_key(tag) {
+            "this server has as many tags as it may; come back later"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::unavailable(Outcome::Refused, why))
     }
 
     /// Applies the log's next entry: keeps what is to be kept, counts whom it reaches and queues
@@ -226,9 +269,11 @@ impl Hub {
             && let Some(oldest) = audience.oldest_of(address, Self::SEATS)
         {
             audience.remove(oldest.connection, oldest.shard, Some(address));
+            state.registrations -= 1;
             self.dismiss(&new.tag, address, oldest, Dismissal::Replaced);
         }
         audience.add(Seat { connection: number, shard }, new.address);
+        state.registrations += 1;
         self.shards[shard].push(Work::Register {
             connection: Arc::clone(connection),
             registration: new.clone(),
@@ -327,6 +372,7 @@ impl Hub {
             self.dismiss(tag, address, oldest, Dismissal::Dropped);
             clients += 1;
         }
+        state.registrations -= usize::try_from(clients).unwrap_or(0);
         if audience.is_empty() {
             state.audiences.remove(tag);
         }
@@ -370,6 +416,7 @@ impl State {
     fn remove(&mut self, connection: u64, shard: usize, gone: &Registration) -> bool {
         let Some(audience) = self.audiences.get_mut(&gone.tag) else { return false };
         let there = audience.remove(connection, shard, gone.address);
+        self.registrations -= usize::from(there);
         if audience.is_empty() {
             self.audiences.remove(&gone.tag);
         }

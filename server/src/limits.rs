@@ -59,8 +59,19 @@ pub const REQUEST_BODY: Duration = Duration::from_secs(30);
 /// How long a sender over HTTP waits for its entry to be appended.
 pub const APPEND: Duration = Duration::from_secs(10);
 
-/// Connections of clients at once; further ones wait in the kernel's queue.
+/// Connections of clients at once; further ones are told to come back.
 pub const CONNECTIONS: usize = 1_000_000;
+/// Connections that are told so at a time; further ones wait in the kernel's queue.
+pub const TURNED_AWAY: usize = 64;
 /// Open files that are no connections of clients: listening sockets, administrators, the
-/// runtime's own.
-pub const OTHER_FILES: usize = 128;
+/// runtime's own, and those who are turned away.
+pub const OTHER_FILES: usize = 128 + TURNED_AWAY;
+/// Tags that anyone listens on; registrations on others are refused.
+pub const TAGS: usize = 100_000;
+/// Registrations on all tags together.
+pub const REGISTRATIONS: usize = 2_000_000;
+/// The bytes that wait for all sockets together: the less of them is left, the less may wait for
+/// each.
+pub const BACKLOG: usize = 256 * 1024 * 1024;
+/// Memory that is left for those who are connected: below, newcomers are told to come back.
+pub const SPARE_MEMORY: u64 = 64 * 1024 * 1024;

@@ -10,8 +10,10 @@ use server::cli::{Cli, Command, RunArgs};
 use server::client;
 use server::config::Config;
 use server::error::Error;
-use server::run::{Listeners, run};
-use shared::shutdown::{Shutdown, StopSignals};
+use server::listeners::Listeners;
+use server::reload::Source;
+use server::run::run;
+use shared::shutdown::{Hangups, Shutdown, StopSignals};
 use shared::{exit, service, telemetry};
 
 fn main() -> ExitCode {
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
         Ok(runtime) => runtime.block_on(async {
             match cli.command {
-                Some(Command::Check { run }) => check(run),
+                Some(Command::Check { run }) => check(*run),
                 Some(Command::NewEpoch { data }) => Ok(new_epoch(&data)?),
                 Some(Command::Client(command)) => {
                     start_log("warn", telemetry::LogFormat::Text)?;
@@ -58,14 +60,15 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: RunArgs, given: io::Result<Vec<TcpListener>>) -> Result<(), Vec<Error>> {
-    let config = Config::resolve(args)?;
+    let config = Config::resolve(args.clone())?;
     start_log(&config.log, config.log_format)?;
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
+    let hangups = Hangups::install().map_err(|source| Error::Os { what: "signals", source })?;
     let given = given.map_err(|source| Error::Os { what: "using the sockets given", source })?;
     let listeners = Listeners::open(&config, given)?;
     let shutdown = Shutdown::new();
-    let running = run(listeners, config, shutdown.clone());
+    let running = run(listeners, config, Source { args, hangups }, shutdown.clone());
     tokio::pin!(running);
     tokio::select! {
         ended = &mut running => return Ok(ended?),

@@ -7,8 +7,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
+use parking_lot::Mutex;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, SeqAccess};
 use serde_json::value::RawValue;
 use shared::answer::{Answer, json};
 use shared::deadline::within;
@@ -16,13 +17,20 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::auth::Key;
+use crate::http::retry_after;
 use crate::limits;
 use crate::log::Appending;
 use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
 use crate::publish::{Asked, Service};
+use crate::rates::Visitor;
 
 /// `POST /messages`: one action, or an array of them.
-pub async fn post(service: &Service, bodies: &Semaphore, request: Request<Incoming>) -> Answer {
+pub async fn post(
+    service: &Service,
+    visitor: &Mutex<Visitor>,
+    bodies: &Semaphore,
+    request: Request<Incoming>,
+) -> Answer {
     let bearer = match bearer(request.headers()) {
         Ok(bearer) => bearer,
         Err(refusal) => return unauthorised(refused(StatusCode::UNAUTHORIZED, refusal)),
@@ -41,17 +49,25 @@ pub async fn post(service: &Service, bodies: &Semaphore, request: Request<Incomi
         return refused(StatusCode::BAD_REQUEST, Refusal::bad("the body is not UTF-8".into()));
     };
     if body.trim_start().starts_with('[') {
-        return batch(service, body, bearer.as_ref()).await;
+        return batch(service, visitor, body, bearer.as_ref()).await;
     }
-    let pending = Pending::begin(service, protocol::parse(body), bearer.as_ref());
+    let pending = Pending::begin(service, visitor, protocol::parse(body), bearer.as_ref());
     let key_given = pending.key_given;
     let (reply, reference) = pending.finish(Instant::now() + limits::APPEND).await;
     let status = status_of(&reply, key_given);
-    let answer = json(status, reply.to_json(&reference));
+    let mut answer = json(status, reply.to_json(&reference));
+    if let Reply::Refused(Refusal { retry_in: Some(wait), .. }) = reply {
+        retry_after(&mut answer, wait);
+    }
     if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
 }
 
-async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
+async fn batch(
+    service: &Service,
+    visitor: &Mutex<Visitor>,
+    body: &str,
+    bearer: Option<&Key>,
+) -> Answer {
     let Ok(actions) = serde_json::from_str::<Actions<'_>>(body) else {
         let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
         return refused(StatusCode::BAD_REQUEST, refusal);
@@ -71,7 +87,7 @@ async fn batch(service: &Service, body: &str, bearer: Option<&Key>) -> Answer {
         if matches!(incoming.action, Ok(Action::Inbox(_) | Action::Read(_))) {
             finish_all(&mut pending, &mut replies, until).await;
         }
-        pending.push(Pending::begin(service, incoming, bearer));
+        pending.push(Pending::begin(service, visitor, incoming, bearer));
     }
     finish_all(&mut pending, &mut replies, until).await;
     json(StatusCode::OK, format!("[{}]", replies.join(",")))
@@ -100,7 +116,7 @@ impl<'de> Deserialize<'de> for Actions<'de> {
 
 struct ActionsVisitor;
 
-impl<'de> Visitor<'de> for ActionsVisitor {
+impl<'de> de::Visitor<'de> for ActionsVisitor {
     type Value = Actions<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,7 +149,13 @@ enum Answering {
 }
 
 impl Pending {
-    fn begin(service: &Service, incoming: protocol::Incoming, bearer: Option<&Key>) -> Self {
+    fn begin(
+        service: &Service,
+        visitor: &Mutex<Visitor>,
+        incoming: protocol::Incoming,
+        bearer: Option<&Key>,
+    ) -> Self {
+        let visitor = &mut visitor.lock();
         let own = incoming.action.as_ref().ok().and_then(|action| match action {
             Action::Publish(publish) => publish.key.as_ref(),
             Action::Read(read) => read.key.as_ref(),
@@ -141,26 +163,35 @@ impl Pending {
             _ => None,
         });
         let key_given = bearer.is_some() || own.is_some_and(|key| !key.is_empty());
-        let answer = incoming.action.and_then(|action| Self::act(service, action, bearer));
+        let answer = match incoming.action {
+            Ok(action) => Self::act(service, visitor, action, bearer),
+            Err(refusal) => service.count(visitor).and(Err(refusal)),
+        };
         let answer = answer.unwrap_or_else(|refusal| Answering::Known(Reply::Refused(refusal)));
         Self { reference: incoming.reference, key_given, answer }
     }
 
-    fn act(service: &Service, action: Action, bearer: Option<&Key>) -> Result<Answering, Refusal> {
+    fn act(
+        service: &Service,
+        visitor: &mut Visitor,
+        action: Action,
+        bearer: Option<&Key>,
+    ) -> Result<Answering, Refusal> {
         Ok(match action {
             Action::Publish(publish) => {
                 let asked = Asked::Message(publish.action());
-                Answering::Appending(asked, service.publish(*publish, bearer)?)
+                Answering::Appending(asked, service.publish(visitor, *publish, bearer)?)
             }
-            Action::Read(read) => match service.read_for(&read, bearer)? {
+            Action::Read(read) => match service.read_for(visitor, &read, bearer)? {
                 None => Answering::Known(Reply::Read),
                 Some(appending) => Answering::Appending(Asked::Read, appending),
             },
             Action::Drop(person) => {
-                Answering::Appending(Asked::Drop, service.log_out(&person, bearer)?)
+                Answering::Appending(Asked::Drop, service.log_out(visitor, &person, bearer)?)
             }
-            Action::Inbox(person) => Answering::Known(service.inbox(&person, bearer)?),
+            Action::Inbox(person) => Answering::Known(service.inbox(visitor, &person, bearer)?),
             Action::Set(_) | Action::Unset(_) | Action::Ping => {
+                service.count(visitor)?;
                 return Err(Refusal::bad("this action needs a WebSocket, at /ws".into()));
             }
         })
@@ -243,6 +274,7 @@ fn status_of(reply: &Reply, key_given: bool) -> StatusCode {
         ErrorCode::Denied if key_given => StatusCode::FORBIDDEN,
         ErrorCode::Denied => StatusCode::UNAUTHORIZED,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     }

@@ -5,18 +5,22 @@
 //! connection's task finds the socket writable. All writes go through one lock, so frames never
 //! interleave and a partly written one is always finished first.
 
+mod backlog;
 mod wire;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
+pub use backlog::Backlog;
 pub use wire::Wire;
 
 use crate::{frame, limits};
@@ -54,6 +58,7 @@ pub const SLOW_CONSUMER: u16 = 4000;
 pub struct Outbox {
     wire: Wire,
     state: Mutex<State>,
+    backlog: Arc<Backlog>,
     /// The connection's own task.
     changed: AtomicWaker,
     /// Never true: see [`Outbox::touch`].
@@ -79,12 +84,13 @@ struct State {
 }
 
 impl Outbox {
-    /// An empty outbox for a socket.
+    /// An empty outbox for a socket; what waits in it is part of `backlog`.
     #[must_use]
-    pub fn new(wire: impl Into<Wire>) -> Self {
+    pub fn new(wire: impl Into<Wire>, backlog: Arc<Backlog>) -> Self {
         Self {
             wire: wire.into(),
             state: Mutex::default(),
+            backlog,
             changed: AtomicWaker::new(),
             touched: AtomicBool::new(false),
         }
@@ -105,7 +111,7 @@ impl Outbox {
 
     /// Writes whole frames, or queues what the socket does not take.
     pub fn push(&self, frames: &Bytes) -> Pushed {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.closing.is_some() || state.broken {
             return Pushed::Closed;
         }
@@ -122,7 +128,7 @@ impl Outbox {
         } else {
             state.enqueue_rest(frames.clone(), 0);
         }
-        let overflowed = state.waiting > limits::OUTBOX;
+        let overflowed = state.waiting > limits::OUTBOX.min(self.backlog.share());
         if overflowed {
             state.shed();
             state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
@@ -134,13 +140,13 @@ impl Outbox {
 
     /// Says goodbye after what is queued; nothing can be pushed afterwards. The first code wins.
     pub fn close(&self, code: u16, reason: &str) {
-        self.state.lock().close(code, reason);
+        self.lock().close(code, reason);
         self.changed.wake();
     }
 
     /// As [`Outbox::close`], but drops what is queued: nobody is there to read it.
     pub fn shed_and_close(&self, code: u16, reason: &str) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.closing.is_none() {
             state.shed();
             state.close(code, reason);
@@ -152,7 +158,7 @@ impl Outbox {
     /// Answers a close frame of the peer (RFC 6455 section 5.5.1) and closes.
     pub fn close_back(&self, code: Option<u16>) {
         let echo = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
-        self.state.lock().close_with(code.unwrap_or(1000), echo);
+        self.lock().close_with(code.unwrap_or(1000), echo);
         self.changed.wake();
     }
 
@@ -169,7 +175,7 @@ impl Outbox {
 
     /// Writes what waits, as far as the socket takes it.
     pub fn flush(&self) -> Demand {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         self.flush_locked(&mut state);
         state.demand()
     }
@@ -221,6 +227,12 @@ impl Outbox {
         self.changed.register(waker);
     }
 
+    /// For whatever may change how much waits.
+    fn lock(&self) -> Counted<'_> {
+        let state = self.state.lock();
+        Counted { before: state.waiting, state, backlog: &self.backlog }
+    }
+
     fn flush_locked(&self, state: &mut State) {
         while !state.broken && state.held_at.is_none() {
             let Some(front) = state.queue.front().cloned() else { break };
@@ -263,6 +275,39 @@ impl Outbox {
             }
         }
         Ok(written)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.backlog.change(self.state.get_mut().waiting, 0);
+    }
+}
+
+/// A locked state; what has changed of what waits is told to the backlog when it is let go.
+struct Counted<'a> {
+    state: MutexGuard<'a, State>,
+    before: usize,
+    backlog: &'a Backlog,
+}
+
+impl Deref for Counted<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Counted<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.backlog.change(self.before, self.state.waiting);
     }
 }
 
@@ -349,7 +394,7 @@ pub struct Held<'a> {
 impl Held<'_> {
     /// Writes `first`, then what was pushed meanwhile.
     pub fn release(self, first: Bytes) {
-        let mut state = self.outbox.state.lock();
+        let mut state = self.outbox.lock();
         if let Some(place) = state.held_at
             && !state.broken
             // A close frame that came meanwhile (slow consumer, replaced) is the last word.
@@ -363,7 +408,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let mut state = self.outbox.state.lock();
+        let mut state = self.outbox.lock();
         state.held_at = None;
         self.outbox.flush_locked(&mut state);
         let wake = state.demand() != Demand::Nothing || state.awaited;

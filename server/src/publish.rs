@@ -1,15 +1,18 @@
 //! What every way in shares: is the tag known, does the key fit, then into the log.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::auth::{Auth, Key, Protectable};
+use arc_swap::ArcSwap;
+
+use crate::auth::{Key, Permit, Protectable};
 use crate::frame;
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
 use crate::log::{Appended, Appending, Body, Entry, Log, Mark};
+use crate::policy::Policy;
 use crate::protocol::{ErrorCode, Person, Publish, Read, Recipient, Refusal, Reply};
+use crate::rates::{Rates, Visitor};
 
 /// The parts that sockets and HTTP requests work on.
 #[derive(Debug)]
@@ -18,12 +21,12 @@ pub struct Service {
     pub hub: Arc<Hub>,
     /// The one order of what is published.
     pub log: Box<dyn Log>,
-    /// Which pairs need a key.
-    pub auth: Auth,
+    /// Who may do what, as it is now.
+    pub policy: ArcSwap<Policy>,
+    /// How often it was done.
+    pub rates: Rates,
     /// Turns IDs into addresses.
     pub id_key: IdKey,
-    /// The tags that the configuration declares; `None` if it declares none and any is fine.
-    pub declared_tags: Option<HashSet<Tag>>,
 }
 
 impl Service {
@@ -32,7 +35,7 @@ impl Service {
     /// # Errors
     /// `bad_tag` where the configuration declares tags, but not this one.
     pub fn check_tag(&self, tag: &Tag) -> Result<(), Refusal> {
-        match &self.declared_tags {
+        match &self.policy.load().declared_tags {
             Some(declared) if !declared.contains(tag) => Err(Refusal::new(
                 ErrorCode::BadTag,
                 "this server's configuration does not declare the tag".into(),
@@ -44,21 +47,65 @@ impl Service {
     /// Whether `action` on `tag` is open or one of `keys` fits.
     ///
     /// # Errors
-    /// `denied`.
+    /// `denied`; `rate_limited` after too many wrong keys. A right one is never refused for these.
     pub fn authorise<'a>(
         &self,
+        visitor: &mut Visitor,
         tag: &Tag,
         action: Protectable,
         keys: impl IntoIterator<Item = &'a Key>,
-    ) -> Result<(), Refusal> {
-        self.auth.check(tag, action, keys).map_err(|denied| {
+    ) -> Result<Permit, Refusal> {
+        let policy = self.policy.load();
+        policy.auth.check(tag, action, keys).or_else(|denied| {
             let name = action.name();
-            let detail = match denied.key_given {
-                true => format!("the key does not fit {name} on {tag}"),
-                false => format!("{name} on {tag} needs its key"),
-            };
-            Refusal::new(ErrorCode::Denied, detail.into())
+            if !denied.key_given {
+                let detail = format!("{name} on {tag} needs its key");
+                return Err(Refusal::new(ErrorCode::Denied, detail.into()));
+            }
+            visitor
+                .wrong_key(&self.rates, &policy.limits)
+                .map_err(|often| Refusal::rate_limited("too many wrong keys", often.retry_in))?;
+            let detail = format!("the key does not fit {name} on {tag}");
+            Err(Refusal::new(ErrorCode::Denied, detail.into()))
         })
+    }
+
+    /// Counts a `set` or `unset`.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn count_set(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
+        visitor
+            .set(&self.rates, &self.policy.load().limits)
+            .map_err(|often| Refusal::rate_limited("too many registrations", often.retry_in))
+    }
+
+    /// Counts whatever else a client says without a right key.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn count(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
+        visitor
+            .send(&self.rates, &self.policy.load().limits)
+            .map_err(|often| Refusal::rate_limited("too many requests", often.retry_in))
+    }
+
+    /// As [`Service::authorise`]; counts it if it was for everyone, or refused.
+    fn admit(
+        &self,
+        visitor: &mut Visitor,
+        tag: &Tag,
+        action: Protectable,
+        key: Option<&Key>,
+    ) -> Result<(), Refusal> {
+        match self.authorise(visitor, tag, action, key) {
+            Ok(Permit::Key) => Ok(()),
+            Ok(Permit::Open) => self.count(visitor),
+            Err(refusal) => {
+                self.count(visitor)?;
+                Err(refusal)
+            }
+        }
     }
 
     /// Checks a message and appends it to the log.
@@ -67,10 +114,16 @@ impl Service {
     /// or what the connection has remembered.
     ///
     /// # Errors
-    /// `bad_tag`, `denied`. What the append itself comes to is the future's output.
-    pub fn publish(&self, publish: Publish, otherwise: Option<&Key>) -> Result<Appending, Refusal> {
+    /// `bad_tag`, `denied`, `rate_limited`. What the append itself comes to is the future's output.
+    pub fn publish(
+        &self,
+        visitor: &mut Visitor,
+        publish: Publish,
+        otherwise: Option<&Key>,
+    ) -> Result<Appending, Refusal> {
+        let key = publish.key.as_ref().or(otherwise);
+        self.admit(visitor, &publish.tag, publish.action(), key)?;
         self.check_tag(&publish.tag)?;
-        self.authorise(&publish.tag, publish.action(), publish.key.as_ref().or(otherwise))?;
         let at = now_ms();
         let ttl = publish.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         Ok(self.log.append(Entry {
@@ -105,14 +158,15 @@ impl Service {
     /// Notes what a person has read, for a sender that knows that person's ID.
     ///
     /// # Errors
-    /// `bad_tag`, `denied`, `bad_request` without an ID.
+    /// `bad_tag`, `denied`, `rate_limited`, `bad_request` without an ID.
     pub fn read_for(
         &self,
+        visitor: &mut Visitor,
         read: &Read,
         otherwise: Option<&Key>,
     ) -> Result<Option<Appending>, Refusal> {
+        self.admit(visitor, &read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
         self.check_tag(&read.tag)?;
-        self.authorise(&read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
         let Some(id) = &read.id else {
             return Err(Refusal::bad("`id` is missing".into()));
         };
@@ -122,10 +176,15 @@ impl Service {
     /// A person's unread messages.
     ///
     /// # Errors
-    /// `bad_tag`; `denied` where listening needs a key that was not given.
-    pub fn inbox(&self, person: &Person, otherwise: Option<&Key>) -> Result<Reply, Refusal> {
+    /// `bad_tag`, `rate_limited`; `denied` where listening needs a key that was not given.
+    pub fn inbox(
+        &self,
+        visitor: &mut Visitor,
+        person: &Person,
+        otherwise: Option<&Key>,
+    ) -> Result<Reply, Refusal> {
+        self.admit(visitor, &person.tag, Protectable::Set, person.key.as_ref().or(otherwise))?;
         self.check_tag(&person.tag)?;
-        self.authorise(&person.tag, Protectable::Set, person.key.as_ref().or(otherwise))?;
         let address = self.address(&person.tag, &person.id);
         let unread = self.hub.unread(&person.tag, address, now_ms());
         Ok(Reply::Inbox {
@@ -139,15 +198,20 @@ impl Service {
     /// Logs a person out: ends the ID's connections and empties its inbox.
     ///
     /// # Errors
-    /// `bad_tag`; `denied`, also where no key is configured for it.
-    pub fn log_out(&self, person: &Person, otherwise: Option<&Key>) -> Result<Appending, Refusal> {
+    /// `bad_tag`, `rate_limited`; `denied`, also where no key is configured for it.
+    pub fn log_out(
+        &self,
+        visitor: &mut Visitor,
+        person: &Person,
+        otherwise: Option<&Key>,
+    ) -> Result<Appending, Refusal> {
+        self.admit(visitor, &person.tag, Protectable::Drop, person.key.as_ref().or(otherwise))?;
         self.check_tag(&person.tag)?;
-        if !self.auth.is_protected(&person.tag, Protectable::Drop) {
+        if !self.policy.load().auth.is_protected(&person.tag, Protectable::Drop) {
             let detail =
                 format!("drop needs a key, and none is configured for it on {}", person.tag);
             return Err(Refusal::new(ErrorCode::Denied, detail.into()));
         }
-        self.authorise(&person.tag, Protectable::Drop, person.key.as_ref().or(otherwise))?;
         let address = self.address(&person.tag, &person.id);
         Ok(self.append(person.tag.clone(), Body::Drop(address), None))
     }

@@ -1,28 +1,32 @@
 //! Binding, serving, stopping.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use shared::accept::Listener;
+use arc_swap::ArcSwap;
 use shared::deadline::within;
 use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
-use shared::telemetry::{announce, announce_text};
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use shared::telemetry::announce_text;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::door::{Door, Place, turn_away};
 use crate::error::Error;
 use crate::http::Site;
 use crate::hub::Hub;
 use crate::limits;
+use crate::listeners::{Arrival, Listeners, Way};
 use crate::log::Chosen;
+use crate::outbox::Backlog;
+use crate::proxied;
 use crate::publish::Service;
+use crate::rates::Rates;
+use crate::reload::{self, Source};
 use crate::shard::{Shard, ShardQueue};
 use crate::socket::Sockets;
 
@@ -32,96 +36,47 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How long deliveries under way may take before that. Under load there is always one more.
 const LAST_DELIVERIES: Duration = Duration::from_millis(300);
 
-/// The sockets of a server.
-#[derive(Debug)]
-pub struct Listeners {
-    public: Vec<Listener>,
-    admin: Option<Listener>,
-}
-
-impl Listeners {
-    /// Takes the sockets `given` by a service manager for clients; binds what the configuration
-    /// names if there are none. Must be called within a runtime.
-    ///
-    /// # Errors
-    /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
-    /// [`Error::Os`] for a socket that cannot be used.
-    pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
-        let mut public = Vec::new();
-        for socket in given {
-            let unusable = |source| Error::Os { what: "using the socket given", source };
-            public.push(Listener::adopt(socket).map_err(unusable)?);
-        }
-        let listen = if public.is_empty() { config.listen.as_slice() } else { &[] };
-        for address in listen {
-            match Listener::bind(address.socket) {
-                Ok(listener) => public.push(listener),
-                Err(error) if !address.given => {
-                    tracing::warn!(address = %address.socket, %error, "not listening there");
-                }
-                Err(source) => return Err(Error::Bind { address: address.socket, source }),
-            }
-        }
-        let admin = match config.admin {
-            None => None,
-            Some(address) => match Listener::bind(address.socket) {
-                Ok(listener) => Some(listener),
-                Err(error) if !address.given => {
-                    tracing::warn!(
-                        address = %address.socket, %error,
-                        "no admin port; choose one with --admin ADDR:PORT, or --admin off"
-                    );
-                    None
-                }
-                Err(source) => return Err(Error::Bind { address: address.socket, source }),
-            },
-        };
-        Ok(Self { public, admin })
-    }
-
-    /// The bound addresses for clients.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.public.iter().map(Listener::address).collect()
-    }
-
-    fn announce(&self) {
-        for listener in &self.public {
-            announce("server", listener.address());
-        }
-        if let Some(listener) = &self.admin {
-            announce("admin", listener.address());
-        }
-    }
-}
-
 /// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
 ///
 /// # Errors
 /// [`Error::Os`] if the system has no randomness to give at the start; what keeps the log from
 /// being used; [`Error::Defect`] if a part of the server ended that must not.
-pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Result<(), Error> {
-    for address in listeners.addresses().iter().filter(|address| !address.ip().is_loopback()) {
+pub async fn run(
+    listeners: Listeners,
+    config: Config,
+    source: Source,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let fixed = config.fixed();
+    for address in listeners.plain().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
     }
-    if config.auth.protected().is_empty() {
+    if listeners.public.iter().all(|way| matches!(way, Way::Plain(_))) {
+        tracing::info!(
+            "whoever comes through a gate comes from this machine: limits for each address do not \
+             apply; see --listen-proxy"
+        );
+    }
+    if config.policy.auth.protected().is_empty() {
         tracing::warn!("{}", crate::check::OPEN);
     }
     let queues: Vec<Arc<ShardQueue>> = (0..shards()).map(|_| Arc::default()).collect();
     let chosen = Chosen::open(&config)?;
     let (epoch, id_key) = (chosen.epoch.clone(), chosen.id_key.clone());
-    let hub = Arc::new(Hub::new(epoch, queues.clone(), config.keeping, chosen.floor));
+    let hub =
+        Arc::new(Hub::new(epoch, queues.clone(), config.keeping, config.bounds.room, chosen.floor));
     let Some(started) = chosen.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
         log: started.log,
         hub: Arc::clone(&hub),
-        auth: config.auth,
+        policy: ArcSwap::from_pointee(config.policy),
+        rates: Rates::default(),
         id_key,
-        declared_tags: config.declared_tags,
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),
         shards: queues.len(),
+        backlog: Arc::new(Backlog::new(config.bounds.backlog)),
         idle_timeout: config.idle_timeout,
         next_number: AtomicU64::new(1),
         farewell: CancellationToken::new(),
@@ -134,7 +89,7 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         started: Instant::now(),
     });
     let site = Arc::new(Site {
-        service,
+        service: Arc::clone(&service),
         sockets,
         bodies: Semaphore::new(limits::BODIES),
         origins: config.origins,
@@ -150,16 +105,13 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     if let Some(key) = &config.demo_key {
         announce_text("demo-key", &key.reveal());
     }
-    let most = limits::CONNECTIONS.min(raise_limit().saturating_sub(limits::OTHER_FILES)).max(1);
-    let room = Arc::new(Semaphore::new(most));
+    let files = raise_limit().saturating_sub(limits::OTHER_FILES);
+    let most = config.bounds.connections.min(files).max(1);
+    let door = Arc::new(Door::new(most, config.bounds.spare_memory, connections));
     let mut accepting = JoinSet::new();
-    for listener in listeners.public {
-        let (site, room) = (Arc::clone(&site), Arc::clone(&room));
-        let (connections, shutdown) = (Arc::clone(&connections), shutdown.clone());
-        accepting.spawn(accept(listener, room, move |stream, permit| {
-            let guard = Guard::new(permit, &connections);
-            shutdown.spawn(Arc::clone(&site).serve(stream, guard, shutdown.clone()));
-        }));
+    for way in listeners.public {
+        let (site, door) = (Arc::clone(&site), Arc::clone(&door));
+        accepting.spawn(accept(way, door, site, shutdown.clone()));
     }
     // Also the watchdog; all of it goes on until the last connection has ended.
     let mut administrators = JoinSet::new();
@@ -168,6 +120,7 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     }
 
     administrators.spawn(shared::service::watchdog());
+    administrators.spawn(reload::follow(source, fixed, config.demo_key, service, shutdown.clone()));
     shared::service::ready();
     let result = tokio::select! {
         () = shutdown.stopping() => Ok(()),
@@ -189,38 +142,42 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     result
 }
 
-/// Takes a place, then a connection, for ever: beyond the last place newcomers wait in the
-/// kernel's queue.
-async fn accept(
-    listener: Listener,
-    room: Arc<Semaphore>,
-    mut begin: impl FnMut(TcpStream, OwnedSemaphorePermit),
-) {
-    // The semaphore is never closed.
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        let (stream, _peer) = listener.accept().await;
-        begin(stream, permit);
+/// Takes connections for ever; those for which there is no place are turned away.
+async fn accept(way: Way, door: Arc<Door>, site: Arc<Site>, shutdown: Shutdown) {
+    loop {
+        let arrival = way.accept().await;
+        match door.enter() {
+            Some(place) => {
+                shutdown.spawn(welcome(Arc::clone(&site), arrival, place, shutdown.clone()));
+            }
+            None => {
+                let leave = door.turning_away().await;
+                shutdown.spawn(async move {
+                    turn_away(arrival).await;
+                    drop(leave);
+                });
+            }
+        }
     }
 }
 
-/// A connection's place, and its part in the count.
-#[derive(Debug)]
-struct Guard {
-    _permit: OwnedSemaphorePermit,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Guard {
-    fn new(permit: OwnedSemaphorePermit, connections: &Arc<AtomicUsize>) -> Self {
-        connections.fetch_add(1, Ordering::Relaxed);
-        Self { _permit: permit, connections: Arc::clone(connections) }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-    }
+/// Finds out who it is, then serves it.
+async fn welcome(site: Arc<Site>, arrival: Arrival, place: Place, shutdown: Shutdown) {
+    let error = match arrival {
+        Arrival::Plain { stream, from } => {
+            let address = (!from.is_loopback()).then_some(from);
+            return site.serve(stream, address, place, shutdown).await;
+        }
+        Arrival::Proxied(mut stream) => match proxied::client(&mut stream).await {
+            Ok(address) => return site.serve(stream, address, place, shutdown).await,
+            Err(error) => error,
+        },
+        Arrival::Unix(mut stream) => match proxied::client(&mut stream).await {
+            Ok(address) => return site.serve(stream, address, place, shutdown).await,
+            Err(error) => error,
+        },
+    };
+    tracing::debug!(%error, "closed: it did not say for whom it connects");
 }
 
 /// One shard for each core.

@@ -20,6 +20,10 @@ use crate::protocol::{
     self, Action, ErrorCode, Incoming, Publish, Read, Reference, Refusal, Reply, Set,
 };
 use crate::publish::{Asked, Service, now_ms};
+use crate::rates::Visitor;
+
+/// Close code of a connection that repeats what it was refused.
+pub const DEAF: u16 = 4500;
 
 /// A connection's registrations, remembered keys and unanswered requests.
 ///
@@ -33,6 +37,7 @@ pub struct Session {
     unanswered: VecDeque<Unanswered>,
     /// A request that waits until all before it are answered.
     next: Option<Box<Incoming>>,
+    visitor: Visitor,
     acted: bool,
 }
 
@@ -59,13 +64,14 @@ enum Answer {
 impl Session {
     /// A connection that has not said anything.
     #[must_use]
-    pub fn new(service: Arc<Service>, connection: Arc<Connection>) -> Self {
+    pub fn new(service: Arc<Service>, connection: Arc<Connection>, visitor: Visitor) -> Self {
         Self {
             service,
             connection,
             registered: Vec::new(),
             unanswered: VecDeque::new(),
             next: None,
+            visitor,
             acted: false,
         }
     }
@@ -73,12 +79,13 @@ impl Session {
     fn perform(&mut self, incoming: Incoming) {
         let Incoming { reference, action } = incoming;
         let result = match action {
-            Err(refusal) => Err(refusal),
-            Ok(Action::Ping) => Ok(Answer::Known(Reply::Ping)),
+            Err(refusal) => self.counted().and(Err(refusal)),
+            Ok(Action::Ping) => self.counted().map(|()| Answer::Known(Reply::Ping)),
             Ok(Action::Publish(publish)) => self.publish(*publish),
             Ok(Action::Read(read)) => self.read(&read),
             Ok(Action::Inbox(_) | Action::Drop(_)) => {
-                Err(Refusal::bad("this action goes to POST /messages".into()))
+                let refusal = Refusal::bad("this action goes to POST /messages".into());
+                self.counted().and(Err(refusal))
             }
             Ok(Action::Unset(tag)) => self.unset(tag).map(Answer::Known),
             Ok(Action::Set(set)) => match self.set(*set, &reference) {
@@ -93,6 +100,13 @@ impl Session {
         self.acted |= result.is_ok();
         let answer = result.unwrap_or_else(|refusal| Answer::Known(Reply::Refused(refusal)));
         self.answer(reference, answer);
+        if self.visitor.is_deaf() {
+            self.connection.outbox().close(DEAF, "goes on although it was told to wait");
+        }
+    }
+
+    fn counted(&mut self) -> Result<(), Refusal> {
+        self.service.count(&mut self.visitor)
     }
 
     /// Answers at once if nothing before it is unanswered and the outcome is known.
@@ -111,7 +125,7 @@ impl Session {
         self.unanswered.push_back(Unanswered { reference, answer });
     }
 
-    fn publish(&self, publish: Publish) -> Result<Answer, Refusal> {
+    fn publish(&mut self, publish: Publish) -> Result<Answer, Refusal> {
         let action = publish.action();
         let remembered = self
             .registered
@@ -119,11 +133,12 @@ impl Session {
             .find(|registered| registered.registration.tag == publish.tag)
             .and_then(|registered| registered.keys.iter().find(|(of, _)| *of == action))
             .map(|(_, key)| key);
-        let outcome = self.service.publish(publish, remembered)?;
+        let outcome = self.service.publish(&mut self.visitor, publish, remembered)?;
         Ok(Answer::Appending { asked: Asked::Message(action), outcome })
     }
 
-    fn read(&self, read: &Read) -> Result<Answer, Refusal> {
+    fn read(&mut self, read: &Read) -> Result<Answer, Refusal> {
+        self.counted()?;
         if read.id.is_some() || read.key.is_some() {
             return Err(Refusal::bad(
                 "over a WebSocket, read is for the ID that the connection listens under".into(),
@@ -148,16 +163,20 @@ impl Session {
 
     fn set(&mut self, set: Set, reference: &Reference) -> Result<(), Refusal> {
         let service = Arc::clone(&self.service);
+        service.count_set(&mut self.visitor)?;
         service.check_tag(&set.tag)?;
         let own = set.keys.iter().filter(|(action, _)| *action == Protectable::Set);
         let keys = set.key.iter().chain(own.map(|(_, key)| key));
-        service.authorise(&set.tag, Protectable::Set, keys)?;
+        service.authorise(&mut self.visitor, &set.tag, Protectable::Set, keys)?;
         let place = self.registered.iter().position(|known| known.registration.tag == set.tag);
         if place.is_none() && self.registered.len() >= limits::TAGS_PER_CONNECTION {
             return Err(Refusal::bad(format!(
                 "a connection listens on {} tags at most; unset one, or open another connection",
                 limits::TAGS_PER_CONNECTION
             )));
+        }
+        if place.is_none() {
+            service.hub.admit_registration(&set.tag)?;
         }
         let registration = Registration {
             address: set.id.as_ref().map(|id| service.address(&set.tag, id)),
@@ -201,6 +220,7 @@ impl Session {
     }
 
     fn unset(&mut self, tag: Tag) -> Result<Reply, Refusal> {
+        self.service.count_set(&mut self.visitor)?;
         let place = self.registered.iter().position(|known| known.registration.tag == tag);
         let Some(place) = place else {
             return Err(Refusal::new(

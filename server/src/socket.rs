@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::linger::Socket as _;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +25,9 @@ use self::goodbye::say_goodbye;
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event, Violation};
 use crate::handler::Handler;
-use crate::outbox::{Demand, Outbox};
+use crate::outbox::{Backlog, Demand, Outbox, Wire};
 use crate::publish::Service;
+use crate::rates::Visitor;
 use crate::session::Session;
 
 /// Close code of a connection that is good for nothing.
@@ -52,6 +52,8 @@ pub struct Sockets {
     pub service: Arc<Service>,
     /// How many shards there are.
     pub shards: usize,
+    /// What waits for all of them.
+    pub backlog: Arc<Backlog>,
     /// How long a connection may be without registration and valid action.
     pub idle_timeout: Duration,
     /// The number of the next connection.
@@ -63,10 +65,16 @@ pub struct Sockets {
 impl Sockets {
     /// Serves an upgraded connection to its end. `read_ahead` is what came along with the
     /// request.
-    pub fn serve(&self, stream: TcpStream, read_ahead: Bytes) -> impl Future<Output = ()> + use<> {
+    pub fn serve<S: Into<Wire>>(
+        &self,
+        stream: S,
+        read_ahead: Bytes,
+        visitor: Visitor,
+    ) -> impl Future<Output = ()> + use<S> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(stream)));
-        let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection));
+        let outbox = Outbox::new(stream, Arc::clone(&self.backlog));
+        let connection = Arc::new(Connection::new(number, self.shards, outbox));
+        let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor);
         Socket::new(connection, session, read_ahead, self.idle_timeout).run(self.farewell.clone())
     }
 }
@@ -119,8 +127,10 @@ impl<H: Handler> Socket<H> {
     }
 
     /// Serves the connection to its end, or until `farewell` is cancelled because the server stops.
-    ///
-    /// No `async fn`, which would keep its arguments a second time as its variables.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments a second time, as its variables, all its life"
+    )]
     pub fn run(mut self, farewell: CancellationToken) -> impl Future<Output = ()> {
         async move {
             let ending = self.talk(&farewell).await;

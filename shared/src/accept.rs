@@ -4,6 +4,9 @@
 //! worse than one that waits. So errors of one connection are skipped, and exhaustion backs off
 //! here, behind a signature that only ever yields connections.
 
+mod unix;
+
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,6 +15,8 @@ use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+
+pub use unix::UnixListener;
 
 /// Connections that the kernel keeps for us until we accept them. The kernel lowers it to
 /// `net.core.somaxconn`, 4,096 on Linux since 5.4.
@@ -32,7 +37,7 @@ const STALLED: Duration = Duration::from_secs(120);
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    told: Mutex<Option<Instant>>,
+    trouble: Trouble,
 }
 
 impl Listener {
@@ -83,7 +88,7 @@ impl Listener {
         let options = SockRef::from(&socket);
         options.set_tcp_nodelay(true)?;
         options.set_tcp_user_timeout(Some(STALLED))?;
-        Ok(Self { socket, address, told: Mutex::new(None) })
+        Ok(Self { socket, address, trouble: Trouble::default() })
     }
 
     /// Lets the kernel find peers that are gone although nothing is sent to them.
@@ -111,19 +116,32 @@ impl Listener {
                 Ok((stream, peer)) => {
                     return (stream, SocketAddr::new(canonical(peer.ip()), peer.port()));
                 }
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(error) => {
-                    if self.shall_tell() {
-                        tracing::warn!(
-                            address = %self.address, %error,
-                            "cannot accept connections; trying again every {EXHAUSTED_PAUSE:?} \
-                             (raise the limit of open files if this recurs)"
-                        );
-                    }
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                }
+                Err(error) => self.trouble.wait_out(&self.address, &error).await,
             }
         }
+    }
+}
+
+/// What accepting has failed of.
+#[derive(Debug, Default)]
+struct Trouble {
+    told: Mutex<Option<Instant>>,
+}
+
+impl Trouble {
+    /// Waits as long as the error is worth, nothing if it was one connection's own.
+    async fn wait_out(&self, address: &(dyn Display + Sync), error: &io::Error) {
+        if concerns_one_connection(error) {
+            return;
+        }
+        if self.shall_tell() {
+            tracing::warn!(
+                %address, %error,
+                "cannot accept connections; trying again every {EXHAUSTED_PAUSE:?} \
+                 (raise the limit of open files if this recurs)"
+            );
+        }
+        tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 
     fn shall_tell(&self) -> bool {

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod deadline;
 pub mod descriptors;
 pub mod exit;
+pub mod household;
 pub mod linger;
 pub mod process;
 pub mod service;

@@ -98,21 +98,21 @@ impl Socket for UnixStream {
 
 /// A socket that lingers when it is shut down.
 #[derive(Debug)]
-pub struct Lingering {
-    stream: TcpStream,
+pub struct Lingering<S> {
+    stream: S,
     farewell: Option<Farewell>,
 }
 
-impl Lingering {
+impl<S> Lingering<S> {
     /// Wraps a connected socket.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: S) -> Self {
         Self { stream, farewell: None }
     }
 
     /// The socket itself, for those who close it in their own way.
     #[must_use]
-    pub fn into_inner(self) -> TcpStream {
+    pub fn into_inner(self) -> S {
         self.stream
     }
 }
@@ -177,7 +177,7 @@ impl Farewell {
     }
 }
 
-impl AsyncRead for Lingering {
+impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -187,7 +187,7 @@ impl AsyncRead for Lingering {
     }
 }
 
-impl AsyncWrite for Lingering {
+impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -215,6 +215,6 @@ impl AsyncWrite for Lingering {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, farewell } = &mut *self;
         let farewell = farewell.get_or_insert_with(|| Farewell::begin(stream));
-        farewell.poll(stream, context).map(Ok)
+        farewell.poll(&*stream, context).map(Ok)
     }
 }

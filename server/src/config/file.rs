@@ -16,6 +16,8 @@ use crate::error::Error;
 #[derive(Debug, Default)]
 pub(super) struct File {
     pub(super) listen: Vec<Setting>,
+    pub(super) listen_proxy: Vec<Setting>,
+    pub(super) trust_proxy: Vec<Setting>,
     pub(super) admin: Option<Setting>,
     pub(super) protect: Vec<Setting>,
     pub(super) origin: Vec<Setting>,
@@ -23,6 +25,8 @@ pub(super) struct File {
     pub(super) data_size: Option<Setting>,
     pub(super) id_key_file: Option<Setting>,
     pub(super) max_memory: Option<Setting>,
+    pub(super) rates: Rates,
+    pub(super) bounds: BoundsTable,
     pub(super) demo: bool,
     pub(super) ping_interval: Option<Setting>,
     pub(super) idle_timeout: Option<Setting>,
@@ -31,6 +35,25 @@ pub(super) struct File {
     /// What holds for every tag that says nothing else.
     pub(super) keep: KeepTable,
     pub(super) tags: Vec<TagTable>,
+}
+
+/// How often clients may do what.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    pub(super) connect: Option<Setting>,
+    pub(super) set: Option<Setting>,
+    pub(super) send: Option<Setting>,
+    pub(super) wrong_key: Option<Setting>,
+}
+
+/// How much there may be in all.
+#[derive(Debug, Default)]
+pub(super) struct BoundsTable {
+    pub(super) connections: Option<Setting>,
+    pub(super) tags: Option<Setting>,
+    pub(super) registrations: Option<Setting>,
+    pub(super) backlog: Option<Setting>,
+    pub(super) spare_memory: Option<Setting>,
 }
 
 /// How much is kept.
@@ -98,6 +121,8 @@ impl Reader<'_> {
             let at = key.span().start;
             match &**key.get_ref() {
                 "listen" => file.listen = self.texts("listen", value),
+                "listen-proxy" => file.listen_proxy = self.texts("listen-proxy", value),
+                "trust-proxy" => file.trust_proxy = self.texts("trust-proxy", value),
                 "admin" => file.admin = self.text("admin", value),
                 "protect" => file.protect = self.texts("protect", value),
                 "origin" => file.origin = self.texts("origin", value),
@@ -105,6 +130,19 @@ impl Reader<'_> {
                 "data-size" => file.data_size = self.text("data-size", value),
                 "id-key-file" => file.id_key_file = self.text("id-key-file", value),
                 "max-memory" => file.max_memory = self.text("max-memory", value),
+                "connect-rate" => file.rates.connect = self.text("connect-rate", value),
+                "set-rate" => file.rates.set = self.text("set-rate", value),
+                "send-rate" => file.rates.send = self.text("send-rate", value),
+                "wrong-key-rate" => file.rates.wrong_key = self.text("wrong-key-rate", value),
+                "max-connections" => {
+                    file.bounds.connections = self.text("max-connections", value);
+                }
+                "max-tags" => file.bounds.tags = self.text("max-tags", value),
+                "max-registrations" => {
+                    file.bounds.registrations = self.text("max-registrations", value);
+                }
+                "max-backlog" => file.bounds.backlog = self.text("max-backlog", value),
+                "spare-memory" => file.bounds.spare_memory = self.text("spare-memory", value),
                 "demo" => file.demo = self.flag("demo", &value),
                 "ping-interval" => file.ping_interval = self.text("ping-interval", value),
                 "idle-timeout" => file.idle_timeout = self.text("idle-timeout", value),
@@ -115,8 +153,10 @@ impl Reader<'_> {
                 other => self.fault(
                     at,
                     format!(
-                        "`{other}` is no option; there are listen, admin, protect, origin, data, \
-                         data-size, id-key-file, max-memory, {}, demo, ping-interval, \
+                        "`{other}` is no option; there are listen, listen-proxy, trust-proxy, admin, \
+                         protect, origin, data, data-size, id-key-file, max-memory, {}, connect-rate, set-rate, \
+                         send-rate, wrong-key-rate, max-connections, max-tags, \
+                         max-registrations, max-backlog, spare-memory, demo, ping-interval, \
                          idle-timeout, log, log-format and tags",
                         KeepTable::NAMES.join(", ")
                     ),

@@ -57,14 +57,18 @@ impl TagTable {
 }
 
 /// Protects what the demo shows with a key, as far as the configuration does not do so already.
-pub(super) fn demo_key(auth: &mut Auth) -> Result<Option<Key>, Error> {
+/// The key is `given`, or a new one.
+pub(super) fn demo_key(auth: &mut Auth, given: Option<Key>) -> Result<Option<Key>, Error> {
     let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(None) };
     let demo = [Protectable::Send, Protectable::Broadcast, Protectable::Drop];
     let open = demo.map(|action| (action, !auth.is_protected(&tag, action)));
     if open.iter().all(|(_, open)| !open) {
         return Ok(None);
     }
-    let key = random_hex::<32>().map_err(Error::no_randomness)?;
+    let key = match given {
+        Some(given) => given.reveal().into_owned(),
+        None => random_hex::<32>().map_err(Error::no_randomness)?,
+    };
     for (action, _) in open.into_iter().filter(|(_, open)| *open) {
         if let Ok(hash) = KeyHash::parse(&key) {
             auth.protect(tag.clone(), action, hash);

@@ -1,30 +1,40 @@
 //! Options, environment and file, checked and made one before anything is bound.
 
+mod bounds;
 mod file;
+mod fixed;
 mod keeping;
 mod keys;
 mod setting;
 mod values;
 
-use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use bounds::Bounds;
 use file::File;
+pub use fixed::Fixed;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use setting::Setting;
 use shared::telemetry;
 
-use crate::auth::{Auth, Key};
+use crate::auth::Key;
 use crate::cli::RunArgs;
 use crate::error::Error;
-use crate::id::Tag;
 use crate::keep::Settings;
 use crate::origin::Origins;
+use crate::policy::Policy;
 
 const PORT: u16 = 9090;
 const DEFAULT_ADMIN: Option<Address> =
     Some(Address { socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092), given: false });
+/// Whom a proxy on this machine connects from.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The ping wheel's slots are a millisecond apart at least.
@@ -39,13 +49,15 @@ const LEAST_DATA: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Config {
     /// Where to take connections.
-    pub listen: Vec<Address>,
+    pub listen: Vec<Listen>,
+    /// Where to take connections that begin with a PROXY header.
+    pub listen_proxy: Vec<Address>,
+    /// From whom such a header is believed.
+    pub trust_proxy: Vec<IpNet>,
     /// Where to answer administrators.
     pub admin: Option<Address>,
-    /// The protected pairs and their keys.
-    pub auth: Auth,
-    /// The tags that there are; `None` if any may be used.
-    pub declared_tags: Option<HashSet<Tag>>,
+    /// Keys, tags, and how often something may be done.
+    pub policy: Policy,
     /// How much of each tag is kept.
     pub keeping: Settings,
     /// Where the log is kept on disk, if it is.
@@ -67,6 +79,17 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: telemetry::LogFormat,
+    /// How much there may be in all.
+    pub bounds: Bounds,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// At an address.
+    Tcp(Address),
+    /// At a path; connections begin with a PROXY header.
+    Unix(PathBuf),
 }
 
 /// An address to bind.
@@ -87,6 +110,15 @@ pub struct Data {
     pub size: u64,
 }
 
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{}", address.socket),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl Config {
     /// Reads the configuration file, if one is named, and checks everything. What the command
     /// line or the environment says wins over the file; lists of keys and origins add up.
@@ -94,6 +126,14 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in no particular order, at least one.
     pub fn resolve(args: RunArgs) -> Result<Self, Vec<Error>> {
+        Self::resolve_again(args, None)
+    }
+
+    /// The same for a server that runs already, whose demo goes on with its key.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn resolve_again(args: RunArgs, demo_key: Option<Key>) -> Result<Self, Vec<Error>> {
         let mut faults = Vec::new();
         let file = match &args.config {
             Some(path) => File::read(path, &mut faults),
@@ -105,6 +145,14 @@ impl Config {
         let listen = match args.listen.is_empty() {
             true => file.listen,
             false => options("--listen", args.listen),
+        };
+        let listen_proxy = match args.listen_proxy.is_empty() {
+            true => file.listen_proxy,
+            false => options("--listen-proxy", args.listen_proxy),
+        };
+        let trust_proxy = match args.trust_proxy.is_empty() {
+            true => file.trust_proxy,
+            false => options("--trust-proxy", args.trust_proxy),
         };
         let protect = [options("--protect", args.protect), file.protect].concat();
         let origin = [options("--origin", args.origin), file.origin].concat();
@@ -118,26 +166,44 @@ impl Config {
         let log = one("--log", args.log, file.log);
         let log_format = one("--log-format", args.log_format, file.log_format);
 
+        let rates = [
+            one("--connect-rate", args.rates.connect_rate, file.rates.connect),
+            one("--set-rate", args.rates.set_rate, file.rates.set),
+            one("--send-rate", args.rates.send_rate, file.rates.send),
+            one("--wrong-key-rate", args.rates.wrong_key_rate, file.rates.wrong_key),
+        ];
+
+        let bounds = [
+            one("--max-connections", args.bounds.max_connections, file.bounds.connections),
+            one("--max-tags", args.bounds.max_tags, file.bounds.tags),
+            one("--max-registrations", args.bounds.max_registrations, file.bounds.registrations),
+            one("--max-backlog", args.bounds.max_backlog, file.bounds.backlog),
+            one("--spare-memory", args.bounds.spare_memory, file.bounds.spare_memory),
+        ];
+
         let mut checked = Checking { faults };
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
-        let demo_key = checked.or(None, if demo { keys::demo_key(&mut auth) } else { Ok(None) });
+        let demo_key =
+            checked.or(None, if demo { keys::demo_key(&mut auth, demo_key) } else { Ok(None) });
         let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
             listen: checked.listen(&listen),
+            listen_proxy: checked.all(&listen_proxy, values::addresses),
+            trust_proxy: checked.trust(&trust_proxy),
             admin: checked
                 .or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), values::admin_address)),
             keeping: checked.keeping(max_memory.as_ref(), &file.keep, &file.tags, &auth),
             data: data.map(|dir| Data { dir: dir.place.path(&dir.text), size: data_size }),
             id_key_file: id_key_file.map(|file| file.place.path(&file.text)),
-            auth,
-            declared_tags,
+            policy: Policy { auth, declared_tags, limits: checked.rates(&rates) },
             origins: checked.origins(&origin),
             demo,
             demo_key,
             ping_interval: checked
                 .or(PING_INTERVAL, interval(ping_interval.as_ref(), PING_INTERVAL)),
             idle_timeout: checked.or(IDLE_TIMEOUT, interval(idle_timeout.as_ref(), IDLE_TIMEOUT)),
+            bounds: checked.in_all(&bounds),
             log: checked.or(String::new(), values::log_filter(log)),
             log_format: checked.or(telemetry::LogFormat::Text, values::log_format(log_format)),
         };
@@ -158,14 +224,26 @@ impl Checking {
         })
     }
 
-    fn listen(&mut self, settings: &[Setting]) -> Vec<Address> {
+    fn listen(&mut self, settings: &[Setting]) -> Vec<Listen> {
         if settings.is_empty() {
-            return values::loopback(PORT).into();
+            return values::loopback(PORT).map(Listen::Tcp).into();
         }
-        settings
-            .iter()
-            .flat_map(|setting| self.or(Vec::new(), values::listen_addresses(setting)))
-            .collect()
+        self.all(settings, values::places)
+    }
+
+    fn trust(&mut self, settings: &[Setting]) -> Vec<IpNet> {
+        if settings.is_empty() {
+            return LOOPBACK.into();
+        }
+        self.all(settings, |setting| values::network(setting).map(|network| vec![network]))
+    }
+
+    fn all<T>(
+        &mut self,
+        settings: &[Setting],
+        of: impl Fn(&Setting) -> Result<Vec<T>, Error>,
+    ) -> Vec<T> {
+        settings.iter().flat_map(|setting| self.or(Vec::new(), of(setting))).collect()
     }
 
     fn origins(&mut self, settings: &[Setting]) -> Origins {

@@ -1,14 +1,16 @@
 //! What a setting's text means: addresses, times, sizes.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use shared::telemetry;
 
-use super::Address;
 use super::setting::Setting;
+use super::{Address, Listen};
 use crate::error::Error;
+use crate::rates::Rate;
 use crate::size;
 
 /// Both loopback addresses. Not every machine has the one of IPv6.
@@ -19,7 +21,25 @@ pub(super) fn loopback(port: u16) -> [Address; 2] {
     ]
 }
 
-pub(super) fn listen_addresses(setting: &Setting) -> Result<Vec<Address>, Error> {
+/// `unix:PATH`, or as [`addresses`].
+pub(super) fn places(setting: &Setting) -> Result<Vec<Listen>, Error> {
+    match setting.text.strip_prefix("unix:") {
+        Some("") => Err(setting.fault("write a path, as in unix:/run/tocsin/server.sock")),
+        Some(path) => Ok(vec![Listen::Unix(setting.place.path(path))]),
+        None => Ok(addresses(setting)?.into_iter().map(Listen::Tcp).collect()),
+    }
+}
+
+/// A network, or a single address.
+pub(super) fn network(setting: &Setting) -> Result<IpNet, Error> {
+    let text = &setting.text;
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| setting.fault("write an address or a network, as in 10.0.0.7 or 10.0.0.0/8"))
+}
+
+/// A port stands for both loopback addresses.
+pub(super) fn addresses(setting: &Setting) -> Result<Vec<Address>, Error> {
     match setting.text.parse() {
         Ok(port) => Ok(loopback(port).into()),
         Err(_) => Ok(vec![Address { socket: socket(setting)?, given: true }]),
@@ -86,6 +106,18 @@ fn within(
         return Err(format!("at most {}", show(*allowed.end())));
     }
     Ok(number)
+}
+
+/// `N:BURST`, N a second, or `off`.
+pub(super) fn rate(setting: &Setting) -> Result<Option<Rate>, Error> {
+    if setting.text == "off" {
+        return Ok(None);
+    }
+    let parts = setting.text.split_once(':');
+    let numbers = parts.and_then(|(rate, burst)| Some((rate.parse().ok()?, burst.parse().ok()?)));
+    let rate = numbers.and_then(|(rate, burst)| Rate::new(rate, burst));
+    let form = "write N:BURST, so many a second and so many at once, as in 200:400, or off";
+    rate.map(Some).ok_or_else(|| setting.fault(form))
 }
 
 pub(super) fn log_filter(setting: Option<Setting>) -> Result<String, Error> {

@@ -61,6 +61,17 @@ impl Keep {
         }
     }
 
+    /// Keeps what `settings` say from now on.
+    pub fn adopt(&mut self, settings: Settings) {
+        for (tag, keep) in &mut self.tags {
+            keep.bounds = settings.of(tag);
+        }
+        self.settings = settings;
+        if self.bytes > self.settings.max_memory {
+            self.evict();
+        }
+    }
+
     /// Notes that an entry of this time has come. Its own time and not the highest so far: a clock
     /// that was ahead for a moment must not make everything look too old from then on.
     pub fn advance(&mut self, at: u64) {

@@ -5,7 +5,7 @@ use crate::frame::{close_frame, text_frame};
 use crate::outbox::pipe::Pipe;
 
 fn outbox(pipe: &Arc<Pipe>) -> Outbox {
-    Outbox::new(Arc::<Pipe>::clone(pipe))
+    Outbox::new(Arc::<Pipe>::clone(pipe), Arc::default())
 }
 
 #[test]
@@ -103,4 +103,30 @@ fn a_broken_socket_is_told_and_holds_nothing() {
     assert_eq!(outbox.flush(), Demand::Broken);
     assert_eq!(outbox.push(&text_frame("two")), Pushed::Closed);
     assert!(!outbox.has_waiting());
+}
+
+#[test]
+fn the_less_is_left_in_all_the_less_may_wait_for_one() {
+    let backlog = Arc::new(Backlog::new(64 * 1_000));
+    let stuck = || Outbox::new(Pipe::with_room(0), Arc::clone(&backlog));
+    let (first, second) = (stuck(), stuck());
+    let frame = text_frame(&"x".repeat(400));
+    assert_eq!([first.push(&frame), first.push(&frame)], [Pushed::Queued; 2]);
+    assert_eq!(backlog.bytes(), 2 * frame.len());
+    assert_eq!(first.push(&frame), Pushed::Overflowed, "more than its share");
+    assert_eq!(
+        backlog.bytes(),
+        close_frame(SLOW_CONSUMER, "reads too slowly; come back and resume").len()
+    );
+
+    // 63 of them leave so little that not even a short message may wait.
+    let many: Vec<Outbox> = (0..150).map(|_| stuck()).collect();
+    let queued = many.iter().filter(|outbox| outbox.push(&frame) == Pushed::Queued).count();
+    assert!((60..150).contains(&queued), "{queued}");
+    assert!(backlog.bytes() <= 64 * 1_000);
+    drop(many);
+    // As if nobody had been there.
+    assert_eq!([second.push(&frame), second.push(&frame)], [Pushed::Queued; 2]);
+    drop((first, second));
+    assert_eq!(backlog.bytes(), 0);
 }

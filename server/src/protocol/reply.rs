@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::{Mark, Message, Reference};
 use crate::auth::Protectable;
@@ -24,6 +25,8 @@ pub enum ErrorCode {
     NotRegistered,
     /// The message is larger than a message may be.
     TooLarge,
+    /// Too often; not to be repeated before `retry_in_ms`.
+    RateLimited,
     /// Another message was sent under this `mid`.
     MidConflict,
     /// The server cannot append the message now.
@@ -42,6 +45,7 @@ impl ErrorCode {
             Self::Denied => "denied",
             Self::NotRegistered => "not_registered",
             Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
             Self::MidConflict => "mid_conflict",
             Self::Unavailable => "unavailable",
         }
@@ -67,13 +71,21 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// With [`ErrorCode::Unavailable`]: what became of the message.
     pub outcome: Option<Outcome>,
+    /// With [`ErrorCode::RateLimited`]: when it may be tried again.
+    pub retry_in: Option<Duration>,
 }
 
 impl Refusal {
     /// An error without an outcome.
     #[must_use]
     pub fn new(code: ErrorCode, detail: Cow<'static, str>) -> Self {
-        Self { code, detail, outcome: None }
+        Self { code, detail, outcome: None, retry_in: None }
+    }
+
+    /// A `rate_limited`.
+    #[must_use]
+    pub fn rate_limited(detail: &'static str, retry_in: Duration) -> Self {
+        Self { retry_in: Some(retry_in), ..Self::new(ErrorCode::RateLimited, detail.into()) }
     }
 
     /// A `bad_request`.
@@ -158,6 +170,10 @@ impl Reply {
                 push_string(&mut json, &refusal.detail);
                 if let Some(outcome) = refusal.outcome {
                     let _ = write!(json, r#","outcome":"{}""#, outcome.as_str());
+                }
+                if let Some(retry_in) = refusal.retry_in {
+                    // Not a moment too early.
+                    let _ = write!(json, r#","retry_in_ms":{}"#, retry_in.as_millis() + 1);
                 }
             }
             Self::Ping => json.push_str(r#"{"ok":"ping""#),

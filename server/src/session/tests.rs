@@ -1,17 +1,18 @@
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::auth::Auth;
 use crate::handler::Handler as _;
-use crate::hub::Hub;
+use crate::hub::{Hub, Room};
 use crate::id::IdKey;
 use crate::keep::Settings;
 use crate::log::{Appended, Applied, Entry, Log};
 use crate::outbox::Outbox;
 use crate::outbox::pipe::Pipe;
+use crate::rates::Rates;
 use crate::shard::ShardQueue;
 
 /// A log that answers when the test says so.
@@ -44,19 +45,24 @@ impl Test {
             "e".into(),
             vec![Arc::new(ShardQueue::default())],
             Settings::default(),
+            Room::default(),
             0,
         ));
         let service = Service {
             hub,
             log: Box::new(log),
-            auth: Auth::default(),
+            policy: ArcSwap::default(),
+            rates: Rates::default(),
             id_key: IdKey::generate().unwrap(),
-            declared_tags: None,
         };
         let pipe = Pipe::with_room(1 << 20);
-        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
         let connection = Arc::new(Connection::new(1, 1, outbox));
-        Self { session: Session::new(Arc::new(service), connection), pipe, appends }
+        Self {
+            session: Session::new(Arc::new(service), connection, Visitor::new(None)),
+            pipe,
+            appends,
+        }
     }
 
     fn broadcast(&mut self, reference: u32) {

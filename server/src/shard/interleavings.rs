@@ -5,19 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arc_swap::ArcSwap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{Auth, KeyHash, Protectable};
 use crate::handler::Handler as _;
+use crate::hub::Room;
 use crate::id::IdKey;
 use crate::keep::{Bounds, Settings, TagBounds};
 use crate::log::MemoryLog;
 use crate::outbox::Outbox;
 use crate::outbox::pipe::Pipe;
+use crate::policy::Policy;
 use crate::protocol::{self, Action};
 use crate::publish::Service;
+use crate::rates::{Limits, Rates, Visitor};
 use crate::session::Session;
 
 const KEY: &str = "a-key-of-enough-length";
@@ -117,8 +121,9 @@ impl World {
         settings.set(tag.clone(), bounds);
         let mut auth = Auth::default();
         auth.protect(tag, Protectable::Send, KeyHash::parse(KEY).unwrap());
+        let limits = Limits { connect: None, set: None, send: None, wrong_key: None };
         let queues: Vec<Arc<ShardQueue>> = (0..SHARDS).map(|_| Arc::default()).collect();
-        let hub = Arc::new(Hub::new("e".into(), queues.clone(), settings, 0));
+        let hub = Arc::new(Hub::new("e".into(), queues.clone(), settings, Room::default(), 0));
         let shards = queues
             .into_iter()
             .map(|queue| Shard::new(Arc::clone(&hub), queue, Duration::from_secs(25)));
@@ -126,9 +131,9 @@ impl World {
         let service = Arc::new(Service {
             log: Box::new(MemoryLog::new(Arc::clone(&hub))),
             hub,
-            auth,
+            policy: ArcSwap::from_pointee(Policy { auth, limits, ..Policy::default() }),
+            rates: Rates::default(),
             id_key: IdKey::generate().unwrap(),
-            declared_tags: None,
         });
         let clients = IDS.map(|id| Client {
             id,
@@ -153,7 +158,7 @@ impl World {
         let Ok(Action::Publish(publish)) = protocol::parse(&action.to_string()).action else {
             panic!("{action}")
         };
-        let appending = self.service.publish(*publish, None).unwrap();
+        let appending = self.service.publish(&mut Visitor::new(None), *publish, None).unwrap();
         futures_util::FutureExt::now_or_never(appending).unwrap().unwrap().seq
     }
 
@@ -201,9 +206,13 @@ impl World {
         let client = &mut self.clients[index];
         let link = client.link.get_or_insert_with(|| {
             let pipe = Pipe::with_room(100_000);
-            let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+            let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
             let connection = Arc::new(Connection::new(number, SHARDS, outbox));
-            let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection));
+            let session = Session::new(
+                Arc::clone(&self.service),
+                Arc::clone(&connection),
+                Visitor::new(None),
+            );
             Link { session, connection, pipe, parsed: 0, last: 0 }
         });
         link.session.on_text(

@@ -1,5 +1,5 @@
 use super::*;
-use crate::hub::{Earlier, Hub, Registration};
+use crate::hub::{Earlier, Hub, Registration, Room};
 use crate::keep::Settings;
 use crate::limits;
 use crate::log::{Body, Entry, Log as _, MemoryLog};
@@ -18,14 +18,14 @@ impl Test {
     fn new() -> Self {
         let queue = Arc::new(ShardQueue::default());
         let queues = vec![Arc::clone(&queue)];
-        let hub = Arc::new(Hub::new("e".into(), queues, Settings::default(), 0));
+        let hub = Arc::new(Hub::new("e".into(), queues, Settings::default(), Room::default(), 0));
         let shard = Shard::new(Arc::clone(&hub), queue, Duration::from_secs(25));
         Self { log: MemoryLog::new(Arc::clone(&hub)), hub, shard }
     }
 
     fn listener(&self, number: u64, tag: &str) -> (Arc<Connection>, Registration, Arc<Pipe>) {
         let pipe = Pipe::with_room(1 << 30);
-        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
         let connection = Arc::new(Connection::new(number, 1, outbox));
         let registration = Registration { tag: Tag::parse(tag).unwrap(), address: None };
         self.hub.register(&connection, &registration, None, &Resume::default(), 0);

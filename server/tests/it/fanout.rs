@@ -6,7 +6,7 @@ use crate::harness::{ALICE, BOB, Server};
 
 #[tokio::test]
 async fn a_burst_arrives_whole_and_in_order_everywhere() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--send-rate", "off"]);
     let mut clients = Vec::new();
     for number in 0..40 {
         let id = (number % 4 == 0).then_some(ALICE);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -35,6 +35,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Of `--listen-proxy`.
+    pub(crate) proxied: Option<SocketAddr>,
     pub(crate) dir: TempDir,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
@@ -79,14 +81,21 @@ impl Server {
             text
         });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut bound = |name: &str| -> SocketAddr {
+        let (mut address, mut proxied) = (None, None);
+        let admin = loop {
             let line = lines.next().map(Result::unwrap);
             let Some(line) = line else { panic!("the server ended at its start") };
-            line.strip_prefix(&format!("listening {name} ")).unwrap().parse().unwrap()
+            match line.strip_prefix("listening ").unwrap().split_once(' ').unwrap() {
+                ("server", path) if path.starts_with("unix:") => {}
+                ("server", at) => address = Some(at.parse().unwrap()),
+                ("server-proxy", at) => proxied = Some(at.parse().unwrap()),
+                ("admin", at) => break at.parse().unwrap(),
+                other => panic!("{other:?} is announced"),
+            }
         };
-        let (address, admin) = (bound("server"), bound("admin"));
+        let address = address.unwrap();
         let stdout = std::thread::spawn(move || lines.map_while(Result::ok).collect());
-        Self { child, address, admin, dir, stdout, stderr }
+        Self { child, address, admin, proxied, dir, stdout, stderr }
     }
 
     /// Writes a file into the server's directory.
@@ -110,6 +119,14 @@ impl Server {
         headers: &[(&'static str, &str)],
     ) -> Result<Client, u16> {
         Client::connect(self.address, "/ws", headers).await
+    }
+
+    /// Connects as a proxy would for a client at `from`; answers the status of a refusal.
+    pub(crate) async fn connect_from(&self, from: &str) -> Result<Client, u16> {
+        let to = self.proxied.unwrap();
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(proxy_line(from).as_bytes()).await.unwrap();
+        Client::over(stream, &format!("ws://{to}/ws"), &[]).await
     }
 
     /// Connects and registers.
@@ -197,8 +214,19 @@ impl Drop for Server {
     }
 }
 
+/// The PROXY header, version 1, of a client at this address.
+pub(crate) fn proxy_line(from: &str) -> String {
+    let family = if from.contains(':') { ("TCP6", "::1") } else { ("TCP4", "127.0.0.1") };
+    format!("PROXY {} {from} {} 50000 9091\r\n", family.0, family.1)
+}
+
+/// What carries a WebSocket.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 pub(crate) struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Stream>>,
     /// Pings that came so far.
     pub(crate) pings: u32,
 }
@@ -211,7 +239,17 @@ impl Client {
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
         let stream = TcpStream::connect(to).await.unwrap();
-        let mut request = format!("ws://{to}{path}").into_client_request().unwrap();
+        Self::over(stream, &format!("ws://{to}{path}"), headers).await
+    }
+
+    /// The same over a stream that is connected.
+    pub(crate) async fn over(
+        stream: impl Stream + 'static,
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
@@ -260,6 +298,16 @@ impl Client {
     /// The next text frame as JSON.
     pub(crate) async fn next(&mut self) -> Value {
         serde_json::from_str(&self.next_text().await).unwrap()
+    }
+
+    /// The next text frame as JSON, or the close code.
+    pub(crate) async fn next_or_closed(&mut self) -> Result<Value, Option<u16>> {
+        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+        match frame.expect("a frame in time") {
+            Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
+            other => panic!("{other:?} instead of a text or an end"),
+        }
     }
 
     /// The next ping.
@@ -356,7 +404,11 @@ pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: 
 
 /// Sends bytes, or as many as the server takes before it refuses, and reads to the end.
 pub(crate) async fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(to).await.unwrap();
+    exchange_over(TcpStream::connect(to).await.unwrap(), bytes).await
+}
+
+/// The same over a stream that is connected.
+pub(crate) async fn exchange_over(mut stream: impl Stream, bytes: &[u8]) -> Answer {
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     // A reset may follow the answer.

@@ -1,0 +1,124 @@
+//! Whether newcomers can come in.
+//!
+//! Those who are connected have a right to what they need. So beyond the number of connections that
+//! the process can hold, or with little memory left, newcomers are told to come back, at no other
+//! cost than that answer.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use shared::linger::{Socket, linger};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits;
+use crate::listeners::Arrival;
+use crate::memory;
+
+/// How long what was measured of the memory holds.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// Those who are told to come back do so spread over this time.
+const RETURN: std::ops::Range<u64> = 3..10;
+
+/// How long the answer may take. It fits into any socket's buffer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// The places for connections, and the memory that must be left.
+#[derive(Debug)]
+pub(crate) struct Door {
+    places: Arc<Semaphore>,
+    away: Arc<Semaphore>,
+    spare_memory: u64,
+    measured: Mutex<Option<(Instant, bool)>>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A connection's place, and its part in the count.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Door {
+    /// For `most` connections, counted in `connections`, while so many bytes of memory are left.
+    pub(crate) fn new(most: usize, spare_memory: u64, connections: Arc<AtomicUsize>) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            away: Arc::new(Semaphore::new(limits::TURNED_AWAY)),
+            spare_memory,
+            measured: Mutex::default(),
+            connections,
+        }
+    }
+
+    /// A place, if there is one.
+    pub(crate) fn enter(&self) -> Option<Place> {
+        if self.is_memory_scarce() {
+            return None;
+        }
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Place { _permit: permit, connections: Arc::clone(&self.connections) })
+    }
+
+    /// Leave to turn somebody away, once few enough others are. Cancel safe.
+    pub(crate) async fn turning_away(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        Arc::clone(&self.away).acquire_owned().await.ok()
+    }
+
+    fn is_memory_scarce(&self) -> bool {
+        if self.spare_memory == 0 {
+            return false;
+        }
+        let mut measured = self.measured.lock();
+        let now = Instant::now();
+        if let Some((at, scarce)) = *measured
+            && now.saturating_duration_since(at) < FRESH
+        {
+            return scarce;
+        }
+        // Where the system does not say, there is enough.
+        let scarce = memory::available().is_some_and(|left| left < self.spare_memory);
+        if scarce && measured.is_none_or(|(_, before)| !before) {
+            tracing::warn!("memory is running out; newcomers are told to come back");
+        }
+        *measured = Some((now, scarce));
+        scarce
+    }
+}
+
+/// Answers 503 to whatever the newcomer wants, and closes.
+pub(crate) async fn turn_away(arrival: Arrival) {
+    let told = match arrival {
+        Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => tell(stream).await,
+        Arrival::Unix(stream) => tell(stream).await,
+    };
+    if let Err(error) = told {
+        tracing::debug!(%error, "could not be told to come back");
+    }
+}
+
+async fn tell(mut stream: impl AsyncWrite + Socket + Unpin) -> io::Result<()> {
+    const TEXT: &str = "This server is full. Come back in a few seconds.\n";
+    let wait = RETURN.start + getrandom::u64().unwrap_or_default() % (RETURN.end - RETURN.start);
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {wait}\r\nConnection: close\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{TEXT}",
+        TEXT.len()
+    );
+    tokio::time::timeout(ANSWER, stream.write_all(answer.as_bytes())).await??;
+    linger(&stream).await;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The sockets of a server, and the ways in that they are.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use ipnet::IpNet;
+use shared::accept::{Listener, UnixListener};
+use shared::telemetry::announce_text;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::{Address, Config, Listen};
+use crate::error::Error;
+
+/// Where a server is reached.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(crate) public: Vec<Way>,
+    pub(crate) admin: Option<Listener>,
+}
+
+/// A way in for clients.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Whoever connects is the client, or a program that says nothing of it.
+    Plain(Listener),
+    /// A proxy connects and says first who the client is.
+    Proxied { listener: Listener, trusted: Vec<IpNet> },
+    /// The same, through the file system, whose permissions say who may.
+    Unix(UnixListener),
+}
+
+/// A new connection.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Plain { stream: TcpStream, from: IpAddr },
+    Proxied(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listeners {
+    /// Takes the sockets `given` by a service manager for clients; binds what the configuration
+    /// names if there are none. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
+    /// [`Error::Os`] for a socket that cannot be used.
+    pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
+        let mut public = Vec::new();
+        for socket in given {
+            let unusable = |source| Error::Os { what: "using the socket given", source };
+            public.push(Way::Plain(Listener::adopt(socket).map_err(unusable)?));
+        }
+        let listen = if public.is_empty() { config.listen.as_slice() } else { &[] };
+        for place in listen {
+            match place {
+                Listen::Tcp(address) => public.extend(bind(*address, NO_LISTENER)?.map(Way::Plain)),
+                Listen::Unix(path) => public.push(Way::Unix(bind_path(path)?)),
+            }
+        }
+        for address in &config.listen_proxy {
+            let trusted = config.trust_proxy.clone();
+            let way = |listener| Way::Proxied { listener, trusted };
+            public.extend(bind(*address, NO_LISTENER)?.map(way));
+        }
+        let admin = config.admin.map(|address| bind(address, NO_ADMIN)).transpose()?.flatten();
+        Ok(Self { public, admin })
+    }
+
+    /// The bound addresses to which clients connect by themselves, without a proxy.
+    pub(crate) fn plain(&self) -> impl Iterator<Item = SocketAddr> {
+        self.public.iter().filter_map(|way| match way {
+            Way::Plain(listener) => Some(listener.address()),
+            Way::Proxied { .. } | Way::Unix(_) => None,
+        })
+    }
+
+    /// Tells on stdout where each of them is.
+    pub(crate) fn announce(&self) {
+        for way in &self.public {
+            announce_text("listening", &way.to_string());
+        }
+        if let Some(listener) = &self.admin {
+            announce_text("listening", &format!("admin {}", listener.address()));
+        }
+    }
+}
+
+const NO_LISTENER: &str = "not listening there";
+const NO_ADMIN: &str = "no admin port; choose one with --admin ADDR:PORT, or --admin off";
+
+/// None if nobody asked for the address and it cannot be had, which is said as `without`.
+fn bind(address: Address, without: &str) -> Result<Option<Listener>, Error> {
+    match Listener::bind(address.socket) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if !address.given => {
+            tracing::warn!(address = %address.socket, %error, "{without}");
+            Ok(None)
+        }
+        Err(source) => Err(Error::Bind { address: address.socket.to_string(), source }),
+    }
+}
+
+fn bind_path(path: &Path) -> Result<UnixListener, Error> {
+    let address = || format!("unix:{}", path.display());
+    UnixListener::bind(path).map_err(|source| Error::Bind { address: address(), source })
+}
+
+impl Way {
+    /// The next connection, whoever may use this way. Cancel safe.
+    pub(crate) async fn accept(&self) -> Arrival {
+        match self {
+            Self::Plain(listener) => {
+                let (stream, peer) = listener.accept().await;
+                Arrival::Plain { stream, from: peer.ip() }
+            }
+            Self::Proxied { listener, trusted } => loop {
+                let (stream, peer) = listener.accept().await;
+                if trusted.iter().any(|network| network.contains(&peer.ip())) {
+                    return Arrival::Proxied(stream);
+                }
+                tracing::debug!(%peer, "closed: not among those of --trust-proxy");
+            },
+            Self::Unix(listener) => Arrival::Unix(listener.accept().await),
+        }
+    }
+}
+
+/// As it is announced.
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(listener) => write!(f, "server {}", listener.address()),
+            Self::Proxied { listener, .. } => write!(f, "server-proxy {}", listener.address()),
+            Self::Unix(listener) => write!(f, "server unix:{}", listener.path().display()),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! How often clients may do what costs the server something.
+//!
+//! Generic cell rate algorithm (ITU-T I.371): of each bucket one number is kept, when it will be full
+//! again, so a connection pays 8 bytes for each limit that it has ever met.
+
+mod addresses;
+mod visitor;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use addresses::Addresses;
+pub use visitor::Visitor;
+
+/// An address may do so many times what a connection may: an office, or a mobile network, has one.
+const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// So often in the long run, and so much at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Times a second.
+    pub per_second: NonZeroU32,
+    /// Times at once after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// What is limited. None: it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// WebSockets opened by an address.
+    pub connect: Option<Rate>,
+    /// `set` and `unset` of a connection; an address may do 20 times that, here and below.
+    pub set: Option<Rate>,
+    /// Everything else that a connection says without a right key.
+    pub send: Option<Rate>,
+    /// Wrong keys.
+    pub wrong_key: Option<Rate>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Rate::new(200, 4_096),
+            set: Rate::new(50, 400),
+            send: Rate::new(200, 400),
+            wrong_key: Rate::new(1, 10),
+        }
+    }
+}
+
+impl Rate {
+    /// None if one of them is 0.
+    #[must_use]
+    pub const fn new(per_second: u32, burst: u32) -> Option<Self> {
+        match (NonZeroU32::new(per_second), NonZeroU32::new(burst)) {
+            (Some(per_second), Some(burst)) => Some(Self { per_second, burst }),
+            _ => None,
+        }
+    }
+
+    fn of_address(self) -> Self {
+        Self {
+            per_second: self.per_second.saturating_mul(PER_ADDRESS),
+            burst: self.burst.saturating_mul(PER_ADDRESS),
+        }
+    }
+}
+
+/// When it may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooOften {
+    /// From now.
+    pub retry_in: Duration,
+}
+
+/// Nanoseconds since the server's start.
+type Moment = u64;
+
+/// When what was taken will have been made up for; nothing was taken yet at 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Bucket(Moment);
+
+impl Bucket {
+    fn take(&mut self, rate: Rate, now: Moment) -> Result<(), TooOften> {
+        let each = 1_000_000_000 / u64::from(rate.per_second.get());
+        let full = self.0.max(now) + each;
+        let latest = now + each * u64::from(rate.burst.get());
+        if full > latest {
+            return Err(TooOften { retry_in: Duration::from_nanos(full - latest) });
+        }
+        self.0 = full;
+        Ok(())
+    }
+
+    fn is_full(self, now: Moment) -> bool {
+        self.0 <= now
+    }
+}
+
+/// The kinds of buckets of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Connect,
+    Set,
+    Send,
+    WrongKey,
+}
+
+impl Kind {
+    const COUNT: usize = 4;
+}
+
+/// The buckets of all addresses, and the clock.
+#[derive(Debug)]
+pub struct Rates {
+    begun: Instant,
+    addresses: Mutex<Addresses>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { begun: Instant::now(), addresses: Mutex::default() }
+    }
+}
+
+impl Rates {
+    fn now(&self) -> Moment {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Counts a WebSocket of `address`.
+    ///
+    /// # Errors
+    /// [`TooOften`]. An address that is not known has no limit.
+    pub fn connect(&self, limits: &Limits, address: Option<IpAddr>) -> Result<(), TooOften> {
+        match (limits.connect, address) {
+            (Some(rate), Some(address)) => self.take(address, Kind::Connect, rate, self.now()),
+            _ => Ok(()),
+        }
+    }
+
+    fn take(&self, address: IpAddr, kind: Kind, rate: Rate, now: Moment) -> Result<(), TooOften> {
+        self.addresses.lock().bucket(address, kind, now).take(rate, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Moment = 1_000_000_000;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let rate = Rate::new(10, 3).unwrap();
+        let mut bucket = Bucket::default();
+        let taken =
+            |bucket: &mut Bucket, now| (0..9).filter(|_| bucket.take(rate, now).is_ok()).count();
+        assert_eq!(taken(&mut bucket, SECOND), 3);
+        let retry_in = Duration::from_millis(100);
+        assert_eq!(bucket.take(rate, SECOND), Err(TooOften { retry_in }));
+        assert_eq!(taken(&mut bucket, SECOND + SECOND / 10), 1);
+        assert_eq!(taken(&mut bucket, SECOND + SECOND / 5 + 1), 1);
+        assert_eq!(taken(&mut bucket, 9 * SECOND), 3, "never more than the burst");
+    }
+}

@@ -1,0 +1,71 @@
+//! Keys, tags and limits while the server runs: read again on SIGHUP.
+
+use std::sync::Arc;
+
+use shared::service;
+use shared::shutdown::{Hangups, Shutdown};
+
+use crate::auth::Key;
+use crate::cli::RunArgs;
+use crate::config::{Config, Fixed};
+use crate::error::Error;
+use crate::publish::Service;
+
+/// Where a configuration came from, to read it there again.
+#[derive(Debug)]
+pub struct Source {
+    /// The command line and the environment, which name the file.
+    pub args: RunArgs,
+    /// What tells when.
+    pub hangups: Hangups,
+}
+
+/// Reads the configuration again on each SIGHUP until the stop. A good one is put in the place of
+/// the one before as far as it can change; a bad one is told of, and changes nothing. No connection
+/// is closed.
+pub(crate) async fn follow(
+    source: Source,
+    fixed: Fixed,
+    demo_key: Option<Key>,
+    service: Arc<Service>,
+    shutdown: Shutdown,
+) {
+    let Source { args, mut hangups } = source;
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.stopping() => return,
+            () = hangups.next() => {}
+        }
+        service::reloading();
+        let (again, key) = (args.clone(), demo_key.clone());
+        // Files may lie on a disk that hangs.
+        let read = tokio::task::spawn_blocking(move || Config::resolve_again(again, key)).await;
+        match read {
+            Ok(Ok(config)) => adopt(config, &fixed, &service),
+            Ok(Err(faults)) => tell(&faults),
+            Err(_panicked) => tell(&[Error::Defect("reading the configuration failed")]),
+        }
+        service::ready();
+    }
+}
+
+fn adopt(config: Config, fixed: &Fixed, service: &Service) {
+    let Config { policy, keeping, .. } = &config;
+    let waiting = fixed.changed(&config.fixed());
+    let (pairs, tags) =
+        (policy.auth.protected().len(), policy.declared_tags.as_ref().map(|tags| tags.len()));
+    service.hub.adopt(keeping.clone());
+    service.policy.store(Arc::new(config.policy));
+    tracing::info!(protected = pairs, tags, "the configuration as it is now holds");
+    if !waiting.is_empty() {
+        tracing::warn!("changed, but only a restart makes it hold: {}", waiting.join(", "));
+    }
+}
+
+fn tell(faults: &[Error]) {
+    for fault in faults {
+        tracing::error!("configuration: {fault}");
+    }
+    tracing::error!("the configuration stays as it was");
+}

@@ -1,0 +1,162 @@
+//! SIGHUP: keys, tags and limits change under the connections.
+
+use std::os::unix::net::UnixDatagram;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{ALICE, PATIENCE, Server, program};
+
+const OLD: &str = "the-old-key-of-some-length";
+const NEW: &str = "the-new-key-of-some-length";
+
+/// A server with a configuration file, under a manager that learns when it has been read again.
+struct Managed {
+    server: Server,
+    dir: TempDir,
+    manager: UnixDatagram,
+}
+
+impl Managed {
+    fn start(config: &str, options: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let (file, notify) = (dir.path().join("tocsin.toml"), dir.path().join("notify"));
+        std::fs::write(&file, config).unwrap();
+        let manager = UnixDatagram::bind(&notify).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let environment = [("NOTIFY_SOCKET", notify.to_str().unwrap().to_owned())];
+        let options = [&["--config", file.to_str().unwrap()], options].concat();
+        let server = Server::start_with(&environment, &options);
+        let managed = Self { server, dir, manager };
+        managed.told("READY=1");
+        managed
+    }
+
+    fn told(&self, what: &str) {
+        let mut message = [0; 256];
+        loop {
+            let length = self.manager.recv(&mut message).expect("nothing was told");
+            if std::str::from_utf8(&message[..length]).unwrap().lines().any(|line| line == what) {
+                return;
+            }
+        }
+    }
+
+    fn reload(&self, config: &str) {
+        std::fs::write(self.dir.path().join("tocsin.toml"), config).unwrap();
+        self.server.signal(rustix::process::Signal::HUP);
+        self.told("RELOADING=1");
+        self.told("READY=1");
+    }
+
+    /// What a broadcast with this key comes to.
+    async fn broadcast(&self, tag: &str, key: &str) -> Value {
+        let action = json!({"action": "broadcast", "tag": tag, "key": key, "message": key});
+        self.server.post(&action).await.1
+    }
+}
+
+fn config(key: &str, more: &str) -> String {
+    format!("[tags.shop]\nkeys.broadcast = \"{key}\"\n{more}")
+}
+
+#[tokio::test]
+async fn keys_and_tags_change_and_every_connection_stays() {
+    let managed = Managed::start(&config(OLD, ""), &[]);
+    let mut listener = managed.server.listener("shop", Some(ALICE)).await;
+    assert_eq!(managed.broadcast("shop", OLD).await["clients"], 1);
+    assert_eq!(managed.broadcast("news", "").await["error"], "bad_tag");
+
+    managed.reload(&config(NEW, "[tags.news]\n"));
+    assert_eq!(managed.broadcast("shop", OLD).await["error"], "denied");
+    assert_eq!(managed.broadcast("shop", NEW).await["clients"], 1);
+    assert_eq!(managed.broadcast("news", "").await["ok"], "broadcast");
+    assert_eq!(listener.message().await, OLD);
+    assert_eq!(listener.message().await, NEW);
+    listener.set("news", None).await;
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_is_told_of() {
+    let managed = Managed::start(&config(OLD, ""), &[]);
+    managed.reload(&config("short", "colour = 1\n"));
+    assert_eq!(managed.broadcast("shop", OLD).await["ok"], "broadcast");
+    managed.reload(&config(NEW, ""));
+    assert_eq!(managed.broadcast("shop", NEW).await["ok"], "broadcast");
+    let log = managed.server.stop().await.output;
+    assert!(log.contains("tocsin.toml, line 2"), "{log}");
+    assert!(log.contains("tocsin.toml, line 3"), "{log}");
+    assert!(log.contains("the configuration stays as it was"), "{log}");
+    assert!(!log.contains("short"), "{log}");
+}
+
+/// Until then nobody has an inbox, since strangers could fill it.
+#[tokio::test]
+async fn with_the_key_for_send_come_the_inboxes() {
+    let managed = Managed::start("[tags.shop]\n", &[]);
+    let with = format!("[tags.shop]\nkeys.send = \"{NEW}\"\nring = 0\n");
+    managed.reload(&with);
+    let send = json!({"action": "send", "tag": "shop", "id": ALICE, "key": NEW, "message": 1});
+    assert_eq!(managed.server.post(&send).await.1["stored"], true);
+    let mut alice = managed.server.listener_with_inbox(ALICE, 1).await;
+    alice.set("shop", None).await;
+}
+
+#[tokio::test]
+async fn limits_change_for_those_who_are_there_too() {
+    let managed = Managed::start("send-rate = \"1:1\"\n", &[]);
+    let mut client = managed.server.connect().await;
+    let ping = json!({"action": "ping"});
+    assert_eq!(client.ask(&ping).await["ok"], "ping");
+    assert_eq!(client.ask(&ping).await["error"], "rate_limited");
+    managed.reload("send-rate = \"off\"\n");
+    for _ in 0..10 {
+        assert_eq!(client.ask(&ping).await["ok"], "ping");
+    }
+}
+
+#[tokio::test]
+async fn what_only_a_restart_changes_is_named() {
+    let managed = Managed::start("ping-interval = \"30s\"\n", &[]);
+    managed.reload("ping-interval = \"40s\"\nmax-tags = 7\norigin = \"https://shop.example\"\n");
+    let log = managed.server.stop().await.output;
+    assert!(log.contains("only a restart makes it hold: origin, ping-interval, max-tags"), "{log}");
+}
+
+#[tokio::test]
+async fn the_demos_key_stays() {
+    let dir = TempDir::new().unwrap();
+    let notify = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut child = program()
+        .args(["--listen", "127.0.0.1:0", "--admin", "off", "--demo"])
+        .env("NOTIFY_SOCKET", &notify)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let mut line = |beginning: &str| {
+        lines.next().unwrap().unwrap().strip_prefix(beginning).unwrap().to_owned()
+    };
+    let (address, key) = (line("listening server "), line("demo-key "));
+    let told = |what: &str| {
+        let mut message = [0; 256];
+        while {
+            let length = manager.recv(&mut message).expect("nothing was told");
+            !String::from_utf8_lossy(&message[..length]).lines().any(|line| line == what)
+        } {}
+    };
+    told("READY=1");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    told("RELOADING=1");
+    told("READY=1");
+    let body = json!({"action": "broadcast", "tag": "notifications", "key": key, "message": 1});
+    let to = address.parse().unwrap();
+    let answer =
+        crate::harness::request(to, "POST /messages", &[], body.to_string().as_bytes()).await;
+    let _ = (child.kill(), child.wait());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
