@@ -6,8 +6,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::keep::{Bounds, TagBounds};
 use crate::log::AppendId;
-use crate::outbox::Outbox;
-use crate::outbox::pipe::Pipe;
 use crate::protocol::{Message, Mid};
 
 const COUNT: usize = 3;
@@ -238,30 +236,4 @@ proptest! {
             }
         }
     }
-}
-
-#[test]
-fn registrations_and_tags_have_a_bound_in_all() {
-    let room = Room { tags: 2, registrations: 3 };
-    let hub = Hub::new("e".into(), vec![Arc::default()], settings(), room, 0);
-    let tag = |name: &str| Tag::parse(name).unwrap();
-    let registration = |name: &str| Registration { tag: tag(name), address: None };
-    let connection = |number| {
-        let outbox = Outbox::new(Pipe::with_room(1_000), Arc::default());
-        Arc::new(Connection::new(number, 1, outbox))
-    };
-    let (one, other) = (connection(1), connection(2));
-    let register = |connection, name: &str| {
-        hub.register(connection, &registration(name), None, &Resume::default(), 0);
-    };
-    register(&one, "a");
-    register(&one, "b");
-    assert!(hub.admit_registration(&tag("c")).is_err(), "a third tag");
-    assert!(hub.admit_registration(&tag("b")).is_ok());
-    register(&other, "b");
-    assert!(hub.admit_registration(&tag("b")).is_err(), "a fourth registration");
-    hub.unregister(&one, [&registration("a")]);
-    // What is gone already is not counted off twice.
-    hub.unregister(&one, [&registration("a")]);
-    assert!(hub.admit_registration(&tag("c")).is_ok());
 }
