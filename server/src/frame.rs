@@ -15,4 +15,10 @@ pub use encode::{
 };
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;

@@ -1,29 +1,8 @@
-use proptest::prelude::*;
-
 use std::ops::ControlFlow;
 
+use super::samples::client_frame;
 use super::*;
 use crate::limits;
-
-/// A masked client frame; `first` is the first byte (FIN, reserved bits, opcode).
-fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..126 => frame.push(0x80 | length as u8),
-        length @ 126..65_536 => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend(MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
-}
 
 fn record(event: &Event<'_>) -> String {
     match event {
@@ -187,24 +166,5 @@ fn the_end_of_a_frame_in_a_joined_buffer() {
     for offset in 1..=joined.len() {
         let expected = ends.into_iter().find(|end| *end >= offset).unwrap();
         assert_eq!(end_of_frame_at(&joined, offset), expected, "at {offset}");
-    }
-}
-
-proptest! {
-    #[test]
-    fn pieces_make_no_difference(
-        messages in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..300)), 0..6),
-        size in 1usize..50,
-    ) {
-        let bytes: Vec<u8> = messages
-            .iter()
-            .flat_map(|(kind, payload)| client_frame([0x81, 0x89, 0x01, 0x80][usize::from(*kind)], payload))
-            .collect();
-        prop_assert_eq!(decode_in_pieces(&bytes, size), decode_in_pieces(&bytes, bytes.len().max(1)));
-    }
-
-    #[test]
-    fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = decode_in_pieces(&bytes, 7);
     }
 }
