@@ -20,6 +20,7 @@ pub mod keep;
 pub mod limits;
 pub mod log;
 pub mod messages;
+pub mod metrics;
 mod mids;
 pub mod origin;
 pub mod outbox;

@@ -5,6 +5,7 @@
 //! connection's task finds the socket writable. All writes go through one lock, so frames never
 //! interleave and a partly written one is always finished first.
 
+mod waiting;
 mod wire;
 
 use std::collections::VecDeque;
@@ -16,7 +17,9 @@ use std::task::Waker;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 
+use waiting::Waiting;
 pub use wire::Wire;
 
 use crate::{frame, limits};
@@ -32,6 +35,23 @@ pub enum Pushed {
     Overflowed,
     /// The connection is closing or broken; nothing is written any more.
     Closed,
+}
+
+impl Pushed {
+    /// Whether the client gets them, as far as this side can tell.
+    #[must_use]
+    pub fn is_taken(self) -> bool {
+        matches!(self, Self::Sent | Self::Queued)
+    }
+}
+
+/// How a connection is being closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// The code of this side's close frame.
+    pub code: u16,
+    /// Whether it answers one of the peer.
+    pub by_peer: bool,
 }
 
 /// What the connection's task has to do.
@@ -60,17 +80,16 @@ pub struct Outbox {
     touched: AtomicBool,
 }
 
-#[derive(Default)]
 struct State {
     /// Whole frames, each element starting with one.
     queue: VecDeque<Bytes>,
     /// How much of the first element is written.
     written: usize,
     /// Bytes in `queue` that are not written.
-    waiting: usize,
+    waiting: Waiting,
     /// While a reply is being prepared: where in `queue` it will go.
     held_at: Option<usize>,
-    closing: Option<u16>,
+    closing: Option<Closing>,
     broken: bool,
     /// Somebody waits for `queue` to be empty.
     awaited: bool,
@@ -79,12 +98,12 @@ struct State {
 }
 
 impl Outbox {
-    /// An empty outbox for a socket.
+    /// An empty outbox for a socket. What waits in it is part of `all_waiting`, in bytes.
     #[must_use]
-    pub fn new(wire: impl Into<Wire>) -> Self {
+    pub fn new(wire: impl Into<Wire>, all_waiting: Gauge) -> Self {
         Self {
             wire: wire.into(),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(all_waiting)),
             changed: AtomicWaker::new(),
             touched: AtomicBool::new(false),
         }
@@ -122,7 +141,7 @@ impl Outbox {
         } else {
             state.enqueue_rest(frames.clone(), 0);
         }
-        let overflowed = state.waiting > limits::OUTBOX;
+        let overflowed = state.waiting.bytes() > limits::OUTBOX;
         if overflowed {
             state.shed();
             state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
@@ -152,7 +171,8 @@ impl Outbox {
     /// Answers a close frame of the peer (RFC 6455 section 5.5.1) and closes.
     pub fn close_back(&self, code: Option<u16>) {
         let echo = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
-        self.state.lock().close_with(code.unwrap_or(1000), echo);
+        let closing = Closing { code: code.unwrap_or(1000), by_peer: true };
+        self.state.lock().close_with(closing, echo);
         self.changed.wake();
     }
 
@@ -183,12 +203,18 @@ impl Outbox {
     /// Whether bytes wait for the socket.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        self.state.lock().waiting > 0
+        self.state.lock().waiting.bytes() > 0
     }
 
     /// The code that this side closes with, once it does.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {
+        self.closing().map(|closing| closing.code)
+    }
+
+    /// How this side closes, once it does.
+    #[must_use]
+    pub fn closing(&self) -> Option<Closing> {
         self.state.lock().closing
     }
 
@@ -227,7 +253,7 @@ impl Outbox {
             let rest = front.slice(state.written..);
             match self.write(state, &rest, Wire::try_write) {
                 Ok(length) => {
-                    state.waiting -= length;
+                    state.waiting.subtract(length);
                     state.written += length;
                     state.flushed += length as u64;
                     if length < rest.len() {
@@ -270,7 +296,7 @@ impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.lock();
         f.debug_struct("Outbox")
-            .field("waiting", &state.waiting)
+            .field("waiting", &state.waiting.bytes())
             .field("closing", &state.closing)
             .field("broken", &state.broken)
             .finish_non_exhaustive()
@@ -278,12 +304,25 @@ impl fmt::Debug for Outbox {
 }
 
 impl State {
+    fn new(all_waiting: Gauge) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            written: 0,
+            waiting: Waiting::nothing(all_waiting),
+            held_at: None,
+            closing: None,
+            broken: false,
+            awaited: false,
+            flushed: 0,
+        }
+    }
+
     fn demand(&self) -> Demand {
         if self.broken {
             Demand::Broken
         } else if self.closing.is_some() {
             Demand::Close
-        } else if self.waiting > 0 {
+        } else if self.waiting.bytes() > 0 {
             Demand::Flush
         } else {
             Demand::Nothing
@@ -293,7 +332,7 @@ impl State {
     /// Queues `frames`, whose first `written` bytes the socket has. With such a start the queue
     /// is empty.
     fn enqueue_rest(&mut self, frames: Bytes, written: usize) {
-        self.waiting += frames.len() - written;
+        self.waiting.add(frames.len() - written);
         if written > 0 {
             self.written = written;
         }
@@ -305,7 +344,7 @@ impl State {
         let first = self.queue.pop_front();
         self.queue = VecDeque::new();
         self.held_at = self.held_at.map(|_| 0);
-        self.waiting = 0;
+        self.waiting.clear();
         if let Some(first) = first
             && self.written > 0
         {
@@ -313,7 +352,7 @@ impl State {
             if end > self.written {
                 // A copy, because the slice would keep the whole buffer alive.
                 let rest = Bytes::copy_from_slice(&first[self.written..end]);
-                self.waiting = rest.len();
+                self.waiting.add(rest.len());
                 self.queue.push_back(rest);
                 self.held_at = self.held_at.map(|_| 1);
             }
@@ -322,20 +361,21 @@ impl State {
     }
 
     fn close(&mut self, code: u16, reason: &str) {
-        self.close_with(code, frame::close_frame(code, reason));
+        self.close_with(Closing { code, by_peer: false }, frame::close_frame(code, reason));
     }
 
-    fn close_with(&mut self, code: u16, frame: Bytes) {
+    fn close_with(&mut self, closing: Closing, frame: Bytes) {
         if self.closing.is_some() || self.broken {
             return;
         }
-        self.closing = Some(code);
-        self.waiting += frame.len();
+        self.closing = Some(closing);
+        self.waiting.add(frame.len());
         self.queue.push_back(frame);
     }
 
     fn fail(&mut self, error: io::Error) -> io::Result<usize> {
-        *self = Self { broken: true, closing: self.closing, ..Self::default() };
+        let all_waiting = self.waiting.all();
+        *self = Self { broken: true, closing: self.closing, ..Self::new(all_waiting) };
         Err(error)
     }
 }
@@ -355,7 +395,7 @@ impl Held<'_> {
             // A close frame that came meanwhile (slow consumer, replaced) is the last word.
             && state.closing.is_none()
         {
-            state.waiting += first.len();
+            state.waiting.add(first.len());
             state.queue.insert(place, first);
         }
     }

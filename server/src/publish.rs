@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::auth::{Auth, Key, Protectable};
 use crate::frame;
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
 use crate::log::{Appended, Appending, Body, Entry, Log, Mark};
+use crate::metrics::Metrics;
 use crate::protocol::{ErrorCode, Person, Publish, Read, Recipient, Refusal, Reply};
 
 /// The parts that sockets and HTTP requests work on.
@@ -24,6 +25,8 @@ pub struct Service {
     pub id_key: IdKey,
     /// The tags that the configuration declares; `None` if it declares none and any is fine.
     pub declared_tags: Option<HashSet<Tag>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Service {
@@ -84,6 +87,7 @@ impl Service {
             tag: publish.tag,
             append: None,
             origin: None,
+            received: Some(Instant::now()),
         }))
     }
 
@@ -154,7 +158,15 @@ impl Service {
 
     fn append(&self, tag: Tag, body: Body, origin: Option<u64>) -> Appending {
         let (expires, mid, append) = (None, None, None);
-        self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin })
+        let received = Some(Instant::now());
+        self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin, received })
+    }
+
+    /// Counts an answer that is about to be given.
+    pub fn note(&self, reply: &Reply) {
+        if let Reply::Refused(refusal) = reply {
+            self.metrics.refused(refusal.code);
+        }
     }
 
     /// Where messages for this ID go.

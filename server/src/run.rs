@@ -2,9 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::gauge::Gauge;
 use shared::accept::Listener;
 use shared::deadline::within;
 use shared::descriptors::raise_limit;
@@ -22,6 +23,7 @@ use crate::http::Site;
 use crate::hub::Hub;
 use crate::limits;
 use crate::log::Chosen;
+use crate::metrics::Metrics;
 use crate::publish::Service;
 use crate::shard::{Shard, ShardQueue};
 use crate::socket::Sockets;
@@ -118,6 +120,7 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         auth: config.auth,
         id_key,
         declared_tags: config.declared_tags,
+        metrics: Arc::default(),
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),
@@ -127,12 +130,8 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
         farewell: CancellationToken::new(),
     });
     let farewell = sockets.farewell.clone();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let admin = Arc::new(Admin {
-        service: Arc::clone(&service),
-        connections: Arc::clone(&connections),
-        started: Instant::now(),
-    });
+    let metrics = Arc::clone(&service.metrics);
+    let admin = Arc::new(Admin { service: Arc::clone(&service), started: Instant::now() });
     let site = Arc::new(Site {
         service,
         sockets,
@@ -155,9 +154,9 @@ pub async fn run(listeners: Listeners, config: Config, shutdown: Shutdown) -> Re
     let mut accepting = JoinSet::new();
     for listener in listeners.public {
         let (site, room) = (Arc::clone(&site), Arc::clone(&room));
-        let (connections, shutdown) = (Arc::clone(&connections), shutdown.clone());
+        let (metrics, shutdown) = (Arc::clone(&metrics), shutdown.clone());
         accepting.spawn(accept(listener, room, move |stream, permit| {
-            let guard = Guard::new(permit, &connections);
+            let guard = Guard::new(permit, &metrics);
             shutdown.spawn(Arc::clone(&site).serve(stream, guard, shutdown.clone()));
         }));
     }
@@ -207,19 +206,20 @@ async fn accept(
 #[derive(Debug)]
 struct Guard {
     _permit: OwnedSemaphorePermit,
-    connections: Arc<AtomicUsize>,
+    live: Gauge,
 }
 
 impl Guard {
-    fn new(permit: OwnedSemaphorePermit, connections: &Arc<AtomicUsize>) -> Self {
-        connections.fetch_add(1, Ordering::Relaxed);
-        Self { _permit: permit, connections: Arc::clone(connections) }
+    fn new(permit: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
+        metrics.accepted.inc();
+        metrics.live.inc();
+        Self { _permit: permit, live: metrics.live.clone() }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.live.dec();
     }
 }
 

@@ -70,7 +70,8 @@ impl Sockets {
     /// request.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, read_ahead: Bytes) {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(number, self.shards, Outbox::new(stream)));
+        let outbox = Outbox::new(stream, self.service.metrics.waiting.clone());
+        let connection = Arc::new(Connection::new(number, self.shards, outbox));
         tracing::debug!(connection = number, "open");
         let mut socket = Socket {
             session: Session::new(Arc::clone(&self.service), Arc::clone(&connection)),
@@ -87,6 +88,7 @@ impl Sockets {
         let ending = socket.run(&self.farewell).await;
         // Off both lists before the farewell, which may take a while.
         drop(socket);
+        self.service.metrics.closed(connection.outbox().closing());
         // Boxed, or every connection would hold the room for it all its life.
         Box::pin(say_goodbye(connection.outbox())).await;
         tracing::debug!(

@@ -31,6 +31,19 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::BadRequest,
+        Self::UnknownAction,
+        Self::BadTag,
+        Self::WeakId,
+        Self::Denied,
+        Self::NotRegistered,
+        Self::TooLarge,
+        Self::MidConflict,
+        Self::Unavailable,
+    ];
+
     /// The code in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {

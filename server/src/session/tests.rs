@@ -1,4 +1,5 @@
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -6,14 +7,14 @@ use crate::auth::Auth;
 use crate::hub::Hub;
 use crate::id::IdKey;
 use crate::keep::Settings;
-use crate::log::{Appended, Applied, Entry, Log};
+use crate::log::{Appended, Applied, Counts, Entry, Log};
 use crate::outbox::Outbox;
 use crate::outbox::pipe::Pipe;
 use crate::shard::ShardQueue;
 
 /// A log that answers when the test says so.
 #[derive(Debug, Default)]
-struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>);
+struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>, Counts);
 
 impl Log for SlowLog {
     fn append(&self, _entry: Entry) -> Appending {
@@ -24,6 +25,10 @@ impl Log for SlowLog {
 
     fn name(&self) -> &'static str {
         "slow"
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.1
     }
 }
 
@@ -49,9 +54,10 @@ impl Test {
             auth: Auth::default(),
             id_key: IdKey::generate().unwrap(),
             declared_tags: None,
+            metrics: Arc::default(),
         };
         let pipe = Pipe::with_room(1 << 20);
-        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Gauge::default());
         let connection = Arc::new(Connection::new(1, 1, outbox));
         Self { session: Session::new(Arc::new(service), connection), pipe, appends }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prometheus_client::metrics::gauge::Gauge;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -128,6 +129,7 @@ impl World {
             auth,
             id_key: IdKey::generate().unwrap(),
             declared_tags: None,
+            metrics: Arc::default(),
         });
         let clients = IDS.map(|id| Client {
             id,
@@ -200,7 +202,7 @@ impl World {
         let client = &mut self.clients[index];
         let link = client.link.get_or_insert_with(|| {
             let pipe = Pipe::with_room(100_000);
-            let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+            let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Gauge::default());
             let connection = Arc::new(Connection::new(number, SHARDS, outbox));
             let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection));
             Link { session, connection, pipe, parsed: 0, last: 0 }

@@ -1,3 +1,5 @@
+use prometheus_client::metrics::gauge::Gauge;
+
 use super::*;
 use crate::hub::{Earlier, Hub, Registration};
 use crate::keep::Settings;
@@ -25,7 +27,7 @@ impl Test {
 
     fn listener(&self, number: u64, tag: &str) -> (Arc<Connection>, Registration, Arc<Pipe>) {
         let pipe = Pipe::with_room(1 << 30);
-        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe));
+        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Gauge::default());
         let connection = Arc::new(Connection::new(number, 1, outbox));
         let registration = Registration { tag: Tag::parse(tag).unwrap(), address: None };
         self.hub.register(&connection, &registration, None, &Resume::default(), 0);
@@ -38,7 +40,7 @@ impl Test {
         let protocol::Publish { tag, message, .. } = *publish;
         let body = Body::Broadcast(message);
         let (expires, mid, append, origin) = (None, None, None, None);
-        let entry = Entry { tag, body, at: 0, expires, mid, append, origin };
+        let entry = Entry { tag, body, at: 0, expires, mid, append, origin, received: None };
         let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }

@@ -13,6 +13,7 @@ mod http;
 mod keeping;
 mod keys;
 mod lists;
+mod metrics;
 mod pings;
 mod service;
 mod stopping;
