@@ -41,18 +41,24 @@ struct Close {
 }
 
 impl Default for Metrics {
-    /// Every error stands at 0 from the start: what appears with 1 has no increase.
+    /// Every error and code stands at 0 from the start: what appears with 1 has no increase.
     fn default() -> Self {
         let errors = Family::<Error, Counter>::default();
         for code in ErrorCode::ALL {
             drop(errors.get_or_create(&Error { code: code.as_str() }));
+        }
+        let closes = Family::<Close, Counter>::default();
+        for (by, names) in [("server", &OWN[..]), ("client", &PEERS[..])] {
+            for (code, _) in names {
+                drop(closes.get_or_create(&Close::by(by, names, *code)));
+            }
         }
         Self {
             accepted: Counter::default(),
             live: Gauge::default(),
             waiting: Gauge::default(),
             errors,
-            closes: Family::default(),
+            closes,
         }
     }
 }
@@ -67,8 +73,8 @@ impl Metrics {
     pub(crate) fn closed(&self, closing: Option<Closing>) {
         let close = match closing {
             None => Close { by: "client", code: "none" },
-            Some(Closing { code, by_peer: true }) => Close { by: "client", code: peers(code) },
-            Some(Closing { code, by_peer: false }) => Close { by: "server", code: own(code) },
+            Some(Closing { code, by_peer: true }) => Close::by("client", &PEERS, code),
+            Some(Closing { code, by_peer: false }) => Close::by("server", &OWN, code),
         };
         self.closes.get_or_create(&close).inc();
     }
@@ -159,29 +165,25 @@ where
     ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// The codes that the server closes with.
-fn own(code: u16) -> &'static str {
-    match code {
-        1001 => "1001",
-        1002 => "1002",
-        1003 => "1003",
-        1007 => "1007",
-        1009 => "1009",
-        4000 => "4000",
-        4001 => "4001",
-        4002 => "4002",
-        4004 => "4004",
-        4005 => "4005",
-        4500 => "4500",
-        _ => "other",
-    }
-}
+/// The codes that the server closes with, and those that browsers do; clients may choose any.
+const OWN: [(u16, &str); 11] = [
+    (1001, "1001"),
+    (1002, "1002"),
+    (1003, "1003"),
+    (1007, "1007"),
+    (1009, "1009"),
+    (4000, "4000"),
+    (4001, "4001"),
+    (4002, "4002"),
+    (4004, "4004"),
+    (4005, "4005"),
+    (4500, "4500"),
+];
+const PEERS: [(u16, &str); 2] = [(1000, "1000"), (1001, "1001")];
 
-/// Clients may choose any; these are the ones that browsers use.
-fn peers(code: u16) -> &'static str {
-    match code {
-        1000 => "1000",
-        1001 => "1001",
-        _ => "other",
+impl Close {
+    fn by(by: &'static str, names: &[(u16, &'static str)], code: u16) -> Self {
+        let name = names.iter().find(|(known, _)| *known == code).map(|(_, name)| *name);
+        Self { by, code: name.unwrap_or("other") }
     }
 }
