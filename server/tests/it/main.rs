@@ -16,6 +16,7 @@ mod lists;
 mod metrics;
 mod pings;
 mod service;
+mod status;
 mod stopping;
 mod trace;
 mod vanished;

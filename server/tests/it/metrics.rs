@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{ALICE, BOB, Client, PATIENCE, Server, request};
 
-const KEY: &str = "metrics-key-0123456789abcdef";
+pub(crate) const KEY: &str = "metrics-key-0123456789abcdef";
 
 /// Samples by their whole name, labels included.
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
@@ -46,7 +46,7 @@ fn assert_all(now: &HashMap<String, f64>, wanted: &[(&str, f64)]) {
 }
 
 /// A server on which the tag shop has inboxes.
-fn shop() -> Server {
+pub(crate) fn shop() -> Server {
     let dir = tempfile::TempDir::new().unwrap();
     std::fs::write(dir.path().join("key"), KEY).unwrap();
     Server::start_in(dir, &["--protect", "shop:send:{dir}/key", "--max-memory", "32MiB"])
@@ -120,17 +120,6 @@ async fn registrations_deliveries_and_what_is_kept() {
     let _bob = server.listener_with_inbox(BOB, 1).await;
     let now = until(server.admin, "server_replayed_total", 1.0).await;
     assert_all(&now, &[("server_deliveries_total", 7.0), ("server_ids", 2.0)]);
-}
-
-#[tokio::test]
-async fn a_tag_without_listeners_is_told_of_while_it_holds_something() {
-    let server = shop();
-    for id in [ALICE, BOB] {
-        let send = json!({"action":"send","tag":"shop","id":id,"message":1,"key":KEY});
-        server.post(&send).await;
-    }
-    let shop = json!({"registrations":0,"ids":0,"deliveries":0,"broadcasts":0,"unread":2});
-    assert_eq!(server.status().await["tags"], json!({"shop": shop}));
 }
 
 #[tokio::test]
@@ -303,25 +292,4 @@ async fn commits_are_measured() {
         ],
     );
     assert!(now["server_log_commit_seconds_sum"] > 0.0);
-}
-
-#[tokio::test]
-async fn status_names_the_largest_of_many_tags_first() {
-    let server = Server::start(&[]);
-    let mut clients = Vec::new();
-    for client in 0..4 {
-        let mut connection = server.connect().await;
-        for number in 0..31 {
-            connection.set(&format!("t{client}-{number}"), None).await;
-        }
-        connection.set("zz-popular", None).await;
-        clients.push(connection);
-    }
-    let answer = request(server.admin, "GET /status", &[], b"").await;
-    let status: Value = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(status["tags"].as_object().unwrap().len(), 100);
-    assert_eq!(status["tags_left_out"], 25);
-    let (_, tags) = answer.body.split_once("\"tags\": {").unwrap();
-    assert!(tags.trim_start().starts_with("\"zz-popular\""), "{tags}");
-    assert_eq!(status["tags"]["zz-popular"]["registrations"], 4);
 }
