@@ -53,15 +53,12 @@ impl Hub {
         }
         let mut tags: Vec<_> = tags.into_iter().collect();
         let left_out = tags.len().saturating_sub(most);
-        let order = |(tag, (registrations, kept)): &(&Tag, (u64, KeptCounts))| {
-            (Reverse(*registrations), Reverse(kept.broadcasts + kept.unread), (*tag).clone())
-        };
         // Sorting them all would hold up deliveries where there are very many.
         if left_out > 0 && most > 0 {
-            tags.select_nth_unstable_by_key(most - 1, order);
+            tags.select_nth_unstable_by_key(most - 1, rank);
         }
         tags.truncate(most);
-        tags.sort_unstable_by_key(order);
+        tags.sort_unstable_by_key(rank);
         let counts = tags.into_iter().map(|(tag, (registrations, kept))| {
             let audience = state.audiences.get(tag);
             TagCounts {
@@ -97,4 +94,11 @@ impl Hub {
         }
         all
     }
+}
+
+/// Most registrations first, then most messages, then by name.
+fn rank<'a>(
+    (tag, (registrations, kept)): &(&'a Tag, (u64, KeptCounts)),
+) -> (Reverse<u64>, Reverse<usize>, &'a Tag) {
+    (Reverse(*registrations), Reverse(kept.broadcasts + kept.unread), *tag)
 }
