@@ -15,7 +15,7 @@ pub use encode::{
 };
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -294,3 +294,6 @@ fn refuse(violation: Violation, connection: &Connection) {
     tracing::debug!(connection = connection.number(), %violation, "closing");
     connection.outbox().close(violation.code(), &violation.to_string());
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! A stand-in for a socket, for tests.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
@@ -16,12 +18,31 @@ struct PipeState {
     taken: Vec<u8>,
     room: usize,
     broken: bool,
+    peer: Option<Peer>,
+}
+
+/// Somebody who says things and listens, both a little at a time.
+#[derive(Debug)]
+struct Peer {
+    pieces: VecDeque<Vec<u8>>,
+    /// The first piece can be read.
+    has_come: bool,
+    /// What it makes room for at once.
+    appetite: usize,
 }
 
 impl Pipe {
     pub(crate) fn with_room(room: usize) -> Arc<Self> {
         let pipe = Self::default();
         pipe.state.lock().room = room;
+        Arc::new(pipe)
+    }
+
+    /// A socket whose peer says these pieces, each when the one before was read, then ends its
+    /// side; what it is told, it takes in pieces of `appetite` bytes.
+    pub(crate) fn with_peer(pieces: VecDeque<Vec<u8>>, appetite: usize) -> Arc<Self> {
+        let pipe = Self::default();
+        pipe.state.lock().peer = Some(Peer { pieces, has_come: false, appetite });
         Arc::new(pipe)
     }
 
@@ -43,8 +64,8 @@ impl Pipe {
     }
 }
 
+/// As a socket does.
 impl Pipe {
-    /// As a socket does.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
         if state.broken {
@@ -56,6 +77,46 @@ impl Pipe {
         }
         state.room -= length;
         state.taken.extend_from_slice(&bytes[..length]);
+        Ok(length)
+    }
+
+    /// The peer makes room after it was asked for once.
+    pub(super) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.lock();
+        if state.room > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(peer) = &state.peer {
+            state.room = peer.appetite;
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// The peer says something after it was waited for once.
+    pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.lock();
+        let Some(peer) = &mut state.peer else { return Poll::Pending };
+        if std::mem::replace(&mut peer.has_come, true) {
+            return Poll::Ready(Ok(()));
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.state.lock();
+        let Some(peer) = state.peer.as_mut().filter(|peer| peer.has_come) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let Some(mut piece) = peer.pieces.pop_front() else { return Ok(0) };
+        let length = piece.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&piece[..length]);
+        if length < piece.len() {
+            peer.pieces.push_front(piece.split_off(length));
+        } else {
+            peer.has_come = false;
+        }
         Ok(length)
     }
 }

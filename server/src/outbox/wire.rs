@@ -84,7 +84,7 @@ impl Wire {
             Kind::Tcp(stream) => stream.poll_write_ready(context),
             Kind::Unix(stream) => stream.poll_write_ready(context),
             #[cfg(test)]
-            Kind::Pipe(_) => Poll::Pending,
+            Kind::Pipe(pipe) => pipe.poll_write_ready(context),
         }
     }
 }
@@ -95,7 +95,7 @@ impl linger::Socket for Wire {
             Kind::Tcp(stream) => stream.poll_read_ready(context),
             Kind::Unix(stream) => stream.poll_read_ready(context),
             #[cfg(test)]
-            Kind::Pipe(_) => Poll::Pending,
+            Kind::Pipe(pipe) => pipe.poll_read_ready(context),
         }
     }
 
@@ -104,7 +104,7 @@ impl linger::Socket for Wire {
             Kind::Tcp(stream) => stream.try_read(buffer),
             Kind::Unix(stream) => stream.try_read(buffer),
             #[cfg(test)]
-            Kind::Pipe(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Kind::Pipe(pipe) => pipe.read(buffer),
         }
     }
 
