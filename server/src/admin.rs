@@ -1,56 +1,80 @@
 //! What the server tells its administrators, on a port of its own that no gate forwards to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use serde::{Serialize, Serializer};
 use serde_json::json;
 use shared::admin::Report;
 
+use crate::hub::TagCounts;
 use crate::publish::Service;
+
+/// Tags that `/status` names. Where anybody may use any tag, there may be very many.
+const TAGS: usize = 100;
 
 /// What the administrators' side tells of.
 #[derive(Debug)]
 pub struct Admin {
     /// Registry, log, keys.
     pub service: Arc<Service>,
-    /// Open connections, registered or not.
-    pub connections: Arc<AtomicUsize>,
     /// When the server came up.
     pub started: Instant,
 }
 
+/// Counts only: no IDs, no keys.
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    uptime_s: u64,
+    log: &'static str,
+    epoch: &'a str,
+    seq: u64,
+    connections: i64,
+    tags: Tags,
+    tags_left_out: usize,
+    protected: Vec<String>,
+}
+
+/// An object in this order, most registrations first.
+struct Tags(Vec<TagCounts>);
+
+impl Serialize for Tags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|counts| {
+            let value = json!({
+                "registrations": counts.registrations,
+                "ids": counts.ids,
+                "deliveries": counts.deliveries,
+                "broadcasts": counts.kept.broadcasts,
+                "unread": counts.kept.unread,
+            });
+            (counts.tag.as_str(), value)
+        }))
+    }
+}
+
 impl Report for Admin {
-    /// Counts only: no IDs, no keys.
     fn status(&self) -> String {
-        let hub = &self.service.hub;
-        let tags: serde_json::Map<_, _> = hub
-            .counts()
-            .into_iter()
-            .map(|counts| {
-                let value = json!({"registrations": counts.registrations, "ids": counts.ids});
-                (counts.tag.to_string(), value)
-            })
-            .collect();
-        let protected: Vec<String> = self
-            .service
-            .policy
-            .load()
-            .auth
-            .protected()
-            .into_iter()
-            .map(|(tag, action)| format!("{tag}:{}", action.name()))
-            .collect();
-        let status = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_s": self.started.elapsed().as_secs(),
-            "log": self.service.log.name(),
-            "epoch": hub.epoch(),
-            "seq": hub.head(),
-            "connections": self.connections.load(Ordering::Relaxed),
-            "tags": tags,
-            "protected": protected,
-        });
-        format!("{status:#}\n")
+        let service = &self.service;
+        let (tags, tags_left_out) = service.hub.counts(TAGS);
+        let protected = service.policy.load().auth.protected().into_iter();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: self.started.elapsed().as_secs(),
+            log: service.log.name(),
+            epoch: service.hub.epoch(),
+            seq: service.hub.head(),
+            connections: service.metrics.live.get(),
+            tags: Tags(tags),
+            tags_left_out,
+            protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
+        };
+        // Nothing in it can fail to be written.
+        serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
+    }
+
+    fn metrics(&self) -> Option<String> {
+        Some(self.service.metrics.encode(&self.service.hub, &*self.service.log))
     }
 }

@@ -6,10 +6,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use shared::linger::{Socket, linger};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::limits;
 use crate::listeners::Arrival;
 use crate::memory;
+use crate::metrics::Metrics;
 
 /// How long what was measured of the memory holds.
 const FRESH: Duration = Duration::from_millis(250);
@@ -34,42 +35,47 @@ pub(crate) struct Door {
     away: Arc<Semaphore>,
     spare_memory: u64,
     measured: Mutex<Option<(Instant, bool)>>,
-    connections: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
 }
 
 /// A connection's place, and its part in the count.
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
-    connections: Arc<AtomicUsize>,
+    live: Gauge,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.live.dec();
     }
 }
 
 impl Door {
-    /// For `most` connections, counted in `connections`, while so many bytes of memory are left.
-    pub(crate) fn new(most: usize, spare_memory: u64, connections: Arc<AtomicUsize>) -> Self {
+    /// For `most` connections, while so many bytes of memory are left.
+    pub(crate) fn new(most: usize, spare_memory: u64, metrics: Arc<Metrics>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(most)),
             away: Arc::new(Semaphore::new(limits::TURNED_AWAY)),
             spare_memory,
             measured: Mutex::default(),
-            connections,
+            metrics,
         }
     }
 
     /// A place, if there is one.
     pub(crate) fn enter(&self) -> Option<Place> {
-        if self.is_memory_scarce() {
+        let permit = match self.is_memory_scarce() {
+            false => Arc::clone(&self.places).try_acquire_owned().ok(),
+            true => None,
+        };
+        let Some(permit) = permit else {
+            self.metrics.turned_away.inc();
             return None;
-        }
-        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Place { _permit: permit, connections: Arc::clone(&self.connections) })
+        };
+        self.metrics.accepted.inc();
+        self.metrics.live.inc();
+        Some(Place { _permit: permit, live: self.metrics.live.clone() })
     }
 
     /// Leave to turn somebody away, once few enough others are. Cancel safe.

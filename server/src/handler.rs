@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use crate::frame::Rules;
+use crate::outbox::Closing;
 
 /// One side of a conversation: it takes messages, and writes to the connection's outbox.
 ///
@@ -41,6 +42,9 @@ pub trait Handler {
     fn take_acted(&mut self) -> bool {
         true
     }
+
+    /// The connection has ended, with this close frame if with any.
+    fn closed(&self, _closing: Option<Closing>) {}
 
     /// The server stops: the last moment to write something, before the connection is closed.
     fn stopping(&self) {}

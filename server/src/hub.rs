@@ -5,6 +5,7 @@
 //! entries after it. The hub knows no sockets, and never waits for a shard.
 
 mod audience;
+mod counts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+pub use audience::Registration;
 use audience::{Audience, Seat};
-pub use audience::{Registration, TagCounts};
+pub use counts::{TagCounts, Totals};
 
 use crate::connection::Connection;
 use crate::frame;
@@ -208,7 +210,8 @@ impl Hub {
             }
         }
         let applied = state.applied(seq, entry, duplicate);
-        if let Some(audience) = state.audiences.get(&entry.tag) {
+        if let Some(audience) = state.audiences.get_mut(&entry.tag) {
+            audience.note_delivery(target, entry.origin);
             for (index, shard) in self.shards.iter().enumerate() {
                 if audience.concerns(index, target) {
                     shard.push(Work::Deliver {
@@ -217,6 +220,7 @@ impl Hub {
                         target,
                         except: entry.origin,
                         kept: entry.body.message().is_some(),
+                        received: entry.received,
                         frame: frame.clone(),
                     });
                 }
@@ -345,23 +349,6 @@ impl Hub {
     #[must_use]
     pub fn head(&self) -> u64 {
         self.state.lock().head
-    }
-
-    /// The counts of every tag that anyone listens on, sorted by tag.
-    #[must_use]
-    pub fn counts(&self) -> Vec<TagCounts> {
-        let state = self.state.lock();
-        let counts = state.audiences.iter().map(|(tag, audience)| audience.counts(tag));
-        let mut counts: Vec<_> = counts.collect();
-        drop(state);
-        counts.sort_by(|a, b| a.tag.cmp(&b.tag));
-        counts
-    }
-
-    /// The memory that kept messages take, in bytes.
-    #[must_use]
-    pub fn kept_bytes(&self) -> usize {
-        self.state.lock().keep.bytes()
     }
 
     fn dismiss_all(&self, state: &mut State, tag: &Tag, address: Address) -> u64 {

@@ -168,6 +168,18 @@ impl Inboxes {
         self.bytes + self.people.len() * RECORD
     }
 
+    /// How many messages wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages
+    }
+
+    /// For how many people any do.
+    #[must_use]
+    pub fn owners(&self) -> usize {
+        self.people.len() - self.idle
+    }
+
     /// Whether no messages wait for anybody.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -24,6 +24,7 @@ pub mod listeners;
 pub mod log;
 mod memory;
 pub mod messages;
+pub mod metrics;
 mod mids;
 pub mod origin;
 pub mod outbox;

@@ -33,27 +33,31 @@ pub async fn post(
 ) -> Answer {
     let bearer = match bearer(request.headers()) {
         Ok(bearer) => bearer,
-        Err(refusal) => return unauthorised(refused(StatusCode::UNAUTHORIZED, refusal)),
+        Err(refusal) => return unauthorised(refused(service, StatusCode::UNAUTHORIZED, refusal)),
     };
     // Before a byte of it is kept: many large bodies must not fill the memory.
     let Some(_room) = room_for(request.body(), bodies) else {
         let refusal =
             Refusal::unavailable(Outcome::Refused, "too many requests at once; retry soon");
-        return closing(retry_soon(refused(StatusCode::SERVICE_UNAVAILABLE, refusal)));
+        return closing(retry_soon(refused(service, StatusCode::SERVICE_UNAVAILABLE, refusal)));
     };
-    let body = match read_body(request).await {
+    let body = match read_body(service, request).await {
         Ok(body) => body,
         Err(answer) => return *answer,
     };
     let Ok(body) = std::str::from_utf8(&body) else {
-        return refused(StatusCode::BAD_REQUEST, Refusal::bad("the body is not UTF-8".into()));
+        return refused(
+            service,
+            StatusCode::BAD_REQUEST,
+            Refusal::bad("the body is not UTF-8".into()),
+        );
     };
     if body.trim_start().starts_with('[') {
         return batch(service, visitor, body, bearer.as_ref()).await;
     }
     let pending = Pending::begin(service, visitor, protocol::parse(body), bearer.as_ref());
     let key_given = pending.key_given;
-    let (reply, reference) = pending.finish(Instant::now() + limits::APPEND).await;
+    let (reply, reference) = pending.finish(service, Instant::now() + limits::APPEND).await;
     let status = status_of(&reply, key_given);
     let mut answer = json(status, reply.to_json(&reference));
     if let Reply::Refused(Refusal { retry_in: Some(wait), .. }) = reply {
@@ -70,12 +74,12 @@ async fn batch(
 ) -> Answer {
     let Ok(actions) = serde_json::from_str::<Actions<'_>>(body) else {
         let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
-        return refused(StatusCode::BAD_REQUEST, refusal);
+        return refused(service, StatusCode::BAD_REQUEST, refusal);
     };
     let Actions::Some(actions) = actions else {
         let detail = format!("a batch has at most {} actions", limits::BATCH);
         let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
-        return refused(StatusCode::PAYLOAD_TOO_LARGE, refusal);
+        return refused(service, StatusCode::PAYLOAD_TOO_LARGE, refusal);
     };
     // Appended before the first is awaited, so that one commit can carry many; but what looks at
     // how things stand waits for everything before it.
@@ -85,18 +89,23 @@ async fn batch(
     for action in actions {
         let incoming = protocol::parse(action.get());
         if matches!(incoming.action, Ok(Action::Inbox(_) | Action::Read(_))) {
-            finish_all(&mut pending, &mut replies, until).await;
+            finish_all(service, &mut pending, &mut replies, until).await;
         }
         pending.push(Pending::begin(service, visitor, incoming, bearer));
     }
-    finish_all(&mut pending, &mut replies, until).await;
+    finish_all(service, &mut pending, &mut replies, until).await;
     json(StatusCode::OK, format!("[{}]", replies.join(",")))
 }
 
 /// They have the time until `until` together, not each.
-async fn finish_all(pending: &mut Vec<Pending>, replies: &mut Vec<String>, until: Instant) {
+async fn finish_all(
+    service: &Service,
+    pending: &mut Vec<Pending>,
+    replies: &mut Vec<String>,
+    until: Instant,
+) {
     for pending in pending.drain(..) {
-        let (reply, reference) = pending.finish(until).await;
+        let (reply, reference) = pending.finish(service, until).await;
         replies.push(reply.to_json(&reference));
     }
 }
@@ -197,7 +206,7 @@ impl Pending {
         })
     }
 
-    async fn finish(self, until: Instant) -> (Reply, Reference) {
+    async fn finish(self, service: &Service, until: Instant) -> (Reply, Reference) {
         let reply = match self.answer {
             Answering::Known(reply) => reply,
             Answering::Appending(asked, appending) => {
@@ -210,6 +219,7 @@ impl Pending {
                 }))
             }
         };
+        service.note(&reply);
         (reply, self.reference)
     }
 }
@@ -242,11 +252,11 @@ fn retry_soon(mut answer: Answer) -> Answer {
     answer
 }
 
-async fn read_body(request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {
+async fn read_body(service: &Service, request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {
     let too_large = || {
         let detail = format!("a request is at most {} bytes; send several", limits::BODY);
         let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
-        Box::new(closing(refused(StatusCode::PAYLOAD_TOO_LARGE, refusal)))
+        Box::new(closing(refused(service, StatusCode::PAYLOAD_TOO_LARGE, refusal)))
     };
     let body = request.into_body();
     if body.size_hint().lower() > limits::BODY as u64 {
@@ -258,10 +268,12 @@ async fn read_body(request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_broken)) => Err(Box::new(closing(refused(
+            service,
             StatusCode::BAD_REQUEST,
             Refusal::bad("the body broke off".into()),
         )))),
         Err(expired) => Err(Box::new(closing(refused(
+            service,
             StatusCode::REQUEST_TIMEOUT,
             Refusal::bad(expired.to_string()),
         )))),
@@ -280,8 +292,10 @@ fn status_of(reply: &Reply, key_given: bool) -> StatusCode {
     }
 }
 
-fn refused(status: StatusCode, refusal: Refusal) -> Answer {
-    json(status, Reply::Refused(refusal).to_json(&Reference::default()))
+fn refused(service: &Service, status: StatusCode, refusal: Refusal) -> Answer {
+    let reply = Reply::Refused(refusal);
+    service.note(&reply);
+    json(status, reply.to_json(&Reference::default()))
 }
 
 fn unauthorised(mut answer: Answer) -> Answer {

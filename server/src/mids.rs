@@ -147,7 +147,7 @@ mod tests {
         let Ok(Action::Publish(publish)) = protocol::parse(&text).action else { panic!("{text}") };
         let protocol::Publish { tag, message, mid, .. } = *publish;
         let body = Body::Broadcast(message);
-        Entry { tag, body, at, expires: None, mid, append: None, origin: None }
+        Entry { tag, body, at, expires: None, mid, append: None, origin: None, received: None }
     }
 
     fn judge(mids: &mut Mids, seq: u64, entry: &Entry) -> Verdict {

@@ -6,50 +6,27 @@
 //! interleave and a partly written one is always finished first.
 
 mod backlog;
+mod outcome;
+mod waiting;
 mod wire;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 pub use backlog::Backlog;
+pub use outcome::{Closing, Demand, Pushed};
+use waiting::Waiting;
 pub use wire::Wire;
 
 use crate::{frame, limits};
-
-/// What became of pushed bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// The socket has them.
-    Sent,
-    /// They wait for the socket.
-    Queued,
-    /// They were one too many: the client is being closed as a slow consumer.
-    Overflowed,
-    /// The connection is closing or broken; nothing is written any more.
-    Closed,
-}
-
-/// What the connection's task has to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Demand {
-    /// Nothing waits.
-    Nothing,
-    /// Bytes wait for the socket to become writable.
-    Flush,
-    /// As `Flush`, or nothing waits any more; the last of the bytes is a close frame.
-    Close,
-    /// The socket failed.
-    Broken,
-}
 
 /// Close code of a client that reads too slowly.
 pub const SLOW_CONSUMER: u16 = 4000;
@@ -58,24 +35,22 @@ pub const SLOW_CONSUMER: u16 = 4000;
 pub struct Outbox {
     wire: Wire,
     state: Mutex<State>,
-    backlog: Arc<Backlog>,
     /// The connection's own task.
     changed: AtomicWaker,
     /// Never true: see [`Outbox::touch`].
     touched: AtomicBool,
 }
 
-#[derive(Default)]
 struct State {
     /// Whole frames, each element starting with one.
     queue: VecDeque<Bytes>,
     /// How much of the first element is written.
     written: usize,
     /// Bytes in `queue` that are not written.
-    waiting: usize,
+    waiting: Waiting,
     /// While a reply is being prepared: where in `queue` it will go.
     held_at: Option<usize>,
-    closing: Option<u16>,
+    closing: Option<Closing>,
     broken: bool,
     /// Somebody waits for `queue` to be empty.
     awaited: bool,
@@ -84,13 +59,12 @@ struct State {
 }
 
 impl Outbox {
-    /// An empty outbox for a socket; what waits in it is part of `backlog`.
+    /// An empty outbox for a socket. What waits in it is part of `backlog`.
     #[must_use]
     pub fn new(wire: impl Into<Wire>, backlog: Arc<Backlog>) -> Self {
         Self {
             wire: wire.into(),
-            state: Mutex::default(),
-            backlog,
+            state: Mutex::new(State::new(backlog)),
             changed: AtomicWaker::new(),
             touched: AtomicBool::new(false),
         }
@@ -111,7 +85,7 @@ impl Outbox {
 
     /// Writes whole frames, or queues what the socket does not take.
     pub fn push(&self, frames: &Bytes) -> Pushed {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closing.is_some() || state.broken {
             return Pushed::Closed;
         }
@@ -128,7 +102,7 @@ impl Outbox {
         } else {
             state.enqueue_rest(frames.clone(), 0);
         }
-        let overflowed = state.waiting > limits::OUTBOX.min(self.backlog.share());
+        let overflowed = state.waiting.bytes() > limits::OUTBOX.min(state.waiting.share());
         if overflowed {
             state.shed();
             state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
@@ -140,13 +114,13 @@ impl Outbox {
 
     /// Says goodbye after what is queued; nothing can be pushed afterwards. The first code wins.
     pub fn close(&self, code: u16, reason: &str) {
-        self.lock().close(code, reason);
+        self.state.lock().close(code, reason);
         self.changed.wake();
     }
 
     /// As [`Outbox::close`], but drops what is queued: nobody is there to read it.
     pub fn shed_and_close(&self, code: u16, reason: &str) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closing.is_none() {
             state.shed();
             state.close(code, reason);
@@ -158,7 +132,8 @@ impl Outbox {
     /// Answers a close frame of the peer (RFC 6455 section 5.5.1) and closes.
     pub fn close_back(&self, code: Option<u16>) {
         let echo = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
-        self.lock().close_with(code.unwrap_or(1000), echo);
+        let closing = Closing { code: code.unwrap_or(1000), by_peer: true };
+        self.state.lock().close_with(closing, echo);
         self.changed.wake();
     }
 
@@ -175,7 +150,7 @@ impl Outbox {
 
     /// Writes what waits, as far as the socket takes it.
     pub fn flush(&self) -> Demand {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.flush_locked(&mut state);
         state.demand()
     }
@@ -189,12 +164,18 @@ impl Outbox {
     /// Whether bytes wait for the socket.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        self.state.lock().waiting > 0
+        self.state.lock().waiting.bytes() > 0
     }
 
     /// The code that this side closes with, once it does.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {
+        self.closing().map(|closing| closing.code)
+    }
+
+    /// How this side closes, once it does.
+    #[must_use]
+    pub fn closing(&self) -> Option<Closing> {
         self.state.lock().closing
     }
 
@@ -227,19 +208,13 @@ impl Outbox {
         self.changed.register(waker);
     }
 
-    /// For whatever may change how much waits.
-    fn lock(&self) -> Counted<'_> {
-        let state = self.state.lock();
-        Counted { before: state.waiting, state, backlog: &self.backlog }
-    }
-
     fn flush_locked(&self, state: &mut State) {
         while !state.broken && state.held_at.is_none() {
             let Some(front) = state.queue.front().cloned() else { break };
             let rest = front.slice(state.written..);
             match self.write(state, &rest, Wire::try_write) {
                 Ok(length) => {
-                    state.waiting -= length;
+                    state.waiting.subtract(length);
                     state.written += length;
                     state.flushed += length as u64;
                     if length < rest.len() {
@@ -278,44 +253,11 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
-    fn drop(&mut self) {
-        self.backlog.change(self.state.get_mut().waiting, 0);
-    }
-}
-
-/// A locked state; what has changed of what waits is told to the backlog when it is let go.
-struct Counted<'a> {
-    state: MutexGuard<'a, State>,
-    before: usize,
-    backlog: &'a Backlog,
-}
-
-impl Deref for Counted<'_> {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        &self.state
-    }
-}
-
-impl DerefMut for Counted<'_> {
-    fn deref_mut(&mut self) -> &mut State {
-        &mut self.state
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.backlog.change(self.before, self.state.waiting);
-    }
-}
-
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.lock();
         f.debug_struct("Outbox")
-            .field("waiting", &state.waiting)
+            .field("waiting", &state.waiting.bytes())
             .field("closing", &state.closing)
             .field("broken", &state.broken)
             .finish_non_exhaustive()
@@ -323,12 +265,25 @@ impl fmt::Debug for Outbox {
 }
 
 impl State {
+    fn new(backlog: Arc<Backlog>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            written: 0,
+            waiting: Waiting::nothing(backlog),
+            held_at: None,
+            closing: None,
+            broken: false,
+            awaited: false,
+            flushed: 0,
+        }
+    }
+
     fn demand(&self) -> Demand {
         if self.broken {
             Demand::Broken
         } else if self.closing.is_some() {
             Demand::Close
-        } else if self.waiting > 0 {
+        } else if self.waiting.bytes() > 0 {
             Demand::Flush
         } else {
             Demand::Nothing
@@ -338,7 +293,7 @@ impl State {
     /// Queues `frames`, whose first `written` bytes the socket has. With such a start the queue
     /// is empty.
     fn enqueue_rest(&mut self, frames: Bytes, written: usize) {
-        self.waiting += frames.len() - written;
+        self.waiting.add(frames.len() - written);
         if written > 0 {
             self.written = written;
         }
@@ -350,7 +305,7 @@ impl State {
         let first = self.queue.pop_front();
         self.queue = VecDeque::new();
         self.held_at = self.held_at.map(|_| 0);
-        self.waiting = 0;
+        self.waiting.clear();
         if let Some(first) = first
             && self.written > 0
         {
@@ -358,7 +313,7 @@ impl State {
             if end > self.written {
                 // A copy, because the slice would keep the whole buffer alive.
                 let rest = Bytes::copy_from_slice(&first[self.written..end]);
-                self.waiting = rest.len();
+                self.waiting.add(rest.len());
                 self.queue.push_back(rest);
                 self.held_at = self.held_at.map(|_| 1);
             }
@@ -367,20 +322,21 @@ impl State {
     }
 
     fn close(&mut self, code: u16, reason: &str) {
-        self.close_with(code, frame::close_frame(code, reason));
+        self.close_with(Closing { code, by_peer: false }, frame::close_frame(code, reason));
     }
 
-    fn close_with(&mut self, code: u16, frame: Bytes) {
+    fn close_with(&mut self, closing: Closing, frame: Bytes) {
         if self.closing.is_some() || self.broken {
             return;
         }
-        self.closing = Some(code);
-        self.waiting += frame.len();
+        self.closing = Some(closing);
+        self.waiting.add(frame.len());
         self.queue.push_back(frame);
     }
 
     fn fail(&mut self, error: io::Error) -> io::Result<usize> {
-        *self = Self { broken: true, closing: self.closing, ..Self::default() };
+        let backlog = self.waiting.all();
+        *self = Self { broken: true, closing: self.closing, ..Self::new(backlog) };
         Err(error)
     }
 }
@@ -394,13 +350,13 @@ pub struct Held<'a> {
 impl Held<'_> {
     /// Writes `first`, then what was pushed meanwhile.
     pub fn release(self, first: Bytes) {
-        let mut state = self.outbox.lock();
+        let mut state = self.outbox.state.lock();
         if let Some(place) = state.held_at
             && !state.broken
             // A close frame that came meanwhile (slow consumer, replaced) is the last word.
             && state.closing.is_none()
         {
-            state.waiting += first.len();
+            state.waiting.add(first.len());
             state.queue.insert(place, first);
         }
     }
@@ -408,7 +364,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let mut state = self.outbox.lock();
+        let mut state = self.outbox.state.lock();
         state.held_at = None;
         self.outbox.flush_locked(&mut state);
         let wake = state.demand() != Demand::Nothing || state.awaited;

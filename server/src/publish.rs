@@ -1,7 +1,7 @@
 //! What every way in shares: is the tag known, does the key fit, then into the log.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
@@ -10,6 +10,7 @@ use crate::frame;
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
 use crate::log::{Appended, Appending, Body, Entry, Log, Mark};
+use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::protocol::{ErrorCode, Person, Publish, Read, Recipient, Refusal, Reply};
 use crate::rates::{Rates, Visitor};
@@ -27,6 +28,8 @@ pub struct Service {
     pub rates: Rates,
     /// Turns IDs into addresses.
     pub id_key: IdKey,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Service {
@@ -137,6 +140,7 @@ impl Service {
             tag: publish.tag,
             append: None,
             origin: None,
+            received: Some(Instant::now()),
         }))
     }
 
@@ -218,7 +222,15 @@ impl Service {
 
     fn append(&self, tag: Tag, body: Body, origin: Option<u64>) -> Appending {
         let (expires, mid, append) = (None, None, None);
-        self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin })
+        let received = Some(Instant::now());
+        self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin, received })
+    }
+
+    /// Counts an answer that is about to be given.
+    pub fn note(&self, reply: &Reply) {
+        if let Reply::Refused(refusal) = reply {
+            self.metrics.refused(refusal.code);
+        }
     }
 
     /// Where messages for this ID go.

@@ -1,7 +1,7 @@
 //! Binding, serving, stopping.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,7 @@ use crate::hub::Hub;
 use crate::limits;
 use crate::listeners::{Arrival, Listeners, Way};
 use crate::log::Chosen;
+use crate::metrics::Metrics;
 use crate::outbox::Backlog;
 use crate::proxied;
 use crate::publish::Service;
@@ -72,22 +73,18 @@ pub async fn run(
         policy: ArcSwap::from_pointee(config.policy),
         rates: Rates::default(),
         id_key,
+        metrics: Arc::new(Metrics::new(Arc::new(Backlog::new(config.bounds.backlog)))),
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),
         shards: queues.len(),
-        backlog: Arc::new(Backlog::new(config.bounds.backlog)),
         idle_timeout: config.idle_timeout,
         next_number: AtomicU64::new(1),
         farewell: CancellationToken::new(),
     });
     let farewell = sockets.farewell.clone();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let admin = Arc::new(Admin {
-        service: Arc::clone(&service),
-        connections: Arc::clone(&connections),
-        started: Instant::now(),
-    });
+    let metrics = Arc::clone(&service.metrics);
+    let admin = Arc::new(Admin { service: Arc::clone(&service), started: Instant::now() });
     let site = Arc::new(Site {
         service: Arc::clone(&service),
         sockets,
@@ -107,7 +104,7 @@ pub async fn run(
     }
     let files = raise_limit().saturating_sub(limits::OTHER_FILES);
     let most = config.bounds.connections.min(files).max(1);
-    let door = Arc::new(Door::new(most, config.bounds.spare_memory, connections));
+    let door = Arc::new(Door::new(most, config.bounds.spare_memory, metrics));
     let mut accepting = JoinSet::new();
     for way in listeners.public {
         let (site, door) = (Arc::clone(&site), Arc::clone(&door));

@@ -119,7 +119,7 @@ impl Session {
                 }
             };
             if let Some(reply) = known {
-                return reply_with(&self.connection, &reference, &reply);
+                return reply_with(&self.service, &self.connection, &reference, &reply);
             }
         }
         self.unanswered.push_back(Unanswered { reference, answer });
@@ -241,7 +241,8 @@ impl Drop for Session {
     }
 }
 
-fn reply_with(connection: &Connection, reference: &Reference, reply: &Reply) {
+fn reply_with(service: &Service, connection: &Connection, reference: &Reference, reply: &Reply) {
+    service.note(reply);
     // Closed or broken: a failed reply cancels nothing.
     connection.outbox().push(&text_frame(&reply.to_json(reference)));
 }

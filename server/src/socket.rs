@@ -25,7 +25,7 @@ use self::goodbye::say_goodbye;
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event};
 use crate::handler::Handler;
-use crate::outbox::{Backlog, Demand, Outbox, Wire};
+use crate::outbox::{Demand, Outbox, Wire};
 use crate::publish::Service;
 use crate::rates::Visitor;
 use crate::session::Session;
@@ -52,8 +52,6 @@ pub struct Sockets {
     pub service: Arc<Service>,
     /// How many shards there are.
     pub shards: usize,
-    /// What waits for all of them.
-    pub backlog: Arc<Backlog>,
     /// How long a connection may be without registration and valid action.
     pub idle_timeout: Duration,
     /// The number of the next connection.
@@ -72,7 +70,7 @@ impl Sockets {
         visitor: Visitor,
     ) -> impl Future<Output = ()> + use<S> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let outbox = Outbox::new(stream, Arc::clone(&self.backlog));
+        let outbox = Outbox::new(stream, Arc::clone(&self.service.metrics.backlog));
         let connection = Arc::new(Connection::new(number, self.shards, outbox));
         let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor);
         Socket::new(connection, session, read_ahead, self.idle_timeout).run(self.farewell.clone())
@@ -135,6 +133,7 @@ impl<H: Handler> Socket<H> {
         async move {
             let ending = self.talk(&farewell).await;
             let connection = Arc::clone(&self.connection);
+            self.handler.closed(connection.outbox().closing());
             // Off both lists before the farewell, which may take a while.
             drop(self);
             // Boxed, or every connection would hold the room for it all its life.

@@ -14,21 +14,12 @@ pub struct Registration {
     pub address: Option<Address>,
 }
 
-/// The counts of one tag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagCounts {
-    /// The tag.
-    pub tag: Tag,
-    /// Registrations in all.
-    pub registrations: u64,
-    /// Different IDs among them.
-    pub ids: usize,
-}
-
 /// The registrations of one tag.
 #[derive(Debug)]
 pub(super) struct Audience {
     registrations: u64,
+    /// Since somebody has been listening.
+    deliveries: u64,
     per_shard: Box<[u32]>,
     /// Oldest first.
     people: HashMap<Address, VecDeque<Seat>>,
@@ -43,7 +34,8 @@ pub(super) struct Seat {
 
 impl Audience {
     pub(super) fn new(shards: usize) -> Self {
-        Self { registrations: 0, per_shard: vec![0; shards].into(), people: HashMap::new() }
+        let per_shard = vec![0; shards].into();
+        Self { registrations: 0, deliveries: 0, per_shard, people: HashMap::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -104,7 +96,22 @@ impl Audience {
         }
     }
 
-    pub(super) fn counts(&self, tag: &Tag) -> TagCounts {
-        TagCounts { tag: tag.clone(), registrations: self.registrations, ids: self.people.len() }
+    /// Counts an entry as handed to those whom it reaches, but not to `origin`, who needs no news
+    /// of it and is one of them.
+    pub(super) fn note_delivery(&mut self, target: Target, origin: Option<u64>) {
+        self.deliveries += self.reached(target).saturating_sub(origin.is_some().into());
+    }
+
+    pub(super) fn registrations(&self) -> u64 {
+        self.registrations
+    }
+
+    pub(super) fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
+    /// Different IDs.
+    pub(super) fn ids(&self) -> usize {
+        self.people.len()
     }
 }

@@ -50,7 +50,19 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
         let mid = mid.map(|mid| Mid::kept(mid.to_string().into()));
         let append = append.map(|number| AppendId { writer: 1, number });
         // From the entry's own time, which is not known yet.
-        (Entry { tag: tag(at), body, at: 0, expires: ttl, mid, append, origin: None }, pause)
+        (
+            Entry {
+                tag: tag(at),
+                body,
+                at: 0,
+                expires: ttl,
+                mid,
+                append,
+                origin: None,
+                received: None,
+            },
+            pause,
+        )
     })
 }
 

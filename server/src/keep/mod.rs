@@ -4,12 +4,14 @@
 //! applies the same log keeps the same. Only a replay looks at the clock, to leave out what has
 //! expired since.
 
+mod counts;
 mod replay;
 mod settings;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+pub use counts::{KeptCounts, KeptTotals};
 pub use replay::{Begun, Handed, Pulled, Replay, Start};
 pub use settings::{Bounds, Settings, TagBounds};
 

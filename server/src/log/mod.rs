@@ -1,6 +1,7 @@
 //! The log: the one order of everything that is published.
 
 mod choose;
+mod counts;
 mod memory;
 pub mod sqlite;
 
@@ -8,10 +9,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 pub use choose::Chosen;
+pub use counts::Counts;
 pub use memory::MemoryLog;
 
 use crate::hub::Hub;
@@ -38,6 +41,8 @@ pub struct Entry {
     /// The connection that asked for it, which needs no news of it. Means nothing outside this
     /// process, so no log keeps it.
     pub origin: Option<u64>,
+    /// When this process accepted it; likewise.
+    pub received: Option<Instant>,
 }
 
 /// What an entry does.
@@ -142,6 +147,23 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// The log's name, for people.
     fn name(&self) -> &'static str;
+
+    /// What it has counted.
+    fn counts(&self) -> &Counts;
+
+    /// What waits to be written; `None` if nothing ever waits.
+    fn queued(&self) -> Option<Queued> {
+        None
+    }
+}
+
+/// What waits to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queued {
+    /// How many entries.
+    pub entries: usize,
+    /// What they take in memory, roughly.
+    pub bytes: usize,
 }
 
 /// An append under way. Dropping it cancels nothing: the entry may be delivered all the same.

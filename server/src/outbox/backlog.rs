@@ -40,13 +40,11 @@ impl Backlog {
         self.most.saturating_sub(self.bytes()) / SHARE
     }
 
-    /// Takes note that one outbox has `now` bytes instead of `before`.
-    pub(super) fn change(&self, before: usize, now: usize) {
-        // Mostly both are 0, and the counter is everybody's.
-        if now > before {
-            self.bytes.fetch_add(now - before, Ordering::Relaxed);
-        } else if now < before {
-            self.bytes.fetch_sub(before - now, Ordering::Relaxed);
-        }
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

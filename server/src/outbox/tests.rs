@@ -41,7 +41,7 @@ fn a_slow_consumer_is_closed_at_a_frame_boundary() {
     let pushed: Vec<Pushed> = (0..5).map(|_| outbox.push(&large)).collect();
     let queued = Pushed::Queued;
     assert_eq!(pushed, [queued, queued, queued, Pushed::Overflowed, Pushed::Closed]);
-    assert!(outbox.state.lock().waiting < 100, "its memory returns at once");
+    assert!(outbox.state.lock().waiting.bytes() < 100, "its memory returns at once");
     pipe.make_room(1000);
     assert_eq!(outbox.flush(), Demand::Close);
     let close = close_frame(SLOW_CONSUMER, "reads too slowly; come back and resume");

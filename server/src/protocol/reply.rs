@@ -34,6 +34,20 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::BadRequest,
+        Self::UnknownAction,
+        Self::BadTag,
+        Self::WeakId,
+        Self::Denied,
+        Self::NotRegistered,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::MidConflict,
+        Self::Unavailable,
+    ];
+
     /// The code in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -9,6 +9,7 @@ use super::{Answer, Session, reply_with};
 use crate::frame::{Rules, text_frame};
 use crate::handler::Handler;
 use crate::limits;
+use crate::outbox::Closing;
 use crate::protocol::{self, Action};
 
 /// Clients come back after a restart spread over this time.
@@ -60,7 +61,7 @@ impl Handler for Session {
                     Poll::Pending => return answered,
                 },
             };
-            reply_with(&self.connection, &oldest.reference, &reply);
+            reply_with(&self.service, &self.connection, &oldest.reference, &reply);
             self.unanswered.pop_front();
             answered = Poll::Ready(());
         }
@@ -68,6 +69,10 @@ impl Handler for Session {
             self.perform(*next);
         }
         answered
+    }
+
+    fn closed(&self, closing: Option<Closing>) {
+        self.service.metrics.closed(closing);
     }
 
     fn stopping(&self) {

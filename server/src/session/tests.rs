@@ -9,7 +9,7 @@ use crate::handler::Handler as _;
 use crate::hub::{Hub, Room};
 use crate::id::IdKey;
 use crate::keep::Settings;
-use crate::log::{Appended, Applied, Entry, Log};
+use crate::log::{Appended, Applied, Counts, Entry, Log};
 use crate::outbox::Outbox;
 use crate::outbox::pipe::Pipe;
 use crate::rates::Rates;
@@ -17,7 +17,7 @@ use crate::shard::ShardQueue;
 
 /// A log that answers when the test says so.
 #[derive(Debug, Default)]
-struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>);
+struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>, Counts);
 
 impl Log for SlowLog {
     fn append(&self, _entry: Entry) -> Appending {
@@ -28,6 +28,10 @@ impl Log for SlowLog {
 
     fn name(&self) -> &'static str {
         "slow"
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.1
     }
 }
 
@@ -54,6 +58,7 @@ impl Test {
             policy: ArcSwap::default(),
             rates: Rates::default(),
             id_key: IdKey::generate().unwrap(),
+            metrics: Arc::default(),
         };
         let pipe = Pipe::with_room(1 << 20);
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::catching_up::{CatchingUp, Piece};
 use super::queue::Load;
-use super::{Change, Work};
+use super::{Change, Tally, Work};
 use crate::connection::Connection;
 use crate::hub::{Dismissal, Hub};
 use crate::id::{Address, Tag};
@@ -59,6 +60,7 @@ pub(super) struct Delivery {
     pub(super) except: Option<u64>,
     pub(super) kept: bool,
     pub(super) frame: Bytes,
+    pub(super) received: Option<Instant>,
 }
 
 impl Delivery {
@@ -77,10 +79,16 @@ impl Delivery {
 struct Run {
     /// What everyone gets, in one buffer.
     joined: Bytes,
+    /// How many frames that are.
+    frames: usize,
+    /// When its entries were accepted.
+    received: Vec<Instant>,
     /// Those who get direct messages in between; served when the run begins.
     served: HashSet<u64>,
     /// The next listener.
     place: usize,
+    /// Whether anybody has got anything of it.
+    reached: bool,
 }
 
 impl Audience {
@@ -110,15 +118,21 @@ impl Audience {
 
     /// One turn: a slice of a run, or up to a slice of registrations. Answers what of the queue is
     /// done with it; a run counts when it begins.
-    pub(super) fn serve(&mut self, hub: &Hub, changes: &mut Vec<Change>) -> Load {
+    pub(super) fn serve(
+        &mut self,
+        hub: &Hub,
+        changes: &mut Vec<Change>,
+        tally: &mut Tally,
+    ) -> Load {
         let mut done = Load::default();
         if self.run.is_none() {
             for _ in 0..SLICE {
                 let Some(work) = self.backlog.pop_front() else { break };
                 done.add(&work);
                 match work {
-                    Work::Deliver { seq, target, except, kept, frame, .. } => {
-                        self.begin_run(Delivery { seq, target, except, kept, frame }, &mut done);
+                    Work::Deliver { seq, target, except, kept, frame, received, .. } => {
+                        let first = Delivery { seq, target, except, kept, frame, received };
+                        self.begin_run(first, &mut done, tally);
                         break;
                     }
                     Work::Register { connection, goes_on: true, .. }
@@ -138,32 +152,35 @@ impl Audience {
                             earlier,
                             &mut replay,
                             changes,
+                            tally,
                         );
                         changes.push(Change::Joined(Arc::clone(&connection)));
                         let late = CatchingUp::new(connection, registration.address, *replay);
                         if live {
                             self.join(late);
                         } else {
-                            self.catch_up(late, hub, changes);
+                            self.catch_up(late, hub, changes, tally);
                         }
                     }
                     Work::Resume { connection, .. } => {
                         if let Some(late) = self.catching_up.remove(&connection) {
-                            self.catch_up(late, hub, changes);
+                            tally.replays -= 1;
+                            self.catch_up(late, hub, changes, tally);
                         }
                     }
                     Work::Unregister { connection, registration } => {
-                        self.leave(connection, registration.address, changes);
+                        self.leave(connection, registration.address, changes, tally);
                     }
                     Work::Dismiss { address, connection, why, .. } => {
-                        if let Some(dismissed) = self.leave(connection, Some(address), changes) {
+                        let left = self.leave(connection, Some(address), changes, tally);
+                        if let Some(dismissed) = left {
                             dismiss(&dismissed, why);
                         }
                     }
                 }
             }
         }
-        self.continue_run();
+        self.continue_run(tally);
         if self.backlog.is_empty() {
             // A burst's memory goes back.
             self.backlog.shrink_to(SLICE);
@@ -180,6 +197,7 @@ impl Audience {
         earlier: Option<Option<Address>>,
         replay: &mut Replay,
         changes: &mut Vec<Change>,
+        tally: &mut Tally,
     ) {
         let Some(before) = earlier else { return };
         let number = connection.number();
@@ -196,16 +214,23 @@ impl Audience {
             let same = address.is_some() && before == address;
             replay.leave_out(ring, if same { inbox } else { (0, 0) });
         }
-        self.leave(number, before, changes);
+        self.leave(number, before, changes, tally);
     }
 
     /// Hands over the next piece, and makes a listener of who has it all.
-    fn catch_up(&mut self, mut late: CatchingUp, hub: &Hub, changes: &mut Vec<Change>) {
+    fn catch_up(
+        &mut self,
+        mut late: CatchingUp,
+        hub: &Hub,
+        changes: &mut Vec<Change>,
+        tally: &mut Tally,
+    ) {
         let number = late.connection().number();
-        match late.hand_over(hub, &self.tag) {
+        match late.hand_over(hub, &self.tag, tally) {
             Piece::Last => self.join(late),
             Piece::More => {
                 changes.push(Change::CatchingUp(number));
+                tally.replays += 1;
                 self.catching_up.insert(number, late);
             }
         }
@@ -228,8 +253,10 @@ impl Audience {
         number: u64,
         address: Option<Address>,
         changes: &mut Vec<Change>,
+        tally: &mut Tally,
     ) -> Option<Arc<Connection>> {
         if let Some(late) = self.catching_up.remove(&number) {
+            tally.replays -= 1;
             changes.push(Change::Left(number));
             return Some(late.into_parts().0);
         }
@@ -251,7 +278,7 @@ impl Audience {
     }
 
     /// Takes the deliveries that stand together at the front of the queue, `first` before them.
-    fn begin_run(&mut self, first: Delivery, done: &mut Load) {
+    fn begin_run(&mut self, first: Delivery, done: &mut Load, tally: &mut Tally) {
         let mut bytes = first.frame.len();
         let mut deliveries = vec![first];
         while let Some(Work::Deliver { frame, .. }) = self.backlog.front()
@@ -261,25 +288,26 @@ impl Audience {
             bytes += frame.len();
             if let Some(work) = self.backlog.pop_front() {
                 done.add(&work);
-                if let Work::Deliver { seq, target, except, kept, frame, .. } = work {
-                    deliveries.push(Delivery { seq, target, except, kept, frame });
+                if let Work::Deliver { seq, target, except, kept, frame, received, .. } = work {
+                    deliveries.push(Delivery { seq, target, except, kept, frame, received });
                 }
             }
         }
         for late in self.catching_up.values_mut() {
             late.hold(&deliveries);
         }
-        let served = self.serve_people(&deliveries);
-        let broadcasts =
-            |delivery: Delivery| (delivery.target == Target::Everyone).then_some(delivery.frame);
-        let joined = join(deliveries.into_iter().filter_map(broadcasts));
-        if !joined.is_empty() {
-            self.run = Some(Run { joined, served, place: 0 });
-        }
+        let before = tally.deliveries;
+        let served = self.serve_people(&deliveries, tally);
+        let reached = tally.deliveries > before;
+        let received = deliveries.iter().filter_map(|delivery| delivery.received).collect();
+        let everyones = deliveries.iter().filter(|other| other.target == Target::Everyone);
+        let frames = everyones.clone().count();
+        let joined = join(everyones.map(|delivery| delivery.frame.clone()));
+        self.run = Some(Run { joined, frames, received, served, place: 0, reached });
     }
 
     /// Writes to those for whom there are direct messages everything that is for them, in order.
-    fn serve_people(&self, deliveries: &[Delivery]) -> HashSet<u64> {
+    fn serve_people(&self, deliveries: &[Delivery], tally: &mut Tally) -> HashSet<u64> {
         let mut served = HashSet::new();
         for delivery in deliveries {
             let Target::One(address) = delivery.target else { continue };
@@ -288,9 +316,10 @@ impl Audience {
                 if served.insert(number) {
                     let theirs =
                         deliveries.iter().filter(|other| other.concerns(number, Some(address)));
+                    let frames = theirs.clone().count();
                     let joined = join(theirs.map(|delivery| delivery.frame.clone()));
-                    if !joined.is_empty() {
-                        connection.outbox().push(&joined);
+                    if !joined.is_empty() && connection.outbox().push(&joined).is_taken() {
+                        tally.deliver(1, frames, joined.len());
                     }
                 }
             }
@@ -298,20 +327,27 @@ impl Audience {
         served
     }
 
-    fn continue_run(&mut self) {
+    fn continue_run(&mut self, tally: &mut Tally) {
         let Some(run) = &mut self.run else { return };
-        let end = self.listeners.len().min(run.place + SLICE);
+        let all = if run.frames == 0 { 0 } else { self.listeners.len() };
+        let end = all.min(run.place + SLICE);
+        let mut taken = 0;
         for group in self.listeners[run.place..end].chunks(TOUCHED) {
             let touched = group.iter().filter(|listener| listener.connection.outbox().touch());
             std::hint::black_box(touched.count());
             for Listener { connection, .. } in group {
                 if run.served.is_empty() || !run.served.contains(&connection.number()) {
-                    connection.outbox().push(&run.joined);
+                    taken += u64::from(connection.outbox().push(&run.joined).is_taken());
                 }
             }
         }
+        tally.deliver(taken, run.frames, run.joined.len());
+        run.reached |= taken > 0;
         run.place = end;
-        if end == self.listeners.len() {
+        if end == all {
+            if run.reached {
+                tally.reached_all(run.received.drain(..));
+            }
             self.run = None;
         }
     }

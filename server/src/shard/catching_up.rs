@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::audience::{Delivery, join};
+use super::tally::Tally;
 use crate::connection::Connection;
 use crate::frame;
 use crate::hub::Hub;
@@ -96,7 +97,7 @@ impl CatchingUp {
     }
 
     /// Writes pieces until the socket takes no more or nothing is left.
-    pub(super) fn hand_over(&mut self, hub: &Hub, tag: &Tag) -> Piece {
+    pub(super) fn hand_over(&mut self, hub: &Hub, tag: &Tag, tally: &mut Tally) -> Piece {
         let outbox = self.connection.outbox();
         loop {
             // One piece waits at a time, of all that the connection is being handed: other tags
@@ -106,14 +107,21 @@ impl CatchingUp {
             }
             let pulled = hub.pull(tag, &mut self.replay, limits::REPLAY_PIECE, now_ms());
             let mut frames = frames_of(tag, &pulled);
+            let replayed = pulled.frames.len() as u64;
+            let (mut held, mut held_bytes) = (0, 0);
             // A last piece and much that follows it may be more than may wait at once.
             let last = pulled.done && (frames.is_empty() || self.held.is_empty());
             if last {
                 let live = frame::text_frame(&protocol::live(tag, self.replay.upto()));
                 frames.extend(std::iter::repeat_n(live, self.lives));
+                (held, held_bytes) = (self.held.len(), self.held_bytes);
                 frames.extend(self.held.drain(..).map(|(frame, _)| frame));
             }
             let pushed = outbox.push(&join(frames.into_iter()));
+            if pushed.is_taken() {
+                tally.replayed += replayed;
+                tally.deliver(1, held, held_bytes);
+            }
             // Whoever is gone needs no more; the end of its registration follows.
             if last || matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
                 return Piece::Last;

@@ -134,6 +134,7 @@ impl World {
             policy: ArcSwap::from_pointee(Policy { auth, limits, ..Policy::default() }),
             rates: Rates::default(),
             id_key: IdKey::generate().unwrap(),
+            metrics: Arc::default(),
         });
         let clients = IDS.map(|id| Client {
             id,

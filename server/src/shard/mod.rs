@@ -7,6 +7,7 @@
 mod audience;
 mod catching_up;
 mod queue;
+mod tally;
 mod wheel;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use audience::Audience;
 pub use audience::{DROPPED, REPLACED};
 pub use queue::{ShardQueue, Work};
+pub use tally::{Progress, Tally};
 use wheel::{Visit, Wheel};
 
 use crate::connection::Connection;
@@ -44,6 +46,7 @@ pub struct Shard {
     rotation: VecDeque<Tag>,
     members: HashMap<u64, Member>,
     wheel: Wheel,
+    tally: Tally,
 }
 
 /// A connection with at least one registration: those are pinged, others never.
@@ -71,6 +74,7 @@ impl Shard {
             rotation: VecDeque::new(),
             members: HashMap::new(),
             wheel: Wheel::new(ping_interval, Instant::now()),
+            tally: Tally::default(),
         }
     }
 
@@ -130,8 +134,8 @@ impl Shard {
         let Some(tag) = self.rotation.pop_front() else { return false };
         let Some(audience) = self.audiences.get_mut(&tag) else { return true };
         let mut changes = Vec::new();
-        let done = audience.serve(&self.hub, &mut changes);
-        self.queue.done(done);
+        let done = audience.serve(&self.hub, &mut changes, &mut self.tally);
+        self.queue.done(done, &mut self.tally);
         if audience.has_work() {
             self.rotation.push_back(tag.clone());
         } else if audience.is_empty() {

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::tally::{Progress, Tally};
 use crate::connection::Connection;
 use crate::hub::{Dismissal, Registration};
 use crate::id::{Address, Tag};
@@ -71,6 +73,8 @@ pub enum Work {
         kept: bool,
         /// The encoded frame.
         frame: Bytes,
+        /// When this process accepted it.
+        received: Option<Instant>,
     },
 }
 
@@ -115,6 +119,7 @@ struct State {
     drained: Vec<u64>,
     /// Not done yet, here and in the shard.
     undone: Load,
+    tally: Tally,
 }
 
 /// An amount of work.
@@ -147,6 +152,14 @@ impl ShardQueue {
         self.state.lock().undone.items == 0
     }
 
+    /// What the shard has done, and what waits for it.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let state = self.state.lock();
+        let Load { items, bytes } = state.undone;
+        Progress { tally: state.tally.clone(), entries: items, bytes }
+    }
+
     /// Queues one more thing to do.
     pub fn push(&self, work: Work) {
         let mut state = self.state.lock();
@@ -175,11 +188,13 @@ impl ShardQueue {
         self.state.lock().undone.add(work);
     }
 
-    /// Notes that so much of what was taken is done.
-    pub(super) fn done(&self, load: Load) {
+    /// Notes that so much of what was taken is done, and what that came to, which is counted from
+    /// the beginning again.
+    pub(super) fn done(&self, load: Load, tally: &mut Tally) {
         let mut state = self.state.lock();
         state.undone.items -= load.items;
         state.undone.bytes -= load.bytes;
+        state.tally.add(&std::mem::take(tally));
     }
 
     /// Ends when something may wait. Cancel safe; for one waiting task.

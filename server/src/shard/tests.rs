@@ -38,7 +38,7 @@ impl Test {
         let protocol::Publish { tag, message, .. } = *publish;
         let body = Body::Broadcast(message);
         let (expires, mid, append, origin) = (None, None, None, None);
-        let entry = Entry { tag, body, at: 0, expires, mid, append, origin };
+        let entry = Entry { tag, body, at: 0, expires, mid, append, origin, received: None };
         let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }
@@ -116,4 +116,26 @@ async fn a_large_tag_delays_no_other_by_more_than_a_slice() {
     assert_eq!(crowd.iter().filter(|(_, _, pipe)| has(pipe, "many")).count(), 256);
     test.turns(usize::MAX);
     assert!(crowd.iter().all(|(_, _, pipe)| has(pipe, "many")));
+}
+
+#[tokio::test]
+async fn what_waits_and_what_is_done_is_told() {
+    let mut test = Test::new();
+    let (_connection, _, pipe) = test.listener(1, "t");
+    test.broadcast("t", "first").unwrap();
+    test.broadcast("t", "second").unwrap();
+    let told = test.hub.progress();
+    assert_eq!((told.entries, told.tally.deliveries), (3, 0));
+    let bytes = told.bytes;
+    test.turns(2);
+    let told = test.hub.progress();
+    assert_eq!((told.entries, told.bytes, told.tally.deliveries), (0, 0, 2));
+    assert_eq!(told.tally.bytes, bytes as u64);
+    assert!(pipe.taken().len() >= bytes);
+
+    // A client that takes nothing any more is not delivered to, beyond what may wait.
+    pipe.break_off();
+    test.broadcast("t", "third").unwrap();
+    test.turns(1);
+    assert_eq!(test.hub.progress().tally.deliveries, 2);
 }

@@ -31,7 +31,7 @@ use writer::Writer;
 pub use check::{Checked, check};
 pub use dir::ID_KEY;
 
-use super::{Appending, Entry, Log, Sink};
+use super::{Appending, Counts, Entry, Log, Queued, Sink};
 use crate::error::Error;
 use crate::id::{IdKey, random_hex};
 use crate::protocol::{Outcome, Refusal};
@@ -169,6 +169,7 @@ impl Opened {
         let end = End::new(&queue);
         let ended = end.ended.clone();
         let writer = Writer::new(self.store, Arc::clone(&queue), Arc::clone(&sink), self.head);
+        let counts = Arc::clone(&writer.counts);
         let dir = self.dir;
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
             // The directory is let go of last.
@@ -177,7 +178,7 @@ impl Opened {
             writer.run();
         });
         let thread = thread.map_err(|source| Error::Os { what: "starting threads", source })?;
-        Ok(SqliteLog { queue, sink, ended, thread: Some(thread) })
+        Ok(SqliteLog { queue, sink, counts, ended, thread: Some(thread) })
     }
 }
 
@@ -212,6 +213,7 @@ fn new_epoch_in(store: &Store) -> Result<String, Error> {
 pub struct SqliteLog {
     queue: Arc<Queue>,
     sink: Arc<dyn Sink>,
+    counts: Arc<Counts>,
     ended: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
@@ -232,11 +234,22 @@ impl Log for SqliteLog {
             Err(Rejected::Full) => refused("the disk is behind; retry in a moment"),
             Err(Rejected::Closed) => refused("the server is ending; retry in a moment"),
         });
-        queued.unwrap_or_else(|refusal| Appending::done(Err(refusal)))
+        queued.unwrap_or_else(|refusal| {
+            self.counts.failed(1, Outcome::Refused);
+            Appending::done(Err(refusal))
+        })
     }
 
     fn name(&self) -> &'static str {
         "sqlite"
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn queued(&self) -> Option<Queued> {
+        Some(self.queue.waiting())
     }
 }
 

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::limits;
-use crate::log::{AppendId, Appended, Body, Entry, Mark};
+use crate::log::{AppendId, Appended, Body, Entry, Mark, Queued};
 
 /// The most entries that are written at once, and the most bytes: some milliseconds' work, so that
 /// the last of them does not wait for long.
@@ -91,6 +91,11 @@ impl Queue {
         }
         state.bytes -= taken;
         !(state.closed && state.waiting.is_empty() && batch.is_empty())
+    }
+
+    pub(super) fn waiting(&self) -> Queued {
+        let state = self.state.lock();
+        Queued { entries: state.waiting.len(), bytes: state.bytes }
     }
 
     /// Takes nothing more and forgets what waits: those who wait learn that there is no answer.

@@ -156,6 +156,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
         mid: row.get::<_, Option<Box<str>>>(7)?.map(Mid::kept),
         append,
         origin: None,
+        received: None,
     };
     Ok((seq, entry))
 }

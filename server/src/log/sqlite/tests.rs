@@ -43,7 +43,7 @@ impl Sink for Applies {
 pub(super) fn broadcast(text: &str) -> Entry {
     let body = Body::Broadcast(Message::kept(format!("{text:?}").into()));
     let tag = Tag::parse("t").unwrap();
-    Entry { tag, body, at: 1, expires: None, mid: None, append: None, origin: None }
+    Entry { tag, body, at: 1, expires: None, mid: None, append: None, origin: None, received: None }
 }
 
 fn start(dir: &Path) -> (SqliteLog, Arc<Applies>) {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::queue::{Queue, Waiting};
 use super::store::{Disk, Failure, Fate};
-use crate::log::{Appended, Entry, Sink};
+use crate::log::{Appended, Counts, Entry, Sink};
 use crate::protocol::{Outcome, Refusal};
 
 /// How often an idle writer looks after its files.
@@ -23,6 +23,7 @@ pub(super) struct Writer<D> {
     disk: D,
     queue: Arc<Queue>,
     sink: Arc<dyn Sink>,
+    pub(super) counts: Arc<Counts>,
     /// The last entry that the sink has applied.
     head: u64,
     /// Whether there may be entries beyond `head` on disk.
@@ -44,7 +45,8 @@ struct Trouble {
 impl<D: Disk> Writer<D> {
     pub(super) fn new(disk: D, queue: Arc<Queue>, sink: Arc<dyn Sink>, head: u64) -> Self {
         let (doubt, trouble, untidy_until) = (false, None, None);
-        Self { disk, queue, sink, head, doubt, trouble, untidy_until }
+        let counts = Arc::default();
+        Self { disk, queue, sink, counts, head, doubt, trouble, untidy_until }
     }
 
     /// Writes until the queue is closed and empty.
@@ -68,11 +70,15 @@ impl<D: Disk> Writer<D> {
     fn write(&mut self, batch: &mut Vec<Waiting>) {
         if let Err(error) = self.resync() {
             self.in_trouble(&error);
+            self.counts.failed(batch.len(), Outcome::Refused);
             return refuse(batch.drain(..).map(|waiting| waiting.answer));
         }
         let (entries, answers): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|waiting| (waiting.entry, waiting.answer)).unzip();
-        let fate = match self.disk.append(self.head + 1, &entries) {
+        let begun = Instant::now();
+        let appended = self.disk.append(self.head + 1, &entries);
+        self.counts.commits.lock().note(begun.elapsed());
+        let fate = match appended {
             Ok(()) => Fate::Present,
             Err(Failure { error, fate }) => {
                 self.in_trouble(&error);
@@ -81,6 +87,7 @@ impl<D: Disk> Writer<D> {
         };
         match fate {
             Fate::Present => {
+                self.counts.appended(entries.len());
                 if let Some(trouble) = &mut self.trouble {
                     trouble.better = true;
                 }
@@ -89,9 +96,13 @@ impl<D: Disk> Writer<D> {
                     let _ = answer.send(self.apply(entry));
                 }
             }
-            Fate::Absent => refuse(answers),
+            Fate::Absent => {
+                self.counts.failed(entries.len(), Outcome::Refused);
+                refuse(answers);
+            }
             Fate::Unknown => {
                 self.doubt = true;
+                self.counts.failed(entries.len(), Outcome::Unknown);
                 for answer in answers {
                     let _ = answer.send(Err(Refusal::unavailable(
                         Outcome::Unknown,

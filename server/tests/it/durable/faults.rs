@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, start};
 use crate::harness::Server;
+use crate::metrics::metrics;
 
 /// A library that takes the place of the C library's own calls. What SQLite is compiled with
 /// compiles it too.
@@ -72,6 +74,32 @@ impl Faults {
         let told = |what| said.iter().filter(|(_, told)| *told == what).count();
         (told(Told::Refused), told(Told::Unknown))
     }
+}
+
+#[tokio::test]
+async fn appends_are_counted_by_what_senders_are_told() {
+    let dir = TempDir::new().unwrap();
+    let (arguments, library) = (arguments(dir.path()), library(dir.path()));
+    let faults = dir.path().join("faults");
+    let environment = [
+        ("LD_PRELOAD", library.to_str().unwrap().to_owned()),
+        ("FAULTS", faults.to_str().unwrap().to_owned()),
+    ];
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let server = Server::start_with(&environment, &arguments);
+    let message = json!({"action": "broadcast", "tag": super::TAG, "message": 1});
+    assert_eq!(server.post(&message).await.0, 200);
+    // Every sync fails: of the first nobody can tell, and the log cannot be read anew after it.
+    std::fs::write(&faults, "0 1000").unwrap();
+    for outcome in ["unknown", "refused"] {
+        assert_eq!(server.post(&message).await.1["outcome"], outcome);
+    }
+    let now = metrics(server.admin).await;
+    for outcome in ["ok", "refused", "unknown"] {
+        let name = format!("server_log_appends_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(now[&name], 1.0, "{name}");
+    }
+    assert_eq!(now["server_errors_total{code=\"unavailable\"}"], 2.0);
 }
 
 #[tokio::test]
