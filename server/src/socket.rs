@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::goodbye::say_goodbye;
 use crate::connection::Connection;
-use crate::frame::{self, Decoder, Event, Violation};
+use crate::frame::{self, Decoder, Event};
 use crate::handler::Handler;
 use crate::outbox::{Demand, Outbox, Wire};
 use crate::publish::Service;
@@ -259,7 +259,8 @@ impl<H: Handler> Socket<H> {
             }
         });
         if let Err(violation) = result {
-            refuse(violation, &self.connection);
+            tracing::debug!(connection = connection.number(), %violation, "closing");
+            connection.outbox().close(violation.code(), &violation.to_string());
         }
     }
 
@@ -287,11 +288,6 @@ fn handle(event: Event<'_>, handler: &mut impl Handler, outbox: &Outbox) {
         Event::Pong => {}
         Event::Close(code) => outbox.close_back(code),
     }
-}
-
-fn refuse(violation: Violation, connection: &Connection) {
-    tracing::debug!(connection = connection.number(), %violation, "closing");
-    connection.outbox().close(violation.code(), &violation.to_string());
 }
 
 #[cfg(test)]

@@ -120,9 +120,9 @@ impl Decoder {
 
     /// The memory that it holds for what is incomplete, in bytes.
     ///
-    /// If all that was left over is decoded before more is read, then twice [`Rules::largest`] for
-    /// the fragments and as much for part of a frame, since vectors grow by doubling; or, in place
-    /// of the latter, one frame and one read.
+    /// For part of a frame at most twice the largest frame and one read, for fragments twice
+    /// [`Rules::largest`], because vectors grow by doubling; provided that everything left over is
+    /// decoded before more is read.
     #[must_use]
     pub fn held(&self) -> usize {
         let fragments = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.capacity());

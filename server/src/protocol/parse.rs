@@ -272,4 +272,6 @@ fn missing(field: Field) -> Refusal {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
