@@ -36,7 +36,7 @@ pub(crate) enum Case {
     /// 15,000 listeners in a fresh process: memory; for ours and uWebSockets also a hot tag, and
     /// a quiet one meanwhile
     Crowd,
-    /// Ours with 10,000 and 19,000 listeners
+    /// 10,000 and 19,000 listeners; ours, uWebSockets and the floor
     Scale,
     /// 64 senders
     Publish,
@@ -76,7 +76,8 @@ impl Case {
         match self {
             Self::Delivery => true,
             Self::Crowd => kind != Kind::Floor,
-            Self::Scale | Self::Storm => kind == Kind::Server,
+            Self::Scale => matches!(kind, Kind::Server | Kind::Uws | Kind::Floor),
+            Self::Storm => kind == Kind::Server,
             Self::Publish => matches!(kind, Kind::Server | Kind::Uws | Kind::Nchan),
         }
     }

@@ -21,7 +21,9 @@ pub(crate) fn how(options: &ServerOptions, results: &Results) -> String {
          which takes nothing else. Bursts come in one write.\n\
          - CPU is what the kernel counted for the program's processes, that of the receiving side \
          of the loopback interface included; waking the load's thread is part of it for all of \
-         them. Our server and nchan use every core, the others one.\n",
+         them. nchan uses every core, the others but ours one. Our server begins with \
+         one thread and uses another once that is busy or has 8,192 connections more; so it serves \
+         2,000 listeners on one core, and spreads 10,000.\n",
         options.rounds,
         results.machine,
         machine::version_of("node".as_ref())
