@@ -17,6 +17,7 @@ mod handshake;
 pub mod listeners;
 mod memory;
 mod metrics;
+mod newcomer;
 pub mod pem;
 mod pending;
 mod relay;
@@ -24,7 +25,6 @@ pub mod reload;
 mod scratch;
 mod session;
 mod tls;
-mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,6 +33,7 @@ use arc_swap::ArcSwap;
 use shared::accept::Listener;
 use shared::service;
 use shared::shutdown::{Drained, Hangups, Shutdown};
+use shared::workers::Workers;
 use tokio::task::JoinSet;
 
 use admin::Admin;
@@ -44,10 +45,9 @@ use drain::Drain;
 use error::Error;
 use listeners::Listeners;
 use metrics::Metrics;
+use newcomer::Newcomer;
 use pem::Identity;
 use tls::{Resumption, Served};
-pub use workers::runtime;
-use workers::{Newcomer, Workers};
 
 /// What every connection of one gate shares.
 #[derive(Debug)]
@@ -145,7 +145,9 @@ pub async fn run(
         let report = Arc::new(Admin::new(Arc::clone(&gate)));
         others.spawn(shared::admin::run(listener, report, shutdown.clone()));
     }
-    let workers = Arc::new(Workers::start(config.threads.get(), &shutdown)?);
+    let workers = Workers::start("gate", config.threads, newcomer::AHEAD, &shutdown);
+    let workers = workers.map_err(|source| Error::System { what: "start a thread", source })?;
+    let workers = Arc::new(workers);
     others.spawn(service::watchdog_of(workers.pulses()));
     let mut accepting = JoinSet::new();
     for listener in listeners.clients {
@@ -160,7 +162,12 @@ pub async fn run(
     Ok(gate.drain.finished().await)
 }
 
-async fn accept(gate: Arc<Gate>, listener: Listener, workers: Arc<Workers>, shutdown: Shutdown) {
+async fn accept(
+    gate: Arc<Gate>,
+    listener: Listener,
+    workers: Arc<Workers<Newcomer>>,
+    shutdown: Shutdown,
+) {
     while let Some(place) = gate.drain.place().await {
         let (client, peer) = tokio::select! {
             biased;

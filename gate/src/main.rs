@@ -9,7 +9,7 @@ use gate::config::Config;
 use gate::error::Error;
 use gate::listeners::Listeners;
 use shared::shutdown::{Drained, Hangups, Shutdown, StopSignals};
-use shared::{service, telemetry};
+use shared::{service, telemetry, workers};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -45,7 +45,7 @@ fn start(cli: &cli::Cli) -> Result<(), Error> {
     let given = service::sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
     let runtime =
-        gate::runtime().map_err(|source| Error::System { what: "start the runtime", source })?;
+        workers::runtime().map_err(|source| Error::System { what: "start the runtime", source })?;
     let served = runtime.block_on(serve(config, given));
     // Waits for nobody who reads the PEM file from a file system that hangs.
     runtime.shutdown_background();

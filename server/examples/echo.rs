@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn serve(mut stream: TcpStream) -> Result<(), Box<dyn Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let read_ahead = shake_hands(&mut stream).await?;
-    let connection = Arc::new(Connection::new(0, 1, Outbox::new(stream, Arc::default())));
+    let connection = Arc::new(Connection::new(0, 0, Outbox::new(stream, Arc::default())));
     let echo = Echo { connection: Arc::clone(&connection), unsent: None };
     let socket = Socket::new(connection, echo, read_ahead, Duration::ZERO);
     socket.run(CancellationToken::new()).await;

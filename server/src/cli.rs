@@ -67,6 +67,9 @@ pub struct RunArgs {
     /// How much there may be in all.
     #[command(flatten)]
     pub bounds: BoundArgs,
+    /// Threads that serve [default: one for each core]
+    #[arg(long, value_name = "N", env = "TOCSIN_THREADS")]
+    pub threads: Option<String>,
     /// Serve the demo page at / and print the key of its administrator
     #[arg(long, env = "TOCSIN_DEMO")]
     pub demo: bool,

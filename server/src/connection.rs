@@ -14,10 +14,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection with a number of its own, served by one of `shards` shards.
+    /// A connection with a number of its own, served by this shard.
     #[must_use]
-    pub fn new(number: u64, shards: usize, outbox: Outbox) -> Self {
-        let shard = usize::try_from(number).unwrap_or(0) % shards.max(1);
+    pub fn new(number: u64, shard: usize, outbox: Outbox) -> Self {
         Self { number, shard, outbox, heard: AtomicBool::new(true) }
     }
 

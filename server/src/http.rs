@@ -54,22 +54,25 @@ struct Caller<H> {
     visitor: Mutex<Visitor>,
     /// Dropped when the connection ends, whatever it has become.
     held: Arc<H>,
+    /// The number of the thread that serves it, and of the shard that is there.
+    thread: usize,
     shutdown: Shutdown,
 }
 
 impl Site {
-    /// Serves one connection from `address`, if that is known, until it ends or becomes a WebSocket.
-    /// `held` is dropped when the connection ends, whatever it has become.
+    /// Serves one connection from `address`, if that is known, until it ends or becomes a WebSocket,
+    /// on this `thread`. `held` is dropped when the connection ends, whatever it has become.
     pub async fn serve<S: Stream, H: Send + Sync + 'static>(
         self: Arc<Self>,
         stream: S,
         address: Option<IpAddr>,
         held: H,
+        thread: usize,
         shutdown: Shutdown,
     ) {
         let stopping = shutdown.clone();
         let visitor = Mutex::new(Visitor::new(address));
-        let caller = Arc::new(Caller { visitor, held: Arc::new(held), shutdown });
+        let caller = Arc::new(Caller { visitor, held: Arc::new(held), thread, shutdown });
         let service = hyper::service::service_fn(move |request| {
             let (site, caller) = (Arc::clone(&self), Arc::clone(&caller));
             async move { Ok::<_, Infallible>(site.answer::<S, H>(request, caller).await) }
@@ -171,7 +174,7 @@ impl Site {
         }
         let upgrade = hyper::upgrade::on(&mut request);
         let sockets = Arc::clone(&self.sockets);
-        let tasks = caller.shutdown.clone();
+        let (tasks, thread) = (caller.shutdown.clone(), caller.thread);
         tasks.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let Ok(parts) = upgraded.downcast::<TokioIo<Lingering<S>>>() else { return };
@@ -180,7 +183,7 @@ impl Site {
             // A task of its own, because this one keeps the memory of the handshake.
             let held = Arc::clone(&caller.held);
             caller.shutdown.spawn(async move {
-                sockets.serve(stream, read_ahead, Visitor::new(address)).await;
+                sockets.serve(stream, read_ahead, Visitor::new(address), thread).await;
                 drop(held);
             });
         });

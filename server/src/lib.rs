@@ -26,6 +26,7 @@ mod memory;
 pub mod messages;
 pub mod metrics;
 mod mids;
+mod newcomer;
 pub mod origin;
 pub mod outbox;
 pub mod policy;

@@ -32,11 +32,14 @@ pub(crate) enum Way {
 
 /// A new connection.
 #[derive(Debug)]
-pub(crate) enum Arrival {
-    Plain { stream: TcpStream, from: IpAddr },
-    Proxied(TcpStream),
-    Unix(UnixStream),
+pub(crate) enum Arrival<T = TcpStream, U = UnixStream> {
+    Plain { stream: T, from: IpAddr },
+    Proxied(T),
+    Unix(U),
 }
+
+/// One whose socket belongs to no runtime.
+pub(crate) type Adrift = Arrival<std::net::TcpStream, std::os::unix::net::UnixStream>;
 
 impl Listeners {
     /// Takes the sockets `given` by a service manager for clients; binds what the configuration

@@ -14,7 +14,7 @@ use server::listeners::Listeners;
 use server::reload::Source;
 use server::run::run;
 use shared::shutdown::{Hangups, Shutdown, StopSignals};
-use shared::{exit, service, telemetry};
+use shared::{exit, service, telemetry, workers};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -30,11 +30,8 @@ fn main() -> ExitCode {
         None => service::sockets(),
         Some(_) => Ok(Vec::new()),
     };
-    let runtime = match &cli.command {
-        None => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
-        Some(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-    };
-    let result = match runtime {
+    // Of this thread; a running server has more of them.
+    let result = match workers::runtime() {
         Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
         Ok(runtime) => runtime.block_on(async {
             match cli.command {

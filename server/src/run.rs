@@ -9,22 +9,23 @@ use shared::deadline::within;
 use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
 use shared::telemetry::announce_text;
+use shared::workers::Workers;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::door::{Door, Place, turn_away};
+use crate::door::{Door, turn_away};
 use crate::error::Error;
 use crate::http::Site;
 use crate::hub::Hub;
 use crate::limits;
-use crate::listeners::{Arrival, Listeners, Way};
+use crate::listeners::{Listeners, Way};
 use crate::log::Chosen;
 use crate::metrics::Metrics;
+use crate::newcomer::{self, Newcomer};
 use crate::outbox::Backlog;
-use crate::proxied;
 use crate::publish::Service;
 use crate::rates::Rates;
 use crate::reload::{self, Source};
@@ -61,7 +62,10 @@ pub async fn run(
     if config.policy.auth.protected().is_empty() {
         tracing::warn!("{}", crate::check::OPEN);
     }
-    let queues: Vec<Arc<ShardQueue>> = (0..shards()).map(|_| Arc::default()).collect();
+    let workers = Workers::start("server", config.threads, newcomer::AHEAD, &shutdown)
+        .map_err(|source| Error::Os { what: "starting threads", source })?;
+    let workers = Arc::new(workers);
+    let queues: Vec<Arc<ShardQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
     let chosen = Chosen::open(&config)?;
     let (epoch, id_key) = (chosen.epoch.clone(), chosen.id_key.clone());
     let hub =
@@ -77,7 +81,6 @@ pub async fn run(
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),
-        shards: queues.len(),
         idle_timeout: config.idle_timeout,
         next_number: AtomicU64::new(1),
         farewell: CancellationToken::new(),
@@ -95,8 +98,9 @@ pub async fn run(
 
     // Dropped, and so ended, only after the connections that they serve.
     let mut shards = JoinSet::new();
-    for queue in queues {
-        shards.spawn(Shard::new(Arc::clone(&hub), queue, config.ping_interval).run());
+    for (queue, runtime) in queues.into_iter().zip(workers.runtimes()) {
+        let shard = Shard::new(Arc::clone(&hub), queue, config.ping_interval);
+        shards.spawn_on(shard.run(), &runtime);
     }
     listeners.announce();
     if let Some(key) = &config.demo_key {
@@ -107,8 +111,8 @@ pub async fn run(
     let door = Arc::new(Door::new(most, config.bounds.spare_memory, metrics));
     let mut accepting = JoinSet::new();
     for way in listeners.public {
-        let (site, door) = (Arc::clone(&site), Arc::clone(&door));
-        accepting.spawn(accept(way, door, site, shutdown.clone()));
+        let (site, door, workers) = (Arc::clone(&site), Arc::clone(&door), Arc::clone(&workers));
+        accepting.spawn(accept(way, door, site, workers, shutdown.clone()));
     }
     // Also the watchdog; all of it goes on until the last connection has ended.
     let mut administrators = JoinSet::new();
@@ -116,7 +120,7 @@ pub async fn run(
         administrators.spawn(shared::admin::run(listener, admin, shutdown.clone()));
     }
 
-    administrators.spawn(shared::service::watchdog());
+    administrators.spawn(shared::service::watchdog_of(workers.pulses()));
     administrators.spawn(reload::follow(source, fixed, config.demo_key, service, shutdown.clone()));
     shared::service::ready();
     let result = tokio::select! {
@@ -140,12 +144,19 @@ pub async fn run(
 }
 
 /// Takes connections for ever; those for which there is no place are turned away.
-async fn accept(way: Way, door: Arc<Door>, site: Arc<Site>, shutdown: Shutdown) {
+async fn accept(
+    way: Way,
+    door: Arc<Door>,
+    site: Arc<Site>,
+    workers: Arc<Workers<Newcomer>>,
+    shutdown: Shutdown,
+) {
     loop {
         let arrival = way.accept().await;
         match door.enter() {
             Some(place) => {
-                shutdown.spawn(welcome(Arc::clone(&site), arrival, place, shutdown.clone()));
+                let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
+                workers.serve(Newcomer { arrival, place, site, shutdown });
             }
             None => {
                 let leave = door.turning_away().await;
@@ -156,28 +167,4 @@ async fn accept(way: Way, door: Arc<Door>, site: Arc<Site>, shutdown: Shutdown) 
             }
         }
     }
-}
-
-/// Finds out who it is, then serves it.
-async fn welcome(site: Arc<Site>, arrival: Arrival, place: Place, shutdown: Shutdown) {
-    let error = match arrival {
-        Arrival::Plain { stream, from } => {
-            let address = (!from.is_loopback()).then_some(from);
-            return site.serve(stream, address, place, shutdown).await;
-        }
-        Arrival::Proxied(mut stream) => match proxied::client(&mut stream).await {
-            Ok(address) => return site.serve(stream, address, place, shutdown).await,
-            Err(error) => error,
-        },
-        Arrival::Unix(mut stream) => match proxied::client(&mut stream).await {
-            Ok(address) => return site.serve(stream, address, place, shutdown).await,
-            Err(error) => error,
-        },
-    };
-    tracing::debug!(%error, "closed: it did not say for whom it connects");
-}
-
-/// One shard for each core.
-fn shards() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

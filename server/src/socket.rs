@@ -50,8 +50,6 @@ thread_local! {
 pub struct Sockets {
     /// Registry, log, keys.
     pub service: Arc<Service>,
-    /// How many shards there are.
-    pub shards: usize,
     /// How long a connection may be without registration and valid action.
     pub idle_timeout: Duration,
     /// The number of the next connection.
@@ -61,17 +59,18 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Serves an upgraded connection to its end. `read_ahead` is what came along with the
-    /// request.
+    /// Serves an upgraded connection to its end, with the shard of the thread that it is on.
+    /// `read_ahead` is what came along with the request.
     pub fn serve<S: Into<Wire>>(
         &self,
         stream: S,
         read_ahead: Bytes,
         visitor: Visitor,
+        shard: usize,
     ) -> impl Future<Output = ()> + use<S> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let outbox = Outbox::new(stream, Arc::clone(&self.service.metrics.backlog));
-        let connection = Arc::new(Connection::new(number, self.shards, outbox));
+        let connection = Arc::new(Connection::new(number, shard, outbox));
         let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor);
         Socket::new(connection, session, read_ahead, self.idle_timeout).run(self.farewell.clone())
     }

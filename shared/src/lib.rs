@@ -13,3 +13,4 @@ pub mod process;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod workers;

@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) max_memory: Option<Setting>,
     pub(super) rates: Rates,
     pub(super) bounds: BoundsTable,
+    pub(super) threads: Option<Setting>,
     pub(super) demo: bool,
     pub(super) ping_interval: Option<Setting>,
     pub(super) idle_timeout: Option<Setting>,
@@ -143,6 +144,7 @@ impl Reader<'_> {
                 }
                 "max-backlog" => file.bounds.backlog = self.text("max-backlog", value),
                 "spare-memory" => file.bounds.spare_memory = self.text("spare-memory", value),
+                "threads" => file.threads = self.text("threads", value),
                 "demo" => file.demo = self.flag("demo", &value),
                 "ping-interval" => file.ping_interval = self.text("ping-interval", value),
                 "idle-timeout" => file.idle_timeout = self.text("idle-timeout", value),
@@ -156,7 +158,7 @@ impl Reader<'_> {
                         "`{other}` is no option; there are listen, listen-proxy, trust-proxy, admin, \
                          protect, origin, data, data-size, id-key-file, max-memory, {}, connect-rate, set-rate, \
                          send-rate, wrong-key-rate, max-connections, max-tags, \
-                         max-registrations, max-backlog, spare-memory, demo, ping-interval, \
+                         max-registrations, max-backlog, spare-memory, threads, demo, ping-interval, \
                          idle-timeout, log, log-format and tags",
                         KeepTable::NAMES.join(", ")
                     ),

@@ -24,6 +24,7 @@ impl Config {
             log,
             log_format,
             bounds,
+            threads,
             // These can.
             policy: _,
             keeping: _,
@@ -43,6 +44,7 @@ impl Config {
             ("idle-timeout", format!("{idle_timeout:?}")),
             ("log", log.clone()),
             ("log-format", format!("{log_format:?}")),
+            ("threads", threads.to_string()),
             ("max-connections", bounds.connections.to_string()),
             ("max-tags", bounds.room.tags.to_string()),
             ("max-registrations", bounds.room.registrations.to_string()),

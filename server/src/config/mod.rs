@@ -10,6 +10,7 @@ mod values;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ const LOOPBACK: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
 ];
+const MOST_THREADS: u64 = 1_024;
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The ping wheel's slots are a millisecond apart at least.
@@ -81,6 +83,8 @@ pub struct Config {
     pub log_format: telemetry::LogFormat,
     /// How much there may be in all.
     pub bounds: Bounds,
+    /// Threads that serve.
+    pub threads: NonZeroUsize,
 }
 
 /// Where to listen.
@@ -173,6 +177,7 @@ impl Config {
             one("--wrong-key-rate", args.rates.wrong_key_rate, file.rates.wrong_key),
         ];
 
+        let threads = one("--threads", args.threads, file.threads);
         let bounds = [
             one("--max-connections", args.bounds.max_connections, file.bounds.connections),
             one("--max-tags", args.bounds.max_tags, file.bounds.tags),
@@ -204,6 +209,7 @@ impl Config {
                 .or(PING_INTERVAL, interval(ping_interval.as_ref(), PING_INTERVAL)),
             idle_timeout: checked.or(IDLE_TIMEOUT, interval(idle_timeout.as_ref(), IDLE_TIMEOUT)),
             bounds: checked.in_all(&bounds),
+            threads: checked.threads(threads.as_ref()),
             log: checked.or(String::new(), values::log_filter(log)),
             log_format: checked.or(telemetry::LogFormat::Text, values::log_format(log_format)),
         };
@@ -236,6 +242,15 @@ impl Checking {
             return LOOPBACK.into();
         }
         self.all(settings, |setting| values::network(setting).map(|network| vec![network]))
+    }
+
+    /// One for each core unless given.
+    fn threads(&mut self, setting: Option<&Setting>) -> NonZeroUsize {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let given = setting.map(|setting| values::count(setting, 1..=MOST_THREADS));
+        let count = given.and_then(|count| self.or(None, count.map(Some)));
+        let count = count.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
+        count.unwrap_or(cores)
     }
 
     fn all<T>(

@@ -62,7 +62,7 @@ impl Test {
         };
         let pipe = Pipe::with_room(1 << 20);
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
-        let connection = Arc::new(Connection::new(1, 1, outbox));
+        let connection = Arc::new(Connection::new(1, 0, outbox));
         Self {
             session: Session::new(Arc::new(service), connection, Visitor::new(None)),
             pipe,

@@ -208,7 +208,7 @@ impl World {
         let link = client.link.get_or_insert_with(|| {
             let pipe = Pipe::with_room(100_000);
             let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
-            let connection = Arc::new(Connection::new(number, SHARDS, outbox));
+            let connection = Arc::new(Connection::new(number, number as usize % SHARDS, outbox));
             let session = Session::new(
                 Arc::clone(&self.service),
                 Arc::clone(&connection),

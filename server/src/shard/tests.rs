@@ -26,7 +26,7 @@ impl Test {
     fn listener(&self, number: u64, tag: &str) -> (Arc<Connection>, Registration, Arc<Pipe>) {
         let pipe = Pipe::with_room(1 << 30);
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
-        let connection = Arc::new(Connection::new(number, 1, outbox));
+        let connection = Arc::new(Connection::new(number, 0, outbox));
         let registration = Registration { tag: Tag::parse(tag).unwrap(), address: None };
         self.hub.register(&connection, &registration, None, &Resume::default(), 0);
         (connection, registration, pipe)

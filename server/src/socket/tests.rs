@@ -74,7 +74,7 @@ fn talk(mut pieces: VecDeque<Vec<u8>>, appetite: usize) -> Talk {
     let read_ahead = pieces.pop_front().unwrap_or_default();
     let pipe = Pipe::with_peer(pieces, appetite);
     let outbox = Outbox::new(Arc::clone(&pipe), Arc::default());
-    let connection = Arc::new(Connection::new(1, 1, outbox));
+    let connection = Arc::new(Connection::new(1, 0, outbox));
     let heard = Arc::<Mutex<Vec<Message>>>::default();
     let handler = Slow {
         connection: Arc::clone(&connection),

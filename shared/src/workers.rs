@@ -7,30 +7,22 @@
 mod effort;
 
 use std::io;
-use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
-use shared::service::Pulse;
-use shared::shutdown::Shutdown;
-use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 
-use crate::crowd::Handshake;
-use crate::error::Error;
-use crate::session::{self, Seat};
+use crate::service::Pulse;
+use crate::shutdown::Shutdown;
 use effort::{Effort, Now};
 
 /// Newcomers that may wait for a thread. While it is so far behind, they are served by the one
 /// that accepted them.
 const WAITING: usize = 256;
-
-/// How many connections more than another thread one that has time left may have before newcomers go
-/// to that one: two threads that are half asleep cost a fifth more than one that is awake.
-const AHEAD: usize = 64;
 
 /// Tasks that run before the kernel is asked what has become ready. tokio asks after 61, and one that
 /// relays may last the better part of a millisecond: on a busy thread, newcomers and timers would
@@ -46,38 +38,49 @@ pub fn runtime() -> io::Result<Runtime> {
 }
 
 /// A connection that was accepted and admitted.
-#[derive(Debug)]
-pub(crate) struct Newcomer {
-    pub(crate) client: TcpStream,
-    pub(crate) peer: SocketAddr,
-    pub(crate) seat: Seat,
-    pub(crate) handshake: Handshake,
+pub trait Newcomer: Sized + Send + 'static {
+    /// The same on its way to another thread: its socket belongs to no runtime.
+    type Adrift: Send + 'static;
+
+    /// Takes it off this thread's runtime.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    fn detach(self) -> io::Result<Self::Adrift>;
+
+    /// Has this thread's runtime watch it.
+    ///
+    /// # Errors
+    /// As [`Newcomer::detach`].
+    fn attach(adrift: Self::Adrift) -> io::Result<Self>;
+
+    /// Serves it to its end, on the thread with this number.
+    fn serve(self, thread: usize) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// All threads that serve.
 #[derive(Debug)]
-pub(crate) struct Workers {
+pub struct Workers<N: Newcomer> {
     shutdown: Shutdown,
-    /// Connections of the thread that accepts, which serves too.
+    ahead: usize,
+    /// Connections of the thread that accepts, which serves too, as number 0.
     here: Arc<AtomicUsize>,
     effort: Mutex<Effort>,
-    others: Vec<Worker>,
+    others: Vec<Worker<N>>,
 }
 
 #[derive(Debug)]
-struct Worker {
+struct Worker<N: Newcomer> {
     load: Arc<AtomicUsize>,
-    sender: mpsc::Sender<Moving>,
+    sender: mpsc::Sender<Moving<N>>,
+    handle: Handle,
     pulse: Pulse,
 }
 
-/// A newcomer on its way to its thread; its socket belongs to no runtime.
+/// A newcomer on its way to its thread.
 #[derive(Debug)]
-struct Moving {
-    client: std::net::TcpStream,
-    peer: SocketAddr,
-    seat: Seat,
-    handshake: Handshake,
+struct Moving<N: Newcomer> {
+    newcomer: N::Adrift,
     load: Load,
 }
 
@@ -98,52 +101,70 @@ impl Drop for Load {
     }
 }
 
-impl Workers {
-    /// Makes `count` threads serve, of which the calling one is the first. The others end when
-    /// this is dropped and the connections that `shutdown` tracks have ended.
-    pub(crate) fn start(count: usize, shutdown: &Shutdown) -> Result<Self, Error> {
-        let others = (1..count).map(|number| Worker::start(number, shutdown));
+impl<N: Newcomer> Workers<N> {
+    /// Makes `count` threads serve, named after the program, of which the calling one is the first.
+    /// The others end when this is dropped and the connections that `shutdown` tracks have ended.
+    ///
+    /// One that has time left may have `ahead` connections more than another before newcomers go to
+    /// that one: two threads that are half asleep cost more than one that is awake.
+    ///
+    /// # Errors
+    /// When the system has no further thread, or no descriptors for it.
+    pub fn start(
+        name: &str,
+        count: NonZeroUsize,
+        ahead: usize,
+        shutdown: &Shutdown,
+    ) -> io::Result<Self> {
+        let others = (1..count.get()).map(|number| Worker::start(name, number, shutdown));
         Ok(Self {
             shutdown: shutdown.clone(),
+            ahead,
             here: Arc::default(),
             effort: Mutex::default(),
-            others: others.collect::<Result<_, _>>()?,
+            others: others.collect::<io::Result<_>>()?,
         })
     }
 
     /// Has this thread serve it, or the one with the fewest connections if this has far more, or
     /// more and no time left. Called on the thread that accepts.
-    pub(crate) fn serve(&self, newcomer: Newcomer) {
+    pub fn serve(&self, newcomer: N) {
         let is_busy = self.effort.lock().is_great(Now::of_this_thread());
         match self.better_place(is_busy).map(|it| (it, it.sender.try_reserve())) {
             Some((worker, Ok(way))) => worker.send(way, newcomer),
-            _ => spawn(&self.shutdown, newcomer, Load::new(&self.here)),
+            _ => spawn(&self.shutdown, newcomer, 0, Load::new(&self.here)),
         }
     }
 
-    fn better_place(&self, is_busy: bool) -> Option<&Worker> {
-        let ahead = if is_busy { 1 } else { AHEAD };
+    fn better_place(&self, is_busy: bool) -> Option<&Worker<N>> {
+        let ahead = if is_busy { 1 } else { self.ahead };
         let here = self.here.load(Ordering::Relaxed);
         self.idlest().filter(|worker| worker.load.load(Ordering::Relaxed) + ahead <= here)
     }
 
     /// Of the other threads, the one with the fewest connections. One that has ended has none, and
     /// would be it for ever.
-    fn idlest(&self) -> Option<&Worker> {
+    fn idlest(&self) -> Option<&Worker<N>> {
         let alive = self.others.iter().filter(|worker| !worker.sender.is_closed());
         alive.min_by_key(|worker| worker.load.load(Ordering::Relaxed))
     }
 
     /// The signs of life of the other threads.
-    pub(crate) fn pulses(&self) -> Vec<Pulse> {
+    #[must_use]
+    pub fn pulses(&self) -> Vec<Pulse> {
         self.others.iter().map(|worker| worker.pulse.clone()).collect()
+    }
+
+    /// The runtimes of all threads, by number. Called on the thread that accepts.
+    pub fn runtimes(&self) -> impl Iterator<Item = Handle> {
+        [Handle::current()].into_iter().chain(self.others.iter().map(|it| it.handle.clone()))
     }
 }
 
-impl Worker {
-    fn start(number: usize, shutdown: &Shutdown) -> Result<Self, Error> {
-        let failed = |source| Error::System { what: "start a thread", source };
-        let runtime = runtime().map_err(failed)?;
+impl<N: Newcomer> Worker<N> {
+    fn start(name: &str, number: usize, shutdown: &Shutdown) -> io::Result<Self> {
+        let runtime = runtime()?;
+        let handle = runtime.handle().clone();
         let (sender, mut arriving) = mpsc::channel(WAITING);
         let shutdown = shutdown.clone();
         let pulse = Pulse::default();
@@ -152,40 +173,35 @@ impl Worker {
             // Ends with the runtime.
             tokio::spawn(async move { beating.beat().await });
             while let Some(moving) = arriving.recv().await {
-                arrive(&shutdown, moving);
+                arrive(&shutdown, number, moving);
             }
             shutdown.ended().await;
         };
         thread::Builder::new()
-            .name(format!("gate-{number}"))
-            .spawn(move || runtime.block_on(work))
-            .map_err(failed)?;
-        Ok(Self { load: Arc::default(), sender, pulse })
+            .name(format!("{name}-{number}"))
+            .spawn(move || runtime.block_on(work))?;
+        Ok(Self { load: Arc::default(), sender, handle, pulse })
     }
 
-    fn send(&self, way: mpsc::Permit<'_, Moving>, newcomer: Newcomer) {
-        let Newcomer { client, peer, seat, handshake } = newcomer;
-        match client.into_std() {
-            Ok(client) => {
-                way.send(Moving { client, peer, seat, handshake, load: Load::new(&self.load) });
-            }
-            Err(error) => tracing::warn!(%peer, %error, "closed: it cannot change threads"),
+    fn send(&self, way: mpsc::Permit<'_, Moving<N>>, newcomer: N) {
+        match newcomer.detach() {
+            Ok(newcomer) => way.send(Moving { newcomer, load: Load::new(&self.load) }),
+            Err(error) => tracing::warn!(%error, "closed: it cannot change threads"),
         }
     }
 }
 
-fn arrive(shutdown: &Shutdown, moving: Moving) {
-    let Moving { client, peer, seat, handshake, load } = moving;
-    match TcpStream::from_std(client) {
-        Ok(client) => spawn(shutdown, Newcomer { client, peer, seat, handshake }, load),
-        Err(error) => tracing::warn!(%peer, %error, "closed: it cannot be watched"),
+fn arrive<N: Newcomer>(shutdown: &Shutdown, number: usize, moving: Moving<N>) {
+    match N::attach(moving.newcomer) {
+        Ok(newcomer) => spawn(shutdown, newcomer, number, moving.load),
+        Err(error) => tracing::warn!(%error, "closed: it cannot be watched"),
     }
 }
 
-fn spawn(shutdown: &Shutdown, newcomer: Newcomer, load: Load) {
-    let Newcomer { client, peer, seat, handshake } = newcomer;
+fn spawn<N: Newcomer>(shutdown: &Shutdown, newcomer: N, number: usize, load: Load) {
+    let serving = newcomer.serve(number);
     shutdown.spawn(async move {
-        session::serve(client, peer, seat, handshake).await;
+        serving.await;
         drop(load);
     });
 }
@@ -200,31 +216,51 @@ mod tests {
 
     use super::*;
 
-    fn worker(load: usize) -> (Worker, mpsc::Receiver<Moving>) {
-        let (sender, arriving) = mpsc::channel(1);
-        let load = Arc::new(AtomicUsize::new(load));
-        (Worker { load, sender, pulse: Pulse::default() }, arriving)
+    const AHEAD: usize = 64;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Newcomer for Nobody {
+        type Adrift = ();
+
+        fn detach(self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn attach((): ()) -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        async fn serve(self, _: usize) {}
     }
 
-    fn workers(here: usize, others: Vec<Worker>) -> Workers {
+    fn worker(load: usize) -> (Worker<Nobody>, mpsc::Receiver<Moving<Nobody>>) {
+        let (sender, arriving) = mpsc::channel(1);
+        let load = Arc::new(AtomicUsize::new(load));
+        (Worker { load, sender, handle: Handle::current(), pulse: Pulse::default() }, arriving)
+    }
+
+    fn workers(here: usize, others: Vec<Worker<Nobody>>) -> Workers<Nobody> {
         Workers {
             shutdown: Shutdown::new(),
+            ahead: AHEAD,
             here: Arc::new(AtomicUsize::new(here)),
             effort: Mutex::default(),
             others,
         }
     }
 
-    #[test]
-    fn a_thread_that_has_ended_is_not_the_idlest() {
+    #[tokio::test]
+    async fn a_thread_that_has_ended_is_not_the_idlest() {
         let ((ended, arriving), (busy, _its), (idle, _own)) = (worker(0), worker(9), worker(5));
         drop(arriving);
         let workers = workers(0, vec![ended, busy, idle]);
         assert_eq!(workers.idlest().map(|it| it.load.load(Ordering::Relaxed)), Some(5));
     }
 
-    #[test]
-    fn newcomers_leave_a_thread_that_is_far_ahead_or_busy() {
+    #[tokio::test]
+    async fn newcomers_leave_a_thread_that_is_far_ahead_or_busy() {
         let elsewhere = |here, there, is_busy| {
             let (worker, _arriving) = worker(there);
             workers(here, vec![worker]).better_place(is_busy).is_some()
