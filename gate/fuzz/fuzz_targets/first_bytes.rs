@@ -11,9 +11,8 @@ use std::time::Duration;
 use gate::cli::{self, Command};
 use gate::config::Config;
 use gate::listeners::Listeners;
-use gate::reload::Hangups;
 use libfuzzer_sys::fuzz_target;
-use shared::shutdown::Shutdown;
+use shared::shutdown::{Hangups, Shutdown};
 
 /// A gate that waits this long for a client that has ended its side hangs.
 const PATIENCE: Duration = Duration::from_secs(20);

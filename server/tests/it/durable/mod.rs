@@ -10,9 +10,10 @@ use std::path::Path;
 
 use crate::harness::Server;
 
-/// Keeps everything in memory too, so that one replay shows what the log holds.
+/// Keeps everything in memory too, so that one replay shows what the log holds; and the disk alone
+/// says how fast it goes.
 const CONFIG: &str = "ring = 1000000\nring-age = \"7d\"\nring-bytes = \"1GiB\"\n\
-     max-memory = \"2GiB\"\n";
+     max-memory = \"2GiB\"\nsend-rate = \"off\"\n";
 
 /// Where the load publishes.
 const TAG: &str = "load";
