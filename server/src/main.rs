@@ -33,17 +33,12 @@ fn main() -> ExitCode {
     // Of this thread; a running server has more of them.
     let result = match workers::runtime() {
         Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
-        Ok(runtime) => runtime.block_on(async {
-            match cli.command {
-                Some(Command::Check { run }) => check(*run),
-                Some(Command::NewEpoch { data }) => Ok(new_epoch(&data)?),
-                Some(Command::Client(command)) => {
-                    start_log("warn", telemetry::LogFormat::Text)?;
-                    Ok(client::run(command).await?)
-                }
-                None => serve(cli.run, given).await,
-            }
-        }),
+        Ok(runtime) => {
+            let result = runtime.block_on(perform(cli, given));
+            // Waits neither for a manager that does not listen nor for a file that hangs.
+            runtime.shutdown_background();
+            result
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,6 +48,18 @@ fn main() -> ExitCode {
             }
             errors.first().map_or(exit::SOFTWARE, Error::exit_code).into()
         }
+    }
+}
+
+async fn perform(cli: Cli, given: io::Result<Vec<TcpListener>>) -> Result<(), Vec<Error>> {
+    match cli.command {
+        Some(Command::Check { run }) => check(*run),
+        Some(Command::NewEpoch { data }) => Ok(new_epoch(&data)?),
+        Some(Command::Client(command)) => {
+            start_log("warn", telemetry::LogFormat::Text)?;
+            Ok(client::run(command).await?)
+        }
+        None => serve(cli.run, given).await,
     }
 }
 

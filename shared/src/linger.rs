@@ -20,7 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// How long a closed peer may take to read our last words and close its side. One that is still
-/// reading them gets more of these, [`MOST`] of them in all.
+/// reading them gets more of these, ten of them in all.
 pub const LIMIT: Duration = Duration::from_secs(1);
 const MOST: u32 = 10;
 

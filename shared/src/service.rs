@@ -65,7 +65,9 @@ pub async fn watchdog_of(pulses: Vec<Pulse>) {
     loop {
         look.tick().await;
         if watched.all_live() {
-            tell(&[NotifyState::Watchdog]);
+            // A manager that does not read would block this thread, and its connections with it.
+            let told = tokio::task::spawn_blocking(|| tell(&[NotifyState::Watchdog]));
+            let _ = told.await;
         }
     }
 }
