@@ -116,6 +116,9 @@ test('a page on a laptop that slept is off the lists, and on them again when it 
 test('a page on another network listens again, though nobody closed its connection', async () => {
   const network = await e2e.startNetwork(gate.port);
   const page = await e2e.visit(browser, network.url);
+  // After it nothing is on its way, which would pass for an answer.
+  assert.equal(await sendTo(page.id, 'from this network'), 1);
+  await e2e.arrives(page, 'from this network');
   const cdp = await page.context().newCDPSession(page);
   await cdp.send('Network.enable');
   const conditions = (offline) => ({ offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
