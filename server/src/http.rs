@@ -13,10 +13,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use shared::answer::{Answer, text};
+use shared::deadline::within;
 use shared::linger::{Lingering, Socket};
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::limits;
@@ -43,6 +44,9 @@ pub struct Site {
     pub demo: bool,
 }
 
+/// How long a connection that has come right before the stop may take to ask something.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// A socket that a client may come by.
 pub trait Stream: Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static {}
 
@@ -56,6 +60,8 @@ struct Caller<H> {
     held: Arc<H>,
     /// The number of the thread that serves it, and of the shard that is there.
     thread: usize,
+    /// Told with every request.
+    asked: Notify,
     shutdown: Shutdown,
 }
 
@@ -72,8 +78,16 @@ impl Site {
     ) {
         let stopping = shutdown.clone();
         let visitor = Mutex::new(Visitor::new(address));
-        let caller = Arc::new(Caller { visitor, held: Arc::new(held), thread, shutdown });
+        let caller = Arc::new(Caller {
+            visitor,
+            held: Arc::new(held),
+            thread,
+            asked: Notify::new(),
+            shutdown,
+        });
+        let asking = Arc::clone(&caller);
         let service = hyper::service::service_fn(move |request| {
+            caller.asked.notify_one();
             let (site, caller) = (Arc::clone(&self), Arc::clone(&caller));
             async move { Ok::<_, Infallible>(site.answer::<S, H>(request, caller).await) }
         });
@@ -88,10 +102,15 @@ impl Site {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stopping.stopping() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            () = stopping.stopping() => tokio::select! {
+                biased;
+                // hyper ends one without a request at once, though the first may be on its way.
+                _either = within("the first request", FIRST_REQUEST, asking.asked.notified()) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                ended = connection.as_mut() => ended,
+            },
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "HTTP connection ended");

@@ -103,6 +103,8 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
         listeners.push(listen(address).await);
     }
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let mut begun = Some(begun);
     // Each message on a connection of its own, as PHP sends them, one after the other.
     let publisher = tokio::spawn(async move {
         let message = json!({"action": "broadcast", "tag": "shop", "message": 1}).to_string();
@@ -112,10 +114,12 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
             assert_eq!(answer.status, 200, "{}", answer.body);
             let reply: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
             reached.push(reply["clients"].as_u64().unwrap());
+            begun.take().map(|begun| begun.send(()));
         }
         reached
     });
 
+    begins.await.unwrap();
     kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
     let mut waits = Vec::new();
     for listener in listeners {
