@@ -1,5 +1,6 @@
 /* Makes writes and syncs of the log's files fail, for tests: as many of a thousand as the file that
-   FAULTS names says, none while it does not exist. Two numbers: of writes, of syncs. */
+   FAULTS names says, none while it does not exist. Two numbers: of writes, of syncs. While it is a
+   named pipe, the log's disk stands still until somebody writes them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,15 +17,17 @@ static int fails(int fd, int sync)
     static __thread unsigned seed;
     char text[64] = "", link[64], path[256] = "";
     const char *file = getenv("FAULTS");
-    int faults = file ? open(file, O_RDONLY | O_CLOEXEC) : -1, of[2] = {0, 0};
+    int faults, of[2] = {0, 0};
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) <= 0 || !strstr(path, "log.sqlite3"))
+        return 0;
+    /* Only here: opening a pipe waits, and nothing but the log may. */
+    faults = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
     if (faults < 0)
         return 0;
     if (read(faults, text, sizeof text - 1) > 0)
         sscanf(text, "%d %d", &of[0], &of[1]);
     close(faults);
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    if (readlink(link, path, sizeof path - 1) <= 0 || !strstr(path, "log.sqlite3"))
-        return 0;
     if (!seed) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);

@@ -1,16 +1,18 @@
 //! A disk whose writes and syncs fail: what senders are told is true.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, start};
 use crate::harness::Server;
-use crate::metrics::metrics;
+use crate::metrics::{metrics, until};
 
 /// A library that takes the place of the C library's own calls. What SQLite is compiled with
 /// compiles it too.
@@ -26,6 +28,15 @@ fn library(dir: &Path) -> PathBuf {
     library
 }
 
+/// A server whose log's disk does as the file says that is answered beside it.
+fn start_faulty(dir: &Path) -> (Server, PathBuf) {
+    let (arguments, library, faults) = (arguments(dir), library(dir), dir.join("faults"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let environment = [("LD_PRELOAD", text(&library)), ("FAULTS", text(&faults))];
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    (Server::start_with(&environment, &arguments), faults)
+}
+
 struct Faults {
     dir: TempDir,
     server: Server,
@@ -35,14 +46,7 @@ struct Faults {
 impl Faults {
     fn begin(publishers: usize) -> Self {
         let dir = TempDir::new().unwrap();
-        let arguments = arguments(dir.path());
-        let library = library(dir.path());
-        let environment = [
-            ("LD_PRELOAD", library.to_str().unwrap().to_owned()),
-            ("FAULTS", dir.path().join("faults").to_str().unwrap().to_owned()),
-        ];
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let server = Server::start_with(&environment, &arguments);
+        let (server, _) = start_faulty(dir.path());
         let load = Load::begin(server.address, publishers, Otherwise::Next);
         Self { dir, server, load }
     }
@@ -79,14 +83,7 @@ impl Faults {
 #[tokio::test]
 async fn appends_are_counted_by_what_senders_are_told() {
     let dir = TempDir::new().unwrap();
-    let (arguments, library) = (arguments(dir.path()), library(dir.path()));
-    let faults = dir.path().join("faults");
-    let environment = [
-        ("LD_PRELOAD", library.to_str().unwrap().to_owned()),
-        ("FAULTS", faults.to_str().unwrap().to_owned()),
-    ];
-    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let server = Server::start_with(&environment, &arguments);
+    let (server, faults) = start_faulty(dir.path());
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": 1});
     assert_eq!(server.post(&message).await.0, 200);
     // Every sync fails: of the first nobody can tell, and the log cannot be read anew after it.
@@ -100,6 +97,37 @@ async fn appends_are_counted_by_what_senders_are_told() {
         assert_eq!(now[&name], 1.0, "{name}");
     }
     assert_eq!(now["server_errors_total{code=\"unavailable\"}"], 2.0);
+}
+
+#[tokio::test]
+async fn what_waits_for_the_disk_is_told() {
+    let dir = TempDir::new().unwrap();
+    let (server, faults) = start_faulty(dir.path());
+    let mut client = server.connect().await;
+    let message = json!({"action": "broadcast", "tag": super::TAG, "message": "x".repeat(1_000)});
+    let status = Command::new("mkfifo").arg(&faults).status().unwrap();
+    assert!(status.success());
+    client.send(&message).await;
+    // Opening one end waits for the other: from here on the first entry is at the disk, alone.
+    let held = faults.clone();
+    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
+    let mut disk = opening.await.unwrap();
+    client.send_at_once([&message, &message, &message].map(Value::clone)).await;
+    let now = until(server.admin, "server_log_queue_entries", 3.0).await;
+    let bytes = now["server_log_queue_bytes"];
+    assert!((3_000.0..4_500.0).contains(&bytes), "{bytes}");
+    assert_eq!(now["server_log_commit_seconds_count"], 0.0);
+
+    std::fs::remove_file(&faults).unwrap();
+    disk.write_all(b"0 0").unwrap();
+    for _ in 0..4 {
+        assert_eq!(client.next().await["ok"], "broadcast");
+    }
+    let now = metrics(server.admin).await;
+    assert_eq!(now["server_log_queue_entries"], 0.0);
+    assert_eq!(now["server_log_queue_bytes"], 0.0);
+    // Those that waited were one transaction.
+    assert_eq!(now["server_log_commit_seconds_count"], 2.0);
 }
 
 #[tokio::test]
