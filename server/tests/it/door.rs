@@ -5,6 +5,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::harness::{Answer, Server, exchange_over, proxy_line, request};
+use crate::metrics::metrics;
 
 fn told_to_come_back(answer: &Answer) {
     assert_eq!(answer.status, 503);
@@ -23,6 +24,8 @@ async fn beyond_the_last_place_newcomers_are_told_to_come_back() {
     let mut stream = TcpStream::connect(server.proxied.unwrap()).await.unwrap();
     stream.write_all(proxy_line("192.0.2.7").as_bytes()).await.unwrap();
     told_to_come_back(&exchange_over(stream, b"GET /ws HTTP/1.1\r\n\r\n").await);
+    let now = metrics(server.admin).await;
+    assert_eq!((now["server_turned_away_total"], now["server_accepted_total"]), (3.0, 2.0));
 
     // Those inside are served as before, and a place that is left is free.
     let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"});

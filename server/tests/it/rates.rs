@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Server, request};
+use crate::metrics::metrics;
 
 const KEY: &str = "a-key-of-enough-length-1";
 
@@ -27,6 +28,7 @@ async fn a_connection_sends_so_much_and_no_more() {
     // Nor anything else that costs as much; to listen is another thing.
     wait(&client.ask(&json!({"action": "ping"})).await);
     wait(&client.ask(&json!({"action": "nonsense"})).await);
+    assert_eq!(metrics(server.admin).await["server_errors_total{code=\"rate_limited\"}"], 3.0);
     client.set("shop", Some(ALICE)).await;
     // Others are not concerned.
     let mut other = server.connect().await;
