@@ -108,9 +108,9 @@ async fn registrations_deliveries_and_what_is_kept() {
     let kept = now["server_kept_bytes"];
     assert!((1_000.0..4_000.0).contains(&kept), "{kept}");
     assert!(!now.keys().any(|name| name.starts_with("server_log_commit")), "no disk, no commits");
-    for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
-        assert!(now[name] >= 0.0);
-    }
+    // Of CPU time there may be too little yet.
+    assert!(now["process_cpu_seconds_total"] >= 0.0 && now["process_resident_memory_bytes"] > 0.0);
+    assert!(now["process_open_fds"] > 4.0 && now["process_max_fds"] > now["process_open_fds"]);
     let status = server.status().await;
     let shop = json!({"registrations":3,"ids":1,"deliveries":7,"broadcasts":2,"unread":2});
     assert_eq!((&status["tags"]["shop"], &status["tags_left_out"]), (&shop, &json!(0)));
