@@ -95,7 +95,7 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
     /// With `--require`: nobody got it and nothing keeps it.
-    #[error("nobody is registered there, and the message is not kept")]
+    #[error("nobody is registered there, and no inbox keeps the message")]
     NobodyThere,
     /// This program is wrong.
     #[error("{0}, which is a defect of this program; please report it with the log")]

@@ -15,6 +15,8 @@ pub use encode::{
 };
 
 #[cfg(test)]
+mod client;
+#[cfg(test)]
 pub(crate) mod model;
 #[cfg(test)]
 mod properties;

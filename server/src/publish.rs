@@ -93,7 +93,8 @@ impl Service {
             .map_err(|often| Refusal::rate_limited("too many requests", often.retry_in))
     }
 
-    /// As [`Service::authorise`]; counts it if it was for everyone, or refused.
+    /// As [`Service::authorise`], for a tag that there is; counts it if it was for everyone, or
+    /// refused.
     fn admit(
         &self,
         visitor: &mut Visitor,
@@ -102,13 +103,14 @@ impl Service {
         key: Option<&Key>,
     ) -> Result<(), Refusal> {
         match self.authorise(visitor, tag, action, key) {
-            Ok(Permit::Key) => Ok(()),
-            Ok(Permit::Open) => self.count(visitor),
+            Ok(Permit::Key) => {}
+            Ok(Permit::Open) => self.count(visitor)?,
             Err(refusal) => {
                 self.count(visitor)?;
-                Err(refusal)
+                return Err(refusal);
             }
         }
+        self.check_tag(tag)
     }
 
     /// Checks a message and appends it to the log.
@@ -126,7 +128,6 @@ impl Service {
     ) -> Result<Appending, Refusal> {
         let key = publish.key.as_ref().or(otherwise);
         self.admit(visitor, &publish.tag, publish.action(), key)?;
-        self.check_tag(&publish.tag)?;
         let at = now_ms();
         let ttl = publish.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         Ok(self.log.append(Entry {
@@ -170,7 +171,6 @@ impl Service {
         otherwise: Option<&Key>,
     ) -> Result<Option<Appending>, Refusal> {
         self.admit(visitor, &read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
-        self.check_tag(&read.tag)?;
         let Some(id) = &read.id else {
             return Err(Refusal::bad("`id` is missing".into()));
         };
@@ -188,7 +188,6 @@ impl Service {
         otherwise: Option<&Key>,
     ) -> Result<Reply, Refusal> {
         self.admit(visitor, &person.tag, Protectable::Set, person.key.as_ref().or(otherwise))?;
-        self.check_tag(&person.tag)?;
         let address = self.address(&person.tag, &person.id);
         let unread = self.hub.unread(&person.tag, address, now_ms());
         Ok(Reply::Inbox {
@@ -210,7 +209,6 @@ impl Service {
         otherwise: Option<&Key>,
     ) -> Result<Appending, Refusal> {
         self.admit(visitor, &person.tag, Protectable::Drop, person.key.as_ref().or(otherwise))?;
-        self.check_tag(&person.tag)?;
         if !self.policy.load().auth.is_protected(&person.tag, Protectable::Drop) {
             let detail =
                 format!("drop needs a key, and none is configured for it on {}", person.tag);

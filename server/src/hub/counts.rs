@@ -29,7 +29,7 @@ pub struct Totals {
     /// Tags that somebody listens on.
     pub tags: usize,
     /// Registrations.
-    pub registrations: u64,
+    pub registrations: usize,
     /// Different IDs on each tag.
     pub ids: usize,
     /// What is kept.
@@ -76,13 +76,12 @@ impl Hub {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let state = self.state.lock();
-        let mut totals =
-            Totals { tags: state.audiences.len(), kept: state.keep.totals(), ..Totals::default() };
-        for audience in state.audiences.values() {
-            totals.registrations += audience.registrations();
-            totals.ids += audience.ids();
+        Totals {
+            tags: state.audiences.len(),
+            registrations: state.registrations,
+            ids: state.audiences.values().map(|audience| audience.ids()).sum(),
+            kept: state.keep.totals(),
         }
-        totals
     }
 
     /// What the shards have done together, and what waits for them.

@@ -49,7 +49,7 @@ impl Visitor {
     /// # Errors
     /// [`TooOften`], here and below.
     pub fn set(&mut self, rates: &Rates, limits: &Limits) -> Result<(), TooOften> {
-        self.count(Kind::Set, limits.set, rates)
+        self.count(Kind::Set, limits.set, rates, |visitor| &mut visitor.set)
     }
 
     /// Counts what was said without a right key.
@@ -57,7 +57,7 @@ impl Visitor {
     /// # Errors
     /// [`TooOften`].
     pub fn send(&mut self, rates: &Rates, limits: &Limits) -> Result<(), TooOften> {
-        self.count(Kind::Send, limits.send, rates)
+        self.count(Kind::Send, limits.send, rates, |visitor| &mut visitor.busy().send)
     }
 
     /// Counts a wrong key.
@@ -65,13 +65,20 @@ impl Visitor {
     /// # Errors
     /// [`TooOften`].
     pub fn wrong_key(&mut self, rates: &Rates, limits: &Limits) -> Result<(), TooOften> {
-        self.count(Kind::WrongKey, limits.wrong_key, rates)
+        self.count(Kind::WrongKey, limits.wrong_key, rates, |visitor| &mut visitor.busy().wrong_key)
     }
 
-    fn count(&mut self, kind: Kind, rate: Option<Rate>, rates: &Rates) -> Result<(), TooOften> {
+    /// Counts it for the connection, in its `own` bucket, and for its address.
+    fn count(
+        &mut self,
+        kind: Kind,
+        rate: Option<Rate>,
+        rates: &Rates,
+        own: impl FnOnce(&mut Self) -> &mut Bucket,
+    ) -> Result<(), TooOften> {
         let Some(rate) = rate else { return Ok(()) };
         let now = rates.now();
-        let result = self.own(kind).take(rate, now).and_then(|()| match self.address {
+        let result = own(self).take(rate, now).and_then(|()| match self.address {
             Some(address) => rates.take(address, kind, rate.of_address(), now),
             None => Ok(()),
         });
@@ -81,16 +88,12 @@ impl Visitor {
         result
     }
 
-    fn own(&mut self, kind: Kind) -> &mut Bucket {
-        match kind {
-            Kind::Set => &mut self.set,
-            Kind::WrongKey => &mut self.busy.get_or_insert_default().wrong_key,
-            Kind::Send | Kind::Connect => &mut self.busy.get_or_insert_default().send,
-        }
+    fn busy(&mut self) -> &mut Busy {
+        self.busy.get_or_insert_default()
     }
 
     fn note_told(&mut self, now: Moment) {
-        let busy = self.busy.get_or_insert_default();
+        let busy = self.busy();
         busy.is_deaf |= TOLD.is_some_and(|rate| busy.told.take(rate, now).is_err());
     }
 }

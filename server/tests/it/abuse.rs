@@ -4,24 +4,10 @@ use serde_json::json;
 
 use crate::harness::Server;
 
-/// A masked frame with a mask of zeros.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..126 => frame.push(0x80 | length as u8),
-        length @ 126..65_536 => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(payload);
-    frame
-}
+#[path = "../../src/frame/client.rs"]
+mod client;
+
+use client::client_frame as frame;
 
 #[tokio::test]
 async fn errors_leave_the_connection_open() {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// Two IDs for tests. They are no secrets, but the trace test looks for them in logs.
@@ -121,12 +122,17 @@ impl Server {
         Client::connect(self.address, "/ws", headers).await
     }
 
-    /// Connects as a proxy would for a client at `from`; answers the status of a refusal.
-    pub(crate) async fn connect_from(&self, from: &str) -> Result<Client, u16> {
+    /// Connects as a proxy would for a client at `from`; answers status and `Retry-After` of a
+    /// refusal.
+    pub(crate) async fn connect_from(&self, from: &str) -> Result<Client, (u16, Option<String>)> {
         let to = self.proxied.unwrap();
         let mut stream = TcpStream::connect(to).await.unwrap();
         stream.write_all(proxy_line(from).as_bytes()).await.unwrap();
-        Client::over(stream, &format!("ws://{to}/ws"), &[]).await
+        Client::over(stream, &format!("ws://{to}/ws"), &[]).await.map_err(|answer| {
+            let wait = answer.headers().get("retry-after");
+            let wait = wait.map(|wait| wait.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), wait)
+        })
     }
 
     /// Connects and registers.
@@ -239,15 +245,16 @@ impl Client {
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
         let stream = TcpStream::connect(to).await.unwrap();
-        Self::over(stream, &format!("ws://{to}{path}"), headers).await
+        let connected = Self::over(stream, &format!("ws://{to}{path}"), headers).await;
+        connected.map_err(|answer| answer.status().as_u16())
     }
 
-    /// The same over a stream that is connected.
+    /// The same over a stream that is connected; answers a refusal.
     pub(crate) async fn over(
         stream: impl Stream + 'static,
         url: &str,
         headers: &[(&'static str, &str)],
-    ) -> Result<Self, u16> {
+    ) -> Result<Self, Box<Response>> {
         let stream: Box<dyn Stream> = Box::new(stream);
         let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
@@ -255,9 +262,7 @@ impl Client {
         }
         match client_async(request, stream).await {
             Ok((socket, _)) => Ok(Self { socket, pings: 0 }),
-            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => {
-                Err(answer.status().as_u16())
-            }
+            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer),
             Err(error) => panic!("{error}"),
         }
     }
@@ -337,6 +342,20 @@ impl Client {
         assert_eq!(reply["ok"], "set", "{reply}");
         let live = self.next().await;
         assert_eq!((&live["event"], &live["tag"]), (&json!("live"), &json!(tag)));
+    }
+
+    /// Asks for the same again and again until it is too often; how often it was granted, and the
+    /// wait that the refusal names, in milliseconds. However slow this machine is, it asks more often
+    /// than once a second.
+    pub(crate) async fn until_too_often(&mut self, value: &Value) -> (u64, u64) {
+        for granted in 0..100 {
+            let reply = self.ask(value).await;
+            if reply["error"] == "rate_limited" {
+                return (granted, reply["retry_in_ms"].as_u64().unwrap());
+            }
+            assert!(reply["ok"].is_string(), "{reply}");
+        }
+        panic!("{value} is never too often");
     }
 
     /// The next delivered message.

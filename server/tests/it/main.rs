@@ -14,6 +14,7 @@ mod http;
 mod keeping;
 mod keys;
 mod lists;
+mod manager;
 mod metrics;
 mod pings;
 mod proxied;

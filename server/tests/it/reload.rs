@@ -1,11 +1,10 @@
 //! SIGHUP: keys, tags and limits change under the connections.
 
-use std::os::unix::net::UnixDatagram;
-
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{ALICE, PATIENCE, Server, program};
+use crate::harness::{ALICE, Server, program};
+use crate::manager::Told;
 
 const OLD: &str = "the-old-key-of-some-length";
 const NEW: &str = "the-new-key-of-some-length";
@@ -14,39 +13,27 @@ const NEW: &str = "the-new-key-of-some-length";
 struct Managed {
     server: Server,
     dir: TempDir,
-    manager: UnixDatagram,
+    told: Told,
 }
 
 impl Managed {
     fn start(config: &str, options: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        let (file, notify) = (dir.path().join("tocsin.toml"), dir.path().join("notify"));
+        let file = dir.path().join("tocsin.toml");
         std::fs::write(&file, config).unwrap();
-        let manager = UnixDatagram::bind(&notify).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let environment = [("NOTIFY_SOCKET", notify.to_str().unwrap().to_owned())];
+        let told = Told::new();
+        let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned())];
         let options = [&["--config", file.to_str().unwrap()], options].concat();
         let server = Server::start_with(&environment, &options);
-        let managed = Self { server, dir, manager };
-        managed.told("READY=1");
-        managed
-    }
-
-    fn told(&self, what: &str) {
-        let mut message = [0; 256];
-        loop {
-            let length = self.manager.recv(&mut message).expect("nothing was told");
-            if std::str::from_utf8(&message[..length]).unwrap().lines().any(|line| line == what) {
-                return;
-            }
-        }
+        told.until("READY=1");
+        Self { server, dir, told }
     }
 
     fn reload(&self, config: &str) {
         std::fs::write(self.dir.path().join("tocsin.toml"), config).unwrap();
         self.server.signal(rustix::process::Signal::HUP);
-        self.told("RELOADING=1");
-        self.told("READY=1");
+        self.told.until("RELOADING=1");
+        self.told.until("READY=1");
     }
 
     /// What a broadcast with this key comes to.
@@ -107,8 +94,7 @@ async fn limits_change_for_those_who_are_there_too() {
     let managed = Managed::start("send-rate = \"1:1\"\n", &[]);
     let mut client = managed.server.connect().await;
     let ping = json!({"action": "ping"});
-    assert_eq!(client.ask(&ping).await["ok"], "ping");
-    assert_eq!(client.ask(&ping).await["error"], "rate_limited");
+    client.until_too_often(&ping).await;
     managed.reload("send-rate = \"off\"\n");
     for _ in 0..10 {
         assert_eq!(client.ask(&ping).await["ok"], "ping");
@@ -125,13 +111,10 @@ async fn what_only_a_restart_changes_is_named() {
 
 #[tokio::test]
 async fn the_demos_key_stays() {
-    let dir = TempDir::new().unwrap();
-    let notify = dir.path().join("notify");
-    let manager = UnixDatagram::bind(&notify).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = Told::new();
     let mut child = program()
         .args(["--listen", "127.0.0.1:0", "--admin", "off", "--demo"])
-        .env("NOTIFY_SOCKET", &notify)
+        .env("NOTIFY_SOCKET", told.path())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -141,18 +124,11 @@ async fn the_demos_key_stays() {
         lines.next().unwrap().unwrap().strip_prefix(beginning).unwrap().to_owned()
     };
     let (address, key) = (line("listening server "), line("demo-key "));
-    let told = |what: &str| {
-        let mut message = [0; 256];
-        while {
-            let length = manager.recv(&mut message).expect("nothing was told");
-            !String::from_utf8_lossy(&message[..length]).lines().any(|line| line == what)
-        } {}
-    };
-    told("READY=1");
+    told.until("READY=1");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-    told("RELOADING=1");
-    told("READY=1");
+    told.until("RELOADING=1");
+    told.until("READY=1");
     let body = json!({"action": "broadcast", "tag": "notifications", "key": key, "message": 1});
     let to = address.parse().unwrap();
     let answer =

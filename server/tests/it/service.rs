@@ -1,91 +1,36 @@
 //! Under a service manager: a socket that outlives the server, and what it tells.
 
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::ffi::OsStr;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tempfile::TempDir;
 
-use crate::harness::{Client, PATIENCE, program, request};
+use crate::harness::{Client, request};
+use crate::manager::{Given, Running, Told};
 
-struct Running(Child);
+const NO_OPTIONS: [&str; 0] = [];
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// One server after the other in the same socket, and what each tells, as a manager has it.
-struct Manager {
-    socket: TcpListener,
-    told: UnixDatagram,
-    path: PathBuf,
-    _dir: TempDir,
-}
-
-impl Manager {
-    fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("notify");
-        let told = UnixDatagram::bind(&path).unwrap();
-        told.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket: TcpListener::bind("127.0.0.1:0").unwrap(), told, path, _dir: dir }
-    }
-
-    /// Descriptor 3 and two variables, as systemd gives them: the shell is what a manager does
-    /// between fork and exec, and `$$` stays the same through `exec`.
-    fn start(&self) -> Running {
-        self.start_with(&[])
-    }
-
-    fn start_with(&self, environment: &[(&str, &str)]) -> Running {
-        let child = Command::new("/bin/sh")
-            .env_clear()
-            .arg("-c")
-            .arg("export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null")
-            .arg(program().get_program())
-            .args(["--admin", "off", "--log", "warn"])
-            .env("NOTIFY_SOCKET", &self.path)
-            .envs(environment.iter().copied())
-            .stdin(OwnedFd::from(self.socket.try_clone().unwrap()))
-            .stdout(std::process::Stdio::null())
-            .spawn();
-        let running = Running(child.unwrap());
-        self.told("READY=1");
-        running
-    }
-
-    fn told(&self, what: &str) {
-        let mut message = [0; 256];
-        loop {
-            let length = self.told.recv(&mut message).expect("nothing was told");
-            if std::str::from_utf8(&message[..length]).unwrap().trim() == what {
-                return;
-            }
-        }
-    }
+/// A server that has said that it serves.
+fn start(given: &Given, told: &Told, environment: &[(&str, &OsStr)]) -> Running {
+    let path = [("NOTIFY_SOCKET", told.path().as_os_str())];
+    let running = given.start(&[&path[..], environment].concat(), &NO_OPTIONS);
+    told.until("READY=1");
+    running
 }
 
 #[tokio::test]
 async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
-    let manager = Manager::new();
-    let address = manager.socket.local_addr().unwrap();
+    let (given, told) = (Given::new(), Told::new());
+    let address = given.address();
     for _ in 0..3 {
         // Nobody accepts yet, and nobody is refused.
         let waiting = tokio::spawn(async move { request(address, "GET /ws", &[], b"").await });
         tokio::task::yield_now().await;
-        let mut running = manager.start_with(&[("WATCHDOG_USEC", "200000")]);
+        let mut running = start(&given, &told, &[("WATCHDOG_USEC", "200000".as_ref())]);
         assert_eq!(waiting.await.unwrap().status, 426);
-        manager.told("WATCHDOG=1");
-        kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
-        manager.told("STOPPING=1");
-        assert_eq!(running.0.wait().unwrap().code(), Some(0));
+        told.until("WATCHDOG=1");
+        running.terminate();
+        told.until("STOPPING=1");
+        assert_eq!(running.ended().code(), Some(0));
     }
 }
 
@@ -95,9 +40,9 @@ const LISTENERS: usize = 2_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody() {
     let _files = shared::descriptors::raise_limit();
-    let manager = Manager::new();
-    let address = manager.socket.local_addr().unwrap();
-    let mut running = manager.start();
+    let (given, told) = (Given::new(), Told::new());
+    let address = given.address();
+    let mut running = start(&given, &told, &[]);
     let mut listeners = Vec::new();
     for _ in 0..LISTENERS {
         listeners.push(listen(address).await);
@@ -120,18 +65,18 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     });
 
     begins.await.unwrap();
-    kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
+    running.terminate();
     let mut waits = Vec::new();
     for listener in listeners {
         waits.push(farewell(listener).await);
     }
-    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+    assert_eq!(running.ended().code(), Some(0));
     // Each has its own moment to come back.
     waits.sort_unstable();
     waits.dedup();
     assert!(waits.len() > LISTENERS / 4 && *waits.last().unwrap() < 5_000, "{}", waits.len());
 
-    let _next = manager.start();
+    let _next = start(&given, &told, &[]);
     let mut again = Vec::new();
     for _ in 0..LISTENERS {
         again.push(listen(address).await);

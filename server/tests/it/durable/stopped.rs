@@ -1,57 +1,26 @@
 //! SIGTERM under load.
 
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::load::{Load, Otherwise, kept, verify};
 use super::{arguments, random, start};
 use crate::harness::program;
-
-/// A server that takes the socket of its manager.
-struct Running(Child);
-
-impl Running {
-    fn start(socket: &TcpListener, dir: &Path) -> Self {
-        let child = Command::new("/bin/sh")
-            .env_clear()
-            .arg("-c")
-            .arg("export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null")
-            .arg(program().get_program())
-            .args(["--admin", "off", "--log", "warn"])
-            .args(arguments(dir))
-            .stdin(OwnedFd::from(socket.try_clone().unwrap()))
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::manager::Given;
 
 #[tokio::test]
 async fn restarts_under_load_lose_nothing_and_refuse_nobody() {
     let dir = TempDir::new().unwrap();
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    let mut server = Running::start(&socket, dir.path());
+    let given = Given::new();
+    let address = given.address();
+    let mut server = given.start(&[], &arguments(dir.path()));
     let mut load = Load::begin(address, 8, Otherwise::Again);
     for _ in 0..3 {
         load.acknowledged(100 + random(200)).await;
-        kill_process(Pid::from_child(&server.0), Signal::TERM).unwrap();
-        assert_eq!(server.0.wait().unwrap().code(), Some(0));
+        server.terminate();
+        assert_eq!(server.ended().code(), Some(0));
         // Everything is in one file when it ends.
         assert!(!dir.path().join("data/log.sqlite3-wal").exists());
-        server = Running::start(&socket, dir.path());
+        server = given.start(&[], &arguments(dir.path()));
     }
     load.acknowledged(100).await;
     let said = load.quiet().await;
