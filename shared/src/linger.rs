@@ -218,3 +218,84 @@ impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         farewell.poll(&*stream, context).map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A peer that sends nothing and takes so much between two looks.
+    struct Silent {
+        unsent: AtomicUsize,
+        takes: usize,
+    }
+
+    impl Socket for Silent {
+        fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn try_read(&self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn shut_down_writing(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unsent(&self) -> usize {
+            let less = |unsent: usize| Some(unsent.saturating_sub(self.takes));
+            self.unsent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap()
+        }
+    }
+
+    async fn limits(unsent: usize, takes: usize) -> u128 {
+        let begun = Instant::now();
+        linger(&Silent { unsent: unsent.into(), takes }).await;
+        begun.elapsed().as_millis() / LIMIT.as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_waited_for_while_it_takes_something_but_not_for_ever() {
+        assert_eq!(limits(0, 0).await, 1, "it has everything, and may still close its side");
+        assert_eq!(limits(100, 0).await, 1, "it stands still");
+        assert_eq!(limits(3, 1).await, 3, "it has taken everything by then");
+        assert_eq!(limits(1_000_000, 1).await, u128::from(MOST));
+    }
+
+    /// A peer that sends for ever, whatever it has taken.
+    struct Chatty {
+        unsent: usize,
+        sent: AtomicUsize,
+    }
+
+    impl Socket for Chatty {
+        fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.sent.fetch_add(buffer.len(), Ordering::Relaxed);
+            Ok(buffer.len())
+        }
+
+        fn shut_down_writing(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unsent(&self) -> usize {
+            // All of it is acknowledged once the peer has sent a mebibyte.
+            if self.sent.load(Ordering::Relaxed) < 1 << 20 { self.unsent } else { 0 }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_peer_sends_is_bounded_once_it_has_everything() {
+        for (unsent, most) in [(0, DISCARD), (1, 1 << 20)] {
+            let peer = Chatty { unsent, sent: AtomicUsize::new(0) };
+            linger(&peer).await;
+            assert_eq!(peer.sent.into_inner(), most);
+        }
+    }
+}
