@@ -2,9 +2,12 @@
 
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::{ALICE, Server};
+use crate::manager::Told;
+use crate::metrics::until;
 
 #[tokio::test]
 async fn sigterm_says_goodbye_and_ends_well() {
@@ -27,6 +30,26 @@ async fn sigterm_says_goodbye_and_ends_well() {
     assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
     assert!(ended.output.contains("every connection was ended"), "{}", ended.output);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// It was let in, so it is answered.
+#[tokio::test]
+async fn a_connection_that_comes_right_before_the_end_may_still_ask() {
+    let told = Told::new();
+    let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned())];
+    let server = Server::start_with(&environment, &[]);
+    let mut late = TcpStream::connect(server.address).await.unwrap();
+    until(server.admin, "server_connections", 1.0).await;
+    server.signal(Signal::TERM);
+    told.until("STOPPING=1");
+    let body = json!({"action": "broadcast", "tag": "shop", "message": 1}).to_string();
+    let length = body.len();
+    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    late.write_all((head + &body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    assert_eq!(server.ended().await.status.code(), Some(0));
 }
 
 #[tokio::test]
