@@ -252,7 +252,7 @@ pub struct PublishArgs {
     /// command is repeated [default: a random one]
     #[arg(long)]
     pub mid: Option<String>,
-    /// Exit with status 3 if the message reached nobody and is not kept either
+    /// Exit with status 3 if the message reached nobody and no inbox keeps it
     #[arg(long)]
     pub require: bool,
     /// Take the message as text even if it looks like JSON
