@@ -65,7 +65,7 @@ fn adopt(config: Config, fixed: &Fixed, service: &Service) {
 
 fn tell(faults: &[Error]) {
     for fault in faults {
-        tracing::error!("configuration: {fault}");
+        tracing::error!("{fault}");
     }
     tracing::error!("the configuration stays as it was");
 }
