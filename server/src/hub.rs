@@ -248,7 +248,7 @@ impl Hub {
         let earlier = earlier.filter(|earlier| state.remove(number, shard, earlier.registration));
         let start = state.start(resume, &self.epoch);
         let Begun { recovered, lost_through, replay } =
-            state.keep.begin(&new.tag, new.address, state.head, start);
+            state.keep.begin(&new.tag, new.address, state.head, start, clock);
         let mut recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
         let mut from = start.since.unwrap_or(state.head);
         // What the earlier one is handed is handed to the same client.

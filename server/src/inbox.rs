@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::id::Address;
 use crate::keep::Bounds;
 use crate::log::Mark;
-use crate::ring::{Kept, Ring};
+use crate::ring::{Aged, Kept, Ring};
 
 /// Bytes that a person's record takes besides the messages.
 const RECORD: usize = 200;
@@ -101,16 +101,20 @@ impl Inboxes {
         self.people.get(&address).and_then(Ring::newest)
     }
 
-    /// The highest seq that this person may have lost.
-    #[must_use]
-    pub fn lost_through(&self, address: Address) -> u64 {
-        self.people.get(&address).map_or(self.forgotten_through, Ring::lost_through)
-    }
-
     /// The highest seq that anybody may have lost.
     #[must_use]
     pub fn anyone_lost_through(&self) -> u64 {
         self.people.values().map(Ring::lost_through).fold(self.forgotten_through, u64::max)
+    }
+
+    /// What of one person's messages is too old by now.
+    #[must_use]
+    pub fn aged(&self, address: Address, bounds: &Bounds, now: u64) -> Aged {
+        self.people
+            .get(&address)
+            .map_or(Aged { through: 0, lost_through: self.forgotten_through }, |inbox| {
+                inbox.aged(bounds, now)
+            })
     }
 
     /// Drops what is older than allowed.
@@ -237,6 +241,10 @@ mod tests {
         inboxes.after(address, 0).map(|message| message.seq).collect()
     }
 
+    fn lost_through(inboxes: &Inboxes, address: Address) -> u64 {
+        inboxes.aged(address, &BOUNDS, 0).lost_through
+    }
+
     #[test]
     fn each_person_has_bounds_of_their_own() {
         let mut inboxes = Inboxes::new(0);
@@ -245,11 +253,11 @@ mod tests {
         }
         assert!(inboxes.push(person(2), kept(6, 50), &BOUNDS, 50));
         assert_eq!(seqs(&inboxes, person(1)), [3, 4, 5]);
-        assert_eq!(inboxes.lost_through(person(1)), 2);
-        assert_eq!(inboxes.lost_through(person(2)), 0);
+        assert_eq!(lost_through(&inboxes, person(1)), 2);
+        assert_eq!(lost_through(&inboxes, person(2)), 0);
         inboxes.drop_aged(&BOUNDS, 100);
         assert_eq!((seqs(&inboxes, person(1)), seqs(&inboxes, person(2))), (vec![], vec![6]));
-        assert_eq!(inboxes.lost_through(person(1)), 5);
+        assert_eq!(lost_through(&inboxes, person(1)), 5);
     }
 
     #[test]
@@ -264,7 +272,7 @@ mod tests {
         assert_eq!(seqs(&inboxes, person(1)), [1, 3]);
         inboxes.read(person(1), &Mark::UpTo(1));
         inboxes.read(person(1), &Mark::UpTo(9));
-        assert_eq!((inboxes.lost_through(person(1)), inboxes.bytes()), (0, 0));
+        assert_eq!((lost_through(&inboxes, person(1)), inboxes.bytes()), (0, 0));
         assert!(inboxes.is_empty() && !inboxes.drop_oldest(0));
     }
 
@@ -273,7 +281,7 @@ mod tests {
         let none = Bounds { count: 0, ..BOUNDS };
         let mut inboxes = Inboxes::new(0);
         assert!(!inboxes.push(person(1), kept(7, 0), &none, 0));
-        assert_eq!((inboxes.lost_through(person(1)), inboxes.lost_through(person(2))), (7, 0));
+        assert_eq!((lost_through(&inboxes, person(1)), lost_through(&inboxes, person(2))), (7, 0));
     }
 
     #[test]
@@ -284,8 +292,8 @@ mod tests {
             inboxes.push(person(u32::try_from(seq).unwrap()), kept(seq, 0), &none, 0);
         }
         assert!(inboxes.people.len() <= REMEMBERED);
-        assert_eq!(inboxes.lost_through(person(200_000)), 200_000);
-        let told = inboxes.lost_through(person(1));
+        assert_eq!(lost_through(&inboxes, person(200_000)), 200_000);
+        let told = lost_through(&inboxes, person(1));
         assert!((1..200_000).contains(&told), "{told}");
     }
 

@@ -32,11 +32,26 @@ impl Kept {
         self.expires.is_none_or(|expires| expires > now)
     }
 
+    /// From when on it is older than allowed.
+    fn too_old_at(&self, bounds: &Bounds) -> u64 {
+        let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
+        self.at.saturating_add(age)
+    }
+
     /// The memory that it takes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.frame.len() + OVERHEAD
     }
+}
+
+/// What a ring would drop for its age, and does with the next entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aged {
+    /// Everything up to this seq is too old.
+    pub through: u64,
+    /// What [`Ring::lost_through`] will be then.
+    pub lost_through: u64,
 }
 
 /// Messages in the order of their seqs.
@@ -73,13 +88,25 @@ impl Ring {
     /// Drops what is older than allowed. Whether that is a loss depends on when it became too old,
     /// not on when somebody looks.
     pub fn drop_aged(&mut self, bounds: &Bounds, now: u64) {
-        let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
         while let Some(oldest) = self.kept.front()
-            && let until = oldest.at.saturating_add(age)
+            && let until = oldest.too_old_at(bounds)
             && until <= now
         {
             self.drop_oldest(until);
         }
+    }
+
+    /// What [`Ring::drop_aged`] would drop.
+    #[must_use]
+    pub fn aged(&self, bounds: &Bounds, now: u64) -> Aged {
+        let mut aged = Aged { through: 0, lost_through: self.lost_through };
+        for message in self.kept.iter().take_while(|oldest| oldest.too_old_at(bounds) <= now) {
+            aged.through = message.seq;
+            if message.is_due(message.too_old_at(bounds)) {
+                aged.lost_through = aged.lost_through.max(message.seq);
+            }
+        }
+        aged
     }
 
     /// Drops the oldest message, which counts as lost unless it had expired. Answers its seq.
@@ -205,6 +232,20 @@ mod tests {
         let large = Kept { frame: Bytes::from(vec![0; 2 << 20]), ..kept(2, 0) };
         ring.push(large, &bounds(9), 0);
         assert_eq!((seqs(&ring, 0), ring.lost_through()), (vec![1], 2));
+    }
+
+    #[test]
+    fn what_is_too_old_is_told_as_it_will_be_dropped() {
+        let mut ring = Ring::new(1);
+        ring.push(kept(2, 0), &bounds(9), 0);
+        ring.push(Kept { expires: Some(70), ..kept(3, 0) }, &bounds(9), 0);
+        ring.push(kept(4, 50), &bounds(9), 50);
+        for (now, through, lost_through) in [(99, 0, 1), (100, 3, 2), (150, 4, 4)] {
+            assert_eq!(ring.aged(&bounds(9), now), Aged { through, lost_through });
+            ring.drop_aged(&bounds(9), now);
+            assert_eq!((ring.after(through).count(), ring.len()), (ring.len(), ring.len()));
+            assert_eq!(ring.lost_through(), lost_through);
+        }
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<St
     let head = state.head;
     let start = Start { since: Some(since.min(head)), last: None, unread: false };
     let Begun { recovered, mut replay, .. } =
-        state.keep.begin(&tag(at), Some(person(who)), head, start);
+        state.keep.begin(&tag(at), Some(person(who)), head, start, 0);
     let pulled = state.keep.pull(&tag(at), &mut replay, usize::MAX, 0);
     let unread = state.keep.unread(&tag(at), person(who), 0).map(|message| message.seq).collect();
     let texts = pulled.frames.iter().map(|(frame, _)| frame::text_of(frame).to_owned()).collect();

@@ -1,8 +1,8 @@
 //! What is kept for those who come back: every tag's ring and inboxes, within one budget of memory.
 //!
 //! Pure, and decided by the entries alone: time is theirs, never the wall clock's. So everyone who
-//! applies the same log keeps the same. Only a replay looks at the clock, to leave out what has
-//! expired since.
+//! applies the same log keeps the same. Only who reads looks at the clock, to leave out what has
+//! expired or become too old since: without traffic, no entry says what time it is.
 
 mod counts;
 mod replay;
@@ -18,7 +18,7 @@ pub use settings::{Bounds, Settings, TagBounds};
 use crate::id::{Address, Tag};
 use crate::inbox::Inboxes;
 use crate::log::{Mark, Target};
-use crate::ring::{Kept, Ring};
+use crate::ring::{Aged, Kept, Ring};
 
 /// Bytes that a tag's record takes besides what it holds.
 const RECORD: usize = 512;
@@ -138,7 +138,8 @@ impl Keep {
     /// One person's unread messages that are worth it at `clock`, oldest first.
     pub fn unread(&self, tag: &Tag, address: Address, clock: u64) -> impl Iterator<Item = &Kept> {
         let now = self.now.max(clock);
-        let inbox = self.tags.get(tag).map(|keep| keep.inboxes.after(address, 0));
+        let aged = self.inbox_aged(tag, address, now).through;
+        let inbox = self.tags.get(tag).map(|keep| keep.inboxes.after(address, aged));
         inbox.into_iter().flatten().filter(move |message| message.is_due(now))
     }
 
@@ -162,13 +163,15 @@ impl Keep {
         self.tags.iter().map(|(tag, keep)| (tag, keep.bytes()))
     }
 
-    fn ring_lost_through(&self, tag: &Tag) -> u64 {
-        self.tags.get(tag).map_or(self.forgotten_through, |keep| keep.ring.lost_through())
+    fn ring_aged(&self, tag: &Tag, now: u64) -> Aged {
+        let forgotten = Aged { through: 0, lost_through: self.forgotten_through };
+        self.tags.get(tag).map_or(forgotten, |keep| keep.ring.aged(&keep.bounds.ring, now))
     }
 
-    fn inbox_lost_through(&self, tag: &Tag, address: Address) -> u64 {
+    fn inbox_aged(&self, tag: &Tag, address: Address, now: u64) -> Aged {
+        let forgotten = Aged { through: 0, lost_through: self.forgotten_through };
         let keep = self.tags.get(tag);
-        keep.map_or(self.forgotten_through, |keep| keep.inboxes.lost_through(address))
+        keep.map_or(forgotten, |keep| keep.inboxes.aged(address, &keep.bounds.inbox, now))
     }
 
     /// Changes what is kept of one tag, and the sum over all with it.

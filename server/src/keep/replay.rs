@@ -146,11 +146,21 @@ impl Replay {
 }
 
 impl Keep {
-    /// Begins a replay of what is kept up to `head`.
-    pub fn begin(&mut self, tag: &Tag, address: Option<Address>, head: u64, from: Start) -> Begun {
+    /// Begins a replay of what is kept up to `head`. `clock` is the time of day, for what is too
+    /// old.
+    pub fn begin(
+        &mut self,
+        tag: &Tag,
+        address: Option<Address>,
+        head: u64,
+        from: Start,
+        clock: u64,
+    ) -> Begun {
         self.refresh(tag);
-        let ring_lost = self.ring_lost_through(tag);
-        let inbox_lost = address.map_or(0, |address| self.inbox_lost_through(tag, address));
+        let now = self.now.max(clock);
+        let ring_lost = self.ring_aged(tag, now).lost_through;
+        let inbox_lost =
+            address.map_or(0, |address| self.inbox_aged(tag, address, now).lost_through);
         let lost_through = ring_lost.max(inbox_lost);
         let recovered = from.since.map(|since| lost_through <= since);
         let keep = self.tags.get(tag);
@@ -187,33 +197,37 @@ impl Keep {
     }
 
     /// The next messages of a replay, up to `room` bytes of them but at least one. `clock` is the
-    /// time of day, for what has expired.
+    /// time of day, for what has expired or is too old.
     pub fn pull(&self, tag: &Tag, replay: &mut Replay, room: usize, clock: u64) -> Pulled {
         let mut pulled = Pulled::default();
-        let ring_lost = self.ring_lost_through(tag);
-        pulled.gap |= replay.ring.loses(ring_lost, replay.done);
+        let now = self.now.max(clock);
+        let ring_aged = self.ring_aged(tag, now);
+        pulled.gap |= replay.ring.loses(ring_aged.lost_through, replay.done);
+        let mut inbox_aged = 0;
         if let Some(address) = replay.address {
-            let lost = self.inbox_lost_through(tag, address);
-            pulled.gap |= replay.inbox.loses(lost, replay.done);
+            let aged = self.inbox_aged(tag, address, now);
+            inbox_aged = aged.through;
+            pulled.gap |= replay.inbox.loses(aged.lost_through, replay.done);
         }
         let Some(keep) = self.tags.get(tag) else {
             replay.done = replay.upto;
             return Pulled { done: true, ..pulled };
         };
-        let now = self.now.max(clock);
         let Replay { address, upto, done, ring, inbox, seen_through } = replay;
         let (upto, begin) = (*upto, *done);
         let due = |message: &&Kept| message.is_due(now);
         let mut broadcasts = keep
             .ring
-            .after(ring.after.max(begin))
+            .after(ring.after.max(begin).max(ring_aged.through))
             .take_while(|message| message.seq <= upto)
             .filter(|message| ring.is(message.seq))
             .filter(due)
             .peekable();
         let mut directs = address
             .iter()
-            .flat_map(|address| keep.inboxes.after(*address, inbox.after.max(begin)))
+            .flat_map(|address| {
+                keep.inboxes.after(*address, inbox.after.max(begin).max(inbox_aged))
+            })
             .take_while(|message| message.seq <= upto)
             .filter(|message| inbox.is(message.seq))
             .filter(due)

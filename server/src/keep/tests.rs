@@ -233,7 +233,7 @@ proptest! {
                 Step::Resume { tag: at, person: who, behind, unread, room } => {
                     let since = u64::saturating_sub(seq, behind);
                     let start = Start { since: Some(since), last: None, unread };
-                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start);
+                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start, 0);
                     // The log's time is that of its last entry.
                     let log_now = keep.now;
                     model.age(at, log_now);
@@ -254,7 +254,7 @@ proptest! {
                 }
                 Step::Arrive { tag: at, person: who, last } => {
                     let start = Start { since: None, last: Some(last), unread: false };
-                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start);
+                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start, 0);
                     prop_assert_eq!(recovered, None);
                     let log_now = keep.now;
                     model.age(at, log_now);
@@ -307,7 +307,7 @@ proptest! {
             let tag = &names[which];
             for who in 0..5 {
                 let start = Start { since: Some(0), last: None, unread: false };
-                let Begun { recovered, mut replay, .. } = keep.begin(tag, Some(person(who)), u64::MAX, start);
+                let Begun { recovered, mut replay, .. } = keep.begin(tag, Some(person(who)), u64::MAX, start, 0);
                 let got: Vec<u64> =
                     pull_all(&keep, tag, &mut replay, 1_000).into_iter().map(|(seq, _)| seq).collect();
                 let theirs =
@@ -331,7 +331,7 @@ fn what_is_dropped_during_a_replay_is_told_once() {
     };
     (1..=4).for_each(|seq| push(&mut keep, seq));
     let start = Start { since: Some(0), last: None, unread: false };
-    let Begun { recovered, mut replay, .. } = keep.begin(&tag(0), None, 4, start);
+    let Begun { recovered, mut replay, .. } = keep.begin(&tag(0), None, 4, start, 0);
     assert_eq!(recovered, Some(true));
     let seqs =
         |pulled: &Pulled| -> Vec<u8> { pulled.frames.iter().map(|(frame, _)| frame[7]).collect() };
@@ -362,10 +362,10 @@ fn a_registration_anew_leaves_out_what_was_handed_over() {
         );
     }
     let start = |since| Start { since: Some(since), last: None, unread: false };
-    let Begun { replay: mut first, .. } = keep.begin(&tag(0), None, 4, start(2));
+    let Begun { replay: mut first, .. } = keep.begin(&tag(0), None, 4, start(2), 0);
     assert_eq!(keep.pull(&tag(0), &mut first, 1, 0).frames.len(), 1);
     assert_eq!(first.handed().0, (2, 3));
-    let Begun { replay: mut second, .. } = keep.begin(&tag(0), None, 4, start(1));
+    let Begun { replay: mut second, .. } = keep.begin(&tag(0), None, 4, start(1), 0);
     second.leave_out(first.handed().0, (0, 0));
     let seqs: Vec<u64> =
         pull_all(&keep, &tag(0), &mut second, 1).iter().map(|(seq, _)| *seq).collect();
@@ -383,8 +383,40 @@ fn tags_that_hold_nothing_are_forgotten_at_last() {
     }
     assert!(keep.tags.len() <= REMEMBERED);
     let start = Start { since: Some(1), last: None, unread: false };
-    let Begun { recovered, .. } = keep.begin(&Tag::parse("t1").unwrap(), None, 70_000, start);
+    let Begun { recovered, .. } = keep.begin(&Tag::parse("t1").unwrap(), None, 70_000, start, 0);
     assert_eq!(recovered, Some(false), "rather told of a loss than left in the dark");
+}
+
+#[test]
+fn what_is_too_old_by_the_clock_is_not_handed_over_although_no_entry_came() {
+    let mut keep = Keep::new(settings(1 << 30), 0);
+    let message = |seq, at| Kept { seq, at, expires: None, frame: frame(seq, 10) };
+    keep.push(&tag(0), Target::Everyone, message(1, 0));
+    keep.push(&tag(0), Target::One(person(0)), message(2, 0));
+    keep.push(&tag(0), Target::Everyone, message(3, 20));
+    let start = Start { since: Some(0), last: None, unread: false };
+    // The ring keeps 50 ms, the inbox 80.
+    for (clock, wanted, recovered) in [
+        (49, vec![1, 2, 3], true),
+        (50, vec![2, 3], false),
+        (79, vec![2], false),
+        (80, vec![], false),
+        // One that goes back takes nothing away for good.
+        (0, vec![1, 2, 3], true),
+    ] {
+        let mut begun = keep.begin(&tag(0), Some(person(0)), 3, start, clock);
+        assert_eq!(begun.recovered, Some(recovered), "at {clock}");
+        let pulled = keep.pull(&tag(0), &mut begun.replay, usize::MAX, clock);
+        let seqs: Vec<u8> = pulled.frames.iter().map(|(frame, _)| frame[7]).collect();
+        assert_eq!((seqs, pulled.gap), (wanted, false), "at {clock}: told once");
+        let unread = keep.unread(&tag(0), person(0), clock).count();
+        assert_eq!(unread, usize::from(clock < 80));
+    }
+    // Too old in the midst of the replay, before its turn.
+    let Begun { mut replay, .. } = keep.begin(&tag(0), Some(person(0)), 3, start, 0);
+    assert_eq!(keep.pull(&tag(0), &mut replay, 1, 0).frames.len(), 1);
+    let rest = keep.pull(&tag(0), &mut replay, 1, 80);
+    assert!(rest.gap && rest.done && rest.frames.is_empty(), "{rest:?}");
 }
 
 #[test]
