@@ -98,13 +98,21 @@ impl KeyHash {
     /// The shortest key that may be configured, in bytes.
     pub const MIN_KEY: usize = 20;
 
+    const PREFIX: &str = "sha256:";
+
+    /// Whether a configured key is a hash, from which nobody learns the key.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        text.trim().starts_with(Self::PREFIX)
+    }
+
     /// Reads a configured key: the key itself or `sha256:HEX`. White space around it is ignored.
     ///
     /// # Errors
     /// [`BadKey`] says what is wrong.
     pub fn parse(text: &str) -> Result<Self, BadKey> {
         let text = text.trim();
-        if let Some(digits) = text.strip_prefix("sha256:") {
+        if let Some(digits) = text.strip_prefix(Self::PREFIX) {
             return from_hex(digits).map(Self).ok_or(BadKey::Hash);
         }
         match text.len() {
@@ -126,7 +134,7 @@ impl KeyHash {
 
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex(&self.0))
+        write!(f, "{}{}", Self::PREFIX, hex(&self.0))
     }
 }
 

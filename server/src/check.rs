@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::auth::Protectable;
@@ -10,7 +11,8 @@ use crate::cli::RunArgs;
 use crate::client::print_line;
 use crate::config::{Address, Config, Listen};
 use crate::error::Error;
-use crate::id::Tag;
+use crate::exposure::exposed;
+use crate::id::{IdKey, Tag};
 use crate::keep::TagBounds;
 use crate::log::sqlite;
 use crate::size;
@@ -25,7 +27,8 @@ pub(crate) const OPEN: &str = "no key protects anything: everyone who can connec
 /// Everything that is wrong with it.
 pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
-    let data = data(&config)?;
+    let mut warnings = config.warnings.clone();
+    let data = data(&config, &mut warnings)?;
     let list = |items: Vec<String>| match items.is_empty() {
         true => "none".to_owned(),
         false => items.join(" "),
@@ -41,7 +44,11 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         list(tags)
     });
     let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
-    let open = if protected.is_empty() { format!("warning    {OPEN}\n") } else { String::new() };
+    if protected.is_empty() {
+        warnings.push(OPEN.into());
+    }
+    let warnings: String =
+        warnings.iter().map(|warning| format!("warning    {warning}\n")).collect();
     let id_key = match (&config.id_key_file, &config.data) {
         (Some(file), _) => file.display().to_string(),
         (None, Some(_)) => format!("{} in the data directory", sqlite::ID_KEY),
@@ -54,7 +61,7 @@ pub fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
         format!("protected  {}", list(pairs.collect())),
         format!("id key     {id_key}"),
-        format!("{kept}{data}{open}The configuration is good."),
+        format!("{kept}{data}{warnings}The configuration is good."),
     ];
     Ok(print_line(&lines.join("\n"))?)
 }
@@ -86,9 +93,12 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
     text
 }
 
-/// What there is in the data directory, a line each.
-fn data(config: &Config) -> Result<String, Error> {
+/// What there is in the data directory, a line each. An id key that is elsewhere is looked at too.
+fn data(config: &Config, warnings: &mut Vec<String>) -> Result<String, Error> {
+    let id_key_file = config.id_key_file.as_deref();
     let Some(data) = &config.data else {
+        id_key_file.map(IdKey::load).transpose()?;
+        warnings.extend(id_key_file.and_then(|file| exposed("id key", file)));
         return Ok("data       none; what is kept ends with the server\n".into());
     };
     let limit = size::show(data.size);
@@ -96,15 +106,23 @@ fn data(config: &Config) -> Result<String, Error> {
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<9}{value}");
     };
-    let Some(log) = sqlite::check(&data.dir)? else {
+    let own = || data.dir.join(sqlite::ID_KEY);
+    let id_key_file = id_key_file.map_or_else(own, PathBuf::from);
+    let log = sqlite::check(&data.dir, Some(&id_key_file))?;
+    warnings.extend(exposed("id key", &id_key_file));
+    if !data.dir.is_dir() {
+        warnings.push(format!("{} does not exist; the first start makes it", data.dir.display()));
+    }
+    let Some(log) = log else {
         line("log", "none yet; the first start makes it".into());
         return Ok(text);
     };
+    warnings.extend(log.exposed);
     line("log", format!("{}, undamaged", log.file.display()));
     if let Some(process) = log.in_use {
         let process =
             if process.is_empty() { "a server".into() } else { format!("process {process}") };
-        line("in use", format!("by {process}"));
+        line("in use", format!("by {process}, whose options may be others than are told here"));
     }
     match log.schema {
         (has, known) if has == known => line("schema", format!("version {has}")),
@@ -130,8 +148,8 @@ fn data(config: &Config) -> Result<String, Error> {
 ///
 /// # Errors
 /// What keeps the directory from being used; a server that uses it among that.
-pub fn new_epoch(data: &std::path::Path) -> Result<(), Error> {
-    let (old, new) = sqlite::new_epoch(data)?;
+pub fn new_epoch(data: &Path, id_key_file: Option<&Path>) -> Result<(), Error> {
+    let (old, new) = sqlite::new_epoch(data, id_key_file)?;
     let old = old.unwrap_or_else(|| "none".into());
     print_line(&format!("epoch {new} (was {old})"))
 }

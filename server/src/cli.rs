@@ -149,6 +149,9 @@ pub enum Command {
         /// The directory; no server may be using it
         #[arg(long, value_name = "DIR", env = "TOCSIN_DATA")]
         data: PathBuf,
+        /// The file with its id key [default: id.key in it]
+        #[arg(long, value_name = "FILE", env = "TOCSIN_ID_KEY_FILE")]
+        id_key_file: Option<PathBuf>,
     },
     /// What talks to a server, or makes something for it.
     #[command(flatten)]

@@ -12,6 +12,7 @@ pub mod config;
 pub mod connection;
 mod door;
 pub mod error;
+mod exposure;
 pub mod frame;
 pub mod handler;
 pub mod http;

@@ -54,7 +54,9 @@ fn main() -> ExitCode {
 async fn perform(cli: Cli, given: io::Result<Vec<TcpListener>>) -> Result<(), Vec<Error>> {
     match cli.command {
         Some(Command::Check { run }) => check(*run),
-        Some(Command::NewEpoch { data }) => Ok(new_epoch(&data)?),
+        Some(Command::NewEpoch { data, id_key_file }) => {
+            Ok(new_epoch(&data, id_key_file.as_deref())?)
+        }
         Some(Command::Client(command)) => {
             start_log("warn", telemetry::LogFormat::Text)?;
             Ok(client::run(command).await?)

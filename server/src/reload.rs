@@ -51,6 +51,9 @@ pub(crate) async fn follow(
 }
 
 fn adopt(config: Config, fixed: &Fixed, service: &Service) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let Config { policy, keeping, .. } = &config;
     let waiting = fixed.changed(&config.fixed());
     let (pairs, tags) =

@@ -59,6 +59,9 @@ pub async fn run(
              apply; see --listen-proxy"
         );
     }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     if config.policy.auth.protected().is_empty() {
         tracing::warn!("{}", crate::check::OPEN);
     }

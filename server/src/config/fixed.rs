@@ -30,6 +30,7 @@ impl Config {
             keeping: _,
             // Follows from others.
             demo_key: _,
+            warnings: _,
         } = self;
         Fixed(vec![
             ("listen", format!("{listen:?}")),

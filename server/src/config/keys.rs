@@ -7,6 +7,7 @@ use super::file::TagTable;
 use super::setting::Setting;
 use crate::auth::{Auth, Key, KeyHash, Protectable};
 use crate::error::Error;
+use crate::exposure::exposed;
 use crate::id::{Tag, random_hex};
 use crate::secret;
 
@@ -21,7 +22,7 @@ impl super::Checking {
     ) -> (Auth, Option<HashSet<Tag>>) {
         let mut auth = Auth::default();
         for setting in pairs {
-            let protected = protect(&mut auth, setting);
+            let protected = self.protect(&mut auth, setting);
             self.or((), protected);
         }
         let mut declared = HashSet::new();
@@ -32,13 +33,16 @@ impl super::Checking {
                 let hash = KeyHash::parse(&key.text).map_err(|error| {
                     key.place.fault(format!("the key for {} on {tag}: {error}", action.text))
                 });
+                if !KeyHash::is_one(&key.text) {
+                    self.warn(key.place.file().and_then(|file| exposed("keys", file)));
+                }
                 let protected = protectable(action).and_then(|action| Ok((action, hash?)));
                 let protected =
                     protected.map(|(action, hash)| auth.protect(tag.clone(), action, hash));
                 self.or((), protected);
             }
             for (action, file) in &table.key_files {
-                let hash = key_in(&file.place.path(&file.text));
+                let hash = self.key_in(&file.place.path(&file.text));
                 let protected = protectable(action).and_then(|action| Ok((action, hash?)));
                 let protected =
                     protected.map(|(action, hash)| auth.protect(tag.clone(), action, hash));
@@ -47,6 +51,33 @@ impl super::Checking {
             declared.insert(tag);
         }
         (auth, (!tables.is_empty()).then_some(declared))
+    }
+
+    /// `TAG:ACTION:KEYFILE`.
+    fn protect(&mut self, auth: &mut Auth, setting: &Setting) -> Result<(), Error> {
+        let mut parts = setting.text.splitn(3, ':');
+        let (Some(tag), Some(action), Some(file)) = (parts.next(), parts.next(), parts.next())
+        else {
+            let form = "write TAG:ACTION:KEYFILE, as in news:broadcast:/etc/tocsin/news.key";
+            return Err(setting.fault(form));
+        };
+        let tag = Tag::parse(tag).map_err(|error| setting.fault(&error.to_string()))?;
+        let action = Protectable::from_name(action)
+            .ok_or_else(|| setting.fault(&not_protectable(action)))?;
+        auth.protect(tag, action, self.key_in(&setting.place.path(file))?);
+        Ok(())
+    }
+
+    fn key_in(&mut self, file: &Path) -> Result<KeyHash, Error> {
+        let line = secret::first_line("key file", file)?;
+        if !KeyHash::is_one(&line) && file != Path::new("-") {
+            self.warn(exposed("key", file));
+        }
+        KeyHash::parse(&line).map_err(|error| Error::Content {
+            what: "key file",
+            file: file.into(),
+            reason: error.to_string(),
+        })
     }
 }
 
@@ -77,20 +108,6 @@ pub(super) fn demo_key(auth: &mut Auth, given: Option<Key>) -> Result<Option<Key
     Ok(Some(Key::given(&key)))
 }
 
-/// `TAG:ACTION:KEYFILE`.
-fn protect(auth: &mut Auth, setting: &Setting) -> Result<(), Error> {
-    let mut parts = setting.text.splitn(3, ':');
-    let (Some(tag), Some(action), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
-        let form = "write TAG:ACTION:KEYFILE, as in news:broadcast:/etc/tocsin/news.key";
-        return Err(setting.fault(form));
-    };
-    let tag = Tag::parse(tag).map_err(|error| setting.fault(&error.to_string()))?;
-    let action =
-        Protectable::from_name(action).ok_or_else(|| setting.fault(&not_protectable(action)))?;
-    auth.protect(tag, action, key_in(&setting.place.path(file))?);
-    Ok(())
-}
-
 fn protectable(action: &Setting) -> Result<Protectable, Error> {
     Protectable::from_name(&action.text)
         .ok_or_else(|| action.place.fault(not_protectable(&action.text)))
@@ -98,13 +115,4 @@ fn protectable(action: &Setting) -> Result<Protectable, Error> {
 
 fn not_protectable(name: &str) -> String {
     format!("`{name}` cannot be protected; set, send, broadcast and drop can")
-}
-
-fn key_in(file: &Path) -> Result<KeyHash, Error> {
-    let line = secret::first_line("key file", file)?;
-    KeyHash::parse(&line).map_err(|error| Error::Content {
-        what: "key file",
-        file: file.into(),
-        reason: error.to_string(),
-    })
 }

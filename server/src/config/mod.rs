@@ -85,6 +85,8 @@ pub struct Config {
     pub bounds: Bounds,
     /// Threads that serve.
     pub threads: NonZeroUsize,
+    /// What is right but hardly meant.
+    pub warnings: Vec<String>,
 }
 
 /// Where to listen.
@@ -186,7 +188,7 @@ impl Config {
             one("--spare-memory", args.bounds.spare_memory, file.bounds.spare_memory),
         ];
 
-        let mut checked = Checking { faults };
+        let mut checked = Checking { faults, warnings: Vec::new() };
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
         let demo_key =
@@ -212,6 +214,7 @@ impl Config {
             threads: checked.threads(threads.as_ref()),
             log: checked.or(String::new(), values::log_filter(log)),
             log_format: checked.or(telemetry::LogFormat::Text, values::log_format(log_format)),
+            warnings: checked.warnings,
         };
         if checked.faults.is_empty() { Ok(config) } else { Err(checked.faults) }
     }
@@ -220,6 +223,7 @@ impl Config {
 /// Goes on after a fault, to find the others.
 struct Checking {
     faults: Vec<Error>,
+    warnings: Vec<String>,
 }
 
 impl Checking {
@@ -228,6 +232,11 @@ impl Checking {
             self.faults.push(fault);
             instead
         })
+    }
+
+    /// Once, however often it comes up.
+    fn warn(&mut self, warning: Option<String>) {
+        self.warnings.extend(warning.filter(|warning| !self.warnings.contains(warning)));
     }
 
     fn listen(&mut self, settings: &[Setting]) -> Vec<Listen> {

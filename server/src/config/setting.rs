@@ -42,6 +42,14 @@ impl Place {
         }
     }
 
+    /// The configuration file, if it was written there.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Option(_) => None,
+            Self::File { file, .. } => Some(file),
+        }
+    }
+
     /// A file named at this place: in a configuration file, relative to that file's directory.
     pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
         match self {

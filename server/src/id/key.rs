@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hmac::Mac as _;
 
 use super::{IdKey, from_hex, hex, keyed, random_hex};
 use crate::error::Error;
+use crate::exposure::exposed;
 
 const WHAT: &str = "id key file";
 /// Longer files are no key.
@@ -47,12 +48,8 @@ impl IdKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(read(error)),
         };
-        let mode = file.metadata().map_err(read)?.permissions().mode();
-        if mode & 0o007 != 0 {
-            tracing::warn!(
-                file = %path.display(),
-                "every user of this machine can get at the id key; `chmod o=` it"
-            );
+        if let Some(warning) = exposed("id key", path) {
+            tracing::warn!("{warning}");
         }
         let mut content = Vec::new();
         file.take(MOST).read_to_end(&mut content).map_err(read)?;
@@ -109,6 +106,8 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::id::{Id, Tag};
 

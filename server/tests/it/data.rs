@@ -1,6 +1,7 @@
 //! The data directory from outside: restarts, keys, backups, sizes, what is checked and refused.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -174,7 +175,11 @@ async fn a_restored_backup_gets_a_new_epoch() {
 #[tokio::test]
 async fn check_tells_what_there_is_and_what_is_wrong() {
     let dir = TempDir::new().unwrap();
-    assert!(check(dir.path()).contains("none yet"));
+    let text = check(dir.path());
+    assert!(
+        text.contains("none yet") && text.contains("does not exist; the first start"),
+        "{text}"
+    );
     assert!(!dir.path().join("data").exists(), "a check makes nothing");
     let server = start(dir.path(), &[]);
     for number in 0..3 {
@@ -238,21 +243,32 @@ async fn the_id_key_stays_with_its_entries() {
         assert!(!errors.contains(secret.trim()), "{errors}");
         assert!(errors.contains("id.key"), "{errors}");
     };
+    let found_without_a_start = || {
+        for command in ["check", "new-epoch"] {
+            let output = run(command, dir.path());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(65), "{command}: {errors}");
+            without_secret(&errors);
+        }
+    };
 
     fs::write(&key, "abc").unwrap();
     let (code, errors) = refused(dir.path(), &[]);
     assert_eq!(code, Some(65), "{errors}");
     without_secret(&errors);
+    found_without_a_start();
     fs::write(&key, secret.replace(&secret[..1], if secret.starts_with('0') { "1" } else { "0" }))
         .unwrap();
     let (code, errors) = refused(dir.path(), &[]);
     assert_eq!(code, Some(65), "{errors}");
     assert!(errors.contains("fingerprint") && errors.contains("--id-key-file"), "{errors}");
     without_secret(&errors);
+    found_without_a_start();
     fs::remove_file(&key).unwrap();
     let (code, errors) = refused(dir.path(), &[]);
     assert_eq!(code, Some(65), "{errors}");
     without_secret(&errors);
+    found_without_a_start();
     assert!(!key.exists(), "a wrong one would only hide what is wrong");
 
     // Elsewhere is fine.
@@ -261,6 +277,18 @@ async fn the_id_key_stays_with_its_entries() {
     let server = start(dir.path(), &["--id-key-file", elsewhere.to_str().unwrap()]);
     assert_eq!(come_back(&server, ALICE, &Value::Null).await.1, [json!("kept")]);
     assert!(!key.exists());
+    server.stop().await;
+    for command in ["check", "new-epoch"] {
+        let data = dir.path().join("data");
+        let output = program()
+            .args([command, "--id-key-file"])
+            .arg(&elsewhere)
+            .arg("--data")
+            .arg(data)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
 
     // And without a data directory, where it is made.
     let made = dir.path().join("made.key");
@@ -274,6 +302,47 @@ async fn the_id_key_stays_with_its_entries() {
         let output = server.stop().await.output;
         assert!(!output.contains(secret.trim()), "{output}");
     }
+}
+
+#[tokio::test]
+async fn files_that_everyone_can_get_at_are_warned_of() {
+    let dir = TempDir::new().unwrap();
+    let server = start(dir.path(), &[]);
+    server.stop().await;
+    let data = dir.path().join("data");
+    let key = dir.path().join("key");
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    // As a backup is restored by somebody who does not think of it.
+    mode(dir.path(), 0o755);
+    mode(&data, 0o755);
+    for file in ["log.sqlite3", "id.key"] {
+        mode(&data.join(file), 0o644);
+    }
+    mode(&key, 0o644);
+    let protect = |name: &str| format!("shop:{name}:{}", key.display());
+    let checked = program()
+        .arg("check")
+        .args(["--protect", &protect("send"), "--protect", &protect("drop"), "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let checked = String::from_utf8(checked.stdout).unwrap();
+    let server = start(dir.path(), &[]);
+    let said = server.stop().await.output;
+    for file in [data.join("log.sqlite3"), data.join("id.key"), key.clone()] {
+        let remedy = format!("chmod o-rwx {}\n", file.display());
+        for text in [&checked, &said] {
+            assert_eq!(text.matches(&remedy).count(), 1, "{remedy}: {text}");
+        }
+    }
+    // A hash is no secret, and neither is what lies where nobody else gets.
+    let hash = program().arg("hash-key").arg(&key).output().unwrap().stdout;
+    assert!(hash.starts_with(b"sha256:"), "{hash:?}");
+    fs::write(&key, hash).unwrap();
+    mode(&data, 0o700);
+    let args = ["--protect", &protect("send"), "--data", data.to_str().unwrap()];
+    let said = Server::start(&args).stop().await.output;
+    assert!(!said.contains("chmod"), "{said}");
 }
 
 #[tokio::test]

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::fit::fit;
 use super::{dir, meta, row, schema};
 use crate::error::Error;
+use crate::exposure::exposed;
+use crate::id::IdKey;
 
 /// The most faults that are told.
 const FAULTS: usize = 5;
@@ -24,6 +27,8 @@ pub struct Checked {
     pub epoch: Option<String>,
     /// The fingerprint of the id key that the entries were made with.
     pub id_key: Option<String>,
+    /// Who else can get at the log, if anybody can.
+    pub exposed: Option<String>,
     /// How many entries there are.
     pub entries: u64,
     /// The first one's number and time.
@@ -38,11 +43,15 @@ pub struct Checked {
     pub wal: u64,
 }
 
-/// Reads all of the log in a data directory. `None` if there is none yet.
+/// Reads all of the log in a data directory, and its id key there or in `id_key_file`. `None` if
+/// there is no log yet.
 ///
 /// # Errors
 /// [`Error::Content`] names what is damaged or missing; [`Error::Database`] if it cannot be read.
-pub fn check(path: &Path) -> Result<Option<Checked>, Error> {
+pub fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Checked>, Error> {
+    let own = path.join(dir::ID_KEY);
+    let id_key_file = id_key_file.unwrap_or(&own);
+    let id_key = IdKey::load(id_key_file)?;
     let file = dir::database(path);
     let metadata = match fs::metadata(&file) {
         Ok(metadata) => metadata,
@@ -63,6 +72,7 @@ pub fn check(path: &Path) -> Result<Option<Checked>, Error> {
         schema: (version, schema::STEPS.len()),
         epoch: None,
         id_key: None,
+        exposed: exposed("log", &file),
         entries: 0,
         first: None,
         last: None,
@@ -83,6 +93,8 @@ pub fn check(path: &Path) -> Result<Option<Checked>, Error> {
     // A file from before a migration may lack columns; the next start brings it up to date.
     if version == schema::STEPS.len() {
         entries(&connection, &mut checked).map_err(unreadable)?;
+        let earlier = checked.id_key.as_deref().filter(|_| checked.entries > 0);
+        fit(earlier, id_key.as_ref(), id_key_file)?;
     }
     Ok(Some(checked))
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::exposure::exposed;
 
 const WHAT: &str = "data directory";
 const DATABASE: &str = "log.sqlite3";
@@ -33,6 +34,10 @@ impl Dir {
         let dir = Self { path: path.into(), _lock: lock(path)? };
         // SQLite would let everyone read it, and gives its other files the same mode.
         private(&dir.database()).and_then(|_| sync(Some(path))).map_err(write)?;
+        // A restored backup has whatever mode the copying gave it.
+        if let Some(warning) = exposed("log", &dir.database()) {
+            tracing::warn!("{warning}");
+        }
         Ok(dir)
     }
 

@@ -5,6 +5,7 @@
 
 mod check;
 mod dir;
+mod fit;
 mod meta;
 mod queue;
 mod row;
@@ -22,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dir::Dir;
+use fit::fit;
 use queue::{Queue, Rejected};
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -94,31 +96,12 @@ impl Opened {
         let earlier = earlier.map_err(self.store.error("cannot be read"))?;
         // What is gone concerns nobody.
         let earlier = earlier.filter(|_| self.head > self.floor);
-        let refuse =
-            |reason| Err(Error::Content { what: "id key file", file: file.into(), reason });
-        let remedy = "put that key back, name its file with --id-key-file, or begin with an empty \
-             data directory";
-        let key = match (&earlier, IdKey::load(file)?) {
-            (_, Some(key)) => key,
-            (None, None) => IdKey::load_or_create(file)?,
-            (Some(earlier), None) => {
-                return refuse(format!(
-                    "missing, and people would not get what the log holds for them without it; \
-                     {remedy} (its fingerprint: {earlier})"
-                ));
-            }
-        };
-        let fingerprint = key.fingerprint();
-        match earlier {
-            Some(earlier) if earlier == fingerprint => {}
-            Some(earlier) => {
-                return refuse(format!(
-                    "its fingerprint is {fingerprint}, but the log's entries were made with the \
-                     id key {earlier}, and people would not get what it holds for them; {remedy}"
-                ));
-            }
-            None => meta::set(connection, meta::ID_KEY, &fingerprint)
-                .map_err(self.store.error("cannot be written"))?,
+        let found = IdKey::load(file)?;
+        fit(earlier.as_deref(), found.as_ref(), file)?;
+        let key = found.map_or_else(|| IdKey::load_or_create(file), Ok)?;
+        if earlier.is_none() {
+            meta::set(connection, meta::ID_KEY, &key.fingerprint())
+                .map_err(self.store.error("cannot be written"))?;
         }
         Ok(key)
     }
@@ -192,12 +175,24 @@ pub enum Replayed {
 }
 
 /// Gives the log in a directory a new epoch. Answers the old one, if it had any, and the new one.
+/// Its id key is the directory's own, or in `id_key_file`.
 ///
 /// # Errors
-/// Those of [`Opened::open`]; [`Error::Content`] if there is no log.
-pub fn new_epoch(path: &Path) -> Result<(Option<String>, String), Error> {
+/// Those of [`Opened::open`]; [`Error::Content`] if there is no log, or not its id key.
+pub fn new_epoch(
+    path: &Path,
+    id_key_file: Option<&Path>,
+) -> Result<(Option<String>, String), Error> {
     let dir = Dir::take_existing(path)?;
     let store = Store::open(&dir.database())?;
+    // Half a backup is no backup: better to be told now than at the start.
+    let own = dir.id_key();
+    let file = id_key_file.unwrap_or(&own);
+    let unreadable = || store.error("cannot be read");
+    let floor = meta::trimmed_through(&store.connection).map_err(unreadable())?;
+    let entries = store.last().map_err(unreadable())? > floor;
+    let earlier = meta::get(&store.connection, meta::ID_KEY).map_err(unreadable())?;
+    fit(earlier.filter(|_| entries).as_deref(), IdKey::load(file)?.as_ref(), file)?;
     let old = meta::get(&store.connection, meta::EPOCH).map_err(store.error("cannot be read"))?;
     Ok((old, new_epoch_in(&store)?))
 }

@@ -162,12 +162,12 @@ async fn the_order_and_the_epoch_go_on_after_a_restart() {
         assert_eq!(append(&log, broadcast("b")).await, round * 2 + 2);
     }
     assert_eq!(Opened::open(dir.path()).unwrap().epoch(), epoch);
-    let (old, new) = new_epoch(dir.path()).unwrap();
+    let (old, new) = new_epoch(dir.path(), None).unwrap();
     assert_eq!(old.as_deref(), Some(&*epoch));
     assert_ne!(new, epoch);
     assert_eq!(Opened::open(dir.path()).unwrap().epoch(), new);
     assert_eq!(left_in(dir.path()).len(), 6);
-    assert!(new_epoch(&dir.path().join("nothing")).is_err());
+    assert!(new_epoch(&dir.path().join("nothing"), None).is_err());
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn what_is_too_much_goes_and_files_stay_small() {
     assert!(kept.len() > 100, "{}", kept.len());
     assert!(kept.len() as u64 * 10_000 <= SIZE + (1 << 20), "{}", kept.len());
     assert_eq!(kept, applied.all()[2_000 - kept.len()..]);
-    let checked = check(dir.path()).unwrap().unwrap();
+    let checked = check(dir.path(), None).unwrap().unwrap();
     assert_eq!((checked.entries, checked.last.unwrap().0), (kept.len() as u64, 2_000));
 }
 

@@ -10,15 +10,15 @@ use super::*;
 #[tokio::test]
 async fn what_is_damaged_or_missing_is_found() {
     let dir = TempDir::new().unwrap();
-    assert!(check(dir.path()).unwrap().is_none());
+    assert!(check(dir.path(), None).unwrap().is_none());
     let (log, _) = start(dir.path());
     for _ in 0..5 {
         append(&log, broadcast("a secret of somebody's")).await;
     }
-    let checked = check(dir.path()).unwrap().unwrap();
+    let checked = check(dir.path(), None).unwrap().unwrap();
     assert_eq!((checked.entries, checked.in_use.is_some()), (5, true), "beside a running server");
     drop(log);
-    let checked = check(dir.path()).unwrap().unwrap();
+    let checked = check(dir.path(), None).unwrap().unwrap();
     assert_eq!((checked.first, checked.last), (Some((1, 1)), Some((5, 1))));
     assert!(checked.in_use.is_none() && checked.epoch.is_some());
 
@@ -37,7 +37,7 @@ async fn what_is_damaged_or_missing_is_found() {
         fs::write(&file, &good).unwrap();
         let _ = fs::remove_file(wal(dir.path()));
         rusqlite::Connection::open(&file).unwrap().execute_batch(harm).unwrap();
-        let error = check(dir.path()).unwrap_err();
+        let error = check(dir.path(), None).unwrap_err();
         assert!(error.to_string().contains(words), "{harm}: {error}");
         assert!(!error.to_string().contains("secret"), "{error}");
         assert_eq!(error.exit_code(), shared::exit::DATA);
@@ -52,7 +52,7 @@ async fn what_is_damaged_or_missing_is_found() {
     bad[page..page + 64].fill(0xa5);
     fs::write(&file, &bad).unwrap();
     let _ = fs::remove_file(wal(dir.path()));
-    let error = check(dir.path()).unwrap_err();
+    let error = check(dir.path(), None).unwrap_err();
     assert!(error.to_string().contains("restore a backup"), "{error}");
     assert_eq!(error.exit_code(), shared::exit::DATA);
 }
@@ -127,6 +127,6 @@ proptest! {
         prop_assert_eq!(runtime.block_on(append(&log, broadcast("next"))), next);
         drop(log);
         prop_assert_eq!(left_in(after.path()).len() as u64, next);
-        check(after.path()).unwrap();
+        check(after.path(), None).unwrap();
     }
 }

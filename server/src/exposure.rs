@@ -1,0 +1,52 @@
+//! Files that more people can get at than should.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// What a mode lets those do who are neither the owner nor of the group.
+const OTHERS: u32 = 0o007;
+/// Of a directory: whether they get at what is in it.
+const OTHERS_ENTER: u32 = 0o001;
+
+/// Says so if every user of this machine can get at a secret file: its mode lets them, and so does
+/// the directory that it is in. `what` names what the file holds.
+pub(crate) fn exposed(what: &str, file: &Path) -> Option<String> {
+    let lets = |path: &Path, how: u32| {
+        fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & how != 0)
+    };
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let exposed = file.is_file() && lets(file, OTHERS) && lets(directory, OTHERS_ENTER);
+    exposed.then(|| {
+        format!("every user of this machine can get at the {what}; chmod o-rwx {}", file.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_exposed_if_its_directory_is_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("send.key");
+        fs::write(&file, "secret").unwrap();
+        for (directory, mode, expected) in [
+            (0o755, 0o644, true),
+            (0o755, 0o640, false),
+            (0o750, 0o644, false),
+            (0o711, 0o602, true),
+        ] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(dir.path(), Permissions::from_mode(directory)).unwrap();
+            let said = exposed("key", &file);
+            assert_eq!(said.is_some(), expected, "{directory:o} {mode:o}");
+            assert!(said.is_none_or(|said| said.contains("send.key") && !said.contains("secret")));
+        }
+        assert_eq!(exposed("key", &dir.path().join("missing")), None);
+        assert_eq!(exposed("key", Path::new("/dev/null")), None, "no file, and nothing is in it");
+    }
+}
