@@ -1,16 +1,21 @@
 //! Whether newcomers can come in.
 //!
 //! Those who are connected have a right to what they need. So beyond the number of connections that
-//! the process can hold, or with little memory left, newcomers are told to come back, at no other
-//! cost than that answer.
+//! the process can hold, newcomers may ask one thing and leave: whoever listens has come to stay, but
+//! the site must be able to send. With little memory left, or too many of those, newcomers are told to
+//! come back, at no other cost than that answer.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
+use shared::answer::{Answer, json};
 use shared::linger::{Socket, linger};
+use shared::seldom::Seldom;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +23,7 @@ use crate::limits;
 use crate::listeners::Arrival;
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::protocol::{Outcome, Reference, Refusal, Reply};
 
 /// How long what was measured of the memory holds.
 const FRESH: Duration = Duration::from_millis(250);
@@ -32,7 +38,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Door {
     places: Arc<Semaphore>,
+    brief: Arc<Semaphore>,
     away: Arc<Semaphore>,
+    full: Seldom,
     spare_memory: u64,
     measured: Mutex<Option<(Instant, bool)>>,
     metrics: Arc<Metrics>,
@@ -43,6 +51,17 @@ pub(crate) struct Door {
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     live: Gauge,
+    /// For how long it is.
+    pub(crate) stay: Stay,
+}
+
+/// How long a connection may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// As long as it likes.
+    Long,
+    /// For one request, which must not become a WebSocket.
+    Brief,
 }
 
 impl Drop for Place {
@@ -56,7 +75,9 @@ impl Door {
     pub(crate) fn new(most: usize, spare_memory: u64, metrics: Arc<Metrics>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(most)),
+            brief: Arc::new(Semaphore::new(limits::BRIEF)),
             away: Arc::new(Semaphore::new(limits::TURNED_AWAY)),
+            full: Seldom::new(),
             spare_memory,
             measured: Mutex::default(),
             metrics,
@@ -65,17 +86,31 @@ impl Door {
 
     /// A place, if there is one.
     pub(crate) fn enter(&self) -> Option<Place> {
-        let permit = match self.is_memory_scarce() {
-            false => Arc::clone(&self.places).try_acquire_owned().ok(),
-            true => None,
-        };
-        let Some(permit) = permit else {
+        let Some((permit, stay)) = self.permit() else {
             self.metrics.turned_away.inc();
             return None;
         };
         self.metrics.accepted.inc();
         self.metrics.live.inc();
-        Some(Place { _permit: permit, live: self.metrics.live.clone() })
+        Some(Place { _permit: permit, live: self.metrics.live.clone(), stay })
+    }
+
+    fn permit(&self) -> Option<(OwnedSemaphorePermit, Stay)> {
+        if self.is_memory_scarce() {
+            return None;
+        }
+        let one_of = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        if let Some(permit) = one_of(&self.places) {
+            return Some((permit, Stay::Long));
+        }
+        if let Some(newcomers) = self.full.happens() {
+            tracing::warn!(
+                newcomers,
+                "every place is taken (--max-connections, the limit of open files): newcomers may \
+                 send something, but whoever wants to listen is told to come back"
+            );
+        }
+        Some((one_of(&self.brief)?, Stay::Brief))
     }
 
     /// Leave to turn somebody away, once few enough others are. Cancel safe.
@@ -117,14 +152,33 @@ pub(crate) async fn turn_away(arrival: Arrival) {
 }
 
 async fn tell(mut stream: impl AsyncWrite + Socket + Unpin) -> io::Result<()> {
-    const TEXT: &str = "This server is full. Come back in a few seconds.\n";
-    let wait = RETURN.start + getrandom::u64().unwrap_or_default() % (RETURN.end - RETURN.start);
+    let body = full().to_json(&Reference::default());
     let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {wait}\r\nConnection: close\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{TEXT}",
-        TEXT.len()
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        return_in(),
+        body.len()
     );
     tokio::time::timeout(ANSWER, stream.write_all(answer.as_bytes())).await??;
     linger(&stream).await;
     Ok(())
+}
+
+/// The same for one who may send but has come to listen.
+pub(crate) fn no_place() -> Answer {
+    let body = full().to_json(&Reference::default());
+    let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(return_in()));
+    answer
+}
+
+/// Whatever was wanted: nothing of it was done.
+fn full() -> Reply {
+    let detail = "this server is full; come back in a few seconds";
+    Reply::Refused(Refusal::unavailable(Outcome::Refused, detail))
+}
+
+/// In seconds.
+fn return_in() -> u64 {
+    RETURN.start + getrandom::u64().unwrap_or_default() % (RETURN.end - RETURN.start)
 }

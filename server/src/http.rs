@@ -20,10 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::door::{Stay, no_place};
 use crate::limits;
 use crate::messages;
 use crate::origin::Origins;
 use crate::outbox::Wire;
+use crate::proxied;
 use crate::publish::Service;
 use crate::rates::Visitor;
 use crate::socket::Sockets;
@@ -58,6 +60,7 @@ struct Caller<H> {
     visitor: Mutex<Visitor>,
     /// Dropped when the connection ends, whatever it has become.
     held: Arc<H>,
+    stay: Stay,
     /// The number of the thread that serves it, and of the shard that is there.
     thread: usize,
     /// Told with every request.
@@ -67,20 +70,24 @@ struct Caller<H> {
 
 impl Site {
     /// Serves one connection from `address`, if that is known, until it ends or becomes a WebSocket,
-    /// on this `thread`. `held` is dropped when the connection ends, whatever it has become.
+    /// on this `thread`. `held` is dropped when the connection ends, whatever it has become. One
+    /// that may not `stay` is answered once.
     pub async fn serve<S: Stream, H: Send + Sync + 'static>(
         self: Arc<Self>,
         stream: S,
         address: Option<IpAddr>,
+        stay: Stay,
         held: H,
         thread: usize,
         shutdown: Shutdown,
     ) {
         let stopping = shutdown.clone();
+        let stream = Lingering::new(stream).noticing(proxied::expect_none);
         let visitor = Mutex::new(Visitor::new(address));
         let caller = Arc::new(Caller {
             visitor,
             held: Arc::new(held),
+            stay,
             thread,
             asked: Notify::new(),
             shutdown,
@@ -95,9 +102,13 @@ impl Site {
             .timer(TokioTimer::new())
             // A sender may leave right after its request: that cancels nothing.
             .half_close(true)
-            .header_read_timeout(limits::HEADERS)
+            .keep_alive(stay == Stay::Long)
+            .header_read_timeout(match stay {
+                Stay::Long => limits::HEADERS,
+                Stay::Brief => limits::BRIEF_HEADERS,
+            })
             .max_buf_size(limits::HEAD)
-            .serve_connection(TokioIo::new(Lingering::new(stream)), service)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
@@ -184,6 +195,10 @@ impl Site {
             Some(key) if key.len() == 24 => derive_accept_key(key.as_bytes()),
             _ => return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong.\n"),
         };
+        if caller.stay == Stay::Brief {
+            self.service.metrics.turned_away.inc();
+            return no_place();
+        }
         let address = caller.visitor.lock().address();
         let limits = &self.service.policy.load().limits;
         if let Err(often) = self.service.rates.connect(limits, address) {

@@ -61,11 +61,15 @@ pub const APPEND: Duration = Duration::from_secs(10);
 
 /// Connections of clients at once; further ones are told to come back.
 pub const CONNECTIONS: usize = 1_000_000;
-/// Connections that are told so at a time; further ones wait in the kernel's queue.
+/// Connections beyond these that may ask one thing over HTTP and leave, as senders do.
+pub const BRIEF: usize = 128;
+/// Their request must begin within this time.
+pub const BRIEF_HEADERS: Duration = Duration::from_secs(5);
+/// Connections that are turned away at a time; further ones wait in the kernel's queue.
 pub const TURNED_AWAY: usize = 64;
-/// Open files that are no connections of clients: listening sockets, administrators, the
-/// runtime's own, and those who are turned away.
-pub const OTHER_FILES: usize = 128 + TURNED_AWAY;
+/// Open files that are no connections of listeners: listening sockets, administrators, the
+/// runtime's own, and those who stay for a moment only.
+pub const OTHER_FILES: usize = 128 + BRIEF + TURNED_AWAY;
 /// Tags that anyone listens on; registrations on others are refused.
 pub const TAGS: usize = 100_000;
 /// Registrations on all tags together.

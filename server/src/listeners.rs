@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use shared::accept::{Listener, UnixListener};
+use shared::seldom::Seldom;
 use shared::telemetry::announce_text;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -112,6 +113,7 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
 impl Way {
     /// The next connection, whoever may use this way. Cancel safe.
     pub(crate) async fn accept(&self) -> Arrival {
+        static UNTRUSTED: Seldom = Seldom::new();
         match self {
             Self::Plain(listener) => {
                 let (stream, peer) = listener.accept().await;
@@ -121,6 +123,12 @@ impl Way {
                 let (stream, peer) = listener.accept().await;
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
                     return Arrival::Proxied(stream);
+                }
+                if let Some(connections) = UNTRUSTED.happens() {
+                    tracing::warn!(
+                        connections, last = %peer.ip(),
+                        "closed: not among those of --trust-proxy, who may say for whom they connect"
+                    );
                 }
                 tracing::debug!(%peer, "closed: not among those of --trust-proxy");
             },

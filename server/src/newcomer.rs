@@ -63,20 +63,22 @@ impl workers::Newcomer for Newcomer {
     /// Finds out who it is first.
     async fn serve(self, thread: usize) {
         let Self { arrival, place, site, shutdown } = self;
-        let error = match arrival {
+        let stay = place.stay;
+        match arrival {
             Arrival::Plain { stream, from } => {
                 let address = (!from.is_loopback()).then_some(from);
-                return site.serve(stream, address, place, thread, shutdown).await;
+                site.serve(stream, address, stay, place, thread, shutdown).await;
             }
-            Arrival::Proxied(mut stream) => match proxied::client(&mut stream).await {
-                Ok(address) => return site.serve(stream, address, place, thread, shutdown).await,
-                Err(error) => error,
-            },
-            Arrival::Unix(mut stream) => match proxied::client(&mut stream).await {
-                Ok(address) => return site.serve(stream, address, place, thread, shutdown).await,
-                Err(error) => error,
-            },
-        };
-        tracing::debug!(%error, "closed: it did not say for whom it connects");
+            Arrival::Proxied(mut stream) => {
+                if let Some(address) = proxied::introduced(&mut stream).await {
+                    site.serve(stream, address, stay, place, thread, shutdown).await;
+                }
+            }
+            Arrival::Unix(mut stream) => {
+                if let Some(address) = proxied::introduced(&mut stream).await {
+                    site.serve(stream, address, stay, place, thread, shutdown).await;
+                }
+            }
+        }
     }
 }

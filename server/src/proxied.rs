@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use shared::deadline::within;
+use shared::seldom::Seldom;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// It is the first thing that a proxy sends, in one piece.
@@ -19,18 +20,54 @@ const SHORTEST: usize = 15;
 const LONGEST_LINE: usize = 107;
 /// Of version 2: signature, version, family and length.
 const FIXED: usize = 16;
+const LINE: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// What may follow them. Addresses and fields of TLS take some hundred bytes, with a certificate's
 /// name and a token in them.
 const MOST_FOLLOWING: usize = 2048;
 
 /// Reads the header and nothing beyond it, and says whom it names; none if that is the proxy itself,
-/// or not an IP address.
+/// or not an IP address. `None` if there is no header: it is to be closed.
+pub(crate) async fn introduced(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option<IpAddr>> {
+    static MISSING: Seldom = Seldom::new();
+    let error = match client(stream).await {
+        Ok(address) => return Some(address),
+        Err(error) => error,
+    };
+    // Whoever says nothing may be looking whether there is anybody.
+    if error.kind() == io::ErrorKind::InvalidData
+        && let Some(connections) = MISSING.happens()
+    {
+        tracing::warn!(
+            connections,
+            "closed: no PROXY header, which --listen-proxy and unix: demand; start the gate with \
+             --proxy-protocol v2, or let it connect to --listen"
+        );
+    }
+    tracing::debug!(%error, "closed: it did not say for whom it connects");
+    None
+}
+
+/// Tells of a proxy that introduces itself, by what comes `first`, where that is no request.
+pub(crate) fn expect_none(first: &[u8]) {
+    static UNEXPECTED: Seldom = Seldom::new();
+    if (first.starts_with(LINE) || first.starts_with(SIGNATURE))
+        && let Some(connections) = UNEXPECTED.happens()
+    {
+        tracing::warn!(
+            connections,
+            "refused: a PROXY header, which --listen does not take; let the gate connect to \
+             --listen-proxy, or start it without --proxy-protocol"
+        );
+    }
+}
+
+/// As [`introduced`].
 ///
 /// # Errors
 /// `InvalidData` if it is no header, `TimedOut` if it does not come within 5 s, or what reading fails
 /// of.
-pub(crate) async fn client(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
+async fn client(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let header = within("the PROXY header", PATIENCE, read(stream))
         .await
         .map_err(|expired| io::Error::new(io::ErrorKind::TimedOut, expired))??;
@@ -46,7 +83,7 @@ pub(crate) async fn client(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut header = vec![0; SHORTEST];
     stream.read_exact(&mut header).await?;
-    if header.starts_with(b"PROXY ") {
+    if header.starts_with(LINE) {
         // Byte for byte, since what follows the line is the client's.
         while !header.ends_with(b"\r\n") {
             if header.len() == LONGEST_LINE {

@@ -11,12 +11,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 
 pub use unix::UnixListener;
+
+use crate::seldom::Seldom;
 
 /// Connections that the kernel keeps for us until we accept them. The kernel lowers it to
 /// `net.core.somaxconn`, 4,096 on Linux since 5.4.
@@ -24,9 +24,6 @@ const BACKLOG: i32 = 4_096;
 
 /// The pause after an error that says the machine, not the connection, is at its limit.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often that is said: exhaustion comes and goes with every connection that ends.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// A peer that takes nothing for so long, acknowledging nothing or keeping its window shut, is given
 /// up by the kernel (`TCP_USER_TIMEOUT`): no write waits longer.
@@ -125,7 +122,7 @@ impl Listener {
 /// What accepting has failed of.
 #[derive(Debug, Default)]
 struct Trouble {
-    told: Mutex<Option<Instant>>,
+    seldom: Seldom,
 }
 
 impl Trouble {
@@ -134,7 +131,8 @@ impl Trouble {
         if concerns_one_connection(error) {
             return;
         }
-        if self.shall_tell() {
+        // Exhaustion comes and goes with every connection that ends.
+        if self.seldom.happens().is_some() {
             tracing::warn!(
                 %address, %error,
                 "cannot accept connections; trying again every {EXHAUSTED_PAUSE:?} \
@@ -142,15 +140,6 @@ impl Trouble {
             );
         }
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
-    }
-
-    fn shall_tell(&self) -> bool {
-        let mut told = self.told.lock();
-        let due = told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
-        if due {
-            *told = Some(Instant::now());
-        }
-        due
     }
 }
 

@@ -10,6 +10,7 @@ pub mod exit;
 pub mod household;
 pub mod linger;
 pub mod process;
+pub mod seldom;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -101,13 +101,21 @@ impl Socket for UnixStream {
 pub struct Lingering<S> {
     stream: S,
     farewell: Option<Farewell>,
+    /// Told once of what comes first.
+    first: Option<fn(&[u8])>,
 }
 
 impl<S> Lingering<S> {
     /// Wraps a connected socket.
     #[must_use]
     pub fn new(stream: S) -> Self {
-        Self { stream, farewell: None }
+        Self { stream, farewell: None, first: None }
+    }
+
+    /// Lets `first` see what is read first.
+    #[must_use]
+    pub fn noticing(self, first: fn(&[u8])) -> Self {
+        Self { first: Some(first), ..self }
     }
 
     /// The socket itself, for those who close it in their own way.
@@ -183,7 +191,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready()
+            && let Some(first) = self.first.take()
+        {
+            first(&buffer.filled()[before..]);
+        }
+        read
     }
 }
 
@@ -213,7 +228,7 @@ impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, farewell } = &mut *self;
+        let Self { stream, farewell, .. } = &mut *self;
         let farewell = farewell.get_or_insert_with(|| Farewell::begin(stream));
         farewell.poll(&*stream, context).map(Ok)
     }

@@ -1,56 +1,104 @@
 //! Newcomers for whom there is no room, and what bounds all clients together.
 
-use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Server, exchange_over, proxy_line, request};
+use crate::harness::{Answer, PATIENCE, Server, exchange_over, program, proxy_line, request};
 use crate::metrics::metrics;
 
+/// Programs understand it too.
 fn told_to_come_back(answer: &Answer) {
     assert_eq!(answer.status, 503);
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((3..10).contains(&wait));
-    assert!(answer.body.contains("Come back"), "{}", answer.body);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let reply: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((&reply["error"], &reply["outcome"]), (&json!("unavailable"), &json!("refused")));
+    assert!(reply["detail"].as_str().unwrap().contains("come back"), "{reply}");
 }
 
+const UPGRADE: &[&str] =
+    &["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+const KEY: &str = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
+
 #[tokio::test]
-async fn beyond_the_last_place_newcomers_are_told_to_come_back() {
+async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
     let server = Server::start(&["--max-connections", "2", "--listen-proxy", "127.0.0.1:0"]);
     let mut first = server.listener("shop", None).await;
     let second = server.listener("shop", None).await;
-    told_to_come_back(&request(server.address, "GET /ws", &[], b"").await);
-    told_to_come_back(&request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await);
-    let mut stream = TcpStream::connect(server.proxied.unwrap()).await.unwrap();
-    stream.write_all(proxy_line("192.0.2.7").as_bytes()).await.unwrap();
-    told_to_come_back(&exchange_over(stream, b"GET /ws HTTP/1.1\r\n\r\n").await);
-    let now = metrics(server.admin).await;
-    assert_eq!((now["server_turned_away_total"], now["server_accepted_total"]), (3.0, 2.0));
+    let upgrade = [UPGRADE, &[KEY]].concat();
+    told_to_come_back(&request(server.address, "GET /ws", &upgrade, b"").await);
+    let head = upgrade.join("\r\n");
+    let through_a_proxy = [proxy_line("192.0.2.7"), format!("GET /ws HTTP/1.1\r\n{head}\r\n\r\n")];
+    let stream = TcpStream::connect(server.proxied.unwrap()).await.unwrap();
+    told_to_come_back(&exchange_over(stream, through_a_proxy.concat().as_bytes()).await);
 
-    // Those inside are served as before, and a place that is left is free.
-    let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"});
-    assert_eq!(first.ask(&json!({"action": "ping"})).await["ok"], "ping");
+    // The site sends as before, and its connections end after one answer.
+    let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
+    let post = format!(
+        "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{broadcast}",
+        broadcast.len()
+    );
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = exchange_over(stream, post.repeat(2).as_bytes()).await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
+    assert_eq!(first.message().await, "hi");
+    assert_eq!(first.ask(&json!({"action": "ping"})).await["ok"], "ping", "one was answered");
+    let now = metrics(server.admin).await;
+    assert_eq!(now["server_turned_away_total"], 2.0);
+
+    // A place that is left is free.
     second.close().await;
     server.until_counts("shop", (1, 0)).await;
-    let posting = async {
+    let coming = async {
         loop {
             // The closed one's place is free once its socket is.
-            let (status, reply) = server.post(&broadcast).await;
-            if status != 503 {
-                return reply;
+            match server.connect_with(&[]).await {
+                Ok(client) => return client,
+                Err(status) => assert_eq!(status, 503),
             }
         }
     };
-    let reply = tokio::time::timeout(crate::harness::PATIENCE, posting).await.unwrap();
-    assert_eq!(reply["clients"], 1);
-    assert_eq!(first.message().await, "hi");
+    let mut third = tokio::time::timeout(PATIENCE, coming).await.unwrap();
+    third.set("shop", None).await;
+    let log = server.stop().await.output;
+    assert_eq!(log.matches("every place is taken").count(), 1, "{log}");
 }
 
 #[tokio::test]
-async fn so_they_are_while_memory_is_scarce() {
+async fn even_senders_are_bounded() {
+    let server = Server::start(&["--max-connections", "1"]);
+    let listener = server.listener("shop", None).await;
+    // Each of them may ask something, and none does.
+    let mut silent = Vec::new();
+    let answer = loop {
+        let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
+        let answer = request(server.address, "POST /messages", &[], broadcast.as_bytes()).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+        // The first of them are sent away after 5 s.
+        assert!(silent.len() < 20 * server::limits::BRIEF);
+    };
+    told_to_come_back(&answer);
+    let large = request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await;
+    told_to_come_back(&large);
+    drop((silent, listener));
+}
+
+#[tokio::test]
+async fn while_memory_is_scarce_everyone_is_told_to_come_back() {
     // More than any machine has.
     let server = Server::start(&["--spare-memory", "900TiB"]);
     told_to_come_back(&request(server.address, "GET /ws", &[], b"").await);
+    told_to_come_back(&request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await);
+    let mut command = program();
+    command.args(["broadcast", "--tag", "shop", "--to", &server.url(), "hi"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{errors}");
+    assert!(errors.contains("this server is full"), "{errors}");
     let log = server.stop().await.output;
     assert!(log.contains("memory is running out"), "{log}");
 

@@ -27,8 +27,16 @@ async fn the_proxys_listener_demands_the_header_and_the_plain_one_never_reads_it
     let with_header = [proxy_line("192.0.2.7").as_bytes(), get].concat();
     let stream = TcpStream::connect(proxied).await.unwrap();
     assert_eq!(exchange_over(stream, &with_header).await.status, 200);
-    let stream = TcpStream::connect(server.address).await.unwrap();
-    assert_eq!(exchange_over(stream, &with_header).await.status, 400);
+    for _ in 0..3 {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        assert_eq!(exchange_over(stream, &with_header).await.status, 400);
+    }
+    // Whoever has paired them wrongly learns of it, once.
+    let log = server.stop().await.output;
+    for told in ["connections=1 closed: no PROXY header", "connections=1 refused: a PROXY header"] {
+        let kinds = [told, &told["connections=1 ".len()..]];
+        assert_eq!(kinds.map(|words| log.matches(words).count()), [0, 1], "{told}: {log}");
+    }
 }
 
 #[tokio::test]
@@ -40,6 +48,8 @@ async fn a_header_is_believed_from_those_who_are_trusted() {
     let mut answer = Vec::new();
     let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
     assert!(answer.is_empty());
+    let log = stranger.stop().await.output;
+    assert!(log.contains("not among those of --trust-proxy") && log.contains("127.0.0.1"), "{log}");
 
     let friend = Server::start(&[&options[..], &["127.0.0.1"]].concat());
     assert!(friend.connect_from("192.0.2.7").await.is_ok());
