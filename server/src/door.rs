@@ -5,6 +5,7 @@
 //! the site must be able to send. With little memory left, or too many of those, newcomers are told to
 //! come back, at no other cost than that answer.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use hyper::header::{self, HeaderValue};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::answer::{Answer, json};
+use shared::deadline::within;
 use shared::linger::{Socket, linger};
 use shared::seldom::Seldom;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -30,6 +32,10 @@ const FRESH: Duration = Duration::from_millis(250);
 
 /// Those who are told to come back do so spread over this time.
 const RETURN: std::ops::Range<u64> = 3..10;
+
+/// How long one who is turned away may take to say anything. The answer comes after that: some clients
+/// take one that is there before they have asked for a fault.
+const QUESTION: Duration = Duration::from_secs(1);
 
 /// How long the answer may take. It fits into any socket's buffer.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -159,6 +165,8 @@ async fn tell(mut stream: impl AsyncWrite + Socket + Unpin) -> io::Result<()> {
         return_in(),
         body.len()
     );
+    let _ =
+        within("a question", QUESTION, poll_fn(|context| stream.poll_read_ready(context))).await;
     tokio::time::timeout(ANSWER, stream.write_all(answer.as_bytes())).await??;
     linger(&stream).await;
     Ok(())
