@@ -1,8 +1,9 @@
 //! Order, bursts, and those who do not keep up.
 
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
-use crate::harness::{ALICE, BOB, Server};
+use crate::harness::{ALICE, BOB, Client, Server};
 
 #[tokio::test]
 async fn a_burst_arrives_whole_and_in_order_everywhere() {
@@ -96,6 +97,44 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
     assert_eq!(quick.message().await, "last");
     // It reads now: whole frames, then the reason.
     assert_eq!(slow.closed().await, Some(4000));
+}
+
+/// Every one of them has each message before the next is sent, while one takes nothing at all.
+#[tokio::test]
+async fn a_thousand_go_on_beside_one_that_never_reads() {
+    let server = Server::start(&[]);
+    let mut readers = Vec::new();
+    for _ in 0..1_000 {
+        readers.push(server.listener("t", None).await);
+    }
+    // Its window is small, so that little but the outbox is in the way.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(server.address).await.unwrap();
+    let url = format!("ws://{}/ws", server.address);
+    let mut silent = Client::over(stream, &url, &[]).await.unwrap();
+    silent.set("t", None).await;
+    let mut bytes = vec![0; 64 * 1024];
+    for number in 0.. {
+        let message = format!("{number:08}{}", "x".repeat(50_000));
+        let broadcast = json!({"action":"broadcast","tag":"t","message":message});
+        let (status, reply) = server.post(&broadcast).await;
+        assert_eq!(status, 200);
+        if reply["clients"] == 1_000 {
+            break;
+        }
+        assert!(number < 500, "the silent client was never closed");
+        let first = readers[0].next_text().await;
+        assert!(first.contains(&message));
+        for reader in &mut readers[1..] {
+            let (head, text) = bytes[..4 + first.len()].split_at_mut(4);
+            reader.read_raw(head).await;
+            reader.read_raw(text).await;
+            assert_eq!(u16::from_be_bytes([head[2], head[3]]), u16::try_from(first.len()).unwrap());
+            assert!(text == first.as_bytes());
+        }
+    }
+    assert_eq!(silent.closed().await, Some(4000));
 }
 
 #[tokio::test]

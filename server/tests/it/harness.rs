@@ -288,6 +288,13 @@ impl Client {
         self.socket.get_mut().write_all(bytes).await.unwrap();
     }
 
+    /// What comes next as it is on the wire. Nothing may have come that was not taken before.
+    pub(crate) async fn read_raw(&mut self, bytes: &mut [u8]) {
+        let reading = self.socket.get_mut().read_exact(bytes);
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        read.expect("bytes in time").expect("an open connection");
+    }
+
     /// The next text frame.
     pub(crate) async fn next_text(&mut self) -> String {
         loop {
