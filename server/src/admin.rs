@@ -31,6 +31,8 @@ struct Status<'a> {
     epoch: &'a str,
     seq: u64,
     connections: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_servers: Option<usize>,
     tags: Tags,
     tags_left_out: usize,
     protected: Vec<String>,
@@ -66,12 +68,17 @@ impl Report for Admin {
             epoch: service.hub.epoch(),
             seq: service.hub.head(),
             connections: service.metrics.live.get(),
+            other_servers: service.log.peers(),
             tags: Tags(tags),
             tags_left_out,
             protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
         };
         // Nothing in it can fail to be written.
         serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        self.service.log.not_ready()
     }
 
     fn metrics(&self) -> Option<String> {

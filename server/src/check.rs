@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::exposure::exposed;
 use crate::id::{IdKey, Tag};
 use crate::keep::TagBounds;
-use crate::log::sqlite;
+use crate::log::{nats, sqlite};
 use crate::size;
 
 /// Said where no pair has a key.
@@ -96,6 +96,18 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
 /// What there is in the data directory, a line each. An id key that is elsewhere is looked at too.
 fn data(config: &Config, warnings: &mut Vec<String>) -> Result<String, Error> {
     let id_key_file = config.id_key_file.as_deref();
+    if let Some(cluster) = &config.nats {
+        id_key_file.map(IdKey::load).transpose()?;
+        warnings.extend(id_key_file.and_then(|file| exposed("id key", file)));
+        let secret = cluster.credentials.as_deref();
+        warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
+        return Ok(format!(
+            "nats       {cluster}, stream {}: {} replicas, at most {} of entries\n",
+            cluster.stream,
+            cluster.replicas,
+            size::show(cluster.size)
+        ));
+    }
     let Some(data) = &config.data else {
         id_key_file.map(IdKey::load).transpose()?;
         warnings.extend(id_key_file.and_then(|file| exposed("id key", file)));
@@ -142,6 +154,28 @@ fn data(config: &Config, warnings: &mut Vec<String>) -> Result<String, Error> {
     line("file", format!("{}, {} of it free", size::show(log.size), size::show(log.free)));
     line("WAL", size::show(log.wal));
     Ok(text)
+}
+
+/// `server adopt-settings`: tells the stream what is kept and protected from now on.
+///
+/// # Errors
+/// [`Error::Option`] without a stream; what keeps it from being changed.
+pub async fn adopt_settings(config: &Config) -> Result<(), Error> {
+    let (Some(cluster), Some(file)) = (&config.nats, &config.id_key_file) else {
+        let reason = "needed here: it names the stream whose settings are to change".into();
+        return Err(Error::Option { option: "--nats", reason });
+    };
+    let id_key = IdKey::load(file)?.ok_or_else(|| Error::Content {
+        what: "id key file",
+        file: file.clone(),
+        reason: "missing; put that of the stream's servers here".into(),
+    })?;
+    let protected = config.policy.auth.protected();
+    nats::adopt(cluster, &config.keeping, &protected, &id_key).await?;
+    print_line(&format!(
+        "stream {} has these settings; restart its servers with them, one after the other",
+        cluster.stream
+    ))
 }
 
 /// `server new-epoch`: gives the log in a data directory a new epoch and says so.

@@ -53,6 +53,9 @@ pub struct RunArgs {
     /// [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "TOCSIN_DATA_SIZE")]
     pub data_size: Option<String>,
+    /// Many servers that act as one, on a stream of NATS JetStream.
+    #[command(flatten)]
+    pub nats: NatsArgs,
     /// A file with the key that IDs are hashed with, made if missing
     /// [default: id.key in the data directory, or a key of this run without one]
     #[arg(long, value_name = "FILE", env = "TOCSIN_ID_KEY_FILE")]
@@ -89,6 +92,32 @@ pub struct RunArgs {
     /// A TOML file with these options, tags and keys
     #[arg(long, value_name = "FILE", env = "TOCSIN_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+/// Where the stream is that many servers share, and what it is like.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NatsArgs {
+    /// Share one log with other servers, in NATS JetStream: its servers, such as
+    /// nats://10.0.0.1:4222 or tls://nats.example; several are tried in turn. Needs --id-key-file
+    #[arg(long, value_name = "URL", env = "TOCSIN_NATS", value_delimiter = ',')]
+    pub nats: Vec<String>,
+    /// The stream, made if missing [default: tocsin]
+    #[arg(long, value_name = "NAME", env = "TOCSIN_NATS_STREAM")]
+    pub nats_stream: Option<String>,
+    /// How to log in to NATS: a file of `nsc`, or one whose first line is USER:PASSWORD or a token
+    #[arg(long, value_name = "FILE", env = "TOCSIN_NATS_CREDENTIALS")]
+    pub nats_credentials: Option<String>,
+    /// Certificates to trust for NATS, besides those that this system trusts
+    #[arg(long, value_name = "FILE", env = "TOCSIN_NATS_CA")]
+    pub nats_ca: Option<String>,
+    /// On how many nodes of NATS a message is before it is acknowledged: 1, 3 or 5, when the stream
+    /// is made [default: 3]
+    #[arg(long, value_name = "N", env = "TOCSIN_NATS_REPLICAS")]
+    pub nats_replicas: Option<String>,
+    /// How much the stream may hold: beyond, and beyond its age, the oldest goes; when the stream is
+    /// made [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "TOCSIN_NATS_SIZE")]
+    pub nats_size: Option<String>,
 }
 
 /// How often clients may do what: `N:BURST`, so many a second and so many at once, or `off`.
@@ -152,6 +181,13 @@ pub enum Command {
         /// The file with its id key [default: id.key in it]
         #[arg(long, value_name = "FILE", env = "TOCSIN_ID_KEY_FILE")]
         id_key_file: Option<PathBuf>,
+    },
+    /// Tell the stream of --nats what is kept and protected from now on, for all of its servers, which
+    /// are to be restarted with the same configuration then, one after the other
+    AdoptSettings {
+        /// As if to run.
+        #[command(flatten)]
+        run: Box<RunArgs>,
     },
     /// What talks to a server, or makes something for it.
     #[command(flatten)]

@@ -77,6 +77,14 @@ pub enum Error {
         /// Why not. Never holds anything of what the log holds.
         source: rusqlite::Error,
     },
+    /// The stream that several servers share does not fit this one.
+    #[error("stream {stream}: {reason}")]
+    Cluster {
+        /// Its name.
+        stream: String,
+        /// What is different, and what to do.
+        reason: String,
+    },
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
     Bind {
@@ -124,7 +132,7 @@ impl Error {
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         match self {
             Self::Option { .. } => exit::USAGE,
-            Self::Config { .. } => exit::CONFIG,
+            Self::Config { .. } | Self::Cluster { .. } => exit::CONFIG,
             Self::Read { source, .. } | Self::Write { source, .. } | Self::Bind { source, .. }
                 if denied(source) =>
             {

@@ -6,9 +6,11 @@
 
 mod audience;
 mod counts;
+mod follow;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +38,8 @@ pub struct Hub {
     epoch: Box<str>,
     shards: Box<[Arc<ShardQueue>]>,
     room: Room,
+    /// The last entry applied, for those who look at nothing else.
+    head: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -126,7 +130,8 @@ impl Hub {
             keep: Keep::new(settings, lost_through),
             mids: Mids::default(),
         };
-        Self { epoch, shards: shards.into(), room, state: Mutex::new(state) }
+        let head = AtomicU64::new(lost_through);
+        Self { epoch, shards: shards.into(), room, head, state: Mutex::new(state) }
     }
 
     /// Keeps what `settings` say from now on. What is kept of a tag that may keep less goes with
@@ -181,7 +186,7 @@ impl Hub {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         debug_assert!(seq > state.head, "entries are applied in order");
-        state.head = seq;
+        self.move_to(state, seq);
         state.keep.advance(entry.at);
         // What is answered below must not depend on whether anybody has looked before.
         state.keep.refresh(&entry.tag);
@@ -206,7 +211,8 @@ impl Hub {
             Body::Drop(address) => {
                 state.keep.read(&entry.tag, *address, &Mark::UpTo(seq));
                 let clients = self.dismiss_all(state, &entry.tag, *address);
-                return Ok(Applied { seq, clients, stored: false, duplicate });
+                let (stored, partial) = (false, false);
+                return Ok(Applied { seq, clients, stored, duplicate, partial });
             }
         }
         let applied = state.applied(seq, entry, duplicate);
@@ -345,12 +351,6 @@ impl Hub {
         Unread { frames: frames.collect(), head: state.head }
     }
 
-    /// The last entry applied.
-    #[must_use]
-    pub fn head(&self) -> u64 {
-        self.state.lock().head
-    }
-
     fn dismiss_all(&self, state: &mut State, tag: &Tag, address: Address) -> u64 {
         let Some(audience) = state.audiences.get_mut(tag) else { return 0 };
         let mut clients = 0;
@@ -396,6 +396,7 @@ impl State {
                 Target::One(address) => self.keep.is_unread(&entry.tag, address, seq),
             },
             duplicate,
+            partial: false,
         }
     }
 
@@ -417,6 +418,10 @@ fn encode(seq: u64, entry: &Entry) -> Bytes {
     match &entry.body {
         Body::Broadcast(message) | Body::Direct(_, message) => {
             frame::text_frame(&protocol::delivery(&entry.tag, seq, entry.at, message, direct))
+        }
+        // What is yet to come was not read.
+        Body::Read(_, Mark::UpTo(last)) => {
+            frame::text_frame(&protocol::read(&entry.tag, &Mark::UpTo(seq.min(*last))))
         }
         Body::Read(_, mark) => frame::text_frame(&protocol::read(&entry.tag, mark)),
         Body::Drop(_) => Bytes::new(),

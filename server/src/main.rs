@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use server::check::{check, new_epoch};
+use server::check::{adopt_settings, check, new_epoch};
 use server::cli::{Cli, Command, RunArgs};
 use server::client;
 use server::config::Config;
@@ -56,6 +56,11 @@ async fn perform(cli: Cli, given: io::Result<Vec<TcpListener>>) -> Result<(), Ve
         Some(Command::Check { run }) => check(*run),
         Some(Command::NewEpoch { data, id_key_file }) => {
             Ok(new_epoch(&data, id_key_file.as_deref())?)
+        }
+        Some(Command::AdoptSettings { run }) => {
+            let config = Config::resolve(*run)?;
+            start_log("warn", config.log_format)?;
+            Ok(adopt_settings(&config).await?)
         }
         Some(Command::Client(command)) => {
             start_log("warn", telemetry::LogFormat::Text)?;

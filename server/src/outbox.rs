@@ -30,6 +30,8 @@ use crate::{frame, limits};
 
 /// Close code of a client that reads too slowly.
 pub const SLOW_CONSUMER: u16 = 4000;
+/// Close code of a server that restarts, or has lost what it would have to hand over.
+pub const GOING_AWAY: u16 = 1001;
 
 /// One connection's way out.
 pub struct Outbox {

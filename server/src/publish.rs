@@ -1,9 +1,11 @@
 //! What every way in shares: is the tag known, does the key fit, then into the log.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 
 use crate::auth::{Key, Permit, Protectable};
 use crate::frame;
@@ -12,8 +14,11 @@ use crate::id::{Address, Id, IdKey, Tag};
 use crate::log::{Appended, Appending, Body, Entry, Log, Mark};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::protocol::{ErrorCode, Person, Publish, Read, Recipient, Refusal, Reply};
+use crate::protocol::{Cursor, ErrorCode, Person, Publish, Read, Recipient, Refusal, Reply};
 use crate::rates::{Rates, Visitor};
+
+/// How long a client that was at another server waits until this one has come as far.
+const LAG: Duration = Duration::from_secs(2);
 
 /// The parts that sockets and HTTP requests work on.
 #[derive(Debug)]
@@ -145,10 +150,25 @@ impl Service {
         }))
     }
 
+    /// What a cursor has seen elsewhere and this server has not applied yet, if that is so: ends when
+    /// it has, or after [`LAG`].
+    #[must_use]
+    pub fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
+        let Cursor { epoch, seq } = since.filter(|_| self.log.is_shared())?;
+        let behind = **epoch == *self.hub.epoch() && *seq > self.hub.head();
+        let (hub, seq) = (Arc::clone(&self.hub), *seq);
+        behind.then(|| async move { hub.has_applied(seq, LAG).await }.boxed())
+    }
+
     /// Notes what a person has read, if that changes anything or anybody else is to be told.
     /// `origin` is the connection that says so.
     #[must_use]
     pub fn read(&self, read: &Read, address: Address, origin: Option<u64>) -> Option<Appending> {
+        // Elsewhere there may be more of it, and more who are to be told.
+        if self.log.is_shared() {
+            let body = Body::Read(address, read.mark.clone());
+            return Some(self.append(read.tag.clone(), body, origin));
+        }
         let mark = match &read.mark {
             // What is yet to come was not read.
             Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
@@ -261,6 +281,7 @@ impl Asked {
                 clients: applied.clients,
                 stored: (action == Protectable::Send).then_some(applied.stored),
                 duplicate: applied.duplicate,
+                partial: applied.partial,
             },
             (Self::Read, Ok(_)) => Reply::Read,
             (Self::Drop, Ok(applied)) => {

@@ -5,9 +5,11 @@
 mod handler;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 
 use crate::auth::{Key, Protectable};
 use crate::connection::Connection;
@@ -55,10 +57,24 @@ struct Unanswered {
     answer: Answer,
 }
 
+/// This server's coming as far as the client was elsewhere.
+struct Lag(BoxFuture<'static, ()>);
+
+impl fmt::Debug for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lag")
+    }
+}
+
 #[derive(Debug)]
 enum Answer {
     Known(Reply),
-    Appending { asked: Asked, outcome: Appending },
+    Appending {
+        asked: Asked,
+        outcome: Appending,
+    },
+    /// None is owed: what comes next waits for this.
+    Waiting(Lag),
 }
 
 impl Session {
@@ -117,6 +133,7 @@ impl Session {
                 Answer::Appending { asked, outcome } => {
                     outcome.now_or_never().map(|outcome| asked.reply(outcome))
                 }
+                Answer::Waiting(_) => None,
             };
             if let Some(reply) = known {
                 return reply_with(&self.service, &self.connection, &reference, &reply);

@@ -25,15 +25,13 @@ use self::goodbye::say_goodbye;
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event};
 use crate::handler::Handler;
-use crate::outbox::{Demand, Outbox, Wire};
+use crate::outbox::{Demand, GOING_AWAY, Outbox, Wire};
 use crate::publish::Service;
 use crate::rates::Visitor;
 use crate::session::Session;
 
 /// Close code of a connection that is good for nothing.
 pub const IDLE: u16 = 4002;
-/// Close code of a server that restarts.
-pub const GOING_AWAY: u16 = 1001;
 
 /// What is read at once. A thread's, not a connection's.
 const READ_BUFFER: usize = 64 * 1024;

@@ -30,6 +30,11 @@ pub trait Report: Send + Sync + 'static {
     /// How it stands: a JSON object.
     fn status(&self) -> String;
 
+    /// Why nobody should be sent here just now, if that is so.
+    fn not_ready(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What Prometheus collects, in OpenMetrics' text format; `None` if it has nothing for it.
     fn metrics(&self) -> Option<String> {
         None
@@ -81,7 +86,10 @@ fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> 
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if stopping => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        "/readyz" => text(StatusCode::OK, "ready\n"),
+        "/readyz" => match report.not_ready() {
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+            None => text(StatusCode::OK, "ready\n"),
+        },
         "/status" => json(StatusCode::OK, report.status()),
         "/metrics" => match report.metrics() {
             Some(metrics) => with_type(StatusCode::OK, metrics.into(), OPEN_METRICS),

@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) origin: Vec<Setting>,
     pub(super) data: Option<Setting>,
     pub(super) data_size: Option<Setting>,
+    pub(super) nats: NatsTable,
     pub(super) id_key_file: Option<Setting>,
     pub(super) max_memory: Option<Setting>,
     pub(super) rates: Rates,
@@ -36,6 +37,17 @@ pub(super) struct File {
     /// What holds for every tag that says nothing else.
     pub(super) keep: KeepTable,
     pub(super) tags: Vec<TagTable>,
+}
+
+/// The stream that many servers share.
+#[derive(Debug, Default)]
+pub(super) struct NatsTable {
+    pub(super) servers: Vec<Setting>,
+    pub(super) stream: Option<Setting>,
+    pub(super) credentials: Option<Setting>,
+    pub(super) ca: Option<Setting>,
+    pub(super) replicas: Option<Setting>,
+    pub(super) size: Option<Setting>,
 }
 
 /// How often clients may do what.
@@ -129,6 +141,14 @@ impl Reader<'_> {
                 "origin" => file.origin = self.texts("origin", value),
                 "data" => file.data = self.text("data", value),
                 "data-size" => file.data_size = self.text("data-size", value),
+                "nats" => file.nats.servers = self.texts("nats", value),
+                "nats-stream" => file.nats.stream = self.text("nats-stream", value),
+                "nats-credentials" => {
+                    file.nats.credentials = self.text("nats-credentials", value);
+                }
+                "nats-ca" => file.nats.ca = self.text("nats-ca", value),
+                "nats-replicas" => file.nats.replicas = self.text("nats-replicas", value),
+                "nats-size" => file.nats.size = self.text("nats-size", value),
                 "id-key-file" => file.id_key_file = self.text("id-key-file", value),
                 "max-memory" => file.max_memory = self.text("max-memory", value),
                 "connect-rate" => file.rates.connect = self.text("connect-rate", value),
@@ -156,7 +176,9 @@ impl Reader<'_> {
                     at,
                     format!(
                         "`{other}` is no option; there are listen, listen-proxy, trust-proxy, admin, \
-                         protect, origin, data, data-size, id-key-file, max-memory, {}, connect-rate, set-rate, \
+                         protect, origin, data, data-size, nats, nats-stream, nats-credentials, \
+                         nats-ca, nats-replicas, nats-size, id-key-file, max-memory, {}, \
+                         connect-rate, set-rate, \
                          send-rate, wrong-key-rate, max-connections, max-tags, \
                          max-registrations, max-backlog, spare-memory, threads, demo, ping-interval, \
                          idle-timeout, log, log-format and tags",

@@ -1,6 +1,7 @@
 //! Options, environment and file, checked and made one before anything is bound.
 
 mod bounds;
+mod cluster;
 mod file;
 mod fixed;
 mod keeping;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use bounds::Bounds;
+use cluster::NatsSettings;
 use file::File;
 pub use fixed::Fixed;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -25,6 +27,7 @@ use crate::auth::Key;
 use crate::cli::RunArgs;
 use crate::error::Error;
 use crate::keep::Settings;
+use crate::log::nats::Cluster;
 use crate::origin::Origins;
 use crate::policy::Policy;
 
@@ -64,6 +67,8 @@ pub struct Config {
     pub keeping: Settings,
     /// Where the log is kept on disk, if it is.
     pub data: Option<Data>,
+    /// The stream that this server shares with others, if it does.
+    pub nats: Option<Cluster>,
     /// The file with the key that turns IDs into addresses; without one the key is that of the
     /// data directory, or of this run.
     pub id_key_file: Option<PathBuf>,
@@ -165,6 +170,21 @@ impl Config {
         let admin = one("--admin", args.admin, file.admin);
         let data = one("--data", args.data, file.data);
         let data_size = one("--data-size", args.data_size, file.data_size);
+        let nats = NatsSettings {
+            servers: match args.nats.nats.is_empty() {
+                true => file.nats.servers,
+                false => options("--nats", args.nats.nats),
+            },
+            stream: one("--nats-stream", args.nats.nats_stream, file.nats.stream),
+            credentials: one(
+                "--nats-credentials",
+                args.nats.nats_credentials,
+                file.nats.credentials,
+            ),
+            ca: one("--nats-ca", args.nats.nats_ca, file.nats.ca),
+            replicas: one("--nats-replicas", args.nats.nats_replicas, file.nats.replicas),
+            size: one("--nats-size", args.nats.nats_size, file.nats.size),
+        };
         let id_key_file = one("--id-key-file", args.id_key_file, file.id_key_file);
         let max_memory = one("--max-memory", args.max_memory, file.max_memory);
         let ping_interval = one("--ping-interval", args.ping_interval, file.ping_interval);
@@ -193,6 +213,10 @@ impl Config {
         let demo = args.demo || file.demo;
         let demo_key =
             checked.or(None, if demo { keys::demo_key(&mut auth, demo_key) } else { Ok(None) });
+        let cluster = checked.cluster(&nats);
+        if cluster.is_some() {
+            checked.alone(data.as_ref(), id_key_file.as_ref());
+        }
         let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
             listen: checked.listen(&listen),
@@ -202,6 +226,7 @@ impl Config {
                 .or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), values::admin_address)),
             keeping: checked.keeping(max_memory.as_ref(), &file.keep, &file.tags, &auth),
             data: data.map(|dir| Data { dir: dir.place.path(&dir.text), size: data_size }),
+            nats: cluster,
             id_key_file: id_key_file.map(|file| file.place.path(&file.text)),
             policy: Policy { auth, declared_tags, limits: checked.rates(&rates) },
             origins: checked.origins(&origin),
@@ -232,6 +257,21 @@ impl Checking {
             self.faults.push(fault);
             instead
         })
+    }
+
+    /// What a log in NATS excludes and needs.
+    fn alone(&mut self, data: Option<&Setting>, id_key_file: Option<&Setting>) {
+        if let Some(data) = data {
+            let reason = "the log is either in a directory or in NATS; leave out --data or --nats";
+            self.or((), Err(data.place.fault(reason.into())));
+        }
+        if id_key_file.is_none() {
+            let reason =
+                "--id-key-file is needed too: all servers must have the same key for IDs; \
+                 copy one file to all of them"
+                    .into();
+            self.or((), Err(Error::Option { option: "--nats", reason }));
+        }
     }
 
     /// Once, however often it comes up.

@@ -63,6 +63,11 @@ impl Keep {
         }
     }
 
+    /// Forgets everything, of a log whose entries through `lost_through` are not there any more.
+    pub fn lose(&mut self, lost_through: u64) {
+        *self = Self::new(self.settings.clone(), lost_through);
+    }
+
     /// Keeps what `settings` say from now on.
     pub fn adopt(&mut self, settings: Settings) {
         for (tag, keep) in &mut self.tags {

@@ -79,6 +79,11 @@ impl Settings {
         self.usual
     }
 
+    /// What is kept of the tags of which something is said.
+    pub fn by_tag(&self) -> impl Iterator<Item = (&Tag, TagBounds)> {
+        self.by_tag.iter().map(|(tag, bounds)| (tag, *bounds))
+    }
+
     /// What is kept of a tag.
     #[must_use]
     pub fn of(&self, tag: &Tag) -> TagBounds {

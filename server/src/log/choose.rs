@@ -6,8 +6,8 @@ use std::time::Duration;
 use shared::shutdown::Shutdown;
 use tokio_util::sync::CancellationToken;
 
-use super::sqlite::{Opened, Replayed};
-use super::{Log, MemoryLog};
+use super::sqlite::{self, Replayed};
+use super::{Log, MemoryLog, Sink, nats};
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::Hub;
@@ -23,14 +23,14 @@ pub struct Chosen {
     pub floor: u64,
     /// The key that its addresses are made with.
     pub id_key: IdKey,
-    disk: Option<Disk>,
+    opened: Opened,
 }
 
 #[derive(Debug)]
-struct Disk {
-    opened: Opened,
-    retention: Duration,
-    size: u64,
+enum Opened {
+    Memory,
+    Disk { log: Box<sqlite::Opened>, retention: Duration, size: u64 },
+    Nats(Box<nats::Opened>),
 }
 
 /// A log to append to.
@@ -46,29 +46,36 @@ impl Chosen {
     /// Opens the log.
     ///
     /// # Errors
-    /// What keeps the data directory or the id key from being used.
-    pub fn open(config: &Config) -> Result<Self, Error> {
+    /// What keeps the data directory, the stream or the id key from being used.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
         let file = config.id_key_file.as_deref();
+        if let (Some(cluster), Some(file)) = (&config.nats, file) {
+            let id_key = IdKey::load_or_create(file)?;
+            let protected = config.policy.auth.protected();
+            let log = nats::Opened::open(cluster, &config.keeping, &protected, &id_key).await?;
+            let (epoch, floor) = (log.epoch().into(), log.floor());
+            return Ok(Self { epoch, floor, id_key, opened: Opened::Nats(Box::new(log)) });
+        }
         let Some(data) = &config.data else {
             let id_key = match file {
                 Some(file) => IdKey::load_or_create(file),
                 None => IdKey::generate().map_err(Error::no_randomness),
             };
             let epoch = random_hex::<8>().map_err(Error::no_randomness)?.into();
-            return Ok(Self { epoch, floor: 0, id_key: id_key?, disk: None });
+            return Ok(Self { epoch, floor: 0, id_key: id_key?, opened: Opened::Memory });
         };
-        let opened = Opened::open(&data.dir)?;
+        let log = sqlite::Opened::open(&data.dir)?;
         Ok(Self {
-            epoch: opened.epoch().into(),
-            floor: opened.floor(),
-            id_key: opened.id_key(file)?,
-            disk: Some(Disk {
-                opened,
+            epoch: log.epoch().into(),
+            floor: log.floor(),
+            id_key: log.id_key(file)?,
+            opened: Opened::Disk {
+                log: Box::new(log),
                 // A retry after a restart is known by the first copy in the log, which therefore
                 // outlives every retry that is still of use to anybody.
                 retention: config.keeping.longest_age().saturating_add(mids::WINDOW),
                 size: data.size,
-            }),
+            },
         })
     }
 
@@ -82,16 +89,24 @@ impl Chosen {
         hub: &Arc<Hub>,
         shutdown: &Shutdown,
     ) -> Result<Option<Started>, Error> {
-        let Some(Disk { opened, retention, size }) = self.disk else {
-            let log = Box::new(MemoryLog::new(Arc::clone(hub)));
-            return Ok(Some(Started { log, ended: CancellationToken::new() }));
+        let (log, retention, size) = match self.opened {
+            Opened::Disk { log, retention, size } => (log, retention, size),
+            Opened::Memory => {
+                let log = Box::new(MemoryLog::new(Arc::clone(hub)));
+                return Ok(Some(Started { log, ended: CancellationToken::new() }));
+            }
+            Opened::Nats(log) => {
+                let sink: Arc<dyn Sink> = Arc::<Hub>::clone(hub);
+                let started = log.start(sink, shutdown).await?;
+                return Ok(started.map(|log| Started { ended: log.ended(), log: Box::new(log) }));
+            }
         };
         let (hub, shutdown) = (Arc::clone(hub), shutdown.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            if opened.replay(&*hub, &|| shutdown.is_stopping())? == Replayed::InPart {
+            if log.replay(&*hub, &|| shutdown.is_stopping())? == Replayed::InPart {
                 return Ok(None);
             }
-            let log = opened.start(hub, retention, size)?;
+            let log = log.start(hub, retention, size)?;
             Ok(Some(Started { ended: log.ended(), log: Box::new(log) }))
         });
         reading.await.map_err(|_| Error::Defect("reading the log ended early"))?

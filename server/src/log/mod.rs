@@ -3,6 +3,7 @@
 mod choose;
 mod counts;
 mod memory;
+pub mod nats;
 pub mod sqlite;
 
 use std::fmt;
@@ -76,6 +77,22 @@ pub enum Target {
     One(Address),
 }
 
+impl Entry {
+    /// What it costs in memory and where it is kept, roughly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        /// Numbers, address, the row's and the queue's own.
+        const REST: usize = 200;
+        let message = self.body.message().map_or(0, |message| message.as_json().len());
+        let mark = match &self.body {
+            Body::Read(_, Mark::Only(seqs)) => size_of_val(&**seqs),
+            _ => 0,
+        };
+        let mid = self.mid.as_ref().map_or(0, |mid| mid.as_str().len());
+        REST + self.tag.as_str().len() + message + mark + mid
+    }
+}
+
 impl Body {
     /// Whom it concerns.
     #[must_use]
@@ -109,6 +126,8 @@ pub struct Applied {
     pub stored: bool,
     /// Whether it had been applied before, under the same `mid`.
     pub duplicate: bool,
+    /// Whether other servers may have handed it to more.
+    pub partial: bool,
 }
 
 /// What an append comes to.
@@ -127,6 +146,16 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// # Errors
     /// `mid_conflict`; the entry has its place in the log all the same.
     fn apply(&self, seq: u64, entry: &Entry) -> Appended;
+
+    /// The last entry applied.
+    fn head(&self) -> u64;
+
+    /// Passes over a number that has no entry.
+    fn skip(&self, seq: u64);
+
+    /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets
+    /// everything, and sends every client away to come anew.
+    fn lose(&self, seq: u64);
 }
 
 impl Sink for Hub {
@@ -136,6 +165,18 @@ impl Sink for Hub {
 
     fn apply(&self, seq: u64, entry: &Entry) -> Appended {
         Self::apply(self, seq, entry)
+    }
+
+    fn head(&self) -> u64 {
+        Self::head(self)
+    }
+
+    fn skip(&self, seq: u64) {
+        Self::skip(self, seq);
+    }
+
+    fn lose(&self, seq: u64) {
+        Self::lose(self, seq);
     }
 }
 
@@ -153,6 +194,22 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// What waits to be written; `None` if nothing ever waits.
     fn queued(&self) -> Option<Queued> {
+        None
+    }
+
+    /// Whether other servers append to it too. Then this one may lag behind what its clients have
+    /// seen elsewhere, and does not know who listens there.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// How many other servers are alive; `None` if there are never any.
+    fn peers(&self) -> Option<usize> {
+        None
+    }
+
+    /// Why clients had better go elsewhere just now.
+    fn not_ready(&self) -> Option<&'static str> {
         None
     }
 }

@@ -146,6 +146,8 @@ pub enum Reply {
         stored: Option<bool>,
         /// Whether it had been sent before, under the same `mid`.
         duplicate: bool,
+        /// Whether other servers may have handed it to more.
+        partial: bool,
     },
     /// It is noted as read.
     Read,
@@ -216,7 +218,7 @@ impl Reply {
                     push_seqs(&mut json, unread);
                 }
             }
-            Self::Published { action, seq, clients, stored, duplicate } => {
+            Self::Published { action, seq, clients, stored, duplicate, partial } => {
                 let name = action.name();
                 let _ = write!(json, r#"{{"ok":"{name}","seq":{seq},"clients":{clients}"#);
                 if let Some(stored) = stored {
@@ -224,6 +226,9 @@ impl Reply {
                 }
                 if *duplicate {
                     json.push_str(r#","duplicate":true"#);
+                }
+                if *partial {
+                    json.push_str(r#","partial":true"#);
                 }
             }
         }
@@ -333,6 +338,7 @@ mod tests {
             clients: 2,
             stored: Some(true),
             duplicate: false,
+            partial: false,
         };
         assert_eq!(
             sent.to_json(&marked),

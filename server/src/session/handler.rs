@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use super::{Answer, Session, reply_with};
+use super::{Answer, Lag, Session, Unanswered, reply_with};
 use crate::frame::{Rules, text_frame};
 use crate::handler::Handler;
 use crate::limits;
 use crate::outbox::Closing;
-use crate::protocol::{self, Action};
+use crate::protocol::{self, Action, Reference};
 
 /// Clients come back after a restart spread over this time.
 const RETURN_SPREAD: Duration = Duration::from_secs(5);
@@ -27,6 +27,14 @@ impl Handler for Session {
             {
                 self.next = Some(Box::new(incoming));
             }
+            Ok(Action::Set(ref set)) => match self.service.lag(set.resume.since.as_ref()) {
+                None => self.perform(incoming),
+                Some(lag) => {
+                    let (reference, answer) = (Reference::default(), Answer::Waiting(Lag(lag)));
+                    self.unanswered.push_back(Unanswered { reference, answer });
+                    self.next = Some(Box::new(incoming));
+                }
+            },
             _ => self.perform(incoming),
         }
     }
@@ -58,6 +66,14 @@ impl Handler for Session {
                 Answer::Known(reply) => reply.clone(),
                 Answer::Appending { asked, outcome } => match outcome.poll_unpin(context) {
                     Poll::Ready(outcome) => asked.reply(outcome),
+                    Poll::Pending => return answered,
+                },
+                Answer::Waiting(Lag(lag)) => match lag.poll_unpin(context) {
+                    Poll::Ready(()) => {
+                        self.unanswered.pop_front();
+                        answered = Poll::Ready(());
+                        continue;
+                    }
                     Poll::Pending => return answered,
                 },
             };

@@ -14,6 +14,7 @@ use crate::hub::{Dismissal, Hub};
 use crate::id::{Address, Tag};
 use crate::keep::Replay;
 use crate::log::Target;
+use crate::outbox::GOING_AWAY;
 
 /// Connections served in one turn.
 const SLICE: usize = 256;
@@ -171,6 +172,7 @@ impl Audience {
                     Work::Unregister { connection, registration } => {
                         self.leave(connection, registration.address, changes, tally);
                     }
+                    Work::Dissolve { .. } => self.dissolve(changes, tally),
                     Work::Dismiss { address, connection, why, .. } => {
                         let left = self.leave(connection, Some(address), changes, tally);
                         if let Some(dismissed) = left {
@@ -275,6 +277,19 @@ impl Audience {
         }
         changes.push(Change::Left(number));
         Some(listener.connection)
+    }
+
+    /// Sends everyone away to come anew.
+    fn dissolve(&mut self, changes: &mut Vec<Change>, tally: &mut Tally) {
+        tally.replays -= self.catching_up.len() as i64;
+        let late = self.catching_up.drain().map(|(_, late)| late.into_parts().0);
+        let listeners = self.listeners.drain(..).map(|listener| listener.connection);
+        for connection in late.chain(listeners) {
+            changes.push(Change::Left(connection.number()));
+            connection.outbox().close(GOING_AWAY, "come back and resume");
+        }
+        self.places.clear();
+        self.people.clear();
     }
 
     /// Takes the deliveries that stand together at the front of the queue, `first` before them.

@@ -59,6 +59,11 @@ pub enum Work {
         /// Why.
         why: Dismissal,
     },
+    /// Send everyone away to come anew: what they are to be handed is not known any more.
+    Dissolve {
+        /// The audience.
+        tag: Tag,
+    },
     /// Write a frame to those it is for.
     Deliver {
         /// The audience.
@@ -86,7 +91,10 @@ impl Work {
             Self::Register { registration, .. } | Self::Unregister { registration, .. } => {
                 &registration.tag
             }
-            Self::Resume { tag, .. } | Self::Dismiss { tag, .. } | Self::Deliver { tag, .. } => tag,
+            Self::Resume { tag, .. }
+            | Self::Dismiss { tag, .. }
+            | Self::Dissolve { tag }
+            | Self::Deliver { tag, .. } => tag,
         }
     }
 

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::limits;
-use crate::log::{AppendId, Appended, Body, Entry, Mark, Queued};
+use crate::log::{AppendId, Appended, Entry, Queued};
 
 /// The most entries that are written at once, and the most bytes: some milliseconds' work, so that
 /// the last of them does not wait for long.
@@ -56,7 +56,7 @@ impl Queue {
     /// Takes an entry its place.
     pub(super) fn push(&self, mut entry: Entry) -> Result<oneshot::Receiver<Appended>, Rejected> {
         let (answer, outcome) = oneshot::channel();
-        let bytes = size(&entry);
+        let bytes = entry.size();
         let mut state = self.state.lock();
         if state.closed {
             return Err(Rejected::Closed);
@@ -86,7 +86,7 @@ impl Queue {
             && taken < BATCH_BYTES
             && let Some(waiting) = state.waiting.pop_front()
         {
-            taken += size(&waiting.entry);
+            taken += waiting.entry.size();
             batch.push(waiting);
         }
         state.bytes -= taken;
@@ -110,19 +110,6 @@ impl Queue {
         self.state.lock().closed = true;
         self.filled.notify_one();
     }
-}
-
-/// What an entry costs in memory and on disk, roughly.
-fn size(entry: &Entry) -> usize {
-    /// Numbers, address, the row's and the queue's own.
-    const REST: usize = 200;
-    let message = entry.body.message().map_or(0, |message| message.as_json().len());
-    let mark = match &entry.body {
-        Body::Read(_, Mark::Only(seqs)) => size_of_val(&**seqs),
-        _ => 0,
-    };
-    let mid = entry.mid.as_ref().map_or(0, |mid| mid.as_str().len());
-    REST + entry.tag.as_str().len() + message + mark + mid
 }
 
 #[cfg(test)]
@@ -149,11 +136,11 @@ mod tests {
         let large = broadcast(&"x".repeat(64 * 1024));
         let taken = std::iter::repeat_with(|| queue.push(large.clone())).take_while(Result::is_ok);
         let taken = taken.count();
-        assert_eq!(taken, limits::LOG_QUEUE_BYTES / size(&large));
+        assert_eq!(taken, limits::LOG_QUEUE_BYTES / large.size());
         let mut batches = 0;
         batch.clear();
         while queue.take(&mut batch, Duration::ZERO) && !batch.is_empty() {
-            assert!(batch.len() * size(&large) <= BATCH_BYTES + size(&large));
+            assert!(batch.len() * large.size() <= BATCH_BYTES + large.size());
             batches += 1;
             batch.clear();
         }

@@ -1,0 +1,215 @@
+//! An entry as a message of the stream, and back.
+//!
+//! The subject carries the tag, base64url-encoded since `a..b` is a tag but no subject; the payload
+//! everything else, numbers in little-endian:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 1 | the version of this format |
+//! | 1 | what kind of entry |
+//! | 1 | which of the optional parts follow |
+//! | 8, 8, 8 | time; the appending server and the number of its append |
+//! | 32 | the address, optional |
+//! | 8 | when it expires, optional |
+//! | 2 + n | the `mid`, optional |
+//! | rest | the message, or the seqs of a read mark |
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{Buf as _, BufMut as _, Bytes};
+
+use crate::id::{Address, Tag};
+use crate::log::{AppendId, Body, Entry, Mark};
+use crate::protocol::{Message, Mid};
+
+/// The format that is written. Readers know it and those before it.
+const VERSION: u8 = 1;
+
+/// What an entry does.
+mod kind {
+    pub(super) const BROADCAST: u8 = 0;
+    pub(super) const DIRECT: u8 = 1;
+    pub(super) const READ_UP_TO: u8 = 2;
+    pub(super) const READ_ONLY: u8 = 3;
+    pub(super) const DROP: u8 = 4;
+}
+
+/// Optional parts.
+mod part {
+    pub(super) const ADDRESS: u8 = 1;
+    pub(super) const EXPIRES: u8 = 2;
+    pub(super) const MID: u8 = 4;
+}
+
+/// Why a message is no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadEntry {
+    /// To pass over it would lose what it does.
+    #[error("it was written by a newer server")]
+    Newer,
+    #[error("no server has written it")]
+    Foreign,
+}
+
+/// The last token of the subject.
+pub(super) fn token(tag: &Tag) -> String {
+    URL_SAFE_NO_PAD.encode(tag.as_str())
+}
+
+/// The payload of `entry`, the append `id` of which is.
+pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
+    let (kind, address) = match &entry.body {
+        Body::Broadcast(_) => (kind::BROADCAST, None),
+        Body::Direct(address, _) => (kind::DIRECT, Some(address)),
+        Body::Read(address, Mark::UpTo(_)) => (kind::READ_UP_TO, Some(address)),
+        Body::Read(address, Mark::Only(_)) => (kind::READ_ONLY, Some(address)),
+        Body::Drop(address) => (kind::DROP, Some(address)),
+    };
+    let message = entry.body.message().map_or("", Message::as_json);
+    let mut bytes = Vec::with_capacity(128 + message.len());
+    let with = |part, there| if there { part } else { 0 };
+    bytes.put_u8(VERSION);
+    bytes.put_u8(kind);
+    bytes.put_u8(
+        with(part::ADDRESS, address.is_some())
+            | with(part::EXPIRES, entry.expires.is_some())
+            | with(part::MID, entry.mid.is_some()),
+    );
+    bytes.put_u64_le(entry.at);
+    bytes.put_u64_le(id.writer);
+    bytes.put_u64_le(id.number);
+    if let Some(address) = address {
+        bytes.put_slice(&address.to_bytes());
+    }
+    if let Some(expires) = entry.expires {
+        bytes.put_u64_le(expires);
+    }
+    if let Some(mid) = &entry.mid {
+        // 128 characters at most.
+        bytes.put_u16_le(u16::try_from(mid.as_str().len()).unwrap_or(u16::MAX));
+        bytes.put_slice(mid.as_str().as_bytes());
+    }
+    match &entry.body {
+        Body::Read(_, Mark::UpTo(seq)) => bytes.put_u64_le(*seq),
+        Body::Read(_, Mark::Only(seqs)) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
+        Body::Broadcast(_) | Body::Direct(..) | Body::Drop(_) => {
+            bytes.put_slice(message.as_bytes());
+        }
+    }
+    bytes.into()
+}
+
+/// The entry in a message, from its subject's last token and its payload.
+pub(super) fn decode(token: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
+    match payload.first() {
+        Some(&VERSION) => {}
+        Some(version) if *version > VERSION => return Err(BadEntry::Newer),
+        _ => return Err(BadEntry::Foreign),
+    }
+    read(token, &payload[1..]).ok_or(BadEntry::Foreign)
+}
+
+fn read(token: &str, mut rest: &[u8]) -> Option<Entry> {
+    let tag = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let tag = Tag::parse(std::str::from_utf8(&tag).ok()?).ok()?;
+    let rest = &mut rest;
+    let (kind, parts) = (rest.try_get_u8().ok()?, rest.try_get_u8().ok()?);
+    let at = rest.try_get_u64_le().ok()?;
+    let writer = rest.try_get_u64_le().ok()?;
+    let number = rest.try_get_u64_le().ok()?;
+    let has = |part| parts & part != 0;
+    let address = match has(part::ADDRESS) {
+        true => Some(Address::from_bytes(*rest.split_off(..32)?.as_array()?)),
+        false => None,
+    };
+    let expires = if has(part::EXPIRES) { Some(rest.try_get_u64_le().ok()?) } else { None };
+    let mid = match has(part::MID) {
+        true => {
+            let length = usize::from(rest.try_get_u16_le().ok()?);
+            let text = rest.split_off(..length)?;
+            Some(Mid::kept(std::str::from_utf8(text).ok()?.into()))
+        }
+        false => None,
+    };
+    let message = || Some(Message::kept(std::str::from_utf8(rest).ok()?.into()));
+    let seqs = || {
+        let (seqs, []) = rest.as_chunks() else { return None };
+        Some(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
+    };
+    let body = match (kind, address) {
+        (kind::BROADCAST, None) => Body::Broadcast(message()?),
+        (kind::DIRECT, Some(address)) => Body::Direct(address, message()?),
+        (kind::READ_UP_TO, Some(address)) => match *seqs()? {
+            [seq] => Body::Read(address, Mark::UpTo(seq)),
+            _ => return None,
+        },
+        (kind::READ_ONLY, Some(address)) => Body::Read(address, Mark::Only(seqs()?)),
+        (kind::DROP, Some(address)) => Body::Drop(address),
+        _ => return None,
+    };
+    let append = Some(AppendId { writer, number });
+    Some(Entry { tag, body, at, expires, mid, append, origin: None, received: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries() -> Vec<Entry> {
+        let address = Address::from_bytes([7; 32]);
+        let message = || Message::kept(r#"{"text":"\u00e4"}"#.into());
+        let bodies = [
+            Body::Broadcast(message()),
+            Body::Direct(address, message()),
+            Body::Read(address, Mark::UpTo(u64::MAX)),
+            Body::Read(address, Mark::Only([1, 2, 1 << 40].into())),
+            Body::Drop(address),
+        ];
+        let mut entries = Vec::new();
+        for (number, body) in (1..).zip(bodies) {
+            for (mid, expires) in [(None, None), (Some("order-77 \u{e4}"), Some(9))] {
+                entries.push(Entry {
+                    tag: Tag::parse("a..b").unwrap(),
+                    body: body.clone(),
+                    at: 1_790_000_000_123,
+                    expires,
+                    mid: mid.map(|mid| Mid::kept(mid.into())),
+                    append: Some(AppendId { writer: u64::MAX, number }),
+                    origin: None,
+                    received: None,
+                });
+            }
+        }
+        entries
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for entry in entries() {
+            let token = token(&entry.tag);
+            assert!(
+                token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            );
+            let payload = encode(&entry, entry.append.unwrap());
+            assert_eq!(decode(&token, &payload), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn what_no_server_has_written_is_no_entry() {
+        for entry in entries() {
+            let token = token(&entry.tag);
+            let payload = encode(&entry, entry.append.unwrap());
+            for length in 0..payload.len() {
+                // A shorter message may still be one: its JSON is not looked at.
+                let _ = decode(&token, &payload[..length]);
+            }
+            assert_eq!(decode("not base64!", &payload), Err(BadEntry::Foreign));
+            let newer = [&[VERSION + 1], &payload[1..]].concat();
+            assert_eq!(decode(&token, &newer), Err(BadEntry::Newer));
+        }
+        for payload in [&b""[..], b"\0", b"\x01", b"{\"hello\":1}", &[1, 9, 0], &[1; 40]] {
+            assert!(decode("c2hvcA", payload).is_err(), "{payload:?}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The stream that all servers share: made with stated settings, or checked against them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
+
+use super::{Cluster, unreachable};
+use crate::error::Error;
+use crate::id::random_hex;
+use crate::size;
+
+/// Of what stands in the stream's metadata. Servers of another one do not agree.
+const FORMAT: &str = "1";
+
+/// Names in the metadata.
+mod name {
+    pub(super) const FORMAT: &str = "tocsin-format";
+    pub(super) const EPOCH: &str = "tocsin-epoch";
+    pub(super) const ID_KEY: &str = "tocsin-id-key";
+    pub(super) const KEPT: &str = "tocsin-kept";
+    pub(super) const PROTECTED: &str = "tocsin-protected";
+}
+
+/// What all servers of one stream must have in common, since what they keep follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Common {
+    /// The fingerprint of the id key.
+    pub(super) id_key: String,
+    /// What is kept of each tag, a line each, in order.
+    pub(super) kept: BTreeSet<String>,
+    /// The protected pairs, a line each.
+    pub(super) protected: BTreeSet<String>,
+    /// The longest that anything is of use.
+    pub(super) retention: Duration,
+}
+
+/// The stream as it was found or made.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) epoch: String,
+    /// The last entry that is gone.
+    pub(super) floor: u64,
+    /// The last entry that there is.
+    pub(super) head: u64,
+}
+
+/// Makes the stream, or checks the one that there is.
+///
+/// # Errors
+/// [`Error::Cluster`] names what is different; [`Error::Unavailable`].
+pub(super) async fn open(
+    context: &Context,
+    cluster: &Cluster,
+    common: &Common,
+) -> Result<Found, Error> {
+    let refuse = |reason| Error::Cluster { stream: cluster.stream.clone(), reason };
+    let info = match context.get_stream(&cluster.stream).await {
+        Ok(stream) => stream.cached_info().clone(),
+        Err(error) if is_missing(&error) => make(context, cluster, common).await?,
+        Err(error) => return Err(unreachable(cluster, &error)),
+    };
+    check(&info.config, cluster, common).map_err(refuse)?;
+    let epoch = info.config.metadata.get(name::EPOCH).cloned().unwrap_or_default();
+    let state = &info.state;
+    // An empty stream's first seq is the one that comes next.
+    let floor = state.first_sequence.max(1) - 1;
+    Ok(Found { epoch, floor: floor.min(state.last_sequence), head: state.last_sequence })
+}
+
+/// Gives the stream's metadata what this server's configuration says.
+///
+/// # Errors
+/// [`Error::Cluster`] without such a stream, or with one of another id key.
+pub(super) async fn adopt(
+    context: &Context,
+    cluster: &Cluster,
+    common: &Common,
+) -> Result<(), Error> {
+    let refuse = |reason: String| Error::Cluster { stream: cluster.stream.clone(), reason };
+    let mut config = match context.get_stream(&cluster.stream).await {
+        Ok(stream) => stream.cached_info().config.clone(),
+        Err(error) if is_missing(&error) => {
+            return Err(refuse("there is no such stream; the first server makes it".into()));
+        }
+        Err(error) => return Err(unreachable(cluster, &error)),
+    };
+    let fingerprint = config.metadata.get(name::ID_KEY);
+    if fingerprint != Some(&common.id_key) {
+        return Err(refuse(id_key_differs(fingerprint, common)));
+    }
+    config.metadata.extend(common.metadata());
+    config.max_age = config.max_age.max(common.retention);
+    config.max_bytes = in_signed(cluster.size);
+    config.num_replicas = cluster.replicas;
+    let updated = context.update_stream(config).await;
+    updated.map(drop).map_err(|error| refuse(error.to_string()))
+}
+
+async fn make(context: &Context, cluster: &Cluster, common: &Common) -> Result<Info, Error> {
+    let refuse = |reason| Error::Cluster { stream: cluster.stream.clone(), reason };
+    let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
+    let mut metadata = common.metadata();
+    metadata.insert(name::EPOCH.into(), epoch);
+    let config = Config {
+        name: cluster.stream.clone(),
+        description: Some("The log of Tocsin's servers. Change it through them only.".into()),
+        metadata,
+        max_age: common.retention,
+        max_bytes: in_signed(cluster.size),
+        num_replicas: cluster.replicas,
+        ..settings(&cluster.stream)
+    };
+    match context.create_stream(config).await {
+        Ok(stream) => {
+            tracing::info!(
+                stream = cluster.stream,
+                replicas = cluster.replicas,
+                "the stream was made"
+            );
+            Ok(stream.cached_info().clone())
+        }
+        // Another server was faster: that one's is to be checked.
+        Err(_) if let Ok(stream) = context.get_stream(&cluster.stream).await => {
+            Ok(stream.cached_info().clone())
+        }
+        Err(error) if cluster.replicas > 1 => Err(refuse(format!(
+            "cannot be made with {} replicas: {error}; NATS needs so many nodes with JetStream \
+             for that (--nats-replicas 1 makes do with one, and what was acknowledged goes with it)",
+            cluster.replicas
+        ))),
+        Err(error) => Err(refuse(format!("cannot be made: {error}"))),
+    }
+}
+
+/// Whether this is the stream of that epoch.
+pub(super) fn is_of(config: &Config, epoch: &str) -> bool {
+    config.metadata.get(name::EPOCH).is_some_and(|has| has == epoch)
+}
+
+/// What makes its numbers the entries': no limit but age and bytes, nothing taken out of its midst.
+fn settings(stream: &str) -> Config {
+    Config {
+        subjects: vec![format!("{stream}.entry.*")],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::Old,
+        storage: StorageType::File,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        deny_delete: true,
+        deny_purge: true,
+        ..Config::default()
+    }
+}
+
+/// # Errors
+/// What is different, and what to do.
+fn check(has: &Config, cluster: &Cluster, common: &Common) -> Result<(), String> {
+    let said = |name| has.metadata.get(name);
+    match said(name::FORMAT) {
+        None => return Err("is no log of these servers; choose another with --nats-stream".into()),
+        Some(format) if format != FORMAT => {
+            return Err(format!("has format {format}, this server knows {FORMAT}; update it"));
+        }
+        Some(_) => {}
+    }
+    if said(name::ID_KEY) != Some(&common.id_key) {
+        return Err(id_key_differs(said(name::ID_KEY), common));
+    }
+    let lines = |name| -> BTreeSet<String> {
+        said(name).into_iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
+    };
+    for (what, theirs, ours) in [
+        ("what is kept", lines(name::KEPT), &common.kept),
+        ("the protected pairs", lines(name::PROTECTED), &common.protected),
+    ] {
+        if theirs != *ours {
+            let list = |lines: Vec<&String>| match lines.is_empty() {
+                true => "nothing else".to_owned(),
+                false => lines.into_iter().cloned().collect::<Vec<_>>().join("; "),
+            };
+            return Err(format!(
+                "its servers and this one differ in {what}. They have: {}. This one has: {}. Give it \
+                 their configuration, or change theirs: docs/scaling.md",
+                list(theirs.difference(ours).collect()),
+                list(ours.difference(&theirs).collect()),
+            ));
+        }
+    }
+    let wanted = settings(&cluster.stream);
+    let as_wanted = has.subjects == wanted.subjects
+        && has.retention == wanted.retention
+        && has.discard == wanted.discard
+        && has.max_messages < 1
+        && has.max_messages_per_subject < 1
+        && has.deny_delete
+        && has.deny_purge
+        && has.storage == wanted.storage
+        && has.sources.as_ref().is_none_or(Vec::is_empty)
+        && has.mirror.is_none();
+    if !as_wanted {
+        return Err(
+            "its settings were changed so that entries could be missing: a file stream with \
+             no limit but age and bytes, deny_delete and deny_purge is needed"
+                .into(),
+        );
+    }
+    if !has.max_age.is_zero() && has.max_age < common.retention {
+        return Err(format!(
+            "it keeps entries for {}, but this configuration needs them for {} (the longest age of a \
+             ring or inbox and ten minutes); docs/scaling.md says how to change it",
+            humantime::format_duration(has.max_age),
+            humantime::format_duration(common.retention),
+        ));
+    }
+    if has.max_bytes > 0 && has.max_bytes != in_signed(cluster.size) {
+        let has = size::show(u64::try_from(has.max_bytes).unwrap_or(0));
+        tracing::warn!(stream = cluster.stream, has, "the stream's size is not --nats-size");
+    }
+    if has.num_replicas != cluster.replicas {
+        let has = has.num_replicas;
+        tracing::warn!(stream = cluster.stream, has, "its replicas are not --nats-replicas");
+    }
+    Ok(())
+}
+
+impl Common {
+    fn metadata(&self) -> HashMap<String, String> {
+        let lines = |lines: &BTreeSet<String>| {
+            lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        };
+        HashMap::from([
+            (name::FORMAT.into(), FORMAT.into()),
+            (name::ID_KEY.into(), self.id_key.clone()),
+            (name::KEPT.into(), lines(&self.kept)),
+            (name::PROTECTED.into(), lines(&self.protected)),
+        ])
+    }
+}
+
+fn id_key_differs(theirs: Option<&String>, common: &Common) -> String {
+    format!(
+        "its servers have an id key with the fingerprint {}, this one's is {}; give all of them the \
+         same --id-key-file",
+        theirs.map_or("(none)", String::as_str),
+        common.id_key
+    )
+}
+
+fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn in_signed(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
