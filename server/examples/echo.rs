@@ -20,7 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
-use tokio_util::sync::CancellationToken;
 
 /// Autobahn's largest messages have 16 MiB.
 const LARGEST: usize = 16 * 1024 * 1024;
@@ -53,7 +52,7 @@ async fn serve(mut stream: TcpStream) -> Result<(), Box<dyn Error + Send + Sync>
     let connection = Arc::new(Connection::new(0, 0, Outbox::new(stream, Arc::default())));
     let echo = Echo { connection: Arc::clone(&connection), unsent: None };
     let socket = Socket::new(connection, echo, read_ahead, Duration::ZERO);
-    socket.run(CancellationToken::new()).await;
+    socket.run(Arc::default()).await;
     Ok(())
 }
 

@@ -9,7 +9,6 @@ mod counts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -313,12 +312,10 @@ impl Hub {
         self.shards[connection.shard()].drained(connection.number());
     }
 
-    /// Ends when no shard has anything to do. Cancel safe.
-    pub async fn delivered(&self) {
-        // Asked once for every stop: not worth a notification on every delivery.
-        while !self.shards.iter().all(|shard| shard.is_idle()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    /// Whether no shard has anything to do.
+    #[must_use]
+    pub fn has_delivered(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_idle())
     }
 
     /// The next messages of a replay, `room` bytes of them or a little more.

@@ -52,6 +52,7 @@ pub async fn post(
             Refusal::bad("the body is not UTF-8".into()),
         );
     };
+    let _work = service.work();
     if body.trim_start().starts_with('[') {
         return batch(service, visitor, body, bearer.as_ref()).await;
     }

@@ -86,7 +86,7 @@ fn talk(mut pieces: VecDeque<Vec<u8>>, appetite: usize) -> Talk {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
         let socket = Socket::new(connection, handler, read_ahead.into(), Duration::ZERO);
-        socket.run(CancellationToken::new()).await;
+        socket.run(Arc::default()).await;
     });
     let mut talk = Talk {
         heard: std::mem::take(&mut heard.lock()),
