@@ -17,12 +17,12 @@ use shared::deadline::within;
 use shared::linger::{Lingering, Socket};
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::door::{Stay, no_place};
 use crate::limits;
-use crate::messages;
+use crate::messages::{self, Rooms};
 use crate::origin::Origins;
 use crate::outbox::Wire;
 use crate::proxied;
@@ -38,8 +38,8 @@ pub struct Site {
     pub service: Arc<Service>,
     /// Where upgraded connections go.
     pub sockets: Arc<Sockets>,
-    /// Room for the bodies of requests, in bytes.
-    pub bodies: Semaphore,
+    /// What requests may take together.
+    pub rooms: Rooms,
     /// Which pages may use this server.
     pub origins: Origins,
     /// Whether the demo page is served at `/`.
@@ -150,7 +150,7 @@ impl Site {
                 self.upgrade::<S, H>(request, caller)
             }
             (&Method::POST, "/messages") => {
-                messages::post(&self.service, &caller.visitor, &self.bodies, request).await
+                messages::post(&self.service, &caller.visitor, &self.rooms, request).await
             }
             (_, "/messages") => not_allowed("POST, OPTIONS"),
             (_, "/ws") => not_allowed("GET, OPTIONS"),

@@ -14,6 +14,9 @@ pub const NESTING: usize = 64;
 pub const BODY: usize = 8 * 1024 * 1024;
 /// All HTTP bodies together that are being read or worked on, in bytes: 503 beyond.
 pub const BODIES: usize = 64 * 1024 * 1024;
+/// The inboxes in all answers over HTTP that are not written yet, in bytes: `unavailable` beyond. Of
+/// this and of [`BODIES`] each request may have a quarter of what is left.
+pub const ANSWERS: usize = 32 * 1024 * 1024;
 /// The largest head of an HTTP request, in bytes: 431 beyond.
 pub const HEAD: usize = 16 * 1024;
 /// The most actions in one `POST`.

@@ -10,7 +10,6 @@ use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
 use shared::telemetry::announce_text;
 use shared::workers::Workers;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::admin::Admin;
@@ -22,6 +21,7 @@ use crate::hub::Hub;
 use crate::limits;
 use crate::listeners::{Listeners, Way};
 use crate::log::Chosen;
+use crate::messages::Rooms;
 use crate::metrics::Metrics;
 use crate::newcomer::{self, Newcomer};
 use crate::outbox::Backlog;
@@ -95,7 +95,7 @@ pub async fn run(
     let site = Arc::new(Site {
         service: Arc::clone(&service),
         sockets,
-        bodies: Semaphore::new(limits::BODIES),
+        rooms: Rooms::default(),
         origins: config.origins,
         demo: config.demo,
     });

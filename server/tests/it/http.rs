@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, Client, PATIENCE, Server, exchange, request};
+use crate::harness::{ALICE, Client, Server, exchange, request};
 
 #[tokio::test]
 async fn post_takes_one_action_or_an_array() {
@@ -90,35 +90,6 @@ async fn a_body_that_is_too_large_is_refused_in_words_that_arrive() {
     chunked.extend(vec![b' '; length]);
     let answer = exchange(server.address, &chunked).await;
     assert_eq!(answer.status, 413);
-}
-
-#[tokio::test]
-async fn bodies_that_do_not_come_to_an_end_leave_room_for_others() {
-    let server = Server::start(&[]);
-    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 8 << 20);
-    let hoard = async || {
-        let mut hoarder = TcpStream::connect(server.address).await.unwrap();
-        hoarder.write_all(format!("{head}[").as_bytes()).await.unwrap();
-        hoarder
-    };
-    let mut hoarders = Vec::new();
-    let broadcast = json!({"action":"broadcast","tag":"t","message":1});
-    // Each holds its place once the server has read its head. One that comes while a broadcast has
-    // its own is refused, so there is another one each time.
-    let full = async {
-        loop {
-            hoarders.push(hoard().await);
-            let (status, reply) = server.post(&broadcast).await;
-            if status == 503 {
-                return reply;
-            }
-        }
-    };
-    let reply = tokio::time::timeout(PATIENCE, full).await.expect("refused in time");
-    assert_eq!((&reply["error"], &reply["outcome"]), (&json!("unavailable"), &json!("refused")));
-    drop(hoarders);
-    let free = async { while server.post(&broadcast).await.0 != 200 {} };
-    tokio::time::timeout(PATIENCE, free).await.expect("room again");
 }
 
 #[tokio::test]

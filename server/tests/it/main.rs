@@ -20,6 +20,7 @@ mod pings;
 mod proxied;
 mod rates;
 mod reload;
+mod rooms;
 mod service;
 mod status;
 mod stopping;
