@@ -1,6 +1,7 @@
 //! The plain server behind the gate: where it is, and what to do while it is not there.
 
 mod header;
+pub(crate) mod itself;
 mod source;
 mod stream;
 mod target;

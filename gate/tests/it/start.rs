@@ -59,6 +59,32 @@ fn wrong_command_lines() {
     }
 }
 
+/// Each connection would make another one, until no descriptor is left.
+#[test]
+fn a_gate_that_forwards_to_itself() {
+    let (_dir, good) = with(Pki::new().together());
+    for (listen, backend) in [
+        ("9091", "9091"),
+        ("9091", "127.0.0.1:9091"),
+        ("9091", "[::1]:9091"),
+        ("0.0.0.0:9091", "127.0.0.1:9091"),
+        ("127.0.0.1:9091", "0.0.0.0:9091"),
+        ("[::]:9091", "localhost:9091"),
+        ("127.0.0.1:9091", "9091"),
+    ] {
+        for check in [vec![], vec!["--check"]] {
+            let args = [vec![listen, backend, &good], check].concat();
+            fails(&args, 64, &["9091: gate itself listens there", "the server behind"]);
+        }
+    }
+    let admin = ["0", "9093", &good, "--admin", "127.0.0.1:9093"];
+    fails(&admin, 64, &["127.0.0.1:9093: that is its own --admin"]);
+    // The same port of another address is another program's.
+    for (listen, backend) in [("127.0.0.2:9091", "127.0.0.1:9091"), ("192.0.2.1:9091", "9091")] {
+        assert!(run(&[listen, backend, &good, "--check"]).status.success(), "{listen} {backend}");
+    }
+}
+
 #[test]
 fn options_come_from_the_environment_too() {
     let output = program().env("GATE_LISTEN", "0").env("GATE_DRAIN", "soon").output().unwrap();
