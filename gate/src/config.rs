@@ -77,11 +77,8 @@ impl Config {
         }
         let threads = cli.threads.unwrap_or_else(cores);
         let possible = possible_connections(raise_limit(), threads);
-        let max_connections = match cli.max_connections {
+        let max_connections = match cli.max_connections.map(NonZeroUsize::get) {
             None => possible,
-            Some(0) => {
-                return Err(Error::Usage("--max-connections must be more than 0".to_owned()));
-            }
             Some(wanted) if wanted > possible => {
                 return Err(Error::Usage(format!(
                     "--max-connections {wanted} needs more open files than the system allows; \
