@@ -191,6 +191,9 @@ fn files_that_cannot_be_read() {
     fails(&["0", "9090", path], 66, &[path, "directory"]);
     let missing = format!("{path}/missing.pem");
     fails(&["0", "9090", &missing], 66, &[&missing, "no such file", "cat leaf.crt"]);
+    fs::write(format!("{path}/file"), "").unwrap();
+    let beneath = format!("{path}/file/cert.pem");
+    fails(&["0", "9090", &beneath], 66, &[&beneath, "no such file"]);
     let list = format!("{path}/key.pem,{path}/chain.pem");
     fails(&["0", "9090", &list], 66, &[&format!("{path}/key.pem:"), "no such file"]);
 }
