@@ -151,14 +151,15 @@ impl Cli {
 /// # Errors
 /// [`Error::Usage`], in one line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
-    match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match Cli::try_parse_from(&arguments) {
         Ok(cli) => Ok(Command::Run(Box::new(cli))),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
             Ok(Command::Print(error.to_string()))
         }
-        Err(error) => Err(Error::Usage(fault::sentence(&error))),
+        Err(error) => Err(Error::Usage(fault::sentence(&error, &arguments))),
     }
 }
 
