@@ -26,6 +26,7 @@ use self::goodbye::say_goodbye;
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event};
 use crate::handler::Handler;
+use crate::limits;
 use crate::outbox::{Demand, Outbox, Wire};
 use crate::publish::Service;
 use crate::rates::Visitor;
@@ -97,7 +98,9 @@ pub struct Socket<H> {
     input_ended: bool,
     /// The turn ended before what has come was decoded.
     more: bool,
-    /// Runs while the connection may not be idle.
+    /// What was noted of the decoder's memory.
+    incoming: usize,
+    /// Runs while the connection may not be idle, or owes the rest of a message.
     idle: Option<Pin<Box<Sleep>>>,
     idle_timeout: Duration,
 }
@@ -118,6 +121,7 @@ impl<H: Handler> Socket<H> {
             decoder: Decoder::default(),
             input_ended: false,
             more: false,
+            incoming: 0,
             idle: None,
             idle_timeout,
         };
@@ -219,7 +223,10 @@ impl<H: Handler> Socket<H> {
         let over = self.idle.as_mut().is_some_and(|idle| idle.as_mut().poll(context).is_ready());
         if over {
             let limit = self.idle_timeout;
-            let reason = format!("neither registered nor a valid action for {limit:?}");
+            let reason = match self.handler.may_be_idle() {
+                true => format!("the rest of a message did not come in {limit:?}"),
+                false => format!("neither registered nor a valid action for {limit:?}"),
+            };
             self.connection.outbox().close(IDLE, &reason);
         }
         over
@@ -266,10 +273,23 @@ impl<H: Handler> Socket<H> {
             tracing::debug!(connection = connection.number(), %violation, "closing");
             connection.outbox().close(violation.code(), &violation.to_string());
         }
+        self.note_incoming();
+    }
+
+    /// What is begun of a message takes memory: a little of it is everyone's.
+    fn note_incoming(&mut self) {
+        let held = self.decoder.held();
+        let held = if held <= limits::INCOMING { 0 } else { held };
+        if held != self.incoming {
+            self.incoming = held;
+            self.connection.outbox().note_incoming(held);
+        }
     }
 
     fn update_idle(&mut self) {
-        if self.handler.may_be_idle() {
+        // While answers are owed, it is this side that takes its time.
+        let is_amid = self.decoder.is_amid() && !self.handler.owes_answers();
+        if self.handler.may_be_idle() && !is_amid {
             self.idle = None;
             return;
         }

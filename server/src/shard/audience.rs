@@ -233,8 +233,8 @@ impl Audience {
         let number = late.connection().number();
         match late.hand_over(hub, &self.tag, tally) {
             Piece::Last => self.join(late),
-            Piece::More => {
-                changes.push(Change::CatchingUp(number));
+            piece @ (Piece::More | Piece::Later) => {
+                changes.push(Change::CatchingUp { number, later: piece == Piece::Later });
                 tally.replays += 1;
                 self.catching_up.insert(number, late);
             }

@@ -332,8 +332,13 @@ impl Client {
 
     /// The next pong.
     pub(crate) async fn next_pong(&mut self) {
+        assert_eq!(self.next_pong_or_closed().await, Ok(()));
+    }
+
+    pub(crate) async fn next_pong_or_closed(&mut self) -> Result<(), Option<u16>> {
         match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a pong in time") {
-            Some(Ok(Message::Pong(_))) => {}
+            Some(Ok(Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
             other => panic!("{other:?} instead of a pong"),
         }
     }
