@@ -45,6 +45,33 @@ test('a derived ID is the same as the command line’s', async () => {
   }
 });
 
+test('a secret or a key read from a file means the same to PHP as to the server', async () => {
+  const secret = 'the secret of the site, ÄÖ';
+  const args = ['new-id', '--for', '77', '--secret-file', '-'];
+  const plain = await e2e.php(null, 'id', [secret, '77']);
+  for (const file of [`${secret}\n`, `${secret}\r\n`, ` \t${secret}\u00a0\u2003\u0085\n# of 2026\n`]) {
+    assert.equal(await e2e.tool('server', args, { input: file }), plain, JSON.stringify(file));
+    assert.equal(await e2e.php(null, 'id', [file, '77']), plain, JSON.stringify(file));
+  }
+  for (const file of [`\n${secret}\n`, `short\n${secret}\n`, `${'\n'.repeat(20)}`]) {
+    assert.equal((await e2e.run(path.join(e2e.bin, 'server'), args, { input: file })).code, 65);
+    assert.match((await e2e.php(null, 'id', [file, '77'])).invalid, /secret/);
+  }
+  // What is no text is no secret to the server.
+  const binary = path.join(e2e.temporary(), 'binary');
+  await e2e.run('sh', ['-c', 'printf "\\377%s" "$2" > "$1"', 'sh', binary, secret]);
+  const { code } = await e2e.run(path.join(e2e.bin, 'server'), ['new-id', '--for', '77', '--secret-file', binary]);
+  assert.notEqual(code, 0);
+  const { stdout } = await e2e.run('php', ['-r', `require ${JSON.stringify(path.join(e2e.top, 'clients/php/src/Tocsin.php'))};
+    try { echo Tocsin::id(file_get_contents($argv[1]), '77'); } catch (InvalidArgumentException $e) { echo $e->getMessage(); }`, binary]);
+  assert.match(stdout, /no text/);
+
+  assert.equal((await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key: `${key}\r\n# of PHP\n` })).clients, 0);
+  const message = { action: 'send', tag: 'orders', id: ID, message: 'x', key: `${key}\n` };
+  const [{ clients }] = await e2e.php(server.url, 'batch', [[message]]);
+  assert.equal(clients, 0);
+});
+
 test('the right key opens a protected tag, and only the right one', async () => {
   assert.equal((await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key })).clients, 0);
   const denied = await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key: 'x'.repeat(40) });
@@ -323,7 +350,10 @@ test('what is given wrongly is said at once', async () => {
     assert.match((await e2e.php(url, 'broadcast', ['t', 'x'], options)).invalid, expected);
   await says('127.0.0.1:9090', {}, /URL/);
   await says('ftp://127.0.0.1', {}, /URL/);
-  await says(server.url, { key: 'with\r\nbreak' }, /key/);
+  await says(server.url, { key: 'with a space' }, /key/);
+  await says(server.url, { key: 'with\0zero' }, /key/);
+  await says(server.url, { key: '\n' }, /key is empty/);
+  await says(server.url, { key: false }, /key is empty/);
   await says(server.url, { tiemout: 3 }, /tiemout/);
   await says(server.url, { timeout: 0 }, /timeout/);
   await says(server.url, { retries: -1 }, /retries/);

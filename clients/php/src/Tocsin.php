@@ -38,7 +38,7 @@ final class Tocsin
 
     /**
      * @param string $url     of the server: http://127.0.0.1:9090 or https://shop.example/tocsin
-     * @param array  $options key: for protected tags; timeout: seconds for one call, from connecting
+     * @param array  $options key: for protected tags, as its file has it; timeout: seconds for one call, from connecting
      *                        to the last byte and all attempts together, 5 by default; retries:
      *                        further attempts while the server is unavailable, 2 by default; ssl:
      *                        PHP's ssl context options (cafile …), certificates are always verified
@@ -65,13 +65,13 @@ final class Tocsin
         $this->host = $parts['host'] . (isset($parts['port']) ? ':' . $port : '');
         $this->peerName = trim($parts['host'], '[]');
         $this->path = rtrim($parts['path'] ?? '', '/') . '/messages';
-        $this->key = $options['key'] ?? null;
-        // The key becomes a header line: a line break read along with it from a file must not.
+        $this->key = isset($options['key']) ? self::firstLine((string) $options['key']) : null;
         if ($this->key === '') {
             throw new InvalidArgumentException('The key is empty: could its file be read?');
         }
+        // It becomes a header line.
         if ($this->key !== null && preg_match('/[^\x21-\x7e]/', $this->key)) {
-            throw new InvalidArgumentException('The key holds a space or a line break: trim it');
+            throw new InvalidArgumentException('The key holds what no key has, such as a space');
         }
         $this->timeout = (float) ($options['timeout'] ?? 5);
         if ($this->timeout <= 0) {
@@ -171,6 +171,9 @@ final class Tocsin
     /**
      * A person's ID from a secret of the site, so that none needs to be stored. Another version is
      * another ID: count it up when an ID may have become known. `server new-id --for` agrees.
+     *
+     * @param string $secret as its file has it: its first line counts, without white space around it
+     * @throws InvalidArgumentException
      */
     public static function id(
         #[\SensitiveParameter]
@@ -178,11 +181,29 @@ final class Tocsin
         string $user,
         int $version = 1
     ): string {
+        $secret = self::firstLine($secret);
         // A file that could not be read, a user who is not logged in: an ID that anyone could guess.
         if (strlen($secret) < 16 || $user === '') {
             throw new InvalidArgumentException('An ID needs a secret of at least 16 bytes and a user');
         }
+        // The command line could not read it: better known now than when the two are to agree.
+        if (!preg_match('//u', $secret)) {
+            throw new InvalidArgumentException('The secret is no text: bin2hex makes one of it');
+        }
         return hash_hmac('sha256', $user . "\0" . $version, $secret);
+    }
+
+    /**
+     * What the server and its command line take of a file with a secret or a key: the first line,
+     * without white space around it. Else a line break at its end would silently make another ID.
+     */
+    private static function firstLine(
+        #[\SensitiveParameter]
+        string $text
+    ): string {
+        $line = explode("\n", $text, 2)[0];
+        // All that is white space in Unicode; null for what is no text.
+        return preg_replace('/^[\s\pZ\x{85}]+|[\s\pZ\x{85}]+\z/u', '', $line) ?? $line;
     }
 
     /**
@@ -205,6 +226,9 @@ final class Tocsin
         foreach ($messages as $at => $message) {
             $this->checkMessage($at, $message);
             $mids[$at] = $message['mid'] ?? self::newMid();
+            if (is_string($message['key'] ?? null)) {
+                $message['key'] = self::firstLine($message['key']);
+            }
             $body = json_encode(['mid' => $mids[$at]] + array_filter($message, [self::class, 'isGiven'], ARRAY_FILTER_USE_BOTH), self::JSON);
             if ($body === false) {
                 $error = 'the message is not JSON: ' . json_last_error_msg();
