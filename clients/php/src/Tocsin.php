@@ -15,7 +15,7 @@ final class Tocsin
     private const REPLY_MAX = 16777216;
     /** The server takes no more in one request. */
     private const BATCH_MAX = 1000;
-    /** Before the first attempt to send again, in seconds; it doubles with each further one. */
+    /** Before the first attempt to send again, in seconds at most; it doubles with each further one. */
     private const WAIT_FIRST = 0.2;
     private const JSON = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
 
@@ -207,7 +207,8 @@ final class Tocsin
     }
 
     /**
-     * Up to 1,000 messages in one request, each accepted or refused by itself.
+     * Up to 1,000 messages in one request, each accepted or refused by itself. What is refused because
+     * it is too much at once is sent again when the server says, within the timeout.
      *
      * @param array $messages each with action ("send" or "broadcast"), tag, message, for send also
      *                        id, and as wanted key, ttl, mid
@@ -239,12 +240,14 @@ final class Tocsin
         }
         $deadline = microtime(true) + $this->timeout;
         $unknown = false;
-        for ($attempt = 0; $left = array_diff_key($bodies, $results); $attempt++) {
+        $attempt = 0;
+        while ($left = array_diff_key($bodies, $results)) {
             try {
                 $replies = $this->exchangeBatch($left, $mids, $deadline);
             } catch (TocsinException $failure) {
                 $unknown = $unknown || $failure->getOutcome() === 'unknown';
                 if (!$failure->isFinal() && $this->waits($attempt, $deadline)) {
+                    $attempt++;
                     continue;
                 }
                 $failure = $failure->afterAll($unknown);
@@ -257,7 +260,7 @@ final class Tocsin
                 ]);
                 $attempt = $this->retries;
             }
-            $busy = [];
+            $busy = $tooOften = [];
             foreach ($replies as $at => $reply) {
                 if (!isset($reply['error'])) {
                     unset($reply['ok']);
@@ -266,13 +269,24 @@ final class Tocsin
                 }
                 $outcome = $unknown ? 'unknown' : $reply['outcome'] ?? 'refused';
                 $results[$at] = self::failed($reply['error'], $reply['detail'] ?? '', $outcome, $mids[$at]);
-                if ($reply['error'] === 'unavailable') {
+                if ($reply['error'] === 'unavailable' && $attempt < $this->retries) {
                     $busy[$at] = $outcome;
                 }
+                $wait = ($reply['retry_in_ms'] ?? INF) / 1000;
+                if (microtime(true) + $wait < $deadline) {
+                    $tooOften[$at] = $wait;
+                }
             }
-            if ($busy && $this->waits($attempt, $deadline)) {
+            // So many wrong keys that the server does not even look at them: later they fit no better.
+            if (!array_column($replies, 'ok') && in_array('denied', array_column($replies, 'error'), true)) {
+                $tooOften = [];
+            }
+            // What came too often is no attempt that failed: the server is there, and takes more each time.
+            $again = $busy + $tooOften;
+            if ($again && $this->pauses(max([$this->backOff($attempt), ...array_values($tooOften)]), $deadline)) {
+                $attempt += $busy ? 1 : 0;
                 $unknown = $unknown || in_array('unknown', $busy, true);
-                $results = array_diff_key($results, $busy);
+                $results = array_diff_key($results, $again);
             }
         }
         // In the order of the messages.
@@ -392,9 +406,19 @@ final class Tocsin
     /** Waits before a further attempt, if one is due and there is time. */
     private function waits(int $attempt, float $deadline): bool
     {
-        // Not all at the same moment, should many have been refused in one.
-        $wait = self::WAIT_FIRST * 2 ** $attempt * random_int(500, 1000) / 1000;
-        if ($attempt >= $this->retries || microtime(true) + $wait >= $deadline) {
+        return $attempt < $this->retries && $this->pauses($this->backOff($attempt), $deadline);
+    }
+
+    /** In seconds. Not all at the same moment, should many have been refused in one. */
+    private function backOff(int $attempt): float
+    {
+        return self::WAIT_FIRST * 2 ** $attempt * random_int(500, 1000) / 1000;
+    }
+
+    /** Waits so many seconds, if there is time. */
+    private function pauses(float $wait, float $deadline): bool
+    {
+        if (microtime(true) + $wait >= $deadline) {
             return false;
         }
         usleep((int) ($wait * 1e6));
@@ -409,8 +433,9 @@ final class Tocsin
             $outcome = $reply['outcome'] ?? 'refused';
             return new TocsinException($reply['error'], $reply['detail'] ?? '', $status, $outcome, $mids);
         }
-        // Not the server's words: of a proxy before it, or of something else entirely.
-        return new TocsinException('unavailable', "the answer is not Tocsin's (HTTP status $status)", $status, 'unknown', $mids);
+        // Something before the server may have given up waiting for it: that refuses nothing.
+        $detail = "HTTP status $status in words that are not Tocsin's, perhaps a proxy's: what was asked may have been accepted";
+        return new TocsinException('unavailable', $detail, $status, 'unknown', $mids);
     }
 
     /** @param string[] $mids @return array{int, string} status and body */
