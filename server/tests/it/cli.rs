@@ -173,6 +173,8 @@ async fn ids_and_keys() {
 
     // What anyone could guess is refused.
     assert_eq!(run_with("short\n", &args).await.status.code(), Some(65));
+    // So is what would be read in part only.
+    assert_eq!(run_with(&"long".repeat(1_100), &args).await.status.code(), Some(65));
     let nobody = ["new-id", "--for", "", "--secret-file", "-"];
     assert_eq!(run_with("a secret of the site\n", &nobody).await.status.code(), Some(65));
 
