@@ -211,6 +211,17 @@ test('a full server: asked again, and in the end surely not delivered, a batch n
   }
 });
 
+test('a server that has no room for anyone refuses in words that PHP reads, however much it was sent', async () => {
+  const small = await e2e.startServer(['--spare-memory', '1000000GiB'], { log: 'server-php-full' });
+  const message = (text) => ({ action: 'broadcast', tag: 't', message: text });
+  const large = Array.from({ length: 100 }, () => message('x'.repeat(60_000)));
+  for (const [call, args] of [['broadcast', ['t', 'x']], ['batch', [[message('x')]]], ['batch', [large]]]) {
+    const { error, outcome, status, message: words } = await e2e.php(small.url, call, args, { retries: 1 });
+    assert.deepEqual({ error, outcome, status }, { error: 'unavailable', outcome: 'refused', status: 503 }, call);
+    assert.match(words, /this server is full/);
+  }
+});
+
 test('a refusal in a proxy’s words says nothing of what the server has done', async () => {
   const url = (await full(Infinity, 'HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 4\r\n\r\nbusy')).url;
   for (const [call, args] of [
