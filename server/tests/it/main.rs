@@ -9,6 +9,7 @@ mod delivery;
 mod door;
 mod durable;
 mod fanout;
+mod files;
 mod harness;
 mod http;
 mod keeping;
