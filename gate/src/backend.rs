@@ -1,9 +1,11 @@
 //! The plain server behind the gate: where it is, and what to do while it is not there.
 
 mod header;
+pub(crate) mod itself;
 mod source;
 mod stream;
 mod target;
+mod unanswered;
 
 use std::fmt;
 use std::io;
@@ -27,6 +29,7 @@ pub use header::Version;
 use source::Sources;
 pub(crate) use stream::Stream;
 pub use target::Target;
+use unanswered::Unanswered;
 
 /// Time to connect to one address. On one machine it takes microseconds; across a network the
 /// kernel has sent three SYNs by then.
@@ -51,6 +54,7 @@ pub(crate) struct Backend {
     sources: Sources,
     /// Told once when it goes away and once when it is back, not once per client.
     unreachable: AtomicBool,
+    unanswered: Unanswered,
 }
 
 impl Backend {
@@ -61,6 +65,7 @@ impl Backend {
             retry: config.backend_retry,
             sources: Sources::new(),
             unreachable: AtomicBool::new(false),
+            unanswered: Unanswered::default(),
         }
     }
 
@@ -111,6 +116,30 @@ impl Backend {
         };
         self.tell_unreachable(&failure);
         Err(Error::Backend(failure))
+    }
+
+    /// The server has closed a connection without a byte, although the client had sent some;
+    /// `answered` is how many bytes it has sent so far, to all clients. Nothing else tells of a
+    /// server that the gate is wrongly paired with, as the bytes are not looked into.
+    pub(crate) fn closed_without_answer(&self, answered: u64) {
+        let Some(times) = self.unanswered.add(answered) else { return };
+        let question = match (self.proxy_protocol, &self.target) {
+            (None, _) => {
+                "does it expect a PROXY header? If so, give gate --proxy-protocol v2, or a port of \
+                 the server that expects none"
+            }
+            (Some(_), Target::Tcp(_)) => {
+                "does it expect no PROXY header? If so, leave out --proxy-protocol, or give a port \
+                 of the server that expects one"
+            }
+            (Some(_), Target::Unix(_)) => {
+                "does it expect no PROXY header? If so, give gate --proxy-protocol off"
+            }
+        };
+        tracing::warn!(
+            "the server behind {self} has closed {times} connections in a row without an answer to \
+             what the client sent: {question}"
+        );
     }
 
     async fn attempt(&self) -> Result<Stream, Failure> {

@@ -1,5 +1,7 @@
 //! The command line as it was given.
 
+mod fault;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -46,12 +48,12 @@ pub struct Cli {
 
     /// How often to look whether the PEM file was renewed; SIGHUP makes it look at once
     #[arg(long, value_name = "TIME", env = "GATE_RELOAD_INTERVAL", default_value = "10s",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     pub reload_interval: Duration,
 
     /// Time for a client to complete the TLS handshake
     #[arg(long, value_name = "TIME", env = "GATE_HANDSHAKE_TIMEOUT", default_value = "10s",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     pub handshake_timeout: Duration,
     /// Close a client that sends nothing for so long after the backend has ended its side
     #[arg(
@@ -59,7 +61,7 @@ pub struct Cli {
         value_name = "TIME",
         env = "GATE_HALF_CLOSED_TIMEOUT",
         default_value = "60s",
-        value_parser = humantime::parse_duration
+        value_parser = duration
     )]
     pub half_closed_timeout: Duration,
 
@@ -70,28 +72,29 @@ pub struct Cli {
 
     /// Time for which a client waits while the backend is not there, as during its restart
     #[arg(long, value_name = "TIME", env = "GATE_BACKEND_RETRY", default_value = "3s",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     pub backend_retry: Duration,
 
     /// Time over which connections are closed one by one after SIGTERM
     #[arg(long, value_name = "TIME", env = "GATE_DRAIN", default_value = "30s",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     pub drain: Duration,
 
     /// Threads that serve connections; one per core if not given
-    #[arg(long, value_name = "COUNT", env = "GATE_THREADS")]
+    #[arg(long, value_name = "COUNT", env = "GATE_THREADS", value_parser = count)]
     pub threads: Option<NonZeroUsize>,
 
     /// Connections at a time; more of them wait. As many as open files allow if not given
-    #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS")]
-    pub max_connections: Option<usize>,
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS", value_parser = count)]
+    pub max_connections: Option<NonZeroUsize>,
 
     /// Connections of one address (of one /64 of IPv6) at a time; further ones are closed
     #[arg(
         long,
         value_name = "COUNT",
         env = "GATE_MAX_CONNECTIONS_PER_ADDRESS",
-        default_value = "4096"
+        default_value = "4096",
+        value_parser = count
     )]
     pub max_connections_per_address: NonZeroUsize,
 
@@ -100,12 +103,14 @@ pub struct Cli {
         long,
         value_name = "COUNT",
         env = "GATE_MAX_HANDSHAKES_PER_ADDRESS",
-        default_value = "256"
+        default_value = "256",
+        value_parser = count
     )]
     pub max_handshakes_per_address: NonZeroUsize,
 
     /// Unfinished handshakes in all at a time; beyond, the oldest is closed
-    #[arg(long, value_name = "COUNT", env = "GATE_MAX_HANDSHAKES", default_value = "4096")]
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_HANDSHAKES", default_value = "4096",
+          value_parser = count)]
     pub max_handshakes: NonZeroUsize,
 
     /// Where to answer /healthz, /readyz, /metrics and /status; nowhere if not given
@@ -146,26 +151,25 @@ impl Cli {
 /// # Errors
 /// [`Error::Usage`], in one line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
-    match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match Cli::try_parse_from(&arguments) {
         Ok(cli) => Ok(Command::Run(Box::new(cli))),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
             Ok(Command::Print(error.to_string()))
         }
-        Err(error) => Err(Error::Usage(one_line(&error.to_string()))),
+        Err(error) => Err(Error::Usage(fault::sentence(&error, &arguments))),
     }
 }
 
-/// clap's message without the paragraphs about usage and help.
-fn one_line(message: &str) -> String {
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let about_the_error = message
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .map(str::trim)
-        .filter(|line| !line.is_empty());
-    about_the_error.collect::<Vec<_>>().join(" ")
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text)
+        .map_err(|_| "give a number with its unit, as 500ms, 10s, 5m or 1h")
+}
+
+fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "give a whole number, 1 or more")
 }
 
 #[cfg(test)]

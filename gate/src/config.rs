@@ -1,7 +1,7 @@
 //! The command line, checked and resolved: nothing binds before all of it is valid.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::accept::Listener;
 use shared::descriptors::raise_limit;
 
-use crate::backend::{Target, Version};
+use crate::backend::{Target, Version, itself};
 use crate::cli::{Cli, ProxyProtocol};
 use crate::crowd::Limits;
 use crate::error::Error;
@@ -68,6 +68,7 @@ impl Config {
     pub fn resolve(cli: &Cli) -> Result<Self, Error> {
         let listen = Listen::parse(&cli.listen)?;
         let backend = Target::parse(&cli.backend)?;
+        itself::forbid(&backend, &listen.addresses(), itself::LISTENS)?;
         if cli.handshake_timeout.is_zero() {
             return Err(Error::Usage("--handshake-timeout must be more than 0".to_owned()));
         }
@@ -76,11 +77,8 @@ impl Config {
         }
         let threads = cli.threads.unwrap_or_else(cores);
         let possible = possible_connections(raise_limit(), threads);
-        let max_connections = match cli.max_connections {
+        let max_connections = match cli.max_connections.map(NonZeroUsize::get) {
             None => possible,
-            Some(0) => {
-                return Err(Error::Usage("--max-connections must be more than 0".to_owned()));
-            }
             Some(wanted) if wanted > possible => {
                 return Err(Error::Usage(format!(
                     "--max-connections {wanted} needs more open files than the system allows; \
@@ -96,6 +94,9 @@ impl Config {
             handshakes: cli.max_handshakes.get(),
         };
         let admin = cli.admin.as_deref().map(admin).transpose()?;
+        if let Some(admin) = admin {
+            itself::forbid(&backend, &[admin], "that is its own --admin")?;
+        }
         Ok(Self {
             listen,
             proxy_protocol: proxy_protocol(cli.proxy_protocol, &backend),
@@ -130,6 +131,15 @@ impl Listen {
             return Ok(Self::Every(port));
         }
         text.parse().map(Self::At).map_err(|_| not_an_address(text))
+    }
+
+    fn addresses(self) -> Vec<SocketAddr> {
+        match self {
+            Self::Every(port) => {
+                vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
+            }
+            Self::At(address) => vec![address],
+        }
     }
 
     pub(crate) fn bind(self) -> Result<Listener, Error> {

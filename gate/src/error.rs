@@ -233,9 +233,11 @@ fn bind_remedy(error: &io::Error) -> String {
 
 fn read_remedy(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; make it with \
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "there is no such file; make it with \
                                     cat leaf.crt intermediate.crt main.key > cert.pem"
-            .to_owned(),
+                .to_owned()
+        }
         io::ErrorKind::PermissionDenied => "permission is missing; let the user that runs gate \
                                             read it (chgrp and chmod g+r)"
             .to_owned(),

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use shared::accept::Listener;
 use shared::telemetry::announce;
 
+use crate::backend::itself;
 use crate::config::Config;
 use crate::error::Error;
 use crate::session;
@@ -21,11 +22,14 @@ impl Listeners {
     /// there are none. Needs a tokio runtime around it.
     ///
     /// # Errors
-    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used.
+    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used; [`Error::Usage`] for one
+    /// that is the backend itself.
     pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
         let unusable = |source| Error::System { what: "use the listening socket", source };
         let mut clients = Vec::new();
         for socket in given {
+            let addresses = itself::addresses_of(&socket).map_err(unusable)?;
+            itself::forbid(&config.backend, &addresses, itself::LISTENS)?;
             clients.push(Listener::adopt(socket).map_err(unusable)?);
         }
         if clients.is_empty() {

@@ -73,6 +73,11 @@ impl Meter {
             self.to_client.inc_by(now.to_client - before.to_client);
         }
     }
+
+    /// Bytes from the backend, of all connections so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.to_client.get()
+    }
 }
 
 /// What is known only when somebody asks.

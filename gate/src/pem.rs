@@ -195,9 +195,14 @@ impl Identity {
     /// `None` if the chain is empty.
     fn of_chain(key: Arc<dyn SigningKey>, chain: Chain) -> Option<Self> {
         let leaf = chain.sent.first()?;
-        let warnings = chain
+        let incomplete = chain
             .missing()
             .map(|issuer| Warning::Incomplete { leaf: leaf.label(), issuer: issuer.to_owned() });
+        let self_signed = leaf.is_self_signed().then(|| Warning::SelfSigned(leaf.label()));
+        let nameless = leaf.has_no_alternative_name().then(|| Warning::NoAlternativeName {
+            name: leaf.label(),
+            wanted: leaf.wanted_alternative_name(),
+        });
         let link = |certificate: &Certificate| Link {
             name: certificate.label(),
             issuer: certificate.issuer_name.clone(),
@@ -211,7 +216,7 @@ impl Identity {
             left_out: chain.left_out.iter().map(Certificate::label).collect(),
             begins: chain.sent.iter().map(|certificate| certificate.begins).max()?,
             expires: chain.sent.iter().map(|certificate| certificate.expires).min()?,
-            warnings: warnings.into_iter().collect(),
+            warnings: [incomplete, self_signed, nameless].into_iter().flatten().collect(),
             certified: Arc::new(CertifiedKey::new(
                 chain.sent.into_iter().map(|certificate| certificate.der).collect(),
                 key,

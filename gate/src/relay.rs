@@ -49,6 +49,8 @@ pub(crate) struct Relay {
     /// Decrypted, but not taken by the backend yet. The TLS output that the client has not taken
     /// yet is `channel`'s.
     pending: Pending,
+    /// The client has sent something, if only to a backend that did not take it.
+    client_spoke: bool,
     /// Whether the source said its last word: only then is nothing of it left unread.
     client_ended: bool,
     backend_ended: bool,
@@ -74,6 +76,7 @@ impl Relay {
             to_backend: Flow::Open,
             to_client: Flow::Open,
             pending: Pending::default(),
+            client_spoke: !secured.early.is_empty(),
             client_ended: false,
             backend_ended: false,
             client_closed: false,
@@ -176,12 +179,16 @@ impl Relay {
 
     /// The sockets, for closing.
     pub(crate) fn end(self: Box<Self>) -> Ended {
+        // Nothing else makes an end.
+        let cause = self.cause.unwrap_or(Cause::Stop);
+        // A silent client is one after the backend's end.
+        let by_backend = matches!(cause, Cause::Backend | Cause::BackendGone | Cause::Silence);
         Ended {
+            unanswered: by_backend && self.client_spoke && self.carried.to_client == 0,
             client: (!self.client_ended && self.to_client == Flow::Done).then_some(self.client),
             backend: (!self.backend_ended && self.to_backend == Flow::Done).then_some(self.backend),
             carried: self.carried,
-            // Nothing else makes an end.
-            cause: self.cause.unwrap_or(Cause::Stop),
+            cause,
         }
     }
 

@@ -112,6 +112,9 @@ async fn forward(
         }
     }
     let ended = relay.end();
+    if ended.unanswered {
+        gate.backend.closed_without_answer(meter.answered());
+    }
     let told = Told { tls, carried: ended.carried, ended: ended.cause.name() };
     // Boxed for the same reason: it is short, and the relay long.
     Box::pin(close(ended)).await;

@@ -206,10 +206,11 @@ test('the bell of docs/javascript.md, in two browsers', async () => {
     [...document.querySelectorAll('#list li')].map(({ textContent }) => textContent).join() === list
       && [...document.querySelectorAll('.pop-up')].map(({ textContent }) => textContent).join() === list
       && document.querySelector('#count').textContent === count, [texts.join(), String(texts.length || '')]);
-  for (const text of ['one', '<b>two</b>', 'three']) await e2e.send(server, id, { text });
-  for (const tab of tabs) await shows(tab, ['one', '<b>two</b>', 'three']);
+  // Any JSON value is a message.
+  for (const message of [{ text: 'one' }, '<b>two</b>', { text: 'three' }, 4, null, { text: 'five' }]) await e2e.send(server, id, message);
+  for (const tab of tabs) await shows(tab, ['one', '<b>two</b>', 'three', '4', '', 'five']);
   await tabs[0].locator('.pop-up').getByText('one').click();
-  for (const tab of tabs) await shows(tab, ['<b>two</b>', 'three']);
+  for (const tab of tabs) await shows(tab, ['<b>two</b>', 'three', '4', '', 'five']);
   await tabs[1].locator('#bell').click();
   for (const tab of tabs) {
     await shows(tab, []);
@@ -223,11 +224,15 @@ test('a page as clients/php/README.md renders it pops up only what is newer', as
   const [, rendering] = readme.match(/^```php\n(.*?)^```$/ms);
   const [, registering] = readme.match(/^```js\n(.*?)^```$/ms);
   const id = await e2e.tool('server', ['new-id']);
-  const { seq } = await e2e.send(server, id, { text: '<b>old</b> & "rendered"' });
+  const seqs = [];
+  // Any JSON value is a message.
+  for (const message of [{ text: '<b>old</b> & "rendered"' }, '<i>plain</i>', 7, null, [1, 'two'], { text: [] }]) {
+    seqs.push((await e2e.send(server, id, message)).seq);
+  }
   const prelude = 'require $argv[1]; $tocsin = new Tocsin($argv[2]); $id = $argv[3];';
-  const { code, stdout, stderr } = await e2e.run('php', ['-r', prelude + rendering, '--',
+  const { code, stdout, stderr } = await e2e.run('php', ['-d', 'display_errors=stderr', '-r', prelude + rendering, '--',
     path.join(e2e.top, 'clients/php/src/Tocsin.php'), server.url, id]);
-  assert.equal(code, 0, stderr);
+  assert.deepEqual([code, stderr], [0, '']);
   const site = await e2e.startSite(() => `${stdout}<script type="module">
     import { Tocsin } from '${gate.url}client.js';
     const tocsin = new Tocsin();
@@ -237,10 +242,11 @@ test('a page as clients/php/README.md renders it pops up only what is newer', as
     ${registering}</script>`);
   const context = await browser.newContext();
   const tab = await e2e.openTab(context, site);
-  assert.deepEqual(await tab.locator('li').allTextContents(), ['<b>old</b> & "rendered"']);
-  await bellIs(tab, [seq]);
+  const shown = ['<b>old</b> & "rendered"', '<i>plain</i>', '7', 'null', '[1,"two"]', '[]'];
+  assert.deepEqual(await tab.locator('li').allTextContents(), shown);
+  await bellIs(tab, seqs);
   const { seq: newer } = await e2e.send(server, id, { text: 'newer' });
-  await bellIs(tab, [seq, newer]);
+  await bellIs(tab, [...seqs, newer]);
   assert.deepEqual(await tab.evaluate(() => window.seen), [newer]);
   assert.deepEqual(tab.faults, []);
   await context.close();

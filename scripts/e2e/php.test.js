@@ -45,6 +45,33 @@ test('a derived ID is the same as the command line’s', async () => {
   }
 });
 
+test('a secret or a key read from a file means the same to PHP as to the server', async () => {
+  const secret = 'the secret of the site, ÄÖ';
+  const args = ['new-id', '--for', '77', '--secret-file', '-'];
+  const plain = await e2e.php(null, 'id', [secret, '77']);
+  for (const file of [`${secret}\n`, `${secret}\r\n`, ` \t${secret}\u00a0\u2003\u0085\n# of 2026\n`]) {
+    assert.equal(await e2e.tool('server', args, { input: file }), plain, JSON.stringify(file));
+    assert.equal(await e2e.php(null, 'id', [file, '77']), plain, JSON.stringify(file));
+  }
+  for (const file of [`\n${secret}\n`, `short\n${secret}\n`, `${'\n'.repeat(20)}`]) {
+    assert.equal((await e2e.run(path.join(e2e.bin, 'server'), args, { input: file })).code, 65);
+    assert.match((await e2e.php(null, 'id', [file, '77'])).invalid, /secret/);
+  }
+  // What is no text is no secret to the server.
+  const binary = path.join(e2e.temporary(), 'binary');
+  await e2e.run('sh', ['-c', 'printf "\\377%s" "$2" > "$1"', 'sh', binary, secret]);
+  const { code } = await e2e.run(path.join(e2e.bin, 'server'), ['new-id', '--for', '77', '--secret-file', binary]);
+  assert.notEqual(code, 0);
+  const { stdout } = await e2e.run('php', ['-r', `require ${JSON.stringify(path.join(e2e.top, 'clients/php/src/Tocsin.php'))};
+    try { echo Tocsin::id(file_get_contents($argv[1]), '77'); } catch (InvalidArgumentException $e) { echo $e->getMessage(); }`, binary]);
+  assert.match(stdout, /no text/);
+
+  assert.equal((await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key: `${key}\r\n# of PHP\n` })).clients, 0);
+  const message = { action: 'send', tag: 'orders', id: ID, message: 'x', key: `${key}\n` };
+  const [{ clients }] = await e2e.php(server.url, 'batch', [[message]]);
+  assert.equal(clients, 0);
+});
+
 test('the right key opens a protected tag, and only the right one', async () => {
   assert.equal((await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key })).clients, 0);
   const denied = await e2e.php(server.url, 'send', ['orders', ID, 'x'], { key: 'x'.repeat(40) });
@@ -149,6 +176,64 @@ test('a proxy’s error page is no answer', async () => {
   assert.deepEqual({ error, outcome, status }, { error: 'unavailable', outcome: 'unknown', status: 502 });
 });
 
+/** Answers the first `times` connections with these bytes, whatever they ask, and the others as Tocsin does. */
+async function full(times, refusal, late) {
+  let came = 0;
+  const url = await impostor(net.createServer((socket) => {
+    socket.on('error', () => {}).resume();
+    came += 1;
+    if (came <= times) return socket.end(refusal);
+    const answer = JSON.stringify(late);
+    socket.once('data', () => socket.end(`HTTP/1.1 200 OK\r\nContent-Length: ${answer.length}\r\n\r\n${answer}`));
+  }));
+  return { url, came: () => came };
+}
+
+test('a full server: asked again, and in the end surely not delivered, a batch neither', async () => {
+  const body = '{"error":"unavailable","detail":"no place for one more connection","outcome":"refused"}';
+  const refusal = 'HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: application/json\r\n'
+    + `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`;
+  const text = 'x'.repeat(60_000);
+  const three = Array.from({ length: 3 }, () => ({ action: 'send', tag: 't', id: ID, message: text }));
+  const done = { ok: 'send', seq: 9, clients: 1, stored: false };
+  for (const [call, args, late, ofAll] of [
+    ['send', ['t', ID, text], done, (reply) => reply.seq],
+    ['batch', [three], [done, done, done], (replies) => replies[2].seq],
+  ]) {
+    const soon = await full(2, refusal, late);
+    assert.equal(ofAll(await e2e.php(soon.url, call, args)), 9, call);
+    assert.equal(soon.came(), 3, call);
+    const never = await full(Infinity, refusal);
+    const { error, outcome, status, message } = await e2e.php(never.url, call, args);
+    assert.deepEqual({ error, outcome, status }, { error: 'unavailable', outcome: 'refused', status: 503 }, call);
+    assert.match(message, /no place for one more/);
+    assert.equal(never.came(), 3, call);
+  }
+});
+
+test('a server that has no room for anyone refuses in words that PHP reads, however much it was sent', async () => {
+  const small = await e2e.startServer(['--spare-memory', '1000000GiB'], { log: 'server-php-full' });
+  const message = (text) => ({ action: 'broadcast', tag: 't', message: text });
+  const large = Array.from({ length: 100 }, () => message('x'.repeat(60_000)));
+  for (const [call, args] of [['broadcast', ['t', 'x']], ['batch', [[message('x')]]], ['batch', [large]]]) {
+    const { error, outcome, status, message: words } = await e2e.php(small.url, call, args, { retries: 1 });
+    assert.deepEqual({ error, outcome, status }, { error: 'unavailable', outcome: 'refused', status: 503 }, call);
+    assert.match(words, /this server is full/);
+  }
+});
+
+test('a refusal in a proxy’s words says nothing of what the server has done', async () => {
+  const url = (await full(Infinity, 'HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 4\r\n\r\nbusy')).url;
+  for (const [call, args] of [
+    ['send', ['t', ID, 'x']],
+    ['batch', [[{ action: 'send', tag: 't', id: ID, message: 'x' }]]],
+  ]) {
+    const { error, outcome, status, message } = await e2e.php(url, call, args);
+    assert.deepEqual({ error, outcome, status }, { error: 'unavailable', outcome: 'unknown', status: 503 });
+    assert.match(message, /HTTP status 503 .* not Tocsin's, perhaps a proxy's: .* may have been accepted/);
+  }
+});
+
 test('a path before /messages, the key and the mid arrive as given', async () => {
   let seen;
   const url = await impostor(createServer((request, response) => {
@@ -166,20 +251,22 @@ test('a path before /messages, the key and the mid arrive as given', async () =>
   assert.deepEqual(seen.body, { action: 'broadcast', tag: 't', message: { a: 1 }, mid: 'order-77', ttl: 60 });
 });
 
-/** Answers each request with the next of `answers`, the last one again and again; and what was asked. */
+/** Answers each request with the next of `answers`, the last one again and again; what was asked, and when. */
 async function script(...answers) {
   const asked = [];
+  const at = [];
   const url = await impostor(createServer((request, response) => {
     let body = '';
     request.on('data', (bytes) => { body += bytes; }).on('end', () => {
       const sent = JSON.parse(body);
+      at.push(performance.now());
       const answer = answers[Math.min(asked.push(sent), answers.length) - 1];
       if (answer === 'hang up') return request.socket.destroy();
       const [status, reply] = answer;
       response.writeHead(status).end(JSON.stringify(typeof reply === 'function' ? reply(sent) : reply));
     });
   }));
-  return { url, asked };
+  return { url, asked, at };
 }
 
 const BUSY = [503, { error: 'unavailable', detail: 'busy', outcome: 'refused' }];
@@ -190,6 +277,9 @@ test('an unavailable server is asked again under the same mid, and no more often
   assert.equal((await e2e.php(patient.url, 'send', ['t', ID, 'x'])).seq, 9);
   assert.equal(patient.asked.length, 3);
   assert.equal(new Set(patient.asked.map(({ mid }) => mid)).size, 1);
+  // As docs/operations.md says: a timer of PHP may be a moment early by this clock.
+  const [first, second, third] = patient.at;
+  assert.ok(second - first >= 95 && third - second >= 195, patient.at.join());
 
   const busy = await script(BUSY);
   const refused = await e2e.php(busy.url, 'send', ['t', ID, 'x'], { retries: 1 });
@@ -245,6 +335,59 @@ test('of a batch only what was unavailable is sent again', async () => {
   const [now, later] = await e2e.php(gone.url, 'batch', [[message('now'), message('later')]]);
   assert.equal(now.seq, 1);
   assert.deepEqual([later.error, later.outcome], ['unavailable', 'unknown']);
+});
+
+test('a batch of more than may be sent at once arrives all the same, each message once and in its place', async () => {
+  const id = await e2e.tool('server', ['new-id']);
+  const batch = Object.fromEntries(Array.from({ length: 1000 }, (_, n) =>
+    [`m${n}`, { action: 'broadcast', tag: 'elsewhere', message: n, mid: `${id}-${n}` }]));
+  const results = await e2e.php(server.url, 'batch', [batch], { timeout: 20 });
+  assert.deepEqual(Object.keys(results), Object.keys(batch));
+  for (const [at, result] of Object.entries(results)) assert.equal(result.mid, batch[at].mid);
+  assert.deepEqual(Object.values(results).filter(({ error }) => error), []);
+  assert.equal(new Set(Object.values(results).map(({ seq }) => seq)).size, 1000);
+  assert.ok(Object.values(results).every(({ duplicate }) => !duplicate));
+});
+
+test('what comes too often in a batch is sent again when the server says, within the timeout', async () => {
+  const tooOften = { error: 'rate_limited', detail: 'too often', retry_in_ms: 400 };
+  const first = (sent) => sent.map(({ message }) => (message === 'later' ? tooOften : DONE[1]));
+  const message = (text) => ({ action: 'send', tag: 't', id: ID, message: text });
+  const batch = [message('later'), message('now'), message('later')];
+  // Also where no further attempt is wanted: the server is there, and has said when it may be.
+  const told = await script([200, first], [200, (sent) => sent.map(() => ({ ...DONE[1], seq: 10 }))]);
+  const results = await e2e.php(told.url, 'batch', [batch], { retries: 0 });
+  assert.deepEqual(results.map(({ seq }) => seq), [10, 9, 10]);
+  assert.deepEqual(told.asked.map((sent) => sent.length), [3, 2]);
+  assert.deepEqual(told.asked[1].map(({ mid }) => mid), [told.asked[0][0].mid, told.asked[0][2].mid]);
+  assert.ok(told.at[1] - told.at[0] >= 390, `after ${told.at[1] - told.at[0]} ms`);
+
+  // What is unavailable meanwhile has its own number of attempts.
+  const mixed = await script([200, (sent) => sent.map((one) => (one.message === 'a' ? BUSY[1] : tooOften))]);
+  const [busy, often] = await e2e.php(mixed.url, 'batch', [[message('a'), message('b')]], { retries: 1, timeout: 2 });
+  assert.deepEqual([busy.error, often.error, often.outcome], ['unavailable', 'rate_limited', 'refused']);
+  assert.deepEqual(mixed.asked.slice(0, 3).map((sent) => sent.length), [2, 2, 1]);
+  assert.ok(mixed.asked.length <= 6, `${mixed.asked.length} requests`);
+
+  const never = await script([200, () => [{ ...tooOften, retry_in_ms: 60_000 }]]);
+  const started = Date.now();
+  const [given] = await e2e.php(never.url, 'batch', [[message('x')]]);
+  assert.deepEqual([given.error, given.outcome], ['rate_limited', 'refused']);
+  assert.equal(never.asked.length, 1);
+  assert.ok(Date.now() - started < 20_000);
+
+  const wrong = Array.from({ length: 30 }, () => ({ ...message('x'), tag: 'orders', key: 'x'.repeat(40) }));
+  const guesses = await script([200, (sent) => sent.map((_, n) => (n ? tooOften : { error: 'denied', detail: 'no' }))]);
+  for (const url of [guesses.url, server.url]) {
+    const errors = (await e2e.php(url, 'batch', [wrong], { timeout: 3 })).map(({ error }) => error);
+    assert.deepEqual(new Set(errors), new Set(['denied', 'rate_limited']), 'a wrong key is no better later');
+  }
+  assert.equal(guesses.asked.length, 1);
+
+  // One that is much too early keeps no other from being sent again.
+  const apart = await script([200, () => [BUSY[1], { ...tooOften, retry_in_ms: 60_000 }]], [200, () => [DONE[1]]]);
+  const [soon, late] = await e2e.php(apart.url, 'batch', [[message('a'), message('b')]]);
+  assert.deepEqual([soon.seq, late.error], [9, 'rate_limited']);
 });
 
 test('a batch that came to nothing is an exception with all mids', async () => {
@@ -323,7 +466,10 @@ test('what is given wrongly is said at once', async () => {
     assert.match((await e2e.php(url, 'broadcast', ['t', 'x'], options)).invalid, expected);
   await says('127.0.0.1:9090', {}, /URL/);
   await says('ftp://127.0.0.1', {}, /URL/);
-  await says(server.url, { key: 'with\r\nbreak' }, /key/);
+  await says(server.url, { key: 'with a space' }, /key/);
+  await says(server.url, { key: 'with\0zero' }, /key/);
+  await says(server.url, { key: '\n' }, /key is empty/);
+  await says(server.url, { key: false }, /key is empty/);
   await says(server.url, { tiemout: 3 }, /tiemout/);
   await says(server.url, { timeout: 0 }, /timeout/);
   await says(server.url, { retries: -1 }, /retries/);

@@ -13,14 +13,13 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use server::connection::Connection;
 use server::frame::{Rules, data_frame};
 use server::handler::Handler;
-use server::outbox::Outbox;
+use server::outbox::{Backlog, Outbox};
 use server::socket::Socket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
-use tokio_util::sync::CancellationToken;
 
 /// Autobahn's largest messages have 16 MiB.
 const LARGEST: usize = 16 * 1024 * 1024;
@@ -28,6 +27,13 @@ const LARGEST: usize = 16 * 1024 * 1024;
 /// What is written at once of a large message: as fragments, so that no more than this ever waits
 /// in the outbox, whose bound is that of notifications.
 const FRAGMENT: usize = 64 * 1024;
+
+/// What may wait in all: each connection may have a sixty-fourth, and holds twice a message while it
+/// grows.
+const BACKLOG: usize = 64 * 4 * LARGEST;
+
+/// How long the rest of a message may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest request for the handshake, in bytes.
 const REQUEST: usize = 16 * 1024;
@@ -50,10 +56,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn serve(mut stream: TcpStream) -> Result<(), Box<dyn Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let read_ahead = shake_hands(&mut stream).await?;
-    let connection = Arc::new(Connection::new(0, 0, Outbox::new(stream, Arc::default())));
+    let connection =
+        Arc::new(Connection::new(0, 0, Outbox::new(stream, Arc::new(Backlog::new(BACKLOG)))));
     let echo = Echo { connection: Arc::clone(&connection), unsent: None };
-    let socket = Socket::new(connection, echo, read_ahead, Duration::ZERO);
-    socket.run(CancellationToken::new()).await;
+    let socket = Socket::new(connection, echo, read_ahead, PATIENCE);
+    socket.run(Arc::default()).await;
     Ok(())
 }
 

@@ -74,11 +74,9 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
         let [ring, inbox] =
             [("ring", kept.ring), ("inbox", kept.inbox)].map(|(kind, kept)| match kept.count {
                 0 => format!("no {kind}"),
-                count => format!(
-                    "{kind} {count}, {}, {}",
-                    humantime::format_duration(kept.age),
-                    size::show(kept.bytes as u64)
-                ),
+                count => {
+                    format!("{kind} {count}, {}, {}", time(kept.age), size::show(kept.bytes as u64))
+                }
             });
         let _ = writeln!(text, "  {name}: {ring}; {inbox}");
     };
@@ -91,6 +89,25 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
         line("any other tag", config.keeping.usual());
     }
     text
+}
+
+/// A time as people write it, all of it: `7 days`, `1 hour 30 minutes`.
+fn time(time: Duration) -> String {
+    let mut left = time.as_secs();
+    let units = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
+    let whole = units.into_iter().filter_map(|(unit, seconds)| {
+        let count = left / seconds;
+        left %= seconds;
+        let plural = if count == 1 { "" } else { "s" };
+        (count > 0).then(|| format!("{count} {unit}{plural}"))
+    });
+    let mut parts: Vec<String> = whole.collect();
+    match time.subsec_millis() {
+        0 if parts.is_empty() => parts.push("0 seconds".into()),
+        0 => {}
+        millis => parts.push(format!("{millis} ms")),
+    }
+    parts.join(" ")
 }
 
 /// What there is in the data directory, a line each. An id key that is elsewhere is looked at too.
@@ -186,4 +203,25 @@ pub fn new_epoch(data: &Path, id_key_file: Option<&Path>) -> Result<(), Error> {
     let (old, new) = sqlite::new_epoch(data, id_key_file)?;
     let old = old.unwrap_or_else(|| "none".into());
     print_line(&format!("epoch {new} (was {old})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_what_people_write() {
+        for (text, words) in [
+            ("7d", "7 days"),
+            ("1h", "1 hour"),
+            ("90m", "1 hour 30 minutes"),
+            // A month is not the 30.44 days that some take it for.
+            ("31d", "31 days"),
+            ("1d 1s", "1 day 1 second"),
+            ("1500ms", "1 second 500 ms"),
+            ("0s", "0 seconds"),
+        ] {
+            assert_eq!(time(humantime::parse_duration(text).unwrap()), words);
+        }
+    }
 }

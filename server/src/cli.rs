@@ -198,6 +198,10 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// Send a notification to one person
+    ///
+    /// While the server is unavailable it tries again after 0.2, 1 and 3 s, 4.2 s in all, under the
+    /// same mid: it is delivered once. Exit status: 0 accepted, 3 nobody got it (with --require), 65
+    /// bad input, 69 unavailable or too often, 77 denied.
     Send {
         /// Whom and what.
         #[command(flatten)]
@@ -207,6 +211,10 @@ pub enum ClientCommand {
         publish: PublishArgs,
     },
     /// Send a notification to everyone on a tag
+    ///
+    /// While the server is unavailable it tries again after 0.2, 1 and 3 s, 4.2 s in all, under the
+    /// same mid: it is delivered once. Exit status: 0 accepted, 3 nobody got it (with --require), 65
+    /// bad input, 69 unavailable or too often, 77 denied.
     Broadcast {
         /// The message and how to send it.
         #[command(flatten)]

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -17,12 +16,12 @@ use shared::deadline::within;
 use shared::linger::{Lingering, Socket};
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::door::{Stay, no_place};
 use crate::limits;
-use crate::messages;
+use crate::messages::{self, Rooms};
 use crate::origin::Origins;
 use crate::outbox::Wire;
 use crate::proxied;
@@ -38,8 +37,8 @@ pub struct Site {
     pub service: Arc<Service>,
     /// Where upgraded connections go.
     pub sockets: Arc<Sockets>,
-    /// Room for the bodies of requests, in bytes.
-    pub bodies: Semaphore,
+    /// What requests may take together.
+    pub rooms: Rooms,
     /// Which pages may use this server.
     pub origins: Origins,
     /// Whether the demo page is served at `/`.
@@ -150,12 +149,12 @@ impl Site {
                 self.upgrade::<S, H>(request, caller)
             }
             (&Method::POST, "/messages") => {
-                messages::post(&self.service, &caller.visitor, &self.bodies, request).await
+                messages::post(&self.service, &caller.visitor, &self.rooms, request).await
             }
             (_, "/messages") => not_allowed("POST, OPTIONS"),
             (_, "/ws") => not_allowed("GET, OPTIONS"),
             (&Method::GET | &Method::HEAD, path) => match web::file(path, self.demo) {
-                Some(file) => served(&file),
+                Some(file) => file.answer(request.headers()),
                 None => text(
                     StatusCode::NOT_FOUND,
                     "Tocsin: WebSocket at /ws, messages by POST to /messages, client at /client.js\n",
@@ -167,7 +166,7 @@ impl Site {
         if let Some(origin) = origin {
             let headers = answer.headers_mut();
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+            headers.entry(header::VARY).or_insert(HeaderValue::from_static("Origin"));
         }
         answer
     }
@@ -258,23 +257,6 @@ fn preflight() -> Answer {
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    answer
-}
-
-fn served(file: &web::File) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from_static(file.content)));
-    let headers = answer.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, file.content_type),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CONTENT_SECURITY_POLICY, web::CONTENT_SECURITY_POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-        // A page of another origin may import the client.
-        (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }

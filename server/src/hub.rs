@@ -11,7 +11,6 @@ mod follow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -319,12 +318,10 @@ impl Hub {
         self.shards[connection.shard()].drained(connection.number());
     }
 
-    /// Ends when no shard has anything to do. Cancel safe.
-    pub async fn delivered(&self) {
-        // Asked once for every stop: not worth a notification on every delivery.
-        while !self.shards.iter().all(|shard| shard.is_idle()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    /// Whether no shard has anything to do.
+    #[must_use]
+    pub fn has_delivered(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_idle())
     }
 
     /// The next messages of a replay, `room` bytes of them or a little more.

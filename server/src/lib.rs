@@ -37,6 +37,7 @@ pub mod publish;
 pub mod rates;
 pub mod reload;
 pub mod ring;
+pub mod room;
 pub mod run;
 pub mod secret;
 pub mod session;

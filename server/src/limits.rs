@@ -14,6 +14,9 @@ pub const NESTING: usize = 64;
 pub const BODY: usize = 8 * 1024 * 1024;
 /// All HTTP bodies together that are being read or worked on, in bytes: 503 beyond.
 pub const BODIES: usize = 64 * 1024 * 1024;
+/// The inboxes in all answers over HTTP that are not written yet, in bytes: `unavailable` beyond. Of
+/// this and of [`BODIES`] each request may have a quarter of what is left.
+pub const ANSWERS: usize = 32 * 1024 * 1024;
 /// The largest head of an HTTP request, in bytes: 431 beyond.
 pub const HEAD: usize = 16 * 1024;
 /// The most actions in one `POST`.
@@ -24,6 +27,8 @@ pub const TAGS_PER_CONNECTION: usize = 32;
 pub const CONNECTIONS_PER_ID: usize = 16;
 /// Frames of one connection that are appended but not yet answered; further ones wait unread.
 pub const IN_FLIGHT: usize = 64;
+/// So much of an unfinished message is held for each connection without counting among what waits.
+pub const INCOMING: usize = 4 * 1024;
 /// The most bytes that wait for one connection's socket: close 4000 beyond.
 pub const OUTBOX: usize = 256 * 1024;
 /// The most items that wait for one shard; further appends are refused until it has caught up.
@@ -47,6 +52,8 @@ pub const TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const READ_AT_ONCE: usize = 1_000;
 /// What is pulled of a replay at once, in bytes, when the connection has taken the last piece.
 pub const REPLAY_PIECE: usize = 64 * 1024;
+/// A replay waits while less than this may wait for one socket, of what is left in all.
+pub const REPLAY_LEAST: usize = 4 * 1024;
 /// How long a client may take nothing of its replay: close 4000 beyond.
 pub const REPLAY_STALL: Duration = Duration::from_secs(30);
 /// The most broadcasts that `last` may ask for.

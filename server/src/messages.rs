@@ -1,19 +1,16 @@
 //! `POST /messages`: how PHP and cron jobs send.
 
-use std::fmt;
+mod actions;
+mod body;
 
+use actions::Actions;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use parking_lot::Mutex;
-use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, SeqAccess};
-use serde_json::value::RawValue;
-use shared::answer::{Answer, json};
+use shared::answer::{Answer, json, with_type};
 use shared::deadline::within;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::auth::Key;
@@ -23,125 +20,134 @@ use crate::log::Appending;
 use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
 use crate::publish::{Asked, Service};
 use crate::rates::Visitor;
+use crate::room::{Full, Part, Room};
+
+/// What requests take, of all together.
+#[derive(Debug)]
+pub struct Rooms {
+    /// Their bodies, while they are read and worked on.
+    pub bodies: Room,
+    /// Inboxes that were asked for, until the answer is written.
+    pub answers: Room,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self { bodies: Room::new(limits::BODIES), answers: Room::new(limits::ANSWERS) }
+    }
+}
 
 /// `POST /messages`: one action, or an array of them.
 pub async fn post(
     service: &Service,
     visitor: &Mutex<Visitor>,
-    bodies: &Semaphore,
+    rooms: &Rooms,
     request: Request<Incoming>,
 ) -> Answer {
     let bearer = match bearer(request.headers()) {
         Ok(bearer) => bearer,
         Err(refusal) => return unauthorised(refused(service, StatusCode::UNAUTHORIZED, refusal)),
     };
-    // Before a byte of it is kept: many large bodies must not fill the memory.
-    let Some(_room) = room_for(request.body(), bodies) else {
-        let refusal =
-            Refusal::unavailable(Outcome::Refused, "too many requests at once; retry soon");
-        return closing(retry_soon(refused(service, StatusCode::SERVICE_UNAVAILABLE, refusal)));
-    };
-    let body = match read_body(service, request).await {
+    let body = match body::read(service, request, &rooms.bodies).await {
         Ok(body) => body,
         Err(answer) => return *answer,
     };
-    let Ok(body) = std::str::from_utf8(&body) else {
+    let Ok(body) = std::str::from_utf8(&body.bytes) else {
         return refused(
             service,
             StatusCode::BAD_REQUEST,
             Refusal::bad("the body is not UTF-8".into()),
         );
     };
+    let _work = service.work();
+    let request =
+        Posted { service, visitor, bearer, text: String::new(), room: rooms.answers.part() };
     if body.trim_start().starts_with('[') {
-        return batch(service, visitor, body, bearer.as_ref()).await;
+        return request.batch(body).await;
     }
-    let pending = Pending::begin(service, visitor, protocol::parse(body), bearer.as_ref());
-    let key_given = pending.key_given;
-    let (reply, reference) = pending.finish(service, Instant::now() + limits::APPEND).await;
-    let status = status_of(&reply, key_given);
-    let mut answer = json(status, reply.to_json(&reference));
-    if let Reply::Refused(Refusal { retry_in: Some(wait), .. }) = reply {
-        retry_after(&mut answer, wait);
-    }
-    if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
+    request.one(body).await
 }
 
-async fn batch(
-    service: &Service,
-    visitor: &Mutex<Visitor>,
-    body: &str,
-    bearer: Option<&Key>,
-) -> Answer {
-    let Ok(actions) = serde_json::from_str::<Actions<'_>>(body) else {
-        let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
-        return refused(service, StatusCode::BAD_REQUEST, refusal);
-    };
-    let Actions::Some(actions) = actions else {
-        let detail = format!("a batch has at most {} actions", limits::BATCH);
-        let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
-        return refused(service, StatusCode::PAYLOAD_TOO_LARGE, refusal);
-    };
-    // Appended before the first is awaited, so that one commit can carry many; but what looks at
-    // how things stand waits for everything before it.
-    let until = Instant::now() + limits::APPEND;
-    let mut pending = Vec::new();
-    let mut replies = Vec::with_capacity(actions.len());
-    for action in actions {
-        let incoming = protocol::parse(action.get());
-        if matches!(incoming.action, Ok(Action::Inbox(_) | Action::Read(_))) {
-            finish_all(service, &mut pending, &mut replies, until).await;
+/// A request whose body is there.
+struct Posted<'a> {
+    service: &'a Service,
+    visitor: &'a Mutex<Visitor>,
+    bearer: Option<Key>,
+    /// The answer so far.
+    text: String,
+    /// What its inboxes take.
+    room: Part,
+}
+
+impl Posted<'_> {
+    async fn one(mut self, body: &str) -> Answer {
+        let pending = self.begin(protocol::parse(body));
+        let key_given = pending.key_given;
+        let (reply, reference) =
+            pending.finish(self.service, Instant::now() + limits::APPEND).await;
+        let status = status_of(&reply, key_given);
+        self.text = reply.to_json(&reference);
+        let mut answer = self.answer(status);
+        if let Reply::Refused(Refusal { retry_in: Some(wait), .. }) = reply {
+            retry_after(&mut answer, wait);
         }
-        pending.push(Pending::begin(service, visitor, incoming, bearer));
-    }
-    finish_all(service, &mut pending, &mut replies, until).await;
-    json(StatusCode::OK, format!("[{}]", replies.join(",")))
-}
-
-/// They have the time until `until` together, not each.
-async fn finish_all(
-    service: &Service,
-    pending: &mut Vec<Pending>,
-    replies: &mut Vec<String>,
-    until: Instant,
-) {
-    for pending in pending.drain(..) {
-        let (reply, reference) = pending.finish(service, until).await;
-        replies.push(reply.to_json(&reference));
-    }
-}
-
-/// The elements of an array, none of which is kept if there are too many: eight MiB hold four
-/// million of them.
-enum Actions<'a> {
-    Some(Vec<&'a RawValue>),
-    TooMany,
-}
-
-impl<'de> Deserialize<'de> for Actions<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ActionsVisitor)
-    }
-}
-
-struct ActionsVisitor;
-
-impl<'de> de::Visitor<'de> for ActionsVisitor {
-    type Value = Actions<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
+        if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
     }
 
-    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
-        let mut actions = Vec::new();
-        while let Some(action) = seq.next_element()? {
-            if actions.len() == limits::BATCH {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                return Ok(Actions::TooMany);
+    async fn batch(mut self, body: &str) -> Answer {
+        let Ok(actions) = serde_json::from_str::<Actions<'_>>(body) else {
+            let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
+            return refused(self.service, StatusCode::BAD_REQUEST, refusal);
+        };
+        let Actions::Some(actions) = actions else {
+            let detail = format!("a batch has at most {} actions", limits::BATCH);
+            let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
+            return refused(self.service, StatusCode::PAYLOAD_TOO_LARGE, refusal);
+        };
+        // Appended before the first is awaited, so that one commit can carry many; but what looks at
+        // how things stand waits for everything before it.
+        let until = Instant::now() + limits::APPEND;
+        let mut pending = Vec::new();
+        self.text.push('[');
+        for action in actions {
+            let incoming = protocol::parse(action.get());
+            if matches!(incoming.action, Ok(Action::Inbox(_) | Action::Read(_))) {
+                self.finish_all(&mut pending, until).await;
             }
-            actions.push(action);
+            pending.push(self.begin(incoming));
         }
-        Ok(Actions::Some(actions))
+        self.finish_all(&mut pending, until).await;
+        self.text.push(']');
+        self.answer(StatusCode::OK)
+    }
+
+    /// They have the time until `until` together, not each.
+    async fn finish_all(&mut self, pending: &mut Vec<Pending>, until: Instant) {
+        for pending in pending.drain(..) {
+            let (reply, reference) = pending.finish(self.service, until).await;
+            if self.text.len() > 1 {
+                self.text.push(',');
+            }
+            self.text.push_str(&reply.to_json(&reference));
+        }
+    }
+
+    /// Its part of the room is given back when the answer is written.
+    fn answer(self, status: StatusCode) -> Answer {
+        let text = Text { text: self.text, _room: self.room };
+        with_type(status, Bytes::from_owner(text), "application/json")
+    }
+}
+
+/// An answer's text, and its part of the room for all of them.
+struct Text {
+    text: String,
+    _room: Part,
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 }
 
@@ -157,35 +163,26 @@ enum Answering {
     Appending(Asked, Appending),
 }
 
-impl Pending {
-    fn begin(
-        service: &Service,
-        visitor: &Mutex<Visitor>,
-        incoming: protocol::Incoming,
-        bearer: Option<&Key>,
-    ) -> Self {
-        let visitor = &mut visitor.lock();
+impl Posted<'_> {
+    fn begin(&mut self, incoming: protocol::Incoming) -> Pending {
+        let visitor = &mut self.visitor.lock();
         let own = incoming.action.as_ref().ok().and_then(|action| match action {
             Action::Publish(publish) => publish.key.as_ref(),
             Action::Read(read) => read.key.as_ref(),
             Action::Inbox(person) | Action::Drop(person) => person.key.as_ref(),
             _ => None,
         });
-        let key_given = bearer.is_some() || own.is_some_and(|key| !key.is_empty());
+        let key_given = self.bearer.is_some() || own.is_some_and(|key| !key.is_empty());
         let answer = match incoming.action {
-            Ok(action) => Self::act(service, visitor, action, bearer),
-            Err(refusal) => service.count(visitor).and(Err(refusal)),
+            Ok(action) => self.act(visitor, action),
+            Err(refusal) => self.service.count(visitor).and(Err(refusal)),
         };
         let answer = answer.unwrap_or_else(|refusal| Answering::Known(Reply::Refused(refusal)));
-        Self { reference: incoming.reference, key_given, answer }
+        Pending { reference: incoming.reference, key_given, answer }
     }
 
-    fn act(
-        service: &Service,
-        visitor: &mut Visitor,
-        action: Action,
-        bearer: Option<&Key>,
-    ) -> Result<Answering, Refusal> {
+    fn act(&mut self, visitor: &mut Visitor, action: Action) -> Result<Answering, Refusal> {
+        let (service, bearer) = (self.service, self.bearer.as_ref());
         Ok(match action {
             Action::Publish(publish) => {
                 let asked = Asked::Message(publish.action());
@@ -198,7 +195,11 @@ impl Pending {
             Action::Drop(person) => {
                 Answering::Appending(Asked::Drop, service.log_out(visitor, &person, bearer)?)
             }
-            Action::Inbox(person) => Answering::Known(service.inbox(visitor, &person, bearer)?),
+            Action::Inbox(person) => {
+                let reply = service.inbox(visitor, &person, bearer)?;
+                self.make_room(&reply)?;
+                Answering::Known(reply)
+            }
             Action::Set(_) | Action::Unset(_) | Action::Ping => {
                 service.count(visitor)?;
                 return Err(Refusal::bad("this action needs a WebSocket, at /ws".into()));
@@ -206,6 +207,18 @@ impl Pending {
         })
     }
 
+    /// Small requests for large inboxes must not fill the memory.
+    fn make_room(&mut self, reply: &Reply) -> Result<(), Refusal> {
+        let Reply::Inbox { messages, .. } = reply else { return Ok(()) };
+        let bytes = messages.iter().map(|message| message.len()).sum();
+        self.room.grow(bytes).map_err(|Full| {
+            let detail = "too many inboxes at once; retry soon, or ask for fewer at once";
+            Refusal::unavailable(Outcome::Refused, detail)
+        })
+    }
+}
+
+impl Pending {
     async fn finish(self, service: &Service, until: Instant) -> (Reply, Reference) {
         let reply = match self.answer {
             Answering::Known(reply) => reply,
@@ -239,45 +252,9 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
     }
 }
 
-/// A place for as many bytes as the body announces, or may have.
-fn room_for<'a>(body: &Incoming, bodies: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
-    let most = limits::BODY as u64;
-    // More than may be will be refused before it is read.
-    let length = body.size_hint().upper().unwrap_or(most).min(most);
-    bodies.try_acquire_many(u32::try_from(length).ok()?).ok()
-}
-
 fn retry_soon(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     answer
-}
-
-async fn read_body(service: &Service, request: Request<Incoming>) -> Result<Bytes, Box<Answer>> {
-    let too_large = || {
-        let detail = format!("a request is at most {} bytes; send several", limits::BODY);
-        let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
-        Box::new(closing(refused(service, StatusCode::PAYLOAD_TOO_LARGE, refusal)))
-    };
-    let body = request.into_body();
-    if body.size_hint().lower() > limits::BODY as u64 {
-        return Err(too_large());
-    }
-    match within("request body", limits::REQUEST_BODY, Limited::new(body, limits::BODY).collect())
-        .await
-    {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_broken)) => Err(Box::new(closing(refused(
-            service,
-            StatusCode::BAD_REQUEST,
-            Refusal::bad("the body broke off".into()),
-        )))),
-        Err(expired) => Err(Box::new(closing(refused(
-            service,
-            StatusCode::REQUEST_TIMEOUT,
-            Refusal::bad(expired.to_string()),
-        )))),
-    }
 }
 
 fn status_of(reply: &Reply, key_given: bool) -> StatusCode {

@@ -85,8 +85,25 @@ impl Outbox {
         self.touched.load(Ordering::Relaxed)
     }
 
-    /// Writes whole frames, or queues what the socket does not take.
+    /// Writes whole frames, or queues what the socket does not take: as much as may wait here, of what
+    /// is left in all. Beyond, the client is closed.
     pub fn push(&self, frames: &Bytes) -> Pushed {
+        self.push_within(frames, |waiting| limits::OUTBOX.min(waiting.share()))
+    }
+
+    /// The same for a piece of what was missed, whose size was chosen by [`Outbox::share`]: what
+    /// others have come to since does not count against it.
+    pub fn push_piece(&self, frames: &Bytes) -> Pushed {
+        self.push_within(frames, |_waiting| limits::OUTBOX)
+    }
+
+    /// How much may wait here, of what is left in all.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        self.state.lock().waiting.share()
+    }
+
+    fn push_within(&self, frames: &Bytes, most: impl Fn(&Waiting) -> usize) -> Pushed {
         let mut state = self.state.lock();
         if state.closing.is_some() || state.broken {
             return Pushed::Closed;
@@ -104,7 +121,7 @@ impl Outbox {
         } else {
             state.enqueue_rest(frames.clone(), 0);
         }
-        let overflowed = state.waiting.bytes() > limits::OUTBOX.min(state.waiting.share());
+        let overflowed = state.waiting.bytes() > most(&state.waiting);
         if overflowed {
             state.shed();
             state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
@@ -112,6 +129,17 @@ impl Outbox {
         drop(state);
         self.changed.wake();
         if overflowed { Pushed::Overflowed } else { Pushed::Queued }
+    }
+
+    /// Notes how many bytes wait of a message that the peer has not finished; they count like those
+    /// that wait for it, and beyond its share it is closed.
+    pub fn note_incoming(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        if !state.waiting.set_incoming(bytes) {
+            state.close(SLOW_CONSUMER, "a long message, and too much waits already; come back");
+            drop(state);
+            self.changed.wake();
+        }
     }
 
     /// Says goodbye after what is queued; nothing can be pushed afterwards. The first code wins.
@@ -337,8 +365,10 @@ impl State {
     }
 
     fn fail(&mut self, error: io::Error) -> io::Result<usize> {
-        let backlog = self.waiting.all();
-        *self = Self { broken: true, closing: self.closing, ..Self::new(backlog) };
+        self.queue = VecDeque::new();
+        self.waiting.clear();
+        (self.written, self.held_at, self.awaited, self.flushed) = (0, None, false, 0);
+        self.broken = true;
         Err(error)
     }
 }

@@ -35,7 +35,13 @@ pub struct Service {
     pub id_key: IdKey,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Held by each request over HTTP that is being worked on.
+    pub at_work: Arc<()>,
 }
+
+/// A request that is being worked on.
+#[derive(Debug)]
+pub struct Work(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl Service {
     /// Whether anyone may use this tag.
@@ -242,6 +248,23 @@ impl Service {
         let (expires, mid, append) = (None, None, None);
         let received = Some(Instant::now());
         self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin, received })
+    }
+
+    /// Ends when all that was accepted has reached those who listen here. Cancel safe.
+    pub async fn delivered(&self) {
+        // In this order: what is worked on comes into the log, and then to the shards.
+        let is_quiet = || {
+            Arc::strong_count(&self.at_work) == 1 && self.log.is_idle() && self.hub.has_delivered()
+        };
+        // Asked once for every stop: not worth a notification on every delivery.
+        while !is_quiet() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// To be held while a request is worked on.
+    pub fn work(&self) -> Work {
+        Work(Arc::clone(&self.at_work))
     }
 
     /// Counts an answer that is about to be given.

@@ -10,9 +10,7 @@ use shared::descriptors::raise_limit;
 use shared::shutdown::{Drained, Shutdown};
 use shared::telemetry::announce_text;
 use shared::workers::Workers;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::Config;
@@ -23,6 +21,7 @@ use crate::hub::Hub;
 use crate::limits;
 use crate::listeners::{Listeners, Way};
 use crate::log::Chosen;
+use crate::messages::Rooms;
 use crate::metrics::Metrics;
 use crate::newcomer::{self, Newcomer};
 use crate::outbox::Backlog;
@@ -32,11 +31,11 @@ use crate::reload::{self, Source};
 use crate::shard::{Shard, ShardQueue};
 use crate::socket::Sockets;
 
-/// How long connections may take to end after a stop.
+/// How long everything may take to end after a stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// How long deliveries under way may take before that. Under load there is always one more.
-const LAST_DELIVERIES: Duration = Duration::from_millis(300);
+/// How much of that what was accepted may take to reach everyone, before they are told to go.
+const LAST_DELIVERIES: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
 ///
@@ -81,20 +80,22 @@ pub async fn run(
         rates: Rates::default(),
         id_key,
         metrics: Arc::new(Metrics::new(Arc::new(Backlog::new(config.bounds.backlog)))),
+        at_work: Arc::default(),
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),
         idle_timeout: config.idle_timeout,
         next_number: AtomicU64::new(1),
-        farewell: CancellationToken::new(),
+        farewell: Arc::default(),
     });
-    let farewell = sockets.farewell.clone();
+    let farewell = Arc::clone(&sockets.farewell);
+    let deliveries = Arc::clone(&service);
     let metrics = Arc::clone(&service.metrics);
     let admin = Arc::new(Admin { service: Arc::clone(&service), started: Instant::now() });
     let site = Arc::new(Site {
         service: Arc::clone(&service),
         sockets,
-        bodies: Semaphore::new(limits::BODIES),
+        rooms: Rooms::default(),
         origins: config.origins,
         demo: config.demo,
     });
@@ -133,13 +134,15 @@ pub async fn run(
         () = started.ended.cancelled() => Err(Error::Defect("the log ended")),
     };
     shutdown.stop();
+    let begun = Instant::now();
     shared::service::stopping();
     // Closes the listening sockets.
     accepting.shutdown().await;
     // What was accepted is delivered before anybody is told to go.
-    let _ = within("deliveries", LAST_DELIVERIES, hub.delivered()).await;
-    farewell.cancel();
-    match shutdown.drained(DRAIN).await {
+    farewell.last_call();
+    let _ = within("deliveries", LAST_DELIVERIES, deliveries.delivered()).await;
+    farewell.say();
+    match shutdown.drained(DRAIN.saturating_sub(begun.elapsed())).await {
         Drained::Clean => tracing::info!("stopped; every connection was ended"),
         Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),
     }

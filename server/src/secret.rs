@@ -5,13 +5,13 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// Longer first lines are no secret of ours.
+/// Longer first lines are no secret of ours, in bytes.
 const MAX_LINE: u64 = 4096;
 
 /// The first line of a file, or of stdin for `-`, without white space around it.
 ///
 /// # Errors
-/// [`Error::Read`], or [`Error::Content`] if the line is empty or no text.
+/// [`Error::Read`] if it cannot be, or is no text; [`Error::Content`] if the line is empty or too long.
 pub fn first_line(what: &'static str, file: &Path) -> Result<String, Error> {
     let read = |source| Error::Read { what, file: file.into(), source };
     let line = if file == Path::new("-") {
@@ -19,15 +19,15 @@ pub fn first_line(what: &'static str, file: &Path) -> Result<String, Error> {
     } else {
         line_of(io::BufReader::new(std::fs::File::open(file).map_err(read)?)).map_err(read)?
     };
-    let line = line.trim();
-    if line.is_empty() {
-        return Err(Error::Content {
-            what,
-            file: file.into(),
-            reason: "its first line is empty".into(),
-        });
+    let fault = |reason: &str| Error::Content { what, file: file.into(), reason: reason.into() };
+    // What is left of it after a cut would be another secret, for who reads all of it.
+    if line.len() as u64 >= MAX_LINE {
+        return Err(fault("its first line is too long"));
     }
-    Ok(line.to_owned())
+    match line.trim() {
+        "" => Err(fault("its first line is empty")),
+        line => Ok(line.to_owned()),
+    }
 }
 
 fn line_of(mut reader: impl io::BufRead) -> io::Result<String> {

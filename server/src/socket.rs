@@ -4,6 +4,7 @@
 //! reads into a buffer of the thread's, so that an idle connection holds none. Others write to
 //! the socket by themselves, through the outbox; this task helps out when the socket is full.
 
+mod farewell;
 mod goodbye;
 
 use std::cell::RefCell;
@@ -19,12 +20,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::linger::Socket as _;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 
+pub use self::farewell::Farewell;
 use self::goodbye::say_goodbye;
 use crate::connection::Connection;
 use crate::frame::{self, Decoder, Event};
 use crate::handler::Handler;
+use crate::limits;
 use crate::outbox::{Demand, GOING_AWAY, Outbox, Wire};
 use crate::publish::Service;
 use crate::rates::Visitor;
@@ -52,8 +54,8 @@ pub struct Sockets {
     pub idle_timeout: Duration,
     /// The number of the next connection.
     pub next_number: AtomicU64,
-    /// Cancelled when every connection is to be told that the server restarts.
-    pub farewell: CancellationToken,
+    /// When the server restarts.
+    pub farewell: Arc<Farewell>,
 }
 
 impl Sockets {
@@ -70,7 +72,8 @@ impl Sockets {
         let outbox = Outbox::new(stream, Arc::clone(&self.service.metrics.backlog));
         let connection = Arc::new(Connection::new(number, shard, outbox));
         let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor);
-        Socket::new(connection, session, read_ahead, self.idle_timeout).run(self.farewell.clone())
+        Socket::new(connection, session, read_ahead, self.idle_timeout)
+            .run(Arc::clone(&self.farewell))
     }
 }
 
@@ -93,7 +96,9 @@ pub struct Socket<H> {
     input_ended: bool,
     /// The turn ended before what has come was decoded.
     more: bool,
-    /// Runs while the connection may not be idle.
+    /// What was noted of the decoder's memory.
+    incoming: usize,
+    /// Runs while the connection may not be idle, or owes the rest of a message.
     idle: Option<Pin<Box<Sleep>>>,
     idle_timeout: Duration,
 }
@@ -114,6 +119,7 @@ impl<H: Handler> Socket<H> {
             decoder: Decoder::default(),
             input_ended: false,
             more: false,
+            incoming: 0,
             idle: None,
             idle_timeout,
         };
@@ -121,12 +127,13 @@ impl<H: Handler> Socket<H> {
         socket
     }
 
-    /// Serves the connection to its end, or until `farewell` is cancelled because the server stops.
+    /// Serves the connection to its end, or until `farewell` because the server stops: answers that
+    /// are owed are given first.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn keeps its arguments a second time, as its variables, all its life"
     )]
-    pub fn run(mut self, farewell: CancellationToken) -> impl Future<Output = ()> {
+    pub fn run(mut self, farewell: Arc<Farewell>) -> impl Future<Output = ()> {
         async move {
             let ending = self.talk(&farewell).await;
             let connection = Arc::clone(&self.connection);
@@ -148,12 +155,13 @@ impl<H: Handler> Socket<H> {
     ///
     /// One hand-written poll instead of a `select!`, whose branches would each keep a future of
     /// their own for the life of the connection.
-    async fn talk(&mut self, farewell: &CancellationToken) -> Ending {
-        let mut stopping = pin!(farewell.cancelled());
+    async fn talk(&mut self, end: &Farewell) -> Ending {
+        let mut stopping = pin!(end.said());
+        let mut is_stopping = false;
         poll_fn(|context| {
             loop {
-                let farewell =
-                    self.poll_idle(context) || self.poll_stop(context, stopping.as_mut());
+                is_stopping = is_stopping || stopping.as_mut().poll(context).is_ready();
+                let farewell = self.poll_idle(context) || self.leaves(is_stopping);
                 match self.connection.outbox().demand() {
                     Demand::Close => return Poll::Ready(Ending::Closing),
                     // Not even a farewell can be written.
@@ -164,7 +172,7 @@ impl<H: Handler> Socket<H> {
                 if self.input_ended && !self.more && !self.handler.owes_answers() {
                     return Poll::Ready(Ending::Gone);
                 }
-                if self.poll_once(context).is_pending() {
+                if self.poll_once(context, end).is_pending() {
                     return Poll::Pending;
                 }
             }
@@ -174,7 +182,7 @@ impl<H: Handler> Socket<H> {
 
     /// One thing that can be done now. Pending: the waker is registered with everything that may
     /// change that, or has been woken.
-    fn poll_once(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_once(&mut self, context: &mut Context<'_>, end: &Farewell) -> Poll<()> {
         let outbox = self.connection.outbox();
         // Before anything is looked at: what changes from here on wakes this task again.
         outbox.wake_on_change(context.waker());
@@ -195,7 +203,7 @@ impl<H: Handler> Socket<H> {
         }
         if self.more {
             self.decode(&mut []);
-        } else if self.handler.is_ready() && !self.input_ended {
+        } else if self.handler.is_ready() && !self.input_ended && !end.is_last_call() {
             ready!(outbox.wire().poll_read_ready(context)).ok();
             self.read();
         } else {
@@ -213,20 +221,23 @@ impl<H: Handler> Socket<H> {
         let over = self.idle.as_mut().is_some_and(|idle| idle.as_mut().poll(context).is_ready());
         if over {
             let limit = self.idle_timeout;
-            let reason = format!("neither registered nor a valid action for {limit:?}");
+            let reason = match self.handler.may_be_idle() {
+                true => format!("the rest of a message did not come in {limit:?}"),
+                false => format!("neither registered nor a valid action for {limit:?}"),
+            };
             self.connection.outbox().close(IDLE, &reason);
         }
         over
     }
 
-    /// Whether the server is being stopped.
-    fn poll_stop(&self, context: &mut Context<'_>, stopping: Pin<&mut impl Future>) -> bool {
-        let stops = stopping.poll(context).is_ready();
-        if stops {
+    /// Whether the connection is closed because the server stops, once nobody waits for an answer.
+    fn leaves(&self, is_stopping: bool) -> bool {
+        let leaves = is_stopping && !self.more && !self.handler.owes_answers();
+        if leaves {
             self.handler.stopping();
             self.connection.outbox().close(GOING_AWAY, "the server restarts");
         }
-        stops
+        leaves
     }
 
     /// Reads once and decodes.
@@ -260,10 +271,23 @@ impl<H: Handler> Socket<H> {
             tracing::debug!(connection = connection.number(), %violation, "closing");
             connection.outbox().close(violation.code(), &violation.to_string());
         }
+        self.note_incoming();
+    }
+
+    /// What is begun of a message takes memory: a little of it is everyone's.
+    fn note_incoming(&mut self) {
+        let held = self.decoder.held();
+        let held = if held <= limits::INCOMING { 0 } else { held };
+        if held != self.incoming {
+            self.incoming = held;
+            self.connection.outbox().note_incoming(held);
+        }
     }
 
     fn update_idle(&mut self) {
-        if self.handler.may_be_idle() {
+        // While answers are owed, it is this side that takes its time.
+        let is_amid = self.decoder.is_amid() && !self.handler.owes_answers();
+        if self.handler.may_be_idle() && !is_amid {
             self.idle = None;
             return;
         }

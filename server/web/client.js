@@ -4,7 +4,7 @@
  *
  *     import { Tocsin } from 'https://shop.example:9091/client.js';
  *     const tocsin = new Tocsin();
- *     tocsin.register('notifications', { id, onmessage: ({ message }) => popUp(message.text) });
+ *     tocsin.register('notifications', { id, onmessage: ({ message }) => popUp(message) });
  *
  * What comes may be a stranger's: show it with `textContent`, never with `innerHTML`.
  */

@@ -15,7 +15,7 @@ final class Tocsin
     private const REPLY_MAX = 16777216;
     /** The server takes no more in one request. */
     private const BATCH_MAX = 1000;
-    /** Before the first attempt to send again, in seconds; it doubles with each further one. */
+    /** Before the first attempt to send again, in seconds at most; it doubles with each further one. */
     private const WAIT_FIRST = 0.2;
     private const JSON = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
 
@@ -38,7 +38,7 @@ final class Tocsin
 
     /**
      * @param string $url     of the server: http://127.0.0.1:9090 or https://shop.example/tocsin
-     * @param array  $options key: for protected tags; timeout: seconds for one call, from connecting
+     * @param array  $options key: for protected tags, as its file has it; timeout: seconds for one call, from connecting
      *                        to the last byte and all attempts together, 5 by default; retries:
      *                        further attempts while the server is unavailable, 2 by default; ssl:
      *                        PHP's ssl context options (cafile …), certificates are always verified
@@ -65,13 +65,13 @@ final class Tocsin
         $this->host = $parts['host'] . (isset($parts['port']) ? ':' . $port : '');
         $this->peerName = trim($parts['host'], '[]');
         $this->path = rtrim($parts['path'] ?? '', '/') . '/messages';
-        $this->key = $options['key'] ?? null;
-        // The key becomes a header line: a line break read along with it from a file must not.
+        $this->key = isset($options['key']) ? self::firstLine((string) $options['key']) : null;
         if ($this->key === '') {
             throw new InvalidArgumentException('The key is empty: could its file be read?');
         }
+        // It becomes a header line.
         if ($this->key !== null && preg_match('/[^\x21-\x7e]/', $this->key)) {
-            throw new InvalidArgumentException('The key holds a space or a line break: trim it');
+            throw new InvalidArgumentException('The key holds what no key has, such as a space');
         }
         $this->timeout = (float) ($options['timeout'] ?? 5);
         if ($this->timeout <= 0) {
@@ -171,6 +171,9 @@ final class Tocsin
     /**
      * A person's ID from a secret of the site, so that none needs to be stored. Another version is
      * another ID: count it up when an ID may have become known. `server new-id --for` agrees.
+     *
+     * @param string $secret as its file has it: its first line counts, without white space around it
+     * @throws InvalidArgumentException
      */
     public static function id(
         #[\SensitiveParameter]
@@ -178,15 +181,34 @@ final class Tocsin
         string $user,
         int $version = 1
     ): string {
+        $secret = self::firstLine($secret);
         // A file that could not be read, a user who is not logged in: an ID that anyone could guess.
         if (strlen($secret) < 16 || $user === '') {
             throw new InvalidArgumentException('An ID needs a secret of at least 16 bytes and a user');
+        }
+        // The command line could not read it: better known now than when the two are to agree.
+        if (!preg_match('//u', $secret)) {
+            throw new InvalidArgumentException('The secret is no text: bin2hex makes one of it');
         }
         return hash_hmac('sha256', $user . "\0" . $version, $secret);
     }
 
     /**
-     * Up to 1,000 messages in one request, each accepted or refused by itself.
+     * What the server and its command line take of a file with a secret or a key: the first line,
+     * without white space around it. Else a line break at its end would silently make another ID.
+     */
+    private static function firstLine(
+        #[\SensitiveParameter]
+        string $text
+    ): string {
+        $line = explode("\n", $text, 2)[0];
+        // All that is white space in Unicode; null for what is no text.
+        return preg_replace('/^[\s\pZ\x{85}]+|[\s\pZ\x{85}]+\z/u', '', $line) ?? $line;
+    }
+
+    /**
+     * Up to 1,000 messages in one request, each accepted or refused by itself. What is refused because
+     * it is too much at once is sent again when the server says, within the timeout.
      *
      * @param array $messages each with action ("send" or "broadcast"), tag, message, for send also
      *                        id, and as wanted key, ttl, mid
@@ -205,6 +227,9 @@ final class Tocsin
         foreach ($messages as $at => $message) {
             $this->checkMessage($at, $message);
             $mids[$at] = $message['mid'] ?? self::newMid();
+            if (is_string($message['key'] ?? null)) {
+                $message['key'] = self::firstLine($message['key']);
+            }
             $body = json_encode(['mid' => $mids[$at]] + array_filter($message, [self::class, 'isGiven'], ARRAY_FILTER_USE_BOTH), self::JSON);
             if ($body === false) {
                 $error = 'the message is not JSON: ' . json_last_error_msg();
@@ -215,12 +240,14 @@ final class Tocsin
         }
         $deadline = microtime(true) + $this->timeout;
         $unknown = false;
-        for ($attempt = 0; $left = array_diff_key($bodies, $results); $attempt++) {
+        $attempt = 0;
+        while ($left = array_diff_key($bodies, $results)) {
             try {
                 $replies = $this->exchangeBatch($left, $mids, $deadline);
             } catch (TocsinException $failure) {
                 $unknown = $unknown || $failure->getOutcome() === 'unknown';
                 if (!$failure->isFinal() && $this->waits($attempt, $deadline)) {
+                    $attempt++;
                     continue;
                 }
                 $failure = $failure->afterAll($unknown);
@@ -233,7 +260,7 @@ final class Tocsin
                 ]);
                 $attempt = $this->retries;
             }
-            $busy = [];
+            $busy = $tooOften = [];
             foreach ($replies as $at => $reply) {
                 if (!isset($reply['error'])) {
                     unset($reply['ok']);
@@ -242,13 +269,24 @@ final class Tocsin
                 }
                 $outcome = $unknown ? 'unknown' : $reply['outcome'] ?? 'refused';
                 $results[$at] = self::failed($reply['error'], $reply['detail'] ?? '', $outcome, $mids[$at]);
-                if ($reply['error'] === 'unavailable') {
+                if ($reply['error'] === 'unavailable' && $attempt < $this->retries) {
                     $busy[$at] = $outcome;
                 }
+                $wait = ($reply['retry_in_ms'] ?? INF) / 1000;
+                if (microtime(true) + $wait < $deadline) {
+                    $tooOften[$at] = $wait;
+                }
             }
-            if ($busy && $this->waits($attempt, $deadline)) {
+            // So many wrong keys that the server does not even look at them: later they fit no better.
+            if (!array_column($replies, 'ok') && in_array('denied', array_column($replies, 'error'), true)) {
+                $tooOften = [];
+            }
+            // What came too often is no attempt that failed: the server is there, and takes more each time.
+            $again = $busy + $tooOften;
+            if ($again && $this->pauses(max([$this->backOff($attempt), ...array_values($tooOften)]), $deadline)) {
+                $attempt += $busy ? 1 : 0;
                 $unknown = $unknown || in_array('unknown', $busy, true);
-                $results = array_diff_key($results, $busy);
+                $results = array_diff_key($results, $again);
             }
         }
         // In the order of the messages.
@@ -368,9 +406,19 @@ final class Tocsin
     /** Waits before a further attempt, if one is due and there is time. */
     private function waits(int $attempt, float $deadline): bool
     {
-        // Not all at the same moment, should many have been refused in one.
-        $wait = self::WAIT_FIRST * 2 ** $attempt * random_int(500, 1000) / 1000;
-        if ($attempt >= $this->retries || microtime(true) + $wait >= $deadline) {
+        return $attempt < $this->retries && $this->pauses($this->backOff($attempt), $deadline);
+    }
+
+    /** In seconds. Not all at the same moment, should many have been refused in one. */
+    private function backOff(int $attempt): float
+    {
+        return self::WAIT_FIRST * 2 ** $attempt * random_int(500, 1000) / 1000;
+    }
+
+    /** Waits so many seconds, if there is time. */
+    private function pauses(float $wait, float $deadline): bool
+    {
+        if (microtime(true) + $wait >= $deadline) {
             return false;
         }
         usleep((int) ($wait * 1e6));
@@ -385,8 +433,9 @@ final class Tocsin
             $outcome = $reply['outcome'] ?? 'refused';
             return new TocsinException($reply['error'], $reply['detail'] ?? '', $status, $outcome, $mids);
         }
-        // Not the server's words: of a proxy before it, or of something else entirely.
-        return new TocsinException('unavailable', "the answer is not Tocsin's (HTTP status $status)", $status, 'unknown', $mids);
+        // Something before the server may have given up waiting for it: that refuses nothing.
+        $detail = "HTTP status $status in words that are not Tocsin's, perhaps a proxy's: what was asked may have been accepted";
+        return new TocsinException('unavailable', $detail, $status, 'unknown', $mids);
     }
 
     /** @param string[] $mids @return array{int, string} status and body */

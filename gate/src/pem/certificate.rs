@@ -11,6 +11,8 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
+use crate::tls;
+
 /// A certificate, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Certificate {
@@ -100,8 +102,38 @@ impl Certificate {
         self.names().into_iter().next().unwrap_or_else(|| "without a name".to_owned())
     }
 
+    /// Whether nothing says what host it is for, as far as browsers care.
+    pub(super) fn has_no_alternative_name(&self) -> bool {
+        self.dns.is_empty() && self.addresses.is_empty()
+    }
+
+    /// What alternative name its common name would be: that may also be a firm's.
+    pub(super) fn wanted_alternative_name(&self) -> String {
+        let name = self.common_name.as_deref().unwrap_or_default();
+        let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-.*".contains(c);
+        match name.parse::<IpAddr>() {
+            Ok(address) => format!("IP:{address}"),
+            Err(_) if !name.is_empty() && name.chars().all(is_of_host) => format!("DNS:{name}"),
+            Err(_) => "DNS:shop.example".to_owned(),
+        }
+    }
+
     pub(super) fn is_self_issued(&self) -> bool {
         self.subject == self.issuer
+    }
+
+    /// Whether its own key signed it. The names alone do not tell: a private authority may bear the
+    /// name of the only host that it issues for.
+    pub(super) fn is_self_signed(&self) -> bool {
+        if !self.is_self_issued() {
+            return false;
+        }
+        let Ok((_, parsed)) = X509Certificate::from_der(&self.der) else { return false };
+        let key = &parsed.public_key().subject_public_key.data;
+        let (signed, signature) = (parsed.tbs_certificate.as_ref(), &parsed.signature_value.data);
+        // Each kind is tried, as a key fits those of its own kind only.
+        let kinds = tls::provider().signature_verification_algorithms.all;
+        kinds.iter().any(|kind| kind.verify_signature(key, signed, signature).is_ok())
     }
 
     /// Whether `other` issued this one. Names are compared as bytes, as clients do; key

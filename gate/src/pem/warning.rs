@@ -29,6 +29,25 @@ pub enum Warning {
         /// Who issued it.
         issuer: String,
     },
+    /// The certificate names its hosts where no browser looks any more: Chrome since version 58 and
+    /// Firefox since 48 read the alternative names alone, as RFC 2818 wants it.
+    #[error(
+        "the certificate of {name} has no subject alternative name, and browsers and many clients \
+         refuse it so, whatever its common name is; have it issued anew with one, as with \
+         openssl req -addext subjectAltName={wanted}"
+    )]
+    NoAlternativeName {
+        /// The certificate's first name.
+        name: String,
+        /// The alternative name that it seems to lack.
+        wanted: String,
+    },
+    /// The certificate is its own issuer.
+    #[error(
+        "the certificate of {0} is self-signed, so browsers refuse it unless each was told to trust \
+         it: good for trying; for visitors, get one of an authority such as Let's Encrypt"
+    )]
+    SelfSigned(String),
     /// A certificate of the chain expires soon.
     #[error("the certificate of {name} expires on {}, in {}; renew it", date(*.expires), days(*.left))]
     ExpiresSoon {

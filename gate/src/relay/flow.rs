@@ -43,6 +43,8 @@ pub(crate) struct Ended {
     pub(crate) backend: Option<Stream>,
     pub(crate) carried: Carried,
     pub(crate) cause: Cause,
+    /// The backend ended it without a byte, although the client had sent some.
+    pub(crate) unanswered: bool,
 }
 
 /// What ended a connection, of all that did the first.

@@ -96,6 +96,7 @@ impl Relay {
         if plain.is_empty() {
             return;
         }
+        self.client_spoke = true;
         match Pin::new(&mut self.backend).poll_write(cx, plain) {
             Poll::Ready(Ok(count)) => {
                 self.carried.to_backend += count as u64;

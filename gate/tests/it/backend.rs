@@ -2,10 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::harness::{Gate, NEVER, echo_from, rest, round_trip};
+use crate::harness::{Gate, NEVER, accept, backend, echo_from, rest, round_trip, soon};
 
 /// A port that is reserved, so that nobody else takes it, but refuses connections.
 fn reserved(address: SocketAddr) -> std::io::Result<(Socket, SocketAddr)> {
@@ -37,7 +39,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     // Said once when it went and once when it came.
     let mut back = gate.log_line("is back");
     assert!(back.contains(&address.to_string()), "{back}");
-    gate.signal(rustix::process::Signal::TERM);
+    gate.signal(Signal::TERM);
     while !back.contains("SIGTERM") {
         back = gate.log_line("");
         assert!(!back.contains("WARN"), "{back}");
@@ -84,4 +86,72 @@ async fn a_port_alone_is_looked_for_on_ipv6_too() {
     let gate = Gate::start(address.port(), &[]);
     tokio::spawn(echo_from(listening(six)));
     round_trip(&mut gate.client().await).await;
+}
+
+/// One client whose words the server reads, and answers with `answer` before it closes. What the log
+/// warns of until that connection has ended.
+async fn exchange(gate: &Gate, listener: &TcpListener, answer: &[u8]) -> Vec<String> {
+    let mut client = gate.client().await;
+    client.write_all(b"hello").await.unwrap();
+    let mut server = accept(listener).await;
+    let mut bytes = Vec::new();
+    // A header may come before them.
+    while !bytes.ends_with(b"hello") {
+        assert_ne!(soon(server.read_buf(&mut bytes)).await.unwrap(), 0);
+    }
+    server.write_all(answer).await.unwrap();
+    drop(server);
+    assert_eq!(rest(&mut client).await.unwrap(), answer);
+    drop(client);
+    let lines = std::iter::repeat_with(|| gate.log_line(""));
+    let until_its_end = lines.take_while(|line| !line.contains("ended=\"by the backend\""));
+    until_its_end.filter(|line| line.contains("WARN")).collect()
+}
+
+/// As one does that waits for a PROXY header that does not come, or takes one for nonsense.
+#[tokio::test]
+async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause() {
+    for (options, question) in [
+        (vec![], "does it expect a PROXY header? If so, give gate --proxy-protocol v2"),
+        (vec!["--proxy-protocol", "v1"], "does it expect no PROXY header? If so, leave out"),
+    ] {
+        let (listener, address) = backend().await;
+        let gate = Gate::start(address, &options);
+        // Two and two are odd clients: somebody was answered in between.
+        for answer in ["", "", "hello", "", ""] {
+            let warned = exchange(&gate, &listener, answer.as_bytes()).await;
+            assert!(warned.is_empty(), "{warned:?}");
+        }
+        let warned = exchange(&gate, &listener, b"").await;
+        let [line] = &warned[..] else { panic!("{warned:?}") };
+        for words in [&address.to_string(), "3 connections in a row", question] {
+            assert!(line.contains(words), "{words:?} is not in {line}");
+        }
+        // Within a minute.
+        assert!(exchange(&gate, &listener, b"").await.is_empty());
+    }
+}
+
+/// What a client leaves without, or never asked for, is no fault of the server.
+#[tokio::test]
+async fn clients_that_leave_or_say_nothing_accuse_nobody() {
+    let (listener, address) = backend().await;
+    let gate = Gate::start(address, &[]);
+    for says in ["hello", ""] {
+        for _ in 0..4 {
+            let mut client = gate.client().await;
+            client.write_all(says.as_bytes()).await.unwrap();
+            let mut server = accept(&listener).await;
+            if says.is_empty() {
+                drop(server);
+                assert_eq!(rest(&mut client).await.unwrap(), b"");
+            } else {
+                client.shutdown().await.unwrap();
+                assert_eq!(rest(&mut server).await.unwrap(), b"hello");
+            }
+        }
+    }
+    gate.signal(Signal::TERM);
+    let (_, log) = gate.ended().await;
+    assert!(!log.iter().any(|line| line.contains("WARN")), "{log:?}");
 }

@@ -144,3 +144,16 @@ async fn what_needs_no_warning_is_served_to_strict_clients() {
     }
     assert!(proved >= 10);
 }
+
+/// As `--check` does.
+#[tokio::test]
+async fn the_log_warns_at_the_start() {
+    let pantry = Pantry::of("p256");
+    let [certificate, key] = ["self-signed-nameless", "key"].map(|part| pantry.take(part));
+    let pem = String::from_utf8([certificate, key].concat()).unwrap();
+    let gate = Gate::start_with(pantry.pki, &[("cert.pem", &pem)], echo().await, &[]);
+    for words in ["is self-signed", "has no subject alternative name"] {
+        let line = gate.log_line("WARN");
+        assert!(line.contains(words), "{line}");
+    }
+}

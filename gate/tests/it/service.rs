@@ -13,6 +13,7 @@ use gate::listeners::Listeners;
 use rustix::process::Signal;
 use rustls::version::TLS13;
 use shared::shutdown::{Hangups, Shutdown};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -101,6 +102,33 @@ async fn what_is_no_listening_socket_is_said() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(71), "{stderr}");
     assert!(stderr.contains("descriptor 3"), "{stderr}");
+}
+
+/// Which only the socket tells: the address on the command line is another one.
+#[tokio::test]
+async fn a_socket_that_is_the_backend_itself_is_refused() {
+    let dir = files(&Pki::new());
+    for at in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+        // Not every machine has IPv6.
+        let Some(socket) = listening_at(at.parse().unwrap()) else { continue };
+        let backend = SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port()));
+        let output = activated(&socket, &dir, backend).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{at}: {stderr}");
+        let words = format!("cannot forward to {backend}: gate itself listens there");
+        assert!(stderr.contains(&words), "{at}: {stderr}");
+    }
+}
+
+/// On [::] for IPv4 too, as systemd makes it.
+fn listening_at(address: SocketAddr) -> Option<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).ok()?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false).ok()?;
+    }
+    socket.bind(&address.into()).ok()?;
+    socket.listen(16).ok()?;
+    Some(socket.into())
 }
 
 /// Each listener keeps a place for its next connection.

@@ -59,12 +59,78 @@ fn wrong_command_lines() {
     }
 }
 
+/// Each connection would make another one, until no descriptor is left.
+#[test]
+fn a_gate_that_forwards_to_itself() {
+    let (_dir, good) = with(Pki::new().together());
+    for (listen, backend) in [
+        ("9091", "9091"),
+        ("9091", "127.0.0.1:9091"),
+        ("9091", "[::1]:9091"),
+        ("0.0.0.0:9091", "127.0.0.1:9091"),
+        ("127.0.0.1:9091", "0.0.0.0:9091"),
+        ("[::]:9091", "localhost:9091"),
+        ("127.0.0.1:9091", "9091"),
+    ] {
+        for check in [vec![], vec!["--check"]] {
+            let args = [vec![listen, backend, &good], check].concat();
+            fails(&args, 64, &["9091: gate itself listens there", "the server behind"]);
+        }
+    }
+    let admin = ["0", "9093", &good, "--admin", "127.0.0.1:9093"];
+    fails(&admin, 64, &["127.0.0.1:9093: that is its own --admin"]);
+    // The same port of another address is another program's.
+    for (listen, backend) in [("127.0.0.2:9091", "127.0.0.1:9091"), ("192.0.2.1:9091", "9091")] {
+        assert!(run(&[listen, backend, &good, "--check"]).status.success(), "{listen} {backend}");
+    }
+}
+
+/// One line that says what is wrong and what to give instead, in whole sentences.
+#[test]
+fn faults_of_options_are_said_in_words_for_people() {
+    let (_dir, good) = with(Pki::new().together());
+    let usual = "gate takes where to listen, where to forward to and the PEM file, as in \
+                 gate 9091 9090 cert.pem";
+    let number = "give a whole number, 1 or more";
+    let time = "give a number with its unit, as 500ms, 10s, 5m or 1h";
+    for (options, words) in [
+        ("--threads 0", format!("--threads cannot be \"0\": {number}")),
+        ("--max-connections many", format!("--max-connections cannot be \"many\": {number}")),
+        ("--max-handshakes -1", "there is no option -1".to_owned()),
+        ("--max-handshakes=-1", format!("--max-handshakes cannot be \"-1\": {number}")),
+        ("--bogus", "there is no option --bogus".to_owned()),
+        ("-x", "there is no option -x".to_owned()),
+        ("--drian 5s", "there is no option --drian; did you mean --drain?".to_owned()),
+        ("--drain 5", format!("--drain cannot be \"5\": {time}")),
+        ("--drain=", format!("--drain cannot be \"\": {time}")),
+        ("--drain", "--drain needs a value after it".to_owned()),
+        ("--log-format", "--log-format needs a value after it: text or json".to_owned()),
+        ("--log-format xml", "--log-format cannot be \"xml\": give text or json".to_owned()),
+        ("--proxy-protocol v3", "--proxy-protocol cannot be \"v3\": give off, v1 or v2".to_owned()),
+        ("--check=yes", "--check takes no value, but was given \"yes\"".to_owned()),
+        ("--threads 1 --threads 2", "--threads is given more than once; leave one".to_owned()),
+        (
+            "chain.pem",
+            format!(
+                "\"chain.pem\" is one argument too many: {usual}; several PEM files are one \
+                 argument with commas, as key.pem,chain.pem"
+            ),
+        ),
+    ] {
+        let args: Vec<_> = ["0", "9090", &good].into_iter().chain(options.split(' ')).collect();
+        fails(&args, 64, &[&format!("gate: {words} (gate --help tells more)\n")]);
+    }
+    fails(&["0", "9090", ""], 64, &["gate: PEM is empty; ", usual]);
+    let missing = "gate: missing: PORT|ADDR:PORT|unix:PATH, PEM; ";
+    fails(&["9091"], 64, &[&format!("{missing}{usual} (gate --help tells more)\n")]);
+}
+
 #[test]
 fn options_come_from_the_environment_too() {
     let output = program().env("GATE_LISTEN", "0").env("GATE_DRAIN", "soon").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64));
-    assert!(stderr.contains("soon"), "{stderr}");
+    assert!(stderr.contains("GATE_DRAIN cannot be \"soon\": give a number"), "{stderr}");
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
     for name in [
         "LISTEN",
@@ -125,6 +191,9 @@ fn files_that_cannot_be_read() {
     fails(&["0", "9090", path], 66, &[path, "directory"]);
     let missing = format!("{path}/missing.pem");
     fails(&["0", "9090", &missing], 66, &[&missing, "no such file", "cat leaf.crt"]);
+    fs::write(format!("{path}/file"), "").unwrap();
+    let beneath = format!("{path}/file/cert.pem");
+    fails(&["0", "9090", &beneath], 66, &[&beneath, "no such file"]);
     let list = format!("{path}/key.pem,{path}/chain.pem");
     fails(&["0", "9090", &list], 66, &[&format!("{path}/key.pem:"), "no such file"]);
 }

@@ -17,7 +17,8 @@ use crate::error::Error;
 use crate::id::{Id, Tag, random_hex};
 use crate::{limits, secret};
 
-/// Waits before each further attempt, while the server restarts. The `mid` makes them safe.
+/// Waits before each further attempt, while the server restarts. The `mid` makes them safe. The help
+/// and docs/operations.md name them.
 const RETRIES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 const CONNECT: Duration = Duration::from_secs(5);

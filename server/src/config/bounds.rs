@@ -8,8 +8,8 @@ use crate::rates::Limits;
 
 const MOST_OF_ANYTHING: u64 = 1 << 32;
 const MOST_BYTES: u64 = 1 << 50;
-/// One outbox may have a sixty-fourth of it: some messages.
-const LEAST_BACKLOG: u64 = 1 << 20;
+/// One outbox may have a sixty-fourth of it: two of the largest messages.
+const LEAST_BACKLOG: u64 = 8 << 20;
 
 /// How much there may be in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

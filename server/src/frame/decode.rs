@@ -118,6 +118,12 @@ impl Decoder {
         !self.rest.is_empty()
     }
 
+    /// Whether the peer has begun something that it has not finished, or that was not looked at yet.
+    #[must_use]
+    pub fn is_amid(&self) -> bool {
+        self.has_rest() || self.fragments.is_some()
+    }
+
     /// The memory that it holds for what is incomplete, in bytes.
     ///
     /// For part of a frame at most twice the largest frame and one read, for fragments twice

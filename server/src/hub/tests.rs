@@ -1,6 +1,8 @@
 //! Entries applied, against a model in the simplest terms; and two
 //! hubs that apply the same log, one of which lags and starts again.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;

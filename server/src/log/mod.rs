@@ -192,6 +192,11 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// What it has counted.
     fn counts(&self) -> &Counts;
 
+    /// Whether everything that was appended has its answer.
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     /// What waits to be written; `None` if nothing ever waits.
     fn queued(&self) -> Option<Queued> {
         None

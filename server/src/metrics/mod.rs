@@ -101,7 +101,12 @@ impl Metrics {
         let help = "Connections that ended as WebSockets";
         server.register("closes", help, self.closes.clone());
         server.register("errors", "Error replies", self.errors.clone());
-        bytes(server, "outbox", "Waiting for clients' sockets", self.backlog.bytes());
+        bytes(
+            server,
+            "outbox",
+            "Waiting for clients' sockets, or for the ends of their messages",
+            self.backlog.bytes(),
+        );
         register_totals(server, &hub.totals());
         register_progress(server, &hub.progress());
         register_log(server, log);

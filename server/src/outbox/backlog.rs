@@ -1,4 +1,5 @@
-//! The bytes that wait in all outboxes together.
+//! The bytes that wait because of all connections together: for their sockets, or for the ends of
+//! their messages.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

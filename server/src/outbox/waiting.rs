@@ -1,25 +1,22 @@
-//! How much waits for one socket, as part of all that waits.
+//! How much waits because of one connection, as part of all that waits.
 
 use std::sync::Arc;
 
 use super::Backlog;
 
-/// Bytes that wait in one outbox, and their part in the sum over all outboxes. Only what a socket
+/// Bytes that wait in one outbox, and their part in the sum over all connections. Only what a socket
 /// did not take at once comes here, so the sum costs most deliveries nothing.
 #[derive(Debug)]
 pub(super) struct Waiting {
     bytes: usize,
+    /// Of a message that the peer has not finished.
+    incoming: usize,
     all: Arc<Backlog>,
 }
 
 impl Waiting {
     pub(super) fn nothing(all: Arc<Backlog>) -> Self {
-        Self { bytes: 0, all }
-    }
-
-    /// All outboxes together.
-    pub(super) fn all(&self) -> Arc<Backlog> {
-        Arc::clone(&self.all)
+        Self { bytes: 0, incoming: 0, all }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -41,6 +38,15 @@ impl Waiting {
         self.all.subtract(bytes);
     }
 
+    /// Notes how much waits of an unfinished message. Whether that is no more than may.
+    pub(super) fn set_incoming(&mut self, bytes: usize) -> bool {
+        let share = self.share();
+        self.all.subtract(self.incoming);
+        self.all.add(bytes);
+        self.incoming = bytes;
+        bytes <= share
+    }
+
     pub(super) fn clear(&mut self) {
         self.subtract(self.bytes);
     }
@@ -49,5 +55,6 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.clear();
+        self.all.subtract(self.incoming);
     }
 }

@@ -59,6 +59,7 @@ impl Test {
             rates: Rates::default(),
             id_key: IdKey::generate().unwrap(),
             metrics: Arc::default(),
+            at_work: Arc::default(),
         };
         let pipe = Pipe::with_room(1 << 20);
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());

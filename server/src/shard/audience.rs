@@ -88,6 +88,8 @@ struct Run {
     served: HashSet<u64>,
     /// The next listener.
     place: usize,
+    /// What it is of the queue.
+    load: Load,
     /// Whether anybody has got anything of it.
     reached: bool,
 }
@@ -118,7 +120,7 @@ impl Audience {
     }
 
     /// One turn: a slice of a run, or up to a slice of registrations. Answers what of the queue is
-    /// done with it; a run counts when it begins.
+    /// done with it.
     pub(super) fn serve(
         &mut self,
         hub: &Hub,
@@ -129,13 +131,16 @@ impl Audience {
         if self.run.is_none() {
             for _ in 0..SLICE {
                 let Some(work) = self.backlog.pop_front() else { break };
-                done.add(&work);
+                let load = Load::of(&work);
+                if let Work::Deliver { seq, target, except, kept, frame, received, .. } = work {
+                    let first = Delivery { seq, target, except, kept, frame, received };
+                    self.begin_run(first, load, tally);
+                    break;
+                }
+                done.add(load);
                 match work {
-                    Work::Deliver { seq, target, except, kept, frame, received, .. } => {
-                        let first = Delivery { seq, target, except, kept, frame, received };
-                        self.begin_run(first, &mut done, tally);
-                        break;
-                    }
+                    // Begun above.
+                    Work::Deliver { .. } => {}
                     Work::Register { connection, goes_on: true, .. }
                         if self.catching_up.contains_key(&connection.number()) =>
                     {
@@ -182,7 +187,7 @@ impl Audience {
                 }
             }
         }
-        self.continue_run(tally);
+        done.add(self.continue_run(tally));
         if self.backlog.is_empty() {
             // A burst's memory goes back.
             self.backlog.shrink_to(SLICE);
@@ -230,8 +235,8 @@ impl Audience {
         let number = late.connection().number();
         match late.hand_over(hub, &self.tag, tally) {
             Piece::Last => self.join(late),
-            Piece::More => {
-                changes.push(Change::CatchingUp(number));
+            piece @ (Piece::More | Piece::Later) => {
+                changes.push(Change::CatchingUp { number, later: piece == Piece::Later });
                 tally.replays += 1;
                 self.catching_up.insert(number, late);
             }
@@ -292,8 +297,9 @@ impl Audience {
         self.people.clear();
     }
 
-    /// Takes the deliveries that stand together at the front of the queue, `first` before them.
-    fn begin_run(&mut self, first: Delivery, done: &mut Load, tally: &mut Tally) {
+    /// Takes the deliveries that stand together at the front of the queue, `first` and its `load`
+    /// before them.
+    fn begin_run(&mut self, first: Delivery, mut load: Load, tally: &mut Tally) {
         let mut bytes = first.frame.len();
         let mut deliveries = vec![first];
         while let Some(Work::Deliver { frame, .. }) = self.backlog.front()
@@ -302,7 +308,7 @@ impl Audience {
         {
             bytes += frame.len();
             if let Some(work) = self.backlog.pop_front() {
-                done.add(&work);
+                load.add(Load::of(&work));
                 if let Work::Deliver { seq, target, except, kept, frame, received, .. } = work {
                     deliveries.push(Delivery { seq, target, except, kept, frame, received });
                 }
@@ -318,7 +324,7 @@ impl Audience {
         let everyones = deliveries.iter().filter(|other| other.target == Target::Everyone);
         let frames = everyones.clone().count();
         let joined = join(everyones.map(|delivery| delivery.frame.clone()));
-        self.run = Some(Run { joined, frames, received, served, place: 0, reached });
+        self.run = Some(Run { joined, frames, received, served, place: 0, load, reached });
     }
 
     /// Writes to those for whom there are direct messages everything that is for them, in order.
@@ -342,8 +348,9 @@ impl Audience {
         served
     }
 
-    fn continue_run(&mut self, tally: &mut Tally) {
-        let Some(run) = &mut self.run else { return };
+    /// Answers the load of a run that ends with it.
+    fn continue_run(&mut self, tally: &mut Tally) -> Load {
+        let Some(run) = &mut self.run else { return Load::default() };
         let all = if run.frames == 0 { 0 } else { self.listeners.len() };
         let end = all.min(run.place + SLICE);
         let mut taken = 0;
@@ -359,12 +366,15 @@ impl Audience {
         tally.deliver(taken, run.frames, run.joined.len());
         run.reached |= taken > 0;
         run.place = end;
-        if end == all {
-            if run.reached {
-                tally.reached_all(run.received.drain(..));
-            }
-            self.run = None;
+        if end < all {
+            return Load::default();
         }
+        if run.reached {
+            tally.reached_all(run.received.drain(..));
+        }
+        let load = run.load;
+        self.run = None;
+        load
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) enum Piece {
     Last,
     /// As much as the connection could take for now.
     More,
+    /// So much waits for others that no more may wait for this one just now.
+    Later,
 }
 
 impl CatchingUp {
@@ -105,7 +107,12 @@ impl CatchingUp {
             if outbox.await_drained() {
                 return Piece::More;
             }
-            let pulled = hub.pull(tag, &mut self.replay, limits::REPLAY_PIECE, now_ms());
+            let share = outbox.share();
+            if share < limits::REPLAY_LEAST {
+                return Piece::Later;
+            }
+            let room = limits::REPLAY_PIECE.min(share);
+            let pulled = hub.pull(tag, &mut self.replay, room, now_ms());
             let mut frames = frames_of(tag, &pulled);
             let replayed = pulled.frames.len() as u64;
             let (mut held, mut held_bytes) = (0, 0);
@@ -117,7 +124,7 @@ impl CatchingUp {
                 (held, held_bytes) = (self.held.len(), self.held_bytes);
                 frames.extend(self.held.drain(..).map(|(frame, _)| frame));
             }
-            let pushed = outbox.push(&join(frames.into_iter()));
+            let pushed = outbox.push_piece(&join(frames.into_iter()));
             if pushed.is_taken() {
                 tally.replayed += replayed;
                 tally.deliver(1, held, held_bytes);

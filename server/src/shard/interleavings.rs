@@ -135,6 +135,7 @@ impl World {
             rates: Rates::default(),
             id_key: IdKey::generate().unwrap(),
             metrics: Arc::default(),
+            at_work: Arc::default(),
         });
         let clients = IDS.map(|id| Client {
             id,

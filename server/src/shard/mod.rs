@@ -32,6 +32,9 @@ use crate::outbox::SLOW_CONSUMER;
 /// Turns between two looks at who is to be pinged, while there is work: some milliseconds at most.
 const TURNS: usize = 16;
 
+/// Between looks at whether replays that wait for others may go on.
+const LATER: Duration = Duration::from_millis(50);
+
 /// Close code of a client that did not answer pings.
 pub const NO_PONG: u16 = 4001;
 
@@ -46,6 +49,10 @@ pub struct Shard {
     rotation: VecDeque<Tag>,
     members: HashMap<u64, Member>,
     wheel: Wheel,
+    /// Connections whose replays wait until less waits for others.
+    later: Vec<u64>,
+    /// When that is looked at again.
+    look_at: Instant,
     tally: Tally,
 }
 
@@ -74,6 +81,8 @@ impl Shard {
             rotation: VecDeque::new(),
             members: HashMap::new(),
             wheel: Wheel::new(ping_interval, Instant::now()),
+            later: Vec::new(),
+            look_at: Instant::now(),
             tally: Tally::default(),
         }
     }
@@ -92,6 +101,7 @@ impl Shard {
             // The clock is not asked for every turn: those due can wait for some.
             if turns.is_multiple_of(TURNS) {
                 self.ping_those_due();
+                self.look_after_the_later();
             }
             turns = turns.wrapping_add(1);
             if self.serve_next_tag() {
@@ -99,7 +109,10 @@ impl Shard {
                 continue;
             }
             turns = 0;
-            let next_tick = self.wheel.next_tick();
+            let next_tick = match self.later.is_empty() {
+                true => self.wheel.next_tick(),
+                false => self.wheel.next_tick().min(self.look_at),
+            };
             tokio::select! {
                 () = self.queue.filled() => {}
                 () = sleep_until(next_tick), if !self.members.is_empty() => {}
@@ -145,7 +158,12 @@ impl Shard {
             match change {
                 Change::Joined(connection) => self.joined(connection),
                 Change::Left(number) => self.left(number),
-                Change::CatchingUp(number) => self.catching_up(number, &tag),
+                Change::CatchingUp { number, later } => {
+                    self.catching_up(number, &tag);
+                    if later {
+                        self.later.push(number);
+                    }
+                }
             }
         }
         true
@@ -188,6 +206,17 @@ impl Shard {
         }
     }
 
+    /// Goes on with the replays that wait for others' sockets to take something.
+    fn look_after_the_later(&mut self) {
+        if self.later.is_empty() || Instant::now() < self.look_at {
+            return;
+        }
+        self.look_at = Instant::now() + LATER;
+        for number in std::mem::take(&mut self.later) {
+            self.go_on(number);
+        }
+    }
+
     fn ping_those_due(&mut self) {
         let now = Instant::now();
         for number in self.wheel.due(now) {
@@ -220,8 +249,11 @@ impl Shard {
 enum Change {
     Joined(Arc<Connection>),
     Left(u64),
-    /// It cannot take more of what it has missed just now.
-    CatchingUp(u64),
+    /// It cannot take more of what it has missed just now; `later` if that is because of others.
+    CatchingUp {
+        number: u64,
+        later: bool,
+    },
 }
 
 #[cfg(test)]

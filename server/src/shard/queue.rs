@@ -138,10 +138,15 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Counts one more.
-    pub(super) fn add(&mut self, work: &Work) {
-        self.items += 1;
-        self.bytes += work.bytes();
+    /// That of one thing to do.
+    pub(super) fn of(work: &Work) -> Self {
+        Self { items: 1, bytes: work.bytes() }
+    }
+
+    /// Counts more.
+    pub(super) fn add(&mut self, more: Self) {
+        self.items += more.items;
+        self.bytes += more.bytes;
     }
 }
 
@@ -154,7 +159,8 @@ impl ShardQueue {
         items < limits::SHARD_QUEUE && bytes < limits::SHARD_QUEUE_BYTES
     }
 
-    /// Whether everything that was queued is done, or has begun to be.
+    /// Whether everything that was queued is done: whoever is to get it has it, or it waits for their
+    /// sockets.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.state.lock().undone.items == 0
@@ -171,7 +177,7 @@ impl ShardQueue {
     /// Queues one more thing to do.
     pub fn push(&self, work: Work) {
         let mut state = self.state.lock();
-        state.undone.add(&work);
+        state.undone.add(Load::of(&work));
         state.work.push_back(work);
         drop(state);
         self.filled.notify_one();
@@ -193,7 +199,7 @@ impl ShardQueue {
 
     /// Counts work that a shard gives itself.
     pub(super) fn add(&self, work: &Work) {
-        self.state.lock().undone.add(work);
+        self.state.lock().undone.add(Load::of(work));
     }
 
     /// Notes that so much of what was taken is done, and what that came to, which is counted from

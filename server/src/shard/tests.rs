@@ -3,9 +3,10 @@ use crate::hub::{Earlier, Hub, Registration, Room};
 use crate::keep::Settings;
 use crate::limits;
 use crate::log::{Body, Entry, Log as _, MemoryLog};
-use crate::outbox::Outbox;
 use crate::outbox::pipe::Pipe;
+use crate::outbox::{Backlog, Outbox};
 use crate::protocol::{self, Action, ErrorCode, Resume};
+use crate::publish::now_ms;
 
 /// A hub, a log and a shard that serves only when told to.
 struct Test {
@@ -38,7 +39,8 @@ impl Test {
         let protocol::Publish { tag, message, .. } = *publish;
         let body = Body::Broadcast(message);
         let (expires, mid, append, origin) = (None, None, None, None);
-        let entry = Entry { tag, body, at: 0, expires, mid, append, origin, received: None };
+        let at = now_ms();
+        let entry = Entry { tag, body, at, expires, mid, append, origin, received: None };
         let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }
@@ -138,4 +140,50 @@ async fn what_waits_and_what_is_done_is_told() {
     test.broadcast("t", "third").unwrap();
     test.turns(1);
     assert_eq!(test.hub.progress().tally.deliveries, 2);
+}
+
+/// So much waits for others that nothing may wait for one who comes back: it is no slow reader.
+#[tokio::test(start_paused = true)]
+async fn a_replay_waits_while_too_much_waits_for_others() {
+    let mut test = Test::new();
+    let message = "x".repeat(1_000);
+    for _ in 0..50 {
+        test.broadcast("t", &message).unwrap();
+    }
+    let backlog = Arc::new(Backlog::new(limits::OUTBOX));
+    // As other outboxes would have it, many of them together.
+    let others = Outbox::new(Pipe::with_room(0), Arc::clone(&backlog));
+    others.push_piece(&vec![0; limits::OUTBOX - 64].into());
+
+    let pipe = Pipe::with_room(3_000);
+    let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::clone(&backlog));
+    let connection = Arc::new(Connection::new(1, 0, outbox));
+    let registration = Registration { tag: Tag::parse("t").unwrap(), address: None };
+    let all = Resume { last: Some(100), ..Resume::default() };
+    test.hub.register(&connection, &registration, None, &all, 0);
+    let messages = |pipe: &Pipe| String::from_utf8_lossy(&pipe.taken()).matches("xx\"").count();
+    test.turns(usize::MAX);
+    assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
+    // Looked at again, it is as it was.
+    tokio::time::advance(LATER).await;
+    test.shard.look_after_the_later();
+    test.turns(usize::MAX);
+    assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
+
+    drop(others);
+    tokio::time::advance(LATER).await;
+    test.shard.look_after_the_later();
+    test.turns(usize::MAX);
+    assert!((1..4).contains(&messages(&pipe)), "as much as the socket takes");
+    for _ in 0..50 {
+        pipe.make_room(3_000);
+        connection.outbox().flush();
+        if connection.outbox().take_drained() {
+            test.hub.drained(&connection);
+        }
+        tokio::time::advance(LATER).await;
+        test.shard.look_after_the_later();
+        test.turns(usize::MAX);
+    }
+    assert_eq!((messages(&pipe), connection.outbox().closing()), (50, None));
 }

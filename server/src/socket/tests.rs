@@ -85,8 +85,8 @@ fn talk(mut pieces: VecDeque<Vec<u8>>, appetite: usize) -> Talk {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
-        let socket = Socket::new(connection, handler, read_ahead.into(), Duration::ZERO);
-        socket.run(CancellationToken::new()).await;
+        let socket = Socket::new(connection, handler, read_ahead.into(), Duration::from_secs(60));
+        socket.run(Arc::default()).await;
     });
     let mut talk = Talk {
         heard: std::mem::take(&mut heard.lock()),

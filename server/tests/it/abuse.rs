@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::Server;
+use crate::metrics::{metrics, until};
 
 #[path = "../../src/frame/client.rs"]
 mod client;
@@ -81,6 +82,53 @@ async fn half_a_frame_and_silence_ends_with_the_idle_limit() {
     let mut client = server.connect().await;
     client.send_raw(&frame(0x81, br#"{"action":"ping"}"#)[..9]).await;
     assert_eq!(client.closed().await, Some(4002));
+}
+
+/// Also of one that listens, which may be silent otherwise.
+#[tokio::test]
+async fn a_message_that_is_begun_is_not_waited_for_for_ever() {
+    let server = Server::start(&["--idle-timeout", "300ms"]);
+    let mut client = server.listener("t", None).await;
+    client.send_raw(&frame(0x01, br#"{"action":"#)).await;
+    assert_eq!(client.closed().await, Some(4002));
+    let mut client = server.listener("t", None).await;
+    client.send_raw(&frame(0x81, br#"{"action":"ping"}"#)[..9]).await;
+    assert_eq!(client.closed().await, Some(4002));
+}
+
+#[tokio::test]
+async fn all_messages_that_are_begun_are_bounded_together() {
+    let server = Server::start(&["--max-backlog", "8MiB"]);
+    let mut reader = server.listener("t", None).await;
+    let piece = frame(0x01, &[b' '; 60_000]);
+    let mut begun = Vec::new();
+    let closed = loop {
+        let mut client = server.listener("t", None).await;
+        client.send_raw(&piece).await;
+        // The first may be answered in the same turn in which the piece is read.
+        client.send_raw(&frame(0x89, b"")).await;
+        let mut answered = client.next_pong_or_closed().await;
+        if answered.is_ok() {
+            client.send_raw(&frame(0x89, b"")).await;
+            answered = client.next_pong_or_closed().await;
+        }
+        match answered {
+            Ok(()) => begun.push(client),
+            Err(code) => break code,
+        }
+        assert!(begun.len() < 200, "all of them have room");
+    };
+    assert_eq!(closed, Some(4000));
+    assert!(begun.len() > 20, "{}", begun.len());
+    let waiting = metrics(server.admin).await["server_outbox_bytes"];
+    assert!((1e6..f64::from(8 << 20)).contains(&waiting), "{waiting}");
+    // The others go on, and what was begun counts no more when it is finished or given up.
+    assert_eq!(reader.ask(&json!({"action":"ping"})).await, json!({"ok":"ping"}));
+    for mut client in begun {
+        client.send_raw(&frame(0x80, br#"{"action":"ping"}"#)).await;
+        assert_eq!(client.next().await, json!({"ok":"ping"}));
+    }
+    until(server.admin, "server_outbox_bytes", 0.0).await;
 }
 
 #[tokio::test]

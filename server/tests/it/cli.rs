@@ -98,9 +98,16 @@ async fn a_server_that_is_away_is_unavailable() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
+    let begun = std::time::Instant::now();
     let output = run(&["broadcast", "--tag", "t", "--to", &url, "x"]).await;
     assert_eq!(output.status.code(), Some(69));
     assert!(text(&output.stderr).contains("does the server run?"));
+    // As its help says.
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(4_200));
+    for command in ["send", "broadcast"] {
+        let help = text(&run(&[command, "--help"]).await.stdout).replace('\n', " ");
+        assert!(help.contains("tries again after 0.2, 1 and 3 s, 4.2 s in all"), "{help}");
+    }
 }
 
 #[tokio::test]
@@ -166,6 +173,8 @@ async fn ids_and_keys() {
 
     // What anyone could guess is refused.
     assert_eq!(run_with("short\n", &args).await.status.code(), Some(65));
+    // So is what would be read in part only.
+    assert_eq!(run_with(&"long".repeat(1_100), &args).await.status.code(), Some(65));
     let nobody = ["new-id", "--for", "", "--secret-file", "-"];
     assert_eq!(run_with("a secret of the site\n", &nobody).await.status.code(), Some(65));
 

@@ -332,8 +332,13 @@ impl Client {
 
     /// The next pong.
     pub(crate) async fn next_pong(&mut self) {
+        assert_eq!(self.next_pong_or_closed().await, Ok(()));
+    }
+
+    pub(crate) async fn next_pong_or_closed(&mut self) -> Result<(), Option<u16>> {
         match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a pong in time") {
-            Some(Ok(Message::Pong(_))) => {}
+            Some(Ok(Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
             other => panic!("{other:?} instead of a pong"),
         }
     }
@@ -401,7 +406,9 @@ impl Client {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
+    /// As a text, and as it came.
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -440,8 +447,9 @@ pub(crate) async fn exchange_over(mut stream: impl Stream, bytes: &[u8]) -> Answ
     // A reset may follow the answer.
     let reading = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     let _ = reading.expect("an answer in time");
-    let text = String::from_utf8(answer).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a whole head");
+    let bytes = answer.split_off(end + 4);
+    let head = String::from_utf8(answer).unwrap().trim_end().to_owned();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.into(), body: body.into() }
+    Answer { status, head, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
 }

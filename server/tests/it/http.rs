@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, Client, PATIENCE, Server, exchange, request};
+use crate::harness::{ALICE, Server, exchange, request};
 
 #[tokio::test]
 async fn post_takes_one_action_or_an_array() {
@@ -93,35 +93,6 @@ async fn a_body_that_is_too_large_is_refused_in_words_that_arrive() {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come_to_an_end_leave_room_for_others() {
-    let server = Server::start(&[]);
-    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 8 << 20);
-    let hoard = async || {
-        let mut hoarder = TcpStream::connect(server.address).await.unwrap();
-        hoarder.write_all(format!("{head}[").as_bytes()).await.unwrap();
-        hoarder
-    };
-    let mut hoarders = Vec::new();
-    let broadcast = json!({"action":"broadcast","tag":"t","message":1});
-    // Each holds its place once the server has read its head. One that comes while a broadcast has
-    // its own is refused, so there is another one each time.
-    let full = async {
-        loop {
-            hoarders.push(hoard().await);
-            let (status, reply) = server.post(&broadcast).await;
-            if status == 503 {
-                return reply;
-            }
-        }
-    };
-    let reply = tokio::time::timeout(PATIENCE, full).await.expect("refused in time");
-    assert_eq!((&reply["error"], &reply["outcome"]), (&json!("unavailable"), &json!("refused")));
-    drop(hoarders);
-    let free = async { while server.post(&broadcast).await.0 != 200 {} };
-    tokio::time::timeout(PATIENCE, free).await.expect("room again");
-}
-
-#[tokio::test]
 async fn pages_of_other_names_are_refused() {
     let server = Server::start(&["--origin", "https://shop.example"]);
     let post = async |origin: &str| {
@@ -150,30 +121,6 @@ async fn pages_of_other_names_are_refused() {
     .await;
     assert_eq!(preflight.status, 204);
     assert!(preflight.header("Access-Control-Allow-Headers").unwrap().contains("authorization"));
-}
-
-#[tokio::test]
-async fn the_client_is_served_and_the_demo_only_on_demand() {
-    let server = Server::start(&[]);
-    let client = server.get("/client.js").await;
-    assert_eq!(client.status, 200);
-    assert!(client.header("Content-Type").unwrap().starts_with("text/javascript"));
-    assert_eq!(server.get("/demo.js").await.status, 404);
-
-    let demo = Server::start(&["--demo"]);
-    let page = demo.get("/").await;
-    assert_eq!(page.status, 200);
-    assert!(page.header("Content-Security-Policy").unwrap().contains("default-src 'none'"));
-    for path in ["/demo.js", "/demo-controls.js", "/demo.css", "/client.js"] {
-        assert_eq!(demo.get(path).await.status, 200, "{path}");
-    }
-    // Its administrator needs a key, made for this run and printed at the start.
-    let broadcast = json!({"action":"broadcast","tag":"notifications","message":1});
-    assert_eq!(demo.post(&broadcast).await.0, 401);
-    assert_eq!(server.post(&broadcast).await.0, 200);
-    // The WebSocket is at / all the same.
-    let mut client = Client::connect(demo.address, "/", &[]).await.unwrap();
-    assert_eq!(client.ask(&json!({"action":"ping"})).await["ok"], "ping");
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ fn options_win_over_the_file_and_paths_are_beside_it() {
     assert_eq!((code, &*errors), (Some(0), ""));
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (log, key) = (path("log"), path("k"));
-    let open = "open: ring 100, 1h, 8 MiB; no inbox";
+    let open = "open: ring 100, 1 hour, 8 MiB; no inbox";
     for words in ["at most 2 GiB", "at most 1 MiB in memory", open, &log, &key] {
         assert!(summary.contains(words), "{words}: {summary}");
     }
@@ -85,8 +85,8 @@ fn options_win_over_the_file_and_paths_are_beside_it() {
     let summary = String::from_utf8(output.stdout).unwrap();
     for words in [
         "at most 5 MiB",
-        "shop: ring 100, 1h, 8 MiB; inbox 50, 7days, 1 MiB",
-        "any other tag: ring 100, 1h, 8 MiB; no inbox",
+        "shop: ring 100, 1 hour, 8 MiB; inbox 50, 7 days, 1 MiB",
+        "any other tag: ring 100, 1 hour, 8 MiB; no inbox",
     ] {
         assert!(summary.contains(words), "{words}: {summary}");
     }

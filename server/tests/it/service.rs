@@ -58,7 +58,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
             let answer = request(address, "POST /messages", &[], message.as_bytes()).await;
             assert_eq!(answer.status, 200, "{}", answer.body);
             let reply: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-            reached.push(reply["clients"].as_u64().unwrap());
+            reached.push((reply["seq"].as_u64().unwrap(), reply["clients"].as_u64().unwrap()));
             begun.take().map(|begun| begun.send(()));
         }
         reached
@@ -66,9 +66,11 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
 
     begins.await.unwrap();
     running.terminate();
-    let mut waits = Vec::new();
+    let (mut waits, mut counts) = (Vec::new(), Vec::new());
     for listener in listeners {
-        waits.push(farewell(listener).await);
+        let (wait, messages) = farewell(listener).await;
+        waits.push(wait);
+        counts.push(messages);
     }
     assert_eq!(running.ended().code(), Some(0));
     // Each has its own moment to come back.
@@ -83,7 +85,12 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     }
     stop.send(true).unwrap();
     let reached = publisher.await.unwrap();
-    assert!(reached.contains(&(LISTENERS as u64)), "the first server was published to as well");
+    // The next server counts from 1 again.
+    let first = reached.iter().zip(&reached[1..]).take_while(|((seq, _), (next, _))| seq < next);
+    let first = first.count() as u64 + 1;
+    assert_eq!(reached[0], (1, LISTENERS as u64));
+    // Whatever the first was asked to deliver, everyone has had it before the end.
+    assert!(counts.iter().all(|count| *count == first), "{first}: {:?}", counts.iter().min());
     let message = json!({"action": "broadcast", "tag": "shop", "message": 2}).to_string();
     let last = request(address, "POST /messages", &[], message.as_bytes()).await;
     let last: serde_json::Value = serde_json::from_str(&last.body).unwrap();
@@ -97,16 +104,16 @@ async fn listen(address: std::net::SocketAddr) -> Client {
     client
 }
 
-/// What a listener is told at the end: when to come back.
-async fn farewell(mut client: Client) -> u64 {
-    let mut wait = None;
+/// What a listener is told at the end: when to come back; and how many messages it has had.
+async fn farewell(mut client: Client) -> (u64, u64) {
+    let (mut wait, mut messages) = (None, 0);
     loop {
         match client.next_or_closed().await {
             Ok(text) if text["event"] == "bye" => wait = text["retry_in_ms"].as_u64(),
-            Ok(_message) => {}
+            Ok(text) => messages += u64::from(!text["message"].is_null()),
             Err(code) => {
                 assert_eq!(code, Some(1001));
-                return wait.expect("no bye before the end");
+                return (wait.expect("no bye before the end"), messages);
             }
         }
     }

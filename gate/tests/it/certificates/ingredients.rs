@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    CertificateParams, DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
     PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize,
 };
 
@@ -66,6 +66,13 @@ impl Pantry {
             "request" => request(&pki.key),
             "root-leaf" => pki.root_leaf_pem(),
             "self-signed" => dated(-1, 365).self_signed(&pki.key).unwrap().pem(),
+            "namesake-leaf" => {
+                let key = KeyPair::generate().unwrap();
+                let authority = Issuer::new(dated(-1, 365), key);
+                dated(-1, 365).signed_by(&pki.key, &authority).unwrap().pem()
+            }
+            "nameless-leaf" => pki.sign(nameless()),
+            "self-signed-nameless" => nameless().self_signed(&pki.key).unwrap().pem(),
             "old-leaf" => pki.sign(dated(-10, 5)),
             "soon-leaf" => pki.sign(dated(-60, 20)),
             "expired-leaf" => pki.sign(dated(-60, -2)),
@@ -122,6 +129,13 @@ fn dated(from: i64, to: i64) -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, "localhost");
     params.not_before = day(from).into();
     params.not_after = day(to).into();
+    params
+}
+
+/// Parameters of a leaf that is named in its subject only.
+fn nameless() -> CertificateParams {
+    let mut params = dated(-1, 365);
+    params.subject_alt_names.clear();
     params
 }
 

@@ -307,6 +307,10 @@ impl Log for NatsLog {
         &self.shared.counts
     }
 
+    fn is_idle(&self) -> bool {
+        self.shared.waiting.lock().by_number.is_empty()
+    }
+
     fn queued(&self) -> Option<Queued> {
         let waiting = self.shared.waiting.lock();
         Some(Queued { entries: waiting.by_number.len(), bytes: waiting.bytes })

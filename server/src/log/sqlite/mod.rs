@@ -243,6 +243,10 @@ impl Log for SqliteLog {
         &self.counts
     }
 
+    fn is_idle(&self) -> bool {
+        self.queue.is_idle()
+    }
+
     fn queued(&self) -> Option<Queued> {
         Some(self.queue.waiting())
     }

@@ -43,6 +43,8 @@ pub(super) struct Queue {
 struct State {
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// Taken and not finished.
+    taken: usize,
     /// Entries taken so far.
     number: u64,
     closed: bool,
@@ -90,7 +92,19 @@ impl Queue {
             batch.push(waiting);
         }
         state.bytes -= taken;
+        state.taken = batch.len();
         !(state.closed && state.waiting.is_empty() && batch.is_empty())
+    }
+
+    /// What was taken last has its answers.
+    pub(super) fn finished(&self) {
+        self.state.lock().taken = 0;
+    }
+
+    /// Whether everything has its answer.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.waiting.is_empty() && state.taken == 0
     }
 
     pub(super) fn waiting(&self) -> Queued {

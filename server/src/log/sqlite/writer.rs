@@ -56,6 +56,7 @@ impl<D: Disk> Writer<D> {
         while self.queue.take(&mut batch, if more { Duration::ZERO } else { IDLE }) {
             if !batch.is_empty() {
                 self.write(&mut batch);
+                self.queue.finished();
             }
             more = self.tidy();
             self.out_of_trouble();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, start};
-use crate::harness::Server;
+use crate::harness::{Server, request};
 use crate::metrics::{metrics, until};
 
 /// A library that takes the place of the C library's own calls. What SQLite is compiled with
@@ -128,6 +128,36 @@ async fn what_waits_for_the_disk_is_told() {
     assert_eq!(now["server_log_queue_bytes"], 0.0);
     // Those that waited were one transaction.
     assert_eq!(now["server_log_commit_seconds_count"], 2.0);
+}
+
+#[tokio::test]
+async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
+    let dir = TempDir::new().unwrap();
+    let (server, faults) = start_faulty(dir.path());
+    let mut listener = server.listener(super::TAG, None).await;
+    let mut client = server.connect().await;
+    let message = json!({"action": "broadcast", "tag": super::TAG, "message": "last"});
+    assert!(Command::new("mkfifo").arg(&faults).status().unwrap().success());
+    client.send(&message).await;
+    let held = faults.clone();
+    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
+    let mut disk = opening.await.unwrap();
+    client.send_at_once(std::iter::repeat_n(message, 19)).await;
+    until(server.admin, "server_log_queue_entries", 19.0).await;
+    server.signal(Signal::TERM);
+    // It stops by now, and the disk still stands still.
+    while request(server.admin, "GET /readyz", &[], b"").await.status == 200 {}
+    std::fs::remove_file(&faults).unwrap();
+    disk.write_all(b"0 0").unwrap();
+    for number in 1..=20 {
+        assert_eq!(client.next().await["seq"], number);
+        assert_eq!(listener.message().await, "last");
+    }
+    for client in [&mut client, &mut listener] {
+        assert_eq!(client.next().await["event"], "bye");
+        assert_eq!(client.closed().await, Some(1001));
+    }
+    assert_eq!(server.ended().await.status.code(), Some(0));
 }
 
 #[tokio::test]
