@@ -121,7 +121,7 @@ pub(super) fn rate(setting: &Setting) -> Result<Option<Rate>, Error> {
 }
 
 pub(super) fn log_filter(setting: Option<Setting>) -> Result<String, Error> {
-    let Some(setting) = setting else { return Ok("info".into()) };
+    let Some(setting) = setting else { return Ok("info,async_nats=warn".into()) };
     match telemetry::check(&setting.text) {
         Ok(()) => Ok(setting.text),
         Err(error) => Err(setting.fault(&error.to_string())),

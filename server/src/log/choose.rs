@@ -7,7 +7,7 @@ use shared::shutdown::Shutdown;
 use tokio_util::sync::CancellationToken;
 
 use super::sqlite::{self, Replayed};
-use super::{Log, MemoryLog, Sink, nats};
+use super::{Log, MemoryLog, Replica, nats};
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::Hub;
@@ -96,7 +96,7 @@ impl Chosen {
                 return Ok(Some(Started { log, ended: CancellationToken::new() }));
             }
             Opened::Nats(log) => {
-                let sink: Arc<dyn Sink> = Arc::<Hub>::clone(hub);
+                let sink: Arc<dyn Replica> = Arc::<Hub>::clone(hub);
                 let started = log.start(sink, shutdown).await?;
                 return Ok(started.map(|log| Started { ended: log.ended(), log: Box::new(log) }));
             }

@@ -146,7 +146,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// # Errors
     /// `mid_conflict`; the entry has its place in the log all the same.
     fn apply(&self, seq: u64, entry: &Entry) -> Appended;
+}
 
+/// A sink of a log that others append to as well, and that may have lost entries when they are
+/// asked for.
+pub trait Replica: Sink {
     /// The last entry applied.
     fn head(&self) -> u64;
 
@@ -166,7 +170,9 @@ impl Sink for Hub {
     fn apply(&self, seq: u64, entry: &Entry) -> Appended {
         Self::apply(self, seq, entry)
     }
+}
 
+impl Replica for Hub {
     fn head(&self) -> u64 {
         Self::head(self)
     }

@@ -79,8 +79,13 @@ impl Test {
 
     /// Gives the outcome of the `index`th append.
     fn appended(&mut self, index: usize) {
-        let outcome =
-            Applied { seq: index as u64 + 1, clients: 0, stored: false, duplicate: false };
+        let outcome = Applied {
+            seq: index as u64 + 1,
+            clients: 0,
+            stored: false,
+            duplicate: false,
+            partial: false,
+        };
         let (unused, _) = oneshot::channel();
         let sender = std::mem::replace(&mut self.appends.lock()[index], unused);
         sender.send(Ok(outcome)).unwrap();

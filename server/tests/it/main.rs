@@ -3,6 +3,7 @@
 
 mod abuse;
 mod cli;
+mod cluster;
 mod config;
 mod data;
 mod delivery;

@@ -1,9 +1,12 @@
 //! The way to NATS.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+
+use tokio::sync::watch;
 
 use super::{Cluster, unreachable};
 use crate::error::Error;
@@ -21,18 +24,21 @@ const ATTEMPTS: u32 = 5;
 /// What the file with the way to log in begins with, if `nsc` has made it.
 const CREDS: &str = "-----BEGIN NATS USER JWT-----";
 
+/// How often it has connected.
+pub(super) type Connections = watch::Receiver<u64>;
+
 /// Connects; from then on the connection comes back by itself.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::Content`] for files; [`Error::Unavailable`] if NATS does not answer in
 /// time, or does not let this server in.
-pub(super) async fn connect(cluster: &Cluster) -> Result<Client, Error> {
+pub(super) async fn connect(cluster: &Cluster) -> Result<(Client, Connections), Error> {
     let addresses: Vec<ServerAddr> = cluster.servers.clone();
-    let mut attempt = 0;
+    let (mut attempt, count) = (0, Arc::new(watch::Sender::new(0)));
     loop {
         attempt += 1;
-        let error = match options(cluster)?.connect(addresses.as_slice()).await {
-            Ok(client) => return Ok(client),
+        let error = match options(cluster, &count)?.connect(addresses.as_slice()).await {
+            Ok(client) => return Ok((client, count.subscribe())),
             Err(error) => error,
         };
         use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
@@ -47,14 +53,20 @@ pub(super) async fn connect(cluster: &Cluster) -> Result<Client, Error> {
     }
 }
 
-fn options(cluster: &Cluster) -> Result<ConnectOptions, Error> {
+fn options(cluster: &Cluster, count: &Arc<watch::Sender<u64>>) -> Result<ConnectOptions, Error> {
+    let count = Arc::clone(count);
     let mut options = ConnectOptions::new()
         .name("tocsin server")
         .ping_interval(PING)
         .connection_timeout(CONNECT)
         .max_reconnects(None)
         .reconnect_delay_callback(pause)
-        .event_callback(|event| async move { tell(&event) });
+        .event_callback(move |event| {
+            if matches!(event, Event::Connected) {
+                count.send_modify(|count| *count += 1);
+            }
+            async move { tell(&event) }
+        });
     if let Some(file) = &cluster.ca {
         options = options.add_root_certificates(file.clone());
     }

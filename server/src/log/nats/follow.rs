@@ -10,10 +10,11 @@ use async_nats::jetstream::{Context, Message};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::connect::Connections;
 use super::entry::{self, BadEntry};
 use super::{Cluster, Shared};
 use crate::error::Error;
-use crate::log::Sink;
+use crate::log::Replica;
 
 /// The most entries that are on their way here.
 const BATCH: usize = 2_000;
@@ -34,15 +35,18 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Applies what the stream brings.
 pub(super) struct Follower {
     pub(super) context: Context,
+    pub(super) connections: Connections,
     pub(super) cluster: Cluster,
     pub(super) epoch: String,
     pub(super) shared: Arc<Shared>,
-    pub(super) sink: Arc<dyn Sink>,
+    pub(super) sink: Arc<dyn Replica>,
     /// The last entry applied.
     pub(super) head: u64,
 }
 
 enum Failure {
+    /// The connection was another one; there is a new one now.
+    Connected,
     /// It may be better soon.
     Passing(String),
     /// Going on would do harm.
@@ -64,6 +68,7 @@ impl Follower {
             };
             self.shared.caught_up.store(false, Ordering::Relaxed);
             match failure {
+                Failure::Connected => continue,
                 Failure::Final(error) => return Err(error),
                 Failure::Passing(error) => {
                     tracing::debug!(error, "the way to the stream is lost; looking for another");
@@ -75,6 +80,7 @@ impl Follower {
 
     async fn follow(&mut self) -> Result<Infallible, Failure> {
         let passing = |error: &dyn std::fmt::Display| Failure::Passing(error.to_string());
+        self.connections.mark_unchanged();
         let name = self.cluster.stream.clone();
         let stream = tokio::time::timeout(ANSWER, self.context.get_stream(&name)).await;
         let stream = stream.map_err(|error| passing(&error))?.map_err(|error| passing(&error))?;
@@ -108,7 +114,12 @@ impl Follower {
             .await
             .map_err(|error| passing(&error))?;
         loop {
-            match messages.next().await {
+            let next = tokio::select! {
+                next = messages.next() => next,
+                // What was asked for over the connection before will not come.
+                Ok(()) = self.connections.changed() => return Err(Failure::Connected),
+            };
+            match next {
                 Some(Ok(message)) => self.take(&message).await?,
                 Some(Err(error)) => return Err(passing(&error)),
                 None => return Err(passing(&"it has ended")),

@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppendId, Appended, Appending, Counts, Entry, Log, Queued, Sink};
+use super::{AppendId, Appended, Appending, Counts, Entry, Log, Queued, Replica};
 use crate::auth::Protectable;
 use crate::error::Error;
 use crate::id::{IdKey, Tag};
@@ -36,6 +36,7 @@ use crate::keep::{Settings, TagBounds};
 use crate::limits;
 use crate::mids;
 use crate::protocol::{Outcome, Refusal};
+use connect::Connections;
 use follow::Follower;
 use peers::{Peers, SharedPeers};
 use stream::{Common, Found};
@@ -71,6 +72,7 @@ pub struct Cluster {
 pub struct Opened {
     runtime: Runtime,
     client: Client,
+    connections: Connections,
     context: Context,
     cluster: Cluster,
     found: Found,
@@ -120,15 +122,15 @@ impl Opened {
         let common = Common::of(settings, protected, id_key);
         let (runtime, cluster) = (runtime()?, cluster.clone());
         let opening = runtime.spawn(async move {
-            let (client, context) = connected(&cluster).await?;
+            let (client, connections, context) = connected(&cluster).await?;
             let found = stream::open(&context, &cluster, &common).await?;
-            Ok((client, context, cluster, found))
+            Ok((client, connections, context, cluster, found))
         });
         let opened: Result<_, Error> =
             opening.await.map_err(|_| Error::Defect("opening the stream ended early"))?;
         match opened {
-            Ok((client, context, cluster, found)) => {
-                Ok(Self { runtime, client, context, cluster, found })
+            Ok((client, connections, context, cluster, found)) => {
+                Ok(Self { runtime, client, connections, context, cluster, found })
             }
             Err(error) => {
                 runtime.shutdown_background();
@@ -156,10 +158,10 @@ impl Opened {
     /// [`Error::Os`] without randomness; [`Error::Cluster`] if the stream cannot be followed.
     pub async fn start(
         self,
-        sink: Arc<dyn Sink>,
+        sink: Arc<dyn Replica>,
         shutdown: &Shutdown,
     ) -> Result<Option<NatsLog>, Error> {
-        let Self { runtime, client, context, cluster, found } = self;
+        let Self { runtime, client, connections, context, cluster, found } = self;
         let writer = getrandom::u64().map_err(Error::no_randomness)?;
         let shared = Arc::new(Shared {
             writer,
@@ -171,6 +173,7 @@ impl Opened {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let follower = Follower {
             context: context.clone(),
+            connections,
             cluster: cluster.clone(),
             epoch: found.epoch,
             shared: Arc::clone(&shared),
@@ -228,17 +231,17 @@ pub async fn adopt(
     protected: &[(Tag, Protectable)],
     id_key: &IdKey,
 ) -> Result<(), Error> {
-    let (_client, context) = connected(cluster).await?;
+    let (_client, _, context) = connected(cluster).await?;
     stream::adopt(&context, cluster, &Common::of(settings, protected, id_key)).await
 }
 
-async fn connected(cluster: &Cluster) -> Result<(Client, Context), Error> {
-    let client = connect::connect(cluster).await?;
+async fn connected(cluster: &Cluster) -> Result<(Client, Connections, Context), Error> {
+    let (client, connections) = connect::connect(cluster).await?;
     let context = ContextBuilder::new()
         .timeout(ACKNOWLEDGED)
         .max_ack_inflight(publish::UNDER_WAY)
         .build(client.clone());
-    Ok((client, context))
+    Ok((client, connections, context))
 }
 
 /// The log's own thread: what it does must not wait for deliveries, nor they for it.
@@ -260,7 +263,7 @@ fn unreachable(cluster: &Cluster, error: &dyn Display) -> Error {
 #[derive(Debug)]
 pub struct NatsLog {
     shared: Arc<Shared>,
-    sink: Arc<dyn Sink>,
+    sink: Arc<dyn Replica>,
     client: Client,
     queue: mpsc::Sender<(u64, Entry)>,
     stop: CancellationToken,

@@ -36,7 +36,7 @@ impl Sink for Applies {
 
     fn apply(&self, seq: u64, entry: &Entry) -> Appended {
         self.0.lock().push((seq, entry.clone()));
-        Ok(Applied { seq, clients: 0, stored: false, duplicate: false })
+        Ok(Applied { seq, clients: 0, stored: false, duplicate: false, partial: false })
     }
 }
 

@@ -1,0 +1,182 @@
+//! What all servers of a stream must have in common.
+
+use std::fs;
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use super::nats::Nats;
+use super::{Common, broadcast, come_back, until_peers};
+use crate::harness::{ALICE, Server, program};
+
+/// Starts what must not come up, and says why.
+async fn refused(options: Vec<String>) -> (Option<i32>, String) {
+    let output = run([], options).await;
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(errors.lines().count(), 1, "one line of error: {errors}");
+    (output.status.code(), errors)
+}
+
+async fn run<const N: usize>(command: [&str; N], options: Vec<String>) -> Output {
+    let mut program = program();
+    program.args(command).args(["--listen", "127.0.0.1:0", "--admin", "off", "--log", "off"]);
+    program.args(options);
+    tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_differs_does_not_start_and_names_the_difference() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let _first = common.server();
+    let other_key = Common::of(&nats, 1);
+    let (code, errors) = refused(other_key.options(&[])).await;
+    // Its key file was made: that is what a newcomer without one gets.
+    let key = fs::read_to_string(other_key.dir.path().join("id.key")).unwrap();
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("fingerprint") && errors.contains("--id-key-file"), "{errors}");
+    assert!(!errors.contains(key.trim()));
+
+    let config = common.dir.path().join("server.toml");
+    let config = config.to_str().unwrap();
+    for (text, named) in [
+        ("[tags.shop]\nring = 7\n", "shop: ring 7 "),
+        ("ring-age = \"2h\"\n", "any other tag: ring 100 7200000 ms"),
+        ("max-memory = \"64MiB\"\n", "all together: 67108864 B"),
+    ] {
+        fs::write(config, text).unwrap();
+        let (code, errors) = refused(common.options(&["--config", config])).await;
+        assert_eq!(code, Some(78), "{errors}");
+        assert!(errors.contains("what is kept") && errors.contains(named), "{named}: {errors}");
+    }
+    let key = common.dir.path().join("key");
+    let pair = format!("news:broadcast:{}", key.display());
+    let (code, errors) = refused(common.options(&["--protect", &pair])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("protected pairs") && errors.contains("news:broadcast"), "{errors}");
+}
+
+#[tokio::test]
+async fn settings_change_for_all_by_adopting_them() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let first = common.server();
+    assert_eq!(first.post(&broadcast(&json!(1))).await.0, 200);
+    let config = common.dir.path().join("server.toml");
+    let config = config.to_str().unwrap();
+    // Also longer than the stream keeps entries.
+    fs::write(config, "[tags.shop]\nring = 7\ninbox-age = \"30d\"\n").unwrap();
+    let options = common.options(&["--config", config]);
+    assert_eq!(refused(options.clone()).await.0, Some(78));
+    let output = run(["adopt-settings"], options).await;
+    assert!(output.status.success(), "{output:?}");
+    let second = common.server_with(&["--config", config]);
+    until_peers(&second, 1).await;
+    let (_, reply) = first.post(&broadcast(&json!(2))).await;
+    assert_eq!(reply["seq"], 2);
+    // One with the settings from before does not come back.
+    assert_eq!(first.stop().await.status.code(), Some(0));
+    assert_eq!(refused(common.options(&[])).await.0, Some(78));
+
+    // Another id key cannot be adopted: what is kept would belong to nobody.
+    let other = Common::of(&nats, 1);
+    fs::write(other.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
+    let output = run(["adopt-settings"], other.options(&[])).await;
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_stream_of_which_entries_could_be_missing_is_refused() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    common.server().stop().await;
+    let context = async_nats::jetstream::new(nats.client().await);
+    let good = context.get_stream("tocsin").await.unwrap().cached_info().config.clone();
+    assert!(good.deny_delete && good.deny_purge && good.max_messages_per_subject < 1);
+    let mut short = good.clone();
+    short.max_age = std::time::Duration::from_secs(60);
+    short.duplicate_window = short.max_age;
+    let mut few = good.clone();
+    few.max_messages = 10;
+    for (bad, named) in [(short, "1m"), (few, "no limit but age and bytes")] {
+        context.update_stream(bad).await.unwrap();
+        let (code, errors) = refused(common.options(&[])).await;
+        assert_eq!(code, Some(78), "{errors}");
+        assert!(errors.contains(named), "{errors}");
+    }
+    context.update_stream(good).await.unwrap();
+    common.server().stop().await;
+
+    let foreign = async_nats::jetstream::stream::Config {
+        name: "theirs".into(),
+        subjects: vec!["theirs.>".into()],
+        ..Default::default()
+    };
+    context.create_stream(foreign).await.unwrap();
+    let (code, errors) = refused(common.options(&["--nats-stream", "theirs"])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("--nats-stream"), "{errors}");
+    // Three replicas where there is one node.
+    let (code, errors) = refused(Common::of(&nats, 3).options(&["--nats-stream", "another"])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("--nats-replicas"), "{errors}");
+}
+
+#[tokio::test]
+async fn what_is_given_wrongly_is_said() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let data = common.dir.path().join("data");
+    for (options, named) in [
+        (common.options(&["--data", data.to_str().unwrap()]), "--data or --nats"),
+        (common.options(&["--nats-replicas", "0"]), "--nats-replicas"),
+        (common.options(&["--nats-stream", "a b"]), "--nats-stream"),
+        (vec!["--nats-size".into(), "1GiB".into()], "without --nats"),
+        (vec!["--nats".into(), common.urls.clone()], "--id-key-file"),
+        (vec!["--nats".into(), "nats://me:secret@127.0.0.1".into()], "--nats-credentials"),
+        (vec!["--nats".into(), "http://127.0.0.1".into()], "nats://HOST:PORT"),
+    ] {
+        let output = run([], options).await;
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{errors}");
+        assert!(errors.contains(named) && !errors.contains("secret"), "{named}: {errors}");
+    }
+}
+
+#[tokio::test]
+async fn the_way_in_is_a_file() {
+    let settings = "authorization { user: tocsin, password: \"pass:word\" }";
+    let nats = Nats::start_locked(settings).await;
+    let common = Common::of(&nats, 1);
+    let (code, errors) = refused(common.options(&[])).await;
+    assert_eq!(code, Some(69), "{errors}");
+    let file = common.dir.path().join("nats.login");
+    fs::write(&file, "tocsin:pass:word\n").unwrap();
+    let server = common.server_with(&["--nats-credentials", file.to_str().unwrap()]);
+    let (_, _, mut listener) = come_back(&server, ALICE, &Value::Null).await;
+    assert_eq!(server.post(&broadcast(&json!("in"))).await.0, 200);
+    assert_eq!(listener.message().await, "in");
+    let log = server.stop().await.output;
+    assert!(!log.contains("pass:word"), "{log}");
+    fs::write(&file, "tocsin:wrong\n").unwrap();
+    let options = common.options(&["--nats-credentials", file.to_str().unwrap()]);
+    assert_eq!(refused(options).await.0, Some(69));
+}
+
+#[tokio::test]
+async fn no_id_or_key_reaches_nats() {
+    let nats = Nats::start_with(1, "debug: true\ntrace: true").await;
+    let common = Common::of(&nats, 1);
+    let server: Server = common.server_with(&["--log", "trace"]);
+    let (_, _, mut alice) = come_back(&server, ALICE, &Value::Null).await;
+    let (status, _) = server.post(&super::send(ALICE, &json!("seen by NATS"), "mid")).await;
+    assert_eq!(status, 200);
+    assert_eq!(alice.message().await, "seen by NATS");
+    let said = nats.said();
+    // What is looked for can be found there.
+    assert!(said.contains("seen by NATS"));
+    let log = server.stop().await.output;
+    for secret in [ALICE, super::KEY] {
+        assert!(!said.contains(secret) && !log.contains(secret));
+    }
+}

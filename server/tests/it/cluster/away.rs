@@ -1,0 +1,146 @@
+//! NATS that is away, and servers that fall behind.
+
+use serde_json::{Value, json};
+
+use super::line::Line;
+use super::nats::Nats;
+use super::{Common, broadcast, come_back, is_ready, until_peers};
+use crate::harness::{ALICE, BOB, PATIENCE, Server};
+use rustix::process::Signal;
+
+/// Tries until a message is accepted, under the same mid.
+async fn accepted(server: &Server, message: &Value, mid: &str) -> Value {
+    let mut action = broadcast(message);
+    action["mid"] = json!(mid);
+    let trying = async {
+        loop {
+            let (status, reply) = server.post(&action).await;
+            if status == 200 {
+                return reply;
+            }
+            assert_eq!(reply["error"], "unavailable", "{reply}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, trying).await.expect("accepted in time")
+}
+
+/// The line is served while the servers start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    let (far, near) = (common.server_over(&line), common.server_with(&["--send-rate", "off"]));
+    until_peers(&near, 1).await;
+    let (_, _, mut alice) = come_back(&far, ALICE, &Value::Null).await;
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        for number in 0..20 {
+            let message = json!([round, "before", number]);
+            accepted(&far, &message, &message.to_string()).await;
+            expected.push(message);
+        }
+        line.cut();
+        // Its clients stay, and its senders are told the truth: the first may be told that nobody
+        // knows, if it came before the cut was noticed.
+        let refusal = async {
+            loop {
+                let (_, reply) = far.post(&broadcast(&json!("never"))).await;
+                assert_eq!(reply["error"], "unavailable", "{reply}");
+                if reply["outcome"] == "refused" {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, refusal).await.expect("refused in time");
+        assert!(!is_ready(&far).await);
+        let mut newcomer = far.connect().await;
+        assert_eq!(newcomer.ask(&json!({"action":"ping"})).await["ok"], "ping");
+        for number in 0..20 {
+            let message = json!([round, "meanwhile", number]);
+            assert_eq!(near.post(&broadcast(&message)).await.0, 200);
+            expected.push(message);
+        }
+        line.heal();
+        let ready = async { while !is_ready(&far).await {} };
+        tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
+        let message = json!([round, "after"]);
+        accepted(&far, &message, &message.to_string()).await;
+        expected.push(message);
+    }
+    let mut got = Vec::new();
+    let mut last = 0;
+    while got.len() < expected.len() {
+        let delivery = alice.next().await;
+        let seq = delivery["seq"].as_u64().unwrap();
+        assert!(seq > last, "in order");
+        last = seq;
+        // Whose fate was unknown may have come after all.
+        if delivery["message"] != "never" {
+            got.push(delivery["message"].clone());
+        }
+    }
+    assert_eq!(got, expected);
+}
+
+#[tokio::test]
+async fn nats_itself_restarts() {
+    let mut nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let server = common.server();
+    let (reply, _, mut alice) = come_back(&server, ALICE, &Value::Null).await;
+    accepted(&server, &json!(1), "1").await;
+    nats.kill_node(0);
+    nats.start_node(0);
+    nats.ready().await;
+    accepted(&server, &json!(2), "2").await;
+    for number in [1, 2] {
+        assert_eq!(alice.message().await, number);
+    }
+    let since = json!({"epoch": reply["epoch"], "seq": 0});
+    let (again, messages, _) = come_back(&server, BOB, &since).await;
+    assert_eq!((&again["recovered"], messages), (&json!(true), vec![json!(1), json!(2)]));
+}
+
+/// The stream holds less than what came meanwhile.
+#[tokio::test]
+async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let small = ["--nats-size", "1MiB", "--send-rate", "off"];
+    let (slow, quick) = (common.server_with(&small), common.server_with(&small));
+    until_peers(&quick, 1).await;
+    let (reply, _, mut alice) = come_back(&slow, ALICE, &Value::Null).await;
+    let (_, sent) = quick.post(&broadcast(&json!("seen"))).await;
+    assert_eq!(alice.message().await, "seen");
+    slow.signal(Signal::STOP);
+    let large = "x".repeat(30_000);
+    let mut last = Value::Null;
+    for _ in 0..100 {
+        let (status, reply) = quick.post(&broadcast(&json!(large))).await;
+        assert_eq!(status, 200, "{reply}");
+        last = reply["seq"].clone();
+    }
+    slow.signal(Signal::CONT);
+    // What was on its way already may still come, and then she is sent away.
+    let code = loop {
+        match alice.next_or_closed().await {
+            Ok(delivery) => assert_eq!(delivery["message"], large),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!(code, Some(1001));
+    let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
+    let caught_up = async { while slow.status().await["seq"] != last {} };
+    tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the other in time");
+    let mut kept = Vec::new();
+    for server in [&slow, &quick] {
+        let (again, messages, _) = come_back(server, BOB, &since).await;
+        kept.push((again["recovered"].clone(), messages.len()));
+    }
+    // Each tells of the loss; the other has never lost what its ring still holds.
+    assert_eq!(kept[0].0, false);
+    assert!((5..40).contains(&kept[0].1), "{kept:?}");
+    let (_, sent) = slow.post(&broadcast(&json!("on it goes"))).await;
+    assert_eq!(sent["error"], Value::Null, "{sent}");
+}

@@ -1,0 +1,165 @@
+//! Three servers on one NATS.
+
+use serde_json::{Value, json};
+
+use super::nats::Nats;
+use super::{Common, broadcast, come_back, send, until_peers};
+use crate::harness::{ALICE, BOB, PATIENCE, Server, program};
+use rustix::process::Signal;
+
+async fn three(common: &Common) -> [Server; 3] {
+    let servers = [common.server(), common.server(), common.server()];
+    for server in &servers {
+        until_peers(server, 2).await;
+    }
+    servers
+}
+
+#[tokio::test]
+async fn what_one_server_takes_reaches_the_clients_of_all() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let servers = three(&common).await;
+    let mut listeners = Vec::new();
+    for server in &servers {
+        let (_, _, alice) = come_back(server, ALICE, &Value::Null).await;
+        let (_, _, bob) = come_back(server, BOB, &Value::Null).await;
+        listeners.push([alice, bob]);
+    }
+    let mut seqs = Vec::new();
+    for (number, server) in servers.iter().enumerate() {
+        let (status, all) = server.post(&broadcast(&json!(["all", number]))).await;
+        assert_eq!((status, &all["clients"], &all["partial"]), (200, &json!(6), &Value::Null));
+        let mid = format!("mid-{number}");
+        let (status, one) = server.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
+        assert_eq!((status, &one["clients"], &one["stored"]), (200, &json!(3), &json!(true)));
+        // Tried again elsewhere, it is known there.
+        let other = &servers[(number + 1) % 3];
+        let (_, again) = other.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
+        assert_eq!((&again["duplicate"], &again["seq"]), (&json!(true), &one["seq"]));
+        assert_eq!(again["clients"], 3);
+        let (_, conflict) = other.post(&send(ALICE, &json!("other"), &mid)).await;
+        assert_eq!(conflict["error"], "mid_conflict");
+        seqs.push(one["seq"].clone());
+    }
+    for [alice, bob] in &mut listeners {
+        for number in 0..3 {
+            assert_eq!(alice.message().await, json!(["all", number]));
+            assert_eq!(alice.message().await, json!(["alice", number]));
+            assert_eq!(bob.message().await, json!(["all", number]));
+        }
+    }
+    // What Alice reads on one server, her other devices are told on theirs.
+    let [first, rest @ ..] = &mut listeners[..] else { unreachable!() };
+    let read = first[0].ask(&json!({"action":"read","tag":"shop","only":[seqs[1]]})).await;
+    assert_eq!(read["ok"], "read");
+    for [alice, bob] in rest {
+        let event = alice.next().await;
+        assert_eq!((&event["event"], &event["only"]), (&json!("read"), &json!([seqs[1]])));
+        // Nobody else is.
+        assert_eq!(bob.ask(&json!({"action":"ping"})).await["ok"], "ping");
+    }
+    let inbox = json!({"action":"inbox","tag":"shop","id":ALICE});
+    for server in &servers {
+        let (_, reply) = server.post(&inbox).await;
+        let messages = reply["messages"].as_array().unwrap();
+        let left: Vec<&Value> = messages.iter().map(|message| &message["seq"]).collect();
+        assert_eq!(left, [&seqs[0], &seqs[2]]);
+    }
+    // A logout ends the connections everywhere.
+    let drop_key = json!({"action":"drop","tag":"shop","id":ALICE,"key":super::KEY});
+    assert_eq!(
+        servers[0].post(&drop_key).await.1["error"],
+        "denied",
+        "no key is configured for it"
+    );
+}
+
+#[tokio::test]
+async fn clients_of_a_server_that_is_killed_resume_on_another() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let [first, second, third] = three(&common).await;
+    let (reply, _, mut client) = come_back(&first, ALICE, &Value::Null).await;
+    let (_, sent) = second.post(&broadcast(&json!(1))).await;
+    assert_eq!(client.message().await, 1);
+    first.signal(Signal::KILL);
+    first.ended().await;
+    for number in 2..=20 {
+        assert_eq!(second.post(&broadcast(&json!(number))).await.0, 200);
+        let message = send(ALICE, &json!(["direct", number]), &number.to_string());
+        assert_eq!(third.post(&message).await.0, 200);
+    }
+    let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
+    let (again, messages, _) = come_back(&third, ALICE, &since).await;
+    assert_eq!((&again["epoch"], &again["recovered"]), (&reply["epoch"], &json!(true)));
+    let expected: Vec<Value> =
+        (2..=20).flat_map(|number| [json!(number), json!(["direct", number])]).collect();
+    assert_eq!(messages, expected);
+    // A server that begins has what the others have.
+    let fresh = common.server();
+    let (again, messages, _) = come_back(&fresh, ALICE, &since).await;
+    assert_eq!((&again["recovered"], messages), (&json!(true), expected));
+}
+
+/// It may be a little behind the one that the client was at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = super::line::Line::to(nats.node(0)).await;
+    let (behind, ahead) = (common.server_over(&line), common.server());
+    until_peers(&ahead, 1).await;
+    let (reply, _, _) = come_back(&ahead, ALICE, &Value::Null).await;
+    line.cut();
+    let (_, sent) = ahead.post(&broadcast(&json!("seen"))).await;
+    let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
+    let mut client = behind.connect().await;
+    client.send(&json!({"action":"set","tag":"shop","id":ALICE,"since":since})).await;
+    line.heal();
+    let reply = client.next().await;
+    assert_eq!(reply["recovered"], true, "{reply}");
+    assert_eq!(client.next().await["event"], "live");
+}
+
+/// Those who wait for a dead server's count wait for a moment only.
+#[tokio::test]
+async fn a_server_that_stands_still_makes_counts_partial() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let [first, second, third] = three(&common).await;
+    let (_, _, mut listener) = come_back(&second, ALICE, &Value::Null).await;
+    third.signal(Signal::STOP);
+    let (_, reply) = first.post(&broadcast(&json!(1))).await;
+    assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
+    assert_eq!(listener.message().await, 1);
+    // It is not waited for any more after a while.
+    until_peers(&first, 1).await;
+    let (_, reply) = first.post(&broadcast(&json!(2))).await;
+    assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null));
+    third.signal(Signal::CONT);
+    until_peers(&first, 2).await;
+    let caught_up = async { while third.status().await["seq"] != reply["seq"] {} };
+    tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the others in time");
+    let epoch = third.status().await["epoch"].clone();
+    let (_, messages, _) = come_back(&third, BOB, &json!({"epoch": epoch, "seq": 0})).await;
+    assert_eq!(messages, [json!(1), json!(2)]);
+    // One that ends takes leave.
+    assert_eq!(third.stop().await.status.code(), Some(0));
+    let gone = async { while first.status().await["other_servers"] != 1 {} };
+    tokio::time::timeout(PATIENCE, gone).await.expect("leave taken");
+}
+
+#[tokio::test]
+async fn senders_of_the_command_line_reach_all() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let servers = three(&common).await;
+    let (_, _, mut listener) = come_back(&servers[2], ALICE, &Value::Null).await;
+    let mut command = program();
+    command.args(["send", "--tag", "shop", "--id", ALICE, "--require", "--to"]);
+    command.arg(servers[0].url()).arg("from cron").env("TOCSIN_KEY", super::KEY);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(listener.message().await, "from cron");
+}

@@ -1,0 +1,99 @@
+//! Many servers that act as one, on a real NATS.
+
+mod agreement;
+mod away;
+mod line;
+mod many;
+mod nats;
+mod nodes;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Client, Server, request};
+use nats::Nats;
+
+const KEY: &str = "cluster-key-0123456789abcdef";
+
+/// What all servers of a cluster have in common.
+struct Common {
+    dir: TempDir,
+    urls: String,
+    replicas: String,
+}
+
+impl Common {
+    fn of(nats: &Nats, replicas: u16) -> Self {
+        let dir = TempDir::new().unwrap();
+        std::fs::write(dir.path().join("key"), KEY).unwrap();
+        Self { dir, urls: nats.urls(), replicas: replicas.to_string() }
+    }
+
+    fn options(&self, more: &[&str]) -> Vec<String> {
+        let path = |name| Path::join(self.dir.path(), name).display().to_string();
+        let options = [
+            "--nats".into(),
+            self.urls.clone(),
+            "--nats-replicas".into(),
+            self.replicas.clone(),
+            "--id-key-file".into(),
+            path("id.key"),
+            "--protect".into(),
+            format!("shop:send:{}", path("key")),
+        ];
+        options.into_iter().chain(more.iter().map(|&more| more.into())).collect()
+    }
+
+    fn server(&self) -> Server {
+        self.server_with(&[])
+    }
+
+    fn server_with(&self, more: &[&str]) -> Server {
+        let options = self.options(more);
+        Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The same over another way to NATS.
+    fn server_over(&self, line: &line::Line) -> Server {
+        let url = format!("nats://{}", line.address);
+        let mut options = self.options(&["--send-rate", "off"]);
+        options[1] = url;
+        Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+fn broadcast(message: &Value) -> Value {
+    json!({"action":"broadcast","tag":"shop","message":message})
+}
+
+fn send(id: &str, message: &Value, mid: &str) -> Value {
+    json!({"action":"send","tag":"shop","id":id,"key":KEY,"message":message,"mid":mid})
+}
+
+/// Registers and takes what is handed over until it is live.
+async fn come_back(server: &Server, id: &str, since: &Value) -> (Value, Vec<Value>, Client) {
+    let mut client = server.connect().await;
+    let set = json!({"action":"set","tag":"shop","id":id,"since":since});
+    let reply = client.ask(&set).await;
+    assert_eq!(reply["ok"], "set", "{reply}");
+    let mut messages = Vec::new();
+    loop {
+        let next = client.next().await;
+        if next["event"] == "live" {
+            return (reply, messages, client);
+        }
+        messages.push(next["message"].clone());
+    }
+}
+
+/// Ends when so many other servers are known.
+async fn until_peers(server: &Server, others: u64) {
+    let seen = async { while server.status().await["other_servers"] != others {} };
+    tokio::time::timeout(crate::harness::PATIENCE, seen).await.expect("other servers in time");
+}
+
+async fn is_ready(server: &Server) -> bool {
+    request(server.admin, "GET /readyz", &[], b"").await.status == 200
+}

@@ -1,0 +1,208 @@
+//! NATS with JetStream, one node of it or several.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::harness::PATIENCE;
+
+/// Where its clients connect, and its nodes each other; of the first node.
+const CLIENTS: u16 = 4_222;
+const ROUTES: u16 = 6_222;
+
+/// Nodes that are one cluster. Ended when dropped.
+pub(crate) struct Nats {
+    dir: TempDir,
+    /// No other test has it: each is a process of its own.
+    address: Ipv4Addr,
+    nodes: Vec<Option<Child>>,
+    settings: String,
+}
+
+impl Nats {
+    pub(crate) async fn start(nodes: u16) -> Self {
+        Self::start_with(nodes, "").await
+    }
+
+    /// With more in the configuration of each node.
+    pub(crate) async fn start_with(nodes: u16, settings: &str) -> Self {
+        let mut nats = Self::empty(nodes, settings);
+        for node in 0..nodes {
+            nats.start_node(node);
+        }
+        nats.ready().await;
+        nats
+    }
+
+    /// One that lets nobody in who cannot log in.
+    pub(crate) async fn start_locked(settings: &str) -> Self {
+        let mut nats = Self::empty(1, settings);
+        nats.start_node(0);
+        let connecting = async {
+            while TcpStream::connect(nats.node(0)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, connecting).await.expect("NATS in time");
+        nats
+    }
+
+    fn empty(nodes: u16, settings: &str) -> Self {
+        let [.., high, middle, low] = std::process::id().to_be_bytes();
+        Self {
+            dir: TempDir::new().unwrap(),
+            address: Ipv4Addr::new(127, 16 + high, middle, low),
+            nodes: (0..nodes).map(|_| None).collect(),
+            settings: settings.into(),
+        }
+    }
+
+    pub(crate) fn start_node(&mut self, node: u16) {
+        let program = std::env::var_os("NATS_SERVER");
+        let program = program.expect("NATS_SERVER names the program; scripts/test installs it");
+        let config = self.config(node);
+        let log = fs::File::options().create(true).append(true).open(self.log(node)).unwrap();
+        let child = Command::new(program)
+            .arg("--config")
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.nodes[usize::from(node)] = Some(child);
+    }
+
+    fn config(&self, node: u16) -> PathBuf {
+        let file = self.dir.path().join(format!("{node}.conf"));
+        let store = self.dir.path().join(format!("store-{node}"));
+        let Self { address, settings, .. } = self;
+        let mut text = format!(
+            "server_name: node-{node}\nlisten: \"{address}:{}\"\n{settings}\n\
+             jetstream {{ store_dir: \"{}\" }}\n",
+            CLIENTS + node,
+            store.display()
+        );
+        let nodes = u16::try_from(self.nodes.len()).unwrap();
+        if nodes > 1 {
+            let routes: Vec<String> =
+                (0..nodes).map(|other| format!("nats://{address}:{}", ROUTES + other)).collect();
+            text += &format!(
+                "cluster {{ name: tests, listen: \"{address}:{}\", routes: [{}] }}\n",
+                ROUTES + node,
+                routes.join(", ")
+            );
+        }
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn log(&self, node: u16) -> PathBuf {
+        self.dir.path().join(format!("{node}.log"))
+    }
+
+    pub(crate) fn node(&self, node: u16) -> SocketAddr {
+        (self.address, CLIENTS + node).into()
+    }
+
+    /// All nodes, as `--nats` takes them.
+    pub(crate) fn urls(&self) -> String {
+        let nodes = 0..u16::try_from(self.nodes.len()).unwrap();
+        nodes.map(|node| format!("nats://{}", self.node(node))).collect::<Vec<_>>().join(",")
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill_node(&mut self, node: u16) {
+        if let Some(mut child) = self.nodes[usize::from(node)].take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// A connection to whichever node answers.
+    pub(crate) async fn client(&self) -> async_nats::Client {
+        let addresses: Vec<async_nats::ServerAddr> =
+            self.urls().split(',').map(|url| url.parse().unwrap()).collect();
+        let connecting = async {
+            loop {
+                match async_nats::connect(addresses.as_slice()).await {
+                    Ok(client) => return client,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, connecting).await.expect("NATS in time")
+    }
+
+    /// Ends when every node takes connections and JetStream answers.
+    pub(crate) async fn ready(&self) {
+        let every = async {
+            for (node, child) in (0..).zip(&self.nodes) {
+                while child.is_some() && TcpStream::connect(self.node(node)).await.is_err() {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let context = async_nats::jetstream::new(self.client().await);
+            while context.query_account().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, every).await.is_err() {
+            panic!("NATS is not ready: {}", fs::read_to_string(self.log(0)).unwrap());
+        }
+    }
+
+    /// What the first node has logged.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.log(0)).unwrap()
+    }
+
+    /// Ends when every node has all of a stream.
+    pub(crate) async fn until_current(&self, stream: &str) {
+        let context = async_nats::jetstream::new(self.client().await);
+        let nodes = self.nodes.len() - 1;
+        let asking = async {
+            loop {
+                if let Ok(mut stream) = context.get_stream(stream).await
+                    && let Ok(info) = stream.info().await
+                    && let Some(cluster) = &info.cluster
+                    && cluster.replicas.iter().filter(|replica| replica.current).count() == nodes
+                {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(3 * PATIENCE, asking).await.expect("all nodes in time");
+    }
+
+    /// The node that leads a stream.
+    pub(crate) async fn leader(&self, stream: &str) -> u16 {
+        let context = async_nats::jetstream::new(self.client().await);
+        let asking = async {
+            loop {
+                if let Ok(mut stream) = context.get_stream(stream).await
+                    && let Ok(info) = stream.info().await
+                    && let Some(cluster) = &info.cluster
+                    && let Some(leader) = &cluster.leader
+                {
+                    return leader.strip_prefix("node-").unwrap().parse().unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("a leader in time")
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

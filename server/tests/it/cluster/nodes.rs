@@ -1,0 +1,126 @@
+//! Three nodes of NATS, any of which may die.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::nats::Nats;
+use super::{Common, broadcast, come_back, until_peers};
+use crate::harness::{ALICE, PATIENCE, Server};
+
+const KILLS: u16 = 5;
+
+/// Publishes under one mid each until told to stop, trying each until it is accepted. Answers the
+/// messages by their seqs, and the longest pause between two answers.
+async fn publish(
+    server: Arc<Server>,
+    name: usize,
+    stop: Arc<AtomicBool>,
+) -> (BTreeMap<u64, Value>, Duration) {
+    let (mut accepted, mut pause, mut last) = (BTreeMap::new(), Duration::ZERO, Instant::now());
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let mut action = broadcast(&json!([name, number]));
+        action["mid"] = json!(format!("{name}-{number}"));
+        let trying = async {
+            loop {
+                let (status, reply) = server.post(&action).await;
+                if status == 200 {
+                    return reply;
+                }
+                assert_eq!(reply["error"], "unavailable", "{reply}");
+            }
+        };
+        let reply = tokio::time::timeout(3 * PATIENCE, trying).await.expect("accepted in time");
+        accepted.insert(reply["seq"].as_u64().unwrap(), action["message"].clone());
+        pause = pause.max(last.elapsed());
+        last = Instant::now();
+    }
+    (accepted, pause)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
+    let mut nats = Nats::start(3).await;
+    let common = Common::of(&nats, 3);
+    let servers: Vec<Arc<Server>> =
+        (0..3).map(|_| Arc::new(common.server_with(&["--send-rate", "off"]))).collect();
+    until_peers(&servers[0], 2).await;
+    let mut listeners = Vec::new();
+    for server in &servers {
+        listeners.push(come_back(server, ALICE, &Value::Null).await.2);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let publishers: Vec<_> = (0..6)
+        .map(|name| {
+            let server = Arc::clone(&servers[name % 3]);
+            tokio::spawn(publish(server, name, Arc::clone(&stop)))
+        })
+        .collect();
+    let listening: Vec<_> = listeners
+        .into_iter()
+        .map(|mut listener| {
+            tokio::spawn(async move {
+                let mut got = BTreeMap::new();
+                let mut last = 0;
+                loop {
+                    let delivery = listener.next().await;
+                    let seq = delivery["seq"].as_u64().unwrap();
+                    assert!(seq > last, "in order, each once");
+                    last = seq;
+                    if delivery["message"] == "the end" {
+                        return got;
+                    }
+                    got.insert(seq, delivery["message"].clone());
+                }
+            })
+        })
+        .collect();
+    for kill in 0..KILLS {
+        // Under way again everywhere, before the next one dies.
+        for server in &servers {
+            let mut probe = broadcast(&json!(["probe", kill]));
+            probe["tag"] = json!("probe");
+            let going = async { while server.post(&probe).await.0 != 200 {} };
+            tokio::time::timeout(3 * PATIENCE, going).await.expect("under way in time");
+        }
+        let leader = nats.leader("tocsin").await;
+        nats.kill_node(leader);
+        for server in &servers {
+            let mut probe = broadcast(&json!(["probe", kill, "two nodes"]));
+            probe["tag"] = json!("probe");
+            let going = async { while server.post(&probe).await.0 != 200 {} };
+            tokio::time::timeout(3 * PATIENCE, going).await.expect("two nodes are enough");
+        }
+        nats.start_node(leader);
+        nats.ready().await;
+        nats.until_current("tocsin").await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut accepted = BTreeMap::new();
+    let mut longest = Duration::ZERO;
+    for publisher in publishers {
+        let (theirs, pause) = publisher.await.unwrap();
+        accepted.extend(theirs);
+        longest = longest.max(pause);
+    }
+    let (status, _) = servers[0].post(&broadcast(&json!("the end"))).await;
+    assert_eq!(status, 200);
+    for listener in listening {
+        let got = listener.await.unwrap();
+        for (seq, message) in &accepted {
+            assert_eq!(got.get(seq), Some(message), "an acknowledged message");
+        }
+        // Whatever came besides was told of as unknown, and its retry as a duplicate of it.
+        assert_eq!(got.len(), accepted.len(), "each once");
+    }
+    println!(
+        "{} messages through {KILLS} deaths of the leader; the longest pause of a sender: {longest:?}",
+        accepted.len()
+    );
+}
