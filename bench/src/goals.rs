@@ -57,6 +57,10 @@ const GOALS: &[Goal] = &[
     Goal { metric: Metric::Resume, bound: Bound::Most(5.0) },
     Goal { metric: Metric::ResumeHealthy, bound: Bound::Most(100.0) },
     Goal { metric: Metric::Start, bound: Bound::Most(5.0) },
+    // Servers that share a log.
+    Goal { metric: Metric::NatsLatency, bound: Bound::Most(2.0) },
+    Goal { metric: Metric::NatsServers, bound: Bound::Most(1.1) },
+    Goal { metric: Metric::NatsStart, bound: Bound::Most(10.0) },
 ];
 
 /// One goal and the figure that it is about.

@@ -6,6 +6,7 @@
 mod certificate;
 mod cli;
 mod client;
+mod cluster;
 mod delivery;
 mod echo;
 mod fanout;
@@ -76,6 +77,9 @@ async fn run(command: Command, files: usize, interrupt: Interrupt) -> anyhow::Re
         }
         Command::Delivery(options) => {
             on_a_thread(Box::new(move || delivery::run(&options, files, &interrupt))).await
+        }
+        Command::Cluster(options) => {
+            on_a_thread(Box::new(move || cluster::run(&options, &interrupt))).await
         }
         Command::Fanout(options) => {
             on_a_thread(Box::new(move || fanout::run(&options, files, &interrupt))).await

@@ -33,6 +33,12 @@ pub(crate) enum Metric {
     Resume,
     ResumeHealthy,
     Start,
+
+    NatsLatency,
+    NatsDelivery,
+    NatsServers,
+    NatsRate,
+    NatsStart,
 }
 
 /// How a figure is shown.
@@ -51,7 +57,7 @@ enum Unit {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Handshake,
         Self::Resumed,
         Self::RoundTrip,
@@ -80,6 +86,11 @@ impl Metric {
         Self::Resume,
         Self::ResumeHealthy,
         Self::Start,
+        Self::NatsLatency,
+        Self::NatsDelivery,
+        Self::NatsServers,
+        Self::NatsRate,
+        Self::NatsStart,
     ];
 
     /// For the head of a row.
@@ -242,6 +253,32 @@ impl Metric {
                 "start",
                 Unit::Seconds,
                 "from starting a server with 1,000,000 messages on disk until it is ready",
+            ),
+            Self::NatsLatency => (
+                "added latency",
+                Unit::Millis,
+                "what the way through NATS adds to the time from sending to arrival, median, at 50 \
+                 messages a second to 100 listeners",
+            ),
+            Self::NatsDelivery => (
+                "delivery, one server",
+                Unit::Micros(2),
+                "CPU of each delivery to 1,000 listeners at 10 messages a second",
+            ),
+            Self::NatsServers => (
+                "two, three servers",
+                Unit::Times,
+                "the same on each of several servers, relative to one alone; the higher of both",
+            ),
+            Self::NatsRate => (
+                "accepted",
+                Unit::PerSecond,
+                "messages a second from 64 senders of one server, through NATS and back",
+            ),
+            Self::NatsStart => (
+                "start, shared log",
+                Unit::Seconds,
+                "from starting a server on a stream with 1,000,000 entries until it is ready",
             ),
         }
     }

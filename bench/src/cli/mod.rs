@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use gate::{EchoOptions, GateOptions, SlowOptions};
 use load::{FanoutOptions, PublishOptions, StormOptions};
-use server::{DeliveryOptions, ServerOptions};
+use server::{ClusterOptions, DeliveryOptions, ServerOptions};
 
 /// Measures what a gate and a server cost, beside others of their kind and against goals.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Server(ServerOptions),
     /// What the server keeps: messages on disk, clients that resume, restarts
     Delivery(DeliveryOptions),
+    /// Measure servers that share a log in NATS JetStream
+    Cluster(ClusterOptions),
     /// Broadcasts to many listeners: CPU of each delivery, latency, memory, cost of connecting
     Fanout(FanoutOptions),
     /// Many senders: messages accepted a second, CPU of each, time until the answer

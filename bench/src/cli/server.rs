@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ReportOptions, Subject, named_server};
+use crate::cluster;
 use crate::delivery;
 use crate::servers::cases::Case;
 use crate::servers::start::{Kind, default_peers};
@@ -58,6 +59,33 @@ pub(crate) struct DeliveryOptions {
     pub(crate) rounds: u32,
 
     /// Messages on disk when the server is started
+    #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) entries: u64,
+
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
+}
+
+/// Options of `bench cluster`.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterOptions {
+    /// The server; beside this program if not given
+    #[arg(long, value_name = "PATH")]
+    pub(crate) server: Option<PathBuf>,
+
+    /// nats-server
+    #[arg(long, value_name = "PATH", env = "NATS_SERVER")]
+    pub(crate) nats: PathBuf,
+
+    /// What to measure
+    #[arg(long, value_delimiter = ',', default_values_t = cluster::cases::Case::ALL)]
+    pub(crate) cases: Vec<cluster::cases::Case>,
+
+    /// Rounds; in each, everything is measured once
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+
+    /// Entries in the stream when the server is started
     #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) entries: u64,
 

@@ -1,13 +1,11 @@
 //! What is measured of one server in one round.
 
 use std::fmt;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 
 use super::disk;
@@ -21,7 +19,7 @@ use crate::load::senders::{Plan, Senders};
 use crate::load::session::Session;
 use crate::metric::Metric;
 use crate::publish;
-use crate::servers::ours::Launch;
+use crate::servers::ours::{Launch, until_ready};
 use crate::servers::probe::{Errand, Probe};
 use crate::servers::start::Running;
 
@@ -45,9 +43,6 @@ const MISSED: usize = 20;
 /// Time for the server to notice that they are gone, and for all of them to be up to date.
 const GONE: Duration = Duration::from_secs(1);
 const CAUGHT_UP: Duration = Duration::from_secs(60);
-
-/// Time for a server to be ready.
-const READY: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Case {
@@ -207,13 +202,7 @@ impl Stage<'_> {
         running.program.stop()?;
         let begun = Instant::now();
         let (_running, admin) = launch.start_with_admin()?;
-        while !is_ready(admin) {
-            self.interrupt.check()?;
-            if begun.elapsed() > READY {
-                bail!("not ready after {READY:?}");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until_ready(admin, begun, self.interrupt)?;
         Ok(vec![(Metric::Start, begun.elapsed().as_secs_f64())])
     }
 
@@ -256,17 +245,6 @@ fn millis(nanos: u64) -> f64 {
 fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
     rest.split([',', '}']).next()
-}
-
-fn is_ready(admin: SocketAddr) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect(admin)?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        std::io::Result::Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
 }
 
 #[cfg(test)]

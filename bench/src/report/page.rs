@@ -17,6 +17,7 @@ pub(crate) enum Section {
     Gate,
     Server,
     Delivery,
+    Cluster,
 }
 
 const INTRODUCTION: &str = "# What it costs\n\n\
@@ -26,13 +27,14 @@ const INTRODUCTION: &str = "# What it costs\n\n\
     best peer.\n";
 
 impl Section {
-    const ALL: [Self; 3] = [Self::Gate, Self::Server, Self::Delivery];
+    const ALL: [Self; 4] = [Self::Gate, Self::Server, Self::Delivery, Self::Cluster];
 
     fn heading(self) -> &'static str {
         match self {
             Self::Gate => "## The gate\n",
             Self::Server => "## The server\n",
             Self::Delivery => "## What the server keeps\n",
+            Self::Cluster => "## Servers that share a log\n",
         }
     }
 
@@ -41,7 +43,7 @@ impl Section {
         match self {
             Self::Gate => Some("benchmarks-gate.svg"),
             Self::Server => Some("benchmarks-server.svg"),
-            Self::Delivery => None,
+            Self::Delivery | Self::Cluster => None,
         }
     }
 }

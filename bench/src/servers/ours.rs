@@ -1,20 +1,26 @@
 //! How our server is started.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
 use super::start::{Kind, Running};
+use crate::load::interrupt::Interrupt;
 use crate::load::target::{Dialect, Target};
 use crate::program::Program;
 
 /// The key for publishing: without one, the server counts strangers' messages, and keeps none for
 /// those who are away.
 const KEY: &str = "bench-key-of-the-load-generator";
+
+/// Time to be ready, with whatever it has to read.
+const READY: Duration = Duration::from_secs(120);
 
 /// What it is started with.
 pub(crate) struct Launch<'a> {
@@ -25,6 +31,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) tags: &'a [String],
     /// Where it keeps what was published.
     pub(crate) data: Option<&'a Path>,
+    /// Further options.
+    pub(crate) more: &'a [String],
     /// Whether it keeps anything for those who are away.
     pub(crate) keeps: bool,
 }
@@ -32,7 +40,7 @@ pub(crate) struct Launch<'a> {
 impl<'a> Launch<'a> {
     /// As users start it who care for nothing.
     pub(crate) fn new(server: &'a Path, directory: &'a Path) -> Self {
-        Self { server, directory, tags: &[], data: None, keeps: true }
+        Self { server, directory, tags: &[], data: None, more: &[], keeps: true }
     }
 
     /// Starts it, and waits until it is ready.
@@ -64,12 +72,41 @@ impl<'a> Launch<'a> {
         if let Some(data) = self.data {
             command.arg("--data").arg(data);
         }
+        command.args(self.more);
         let mut program = Program::start(Kind::Server.name(), command, self.directory)?;
         let [address, admin] = program.all_announced(["listening server ", "listening admin "])?;
         let target = Target::local(Dialect::Actions, address.parse()?, Some(KEY.to_owned()));
         let running = Running { program, target: Arc::new(target), key_file: Some(key_file) };
         Ok((running, admin.parse()?))
     }
+}
+
+/// Waits for a server that was started at `begun`.
+///
+/// # Errors
+/// When it is not ready in time.
+pub(crate) fn until_ready(
+    admin: SocketAddr,
+    begun: Instant,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    while !is_ready(admin) {
+        interrupt.check()?;
+        ensure!(begun.elapsed() < READY, "not ready after {READY:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(admin)?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
 }
 
 /// The server that was built together with this program.
