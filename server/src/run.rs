@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
-use crate::config::Config;
+use crate::config::{Config, Demo};
 use crate::door::{Door, turn_away};
 use crate::error::Error;
 use crate::http::Site;
@@ -124,7 +124,8 @@ pub async fn run(
     }
 
     administrators.spawn(shared::service::watchdog_of(workers.pulses()));
-    administrators.spawn(reload::follow(source, fixed, config.demo_key, service, shutdown.clone()));
+    let demo = Demo { served: config.demo, key: config.demo_key };
+    administrators.spawn(reload::follow(source, fixed, demo, service, shutdown.clone()));
     shared::service::ready();
     let result = tokio::select! {
         () = shutdown.stopping() => Ok(()),

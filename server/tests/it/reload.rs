@@ -109,6 +109,38 @@ async fn what_only_a_restart_changes_is_named() {
     assert!(log.contains("only a restart makes it hold: origin, ping-interval, max-tags"), "{log}");
 }
 
+/// A page that is served goes on being protected, and one that is not protects nothing.
+#[tokio::test]
+async fn the_demo_neither_comes_nor_goes_and_nor_does_its_protection() {
+    let demo = "demo = true\n";
+    for (begun_with, then, outcome) in [(demo, "", "error"), ("", demo, "ok")] {
+        let managed = Managed::start(begun_with, &[]);
+        let before = managed.broadcast("notifications", "").await;
+        assert!(before[outcome].is_string(), "begun with {begun_with:?}: {before}");
+        let page = managed.server.get("/").await.status;
+        managed.reload(then);
+        assert_eq!(managed.server.get("/").await.status, page);
+        let after = managed.broadcast("notifications", "").await;
+        assert_eq!(after[outcome], before[outcome], "{begun_with:?}, then {then:?}: {after}");
+        let log = managed.server.stop().await.output;
+        assert!(log.contains("only a restart makes it hold: demo"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn who_takes_away_the_keys_of_what_the_demo_shows_is_told_its_own() {
+    let keys: String = ["send", "broadcast", "drop"]
+        .map(|action| format!("keys.{action} = \"{OLD}\"\n"))
+        .concat();
+    let tag = "[tags.notifications]\n";
+    let managed = Managed::start(&format!("demo = true\n{tag}{keys}"), &[]);
+    managed.reload(&format!("demo = true\n{tag}"));
+    assert_eq!(managed.broadcast("notifications", OLD).await["error"], "denied");
+    managed.reload(&format!("demo = true\n{tag}"));
+    let output = managed.server.stop().await.output;
+    assert_eq!(output.matches("demo-key ").count(), 1, "{output}");
+}
+
 #[tokio::test]
 async fn the_demos_key_stays() {
     let told = Told::new();
