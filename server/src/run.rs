@@ -156,7 +156,7 @@ async fn accept(
     shutdown: Shutdown,
 ) {
     loop {
-        let arrival = way.accept().await;
+        let arrival = way.accept(&site.service.metrics).await;
         match door.enter() {
             Some(place) => {
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
