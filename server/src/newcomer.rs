@@ -37,7 +37,7 @@ impl<S: Stream> Newcomer<S> {
     /// Finds out for whom the proxy connects, and serves that client.
     async fn serve_introduced(self, thread: usize) {
         let Self { arrival: mut stream, place, site, shutdown } = self;
-        match proxied::introduced(&mut stream).await {
+        match proxied::introduced(&mut stream, &shutdown).await {
             Some(address) => {
                 let stay = place.stay;
                 site.serve(stream, address, stay, place, thread, shutdown).await;
