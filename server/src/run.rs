@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::{Config, Demo};
-use crate::door::{Door, turn_away};
+use crate::door::Door;
 use crate::error::Error;
 use crate::http::Site;
 use crate::hub::Hub;
@@ -162,13 +162,7 @@ async fn accept(
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
                 workers.serve(Newcomer { arrival, place, site, shutdown });
             }
-            None => {
-                let leave = door.turning_away().await;
-                shutdown.spawn(async move {
-                    turn_away(arrival).await;
-                    drop(leave);
-                });
-            }
+            None => door.turn_away(arrival, &shutdown),
         }
     }
 }
