@@ -20,6 +20,13 @@ impl Connection {
         Self { number, shard, outbox, heard: AtomicBool::new(true) }
     }
 
+    /// One to a peer that takes everything.
+    #[cfg(test)]
+    pub(crate) fn to_nobody(number: u64) -> Self {
+        let socket = crate::outbox::pipe::Pipe::with_room(usize::MAX);
+        Self::new(number, 0, Outbox::new(socket, std::sync::Arc::default()))
+    }
+
     /// Different for every connection of the process.
     #[must_use]
     pub fn number(&self) -> u64 {
