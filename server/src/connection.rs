@@ -45,7 +45,8 @@ impl Connection {
         &self.outbox
     }
 
-    /// Notes that a whole frame came from the peer.
+    /// Notes that the peer has said something whole: a message, a ping or a pong. A piece of a message
+    /// that others must follow is nothing yet.
     pub fn note_heard(&self) {
         // Read first: the cache line stays shared while the peer is chatty.
         if !self.heard.load(Ordering::Relaxed) {
@@ -53,7 +54,7 @@ impl Connection {
         }
     }
 
-    /// Whether a whole frame came since this was asked last.
+    /// Whether anything whole came since this was asked last.
     pub fn take_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
     }

@@ -75,9 +75,7 @@ impl Metrics {
             closes,
         }
     }
-}
 
-impl Metrics {
     /// Counts an error reply.
     pub(crate) fn refused(&self, code: ErrorCode) {
         self.errors.get_or_create(&Error { code: code.as_str() }).inc();
