@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use shared::service;
 use shared::shutdown::{Hangups, Shutdown};
+use shared::telemetry::announce_text;
 
-use crate::auth::Key;
 use crate::cli::RunArgs;
-use crate::config::{Config, Fixed};
+use crate::config::{Config, Demo, Fixed};
 use crate::error::Error;
 use crate::publish::Service;
 
@@ -26,7 +26,7 @@ pub struct Source {
 pub(crate) async fn follow(
     source: Source,
     fixed: Fixed,
-    demo_key: Option<Key>,
+    mut demo: Demo,
     service: Arc<Service>,
     shutdown: Shutdown,
 ) {
@@ -38,11 +38,20 @@ pub(crate) async fn follow(
             () = hangups.next() => {}
         }
         service::reloading();
-        let (again, key) = (args.clone(), demo_key.clone());
+        let (again, as_begun) = (args.clone(), demo.clone());
         // Files may lie on a disk that hangs.
-        let read = tokio::task::spawn_blocking(move || Config::resolve_again(again, key)).await;
+        let read = tokio::task::spawn_blocking(|| Config::resolve_again(again, as_begun)).await;
         match read {
-            Ok(Ok(config)) => adopt(config, &fixed, &service),
+            Ok(Ok(config)) => {
+                // The configuration had keys for everything that the demo shows, and has none now.
+                if demo.key.is_none()
+                    && let Some(key) = &config.demo_key
+                {
+                    announce_text("demo-key", &key.reveal());
+                    demo.key = Some(key.clone());
+                }
+                adopt(config, &fixed, &service);
+            }
             Ok(Err(faults)) => tell(&faults),
             Err(_panicked) => tell(&[Error::Defect("reading the configuration failed")]),
         }
