@@ -156,7 +156,7 @@ pub struct BoundArgs {
     /// sooner each is closed [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "TOCSIN_MAX_BACKLOG")]
     pub max_backlog: Option<String>,
-    /// Tell newcomers to come back while less memory than this is left, on the machine or in the
+    /// Tell newcomers to come back while less memory than this is left, on the machine or in a
     /// control group; 0 for never [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "TOCSIN_SPARE_MEMORY")]
     pub spare_memory: Option<String>,

@@ -20,6 +20,13 @@ impl Connection {
         Self { number, shard, outbox, heard: AtomicBool::new(true) }
     }
 
+    /// One to a peer that takes everything.
+    #[cfg(test)]
+    pub(crate) fn to_nobody(number: u64) -> Self {
+        let socket = crate::outbox::pipe::Pipe::with_room(usize::MAX);
+        Self::new(number, 0, Outbox::new(socket, std::sync::Arc::default()))
+    }
+
     /// Different for every connection of the process.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -38,7 +45,8 @@ impl Connection {
         &self.outbox
     }
 
-    /// Notes that a whole frame came from the peer.
+    /// Notes that the peer has said something whole: a message, a ping or a pong. A piece of a message
+    /// that others must follow is nothing yet.
     pub fn note_heard(&self) {
         // Read first: the cache line stays shared while the peer is chatty.
         if !self.heard.load(Ordering::Relaxed) {
@@ -46,7 +54,7 @@ impl Connection {
         }
     }
 
-    /// Whether a whole frame came since this was asked last.
+    /// Whether anything whole came since this was asked last.
     pub fn take_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
     }

@@ -7,6 +7,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use shared::answer::{Answer, json};
 use shared::deadline::within;
 use shared::linger::{Socket, linger};
 use shared::seldom::Seldom;
+use shared::shutdown::Shutdown;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -119,10 +121,25 @@ impl Door {
         Some((one_of(&self.brief)?, Stay::Brief))
     }
 
-    /// Leave to turn somebody away, once few enough others are. Cancel safe.
-    pub(crate) async fn turning_away(&self) -> Option<OwnedSemaphorePermit> {
-        // Never closed.
-        Arc::clone(&self.away).acquire_owned().await.ok()
+    /// Answers 503 to whatever the newcomer wants, and closes. Waits for nobody: those behind may find
+    /// a place.
+    pub(crate) fn turn_away(&self, arrival: Arrival, shutdown: &Shutdown) {
+        match Arc::clone(&self.away).try_acquire_owned() {
+            Ok(leave) => shutdown.spawn(async move {
+                let told = match arrival {
+                    Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => tell(stream).await,
+                    Arrival::Unix(stream) => tell(stream).await,
+                };
+                if let Err(error) = told {
+                    tracing::debug!(%error, "could not be told to come back");
+                }
+                drop(leave);
+            }),
+            Err(_too_many) => match arrival {
+                Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => tell_at_once(&stream),
+                Arrival::Unix(stream) => tell_at_once(&stream),
+            },
+        }
     }
 
     fn is_memory_scarce(&self) -> bool {
@@ -146,30 +163,30 @@ impl Door {
     }
 }
 
-/// Answers 503 to whatever the newcomer wants, and closes.
-pub(crate) async fn turn_away(arrival: Arrival) {
-    let told = match arrival {
-        Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => tell(stream).await,
-        Arrival::Unix(stream) => tell(stream).await,
-    };
-    if let Err(error) = told {
-        tracing::debug!(%error, "could not be told to come back");
-    }
-}
-
 async fn tell(mut stream: impl AsyncWrite + Socket + Unpin) -> io::Result<()> {
-    let body = full().to_json(&Reference::default());
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        return_in(),
-        body.len()
-    );
+    let answer = answer();
     let _ =
         within("a question", QUESTION, poll_fn(|context| stream.poll_read_ready(context))).await;
     tokio::time::timeout(ANSWER, stream.write_all(answer.as_bytes())).await??;
     linger(&stream).await;
     Ok(())
+}
+
+/// What nobody waits for may get lost: the kernel has room for it, but if the newcomer's question has not
+/// come yet, or is a long one, closing may destroy the answer.
+fn tell_at_once(stream: &impl AsFd) {
+    let _ = rustix::io::read(stream, &mut [0; 4096]);
+    let _ = rustix::io::write(stream, answer().as_bytes());
+}
+
+fn answer() -> String {
+    let body = full().to_json(&Reference::default());
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        return_in(),
+        body.len()
+    )
 }
 
 /// The same for one who may send but has come to listen.

@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use shared::answer::{Answer, text};
+use shared::answer::{Answer, json, text};
 use shared::deadline::within;
 use shared::linger::{Lingering, Socket};
 use shared::shutdown::Shutdown;
@@ -24,9 +24,10 @@ use crate::limits;
 use crate::messages::{self, Rooms};
 use crate::origin::Origins;
 use crate::outbox::Wire;
+use crate::protocol::{ErrorCode, Reference, Refusal, Reply};
 use crate::proxied;
 use crate::publish::Service;
-use crate::rates::Visitor;
+use crate::rates::{TooOften, Visitor};
 use crate::socket::Sockets;
 use crate::web;
 
@@ -201,9 +202,7 @@ impl Site {
         let address = caller.visitor.lock().address();
         let limits = &self.service.policy.load().limits;
         if let Err(often) = self.service.rates.connect(limits, address) {
-            let mut answer = text(StatusCode::TOO_MANY_REQUESTS, "Too many connections of late.\n");
-            retry_after(&mut answer, often.retry_in);
-            return answer;
+            return self.too_often(often);
         }
         let upgrade = hyper::upgrade::on(&mut request);
         let sockets = Arc::clone(&self.sockets);
@@ -228,6 +227,16 @@ impl Site {
         if let Ok(accept) = HeaderValue::from_str(&accept) {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
+        answer
+    }
+
+    /// As one who sends too much by HTTP is told.
+    fn too_often(&self, TooOften { retry_in }: TooOften) -> Answer {
+        self.service.metrics.refused(ErrorCode::RateLimited);
+        let refusal = Refusal::rate_limited("too many connections of late", retry_in);
+        let body = Reply::Refused(refusal).to_json(&Reference::default());
+        let mut answer = json(StatusCode::TOO_MANY_REQUESTS, body);
+        retry_after(&mut answer, retry_in);
         answer
     }
 }

@@ -62,6 +62,8 @@ struct State {
     head: u64,
     /// On all tags.
     registrations: usize,
+    /// Different ones on each tag, of all tags.
+    ids: usize,
     audiences: HashMap<Tag, Audience>,
     keep: Keep,
     mids: Mids,
@@ -126,6 +128,7 @@ impl Hub {
             head: lost_through,
             audiences: HashMap::new(),
             registrations: 0,
+            ids: 0,
             keep: Keep::new(settings, lost_through),
             mids: Mids::default(),
         };
@@ -272,17 +275,16 @@ impl Hub {
         // An earlier registration may have something under way.
         let live = earlier.is_none() && replay.is_empty();
         let shards = self.shards.len();
-        let audience =
-            state.audiences.entry(new.tag.clone()).or_insert_with(|| Audience::new(shards));
-        if let Some(address) = new.address
-            && let Some(oldest) = audience.oldest_of(address, Self::SEATS)
-        {
-            audience.remove(oldest.connection, oldest.shard, Some(address));
-            state.registrations -= 1;
-            self.dismiss(&new.tag, address, oldest, Dismissal::Replaced);
-        }
-        audience.add(Seat { connection: number, shard }, new.address);
-        state.registrations += 1;
+        state.audiences.entry(new.tag.clone()).or_insert_with(|| Audience::new(shards));
+        state.change(&new.tag, |audience| {
+            if let Some(address) = new.address
+                && let Some(oldest) = audience.oldest_of(address, Self::SEATS)
+            {
+                audience.remove(oldest.connection, oldest.shard, Some(address));
+                self.dismiss(&new.tag, address, oldest, Dismissal::Replaced);
+            }
+            audience.add(Seat { connection: number, shard }, new.address);
+        });
         self.shards[shard].push(Work::Register {
             connection: Arc::clone(connection),
             registration: new.clone(),
@@ -349,18 +351,16 @@ impl Hub {
     }
 
     fn dismiss_all(&self, state: &mut State, tag: &Tag, address: Address) -> u64 {
-        let Some(audience) = state.audiences.get_mut(tag) else { return 0 };
-        let mut clients = 0;
-        while let Some(oldest) = audience.oldest_of(address, 1) {
-            audience.remove(oldest.connection, oldest.shard, Some(address));
-            self.dismiss(tag, address, oldest, Dismissal::Dropped);
-            clients += 1;
-        }
-        state.registrations -= usize::try_from(clients).unwrap_or(0);
-        if audience.is_empty() {
-            state.audiences.remove(tag);
-        }
-        clients
+        let dismissed = state.change(tag, |audience| {
+            let mut clients = 0;
+            while let Some(oldest) = audience.oldest_of(address, 1) {
+                audience.remove(oldest.connection, oldest.shard, Some(address));
+                self.dismiss(tag, address, oldest, Dismissal::Dropped);
+                clients += 1;
+            }
+            clients
+        });
+        dismissed.unwrap_or(0)
     }
 
     fn dismiss(&self, tag: &Tag, address: Address, seat: Seat, why: Dismissal) {
@@ -399,13 +399,23 @@ impl State {
 
     /// Answers whether it was there.
     fn remove(&mut self, connection: u64, shard: usize, gone: &Registration) -> bool {
-        let Some(audience) = self.audiences.get_mut(&gone.tag) else { return false };
-        let there = audience.remove(connection, shard, gone.address);
-        self.registrations -= usize::from(there);
+        let removed =
+            self.change(&gone.tag, |audience| audience.remove(connection, shard, gone.address));
+        removed.unwrap_or(false)
+    }
+
+    /// Changes who listens on a tag that somebody listens on, and the sums over all tags with it.
+    fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut Audience) -> T) -> Option<T> {
+        let audience = self.audiences.get_mut(tag)?;
+        let ids = audience.ids();
+        let registrations = audience.registrations();
+        let result = change(audience);
+        self.ids = self.ids + audience.ids() - ids;
+        self.registrations = self.registrations + audience.registrations() - registrations;
         if audience.is_empty() {
-            self.audiences.remove(&gone.tag);
+            self.audiences.remove(tag);
         }
-        there
+        Some(result)
     }
 }
 

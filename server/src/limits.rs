@@ -72,7 +72,8 @@ pub const CONNECTIONS: usize = 1_000_000;
 pub const BRIEF: usize = 128;
 /// Their request must begin within this time.
 pub const BRIEF_HEADERS: Duration = Duration::from_secs(5);
-/// Connections that are turned away at a time; further ones wait in the kernel's queue.
+/// Connections that are turned away at a time with patience; further ones are answered at once and
+/// closed.
 pub const TURNED_AWAY: usize = 64;
 /// Open files that are no connections of listeners: listening sockets, administrators, the
 /// runtime's own, and those who stay for a moment only.

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{Address, Config, Listen};
 use crate::error::Error;
+use crate::metrics::Metrics;
 
 /// Where a server is reached.
 #[derive(Debug)]
@@ -111,8 +112,8 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
 }
 
 impl Way {
-    /// The next connection, whoever may use this way. Cancel safe.
-    pub(crate) async fn accept(&self) -> Arrival {
+    /// The next connection, whoever may use this way; the others are closed and counted. Cancel safe.
+    pub(crate) async fn accept(&self, metrics: &Metrics) -> Arrival {
         static UNTRUSTED: Seldom = Seldom::new();
         match self {
             Self::Plain(listener) => {
@@ -124,6 +125,7 @@ impl Way {
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
                     return Arrival::Proxied(stream);
                 }
+                metrics.unintroduced.inc();
                 if let Some(connections) = UNTRUSTED.happens() {
                     tracing::warn!(
                         connections, last = %peer.ip(),

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-/// Bytes that can be had before others are hurt: what the machine has, or what the control group may
+/// Bytes that can be had before others are hurt: what the machine has, or what its control groups may
 /// still take, whichever is less. None where the system does not say.
 pub(crate) fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| in_meminfo(&text));
-    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| of_group(&text));
+    let group = fs::read_to_string("/proc/self/cgroup").ok();
+    let group = group.and_then(|text| of_groups(Path::new("/sys/fs/cgroup"), &text));
     match (machine, group) {
         (Some(machine), Some(group)) => Some(machine.min(group)),
         (machine, group) => machine.or(group),
@@ -21,18 +22,30 @@ fn in_meminfo(text: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Of version 2, whose one line begins with `0::`. What a group's cache of inactive files holds is
-/// given back before anybody is killed.
-fn of_group(text: &str) -> Option<u64> {
+/// Of version 2, whose one line begins with `0::`. Limits hold for all that is below: the process's own
+/// group may have none where those above it do, as in a container or a slice of systemd.
+fn of_groups(root: &Path, text: &str) -> Option<u64> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let directory = Path::new("/sys/fs/cgroup").join(path);
-    let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
-    left_in_group(&read("memory.max")?, &read("memory.current")?, &read("memory.stat")?)
+    let directory = root.join(path);
+    let groups = directory.ancestors().take_while(|group| group.starts_with(root));
+    groups.filter_map(of_group).min()
 }
 
-fn left_in_group(most: &str, current: &str, stat: &str) -> Option<u64> {
+/// What a group may take before its processes are throttled (`memory.high`) or killed (`memory.max`).
+fn of_group(directory: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
+    let limits = ["memory.max", "memory.high"].into_iter().filter_map(read);
+    left_in_group(limits, &read("memory.current")?, &read("memory.stat")?)
+}
+
+/// What a group's cache of inactive files holds is given back before that.
+fn left_in_group(
+    limits: impl IntoIterator<Item = String>,
+    current: &str,
+    stat: &str,
+) -> Option<u64> {
     // Without a limit it says `max`.
-    let most: u64 = most.trim().parse().ok()?;
+    let most: u64 = limits.into_iter().filter_map(|limit| limit.trim().parse().ok()).min()?;
     let current: u64 = current.trim().parse().ok()?;
     let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
     let files: u64 = files.and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
@@ -53,8 +66,47 @@ mod tests {
     #[test]
     fn what_a_group_may_still_take_is_read() {
         let stat = "anon 5\ninactive_file 300\nactive_file 9\n";
-        assert_eq!(left_in_group("1000\n", "900\n", stat), Some(400));
-        assert_eq!(left_in_group("max\n", "900\n", stat), None);
-        assert_eq!(left_in_group("100\n", "900\n", ""), Some(0));
+        let left = |limits: &[&str], current: &str, stat: &str| {
+            left_in_group(limits.iter().map(|limit| (*limit).to_owned()), current, stat)
+        };
+        assert_eq!(left(&["1000\n"], "900\n", stat), Some(400));
+        assert_eq!(left(&["1000\n", "950\n"], "900\n", stat), Some(350));
+        assert_eq!(left(&["max\n", "950\n"], "900\n", stat), Some(350));
+        assert_eq!(left(&["max\n", "max\n"], "900\n", stat), None);
+        assert_eq!(left(&[], "900\n", stat), None);
+        assert_eq!(left(&["100\n"], "900\n", ""), Some(0));
+    }
+
+    #[test]
+    fn every_group_above_has_its_say() {
+        let root = tempfile::TempDir::new().unwrap();
+        let group = |path: &str, max: &str, high: &str, current: u64| {
+            let directory = root.path().join(path);
+            fs::create_dir_all(&directory).unwrap();
+            let stat = "inactive_file 0\n".to_owned();
+            let files = [
+                ("memory.max", format!("{max}\n")),
+                ("memory.high", format!("{high}\n")),
+                ("memory.current", format!("{current}\n")),
+                ("memory.stat", stat),
+            ];
+            for (name, text) in files {
+                fs::write(directory.join(name), text).unwrap();
+            }
+        };
+        let left = |path: &str| of_groups(root.path(), &format!("0::{path}\n"));
+        // The topmost one has no such files on a machine, and those of its container's within one.
+        group("a.slice/b.service", "max", "max", 100);
+        group("a.slice", "max", "max", 100);
+        assert_eq!(left("/a.slice/b.service"), None);
+        group("a.slice", "1000", "max", 400);
+        assert_eq!(left("/a.slice/b.service"), Some(600));
+        group("a.slice/b.service", "500", "450", 100);
+        assert_eq!(left("/a.slice/b.service"), Some(350));
+        group("", "5000", "max", 4_900);
+        assert_eq!(left("/a.slice/b.service"), Some(100));
+        assert_eq!(left("/"), Some(100));
+        // Of version 1.
+        assert_eq!(of_groups(root.path(), "5:memory:/a.slice\n"), None);
     }
 }

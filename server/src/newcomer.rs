@@ -8,7 +8,7 @@ use shared::workers;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::door::Place;
-use crate::http::Site;
+use crate::http::{Site, Stream};
 use crate::listeners::{Adrift, Arrival};
 use crate::proxied;
 
@@ -30,6 +30,22 @@ impl<A> Newcomer<A> {
     fn with<T>(self, change: impl FnOnce(A) -> io::Result<T>) -> io::Result<Newcomer<T>> {
         let Self { arrival, place, site, shutdown } = self;
         Ok(Newcomer { arrival: change(arrival)?, place, site, shutdown })
+    }
+}
+
+impl<S: Stream> Newcomer<S> {
+    /// Finds out for whom the proxy connects, and serves that client.
+    async fn serve_introduced(self, thread: usize) {
+        let Self { arrival: mut stream, place, site, shutdown } = self;
+        match proxied::introduced(&mut stream, &shutdown).await {
+            Some(address) => {
+                let stay = place.stay;
+                site.serve(stream, address, stay, place, thread, shutdown).await;
+            }
+            None => {
+                site.service.metrics.unintroduced.inc();
+            }
+        }
     }
 }
 
@@ -63,21 +79,16 @@ impl workers::Newcomer for Newcomer {
     /// Finds out who it is first.
     async fn serve(self, thread: usize) {
         let Self { arrival, place, site, shutdown } = self;
-        let stay = place.stay;
         match arrival {
             Arrival::Plain { stream, from } => {
-                let address = (!from.is_loopback()).then_some(from);
+                let (address, stay) = ((!from.is_loopback()).then_some(from), place.stay);
                 site.serve(stream, address, stay, place, thread, shutdown).await;
             }
-            Arrival::Proxied(mut stream) => {
-                if let Some(address) = proxied::introduced(&mut stream).await {
-                    site.serve(stream, address, stay, place, thread, shutdown).await;
-                }
+            Arrival::Proxied(stream) => {
+                Newcomer { arrival: stream, place, site, shutdown }.serve_introduced(thread).await;
             }
-            Arrival::Unix(mut stream) => {
-                if let Some(address) = proxied::introduced(&mut stream).await {
-                    site.serve(stream, address, stay, place, thread, shutdown).await;
-                }
+            Arrival::Unix(stream) => {
+                Newcomer { arrival: stream, place, site, shutdown }.serve_introduced(thread).await;
             }
         }
     }

@@ -4,15 +4,20 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use shared::deadline::within;
 use shared::seldom::Seldom;
+use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// It is the first thing that a proxy sends, in one piece.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long one that has come right before the stop may take to send it.
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// No header of either version is shorter.
 const SHORTEST: usize = 15;
@@ -28,9 +33,12 @@ const MOST_FOLLOWING: usize = 2048;
 
 /// Reads the header and nothing beyond it, and says whom it names; none if that is the proxy itself,
 /// or not an IP address. `None` if there is no header: it is to be closed.
-pub(crate) async fn introduced(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option<IpAddr>> {
+pub(crate) async fn introduced(
+    stream: &mut (impl AsyncRead + Unpin),
+    shutdown: &Shutdown,
+) -> Option<Option<IpAddr>> {
     static MISSING: Seldom = Seldom::new();
-    let error = match client(stream).await {
+    let error = match client(stream, shutdown).await {
         Ok(address) => return Some(address),
         Err(error) => error,
     };
@@ -65,16 +73,24 @@ pub(crate) fn expect_none(first: &[u8]) {
 /// As [`introduced`].
 ///
 /// # Errors
-/// `InvalidData` if it is no header, `TimedOut` if it does not come within 5 s, or what reading fails
-/// of.
-async fn client(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
-    let header = within("the PROXY header", PATIENCE, read(stream))
-        .await
-        .map_err(|expired| io::Error::new(io::ErrorKind::TimedOut, expired))??;
-    let (header, length) = ProxyHeader::parse(&header, ParseConfig::default())
-        .map(|(parsed, length)| (parsed.into_owned(), length == header.len()))
-        .map_err(|_faulty| no_header())?;
-    if !length {
+/// `InvalidData` if it is no header, `TimedOut` if it does not come within 5 s, or half a second of the
+/// stop, or what reading fails of.
+async fn client(
+    stream: &mut (impl AsyncRead + Unpin),
+    shutdown: &Shutdown,
+) -> io::Result<Option<IpAddr>> {
+    let mut reading = pin!(within("the PROXY header", PATIENCE, read(stream)));
+    let read = tokio::select! {
+        biased;
+        read = reading.as_mut() => read,
+        () = shutdown.stopping() => {
+            within("the PROXY header", LAST_PATIENCE, reading).await.and_then(|read| read)
+        }
+    };
+    let bytes = read.map_err(|expired| io::Error::new(io::ErrorKind::TimedOut, expired))??;
+    let (header, length) =
+        ProxyHeader::parse(&bytes, ParseConfig::default()).map_err(|_faulty| no_header())?;
+    if length != bytes.len() {
         return Err(no_header());
     }
     Ok(header.proxied_address().map(|address| address.source.ip().to_canonical()))
@@ -117,7 +133,7 @@ mod tests {
 
     /// What is read of `bytes`, and what is left of them.
     async fn named(mut bytes: &[u8]) -> (Result<Option<IpAddr>, io::ErrorKind>, &[u8]) {
-        let client = client(&mut bytes).await.map_err(|error| error.kind());
+        let client = client(&mut bytes, &Shutdown::new()).await.map_err(|error| error.kind());
         (client, bytes)
     }
 
@@ -178,7 +194,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_not_waited_for_long() {
         let (mut near, _far) = tokio::io::duplex(8);
-        let error = client(&mut near).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        for (stopping, limit) in [(false, PATIENCE), (true, LAST_PATIENCE)] {
+            let (shutdown, begun) = (Shutdown::new(), tokio::time::Instant::now());
+            if stopping {
+                shutdown.stop();
+            }
+            let error = client(&mut near, &shutdown).await.unwrap_err();
+            assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, limit));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_cut_off_one_that_is_on_its_way() {
+        let (mut near, mut far) = tokio::io::duplex(8);
+        let shutdown = Shutdown::new();
+        shutdown.stop();
+        let header = version_2("192.0.2.7:49152");
+        let sending = tokio::io::AsyncWriteExt::write_all(&mut far, &header);
+        let (client, sent) = tokio::join!(client(&mut near, &shutdown), sending);
+        sent.unwrap();
+        assert_eq!(client.unwrap(), Some("192.0.2.7".parse().unwrap()));
     }
 }

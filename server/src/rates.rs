@@ -86,8 +86,11 @@ struct Bucket(Moment);
 impl Bucket {
     fn take(&mut self, rate: Rate, now: Moment) -> Result<(), TooOften> {
         let each = 1_000_000_000 / u64::from(rate.per_second.get());
-        let full = self.0.max(now) + each;
         let latest = now + each * u64::from(rate.burst.get());
+        // What was taken at a rate before this one, which may have been a slower one, weighs no more
+        // than all that this one gives at once.
+        self.0 = self.0.min(latest);
+        let full = self.0.max(now) + each;
         if full > latest {
             return Err(TooOften { retry_in: Duration::from_nanos(full - latest) });
         }
@@ -165,5 +168,23 @@ mod tests {
         assert_eq!(taken(&mut bucket, SECOND + SECOND / 10), 1);
         assert_eq!(taken(&mut bucket, SECOND + SECOND / 5 + 1), 1);
         assert_eq!(taken(&mut bucket, 9 * SECOND), 3, "never more than the burst");
+    }
+
+    #[test]
+    fn a_rate_that_is_loosened_frees_those_who_were_held_by_the_one_before() {
+        let (slow, fast) = (Rate::new(1, 600).unwrap(), Rate::new(200, 400).unwrap());
+        let mut bucket = Bucket::default();
+        while bucket.take(slow, SECOND).is_ok() {}
+        let retry_in = Duration::from_millis(5);
+        assert_eq!(
+            bucket.take(fast, SECOND),
+            Err(TooOften { retry_in }),
+            "all of its burst is used"
+        );
+        assert_eq!(bucket.take(fast, SECOND + SECOND / 200), Ok(()), "and it is kept to that");
+        // One that is tightened gives its own burst once that is made up for.
+        let mut bucket = Bucket::default();
+        while bucket.take(fast, SECOND).is_ok() {}
+        assert_eq!((0..999).filter(|_| bucket.take(slow, 3 * SECOND).is_ok()).count(), 600);
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use shared::service;
 use shared::shutdown::{Hangups, Shutdown};
+use shared::telemetry::announce_text;
 
-use crate::auth::Key;
 use crate::cli::RunArgs;
-use crate::config::{Config, Fixed};
+use crate::config::{Config, Demo, Fixed};
 use crate::error::Error;
 use crate::publish::Service;
 
@@ -26,7 +26,7 @@ pub struct Source {
 pub(crate) async fn follow(
     source: Source,
     fixed: Fixed,
-    demo_key: Option<Key>,
+    mut demo: Demo,
     service: Arc<Service>,
     shutdown: Shutdown,
 ) {
@@ -38,11 +38,20 @@ pub(crate) async fn follow(
             () = hangups.next() => {}
         }
         service::reloading();
-        let (again, key) = (args.clone(), demo_key.clone());
+        let (again, as_begun) = (args.clone(), demo.clone());
         // Files may lie on a disk that hangs.
-        let read = tokio::task::spawn_blocking(move || Config::resolve_again(again, key)).await;
+        let read = tokio::task::spawn_blocking(|| Config::resolve_again(again, as_begun)).await;
         match read {
-            Ok(Ok(config)) => adopt(config, &fixed, &service),
+            Ok(Ok(config)) => {
+                // The configuration had keys for everything that the demo shows, and has none now.
+                if demo.key.is_none()
+                    && let Some(key) = &config.demo_key
+                {
+                    announce_text("demo-key", &key.reveal());
+                    demo.key = Some(key.clone());
+                }
+                adopt(config, &fixed, &service);
+            }
             Ok(Err(faults)) => tell(&faults),
             Err(_panicked) => tell(&[Error::Defect("reading the configuration failed")]),
         }
@@ -55,7 +64,15 @@ fn adopt(config: Config, fixed: &Fixed, service: &Service) {
         tracing::warn!("{warning}");
     }
     let Config { policy, keeping, .. } = &config;
-    let waiting = fixed.changed(&config.fixed());
+    let now = config.fixed();
+    if fixed.disagrees(&now) {
+        tracing::error!(
+            "what is kept, or which pairs are protected, is another than the other servers of the \
+             stream have: `server adopt-settings` changes it for all of them"
+        );
+        return tracing::error!("the configuration stays as it was");
+    }
+    let waiting = fixed.changed(&now);
     let (pairs, tags) =
         (policy.auth.protected().len(), policy.declared_tags.as_ref().map(|tags| tags.len()));
     service.hub.adopt(keeping.clone());

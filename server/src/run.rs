@@ -13,8 +13,8 @@ use shared::workers::Workers;
 use tokio::task::JoinSet;
 
 use crate::admin::Admin;
-use crate::config::Config;
-use crate::door::{Door, turn_away};
+use crate::config::{Config, Demo};
+use crate::door::Door;
 use crate::error::Error;
 use crate::http::Site;
 use crate::hub::Hub;
@@ -125,7 +125,8 @@ pub async fn run(
     }
 
     administrators.spawn(shared::service::watchdog_of(workers.pulses()));
-    administrators.spawn(reload::follow(source, fixed, config.demo_key, service, shutdown.clone()));
+    let demo = Demo { served: config.demo, key: config.demo_key };
+    administrators.spawn(reload::follow(source, fixed, demo, service, shutdown.clone()));
     shared::service::ready();
     let result = tokio::select! {
         () = shutdown.stopping() => Ok(()),
@@ -158,19 +159,13 @@ async fn accept(
     shutdown: Shutdown,
 ) {
     loop {
-        let arrival = way.accept().await;
+        let arrival = way.accept(&site.service.metrics).await;
         match door.enter() {
             Some(place) => {
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
                 workers.serve(Newcomer { arrival, place, site, shutdown });
             }
-            None => {
-                let leave = door.turning_away().await;
-                shutdown.spawn(async move {
-                    turn_away(arrival).await;
-                    drop(leave);
-                });
-            }
+            None => door.turn_away(arrival, &shutdown),
         }
     }
 }

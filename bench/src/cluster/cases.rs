@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::ValueEnum;
 
 use super::nats::Nats;
@@ -144,46 +144,22 @@ impl Stage<'_> {
         let mut session = Session::new(&running[0].target, Arc::clone(&tags), pid, self.interrupt)?;
         session.open(LISTENERS, AT_A_TIME)?;
         let schedule = |seconds| Schedule::at(&tags, 10.0, 1, SIZE, Duration::from_secs(seconds));
-        let mut crowds = Vec::new();
-        for server in &running[1..] {
-            let target = Arc::clone(&server.target);
-            let mut crowd = Crowd::new(target, Clock::start(), self.interrupt.clone())?;
-            crowd.open(LISTENERS, AT_A_TIME, |_| Join {
-                tag: TAG.to_owned(),
-                more: String::new(),
-            })?;
-            crowds.push((crowd, Meter::start(server.pid())));
-        }
         let (warm_up, measured) = (schedule(1), schedule(5));
-        let stop = Interrupt::default();
+        let (stop, all_listen) = (Interrupt::default(), Barrier::new(count));
         std::thread::scope(|scope| {
-            let listening: Vec<_> = crowds
-                .into_iter()
-                .map(|(mut crowd, mut meter)| {
-                    let stop = stop.clone();
-                    scope.spawn(move || -> anyhow::Result<f64> {
-                        let until = |crowd: &mut Crowd| {
-                            while stop.check().is_ok() {
-                                crowd.linger(Duration::from_millis(50))?;
-                            }
-                            anyhow::Ok(())
-                        };
-                        meter.sample();
-                        until(&mut crowd)?;
-                        let messages = crowd.tally().messages;
-                        ensure!(messages > 0, "nothing was delivered");
-                        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-                        Ok(meter.sample().as_secs_f64() * 1e6 / messages as f64)
-                    })
+            let others: Vec<_> = running[1..]
+                .iter()
+                .map(|server| {
+                    let (stop, all_listen) = (&stop, &all_listen);
+                    scope.spawn(move || listen(server, stop, all_listen))
                 })
                 .collect();
+            all_listen.wait();
             let done = session.deliver(&warm_up, &measured);
             stop.set();
             let mut sum = done?.micros.context("the server is gone")?;
-            for listener in listening {
-                let theirs =
-                    listener.join().map_err(|_| anyhow::anyhow!("a thread has panicked"))?;
-                sum += theirs?;
+            for other in others {
+                sum += other.join().map_err(|_| anyhow!("a thread has panicked"))??;
             }
             #[allow(clippy::cast_precision_loss, reason = "a handful")]
             Ok(sum / count as f64)
@@ -229,6 +205,31 @@ impl Stage<'_> {
     fn id_key(&self) -> PathBuf {
         self.directory.join("id.key")
     }
+}
+
+/// Listens on a server until `stop`; its CPU per delivery, in microseconds.
+fn listen(server: &Running, stop: &Interrupt, all_listen: &Barrier) -> anyhow::Result<f64> {
+    let opened = Crowd::new(Arc::clone(&server.target), Clock::start(), stop.clone()).and_then(
+        |mut crowd| {
+            crowd.open(LISTENERS, AT_A_TIME, |_| Join {
+                tag: TAG.to_owned(),
+                more: String::new(),
+            })?;
+            Ok(crowd)
+        },
+    );
+    let mut meter = Meter::start(server.pid());
+    all_listen.wait();
+    let mut crowd = opened?;
+    let before = crowd.tally().messages;
+    // An interrupt ends that with an error too.
+    while stop.check().is_ok() {
+        let _ = crowd.linger(Duration::from_millis(50));
+    }
+    let messages = crowd.tally().messages - before;
+    ensure!(messages > 0, "nothing was delivered");
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+    Ok(meter.sample().as_secs_f64() * 1e6 / messages as f64)
 }
 
 fn millis(nanos: u64) -> f64 {

@@ -1,10 +1,18 @@
 //! What a running server cannot change.
 
 use super::Config;
+use crate::auth::Protectable;
+use crate::id::Tag;
+use crate::keep::Settings;
 
-/// As it was when the server began: each option with its value.
+/// As it was when the server began.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fixed(Vec<(&'static str, String)>);
+pub struct Fixed {
+    /// Each option with its value.
+    options: Vec<(&'static str, String)>,
+    /// What is kept and protected, where others that share the log must keep and protect the same.
+    agreed: Option<(Settings, Vec<(Tag, Protectable)>)>,
+}
 
 impl Config {
     /// What a running server cannot change.
@@ -26,14 +34,15 @@ impl Config {
             log_format,
             bounds,
             threads,
-            // These can.
-            policy: _,
-            keeping: _,
+            // These can, unless others must do so too.
+            policy,
+            keeping,
             // Follows from others.
             demo_key: _,
             warnings: _,
         } = self;
-        Fixed(vec![
+        let agreed = nats.is_some().then(|| (keeping.clone(), policy.auth.protected()));
+        let options = vec![
             ("listen", format!("{listen:?}")),
             ("listen-proxy", format!("{listen_proxy:?}")),
             ("trust-proxy", format!("{trust_proxy:?}")),
@@ -53,7 +62,8 @@ impl Config {
             ("max-registrations", bounds.room.registrations.to_string()),
             ("max-backlog", bounds.backlog.to_string()),
             ("spare-memory", bounds.spare_memory.to_string()),
-        ])
+        ];
+        Fixed { options, agreed }
     }
 }
 
@@ -61,7 +71,13 @@ impl Fixed {
     /// The options that are another way in `other`.
     #[must_use]
     pub fn changed(&self, other: &Self) -> Vec<&'static str> {
-        let pairs = self.0.iter().zip(&other.0);
+        let pairs = self.options.iter().zip(&other.options);
         pairs.filter(|(one, other)| one != other).map(|((name, _), _)| *name).collect()
+    }
+
+    /// Whether `other` keeps or protects something else than the servers have agreed on.
+    #[must_use]
+    pub fn disagrees(&self, other: &Self) -> bool {
+        self.agreed.is_some() && self.agreed != other.agreed
     }
 }

@@ -94,6 +94,15 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+/// The demo of a server that runs.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    /// Whether its page is served.
+    pub served: bool,
+    /// The key that its administrator needs, if one was made.
+    pub key: Option<Key>,
+}
+
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -137,14 +146,20 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in no particular order, at least one.
     pub fn resolve(args: RunArgs) -> Result<Self, Vec<Error>> {
-        Self::resolve_again(args, None)
+        Self::resolve_with(args, None)
     }
 
-    /// The same for a server that runs already, whose demo goes on with its key.
+    /// The same for a server that runs already. It has begun with or without the `demo` and goes on
+    /// so, whatever the configuration says by now: what the demo shows stays protected by its key,
+    /// and nothing is protected for a demo that is not served.
     ///
     /// # Errors
     /// As [`Config::resolve`].
-    pub fn resolve_again(args: RunArgs, demo_key: Option<Key>) -> Result<Self, Vec<Error>> {
+    pub fn resolve_again(args: RunArgs, demo: Demo) -> Result<Self, Vec<Error>> {
+        Self::resolve_with(args, Some(demo))
+    }
+
+    fn resolve_with(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut faults = Vec::new();
         let file = match &args.config {
             Some(path) => File::read(path, &mut faults),
@@ -211,8 +226,9 @@ impl Config {
         let mut checked = Checking { faults, warnings: Vec::new() };
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
+        let Demo { served, key } = running.unwrap_or(Demo { served: demo, key: None });
         let demo_key =
-            checked.or(None, if demo { keys::demo_key(&mut auth, demo_key) } else { Ok(None) });
+            checked.or(None, if served { keys::demo_key(&mut auth, key) } else { Ok(None) });
         let cluster = checked.cluster(&nats);
         if cluster.is_some() {
             checked.alone(data.as_ref(), id_key_file.as_ref());

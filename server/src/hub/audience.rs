@@ -17,7 +17,7 @@ pub struct Registration {
 /// The registrations of one tag.
 #[derive(Debug)]
 pub(super) struct Audience {
-    registrations: u64,
+    registrations: usize,
     /// Since somebody has been listening.
     deliveries: u64,
     per_shard: Box<[u32]>,
@@ -80,7 +80,7 @@ impl Audience {
     /// How many registrations a message reaches.
     pub(super) fn reached(&self, target: Target) -> u64 {
         match target {
-            Target::Everyone => self.registrations,
+            Target::Everyone => self.registrations as u64,
             Target::One(address) => self.people.get(&address).map_or(0, |seats| seats.len() as u64),
         }
     }
@@ -102,7 +102,7 @@ impl Audience {
         self.deliveries += self.reached(target).saturating_sub(origin.is_some().into());
     }
 
-    pub(super) fn registrations(&self) -> u64 {
+    pub(super) fn registrations(&self) -> usize {
         self.registrations
     }
 

@@ -1,7 +1,7 @@
 //! How much there is, for those who watch: numbers only, never an ID.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::BinaryHeap;
 
 use super::Hub;
 use crate::id::Tag;
@@ -14,7 +14,7 @@ pub struct TagCounts {
     /// The tag.
     pub tag: Tag,
     /// Registrations in all.
-    pub registrations: u64,
+    pub registrations: usize,
     /// Different IDs among them.
     pub ids: usize,
     /// Entries handed to listeners, once for each of them, since somebody has been listening.
@@ -42,31 +42,24 @@ impl Hub {
     #[must_use]
     pub fn counts(&self, most: usize) -> (Vec<TagCounts>, usize) {
         let state = self.state.lock();
-        let mut tags: HashMap<&Tag, (u64, KeptCounts)> = state
-            .keep
-            .counts()
-            .filter(|(_, kept)| !kept.is_empty())
-            .map(|(tag, kept)| (tag, (0, kept)))
-            .collect();
+        let mut foremost = Foremost::new(most);
         for (tag, audience) in &state.audiences {
-            tags.entry(tag).or_default().0 = audience.registrations();
+            foremost.offer(rank(tag, audience.registrations(), state.keep.counts_of(tag)));
         }
-        let mut tags: Vec<_> = tags.into_iter().collect();
-        let left_out = tags.len().saturating_sub(most);
-        // Sorting them all would hold up deliveries where there are very many.
-        if left_out > 0 && most > 0 {
-            tags.select_nth_unstable_by_key(most - 1, rank);
+        for (tag, kept) in state.keep.counts() {
+            if !kept.is_empty() && !state.audiences.contains_key(tag) {
+                foremost.offer(rank(tag, 0, kept));
+            }
         }
-        tags.truncate(most);
-        tags.sort_unstable_by_key(rank);
-        let counts = tags.into_iter().map(|(tag, (registrations, kept))| {
+        let left_out = foremost.left_out;
+        let counts = foremost.into_sorted().map(|(Reverse(registrations), _, tag)| {
             let audience = state.audiences.get(tag);
             TagCounts {
                 tag: tag.clone(),
                 registrations,
                 ids: audience.map_or(0, |audience| audience.ids()),
                 deliveries: audience.map_or(0, |audience| audience.deliveries()),
-                kept,
+                kept: state.keep.counts_of(tag),
             }
         });
         (counts.collect(), left_out)
@@ -79,7 +72,7 @@ impl Hub {
         Totals {
             tags: state.audiences.len(),
             registrations: state.registrations,
-            ids: state.audiences.values().map(|audience| audience.ids()).sum(),
+            ids: state.ids,
             kept: state.keep.totals(),
         }
     }
@@ -95,9 +88,41 @@ impl Hub {
     }
 }
 
+type Rank<'a> = (Reverse<usize>, Reverse<usize>, &'a Tag);
+
 /// Most registrations first, then most messages, then by name.
-fn rank<'a>(
-    (tag, (registrations, kept)): &(&'a Tag, (u64, KeptCounts)),
-) -> (Reverse<u64>, Reverse<usize>, &'a Tag) {
-    (Reverse(*registrations), Reverse(kept.broadcasts + kept.unread), *tag)
+fn rank(tag: &Tag, registrations: usize, kept: KeptCounts) -> Rank<'_> {
+    (Reverse(registrations), Reverse(kept.broadcasts + kept.unread), tag)
+}
+
+/// The first few of very many. All others are counted and forgotten at once: whoever waits for the hub
+/// waits for this.
+struct Foremost<T> {
+    most: usize,
+    /// The last of them on top.
+    kept: BinaryHeap<T>,
+    left_out: usize,
+}
+
+impl<T: Ord> Foremost<T> {
+    fn new(most: usize) -> Self {
+        Self { most, kept: BinaryHeap::new(), left_out: 0 }
+    }
+
+    fn offer(&mut self, one: T) {
+        if self.kept.len() < self.most {
+            self.kept.push(one);
+            return;
+        }
+        self.left_out += 1;
+        if let Some(mut last) = self.kept.peek_mut()
+            && one < *last
+        {
+            *last = one;
+        }
+    }
+
+    fn into_sorted(self) -> impl Iterator<Item = T> {
+        self.kept.into_sorted_vec().into_iter()
+    }
 }

@@ -251,3 +251,108 @@ proptest! {
         }
     }
 }
+
+/// Who comes and goes.
+#[derive(Debug, Clone)]
+enum Move {
+    /// Under an ID or none, in place of what the connection was before on this tag.
+    Register {
+        connection: usize,
+        tag: usize,
+        person: Option<u8>,
+    },
+    Unregister {
+        connection: usize,
+        tag: usize,
+    },
+    Drop {
+        tag: usize,
+        person: u8,
+    },
+    Broadcast {
+        tag: usize,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Move>> {
+    // Mostly the same, who is soon one too many.
+    let tag = || prop_oneof![4 => Just(0), 1 => 1..4_usize];
+    let person = || prop_oneof![4 => Just(0), 1 => Just(1_u8)];
+    let connection = || 0..40_usize;
+    let step = prop_oneof![
+        40 => (connection(), tag(), prop::option::weighted(0.8, person()))
+            .prop_map(|(connection, tag, person)| Move::Register { connection, tag, person }),
+        6 => (connection(), tag()).prop_map(|(connection, tag)| Move::Unregister { connection, tag }),
+        1 => (tag(), person()).prop_map(|(tag, person)| Move::Drop { tag, person }),
+        6 => tag().prop_map(|tag| Move::Broadcast { tag }),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+proptest! {
+    /// The sums that are kept are those that counting would give, and the few tags that are named are
+    /// the first of all.
+    #[test]
+    fn the_counts_are_right_whoever_comes_and_goes(steps in steps(), most in 0..6_usize) {
+        let hub = hub(0);
+        let names = ["shop", "open", "blog", "chat"].map(|name| Tag::parse(name).unwrap());
+        let connections: Vec<_> =
+            (0..40).map(|number| Arc::new(Connection::to_nobody(number))).collect();
+        let mut registered: HashMap<(usize, usize), Registration> = HashMap::new();
+        let mut seq = 0;
+        for step in steps {
+            let body = match step {
+                Move::Register { connection, tag, person: who } => {
+                    let new = Registration { tag: names[tag].clone(), address: who.map(person) };
+                    let old = registered.insert((connection, tag), new.clone());
+                    let earlier =
+                        old.as_ref().map(|registration| Earlier { registration, from: 0 });
+                    hub.register(&connections[connection], &new, earlier, &Resume::default(), 0);
+                    None
+                }
+                Move::Unregister { connection, tag } => {
+                    let gone = registered.remove(&(connection, tag));
+                    hub.unregister(&connections[connection], &gone);
+                    None
+                }
+                Move::Drop { tag, person: who } => Some((tag, Body::Drop(person(who)))),
+                Move::Broadcast { tag } => {
+                    Some((tag, Body::Broadcast(Message::kept("1".into()))))
+                }
+            };
+            if let Some((tag, body)) = body {
+                seq += 1;
+                let (tag, at) = (names[tag].clone(), 1_000_000);
+                let (expires, mid, append, origin) = (None, None, None, None);
+                let entry = Entry { tag, body, at, expires, mid, append, origin, received: None };
+                hub.apply(seq, &entry).unwrap();
+            }
+            let (all, left_out) = hub.counts(usize::MAX);
+            prop_assert_eq!(left_out, 0);
+            let audiences: Vec<_> = hub.state.lock().audiences.iter()
+                .map(|(tag, audience)| (tag.clone(), audience.registrations(), audience.ids()))
+                .collect();
+            let listened: Vec<_> = all.iter().filter(|counts| counts.registrations > 0).collect();
+            prop_assert_eq!(audiences.len(), listened.len());
+            for (tag, registrations, ids) in &audiences {
+                let counts = all.iter().find(|counts| counts.tag == *tag).unwrap();
+                prop_assert_eq!((counts.registrations, counts.ids), (*registrations, *ids));
+            }
+            let totals = hub.totals();
+            prop_assert_eq!(totals.tags, audiences.len());
+            let sum = |of: fn(&TagCounts) -> usize| all.iter().map(of).sum::<usize>();
+            prop_assert_eq!(totals.registrations, sum(|counts| counts.registrations));
+            prop_assert_eq!(totals.ids, sum(|counts| counts.ids));
+            prop_assert_eq!(totals.kept.broadcasts, sum(|counts| counts.kept.broadcasts));
+            let mut sorted = all.clone();
+            sorted.sort_by_key(|counts| {
+                use std::cmp::Reverse;
+                let kept = counts.kept.broadcasts + counts.kept.unread;
+                (Reverse(counts.registrations), Reverse(kept), counts.tag.clone())
+            });
+            prop_assert_eq!(&sorted, &all);
+            sorted.truncate(most);
+            prop_assert_eq!(hub.counts(most), (sorted, all.len().saturating_sub(most)));
+        }
+    }
+}

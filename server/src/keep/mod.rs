@@ -11,6 +11,7 @@ mod settings;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use counts::Held;
 pub use counts::{KeptCounts, KeptTotals};
 pub use replay::{Begun, Handed, Pulled, Replay, Start};
 pub use settings::{Bounds, Settings, TagBounds};
@@ -32,7 +33,8 @@ const REMEMBERED: usize = 64 * 1024;
 pub struct Keep {
     settings: Settings,
     tags: HashMap<Tag, TagKeep>,
-    bytes: usize,
+    /// Of all tags together.
+    held: Held,
     /// The last entry's time.
     now: u64,
     /// What tags without a record may have lost.
@@ -56,7 +58,7 @@ impl Keep {
         Self {
             settings,
             tags: HashMap::new(),
-            bytes: 0,
+            held: Held::default(),
             now: 0,
             forgotten_through: lost_through,
             look_at: REMEMBERED,
@@ -74,7 +76,7 @@ impl Keep {
             keep.bounds = settings.of(tag);
         }
         self.settings = settings;
-        if self.bytes > self.settings.max_memory {
+        if self.held.bytes > self.settings.max_memory {
             self.evict();
         }
     }
@@ -101,7 +103,7 @@ impl Keep {
             keep.drop_aged(now);
             stored
         });
-        if self.bytes > self.settings.max_memory {
+        if self.held.bytes > self.settings.max_memory {
             self.evict();
         }
         if self.tags.len() > self.look_at {
@@ -160,7 +162,7 @@ impl Keep {
     /// The memory that all of it takes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.held.bytes
     }
 
     /// The memory that each tag takes, in bytes.
@@ -179,19 +181,19 @@ impl Keep {
         keep.map_or(forgotten, |keep| keep.inboxes.aged(address, &keep.bounds.inbox, now))
     }
 
-    /// Changes what is kept of one tag, and the sum over all with it.
+    /// Changes what is kept of one tag, and the sums over all with it.
     fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut TagKeep) -> T) -> T {
         let keep = match self.tags.get_mut(tag) {
             Some(keep) => keep,
             None => {
                 let keep = TagKeep::new(self.settings.of(tag), self.forgotten_through);
-                self.bytes += keep.bytes();
+                self.held += keep.held();
                 self.tags.entry(tag.clone()).or_insert(keep)
             }
         };
-        let before = keep.bytes();
+        self.held -= keep.held();
         let result = change(keep);
-        self.bytes = self.bytes + keep.bytes() - before;
+        self.held += keep.held();
         result
     }
 
@@ -217,8 +219,8 @@ impl Keep {
                 total -= before - keep.bytes();
             }
         }
-        self.bytes = self.tags.values().map(TagKeep::bytes).sum();
-        if self.bytes > goal {
+        self.held = self.recounted();
+        if self.held.bytes > goal {
             // Records of what was lost are all that is left.
             self.tags.values_mut().for_each(|keep| keep.inboxes.forget());
             self.forget_tags();
@@ -236,8 +238,8 @@ impl Keep {
             let through = self.forgotten_through;
             self.tags.retain(|_, keep| !keep.is_empty() || keep.lost_through() > through);
             self.tags.shrink_to(2 * self.tags.len());
-            self.bytes = self.tags.values().map(TagKeep::bytes).sum();
         }
+        self.held = self.recounted();
         self.look_at = REMEMBERED.max(2 * self.tags.len());
     }
 }

@@ -27,7 +27,7 @@ pub struct TagBounds {
 }
 
 /// What is kept of every tag.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The most bytes kept in memory, of all tags together.
     pub max_memory: usize,

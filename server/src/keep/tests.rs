@@ -191,6 +191,7 @@ proptest! {
         let mut model = Model::default();
         let (mut seq, mut now) = (0, 1_000);
         for step in steps {
+            prop_assert_eq!(keep.held, keep.recounted());
             match step {
                 Step::Wait(ms) => now += ms,
                 Step::Broadcast { tag: at, size, ttl } => {
@@ -300,6 +301,7 @@ proptest! {
             seqs.entry(which).or_default().push(seq);
             prop_assert!(keep.bytes() <= BUDGET, "{} bytes", keep.bytes());
             prop_assert_eq!(keep.bytes(), keep.bytes_by_tag().map(|(_, bytes)| bytes).sum::<usize>());
+            prop_assert_eq!(keep.held, keep.recounted());
         }
         // Far below its share, it has lost nothing.
         prop_assert!(keep.is_unread(&names[3], person(9), 1));

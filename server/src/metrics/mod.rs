@@ -26,6 +26,8 @@ pub struct Metrics {
     pub(crate) accepted: Counter,
     /// Told to come back.
     pub(crate) turned_away: Counter,
+    /// Gone before they had said for whom they connect, or not among those who may.
+    pub(crate) unintroduced: Counter,
     pub(crate) live: Gauge,
     /// What waits for sockets, of all connections.
     pub(crate) backlog: Arc<Backlog>,
@@ -66,15 +68,14 @@ impl Metrics {
         Self {
             accepted: Counter::default(),
             turned_away: Counter::default(),
+            unintroduced: Counter::default(),
             live: Gauge::default(),
             backlog,
             errors,
             closes,
         }
     }
-}
 
-impl Metrics {
     /// Counts an error reply.
     pub(crate) fn refused(&self, code: ErrorCode) {
         self.errors.get_or_create(&Error { code: code.as_str() }).inc();
@@ -98,6 +99,9 @@ impl Metrics {
         server.register("accepted", "Connections that were accepted", self.accepted.clone());
         let help = "Connections that were told to come back";
         server.register("turned_away", help, self.turned_away.clone());
+        let help = "Connections to the listeners for proxies that ended without a PROXY header that is \
+                    believed";
+        server.register("unintroduced", help, self.unintroduced.clone());
         let help = "Connections that ended as WebSockets";
         server.register("closes", help, self.closes.clone());
         server.register("errors", "Error replies", self.errors.clone());

@@ -1,6 +1,7 @@
 //! Newcomers for whom there is no room, and what bounds all clients together.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::{Answer, PATIENCE, Server, exchange_over, program, proxy_line, request};
@@ -85,6 +86,35 @@ async fn even_senders_are_bounded() {
     let large = request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await;
     told_to_come_back(&large);
     drop((silent, listener));
+}
+
+/// It would take half a minute to wait for each of them to ask something or to close.
+#[tokio::test]
+async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
+    const STRANGERS: usize = 900;
+    let server = Server::start(&["--max-connections", "1"]);
+    let listener = server.listener("shop", None).await;
+    let mut silent = Vec::new();
+    for _ in 0..server::limits::BRIEF + STRANGERS {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    // The last of them is told, so none of them waits for the place.
+    told_to_come_back(&exchange_over(silent.pop().unwrap(), b"").await);
+    listener.close().await;
+    let coming = async {
+        loop {
+            // The closed one's place is free once its socket is. Until then the answer may get lost.
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            let head = [UPGRADE, &[KEY]].concat().join("\r\n");
+            let _ =
+                stream.write_all(format!("GET /ws HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).await;
+            let mut status = [0; 12];
+            if stream.read_exact(&mut status).await.is_ok() && status == *b"HTTP/1.1 101" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, coming).await.expect("a place in time");
 }
 
 #[tokio::test]

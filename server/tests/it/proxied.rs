@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{Client, Server, exchange_over, program, proxy_line};
+use crate::metrics::{metrics, until};
 
 #[tokio::test]
 async fn the_proxys_listener_demands_the_header_and_the_plain_one_never_reads_it() {
@@ -23,6 +24,7 @@ async fn the_proxys_listener_demands_the_header_and_the_plain_one_never_reads_it
     let mut answer = Vec::new();
     let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
     assert!(answer.is_empty(), "{answer:?}");
+    until(server.admin, "server_unintroduced_total", 1.0).await;
 
     let with_header = [proxy_line("192.0.2.7").as_bytes(), get].concat();
     let stream = TcpStream::connect(proxied).await.unwrap();
@@ -48,11 +50,13 @@ async fn a_header_is_believed_from_those_who_are_trusted() {
     let mut answer = Vec::new();
     let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
     assert!(answer.is_empty());
+    until(stranger.admin, "server_unintroduced_total", 1.0).await;
     let log = stranger.stop().await.output;
     assert!(log.contains("not among those of --trust-proxy") && log.contains("127.0.0.1"), "{log}");
 
     let friend = Server::start(&[&options[..], &["127.0.0.1"]].concat());
     assert!(friend.connect_from("192.0.2.7").await.is_ok());
+    assert_eq!(metrics(friend.admin).await["server_unintroduced_total"], 0.0);
 }
 
 struct Path {

@@ -1,8 +1,10 @@
 //! How often clients may do what.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, Client, Server, exchange, program};
+use crate::harness::{ALICE, Client, Server, exchange, program, proxy_line};
 use crate::metrics::metrics;
 
 const KEY: &str = "a-key-of-enough-length-1";
@@ -164,6 +166,30 @@ async fn an_address_connects_so_often_and_no_more() {
     for _ in 0..5 {
         server.connect().await.close().await;
     }
+}
+
+/// As those are who send too much.
+#[tokio::test]
+async fn who_connects_too_often_is_told_when_to_come_back_and_counted() {
+    let server = Server::start(&["--listen-proxy", "127.0.0.1:0", "--connect-rate", "1:1"]);
+    let to = server.proxied.unwrap();
+    let mut refused = 0;
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(proxy_line("192.0.2.7").as_bytes()).await.unwrap();
+        let Err(answer) = Client::over(stream, &format!("ws://{to}/ws"), &[]).await else {
+            continue;
+        };
+        refused += 1;
+        assert_eq!(answer.status(), 429);
+        assert_eq!(answer.headers()["content-type"], "application/json");
+        let reply: Value = serde_json::from_slice(answer.body().as_ref().unwrap()).unwrap();
+        assert_eq!(reply["error"], "rate_limited");
+        assert!(reply["detail"].is_string() && reply["retry_in_ms"].as_u64() <= Some(1_001));
+    }
+    assert!(refused > 0);
+    let counted = metrics(server.admin).await["server_errors_total{code=\"rate_limited\"}"];
+    assert_eq!(counted, f64::from(refused));
 }
 
 #[tokio::test]

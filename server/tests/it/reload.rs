@@ -3,21 +3,21 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{ALICE, Server, program};
+use crate::harness::{ALICE, PATIENCE, Server, program};
 use crate::manager::Told;
 
 const OLD: &str = "the-old-key-of-some-length";
 const NEW: &str = "the-new-key-of-some-length";
 
 /// A server with a configuration file, under a manager that learns when it has been read again.
-struct Managed {
-    server: Server,
+pub(crate) struct Managed {
+    pub(crate) server: Server,
     dir: TempDir,
     told: Told,
 }
 
 impl Managed {
-    fn start(config: &str, options: &[&str]) -> Self {
+    pub(crate) fn start(config: &str, options: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("tocsin.toml");
         std::fs::write(&file, config).unwrap();
@@ -29,7 +29,7 @@ impl Managed {
         Self { server, dir, told }
     }
 
-    fn reload(&self, config: &str) {
+    pub(crate) fn reload(&self, config: &str) {
         std::fs::write(self.dir.path().join("tocsin.toml"), config).unwrap();
         self.server.signal(rustix::process::Signal::HUP);
         self.told.until("RELOADING=1");
@@ -101,12 +101,64 @@ async fn limits_change_for_those_who_are_there_too() {
     }
 }
 
+/// What was used up at the old rate, ten minutes of it, is not to be waited for at the new one.
+#[tokio::test]
+async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
+    let managed = Managed::start("send-rate = \"1:600\"\n", &[]);
+    let mut client = managed.server.connect().await;
+    let ping = json!({"action": "ping"});
+    client.send_at_once(std::iter::repeat_n(ping.clone(), 700)).await;
+    let mut refused = 0;
+    for _ in 0..700 {
+        refused += u32::from(client.next().await["error"] == "rate_limited");
+    }
+    assert!(refused > 0);
+    managed.reload("send-rate = \"200:400\"\n");
+    let reply = client.ask(&ping).await;
+    let wait = reply["retry_in_ms"].as_u64();
+    // One takes 5 ms.
+    assert!(reply["ok"] == "ping" || wait.is_some_and(|wait| wait < 10), "{reply}");
+    let going_on = async { while client.ask(&ping).await["ok"] != "ping" {} };
+    tokio::time::timeout(PATIENCE, going_on).await.expect("a grant in time");
+}
+
 #[tokio::test]
 async fn what_only_a_restart_changes_is_named() {
     let managed = Managed::start("ping-interval = \"30s\"\n", &[]);
     managed.reload("ping-interval = \"40s\"\nmax-tags = 7\norigin = \"https://shop.example\"\n");
     let log = managed.server.stop().await.output;
     assert!(log.contains("only a restart makes it hold: origin, ping-interval, max-tags"), "{log}");
+}
+
+/// A page that is served goes on being protected, and one that is not protects nothing.
+#[tokio::test]
+async fn the_demo_neither_comes_nor_goes_and_nor_does_its_protection() {
+    let demo = "demo = true\n";
+    for (begun_with, then, outcome) in [(demo, "", "error"), ("", demo, "ok")] {
+        let managed = Managed::start(begun_with, &[]);
+        let before = managed.broadcast("notifications", "").await;
+        assert!(before[outcome].is_string(), "begun with {begun_with:?}: {before}");
+        let page = managed.server.get("/").await.status;
+        managed.reload(then);
+        assert_eq!(managed.server.get("/").await.status, page);
+        let after = managed.broadcast("notifications", "").await;
+        assert_eq!(after[outcome], before[outcome], "{begun_with:?}, then {then:?}: {after}");
+        let log = managed.server.stop().await.output;
+        assert!(log.contains("only a restart makes it hold: demo"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn who_takes_away_the_keys_of_what_the_demo_shows_is_told_its_own() {
+    let keys: String =
+        ["send", "broadcast", "drop"].map(|action| format!("keys.{action} = \"{OLD}\"\n")).concat();
+    let tag = "[tags.notifications]\n";
+    let managed = Managed::start(&format!("demo = true\n{tag}{keys}"), &[]);
+    managed.reload(&format!("demo = true\n{tag}"));
+    assert_eq!(managed.broadcast("notifications", OLD).await["error"], "denied");
+    managed.reload(&format!("demo = true\n{tag}"));
+    let output = managed.server.stop().await.output;
+    assert_eq!(output.matches("demo-key ").count(), 1, "{output}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{ALICE, Server};
 use crate::manager::Told;
@@ -61,4 +61,18 @@ async fn sigint_ends_it_too_and_silent_clients_do_not_hold_it_up() {
     server.signal(Signal::INT);
     let ended = server.ended().await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
+}
+
+/// They have not even said for whom they connect.
+#[tokio::test]
+async fn silent_proxies_do_not_hold_it_up_either() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("server.sock");
+    let unix = format!("unix:{}", path.display());
+    let server = Server::start(&["--listen-proxy", "127.0.0.1:0", "--listen", &unix]);
+    let _silent = TcpStream::connect(server.proxied.unwrap()).await.unwrap();
+    let _as_silent = UnixStream::connect(&path).await.unwrap();
+    until(server.admin, "server_connections", 2.0).await;
+    let log = server.stop().await.output;
+    assert!(log.contains("every connection was ended"), "{log}");
 }

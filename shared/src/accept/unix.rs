@@ -1,8 +1,10 @@
 //! Listening at a path of the file system.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
@@ -25,15 +27,24 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Binds `path`, with mode 0660. What a server that was killed has left there is removed.
+    /// Binds `path`, with mode 0660 from the first moment on. What a server that was killed has left
+    /// there is removed.
     ///
     /// # Errors
     /// `AddrInUse` if a server listens there, `AlreadyExists` if the file is no socket; else what
     /// `bind` answers.
     pub fn bind(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
-        let socket = Socket::bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        // `bind` makes a file with whatever mode the umask leaves, so it is made where nobody else comes.
+        let private = PrivateDirectory::beside(path)?;
+        let made = private.file();
+        let socket = Socket::bind(&made)?;
+        fs::set_permissions(&made, Permissions::from_mode(MODE))?;
+        // Renaming would take the place of a server that has come in between.
+        fs::hard_link(&made, path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
+            _ => error,
+        })?;
         let trouble = Trouble::default();
         Ok(Self { socket, path: path.into(), file: identity(path)?, trouble })
     }
@@ -63,6 +74,31 @@ impl Drop for UnixListener {
     }
 }
 
+/// A directory of our own for one file. Both are gone when it is dropped.
+struct PrivateDirectory(PathBuf);
+
+impl PrivateDirectory {
+    /// In the same directory as `path`. Its name is short, because a socket's path may have 107 bytes
+    /// only.
+    fn beside(path: &Path) -> io::Result<Self> {
+        let random = getrandom::u32().unwrap_or_else(|_| std::process::id());
+        let directory = path.with_file_name(format!(".{random:08x}"));
+        DirBuilder::new().mode(0o700).create(&directory)?;
+        Ok(Self(directory))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("s")
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.file());
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -80,4 +116,48 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let file = fs::symlink_metadata(path)?;
     Ok((file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn files(directory: &Path) -> Vec<String> {
+        let files = fs::read_dir(directory).unwrap();
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn who_may_not_connect_never_could_and_nothing_is_left_behind() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("server.sock");
+        // Somebody who looks all the time, from before the beginning.
+        let done = Arc::new(AtomicBool::new(false));
+        let (looks_at, is_done) = (path.clone(), Arc::clone(&done));
+        let looking = std::thread::spawn(move || {
+            let mut modes = BTreeSet::new();
+            while !is_done.load(Ordering::Relaxed) {
+                modes.extend(fs::symlink_metadata(&looks_at).map(|file| file.mode() & 0o777));
+            }
+            modes
+        });
+        for _ in 0..200 {
+            let listener = UnixListener::bind(&path).unwrap();
+            assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, MODE);
+            assert_eq!(files(directory.path()), ["server.sock"]);
+            let _client = UnixStream::connect(&path).await.unwrap();
+            listener.accept().await;
+            let error = UnixListener::bind(&path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            drop(listener);
+            assert_eq!(files(directory.path()), [""; 0]);
+        }
+        done.store(true, Ordering::Relaxed);
+        let others = looking.join().unwrap().into_iter().filter(|mode| *mode != MODE);
+        assert_eq!(others.count(), 0);
+    }
 }

@@ -8,7 +8,7 @@ use rustix::ioctl::{Getter, Opcode, ioctl};
 /// `SIOCOUTQ` of tcp(7), the same number as `TIOCOUTQ`.
 const SIOCOUTQ: Opcode = 0x5411;
 
-/// Bytes, the end of stream among them. Of a Unix socket: what the peer has not read. None if the
+/// Bytes, the end of stream among them. Of a Unix socket: what the peer has not read. 0 if the
 /// system does not say.
 #[allow(unsafe_code, reason = "no crate has a safe interface for it")]
 pub(super) fn unsent(socket: &impl AsFd) -> usize {

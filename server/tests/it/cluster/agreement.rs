@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::nats::Nats;
 use super::{Common, broadcast, come_back, until_peers};
-use crate::harness::{ALICE, Server, program};
+use crate::harness::{ALICE, PATIENCE, Server, program};
+use crate::reload::Managed;
 
 /// Starts what must not come up, and says why.
 async fn refused(options: Vec<String>) -> (Option<i32>, String) {
@@ -83,6 +84,29 @@ async fn settings_change_for_all_by_adopting_them() {
     fs::write(other.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
     let output = run(["adopt-settings"], other.options(&[])).await;
     assert_eq!(output.status.code(), Some(78), "{output:?}");
+}
+
+/// What one keeps alone would no longer be what the others keep.
+#[tokio::test]
+async fn sighup_changes_nothing_that_all_must_have_in_common() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let options = common.options(&[]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let managed = Managed::start("", &options);
+    let mut client = managed.server.connect().await;
+    managed.reload("ring = 1\nsend-rate = \"1:1\"\n");
+    for number in 0..10 {
+        let reply = client.ask(&broadcast(&json!(number))).await;
+        assert_eq!(reply["ok"], "broadcast", "the rate stays too");
+    }
+    managed.reload("send-rate = \"1:1\"\n");
+    let limited =
+        async { while client.ask(&broadcast(&json!(1))).await["error"] != "rate_limited" {} };
+    tokio::time::timeout(PATIENCE, limited).await.expect("what others need not have changes");
+    drop(client);
+    let log = managed.server.stop().await.output;
+    assert!(log.contains("adopt-settings") && log.contains("stays as it was"), "{log}");
 }
 
 #[tokio::test]

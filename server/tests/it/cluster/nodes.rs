@@ -1,6 +1,7 @@
 //! Three nodes of NATS, any of which may die.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -119,7 +120,8 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         // Whatever came besides was told of as unknown, and its retry as a duplicate of it.
         assert_eq!(got.len(), accepted.len(), "each once");
     }
-    println!(
+    let _ = writeln!(
+        std::io::stderr(),
         "{} messages through {KILLS} deaths of the leader; the longest pause of a sender: {longest:?}",
         accepted.len()
     );
