@@ -42,7 +42,7 @@ use peers::{Peers, SharedPeers};
 use stream::{Common, Found};
 
 /// NATS acknowledges an append within this time, or its fate is unknown.
-const ACKNOWLEDGED: Duration = Duration::from_secs(5);
+const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 /// What was acknowledged comes back within this time, or its sender is told that it may.
 const COMES_BACK: Duration = Duration::from_secs(10);
 /// How long the last words take at most, when the log ends.
