@@ -125,14 +125,8 @@ impl Server {
     /// Connects as a proxy would for a client at `from`; answers status and `Retry-After` of a
     /// refusal.
     pub(crate) async fn connect_from(&self, from: &str) -> Result<Client, (u16, Option<String>)> {
-        let to = self.proxied.unwrap();
-        let mut stream = TcpStream::connect(to).await.unwrap();
-        stream.write_all(proxy_line(from).as_bytes()).await.unwrap();
-        Client::over(stream, &format!("ws://{to}/ws"), &[]).await.map_err(|answer| {
-            let wait = answer.headers().get("retry-after");
-            let wait = wait.map(|wait| wait.to_str().unwrap().to_owned());
-            (answer.status().as_u16(), wait)
-        })
+        let stream = TcpStream::connect(self.proxied.unwrap()).await.unwrap();
+        Client::introduced(stream, from).await
     }
 
     /// Connects and registers.
@@ -265,6 +259,20 @@ impl Client {
             Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// The same as a proxy connects for a client at `from`; answers status and `Retry-After` of a
+    /// refusal.
+    pub(crate) async fn introduced(
+        mut stream: impl Stream + 'static,
+        from: &str,
+    ) -> Result<Self, (u16, Option<String>)> {
+        stream.write_all(proxy_line(from).as_bytes()).await.unwrap();
+        Self::over(stream, "ws://localhost/ws", &[]).await.map_err(|answer| {
+            let wait = answer.headers().get("retry-after");
+            let wait = wait.map(|wait| wait.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), wait)
+        })
     }
 
     pub(crate) async fn send(&mut self, value: &Value) {
