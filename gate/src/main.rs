@@ -42,7 +42,7 @@ fn start(cli: &cli::Cli) -> Result<(), Error> {
         return Ok(());
     }
     // While this is the only thread.
-    let given = service::sockets()
+    let given = service::tcp_sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
     let runtime =
         workers::runtime().map_err(|source| Error::System { what: "start the runtime", source })?;

@@ -181,7 +181,8 @@ impl Hub {
     /// # Errors
     /// `mid_conflict` if another message has its `mid`; it has its place in the log all the same.
     pub fn apply(&self, seq: u64, entry: &Entry) -> Appended {
-        // Everything that can be done without the lock.
+        // Without this lock, so that whoever registers, reads or replays meanwhile does not wait for
+        // it. The log that orders entries may hold a lock of its own around all of this.
         let frame = encode(seq, entry);
         let names = Names::of(entry);
         let target = entry.body.target();

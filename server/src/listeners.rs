@@ -1,15 +1,18 @@
 //! The sockets of a server, and the ways in that they are.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
 use shared::accept::{Listener, UnixListener};
 use shared::seldom::Seldom;
+use shared::service::{Given, Socket};
 use shared::telemetry::announce_text;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::cli::RunArgs;
 use crate::config::{Address, Config, Listen};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -45,29 +48,22 @@ pub(crate) type Adrift = Arrival<std::net::TcpStream, std::os::unix::net::UnixSt
 
 impl Listeners {
     /// Takes the sockets `given` by a service manager for clients; binds what the configuration
-    /// names if there are none. Must be called within a runtime.
+    /// names if there are none. Of the configuration's own, asked for in vain, a warning tells.
+    ///
+    /// A given TCP socket is plain unless it is named `proxy`. Must be called within a runtime.
     ///
     /// # Errors
     /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
     /// [`Error::Os`] for a socket that cannot be used.
-    pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
-        let mut public = Vec::new();
-        for socket in given {
-            let unusable = |source| Error::Os { what: "using the socket given", source };
-            public.push(Way::Plain(Listener::adopt(socket).map_err(unusable)?));
-        }
-        let listen = if public.is_empty() { config.listen.as_slice() } else { &[] };
-        for place in listen {
-            match place {
-                Listen::Tcp(address) => public.extend(bind(*address, NO_LISTENER)?.map(Way::Plain)),
-                Listen::Unix(path) => public.push(Way::Unix(bind_path(path)?)),
-            }
-        }
-        for address in &config.listen_proxy {
-            let trusted = config.trust_proxy.clone();
-            let way = |listener| Way::Proxied { listener, trusted };
-            public.extend(bind(*address, NO_LISTENER)?.map(way));
-        }
+    pub fn open(config: &Config, given: Vec<Given>) -> Result<Self, Error> {
+        let public = if given.is_empty() {
+            bind_all(config)?
+        } else {
+            warn_of_unused(config);
+            let ways = given.into_iter().map(|given| adopt(given, config));
+            let unusable = |source| Error::Os { what: "using the sockets given", source };
+            ways.collect::<io::Result<_>>().map_err(unusable)?
+        };
         let admin = config.admin.map(|address| bind(address, NO_ADMIN)).transpose()?.flatten();
         Ok(Self { public, admin })
     }
@@ -89,6 +85,54 @@ impl Listeners {
             announce_text("listening", &format!("admin {}", listener.address()));
         }
     }
+}
+
+/// The name of a given socket to which a proxy connects.
+const PROXY: &str = "proxy";
+
+fn adopt(given: Given, config: &Config) -> io::Result<Way> {
+    Ok(match given.socket {
+        Socket::Unix(socket) => Way::Unix(UnixListener::adopt(socket)?),
+        Socket::Tcp(socket) => {
+            let listener = Listener::adopt(socket)?;
+            if given.name == PROXY { proxied(listener, config) } else { Way::Plain(listener) }
+        }
+    })
+}
+
+fn proxied(listener: Listener, config: &Config) -> Way {
+    Way::Proxied { listener, trusted: config.trust_proxy.clone() }
+}
+
+/// Says which addresses that somebody asked for are not listened on, as sockets were given.
+fn warn_of_unused(config: &Config) {
+    let is_default =
+        Config::resolve(RunArgs::default()).is_ok_and(|unasked| unasked.listen == config.listen);
+    let asked = [("--listen", !is_default), ("--listen-proxy", !config.listen_proxy.is_empty())];
+    let unused: Vec<&str> =
+        asked.into_iter().filter_map(|(option, asked)| asked.then_some(option)).collect();
+    if !unused.is_empty() {
+        tracing::warn!(
+            "{} not used: the service manager gives the sockets; change its units, in which \
+             FileDescriptorName={PROXY} stands for --listen-proxy",
+            unused.join(" and "),
+        );
+    }
+}
+
+fn bind_all(config: &Config) -> Result<Vec<Way>, Error> {
+    let mut ways = Vec::new();
+    for place in &config.listen {
+        match place {
+            Listen::Tcp(address) => ways.extend(bind(*address, NO_LISTENER)?.map(Way::Plain)),
+            Listen::Unix(path) => ways.push(Way::Unix(bind_path(path)?)),
+        }
+    }
+    for address in &config.listen_proxy {
+        let listener = bind(*address, NO_LISTENER)?;
+        ways.extend(listener.map(|listener| proxied(listener, config)));
+    }
+    Ok(ways)
 }
 
 const NO_LISTENER: &str = "not listening there";

@@ -1,7 +1,6 @@
 //! The server program: log, configuration, sockets, run, exit code.
 
 use std::io::{self, Write as _};
-use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -13,8 +12,9 @@ use server::error::Error;
 use server::listeners::Listeners;
 use server::reload::Source;
 use server::run::run;
+use shared::service::{self, Given};
 use shared::shutdown::{Hangups, Shutdown, StopSignals};
-use shared::{exit, service, telemetry, workers};
+use shared::{exit, telemetry, workers};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn perform(cli: Cli, given: io::Result<Vec<TcpListener>>) -> Result<(), Vec<Error>> {
+async fn perform(cli: Cli, given: io::Result<Vec<Given>>) -> Result<(), Vec<Error>> {
     match cli.command {
         Some(Command::Check { run }) => check(*run),
         Some(Command::NewEpoch { data, id_key_file }) => {
@@ -70,7 +70,7 @@ async fn perform(cli: Cli, given: io::Result<Vec<TcpListener>>) -> Result<(), Ve
     }
 }
 
-async fn serve(args: RunArgs, given: io::Result<Vec<TcpListener>>) -> Result<(), Vec<Error>> {
+async fn serve(args: RunArgs, given: io::Result<Vec<Given>>) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args.clone())?;
     start_log(&config.log, config.log_format)?;
     let mut signals =

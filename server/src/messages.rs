@@ -37,8 +37,20 @@ impl Default for Rooms {
     }
 }
 
-/// `POST /messages`: one action, or an array of them.
+/// `POST /messages`: one action, or an array of them. Who goes on with what was refused is answered
+/// and closed, as a WebSocket is.
 pub async fn post(
+    service: &Service,
+    visitor: &Mutex<Visitor>,
+    rooms: &Rooms,
+    request: Request<Incoming>,
+) -> Answer {
+    let answer = answer(service, visitor, rooms, request).await;
+    let is_deaf = visitor.lock().is_deaf();
+    if is_deaf { closing(answer) } else { answer }
+}
+
+async fn answer(
     service: &Service,
     visitor: &Mutex<Visitor>,
     rooms: &Rooms,
@@ -281,7 +293,7 @@ fn unauthorised(mut answer: Answer) -> Answer {
     answer
 }
 
-/// Marks an answer to a request that was not read to its end.
+/// Marks an answer after which the connection ends.
 fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer

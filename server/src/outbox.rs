@@ -7,6 +7,7 @@
 
 mod backlog;
 mod outcome;
+mod state;
 mod waiting;
 mod wire;
 
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 
 pub use backlog::Backlog;
 pub use outcome::{Closing, Demand, Pushed};
+use state::State;
 use waiting::Waiting;
 pub use wire::Wire;
 
@@ -41,23 +43,6 @@ pub struct Outbox {
     changed: AtomicWaker,
     /// Never true: see [`Outbox::touch`].
     touched: AtomicBool,
-}
-
-struct State {
-    /// Whole frames, each element starting with one.
-    queue: VecDeque<Bytes>,
-    /// How much of the first element is written.
-    written: usize,
-    /// Bytes in `queue` that are not written.
-    waiting: Waiting,
-    /// While a reply is being prepared: where in `queue` it will go.
-    held_at: Option<usize>,
-    closing: Option<Closing>,
-    broken: bool,
-    /// Somebody waits for `queue` to be empty.
-    awaited: bool,
-    /// The bytes that the socket has taken out of `queue`, for whoever wants to see progress.
-    flushed: u64,
 }
 
 impl Outbox {
@@ -291,85 +276,6 @@ impl fmt::Debug for Outbox {
             .field("closing", &state.closing)
             .field("broken", &state.broken)
             .finish_non_exhaustive()
-    }
-}
-
-impl State {
-    fn new(backlog: Arc<Backlog>) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            written: 0,
-            waiting: Waiting::nothing(backlog),
-            held_at: None,
-            closing: None,
-            broken: false,
-            awaited: false,
-            flushed: 0,
-        }
-    }
-
-    fn demand(&self) -> Demand {
-        if self.broken {
-            Demand::Broken
-        } else if self.closing.is_some() {
-            Demand::Close
-        } else if self.waiting.bytes() > 0 {
-            Demand::Flush
-        } else {
-            Demand::Nothing
-        }
-    }
-
-    /// Queues `frames`, whose first `written` bytes the socket has. With such a start the queue
-    /// is empty.
-    fn enqueue_rest(&mut self, frames: Bytes, written: usize) {
-        self.waiting.add(frames.len() - written);
-        if written > 0 {
-            self.written = written;
-        }
-        self.queue.push_back(frames);
-    }
-
-    /// Drops what waits, except the rest of a partly written frame.
-    fn shed(&mut self) {
-        let first = self.queue.pop_front();
-        self.queue = VecDeque::new();
-        self.held_at = self.held_at.map(|_| 0);
-        self.waiting.clear();
-        if let Some(first) = first
-            && self.written > 0
-        {
-            let end = frame::end_of_frame_at(&first, self.written);
-            if end > self.written {
-                // A copy, because the slice would keep the whole buffer alive.
-                let rest = Bytes::copy_from_slice(&first[self.written..end]);
-                self.waiting.add(rest.len());
-                self.queue.push_back(rest);
-                self.held_at = self.held_at.map(|_| 1);
-            }
-        }
-        self.written = 0;
-    }
-
-    fn close(&mut self, code: u16, reason: &str) {
-        self.close_with(Closing { code, by_peer: false }, frame::close_frame(code, reason));
-    }
-
-    fn close_with(&mut self, closing: Closing, frame: Bytes) {
-        if self.closing.is_some() || self.broken {
-            return;
-        }
-        self.closing = Some(closing);
-        self.waiting.add(frame.len());
-        self.queue.push_back(frame);
-    }
-
-    fn fail(&mut self, error: io::Error) -> io::Result<usize> {
-        self.queue = VecDeque::new();
-        self.waiting.clear();
-        (self.written, self.held_at, self.awaited, self.flushed) = (0, None, false, 0);
-        self.broken = true;
-        Err(error)
     }
 }
 

@@ -55,7 +55,7 @@ pub async fn run(
     if listeners.public.iter().all(|way| matches!(way, Way::Plain(_))) {
         tracing::info!(
             "whoever comes through a gate comes from this machine: limits for each address do not \
-             apply; see --listen-proxy"
+             apply; see --listen-proxy (for sockets of systemd, FileDescriptorName=proxy)"
         );
     }
     for warning in &config.warnings {

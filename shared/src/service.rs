@@ -3,8 +3,10 @@
 //! systemd's interfaces (`sd_listen_fds(3)`, `sd_notify(3)`), which others speak too. Without a
 //! manager, all of it does nothing.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,24 +14,77 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-/// The listening sockets that the service manager opened for this process (`LISTEN_FDS`); none
-/// without one. As they outlive the process, a restart refuses nobody: newcomers wait in them.
+/// A listening socket that the service manager opened for this process (`LISTEN_FDS`).
+#[derive(Debug)]
+pub struct Given {
+    /// What it is.
+    pub socket: Socket,
+    /// What the manager calls it (`LISTEN_FDNAMES`): `FileDescriptorName=` of its unit, or else the
+    /// unit's own name. Empty from a manager that knows no names.
+    pub name: String,
+}
+
+/// A listening socket of either kind.
+#[derive(Debug)]
+pub enum Socket {
+    /// At an address.
+    Tcp(TcpListener),
+    /// At a path.
+    Unix(UnixListener),
+}
+
+/// The sockets that the service manager gives; none without one. As they outlive the process, a
+/// restart refuses nobody: newcomers wait in them.
 ///
 /// To be called before there are other threads, once: it takes the sockets and their variables.
 ///
 /// # Errors
-/// When one of them is no listening TCP socket, naming the descriptor.
-pub fn sockets() -> io::Result<Vec<TcpListener>> {
+/// When one of them is no stream socket, naming the descriptor; when there are more or fewer names
+/// than sockets, as nobody knows then which is which.
+pub fn sockets() -> io::Result<Vec<Given>> {
     let mut given = ListenFd::from_env();
-    let mut sockets = Vec::with_capacity(given.len());
-    for index in 0..given.len() {
-        let socket = given.take_tcp_listener(index).map_err(|error| {
-            let number = index + 3;
-            io::Error::new(error.kind(), format!("descriptor {number} of LISTEN_FDS: {error}"))
+    let names = names(std::env::var_os("LISTEN_FDNAMES"), given.len())?;
+    let mut sockets = Vec::with_capacity(names.len());
+    for (index, name) in names.into_iter().enumerate() {
+        let tcp = given.take_tcp_listener(index).map(|socket| socket.map(Socket::Tcp));
+        let socket = tcp.or_else(|_no_tcp| {
+            let unix = given.take_unix_listener(index).map(|socket| socket.map(Socket::Unix));
+            unix.map_err(|error| unusable(index, error.kind(), "no TCP or Unix stream socket"))
         })?;
-        sockets.extend(socket);
+        sockets.extend(socket.map(|socket| Given { socket, name }));
     }
     Ok(sockets)
+}
+
+/// As [`sockets`], for a program to which names mean nothing and that listens on TCP only.
+///
+/// # Errors
+/// As [`sockets`]; also when one of them is no TCP socket.
+pub fn tcp_sockets() -> io::Result<Vec<TcpListener>> {
+    let tcp = |(index, given): (usize, Given)| match given.socket {
+        Socket::Tcp(socket) => Ok(socket),
+        Socket::Unix(_) => Err(unusable(index, io::ErrorKind::InvalidInput, "no TCP socket")),
+    };
+    sockets()?.into_iter().enumerate().map(tcp).collect()
+}
+
+fn unusable(index: usize, kind: io::ErrorKind, why: &str) -> io::Error {
+    // The first three are stdin, stdout and stderr.
+    io::Error::new(kind, format!("descriptor {} of LISTEN_FDS: {why}", index + 3))
+}
+
+/// One name for each of `count` sockets, out of `a:b:c`.
+fn names(listed: Option<OsString>, count: usize) -> io::Result<Vec<String>> {
+    let Some(listed) = listed.filter(|listed| count > 0 && !listed.is_empty()) else {
+        return Ok(vec![String::new(); count]);
+    };
+    let listed = listed.to_string_lossy();
+    let names: Vec<String> = listed.split(':').map(str::to_owned).collect();
+    if names.len() == count {
+        return Ok(names);
+    }
+    let told = format!("LISTEN_FDNAMES has {} names for {count} sockets", names.len());
+    Err(io::Error::new(io::ErrorKind::InvalidInput, told))
 }
 
 /// Says that connections are served from now on, or again after [`reloading`].
@@ -126,6 +181,19 @@ fn tell(state: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_socket_has_its_name() {
+        let of = |listed: Option<&str>, count| names(listed.map(Into::into), count);
+        assert_eq!(of(Some("server.socket:proxy"), 2).unwrap(), ["server.socket", "proxy"]);
+        assert_eq!(of(Some("proxy"), 1).unwrap(), ["proxy"]);
+        // No manager has names for sockets that it does not give, but one before it may have.
+        assert_eq!(of(Some("proxy"), 0).unwrap(), [""; 0]);
+        assert_eq!(of(None, 2).unwrap(), ["", ""]);
+        assert_eq!(of(Some(""), 2).unwrap(), ["", ""]);
+        let error = of(Some("proxy"), 2).unwrap_err().to_string();
+        assert_eq!(error, "LISTEN_FDNAMES has 1 names for 2 sockets");
+    }
 
     #[test]
     fn one_thread_that_hangs_is_enough() {

@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,7 +21,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::harness::{Gate, PATIENCE, Pki, echo, name, program, round_trip, soon};
 
-/// A gate that was given `socket` as systemd gives one: descriptor 3, and two variables.
+/// A gate that was given `socket` as systemd gives one: descriptor 3, and three variables. The name
+/// means nothing to a gate.
 ///
 /// The shell is what a manager does between fork and exec; `$$` stays the same through `exec`.
 fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Command {
@@ -29,7 +30,7 @@ fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Comm
     command
         .env_clear()
         .arg("-c")
-        .arg("export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null")
+        .arg("export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=proxy; exec \"$0\" \"$@\" 3<&0 </dev/null")
         .arg(program().get_program())
         // The address is the socket's; this one would be refused.
         .args(["192.0.2.1:1", &backend.to_string()])
@@ -97,11 +98,13 @@ async fn what_is_no_listening_socket_is_said() {
     let dir = files(&Pki::new());
     let backend = echo().await;
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut command = activated(&socket, &dir, backend);
-    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(71), "{stderr}");
-    assert!(stderr.contains("descriptor 3"), "{stderr}");
+    let unix = UnixListener::bind(dir.path().join("sock")).unwrap();
+    for stdin in [Stdio::null(), OwnedFd::from(unix).into()] {
+        let output = activated(&socket, &dir, backend).stdin(stdin).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(71), "{stderr}");
+        assert!(stderr.contains("descriptor 3"), "{stderr}");
+    }
 }
 
 /// Which only the socket tells: the address on the command line is another one.

@@ -45,40 +45,73 @@ impl Told {
     }
 }
 
-/// The socket that servers are given, one after the other.
-pub(crate) struct Given(TcpListener);
+/// The sockets that servers are given, one after the other.
+pub(crate) struct Given {
+    plain: TcpListener,
+    /// Two at most, with their names.
+    others: Vec<(OwnedFd, &'static str)>,
+    dir: TempDir,
+}
 
-/// A server that was given one.
+/// A server that was given them.
 pub(crate) struct Running(Child);
 
 impl Given {
+    /// One, which has no name.
     pub(crate) fn new() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+        let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { plain, others: Vec::new(), dir: TempDir::new().unwrap() }
     }
 
+    /// One more with this name; the first then has one, too.
+    pub(crate) fn and(mut self, socket: impl Into<OwnedFd>, name: &'static str) -> Self {
+        self.others.push((socket.into(), name));
+        self
+    }
+
+    /// Of the first.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap()
+        self.plain.local_addr().unwrap()
     }
 
-    /// Descriptor 3 and two variables, as systemd gives them: the shell is what a manager does
-    /// between fork and exec, and `$$` stays the same through `exec`.
+    /// Descriptors from 3 on and some variables, as systemd gives them: the shell is what a manager
+    /// does between fork and exec, and `$$` stays the same through `exec`.
     pub(crate) fn start(
         &self,
         environment: &[(&str, &OsStr)],
         arguments: &[impl AsRef<OsStr>],
     ) -> Running {
+        let mut variables = format!("LISTEN_FDS={} LISTEN_PID=$$", 1 + self.others.len());
+        if !self.others.is_empty() {
+            variables += " LISTEN_FDNAMES=tocsin-server.socket";
+            for (_, name) in &self.others {
+                variables += &format!(":{name}");
+            }
+        }
+        // A child inherits three descriptors in an orderly way; the log goes to a file.
+        let moved = ["3<&0", "3<&0 4<&1", "3<&0 4<&1 5<&2"][self.others.len()];
+        let ends = "</dev/null >/dev/null 2>>\"$log\"";
+        let mut others = self.others.iter().map(|(socket, _)| socket.try_clone().unwrap());
+        let mut other = || others.next().map_or_else(Stdio::null, Stdio::from);
         let child = Command::new("/bin/sh")
             .env_clear()
             .arg("-c")
-            .arg("export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null")
+            .arg(format!("export {variables}; log=$1; shift; exec \"$0\" \"$@\" {moved} {ends}"))
             .arg(program().get_program())
+            .arg(self.dir.path().join("log"))
             .args(["--admin", "off", "--log", "warn"])
             .args(arguments)
             .envs(environment.iter().copied())
-            .stdin(OwnedFd::from(self.0.try_clone().unwrap()))
-            .stdout(Stdio::null())
+            .stdin(OwnedFd::from(self.plain.try_clone().unwrap()))
+            .stdout(other())
+            .stderr(other())
             .spawn();
         Running(child.unwrap())
+    }
+
+    /// What the servers have logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 }
 

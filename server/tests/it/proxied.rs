@@ -76,9 +76,8 @@ impl Path {
     }
 
     async fn connect(&self) -> Client {
-        let mut stream = UnixStream::connect(&self.path).await.unwrap();
-        stream.write_all(proxy_line("192.0.2.7").as_bytes()).await.unwrap();
-        Client::over(stream, "ws://localhost/ws", &[]).await.unwrap()
+        let stream = UnixStream::connect(&self.path).await.unwrap();
+        Client::introduced(stream, "192.0.2.7").await.unwrap()
     }
 }
 

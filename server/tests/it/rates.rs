@@ -193,6 +193,32 @@ async fn who_connects_too_often_is_told_when_to_come_back_and_counted() {
 }
 
 #[tokio::test]
+async fn one_that_goes_on_with_wrong_keys_over_http_is_closed() {
+    let server = Server::start_in(
+        dir_with_key(),
+        &["--protect", "shop:broadcast:{dir}/key", "--wrong-key-rate", "1:1"],
+    );
+    let batch = |length| {
+        let body = json!(vec![broadcast(); length]).to_string();
+        let head = "POST /messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-guess";
+        format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    // Whoever is told a hundred times may go on, and whoever is told thousands of times may not.
+    let requests = batch(50).repeat(2) + &batch(1_000).repeat(3);
+    let answers = exchange(server.address, requests.as_bytes()).await;
+    let answers = format!("{}\r\n\r\n{}", answers.head, answers.body);
+    let heads: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).collect();
+    let closing: Vec<bool> =
+        heads.iter().map(|answer| answer.contains("\r\nconnection: close\r\n")).collect();
+    assert!(closing.len() >= 3 && closing.len() <= 5, "{closing:?}");
+    assert_eq!(closing.iter().position(|closes| *closes), Some(closing.len() - 1), "{closing:?}");
+    assert!(heads[0].contains("denied") && heads[0].contains("rate_limited"), "{}", heads[0]);
+    // With the key, on a connection of its own, all goes on.
+    let bearer = format!("Authorization: Bearer {KEY}");
+    assert_eq!(server.post_with(&broadcast().to_string(), &[&bearer]).await.0, 200);
+}
+
+#[tokio::test]
 async fn rates_that_make_no_sense_are_said() {
     for text in ["200", "0:5", "5:0", "many", "1:2:3", ":"] {
         let output = program().args(["check", "--send-rate", text]).output().unwrap();

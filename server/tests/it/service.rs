@@ -1,10 +1,14 @@
 //! Under a service manager: a socket that outlives the server, and what it tells.
 
 use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::harness::{Client, request};
+use crate::harness::{Client, Stream, request};
 use crate::manager::{Given, Running, Told};
 
 const NO_OPTIONS: [&str; 0] = [];
@@ -30,6 +34,104 @@ async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
         told.until("WATCHDOG=1");
         running.terminate();
         told.until("STOPPING=1");
+        assert_eq!(running.ended().code(), Some(0));
+    }
+}
+
+/// What a given socket answers to a client that a proxy has not introduced: nothing if it demands that.
+async fn answer_without_header(mut stream: impl Stream) -> String {
+    let asked = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // It may be closed already.
+    let _ = stream.write_all(asked).await;
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    answer
+}
+
+fn proxied() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain() {
+    let (socket, address) = proxied();
+    let (given, told) = (Given::new().and(socket, "proxy"), Told::new());
+    let _running = start(&given, &told, &[("TOCSIN_CONNECT_RATE", "1:2".as_ref())]);
+    let to = async |address: SocketAddr| TcpStream::connect(address).await.unwrap();
+
+    assert_eq!(answer_without_header(to(address).await).await, "");
+    let plain = answer_without_header(to(given.address()).await).await;
+    assert!(plain.starts_with("HTTP/1.1 426 "), "{plain}");
+
+    let mut granted = 0;
+    let refusal = loop {
+        match Client::introduced(to(address).await, "192.0.2.7").await {
+            Ok(_client) => granted += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(granted < 100, "never too often");
+    };
+    assert!(refusal == (429, Some("1".into())) && granted >= 2, "{granted}, {refusal:?}");
+    assert!(Client::introduced(to(address).await, "192.0.2.8").await.is_ok());
+    // Nobody on this machine has an address where no header is read.
+    for _ in 0..5 {
+        Client::connect(given.address(), "/ws", &[]).await.unwrap().close().await;
+    }
+    assert!(!given.log().contains("not used"), "{}", given.log());
+}
+
+#[tokio::test]
+async fn a_given_socket_named_proxy_believes_those_who_are_trusted() {
+    let (socket, address) = proxied();
+    let (given, told) = (Given::new().and(socket, "proxy"), Told::new());
+    let _running = start(&given, &told, &[("TOCSIN_TRUST_PROXY", "192.0.2.0/24".as_ref())]);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let _ = stream.write_all(b"PROXY UNKNOWN\r\n").await;
+    assert_eq!(answer_without_header(stream).await, "");
+    assert!(given.log().contains("not among those of --trust-proxy"), "{}", given.log());
+}
+
+#[tokio::test]
+async fn a_given_unix_socket_demands_the_header_and_its_file_stays() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("server.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    let given = Given::new().and(proxied().0, "proxy").and(socket, "tocsin-server-unix.socket");
+    let told = Told::new();
+    for _ in 0..2 {
+        let mut running = start(&given, &told, &[]);
+        let to = async || UnixStream::connect(&path).await.unwrap();
+        assert_eq!(answer_without_header(to().await).await, "");
+        let mut client = Client::introduced(to().await, "192.0.2.7").await.unwrap();
+        client.set("shop", None).await;
+        let message = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
+        request(given.address(), "POST /messages", &[], message.as_bytes()).await;
+        assert_eq!(client.message().await, "hi");
+        running.terminate();
+        assert_eq!(running.ended().code(), Some(0));
+        told.until("STOPPING=1");
+        assert!(path.exists(), "it is the manager's");
+    }
+}
+
+#[tokio::test]
+async fn addresses_that_were_asked_for_are_not_used_beside_given_sockets_and_that_is_said() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("server.toml");
+    std::fs::write(&file, "listen = [\"127.0.0.1:1\"]\n").unwrap();
+    for (variable, value, told_of) in [
+        ("TOCSIN_LISTEN", "127.0.0.1:1".as_ref(), "--listen not used"),
+        ("TOCSIN_LISTEN_PROXY", "127.0.0.1:1".as_ref(), "--listen-proxy not used"),
+        ("TOCSIN_CONFIG", file.as_os_str(), "--listen not used"),
+    ] {
+        let (given, told) = (Given::new(), Told::new());
+        // To bind a low port would be an error, or at least done.
+        let mut running = start(&given, &told, &[(variable, value)]);
+        assert!(given.log().contains(told_of), "{variable}: {}", given.log());
+        assert!(TcpStream::connect("127.0.0.1:1").await.is_err());
+        running.terminate();
         assert_eq!(running.ended().code(), Some(0));
     }
 }
@@ -97,7 +199,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     assert_eq!(last["clients"], LISTENERS);
 }
 
-async fn listen(address: std::net::SocketAddr) -> Client {
+async fn listen(address: SocketAddr) -> Client {
     let mut client = Client::connect(address, "/ws", &[]).await.unwrap();
     client.send(&json!({"action": "set", "tag": "shop"})).await;
     assert_eq!(client.next().await["ok"], "set");

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener as Socket, UnixStream};
@@ -15,14 +15,14 @@ use super::Trouble;
 /// Its owner and group may connect.
 const MODE: u32 = 0o660;
 
-/// A bound Unix socket that yields connections. Dropping it removes its file, unless somebody has
-/// put another one there meanwhile.
+/// A bound Unix socket that yields connections. Dropping one that was bound here removes its file,
+/// unless somebody has put another one there meanwhile.
 #[derive(Debug)]
 pub struct UnixListener {
     socket: Socket,
     path: PathBuf,
-    /// Device and inode of the file.
-    file: (u64, u64),
+    /// Device and inode of the file, if it is ours to remove.
+    file: Option<(u64, u64)>,
     trouble: Trouble,
 }
 
@@ -46,7 +46,23 @@ impl UnixListener {
             _ => error,
         })?;
         let trouble = Trouble::default();
-        Ok(Self { socket, path: path.into(), file: identity(path)?, trouble })
+        Ok(Self { socket, path: path.into(), file: Some(identity(path)?), trouble })
+    }
+
+    /// Takes a socket that listens already, as a service manager gives it, whose file stays: it is
+    /// the manager's.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it has no path: whoever may connect is said by a file's permissions. Else
+    /// when it is no socket of this kind, or there is no runtime for it.
+    pub fn adopt(socket: StdListener) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let path = address.as_pathname().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket without a path")
+        })?;
+        socket.set_nonblocking(true)?;
+        let (path, trouble) = (path.into(), Trouble::default());
+        Ok(Self { socket: Socket::from_std(socket)?, path, file: None, trouble })
     }
 
     /// Where it is bound.
@@ -68,7 +84,7 @@ impl UnixListener {
 
 impl Drop for UnixListener {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|file| file == self.file) {
+        if self.file.is_some() && identity(&self.path).ok() == self.file {
             let _ = fs::remove_file(&self.path);
         }
     }

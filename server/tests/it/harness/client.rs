@@ -1,0 +1,203 @@
+//! A WebSocket client for tests.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use super::{PATIENCE, proxy_line};
+
+/// What carries a WebSocket.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+pub(crate) struct Client {
+    socket: WebSocketStream<Box<dyn Stream>>,
+    /// Pings that came so far.
+    pub(crate) pings: u32,
+}
+
+impl Client {
+    /// Connects with more headers; answers the status of a refusal.
+    pub(crate) async fn connect(
+        to: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let stream = TcpStream::connect(to).await.unwrap();
+        let connected = Self::over(stream, &format!("ws://{to}{path}"), headers).await;
+        connected.map_err(|answer| answer.status().as_u16())
+    }
+
+    /// The same over a stream that is connected; answers a refusal.
+    pub(crate) async fn over(
+        stream: impl Stream + 'static,
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Box<Response>> {
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let mut request = url.into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        match client_async(request, stream).await {
+            Ok((socket, _)) => Ok(Self { socket, pings: 0 }),
+            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same as a proxy connects for a client at `from`; answers status and `Retry-After` of a
+    /// refusal.
+    pub(crate) async fn introduced(
+        mut stream: impl Stream + 'static,
+        from: &str,
+    ) -> Result<Self, (u16, Option<String>)> {
+        stream.write_all(proxy_line(from).as_bytes()).await.unwrap();
+        Self::over(stream, "ws://localhost/ws", &[]).await.map_err(|answer| {
+            let wait = answer.headers().get("retry-after");
+            let wait = wait.map(|wait| wait.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), wait)
+        })
+    }
+
+    pub(crate) async fn send(&mut self, value: &Value) {
+        self.send_text(&value.to_string()).await;
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// Sends all in one write, so that nothing stays behind in this side's kernel, which
+    /// throws that away when the connection is reset.
+    pub(crate) async fn send_at_once(&mut self, values: impl IntoIterator<Item = Value>) {
+        for value in values {
+            self.socket.feed(Message::text(value.to_string())).await.unwrap();
+        }
+        self.socket.flush().await.unwrap();
+    }
+
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).await.unwrap();
+    }
+
+    /// What comes next as it is on the wire. Nothing may have come that was not taken before.
+    pub(crate) async fn read_raw(&mut self, bytes: &mut [u8]) {
+        let reading = self.socket.get_mut().read_exact(bytes);
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        read.expect("bytes in time").expect("an open connection");
+    }
+
+    /// The next text frame.
+    pub(crate) async fn next_text(&mut self) -> String {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+            match frame.expect("a frame in time") {
+                Some(Ok(Message::Text(text))) => return text.to_string(),
+                Some(Ok(Message::Ping(_))) => self.pings += 1,
+                other => panic!("{other:?} instead of a text"),
+            }
+        }
+    }
+
+    /// The next text frame as JSON.
+    pub(crate) async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.next_text().await).unwrap()
+    }
+
+    /// The next text frame as JSON, or the close code.
+    pub(crate) async fn next_or_closed(&mut self) -> Result<Value, Option<u16>> {
+        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+        match frame.expect("a frame in time") {
+            Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
+            other => panic!("{other:?} instead of a text or an end"),
+        }
+    }
+
+    /// The next ping.
+    pub(crate) async fn next_ping(&mut self) {
+        match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a ping in time") {
+            Some(Ok(Message::Ping(_))) => self.pings += 1,
+            other => panic!("{other:?} instead of a ping"),
+        }
+    }
+
+    /// The next pong.
+    pub(crate) async fn next_pong(&mut self) {
+        assert_eq!(self.next_pong_or_closed().await, Ok(()));
+    }
+
+    pub(crate) async fn next_pong_or_closed(&mut self) -> Result<(), Option<u16>> {
+        match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a pong in time") {
+            Some(Ok(Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
+            other => panic!("{other:?} instead of a pong"),
+        }
+    }
+
+    /// Sends and reads the next frame, which must be the reply.
+    pub(crate) async fn ask(&mut self, value: &Value) -> Value {
+        self.send(value).await;
+        self.next().await
+    }
+
+    pub(crate) async fn set(&mut self, tag: &str, id: Option<&str>) {
+        let reply = self.ask(&json!({"action": "set", "tag": tag, "id": id})).await;
+        assert_eq!(reply["ok"], "set", "{reply}");
+        let live = self.next().await;
+        assert_eq!((&live["event"], &live["tag"]), (&json!("live"), &json!(tag)));
+    }
+
+    /// Asks for the same again and again until it is too often; how often it was granted, and the
+    /// wait that the refusal names, in milliseconds. However slow this machine is, it asks more often
+    /// than once a second.
+    pub(crate) async fn until_too_often(&mut self, value: &Value) -> (u64, u64) {
+        for granted in 0..100 {
+            let reply = self.ask(value).await;
+            if reply["error"] == "rate_limited" {
+                return (granted, reply["retry_in_ms"].as_u64().unwrap());
+            }
+            assert!(reply["ok"].is_string(), "{reply}");
+        }
+        panic!("{value} is never too often");
+    }
+
+    /// The next delivered message.
+    pub(crate) async fn message(&mut self) -> Value {
+        let value = self.next().await;
+        assert!(value.get("message").is_some(), "{value} is no message");
+        value["message"].clone()
+    }
+
+    /// Drops the TCP connection without a close frame.
+    pub(crate) fn vanish(self) {}
+
+    /// Closes as RFC 6455 wants it; when this returns, the server has done its part.
+    pub(crate) async fn close(mut self) {
+        self.socket.close(None).await.unwrap();
+        assert_eq!(self.closed().await, None);
+    }
+
+    /// Reads to the end; the close code, if the server sent one.
+    pub(crate) async fn closed(&mut self) -> Option<u16> {
+        let reading = async {
+            let mut code = None;
+            while let Some(Ok(frame)) = self.socket.next().await {
+                if let Message::Close(close) = frame {
+                    code = close.map(|close| close.code.into());
+                }
+            }
+            code
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("an end in time")
+    }
+}
