@@ -157,7 +157,7 @@ impl Service {
     }
 
     /// What a cursor has seen elsewhere and this server has not applied yet, if that is so: ends when
-    /// it has, or after [`LAG`].
+    /// it has, or after two seconds.
     #[must_use]
     pub fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
         let Cursor { epoch, seq } = since.filter(|_| self.log.is_shared())?;

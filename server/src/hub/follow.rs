@@ -43,6 +43,7 @@ impl Hub {
         state.keep.lose(seq);
         state.mids = Mids::default();
         state.registrations = 0;
+        state.ids = 0;
         for (tag, audience) in state.audiences.drain() {
             for (index, shard) in self.shards.iter().enumerate() {
                 if audience.concerns(index, Target::Everyone) {

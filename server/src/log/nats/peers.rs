@@ -120,7 +120,8 @@ impl Peers {
         };
         match appended {
             Ok(applied) if !alone => {
-                let applied = Applied { clients: applied.clients + elsewhere, ..applied };
+                let clients = applied.clients.saturating_add(elsewhere);
+                let applied = Applied { clients, ..applied };
                 let until = Instant::now() + PATIENCE;
                 state.waiting.insert(seq, Waiting { applied, answer, until });
                 state.answer_those_complete();
@@ -144,9 +145,10 @@ impl Peers {
         let state = &mut *guard;
         for (seq, count) in report.counts {
             if let Some(waiting) = state.waiting.get_mut(&seq) {
-                waiting.applied.clients += count;
+                waiting.applied.clients = waiting.applied.clients.saturating_add(count);
             } else if seq > state.head && state.early.len() < EARLY {
-                *state.early.entry(seq).or_default() += count;
+                let early = state.early.entry(seq).or_default();
+                *early = early.saturating_add(count);
             }
         }
         if report.leaves {
