@@ -1,5 +1,7 @@
 //! The figures: what they are called and their unit.
 
+use std::time::Duration;
+
 /// One kind of figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Metric {
@@ -39,6 +41,11 @@ pub(crate) enum Metric {
     NatsServers,
     NatsRate,
     NatsStart,
+}
+
+/// Nanoseconds as [`Unit::Millis`] has them.
+pub(crate) fn millis(nanos: u64) -> f64 {
+    Duration::from_nanos(nanos).as_secs_f64() * 1e3
 }
 
 /// How a figure is shown.

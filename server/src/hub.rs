@@ -37,7 +37,8 @@ pub struct Hub {
     epoch: Box<str>,
     shards: Box<[Arc<ShardQueue>]>,
     room: Room,
-    /// The last entry applied, for those who look at nothing else.
+    /// The last entry applied. Changed under the lock only, but read without it by those who look at
+    /// nothing else.
     head: AtomicU64,
     state: Mutex<State>,
 }
@@ -59,7 +60,7 @@ impl Default for Room {
 
 #[derive(Debug)]
 struct State {
-    head: u64,
+    lists: Lists,
     /// On all tags.
     registrations: usize,
     /// Different ones on each tag, of all tags.
@@ -68,6 +69,11 @@ struct State {
     keep: Keep,
     mids: Mids,
 }
+
+/// Which lists a registration is on: everyone was taken off those before, when entries were lost. A
+/// registration without an ID is a mere count, so nothing else tells that it is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lists(u64);
 
 /// A registration as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +87,8 @@ pub struct Registered {
     /// The log's head, if nothing was missed and nothing is to be handed over before the client is
     /// told that it is live. Otherwise the shard tells.
     pub live: Option<u64>,
+    /// Where it is, to be told when it ends.
+    pub lists: Lists,
 }
 
 /// A registration that another one of the same connection and tag replaces.
@@ -90,6 +98,8 @@ pub struct Earlier<'a> {
     pub registration: &'a Registration,
     /// As in [`Registered`].
     pub from: u64,
+    /// Likewise.
+    pub lists: Lists,
 }
 
 /// An inbox as it stands.
@@ -125,7 +135,7 @@ impl Hub {
         lost_through: u64,
     ) -> Self {
         let state = State {
-            head: lost_through,
+            lists: Lists::default(),
             audiences: HashMap::new(),
             registrations: 0,
             ids: 0,
@@ -188,8 +198,8 @@ impl Hub {
         let target = entry.body.target();
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        debug_assert!(seq > state.head, "entries are applied in order");
-        self.move_to(state, seq);
+        debug_assert!(seq > self.head(), "entries are applied in order");
+        self.move_to(seq);
         state.keep.advance(entry.at);
         // What is answered below must not depend on whether anybody has looked before.
         state.keep.refresh(&entry.tag);
@@ -254,12 +264,14 @@ impl Hub {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         // Sent away in between, it comes anew.
-        let earlier = earlier.filter(|earlier| state.remove(number, shard, earlier.registration));
-        let start = state.start(resume, &self.epoch);
+        let earlier = earlier
+            .filter(|earlier| state.remove(number, shard, earlier.registration, earlier.lists));
+        let head = self.head();
+        let start = self.start(resume, head);
         let Begun { recovered, lost_through, replay } =
-            state.keep.begin(&new.tag, new.address, state.head, start, clock);
+            state.keep.begin(&new.tag, new.address, head, start, clock);
         let mut recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
-        let mut from = start.since.unwrap_or(state.head);
+        let mut from = start.since.unwrap_or(head);
         // What the earlier one is handed is handed to the same client.
         let same = earlier
             .filter(|earlier| earlier.registration.address == new.address && earlier.from <= from);
@@ -294,8 +306,8 @@ impl Hub {
             live,
             replay: Box::new(replay),
         });
-        let live = live.then_some(state.head);
-        Registered { recovered, unread, from, live }
+        let live = live.then_some(head);
+        Registered { recovered, unread, from, live, lists: state.lists }
     }
 
     /// Takes a connection's registrations off the lists, at once for the counts, and in order
@@ -303,12 +315,12 @@ impl Hub {
     pub fn unregister<'a>(
         &self,
         connection: &Connection,
-        registrations: impl IntoIterator<Item = &'a Registration>,
+        registrations: impl IntoIterator<Item = (&'a Registration, Lists)>,
     ) {
         let mut state = self.state.lock();
         let (connection, shard) = (connection.number(), connection.shard());
-        for registration in registrations {
-            if state.remove(connection, shard, registration) {
+        for (registration, lists) in registrations {
+            if state.remove(connection, shard, registration, lists) {
                 let registration = registration.clone();
                 self.shards[shard].push(Work::Unregister { connection, registration });
             }
@@ -348,7 +360,7 @@ impl Hub {
         let mut state = self.state.lock();
         state.keep.refresh(tag);
         let frames = state.keep.unread(tag, address, clock).map(|message| message.frame.clone());
-        Unread { frames: frames.collect(), head: state.head }
+        Unread { frames: frames.collect(), head: self.head() }
     }
 
     fn dismiss_all(&self, state: &mut State, tag: &Tag, address: Address) -> u64 {
@@ -364,17 +376,10 @@ impl Hub {
         dismissed.unwrap_or(0)
     }
 
-    fn dismiss(&self, tag: &Tag, address: Address, seat: Seat, why: Dismissal) {
-        let (tag, connection) = (tag.clone(), seat.connection);
-        self.shards[seat.shard].push(Work::Dismiss { tag, address, connection, why });
-    }
-}
-
-impl State {
     /// Where a client goes on from. A cursor of another lifetime, or beyond this one's head, is
     /// none.
-    fn start(&self, resume: &Resume, epoch: &str) -> Start {
-        let known = |since: &&Cursor| *since.epoch == *epoch && since.seq <= self.head;
+    fn start(&self, resume: &Resume, head: u64) -> Start {
+        let known = |since: &&Cursor| since.epoch == self.epoch && since.seq <= head;
         Start {
             since: resume.since.as_ref().filter(known).map(|since| since.seq),
             last: resume.last,
@@ -382,6 +387,13 @@ impl State {
         }
     }
 
+    fn dismiss(&self, tag: &Tag, address: Address, seat: Seat, why: Dismissal) {
+        let (tag, connection) = (tag.clone(), seat.connection);
+        self.shards[seat.shard].push(Work::Dismiss { tag, address, connection, why });
+    }
+}
+
+impl State {
     /// What is told of an entry that was applied, as things are now.
     fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
         let target = entry.body.target();
@@ -399,7 +411,10 @@ impl State {
     }
 
     /// Answers whether it was there.
-    fn remove(&mut self, connection: u64, shard: usize, gone: &Registration) -> bool {
+    fn remove(&mut self, connection: u64, shard: usize, gone: &Registration, lists: Lists) -> bool {
+        if lists != self.lists {
+            return false;
+        }
         let removed =
             self.change(&gone.tag, |audience| audience.remove(connection, shard, gone.address));
         removed.unwrap_or(false)

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use crate::auth::{Key, Protectable};
 use crate::connection::Connection;
 use crate::frame::text_frame;
-use crate::hub::{Earlier, Registration};
+use crate::hub::{Earlier, Lists, Registered as Stands, Registration};
 use crate::id::Tag;
 use crate::limits;
 use crate::log::Appending;
@@ -48,6 +48,7 @@ struct Registered {
     registration: Registration,
     /// It is handed everything above this.
     from: u64,
+    lists: Lists,
     keys: Vec<(Protectable, Key)>,
 }
 
@@ -200,8 +201,8 @@ impl Session {
             tag: set.tag,
         };
         let earlier = place.map(|place| {
-            let Registered { registration, from, .. } = &self.registered[place];
-            Earlier { registration, from: *from }
+            let Registered { registration, from, lists, .. } = &self.registered[place];
+            Earlier { registration, from: *from, lists: *lists }
         });
         service.hub.admit()?;
         // Nothing that the registration brings may be written before its reply.
@@ -224,7 +225,8 @@ impl Session {
             }
             None => reply,
         });
-        let registered = Registered { registration, from: stands.from, keys: set.keys };
+        let Stands { from, lists, .. } = stands;
+        let registered = Registered { registration, from, lists, keys: set.keys };
         match place {
             Some(place) => self.registered[place] = registered,
             None => {
@@ -246,14 +248,15 @@ impl Session {
             ));
         };
         let gone = self.registered.swap_remove(place);
-        self.service.hub.unregister(&self.connection, [&gone.registration]);
+        self.service.hub.unregister(&self.connection, [(&gone.registration, gone.lists)]);
         Ok(Reply::Unset { tag })
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let registrations = self.registered.iter().map(|registered| &registered.registration);
+        let registrations =
+            self.registered.iter().map(|registered| (&registered.registration, registered.lists));
         self.service.hub.unregister(&self.connection, registrations);
     }
 }

@@ -16,7 +16,7 @@ use crate::load::interrupt::Interrupt;
 use crate::load::message::Clock;
 use crate::load::senders::{Plan, Senders};
 use crate::load::session::Session;
-use crate::metric::Metric;
+use crate::metric::{Metric, millis};
 use crate::process::Meter;
 use crate::servers::ours::{Launch, until_ready};
 use crate::servers::start::Running;
@@ -230,8 +230,4 @@ fn listen(server: &Running, stop: &Interrupt, all_listen: &Barrier) -> anyhow::R
     ensure!(messages > 0, "nothing was delivered");
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
     Ok(meter.sample().as_secs_f64() * 1e6 / messages as f64)
-}
-
-fn millis(nanos: u64) -> f64 {
-    Duration::from_nanos(nanos).as_secs_f64() * 1e3
 }

@@ -17,7 +17,7 @@ use crate::load::message::{Clock, message};
 use crate::load::publisher::Publisher;
 use crate::load::senders::{Plan, Senders};
 use crate::load::session::Session;
-use crate::metric::Metric;
+use crate::metric::{Metric, millis};
 use crate::publish;
 use crate::servers::ours::{Launch, until_ready};
 use crate::servers::probe::{Errand, Probe};
@@ -235,10 +235,6 @@ fn plan(in_flight: usize) -> Plan {
         size: SIZE,
         mids: true,
     }
-}
-
-fn millis(nanos: u64) -> f64 {
-    Duration::from_nanos(nanos).as_secs_f64() * 1e3
 }
 
 /// A field's value as it stands in a small object, a text with its quotes.

@@ -13,7 +13,7 @@ use crate::load::broadcast::Schedule;
 use crate::load::interrupt::Interrupt;
 use crate::load::senders::Plan;
 use crate::load::session::{Delivered, Session};
-use crate::metric::Metric;
+use crate::metric::{Metric, millis};
 use crate::{publish, storm};
 
 const TAG: &str = "bench";
@@ -223,8 +223,4 @@ fn at(rate: f64, burst: usize, seconds: u64) -> Schedule {
 
 fn p99(delivered: &Delivered) -> f64 {
     millis(delivered.latencies.value_at_quantile(0.99))
-}
-
-fn millis(nanos: u64) -> f64 {
-    Duration::from_nanos(nanos).as_secs_f64() * 1e3
 }

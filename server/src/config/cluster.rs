@@ -4,6 +4,7 @@ use async_nats::ServerAddr;
 
 use super::setting::Setting;
 use super::{Checking, values};
+use crate::error::Error;
 use crate::log::nats::Cluster;
 
 /// NATS has no streams with more.
@@ -17,6 +18,7 @@ const STREAM: &str = "tocsin";
 const LONGEST_NAME: usize = 32;
 
 /// As they were written.
+#[derive(Debug, Default)]
 pub(super) struct NatsSettings {
     pub(super) servers: Vec<Setting>,
     pub(super) stream: Option<Setting>,
@@ -73,7 +75,7 @@ impl Checking {
     }
 }
 
-fn server(setting: &Setting) -> Result<ServerAddr, crate::error::Error> {
+fn server(setting: &Setting) -> Result<ServerAddr, Error> {
     const FORM: &str = "write nats://HOST:PORT or tls://HOST:PORT";
     // A password must not be repeated.
     if setting.text.contains('@') {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::cluster::NatsSettings;
 use super::setting::{Place, Setting};
 use crate::error::Error;
 
@@ -23,7 +24,7 @@ pub(super) struct File {
     pub(super) origin: Vec<Setting>,
     pub(super) data: Option<Setting>,
     pub(super) data_size: Option<Setting>,
-    pub(super) nats: NatsTable,
+    pub(super) nats: NatsSettings,
     pub(super) id_key_file: Option<Setting>,
     pub(super) max_memory: Option<Setting>,
     pub(super) rates: Rates,
@@ -37,17 +38,6 @@ pub(super) struct File {
     /// What holds for every tag that says nothing else.
     pub(super) keep: KeepTable,
     pub(super) tags: Vec<TagTable>,
-}
-
-/// The stream that many servers share.
-#[derive(Debug, Default)]
-pub(super) struct NatsTable {
-    pub(super) servers: Vec<Setting>,
-    pub(super) stream: Option<Setting>,
-    pub(super) credentials: Option<Setting>,
-    pub(super) ca: Option<Setting>,
-    pub(super) replicas: Option<Setting>,
-    pub(super) size: Option<Setting>,
 }
 
 /// How often clients may do what.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Hub, State};
+use super::Hub;
 use crate::log::Target;
 use crate::mids::Mids;
 use crate::shard::Work;
@@ -31,7 +31,8 @@ impl Hub {
 
     /// Passes over a number that has no entry.
     pub fn skip(&self, seq: u64) {
-        self.move_to(&mut self.state.lock(), seq);
+        let _state = self.state.lock();
+        self.move_to(seq);
     }
 
     /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets all
@@ -39,9 +40,10 @@ impl Hub {
     pub fn lose(&self, seq: u64) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        self.move_to(state, seq);
+        self.move_to(seq);
         state.keep.lose(seq);
         state.mids = Mids::default();
+        state.lists.0 += 1;
         state.registrations = 0;
         state.ids = 0;
         for (tag, audience) in state.audiences.drain() {
@@ -53,8 +55,8 @@ impl Hub {
         }
     }
 
-    pub(super) fn move_to(&self, state: &mut State, seq: u64) {
-        state.head = seq;
+    /// To be called with the state locked.
+    pub(super) fn move_to(&self, seq: u64) {
         self.head.store(seq, Ordering::Release);
     }
 }

@@ -150,7 +150,7 @@ impl Model {
 /// What a client with a cursor would be told and handed.
 fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<String>) {
     let mut state = hub.state.lock();
-    let head = state.head;
+    let head = hub.head();
     let start = Start { since: Some(since.min(head)), last: None, unread: false };
     let Begun { recovered, mut replay, .. } =
         state.keep.begin(&tag(at), Some(person(who)), head, start, 0);
@@ -272,6 +272,8 @@ enum Move {
     Broadcast {
         tag: usize,
     },
+    /// What comes next cannot be had.
+    Lose,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Move>> {
@@ -285,6 +287,7 @@ fn steps() -> impl Strategy<Value = Vec<Move>> {
         6 => (connection(), tag()).prop_map(|(connection, tag)| Move::Unregister { connection, tag }),
         1 => (tag(), person()).prop_map(|(tag, person)| Move::Drop { tag, person }),
         6 => tag().prop_map(|tag| Move::Broadcast { tag }),
+        1 => Just(Move::Lose),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -298,26 +301,43 @@ proptest! {
         let names = ["shop", "open", "blog", "chat"].map(|name| Tag::parse(name).unwrap());
         let connections: Vec<_> =
             (0..40).map(|number| Arc::new(Connection::to_nobody(number))).collect();
-        let mut registered: HashMap<(usize, usize), Registration> = HashMap::new();
+        let mut registered: HashMap<(usize, usize), (Registration, Lists)> = HashMap::new();
         let mut seq = 0;
         for step in steps {
             let body = match step {
                 Move::Register { connection, tag, person: who } => {
                     let new = Registration { tag: names[tag].clone(), address: who.map(person) };
-                    let old = registered.insert((connection, tag), new.clone());
-                    let earlier =
-                        old.as_ref().map(|registration| Earlier { registration, from: 0 });
-                    hub.register(&connections[connection], &new, earlier, &Resume::default(), 0);
+                    let old = registered.remove(&(connection, tag));
+                    let earlier = old.as_ref().map(|(registration, lists)| Earlier {
+                        registration,
+                        from: 0,
+                        lists: *lists,
+                    });
+                    let connection = (connection, &connections[connection]);
+                    let resume = Resume::default();
+                    let stands = hub.register(connection.1, &new, earlier, &resume, 0);
+                    registered.insert((connection.0, tag), (new, stands.lists));
                     None
                 }
                 Move::Unregister { connection, tag } => {
                     let gone = registered.remove(&(connection, tag));
-                    hub.unregister(&connections[connection], &gone);
+                    let gone = gone.iter().map(|(gone, lists)| (gone, *lists));
+                    hub.unregister(&connections[connection], gone);
                     None
                 }
                 Move::Drop { tag, person: who } => Some((tag, Body::Drop(person(who)))),
                 Move::Broadcast { tag } => {
                     Some((tag, Body::Broadcast(Message::kept("1".into()))))
+                }
+                Move::Lose => {
+                    seq += 1;
+                    hub.lose(seq);
+                    let totals = hub.totals();
+                    prop_assert_eq!(
+                        (totals.tags, totals.registrations, totals.ids, totals.kept.broadcasts),
+                        (0, 0, 0, 0)
+                    );
+                    None
                 }
             };
             if let Some((tag, body)) = body {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::hub::{Earlier, Hub, Registration, Room};
+use crate::hub::{Earlier, Hub, Lists, Registration, Room};
 use crate::keep::Settings;
 use crate::limits;
 use crate::log::{Body, Entry, Log as _, MemoryLog};
@@ -91,7 +91,7 @@ async fn registrations_that_wait_are_bounded_too() {
         test.hub.register(
             &connection,
             &registration,
-            Some(Earlier { registration: &registration, from: 0 }),
+            Some(Earlier { registration: &registration, from: 0, lists: Lists::default() }),
             &Resume::default(),
             0,
         );

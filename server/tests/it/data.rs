@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{ALICE, BOB, Client, Server, program};
+use crate::harness::{ALICE, BOB, Server, program};
 
 const KEY: &str = "data-key-0123456789abcdef";
 
@@ -55,26 +55,11 @@ async fn kill(server: Server) {
     server.ended().await;
 }
 
-async fn come_back(server: &Server, id: &str, since: &Value) -> (Value, Vec<Value>, Client) {
-    let mut client = server.connect().await;
-    let set = json!({"action":"set","tag":"shop","id":id,"since":since});
-    let reply = client.ask(&set).await;
-    assert_eq!(reply["ok"], "set", "{reply}");
-    let mut messages = Vec::new();
-    loop {
-        let next = client.next().await;
-        if next["event"] == "live" {
-            return (reply, messages, client);
-        }
-        messages.push(next["message"].clone());
-    }
-}
-
 #[tokio::test]
 async fn what_was_kept_is_there_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let server = start(dir.path(), &[]);
-    let (first, _, client) = come_back(&server, ALICE, &Value::Null).await;
+    let (first, _, client) = server.come_back(ALICE, &Value::Null).await;
     drop(client);
     let at_first = json!({"epoch": first["epoch"], "seq": 0});
     for (id, message) in [(ALICE, "one"), (BOB, "bob's"), (ALICE, "two"), (ALICE, "three")] {
@@ -84,23 +69,23 @@ async fn what_was_kept_is_there_after_a_restart() {
     let broadcast = json!({"action":"broadcast","tag":"shop","message":"for all"});
     assert_eq!(server.post(&broadcast).await.0, 200);
     // Read on one device before the server is killed.
-    let (_, _, mut client) = come_back(&server, ALICE, &Value::Null).await;
+    let (_, _, mut client) = server.come_back(ALICE, &Value::Null).await;
     let read = client.ask(&json!({"action":"read","tag":"shop","only":[1]})).await;
     assert_eq!(read["ok"], "read");
     kill(server).await;
 
     let server = start(dir.path(), &[]);
-    let (reply, messages, _) = come_back(&server, ALICE, &Value::Null).await;
+    let (reply, messages, _) = server.come_back(ALICE, &Value::Null).await;
     assert_eq!((&reply["epoch"], &reply["unread"]), (&first["epoch"], &json!([3, 4])));
     assert_eq!(messages, [json!("two"), json!("three")]);
-    let (reply, messages, _) = come_back(&server, ALICE, &at_first).await;
+    let (reply, messages, _) = server.come_back(ALICE, &at_first).await;
     assert_eq!(reply["recovered"], true);
     assert_eq!(messages, [json!("two"), json!("three"), json!("for all")]);
-    let (_, messages, _) = come_back(&server, BOB, &Value::Null).await;
+    let (_, messages, _) = server.come_back(BOB, &Value::Null).await;
     assert_eq!(messages, [json!("bob's")]);
     assert_eq!(server.stop().await.status.code(), Some(0));
     let server = start(dir.path(), &[]);
-    assert_eq!(come_back(&server, ALICE, &Value::Null).await.1.len(), 2);
+    assert_eq!(server.come_back(ALICE, &Value::Null).await.1.len(), 2);
     assert_eq!(server.status().await["log"], "sqlite");
 }
 
@@ -128,11 +113,11 @@ async fn a_retry_across_a_restart_is_delivered_once() {
     assert_eq!(cron(&server, ALICE, "cancelled").await.0, Some(65));
     assert_eq!(cron(&server, BOB, "shipped").await.1["duplicate"], Value::Null);
     for id in [ALICE, BOB] {
-        assert_eq!(come_back(&server, id, &Value::Null).await.1, [json!("shipped")]);
+        assert_eq!(server.come_back(id, &Value::Null).await.1, [json!("shipped")]);
     }
     kill(server).await;
     let server = start(dir.path(), &[]);
-    assert_eq!(come_back(&server, ALICE, &Value::Null).await.1, [json!("shipped")]);
+    assert_eq!(server.come_back(ALICE, &Value::Null).await.1, [json!("shipped")]);
 }
 
 #[tokio::test]
@@ -164,7 +149,7 @@ async fn a_restored_backup_gets_a_new_epoch() {
     assert!(words.contains(server.status().await["epoch"].as_str().unwrap()));
     // The cursor of a client that has seen what the backup has not.
     let seen = json!({"epoch": epoch, "seq": 2});
-    let (reply, messages, _) = come_back(&server, ALICE, &seen).await;
+    let (reply, messages, _) = server.come_back(ALICE, &seen).await;
     assert_eq!((&reply["recovered"], messages), (&json!(false), vec![json!("before")]));
 
     let nothing = TempDir::new().unwrap();
@@ -275,7 +260,7 @@ async fn the_id_key_stays_with_its_entries() {
     let elsewhere = dir.path().join("id.key.elsewhere");
     fs::write(&elsewhere, &secret).unwrap();
     let server = start(dir.path(), &["--id-key-file", elsewhere.to_str().unwrap()]);
-    assert_eq!(come_back(&server, ALICE, &Value::Null).await.1, [json!("kept")]);
+    assert_eq!(server.come_back(ALICE, &Value::Null).await.1, [json!("kept")]);
     assert!(!key.exists());
     server.stop().await;
     for command in ["check", "new-epoch"] {
@@ -369,9 +354,9 @@ async fn the_oldest_goes_when_there_is_too_much() {
     let since = |seq: u64| json!({"epoch": epoch, "seq": seq});
     // What is gone is told, what is there is not asked for again.
     let gone = 200 - entries;
-    let (reply, messages, _) = come_back(&server, ALICE, &since(gone - 1)).await;
+    let (reply, messages, _) = server.come_back(ALICE, &since(gone - 1)).await;
     assert_eq!((&reply["recovered"], messages.len() as u64), (&json!(false), entries));
-    let (reply, messages, _) = come_back(&server, ALICE, &since(gone)).await;
+    let (reply, messages, _) = server.come_back(ALICE, &since(gone)).await;
     assert_eq!((&reply["recovered"], messages.len() as u64), (&json!(true), entries));
     let (_, reply) = server.post(&to(ALICE, &message, "one more")).await;
     assert_eq!(reply["seq"], 201);

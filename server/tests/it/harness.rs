@@ -147,6 +147,22 @@ impl Server {
         client
     }
 
+    /// Registers on the tag shop and takes what is handed over until it is live: the reply, the
+    /// messages, the client.
+    pub(crate) async fn come_back(&self, id: &str, since: &Value) -> (Value, Vec<Value>, Client) {
+        let mut client = self.connect().await;
+        let reply = client.ask(&json!({"action":"set","tag":"shop","id":id,"since":since})).await;
+        assert_eq!(reply["ok"], "set", "{reply}");
+        let mut messages = Vec::new();
+        loop {
+            let next = client.next().await;
+            if next["event"] == "live" {
+                return (reply, messages, client);
+            }
+            messages.push(next["message"].clone());
+        }
+    }
+
     pub(crate) async fn post(&self, body: &Value) -> (u16, Value) {
         self.post_with(&body.to_string(), &[]).await
     }

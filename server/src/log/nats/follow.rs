@@ -10,9 +10,10 @@ use async_nats::jetstream::{Context, Message};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::Cluster;
 use super::connect::Connections;
 use super::entry::{self, BadEntry};
-use super::{Cluster, Shared};
+use super::waiting::Shared;
 use crate::error::Error;
 use crate::log::Replica;
 

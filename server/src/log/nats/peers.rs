@@ -5,7 +5,6 @@
 //! has passed the entry, or after [`PATIENCE`] with what is known by then.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -269,9 +268,6 @@ impl Report {
         Some(Self { server, leaves, head, counts })
     }
 }
-
-/// Peers that many tasks share.
-pub(super) type SharedPeers = Arc<Peers>;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, entry};
+use super::entry;
+use super::waiting::Shared;
 use crate::log::{AppendId, Entry};
 use crate::protocol::Outcome;
 

@@ -8,9 +8,11 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy
 use async_nats::jetstream::{Context, ErrorCode};
 
 use super::{Cluster, unreachable};
+use crate::auth::Protectable;
 use crate::error::Error;
-use crate::id::random_hex;
-use crate::size;
+use crate::id::{IdKey, Tag, random_hex};
+use crate::keep::{Settings, TagBounds};
+use crate::{mids, size};
 
 /// Of what stands in the stream's metadata. Servers of another one do not agree.
 const FORMAT: &str = "1";
@@ -227,6 +229,29 @@ fn check(has: &Config, cluster: &Cluster, common: &Common) -> Result<(), String>
 }
 
 impl Common {
+    pub(super) fn of(
+        settings: &Settings,
+        protected: &[(Tag, Protectable)],
+        id_key: &IdKey,
+    ) -> Self {
+        let line = |name: &str, bounds: TagBounds| {
+            let [ring, inbox] = [bounds.ring, bounds.inbox]
+                .map(|kept| format!("{} {} ms {} B", kept.count, kept.age.as_millis(), kept.bytes));
+            format!("{name}: ring {ring}, inbox {inbox}")
+        };
+        let mut kept: BTreeSet<String> =
+            settings.by_tag().map(|(tag, bounds)| line(tag.as_str(), bounds)).collect();
+        kept.insert(line("any other tag", settings.usual()));
+        kept.insert(format!("all together: {} B", settings.max_memory));
+        let pair = |(tag, action): &(Tag, Protectable)| format!("{tag}:{}", action.name());
+        Self {
+            id_key: id_key.fingerprint(),
+            kept,
+            protected: protected.iter().map(pair).collect(),
+            retention: settings.longest_age().saturating_add(mids::WINDOW),
+        }
+    }
+
     fn metadata(&self) -> HashMap<String, String> {
         let lines = |lines: &BTreeSet<String>| {
             lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")

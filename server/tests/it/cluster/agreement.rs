@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 
 use super::nats::Nats;
-use super::{Common, broadcast, come_back, until_peers};
+use super::{Common, broadcast, until_peers};
 use crate::harness::{ALICE, PATIENCE, Server, program};
 use crate::reload::Managed;
 
@@ -100,6 +100,13 @@ async fn sighup_changes_nothing_that_all_must_have_in_common() {
         let reply = client.ask(&broadcast(&json!(number))).await;
         assert_eq!(reply["ok"], "broadcast", "the rate stays too");
     }
+    let kept = client.ask(&json!({"action":"set","tag":"shop","last":100})).await;
+    assert_eq!(kept["ok"], "set");
+    for number in 0..10 {
+        assert_eq!(client.message().await, number, "so does the ring");
+    }
+    assert_eq!(client.next().await["event"], "live");
+    assert_eq!(client.ask(&json!({"action":"unset","tag":"shop"})).await["ok"], "unset");
     managed.reload("send-rate = \"1:1\"\n");
     let limited =
         async { while client.ask(&broadcast(&json!(1))).await["error"] != "rate_limited" {} };
@@ -177,7 +184,7 @@ async fn the_way_in_is_a_file() {
     let file = common.dir.path().join("nats.login");
     fs::write(&file, "tocsin:pass:word\n").unwrap();
     let server = common.server_with(&["--nats-credentials", file.to_str().unwrap()]);
-    let (_, _, mut listener) = come_back(&server, ALICE, &Value::Null).await;
+    let (_, _, mut listener) = server.come_back(ALICE, &Value::Null).await;
     assert_eq!(server.post(&broadcast(&json!("in"))).await.0, 200);
     assert_eq!(listener.message().await, "in");
     let log = server.stop().await.output;
@@ -192,7 +199,7 @@ async fn no_id_or_key_reaches_nats() {
     let nats = Nats::start_with(1, "debug: true\ntrace: true").await;
     let common = Common::of(&nats, 1);
     let server: Server = common.server_with(&["--log", "trace"]);
-    let (_, _, mut alice) = come_back(&server, ALICE, &Value::Null).await;
+    let (_, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
     let (status, _) = server.post(&super::send(ALICE, &json!("seen by NATS"), "mid")).await;
     assert_eq!(status, 200);
     assert_eq!(alice.message().await, "seen by NATS");

@@ -1,27 +1,18 @@
 //! NATS that is away, and servers that fall behind.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::line::Line;
 use super::nats::Nats;
-use super::{Common, broadcast, come_back, is_ready, until_peers};
-use crate::harness::{ALICE, BOB, PATIENCE, Server};
-use rustix::process::Signal;
+use super::{Common, accepted, broadcast, is_ready, until_peers};
+use crate::harness::{ALICE, BOB, PATIENCE};
 
-/// Tries until a message is accepted, under the same mid.
-async fn accepted(server: &Server, message: &Value, mid: &str) -> Value {
+/// As it is tried again under one mid, which is the message itself.
+fn with_mid(message: &Value) -> Value {
     let mut action = broadcast(message);
-    action["mid"] = json!(mid);
-    let trying = async {
-        loop {
-            let (status, reply) = server.post(&action).await;
-            if status == 200 {
-                return reply;
-            }
-            assert_eq!(reply["error"], "unavailable", "{reply}");
-        }
-    };
-    tokio::time::timeout(PATIENCE, trying).await.expect("accepted in time")
+    action["mid"] = json!(message.to_string());
+    action
 }
 
 /// The line is served while the servers start.
@@ -32,12 +23,12 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
     let line = Line::to(nats.node(0)).await;
     let (far, near) = (common.server_over(&line), common.server_with(&["--send-rate", "off"]));
     until_peers(&near, 1).await;
-    let (_, _, mut alice) = come_back(&far, ALICE, &Value::Null).await;
+    let (_, _, mut alice) = far.come_back(ALICE, &Value::Null).await;
     let mut expected = Vec::new();
     for round in 0..3 {
         for number in 0..20 {
             let message = json!([round, "before", number]);
-            accepted(&far, &message, &message.to_string()).await;
+            accepted(&far, &with_mid(&message)).await;
             expected.push(message);
         }
         line.cut();
@@ -65,7 +56,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
         let ready = async { while !is_ready(&far).await {} };
         tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
         let message = json!([round, "after"]);
-        accepted(&far, &message, &message.to_string()).await;
+        accepted(&far, &with_mid(&message)).await;
         expected.push(message);
     }
     let mut got = Vec::new();
@@ -88,17 +79,17 @@ async fn nats_itself_restarts() {
     let mut nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
     let server = common.server();
-    let (reply, _, mut alice) = come_back(&server, ALICE, &Value::Null).await;
-    accepted(&server, &json!(1), "1").await;
+    let (reply, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
+    accepted(&server, &with_mid(&json!(1))).await;
     nats.kill_node(0);
     nats.start_node(0);
     nats.ready().await;
-    accepted(&server, &json!(2), "2").await;
+    accepted(&server, &with_mid(&json!(2))).await;
     for number in [1, 2] {
         assert_eq!(alice.message().await, number);
     }
     let since = json!({"epoch": reply["epoch"], "seq": 0});
-    let (again, messages, _) = come_back(&server, BOB, &since).await;
+    let (again, messages, _) = server.come_back(BOB, &since).await;
     assert_eq!((&again["recovered"], messages), (&json!(true), vec![json!(1), json!(2)]));
 }
 
@@ -110,7 +101,7 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     let small = ["--nats-size", "1MiB", "--send-rate", "off"];
     let (slow, quick) = (common.server_with(&small), common.server_with(&small));
     until_peers(&quick, 1).await;
-    let (reply, _, mut alice) = come_back(&slow, ALICE, &Value::Null).await;
+    let (reply, _, mut alice) = slow.come_back(ALICE, &Value::Null).await;
     let (_, sent) = quick.post(&broadcast(&json!("seen"))).await;
     assert_eq!(alice.message().await, "seen");
     slow.signal(Signal::STOP);
@@ -135,7 +126,7 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the other in time");
     let mut kept = Vec::new();
     for server in [&slow, &quick] {
-        let (again, messages, _) = come_back(server, BOB, &since).await;
+        let (again, messages, _) = server.come_back(BOB, &since).await;
         kept.push((again["recovered"].clone(), messages.len()));
     }
     // Each tells of the loss; the other has never lost what its ring still holds.

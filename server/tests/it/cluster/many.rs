@@ -1,11 +1,11 @@
 //! Three servers on one NATS.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::nats::Nats;
-use super::{Common, broadcast, come_back, send, until_peers};
+use super::{Common, KEY, broadcast, send, until_peers};
 use crate::harness::{ALICE, BOB, PATIENCE, Server, program};
-use rustix::process::Signal;
 
 async fn three(common: &Common) -> [Server; 3] {
     let servers = [common.server(), common.server(), common.server()];
@@ -22,8 +22,8 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
     let servers = three(&common).await;
     let mut listeners = Vec::new();
     for server in &servers {
-        let (_, _, alice) = come_back(server, ALICE, &Value::Null).await;
-        let (_, _, bob) = come_back(server, BOB, &Value::Null).await;
+        let (_, _, alice) = server.come_back(ALICE, &Value::Null).await;
+        let (_, _, bob) = server.come_back(BOB, &Value::Null).await;
         listeners.push([alice, bob]);
     }
     let mut seqs = Vec::new();
@@ -66,13 +66,17 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let left: Vec<&Value> = messages.iter().map(|message| &message["seq"]).collect();
         assert_eq!(left, [&seqs[0], &seqs[2]]);
     }
-    // A logout ends the connections everywhere.
-    let drop_key = json!({"action":"drop","tag":"shop","id":ALICE,"key":super::KEY});
-    assert_eq!(
-        servers[0].post(&drop_key).await.1["error"],
-        "denied",
-        "no key is configured for it"
-    );
+    // A logout ends her connections and empties her inbox everywhere, and nobody else's.
+    let logout = json!({"action":"drop","tag":"shop","id":ALICE,"key":KEY});
+    let (_, dropped) = servers[0].post(&logout).await;
+    assert_eq!((&dropped["ok"], &dropped["clients"]), (&json!("drop"), &json!(3)));
+    for [alice, bob] in &mut listeners {
+        assert_eq!(alice.closed().await, Some(4004));
+        assert_eq!(bob.ask(&json!({"action":"ping"})).await["ok"], "ping");
+    }
+    for server in &servers {
+        assert_eq!(server.post(&inbox).await.1["count"], 0);
+    }
 }
 
 #[tokio::test]
@@ -80,7 +84,7 @@ async fn clients_of_a_server_that_is_killed_resume_on_another() {
     let nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
     let [first, second, third] = three(&common).await;
-    let (reply, _, mut client) = come_back(&first, ALICE, &Value::Null).await;
+    let (reply, _, mut client) = first.come_back(ALICE, &Value::Null).await;
     let (_, sent) = second.post(&broadcast(&json!(1))).await;
     assert_eq!(client.message().await, 1);
     first.signal(Signal::KILL);
@@ -91,14 +95,14 @@ async fn clients_of_a_server_that_is_killed_resume_on_another() {
         assert_eq!(third.post(&message).await.0, 200);
     }
     let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
-    let (again, messages, _) = come_back(&third, ALICE, &since).await;
+    let (again, messages, _) = third.come_back(ALICE, &since).await;
     assert_eq!((&again["epoch"], &again["recovered"]), (&reply["epoch"], &json!(true)));
     let expected: Vec<Value> =
         (2..=20).flat_map(|number| [json!(number), json!(["direct", number])]).collect();
     assert_eq!(messages, expected);
     // A server that begins has what the others have.
     let fresh = common.server();
-    let (again, messages, _) = come_back(&fresh, ALICE, &since).await;
+    let (again, messages, _) = fresh.come_back(ALICE, &since).await;
     assert_eq!((&again["recovered"], messages), (&json!(true), expected));
 }
 
@@ -110,7 +114,7 @@ async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
     let line = super::line::Line::to(nats.node(0)).await;
     let (behind, ahead) = (common.server_over(&line), common.server());
     until_peers(&ahead, 1).await;
-    let (reply, _, _) = come_back(&ahead, ALICE, &Value::Null).await;
+    let (reply, _, _) = ahead.come_back(ALICE, &Value::Null).await;
     line.cut();
     let (_, sent) = ahead.post(&broadcast(&json!("seen"))).await;
     let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
@@ -128,7 +132,7 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
     let [first, second, third] = three(&common).await;
-    let (_, _, mut listener) = come_back(&second, ALICE, &Value::Null).await;
+    let (_, _, mut listener) = second.come_back(ALICE, &Value::Null).await;
     third.signal(Signal::STOP);
     let (_, reply) = first.post(&broadcast(&json!(1))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
@@ -142,7 +146,7 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let caught_up = async { while third.status().await["seq"] != reply["seq"] {} };
     tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the others in time");
     let epoch = third.status().await["epoch"].clone();
-    let (_, messages, _) = come_back(&third, BOB, &json!({"epoch": epoch, "seq": 0})).await;
+    let (_, messages, _) = third.come_back(BOB, &json!({"epoch": epoch, "seq": 0})).await;
     assert_eq!(messages, [json!(1), json!(2)]);
     // One that ends takes leave.
     assert_eq!(third.stop().await.status.code(), Some(0));
@@ -155,10 +159,10 @@ async fn senders_of_the_command_line_reach_all() {
     let nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
     let servers = three(&common).await;
-    let (_, _, mut listener) = come_back(&servers[2], ALICE, &Value::Null).await;
+    let (_, _, mut listener) = servers[2].come_back(ALICE, &Value::Null).await;
     let mut command = program();
     command.args(["send", "--tag", "shop", "--id", ALICE, "--require", "--to"]);
-    command.arg(servers[0].url()).arg("from cron").env("TOCSIN_KEY", super::KEY);
+    command.arg(servers[0].url()).arg("from cron").env("TOCSIN_KEY", KEY);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(listener.message().await, "from cron");

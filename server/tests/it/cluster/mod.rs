@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Client, Server, request};
+use crate::harness::{PATIENCE, Server, request};
 use nats::Nats;
 
 const KEY: &str = "cluster-key-0123456789abcdef";
@@ -42,6 +42,8 @@ impl Common {
             path("id.key"),
             "--protect".into(),
             format!("shop:send:{}", path("key")),
+            "--protect".into(),
+            format!("shop:drop:{}", path("key")),
         ];
         options.into_iter().chain(more.iter().map(|&more| more.into())).collect()
     }
@@ -72,26 +74,24 @@ fn send(id: &str, message: &Value, mid: &str) -> Value {
     json!({"action":"send","tag":"shop","id":id,"key":KEY,"message":message,"mid":mid})
 }
 
-/// Registers and takes what is handed over until it is live.
-async fn come_back(server: &Server, id: &str, since: &Value) -> (Value, Vec<Value>, Client) {
-    let mut client = server.connect().await;
-    let set = json!({"action":"set","tag":"shop","id":id,"since":since});
-    let reply = client.ask(&set).await;
-    assert_eq!(reply["ok"], "set", "{reply}");
-    let mut messages = Vec::new();
-    loop {
-        let next = client.next().await;
-        if next["event"] == "live" {
-            return (reply, messages, client);
+/// Tries until an action is accepted; its reply. It has a `mid`.
+async fn accepted(server: &Server, action: &Value) -> Value {
+    let trying = async {
+        loop {
+            let (status, reply) = server.post(action).await;
+            if status == 200 {
+                return reply;
+            }
+            assert_eq!(reply["error"], "unavailable", "{reply}");
         }
-        messages.push(next["message"].clone());
-    }
+    };
+    tokio::time::timeout(3 * PATIENCE, trying).await.expect("accepted in time")
 }
 
 /// Ends when so many other servers are known.
 async fn until_peers(server: &Server, others: u64) {
     let seen = async { while server.status().await["other_servers"] != others {} };
-    tokio::time::timeout(crate::harness::PATIENCE, seen).await.expect("other servers in time");
+    tokio::time::timeout(PATIENCE, seen).await.expect("other servers in time");
 }
 
 async fn is_ready(server: &Server) -> bool {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::nats::Nats;
-use super::{Common, broadcast, come_back, until_peers};
-use crate::harness::{ALICE, PATIENCE, Server};
+use super::{Common, accepted, broadcast, until_peers};
+use crate::harness::{ALICE, Server};
 
 const KILLS: u16 = 5;
 
@@ -21,28 +21,19 @@ async fn publish(
     name: usize,
     stop: Arc<AtomicBool>,
 ) -> (BTreeMap<u64, Value>, Duration) {
-    let (mut accepted, mut pause, mut last) = (BTreeMap::new(), Duration::ZERO, Instant::now());
+    let (mut seqs, mut pause, mut last) = (BTreeMap::new(), Duration::ZERO, Instant::now());
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let mut action = broadcast(&json!([name, number]));
         action["mid"] = json!(format!("{name}-{number}"));
-        let trying = async {
-            loop {
-                let (status, reply) = server.post(&action).await;
-                if status == 200 {
-                    return reply;
-                }
-                assert_eq!(reply["error"], "unavailable", "{reply}");
-            }
-        };
-        let reply = tokio::time::timeout(3 * PATIENCE, trying).await.expect("accepted in time");
-        accepted.insert(reply["seq"].as_u64().unwrap(), action["message"].clone());
+        let reply = accepted(&server, &action).await;
+        seqs.insert(reply["seq"].as_u64().unwrap(), action["message"].clone());
         pause = pause.max(last.elapsed());
         last = Instant::now();
     }
-    (accepted, pause)
+    (seqs, pause)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,7 +45,7 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
     until_peers(&servers[0], 2).await;
     let mut listeners = Vec::new();
     for server in &servers {
-        listeners.push(come_back(server, ALICE, &Value::Null).await.2);
+        listeners.push(server.come_back(ALICE, &Value::Null).await.2);
     }
     let stop = Arc::new(AtomicBool::new(false));
     let publishers: Vec<_> = (0..6)
@@ -82,47 +73,44 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
             })
         })
         .collect();
-    for kill in 0..KILLS {
-        // Under way again everywhere, before the next one dies.
+    // Where nobody listens.
+    let probe = json!({"action":"broadcast","tag":"probe","message":"is it under way?"});
+    for _ in 0..KILLS {
+        // Everywhere, before the next one dies.
         for server in &servers {
-            let mut probe = broadcast(&json!(["probe", kill]));
-            probe["tag"] = json!("probe");
-            let going = async { while server.post(&probe).await.0 != 200 {} };
-            tokio::time::timeout(3 * PATIENCE, going).await.expect("under way in time");
+            accepted(server, &probe).await;
         }
         let leader = nats.leader("tocsin").await;
         nats.kill_node(leader);
+        // Two nodes are enough.
         for server in &servers {
-            let mut probe = broadcast(&json!(["probe", kill, "two nodes"]));
-            probe["tag"] = json!("probe");
-            let going = async { while server.post(&probe).await.0 != 200 {} };
-            tokio::time::timeout(3 * PATIENCE, going).await.expect("two nodes are enough");
+            accepted(server, &probe).await;
         }
         nats.start_node(leader);
         nats.ready().await;
         nats.until_current("tocsin").await;
     }
     stop.store(true, Ordering::Relaxed);
-    let mut accepted = BTreeMap::new();
+    let mut acknowledged = BTreeMap::new();
     let mut longest = Duration::ZERO;
     for publisher in publishers {
         let (theirs, pause) = publisher.await.unwrap();
-        accepted.extend(theirs);
+        acknowledged.extend(theirs);
         longest = longest.max(pause);
     }
     let (status, _) = servers[0].post(&broadcast(&json!("the end"))).await;
     assert_eq!(status, 200);
     for listener in listening {
         let got = listener.await.unwrap();
-        for (seq, message) in &accepted {
+        for (seq, message) in &acknowledged {
             assert_eq!(got.get(seq), Some(message), "an acknowledged message");
         }
         // Whatever came besides was told of as unknown, and its retry as a duplicate of it.
-        assert_eq!(got.len(), accepted.len(), "each once");
+        assert_eq!(got.len(), acknowledged.len(), "each once");
     }
     let _ = writeln!(
         std::io::stderr(),
         "{} messages through {KILLS} deaths of the leader; the longest pause of a sender: {longest:?}",
-        accepted.len()
+        acknowledged.len()
     );
 }

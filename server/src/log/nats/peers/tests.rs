@@ -71,6 +71,16 @@ async fn who_is_silent_is_waited_for_so_long() {
     assert_eq!(told(&mut outcome), Some((4, false)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn counts_beyond_all_bounds_do_no_harm() {
+    let peers = Peers::new(ME);
+    hear(&peers, 2, 0, &[(1, u64::MAX), (1, u64::MAX)]);
+    let (answer, mut outcome) = oneshot::channel();
+    peers.applied(1, applied(1, 3), Some(answer));
+    hear(&peers, 2, 1, &[(1, u64::MAX)]);
+    assert_eq!(told(&mut outcome), Some((u64::MAX, false)));
+}
+
 #[test]
 fn what_is_told_is_heard() {
     for counts in [vec![], vec![(1, 2), (u64::MAX, 3)]] {

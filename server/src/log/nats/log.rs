@@ -1,0 +1,137 @@
+//! The log as the rest of the server sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use async_nats::connection::State as Connection;
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::waiting::{Shared, Waiting};
+use crate::limits;
+use crate::log::{Appending, Counts, Entry, Log, Queued, Replica};
+use crate::protocol::{Outcome, Refusal};
+
+/// How long the last words take at most, when the log ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Between looks at how far the reading of a long stream is.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+/// The log in NATS. Dropping it takes leave of the other servers and ends the thread; what waits
+/// learns that there is no answer.
+#[derive(Debug)]
+pub struct NatsLog {
+    pub(super) shared: Arc<Shared>,
+    pub(super) sink: Arc<dyn Replica>,
+    pub(super) client: Client,
+    pub(super) queue: mpsc::Sender<(u64, Entry)>,
+    pub(super) stop: CancellationToken,
+    pub(super) ended: CancellationToken,
+    pub(super) runtime: Option<Runtime>,
+    pub(super) last_words: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl NatsLog {
+    /// Cancelled when the stream is not followed any more.
+    #[must_use]
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
+    /// Ends when everything up to `head` was applied, and says how far it is meanwhile.
+    pub(super) async fn has_read(&self, floor: u64, head: u64) {
+        let (all, begun) = (head - floor, Instant::now());
+        let mut told = begun;
+        while self.sink.head() < head {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                tracing::info!("read {} of {all} entries", self.sink.head().saturating_sub(floor));
+            }
+        }
+        tracing::info!(entries = all, ms = begun.elapsed().as_millis(), "the log was read");
+    }
+}
+
+impl Log for NatsLog {
+    fn append(&self, entry: Entry) -> Appending {
+        self.take(entry).unwrap_or_else(|refusal| {
+            self.shared.counts.failed(1, Outcome::Refused);
+            Appending::done(Err(refusal))
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        "nats"
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    fn is_idle(&self) -> bool {
+        self.shared.waiting.lock().by_number.is_empty()
+    }
+
+    fn queued(&self) -> Option<Queued> {
+        let waiting = self.shared.waiting.lock();
+        Some(Queued { entries: waiting.by_number.len(), bytes: waiting.bytes })
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn peers(&self) -> Option<usize> {
+        Some(self.shared.peers.alive())
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        if self.client.connection_state() != Connection::Connected {
+            return Some("NATS is not reachable");
+        }
+        let caught_up = self.shared.caught_up.load(Ordering::Relaxed);
+        (!caught_up).then_some("reading what the other servers have appended")
+    }
+}
+
+impl NatsLog {
+    fn take(&self, entry: Entry) -> Result<Appending, Refusal> {
+        let refused = |why| Err(Refusal::unavailable(Outcome::Refused, why));
+        self.sink.admit()?;
+        if self.client.connection_state() != Connection::Connected {
+            return refused("NATS, which orders messages, is not reachable; retry in a moment");
+        }
+        let (answer, outcome) = oneshot::channel();
+        let bytes = entry.size();
+        let received = entry.received.unwrap_or_else(Instant::now);
+        let waiting = Waiting { answer, origin: entry.origin, received, bytes };
+        let mut all = self.shared.waiting.lock();
+        let full =
+            all.by_number.len() >= limits::LOG_QUEUE || all.bytes + bytes > limits::LOG_QUEUE_BYTES;
+        let number = all.number + 1;
+        // Under the lock, so that numbers leave in order.
+        if full || self.queue.try_send((number, entry)).is_err() {
+            return refused("NATS is behind; retry in a moment");
+        }
+        all.number = number;
+        all.bytes += bytes;
+        all.by_number.insert(number, waiting);
+        Ok(Appending::waiting(outcome))
+    }
+}
+
+impl Drop for NatsLog {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // So that nobody waits for this server's counts.
+        let _ = self.last_words.lock().recv_timeout(LAST_WORDS);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
