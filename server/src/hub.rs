@@ -357,8 +357,7 @@ impl Hub {
     /// One person's unread messages.
     #[must_use]
     pub fn unread(&self, tag: &Tag, address: Address, clock: u64) -> Unread {
-        let mut state = self.state.lock();
-        state.keep.refresh(tag);
+        let state = self.state.lock();
         let frames = state.keep.unread(tag, address, clock).map(|message| message.frame.clone());
         Unread { frames: frames.collect(), head: self.head() }
     }

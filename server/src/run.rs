@@ -68,7 +68,11 @@ pub async fn run(
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
     let queues: Vec<Arc<ShardQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
-    let chosen = Chosen::open(&config).await?;
+    let chosen = tokio::select! {
+        biased;
+        () = shutdown.stopping() => return Ok(()),
+        chosen = Chosen::open(&config) => chosen?,
+    };
     let (epoch, id_key) = (chosen.epoch.clone(), chosen.id_key.clone());
     let hub =
         Arc::new(Hub::new(epoch, queues.clone(), config.keeping, config.bounds.room, chosen.floor));

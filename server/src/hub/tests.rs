@@ -149,7 +149,7 @@ impl Model {
 
 /// What a client with a cursor would be told and handed.
 fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<String>) {
-    let mut state = hub.state.lock();
+    let state = hub.state.lock();
     let head = hub.head();
     let start = Start { since: Some(since.min(head)), last: None, unread: false };
     let Begun { recovered, mut replay, .. } =

@@ -149,14 +149,13 @@ impl Keep {
     /// Begins a replay of what is kept up to `head`. `clock` is the time of day, for what is too
     /// old.
     pub fn begin(
-        &mut self,
+        &self,
         tag: &Tag,
         address: Option<Address>,
         head: u64,
         from: Start,
         clock: u64,
     ) -> Begun {
-        self.refresh(tag);
         let now = self.now.max(clock);
         let ring_lost = self.ring_aged(tag, now).lost_through;
         let inbox_lost =

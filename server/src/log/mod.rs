@@ -78,6 +78,13 @@ pub enum Target {
 }
 
 impl Entry {
+    /// Gives it another time, and as long to live from then on.
+    pub fn set_time(&mut self, at: u64) {
+        let life = self.expires.map(|expires| expires.saturating_sub(self.at));
+        self.at = at;
+        self.expires = life.map(|life| at.saturating_add(life));
+    }
+
     /// What it costs in memory and where it is kept, roughly.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -1,11 +1,12 @@
 //! Following the stream: every entry in order, applied once.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, Message};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +16,11 @@ use super::connect::Connections;
 use super::entry::{self, BadEntry};
 use super::waiting::Shared;
 use crate::error::Error;
-use crate::log::Replica;
+use crate::log::{AppendId, Entry, Replica};
 
-/// The most entries that are on their way here.
+/// The most entries that are on their way here, and their bytes.
 const BATCH: usize = 2_000;
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// NATS says so often that there is nothing new. After two of these without a word the way is lost,
 /// as after the death of the node that served it.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -32,6 +34,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const BEHIND: Duration = Duration::from_millis(2);
 /// How long NATS may take for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// If nothing comes for so long, though there is more, the way is lost too.
+const STALLED: Duration = Duration::from_secs(2);
+/// A node that has lagged behind the others may show an old state of the stream for so long.
+const DOUBT: Duration = Duration::from_secs(15);
 
 /// Applies what the stream brings.
 pub(super) struct Follower {
@@ -41,8 +47,11 @@ pub(super) struct Follower {
     pub(super) epoch: String,
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Arc<dyn Replica>,
-    /// The last entry applied.
+    /// The last entry applied, and which append it was as far as that is known.
     pub(super) head: u64,
+    pub(super) last: Option<AppendId>,
+    /// Since when NATS shows a stream from which entries were taken back.
+    pub(super) doubt: Option<Instant>,
 }
 
 enum Failure {
@@ -67,7 +76,7 @@ impl Follower {
                 () = stop.cancelled() => return Ok(()),
                 Err(failure) = self.follow() => failure,
             };
-            self.shared.caught_up.store(false, Ordering::Relaxed);
+            self.shared.progress.note(false);
             match failure {
                 Failure::Connected => continue,
                 Failure::Final(error) => return Err(error),
@@ -80,18 +89,12 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<Infallible, Failure> {
-        let passing = |error: &dyn std::fmt::Display| Failure::Passing(error.to_string());
         self.connections.mark_unchanged();
         let name = self.cluster.stream.clone();
-        let stream = tokio::time::timeout(ANSWER, self.context.get_stream(&name)).await;
-        let stream = stream.map_err(|error| passing(&error))?.map_err(|error| passing(&error))?;
-        let info = stream.cached_info();
-        if !super::stream::is_of(&info.config, &self.epoch) || info.state.last_sequence < self.head
-        {
-            return Err(self.refuse(
-                "it is not the stream any more that it was; a restart takes it as it is now".into(),
-            ));
-        }
+        let stream = in_time(self.context.get_stream(&name)).await?;
+        self.recognise(&stream).await?;
+        // An empty stream's first seq is the one that comes next.
+        self.lose_before(stream.cached_info().state.first_sequence);
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.head + 1 },
             ack_policy: AckPolicy::None,
@@ -100,56 +103,118 @@ impl Follower {
             num_replicas: 1,
             ..pull::Config::default()
         };
-        let consumer = tokio::time::timeout(ANSWER, stream.create_consumer(config)).await;
-        let consumer =
-            consumer.map_err(|error| passing(&error))?.map_err(|error| passing(&error))?;
-        if consumer.cached_info().num_pending == 0 {
-            self.shared.caught_up.store(true, Ordering::Relaxed);
-        }
-        let mut messages = consumer
+        let consumer = in_time(stream.create_consumer(config)).await?;
+        self.shared.progress.note(is_near(consumer.cached_info().num_pending));
+        let pulling = consumer
             .stream()
             .max_messages_per_batch(BATCH)
+            .max_bytes_per_batch(BATCH_BYTES)
             .heartbeat(HEARTBEAT)
             .expires(STANDING)
-            .messages()
-            .await
-            .map_err(|error| passing(&error))?;
+            .messages();
+        let mut messages = in_time(pulling).await?;
+        let mut delivered = 0;
+        let mut look = tokio::time::interval(STALLED);
+        let mut seen = None;
         loop {
             let next = tokio::select! {
                 next = messages.next() => next,
                 // What was asked for over the connection before will not come.
                 Ok(()) = self.connections.changed() => return Err(Failure::Connected),
+                _ = look.tick() => {
+                    if seen.replace(self.head) == Some(self.head) && self.head < self.shared.known() {
+                        return Err(Failure::Passing("there is more, but nothing comes".into()));
+                    }
+                    continue;
+                }
             };
             match next {
-                Some(Ok(message)) => self.take(&message).await?,
-                Some(Err(error)) => return Err(passing(&error)),
-                None => return Err(passing(&"it has ended")),
+                Some(Ok(message)) => {
+                    delivered += 1;
+                    self.take(&message, delivered).await?;
+                }
+                Some(Err(error)) => return Err(Failure::Passing(error.to_string())),
+                None => return Err(Failure::Passing("it has ended".into())),
             }
         }
     }
 
-    async fn take(&mut self, message: &Message) -> Result<(), Failure> {
+    /// Whether this is the stream that was followed so far, and nothing of it was taken back: by
+    /// NATS nodes that have lost what they had acknowledged, or by a backup put in its place.
+    async fn recognise(&mut self, stream: &Stream) -> Result<(), Failure> {
+        let info = stream.cached_info();
+        if !super::stream::is_of(&info.config, &self.epoch) {
+            return Err(self.refuse(CHANGED.into()));
+        }
+        let there = info.state.last_sequence >= self.head && self.has_last(stream).await?;
+        if there {
+            self.doubt = None;
+            return Ok(());
+        }
+        let since = *self.doubt.get_or_insert_with(Instant::now);
+        if since.elapsed() < DOUBT {
+            return Err(Failure::Passing("NATS shows an older state of the stream".into()));
+        }
+        Err(self.refuse(CHANGED.into()))
+    }
+
+    /// Whether the last entry applied stands in the stream, as far as can be said.
+    async fn has_last(&self, stream: &Stream) -> Result<bool, Failure> {
+        let is_kept = stream.cached_info().state.first_sequence <= self.head;
+        let Some(last) = self.last.filter(|_| is_kept) else { return Ok(true) };
+        let asked = tokio::time::timeout(ANSWER, stream.get_raw_message(self.head)).await;
+        match asked.map_err(|error| Failure::Passing(error.to_string()))? {
+            Ok(message) => match decode(&message.subject, &message.payload) {
+                Ok(entry) if entry.append == Some(last) => Ok(true),
+                // No node that lags shows another entry in its place.
+                _ => Err(self.refuse(CHANGED.into())),
+            },
+            // Trimmed in between, or never there: whoever asks again learns which.
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
+            Err(error) => Err(Failure::Passing(error.to_string())),
+        }
+    }
+
+    /// `first` is the oldest entry that there still is.
+    fn lose_before(&mut self, first: u64) {
+        if first <= self.head + 1 {
+            return;
+        }
+        tracing::warn!(
+            first = self.head + 1,
+            last = first - 1,
+            "entries were trimmed before this server had read them; its clients come anew"
+        );
+        self.sink.lose(first - 1);
+        (self.head, self.last) = (first - 1, None);
+    }
+
+    /// Applies an entry that came as the `delivered`th of this way.
+    async fn take(&mut self, message: &Message, delivered: u64) -> Result<(), Failure> {
         let info = message.info().map_err(|error| Failure::Passing(error.to_string()))?;
         let (seq, pending) = (info.stream_sequence, info.pending);
+        // Deliveries are numbered without gaps, so one that is missing got lost on its way, but a
+        // gap between entries whose deliveries have none was trimmed.
+        if info.consumer_sequence != delivered {
+            return Err(Failure::Passing("a delivery was lost".into()));
+        }
         // After a way was lost, the next one may begin a little earlier.
         if seq <= self.head {
             return Ok(());
         }
-        if seq > self.head + 1 {
-            tracing::warn!(
-                first = self.head + 1,
-                last = seq - 1,
-                "entries were trimmed before this server had read them; its clients come anew"
-            );
-            self.sink.lose(seq - 1);
-        }
+        self.lose_before(seq);
+        let published = info.published.unix_timestamp_nanos() / 1_000_000;
         // Whoever appends is refused meanwhile; what others have appended must wait.
         while self.sink.admit().is_err() {
             tokio::time::sleep(BEHIND).await;
         }
-        let token = message.subject.rsplit('.').next().unwrap_or_default();
-        match entry::decode(token, &message.payload) {
+        let mut last = None;
+        match decode(&message.subject, &message.payload) {
             Ok(mut entry) => {
+                last = entry.append;
+                // The stream's clock and not the appending server's, which may be wrong and would make
+                // everything look too old everywhere.
+                entry.set_time(u64::try_from(published).unwrap_or(0));
                 let waiting = self.shared.take(entry.append);
                 if let Some(waiting) = &waiting {
                     entry.origin = waiting.origin;
@@ -171,12 +236,33 @@ impl Follower {
                 self.sink.skip(seq);
             }
         }
-        self.head = seq;
-        self.shared.caught_up.store(pending == 0, Ordering::Relaxed);
+        (self.head, self.last) = (seq, last);
+        self.shared.progress.note(is_near(pending));
         Ok(())
     }
 
     fn refuse(&self, reason: String) -> Failure {
         Failure::Final(Error::Cluster { stream: self.cluster.stream.clone(), reason })
     }
+}
+
+/// Why a server that runs cannot go on.
+const CHANGED: &str = "it is not the stream any more that it was; a restart takes it as it is now";
+
+/// The entry in a message of the stream.
+fn decode(subject: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
+    entry::decode(subject.rsplit('.').next().unwrap_or_default(), payload)
+}
+
+/// Whether what is to come is on its way already.
+fn is_near(pending: u64) -> bool {
+    pending <= BATCH as u64
+}
+
+/// What NATS is asked, within a time.
+async fn in_time<T, E: Display>(asking: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    let answer = tokio::time::timeout(ANSWER, asking).await;
+    answer
+        .map_err(|error| Failure::Passing(error.to_string()))?
+        .map_err(|error| Failure::Passing(error.to_string()))
 }

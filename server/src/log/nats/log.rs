@@ -1,16 +1,15 @@
 //! The log as the rest of the server sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::connection::State as Connection;
 use parking_lot::Mutex;
-use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::runtime::Runtime;
 use super::waiting::{Shared, Waiting};
 use crate::limits;
 use crate::log::{Appending, Counts, Entry, Log, Queued, Replica};
@@ -31,8 +30,9 @@ pub struct NatsLog {
     pub(super) queue: mpsc::Sender<(u64, Entry)>,
     pub(super) stop: CancellationToken,
     pub(super) ended: CancellationToken,
-    pub(super) runtime: Option<Runtime>,
     pub(super) last_words: Mutex<std::sync::mpsc::Receiver<()>>,
+    #[expect(dead_code, reason = "the tasks end with it")]
+    pub(super) runtime: Runtime,
 }
 
 impl NatsLog {
@@ -94,8 +94,7 @@ impl Log for NatsLog {
         if self.client.connection_state() != Connection::Connected {
             return Some("NATS is not reachable");
         }
-        let caught_up = self.shared.caught_up.load(Ordering::Relaxed);
-        (!caught_up).then_some("reading what the other servers have appended")
+        self.shared.progress.lags().then_some("reading what the other servers have appended")
     }
 }
 
@@ -109,7 +108,7 @@ impl NatsLog {
         let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();
         let received = entry.received.unwrap_or_else(Instant::now);
-        let waiting = Waiting { answer, origin: entry.origin, received, bytes };
+        let waiting = Waiting { answer, origin: entry.origin, received, bytes, has_left: false };
         let mut all = self.shared.waiting.lock();
         let full =
             all.by_number.len() >= limits::LOG_QUEUE || all.bytes + bytes > limits::LOG_QUEUE_BYTES;
@@ -130,8 +129,5 @@ impl Drop for NatsLog {
         self.stop.cancel();
         // So that nobody waits for this server's counts.
         let _ = self.last_words.lock().recv_timeout(LAST_WORDS);
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }

@@ -10,7 +10,9 @@ mod entry;
 mod follow;
 mod log;
 mod peers;
+mod progress;
 mod publish;
+mod runtime;
 mod stream;
 mod waiting;
 
@@ -21,10 +23,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, ServerAddr};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use shared::shutdown::Shutdown;
-use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Replica;
@@ -36,11 +38,13 @@ use crate::limits;
 use connect::Connections;
 use follow::Follower;
 pub use log::NatsLog;
+use runtime::Runtime;
 use stream::{Common, Found};
 use waiting::Shared;
 
 /// NATS acknowledges an append within this time, or its fate is unknown.
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
+
 /// Where the stream is and what it is like, as configured.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -82,7 +86,7 @@ impl Opened {
         id_key: &IdKey,
     ) -> Result<Self, Error> {
         let common = Common::of(settings, protected, id_key);
-        let (runtime, cluster) = (runtime()?, cluster.clone());
+        let (runtime, cluster) = (Runtime::start()?, cluster.clone());
         let opening = runtime.spawn(async move {
             let (client, connections, context) = connected(&cluster).await?;
             let found = stream::open(&context, &cluster, &common).await?;
@@ -90,15 +94,8 @@ impl Opened {
         });
         let opened: Result<_, Error> =
             opening.await.map_err(|_| Error::Defect("opening the stream ended early"))?;
-        match opened {
-            Ok((client, connections, context, cluster, found)) => {
-                Ok(Self { runtime, client, connections, context, cluster, found })
-            }
-            Err(error) => {
-                runtime.shutdown_background();
-                Err(error)
-            }
-        }
+        let (client, connections, context, cluster, found) = opened?;
+        Ok(Self { runtime, client, connections, context, cluster, found })
     }
 
     /// The name of the log's lifetime.
@@ -125,59 +122,62 @@ impl Opened {
     ) -> Result<Option<NatsLog>, Error> {
         let Self { runtime, client, connections, context, cluster, found } = self;
         let writer = getrandom::u64().map_err(Error::no_randomness)?;
-        let shared = Arc::new(Shared::new(writer));
+        let shared = Arc::new(Shared::new(writer, connections.clone()));
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let follower = Follower {
             context: context.clone(),
-            connections,
+            connections: connections.clone(),
             cluster: cluster.clone(),
             epoch: found.epoch,
             shared: Arc::clone(&shared),
             sink: Arc::clone(&sink),
             head: found.floor,
+            last: None,
+            doubt: None,
         };
-        let following = runtime.spawn({
-            let (stop, ended) = (stop.clone(), ended.clone().drop_guard());
-            async move {
-                // Without any of the three tasks there is no log, however it has ended.
-                let _ended = ended;
-                let followed = follower.run(stop).await;
-                if let Err(error) = &followed {
-                    tracing::error!("{error}");
-                }
-                followed
+        // Without any of these tasks there is no log, however it has ended.
+        let spawn = |task: BoxFuture<'static, ()>| {
+            let guard = ended.clone().drop_guard();
+            runtime.spawn(async move {
+                let _ended = guard;
+                task.await;
+            });
+        };
+        let (why, failure) = oneshot::channel();
+        let following = follower.run(stop.clone());
+        spawn(Box::pin(async move {
+            if let Err(error) = following.await {
+                tracing::error!("{error}");
+                let _ = why.send(error);
             }
-        });
+        }));
         let (queue, entries) = mpsc::channel(limits::LOG_QUEUE);
         let prefix = cluster.stream.clone();
-        let publishing = publish::run(context, prefix, Arc::clone(&shared), entries, stop.clone());
-        let guard = ended.clone().drop_guard();
-        runtime.spawn(async move {
-            let _ended = guard;
-            publishing.await;
-        });
-        let (telling, peers) = (client.clone(), Arc::clone(&shared.peers));
-        let (subject, until) = (format!("{}.counts", cluster.stream), stop.clone());
+        let (publishing, until) = (Arc::clone(&shared), stop.clone());
+        spawn(Box::pin(publish::run(context, prefix, publishing, entries, until)));
+        spawn(Box::pin(publish::give_up(Arc::clone(&shared), stop.clone())));
         let (told, last_words) = std::sync::mpsc::channel();
-        let guard = ended.clone().drop_guard();
-        runtime.spawn(async move {
-            let _ended = guard;
-            if let Err(error) = peers.run(telling, subject, until).await {
+        let (telling, peers, until) = (client.clone(), Arc::clone(&shared.peers), stop.clone());
+        let subject = format!("{}.counts", cluster.stream);
+        spawn(Box::pin(async move {
+            if let Err(error) = peers.run(telling, connections, subject, until).await {
                 tracing::error!(%error, "the other servers' counts cannot be had");
             }
             let _ = told.send(());
-        });
-        let (runtime, last_words) = (Some(runtime), Mutex::new(last_words));
+        }));
+        let last_words = Mutex::new(last_words);
         let log = NatsLog { shared, sink, client, queue, stop, ended, runtime, last_words };
+        let ready = async {
+            log.has_read(found.floor, found.head).await;
+            log.shared.peers.introduced().await;
+        };
         tokio::select! {
             biased;
             () = shutdown.stopping() => return Ok(None),
-            () = log.has_read(found.floor, found.head) => {}
+            () = ready => {}
             () = log.ended.cancelled() => {
-                return match following.await {
-                    Ok(Err(error)) => Err(error),
-                    _ => Err(Error::Defect("following the stream ended early")),
-                };
+                let defect = Error::Defect("following the stream ended early");
+                return Err(failure.await.unwrap_or(defect));
             }
         }
         Ok(Some(log))
@@ -206,16 +206,6 @@ async fn connected(cluster: &Cluster) -> Result<(Client, Connections, Context), 
         .max_ack_inflight(publish::UNDER_WAY)
         .build(client.clone());
     Ok((client, connections, context))
-}
-
-/// The log's own thread: what it does must not wait for deliveries, nor they for it.
-fn runtime() -> Result<Runtime, Error> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("log")
-        .enable_all()
-        .build()
-        .map_err(|source| Error::Os { what: "starting threads", source })
 }
 
 fn unreachable(cluster: &Cluster, error: &dyn Display) -> Error {

@@ -13,9 +13,10 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::connect::Connections;
 use crate::log::{Appended, Applied};
 
 /// How long a sender waits for the others' counts.
@@ -24,6 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const BATCH: Duration = Duration::from_millis(5);
 /// And this far at most.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long NATS may take to take one.
+const TELLING: Duration = Duration::from_millis(50);
+/// Who has listened for so long has heard of everyone who is alive.
+const SETTLED: Duration = Duration::from_millis(750);
 /// One that was not heard for so long is not waited for.
 const ALIVE: Duration = Duration::from_secs(2);
 /// The most counts in one report, and those kept for entries that are yet to come.
@@ -39,6 +44,7 @@ const VERSION: u8 = 1;
 pub(super) struct Peers {
     /// This server's number.
     me: u64,
+    connections: Connections,
     state: Mutex<State>,
     /// There is something to report.
     changed: Notify,
@@ -46,20 +52,38 @@ pub(super) struct Peers {
 
 #[derive(Debug, Default)]
 struct State {
+    /// How long the others have been listened to without a break.
+    listening: Option<Listening>,
+    /// Whether this server has clients or soon will: before, nobody needs to wait for it.
+    takes_part: bool,
     others: HashMap<u64, Other>,
     /// The last entry that this server has applied.
     head: u64,
     /// Counts of entries that this server has not applied yet.
     early: BTreeMap<u64, u64>,
+    /// Some counts of entries up to this one were missed.
+    missed_through: u64,
     waiting: BTreeMap<u64, Waiting>,
     /// What the others have not been told.
     counts: Vec<(u64, u64)>,
+    /// The number of the last report, which is one more than that of the one before unless something
+    /// could not be told.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Listening {
+    /// Over which connection.
+    connection: u64,
+    since: Instant,
 }
 
 #[derive(Debug)]
 struct Other {
     head: u64,
     heard: Instant,
+    /// Of its last report.
+    number: u64,
 }
 
 /// An entry of which not every count is in.
@@ -76,18 +100,54 @@ struct Report {
     server: u64,
     /// It ends.
     leaves: bool,
+    /// Counts its reports, so that one that got lost is missed.
+    number: u64,
     head: u64,
     counts: Vec<(u64, u64)>,
 }
 
 impl Peers {
-    pub(super) fn new(me: u64) -> Self {
-        Self { me, state: Mutex::default(), changed: Notify::new() }
+    pub(super) fn new(me: u64, connections: Connections) -> Self {
+        Self { me, connections, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// How many others are alive.
     pub(super) fn alive(&self) -> usize {
         self.state.lock().others.len()
+    }
+
+    /// The last entry that any of the others has applied.
+    pub(super) fn furthest(&self) -> u64 {
+        self.state.lock().others.values().map(|other| other.head).max().unwrap_or(0)
+    }
+
+    /// Ends when the others know this server, and it them. To be awaited before it takes clients.
+    /// Cancel safe.
+    pub(super) async fn introduced(&self) {
+        self.state.lock().takes_part = true;
+        self.changed.notify_one();
+        let is_done = || {
+            let state = self.state.lock();
+            state.number > 0 && self.is_settled(&state)
+        };
+        while !is_done() {
+            // Once for every start: not worth a notification on every report.
+            sleep(BATCH).await;
+        }
+    }
+
+    /// Whether everyone who is alive has been heard, over the connection that there is now.
+    fn is_settled(&self, state: &State) -> bool {
+        state.listening.as_ref().is_some_and(|listening| {
+            listening.connection == *self.connections.borrow()
+                && listening.since.elapsed() >= SETTLED
+        })
+    }
+
+    /// Everything that is told from now on is heard.
+    fn listen(&self) {
+        let (connection, since) = (*self.connections.borrow(), Instant::now());
+        self.state.lock().listening = Some(Listening { connection, since });
     }
 
     /// Notes what applying an entry came to, and answers who waits for that, if anybody does, when it
@@ -110,13 +170,16 @@ impl Peers {
         }
         let clients = appended.as_ref().map_or(0, |applied| applied.clients);
         let alone = state.others.is_empty();
-        if !alone && clients > 0 && state.counts.len() < COUNTS {
-            state.counts.push((seq, clients));
+        let is_settled = self.is_settled(state);
+        if !(alone && is_settled) && clients > 0 {
+            state.tell(seq, clients);
         }
         let Some(answer) = answer else {
             drop(guard);
             return self.changed.notify_one();
         };
+        let partial = !is_settled || seq <= state.missed_through;
+        let appended = appended.map(|applied| Applied { partial, ..applied });
         match appended {
             Ok(applied) if !alone => {
                 let clients = applied.clients.saturating_add(elsewhere);
@@ -142,19 +205,26 @@ impl Peers {
         }
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        for (seq, count) in report.counts {
+        let Report { server, leaves, number, head, counts } = report;
+        let before = state.others.get(&server);
+        let (told, upto) = before.map_or((0, 0), |other| (other.number, other.head));
+        if number != told + 1 {
+            state.miss(upto + 1, head);
+        }
+        for (seq, count) in counts {
             if let Some(waiting) = state.waiting.get_mut(&seq) {
                 waiting.applied.clients = waiting.applied.clients.saturating_add(count);
             } else if seq > state.head && state.early.len() < EARLY {
                 let early = state.early.entry(seq).or_default();
                 *early = early.saturating_add(count);
+            } else if seq > state.head {
+                state.miss(seq, seq);
             }
         }
-        if report.leaves {
-            state.others.remove(&report.server);
-        } else if state.others.len() < SERVERS || state.others.contains_key(&report.server) {
-            let other = Other { head: report.head, heard: Instant::now() };
-            state.others.insert(report.server, other);
+        if leaves {
+            state.others.remove(&server);
+        } else if state.others.len() < SERVERS || state.others.contains_key(&server) {
+            state.others.insert(server, Other { head, heard: Instant::now(), number });
         }
         state.answer_those_complete();
     }
@@ -179,25 +249,30 @@ impl Peers {
     fn report(&self, leaves: bool) -> Bytes {
         let mut state = self.state.lock();
         let counts = std::mem::take(&mut state.counts);
-        Report { server: self.me, leaves, head: state.head, counts }.encode()
+        state.number += 1;
+        Report { server: self.me, leaves, number: state.number, head: state.head, counts }.encode()
     }
 
     /// Tells and hears until `stop`.
     pub(super) async fn run(
         &self,
         client: Client,
+        mut connections: Connections,
         subject: String,
         stop: CancellationToken,
     ) -> Result<(), async_nats::SubscribeError> {
         let mut reports = client.subscribe(subject.clone()).await?;
+        // What is behind this on the connection comes after the subscription.
+        let _ = stop.run_until_cancelled(client.flush()).await;
+        self.listen();
         let tell = async |leaves: bool| {
-            if client.connection_state() == Connection::Connected {
-                // What is lost is made up for by the next one's head.
+            let takes_part = self.state.lock().takes_part;
+            if takes_part && client.connection_state() == Connection::Connected {
+                // What is lost is missed, since reports are numbered.
                 let _ = client.publish(subject.clone(), self.report(leaves)).await;
             }
         };
         let mut told = Instant::now();
-        tell(false).await;
         let mut news = false;
         loop {
             let due = self.look_around(Instant::now());
@@ -206,6 +281,8 @@ impl Peers {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                // The subscription is made again before anybody hears of the connection.
+                Ok(()) = connections.changed() => self.listen(),
                 () = self.changed.notified(), if !news => news = true,
                 report = reports.next() => match report {
                     Some(report) => self.hear(&report.payload),
@@ -216,7 +293,8 @@ impl Peers {
             if Instant::now() >= told + if news { BATCH } else { HEARTBEAT } {
                 told = Instant::now();
                 news = false;
-                tell(false).await;
+                // Whoever waits for counts is answered also while NATS takes nothing.
+                let _ = timeout(TELLING, tell(false)).await;
             }
         }
         tell(true).await;
@@ -226,6 +304,29 @@ impl Peers {
 }
 
 impl State {
+    /// What the others are to be told of an entry, if there is room for it.
+    fn tell(&mut self, seq: u64, clients: u64) {
+        if self.counts.len() < COUNTS {
+            self.counts.push((seq, clients));
+        } else {
+            // Missed, as if a report was lost.
+            self.number += 1;
+        }
+    }
+
+    /// Counts of these entries may never come.
+    fn miss(&mut self, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        for waiting in self.waiting.range_mut(first..=last) {
+            waiting.1.applied.partial = true;
+        }
+        if last > self.head {
+            self.missed_through = self.missed_through.max(last);
+        }
+    }
+
     fn answer_those_complete(&mut self) {
         let slowest = self.others.values().map(|other| other.head).min().unwrap_or(u64::MAX);
         while let Some(oldest) = self.waiting.first_entry()
@@ -239,10 +340,11 @@ impl State {
 
 impl Report {
     fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(18 + 16 * self.counts.len());
+        let mut bytes = Vec::with_capacity(26 + 16 * self.counts.len());
         bytes.put_u8(VERSION);
         bytes.put_u8(self.leaves.into());
         bytes.put_u64_le(self.server);
+        bytes.put_u64_le(self.number);
         bytes.put_u64_le(self.head);
         for (seq, count) in &self.counts {
             bytes.put_u64_le(*seq);
@@ -257,15 +359,19 @@ impl Report {
             return None;
         }
         let leaves = bytes.try_get_u8().ok()? != 0;
-        let (server, head) = (bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
+        let [server, number, head] = [
+            bytes.try_get_u64_le().ok()?,
+            bytes.try_get_u64_le().ok()?,
+            bytes.try_get_u64_le().ok()?,
+        ];
         let (pairs, []) = bytes.as_chunks::<16>() else { return None };
-        let number = |half: &[u8]| half.try_into().map(u64::from_le_bytes).ok();
+        let half = |half: &[u8]| half.try_into().map(u64::from_le_bytes).ok();
         let counts = pairs
             .iter()
             .take(COUNTS)
-            .map(|pair| Some((number(&pair[..8])?, number(&pair[8..])?)))
+            .map(|pair| Some((half(&pair[..8])?, half(&pair[8..])?)))
             .collect::<Option<_>>()?;
-        Some(Self { server, leaves, head, counts })
+        Some(Self { server, leaves, number, head, counts })
     }
 }
 

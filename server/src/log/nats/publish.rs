@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State as Connection;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -30,30 +31,53 @@ pub(super) async fn run(
     mut queue: mpsc::Receiver<(u64, Entry)>,
     stop: CancellationToken,
 ) {
+    let client = context.client();
     let mut under_way = FuturesUnordered::new();
-    let mut look = interval(LOOK);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            Some((number, sent)) = under_way.next(), if !under_way.is_empty() => {
-                if let Err(error) = sent {
-                    shared.fail(number, outcome(&error));
-                }
-            }
+            Some((number, sent)) = under_way.next(), if !under_way.is_empty() => match sent {
+                Ok(seq) => shared.progress.acknowledge(seq),
+                Err(error) => shared.fail(number, outcome(&error)),
+            },
             next = queue.recv(), if under_way.len() < UNDER_WAY => {
                 let Some((number, entry)) = next else { return };
+                // What is handed to a connection that is lost would leave whenever it is back.
+                if client.connection_state() != Connection::Connected {
+                    shared.fail(number, Outcome::Refused);
+                    continue;
+                }
+                if !shared.leaves(number) {
+                    continue;
+                }
                 let id = AppendId { writer: shared.writer, number };
                 let subject = format!("{prefix}.entry.{}", entry::token(&entry.tag));
                 let message = PublishMessage::build().payload(entry::encode(&entry, id));
-                match context.send_publish(subject, message).await {
-                    Ok(ack) => under_way.push(async move { (number, ack.await.map(drop)) }),
+                let sent = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    // Ends in time, whatever NATS does.
+                    sent = context.send_publish(subject, message) => sent,
+                };
+                match sent {
+                    Ok(ack) => under_way.push(async move {
+                        (number, ack.await.map(|ack| ack.sequence))
+                    }),
                     // It never left.
                     Err(_) => shared.fail(number, Outcome::Refused),
                 }
             }
-            _ = look.tick() => shared.give_up(),
         }
+    }
+}
+
+/// Answers those whose entry does not come back, until `stop`. Not a part of the above, which waits
+/// while NATS takes nothing.
+pub(super) async fn give_up(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut look = interval(LOOK);
+    while stop.run_until_cancelled(look.tick()).await.is_some() {
+        shared.give_up();
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::connect::Connections;
 use super::peers::Peers;
+use super::progress::Progress;
 use crate::log::{AppendId, Appended, Counts};
 use crate::protocol::{Outcome, Refusal};
 
@@ -23,8 +24,7 @@ pub(super) struct Shared {
     pub(super) waiting: Mutex<AllWaiting>,
     pub(super) counts: Counts,
     pub(super) peers: Arc<Peers>,
-    /// Whether this server has read all that there is.
-    pub(super) caught_up: AtomicBool,
+    pub(super) progress: Progress,
 }
 
 #[derive(Debug, Default)]
@@ -42,18 +42,25 @@ pub(super) struct Waiting {
     pub(super) origin: Option<u64>,
     pub(super) received: Instant,
     pub(super) bytes: usize,
+    /// Whether it may have left for NATS.
+    pub(super) has_left: bool,
 }
 
 impl Shared {
     /// Nothing has been appended yet.
-    pub(super) fn new(writer: u64) -> Self {
+    pub(super) fn new(writer: u64, connections: Connections) -> Self {
         Self {
             writer,
             waiting: Mutex::default(),
             counts: Counts::default(),
-            peers: Arc::new(Peers::new(writer)),
-            caught_up: AtomicBool::new(false),
+            peers: Arc::new(Peers::new(writer, connections)),
+            progress: Progress::new(),
         }
+    }
+
+    /// The last entry that the stream is known to have.
+    pub(super) fn known(&self) -> u64 {
+        self.progress.acknowledged().max(self.peers.furthest())
     }
 
     /// Whoever waits for this entry, if this process has appended it.
@@ -76,9 +83,38 @@ impl Shared {
         waiting.answer
     }
 
-    /// NATS has not acknowledged this append. Its entry may have come all the same.
+    /// It is about to leave. `false` if its sender has been answered already: then it must not.
+    pub(super) fn leaves(&self, number: u64) -> bool {
+        let mut all = self.waiting.lock();
+        let Some(waiting) = all.by_number.get_mut(&number) else { return false };
+        waiting.has_left = true;
+        true
+    }
+
+    /// It did not leave after all, or NATS has not acknowledged it, when its entry may have come all
+    /// the same.
     pub(super) fn fail(&self, number: u64, outcome: Outcome) {
-        let Some(waiting) = self.remove(number) else { return };
+        if let Some(waiting) = self.remove(number) {
+            self.answer(waiting, outcome);
+        }
+    }
+
+    /// Answers those whose entry has not come back in time. What has not left by then stays here.
+    pub(super) fn give_up(&self) {
+        let mut guard = self.waiting.lock();
+        let all = &mut *guard;
+        let is_late = |_: &u64, waiting: &mut Waiting| waiting.received.elapsed() > COMES_BACK;
+        let late: Vec<Waiting> =
+            all.by_number.extract_if(is_late).map(|(_, waiting)| waiting).collect();
+        all.bytes -= late.iter().map(|waiting| waiting.bytes).sum::<usize>();
+        drop(guard);
+        for waiting in late {
+            let outcome = if waiting.has_left { Outcome::Unknown } else { Outcome::Refused };
+            self.answer(waiting, outcome);
+        }
+    }
+
+    fn answer(&self, waiting: Waiting, outcome: Outcome) {
         self.counts.failed(1, outcome);
         let why = match outcome {
             Outcome::Refused => "NATS takes no messages at present; retry in a moment",
@@ -87,17 +123,5 @@ impl Shared {
             }
         };
         let _ = waiting.answer.send(Err(Refusal::unavailable(outcome, why)));
-    }
-
-    /// Answers those whose entry has not come back in time.
-    pub(super) fn give_up(&self) {
-        let all = self.waiting.lock();
-        let late =
-            all.by_number.iter().filter(|(_, waiting)| waiting.received.elapsed() > COMES_BACK);
-        let late: Vec<u64> = late.map(|(number, _)| *number).collect();
-        drop(all);
-        for number in late {
-            self.fail(number, Outcome::Unknown);
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! NATS that is away, and servers that fall behind.
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::line::Line;
@@ -94,17 +93,18 @@ async fn nats_itself_restarts() {
 }
 
 /// The stream holds less than what came meanwhile.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     let nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
     let small = ["--nats-size", "1MiB", "--send-rate", "off"];
-    let (slow, quick) = (common.server_with(&small), common.server_with(&small));
+    let line = Line::to(nats.node(0)).await;
+    let (slow, quick) = (common.server_over_with(&line, &small), common.server_with(&small));
     until_peers(&quick, 1).await;
     let (reply, _, mut alice) = slow.come_back(ALICE, &Value::Null).await;
     let (_, sent) = quick.post(&broadcast(&json!("seen"))).await;
     assert_eq!(alice.message().await, "seen");
-    slow.signal(Signal::STOP);
+    line.cut();
     let large = "x".repeat(30_000);
     let mut last = Value::Null;
     for _ in 0..100 {
@@ -112,15 +112,8 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
         assert_eq!(status, 200, "{reply}");
         last = reply["seq"].clone();
     }
-    slow.signal(Signal::CONT);
-    // What was on its way already may still come, and then she is sent away.
-    let code = loop {
-        match alice.next_or_closed().await {
-            Ok(delivery) => assert_eq!(delivery["message"], large),
-            Err(code) => break code,
-        }
-    };
-    assert_eq!(code, Some(1001));
+    line.heal();
+    assert_eq!(alice.closed().await, Some(1001));
     let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
     let caught_up = async { while slow.status().await["seq"] != last {} };
     tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the other in time");

@@ -1,49 +1,119 @@
-//! A line that can be cut: between one server and NATS.
+//! A line between one server and NATS, which can be cut, stand still and lose something.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::copy_bidirectional;
+use parking_lot::Mutex;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Passes bytes on while it is whole.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
-    whole: Arc<watch::Sender<bool>>,
+    state: Arc<watch::Sender<State>>,
+    unlucky: Unlucky,
 }
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Whole,
+    /// Connections stay, and nothing comes through.
+    Still,
+    Cut,
+}
+
+/// What the next message that is not to arrive contains.
+type Unlucky = Arc<Mutex<Option<Vec<u8>>>>;
 
 impl Line {
     pub(crate) async fn to(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let whole = Arc::new(watch::Sender::new(true));
-        let state = Arc::clone(&whole);
+        let (state, unlucky) = (Arc::new(watch::Sender::new(State::Whole)), Unlucky::default());
+        let (all, lost) = (Arc::clone(&state), Arc::clone(&unlucky));
         tokio::spawn(async move {
             loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                let mut state = state.subscribe();
-                if !*state.borrow_and_update() {
+                let (near, _) = listener.accept().await.unwrap();
+                let mut state = all.subscribe();
+                if *state.borrow_and_update() == State::Cut {
                     continue;
                 }
+                let lost = Arc::clone(&lost);
                 tokio::spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(to).await else { return };
+                    let Ok(far) = TcpStream::connect(to).await else { return };
+                    let ((from_near, to_near), (from_far, to_far)) =
+                        (near.into_split(), far.into_split());
+                    let (there, back) = (state.clone(), state.clone());
                     tokio::select! {
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
-                        _ = state.wait_for(|whole| !whole) => {}
+                        () = pass(from_near, to_far, there, Unlucky::default()) => {}
+                        () = pass(from_far, to_near, back, lost) => {}
+                        _ = state.wait_for(|state| *state == State::Cut) => {}
                     }
                 });
             }
         });
-        Self { address, whole }
+        Self { address, state, unlucky }
     }
 
     /// Ends every connection and takes no new ones.
     pub(crate) fn cut(&self) {
-        self.whole.send_replace(false);
+        self.state.send_replace(State::Cut);
+    }
+
+    /// Keeps every connection and passes nothing on.
+    pub(crate) fn stand_still(&self) {
+        self.state.send_replace(State::Still);
     }
 
     pub(crate) fn heal(&self) {
-        self.whole.send_replace(true);
+        self.state.send_replace(State::Whole);
+    }
+
+    /// Loses the next message of NATS that contains this.
+    pub(crate) fn lose(&self, content: &str) {
+        *self.unlucky.lock() = Some(content.into());
+    }
+
+    /// Whether it is lost.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.unlucky.lock().is_none()
+    }
+}
+
+/// Passes the messages of NATS's protocol on: a line each, and the payload of what brings one.
+async fn pass(
+    from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    unlucky: Unlucky,
+) {
+    let mut from = BufReader::new(from);
+    loop {
+        let mut message = Vec::new();
+        if from.read_until(b'\n', &mut message).await.unwrap_or(0) == 0 {
+            return;
+        }
+        let line = String::from_utf8_lossy(&message).into_owned();
+        let mut words = line.split_ascii_whitespace();
+        if let Some("MSG" | "HMSG" | "PUB" | "HPUB") = words.next() {
+            let length: usize = words.next_back().unwrap().parse().unwrap();
+            let begin = message.len();
+            message.resize(begin + length + 2, 0);
+            if from.read_exact(&mut message[begin..]).await.is_err() {
+                return;
+            }
+        }
+        let is_unlucky = |content: &mut Vec<u8>| {
+            message.windows(content.len()).any(|window| window == content.as_slice())
+        };
+        if unlucky.lock().take_if(is_unlucky).is_some() {
+            continue;
+        }
+        let passes = |state: &State| *state != State::Still;
+        if state.wait_for(passes).await.is_err() || to.write_all(&message).await.is_err() {
+            return;
+        }
     }
 }

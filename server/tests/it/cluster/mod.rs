@@ -2,6 +2,7 @@
 
 mod agreement;
 mod away;
+mod doubt;
 mod line;
 mod many;
 mod nats;
@@ -59,8 +60,12 @@ impl Common {
 
     /// The same over another way to NATS.
     fn server_over(&self, line: &line::Line) -> Server {
+        self.server_over_with(line, &["--send-rate", "off"])
+    }
+
+    fn server_over_with(&self, line: &line::Line, more: &[&str]) -> Server {
         let url = format!("nats://{}", line.address);
-        let mut options = self.options(&["--send-rate", "off"]);
+        let mut options = self.options(more);
         options[1] = url;
         Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -78,7 +78,7 @@ impl Nats {
 
     fn config(&self, node: u16) -> PathBuf {
         let file = self.dir.path().join(format!("{node}.conf"));
-        let store = self.dir.path().join(format!("store-{node}"));
+        let store = self.store(node);
         let Self { address, settings, .. } = self;
         let mut text = format!(
             "server_name: node-{node}\nlisten: \"{address}:{}\"\n{settings}\n\
@@ -98,6 +98,20 @@ impl Nats {
         }
         fs::write(&file, text).unwrap();
         file
+    }
+
+    /// Copies what a node that does not run has stored, for [`Nats::put_back`].
+    pub(crate) fn save(&self, node: u16) {
+        copy(&self.store(node), &self.store(node).with_extension("saved"));
+    }
+
+    pub(crate) fn put_back(&self, node: u16) {
+        fs::remove_dir_all(self.store(node)).unwrap();
+        copy(&self.store(node).with_extension("saved"), &self.store(node));
+    }
+
+    fn store(&self, node: u16) -> PathBuf {
+        self.dir.path().join(format!("store-{node}"))
     }
 
     fn log(&self, node: u16) -> PathBuf {
@@ -195,6 +209,17 @@ impl Nats {
             }
         };
         tokio::time::timeout(PATIENCE, asking).await.expect("a leader in time")
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.as_ref().unwrap(), to.join(entry.as_ref().unwrap().file_name()));
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Counts of several servers, as one of them adds them up.
 
+use tokio::sync::watch;
+
 use super::*;
 
 const ME: u64 = 1;
@@ -8,9 +10,35 @@ fn applied(seq: u64, clients: u64) -> Appended {
     Ok(Applied { seq, clients, stored: false, duplicate: false, partial: false })
 }
 
+/// Has listened for long enough to know all that are alive.
+async fn settled() -> (Peers, watch::Sender<u64>) {
+    let (connection, connections) = watch::channel(1);
+    let peers = Peers::new(ME, connections);
+    peers.listen();
+    tokio::time::advance(SETTLED).await;
+    (peers, connection)
+}
+
+/// Hears the next report of a server.
 fn hear(peers: &Peers, server: u64, head: u64, counts: &[(u64, u64)]) {
+    let number = next_of(peers, server);
+    hear_number(peers, number, server, head, counts);
+}
+
+fn next_of(peers: &Peers, server: u64) -> u64 {
+    peers.state.lock().others.get(&server).map_or(0, |other| other.number) + 1
+}
+
+fn hear_number(peers: &Peers, number: u64, server: u64, head: u64, counts: &[(u64, u64)]) {
     let counts = counts.to_vec();
-    peers.hear(&Report { server, leaves: false, head, counts }.encode());
+    peers.hear(&Report { server, leaves: false, number, head, counts }.encode());
+}
+
+/// Applies an entry that this server was asked for.
+fn asked(peers: &Peers, seq: u64, clients: u64) -> oneshot::Receiver<Appended> {
+    let (answer, outcome) = oneshot::channel();
+    peers.applied(seq, applied(seq, clients), Some(answer));
+    outcome
 }
 
 /// The clients that a sender was told of, and whether that is all.
@@ -23,9 +51,8 @@ fn told(outcome: &mut oneshot::Receiver<Appended>) -> Option<(u64, bool)> {
 
 #[tokio::test(start_paused = true)]
 async fn alone_a_sender_is_answered_at_once() {
-    let peers = Peers::new(ME);
-    let (answer, mut outcome) = oneshot::channel();
-    peers.applied(1, applied(1, 3), Some(answer));
+    let (peers, _connection) = settled().await;
+    let mut outcome = asked(&peers, 1, 3);
     assert_eq!(told(&mut outcome), Some((3, false)));
     // One's own reports come back too.
     hear(&peers, ME, 9, &[(1, 5)]);
@@ -34,31 +61,29 @@ async fn alone_a_sender_is_answered_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn every_living_server_is_waited_for() {
-    let peers = Peers::new(ME);
+    let (peers, _connection) = settled().await;
     hear(&peers, 2, 0, &[]);
     hear(&peers, 3, 0, &[]);
-    let (answer, mut outcome) = oneshot::channel();
     // The second is ahead of this one.
     hear(&peers, 2, 1, &[(1, 10)]);
-    peers.applied(1, applied(1, 3), Some(answer));
+    let mut outcome = asked(&peers, 1, 3);
     assert_eq!(told(&mut outcome), None);
     hear(&peers, 3, 1, &[(1, 100)]);
     assert_eq!(told(&mut outcome), Some((113, false)));
 
-    let (answer, mut outcome) = oneshot::channel();
-    peers.applied(2, applied(2, 0), Some(answer));
+    let mut outcome = asked(&peers, 2, 0);
     hear(&peers, 2, 2, &[]);
     assert_eq!(told(&mut outcome), None);
-    peers.hear(&Report { server: 3, leaves: true, head: 1, counts: vec![] }.encode());
+    let last = Report { server: 3, leaves: true, number: 3, head: 1, counts: vec![] };
+    peers.hear(&last.encode());
     assert_eq!(told(&mut outcome), Some((0, false)), "who leaves is not waited for");
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_is_silent_is_waited_for_so_long() {
-    let peers = Peers::new(ME);
+    let (peers, _connection) = settled().await;
     hear(&peers, 2, 0, &[]);
-    let (answer, mut outcome) = oneshot::channel();
-    peers.applied(1, applied(1, 3), Some(answer));
+    let mut outcome = asked(&peers, 1, 3);
     assert_eq!(peers.look_around(Instant::now()), Some(Instant::now() + PATIENCE));
     tokio::time::advance(PATIENCE).await;
     assert_eq!(peers.look_around(Instant::now()), None);
@@ -66,25 +91,100 @@ async fn who_is_silent_is_waited_for_so_long() {
     // Heard of no more, it is not waited for any longer.
     tokio::time::advance(ALIVE).await;
     peers.look_around(Instant::now());
-    let (answer, mut outcome) = oneshot::channel();
-    peers.applied(2, applied(2, 4), Some(answer));
+    let mut outcome = asked(&peers, 2, 4);
     assert_eq!(told(&mut outcome), Some((4, false)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn counts_beyond_all_bounds_do_no_harm() {
-    let peers = Peers::new(ME);
+    let (peers, _connection) = settled().await;
     hear(&peers, 2, 0, &[(1, u64::MAX), (1, u64::MAX)]);
-    let (answer, mut outcome) = oneshot::channel();
-    peers.applied(1, applied(1, 3), Some(answer));
+    let mut outcome = asked(&peers, 1, 3);
     hear(&peers, 2, 1, &[(1, u64::MAX)]);
     assert_eq!(told(&mut outcome), Some((u64::MAX, false)));
+}
+
+/// Of those it has not heard yet, nobody can say how many clients they have.
+#[tokio::test(start_paused = true)]
+async fn who_has_just_begun_to_listen_knows_a_part_only() {
+    let (connection, connections) = watch::channel(1);
+    let peers = Peers::new(ME, connections);
+    assert_eq!(told(&mut asked(&peers, 1, 3)), Some((3, true)));
+    peers.listen();
+    tokio::time::advance(SETTLED - Duration::from_millis(1)).await;
+    assert_eq!(told(&mut asked(&peers, 2, 3)), Some((3, true)));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(told(&mut asked(&peers, 3, 3)), Some((3, false)));
+    // Another connection, and nobody has been heard over it.
+    connection.send_replace(2);
+    assert_eq!(told(&mut asked(&peers, 4, 3)), Some((3, true)));
+    peers.listen();
+    hear(&peers, 2, 5, &[(5, 1)]);
+    assert_eq!(told(&mut asked(&peers, 5, 3)), Some((4, true)));
+    tokio::time::advance(SETTLED).await;
+    assert_eq!(told(&mut asked(&peers, 6, 3)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_got_lost_is_missed() {
+    let (peers, _connection) = settled().await;
+    hear(&peers, 2, 0, &[]);
+    let mut outcome = asked(&peers, 1, 3);
+    hear_number(&peers, 3, 2, 2, &[(2, 4)]);
+    assert_eq!(told(&mut outcome), Some((3, true)));
+    assert_eq!(told(&mut asked(&peers, 2, 1)), Some((5, true)), "that of the second may be more");
+    let mut outcome = asked(&peers, 3, 1);
+    hear(&peers, 2, 3, &[(3, 2)]);
+    assert_eq!(told(&mut outcome), Some((3, false)), "none is missing from here on");
+    // Known for the first time, but not from its first report on.
+    let mut outcome = asked(&peers, 4, 1);
+    hear_number(&peers, 8, 3, 4, &[(4, 2)]);
+    hear(&peers, 2, 4, &[]);
+    assert_eq!(told(&mut outcome), Some((3, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_there_is_no_room_for_is_missed() {
+    let (peers, _connection) = settled().await;
+    hear(&peers, 2, 0, &[]);
+    let numbers = |peers: &Peers| Report::decode(&peers.report(false)).unwrap().number;
+    assert_eq!(numbers(&peers), 1);
+    for seq in 1..=COUNTS as u64 {
+        peers.applied(seq, applied(seq, 1), None);
+    }
+    assert_eq!(numbers(&peers), 2);
+    for seq in 0..=COUNTS as u64 {
+        let seq = COUNTS as u64 + 1 + seq;
+        peers.applied(seq, applied(seq, 1), None);
+    }
+    assert_eq!(numbers(&peers), 4);
+    // Likewise what others say of entries that are far ahead.
+    let head = peers.state.lock().head;
+    let counts: Vec<_> = (1..=EARLY as u64 + 1).map(|more| (head + more, 1)).collect();
+    for counts in counts.chunks(COUNTS) {
+        hear(&peers, 2, counts.last().unwrap().0, counts);
+    }
+    assert_eq!(told(&mut asked(&peers, head + 1, 1)), Some((2, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_no_part_says_nothing_and_takes_part_when_known() {
+    let (connection, connections) = watch::channel(1);
+    let peers = Peers::new(ME, connections);
+    peers.listen();
+    let is_introduced = async || timeout(2 * SETTLED, peers.introduced()).await.is_ok();
+    assert!(!is_introduced().await, "it has said nothing");
+    peers.report(false);
+    connection.send_replace(2);
+    assert!(!is_introduced().await, "nor heard anybody over this connection");
+    peers.listen();
+    assert!(is_introduced().await);
 }
 
 #[test]
 fn what_is_told_is_heard() {
     for counts in [vec![], vec![(1, 2), (u64::MAX, 3)]] {
-        let report = Report { server: 7, leaves: true, head: 9, counts };
+        let report = Report { server: 7, leaves: true, number: 5, head: 9, counts };
         assert_eq!(Report::decode(&report.encode()), Some(report));
     }
     for wrong in [&b""[..], b"\x02\0", &[1; 17], &[1; 20]] {

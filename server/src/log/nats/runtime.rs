@@ -1,0 +1,40 @@
+//! The log's own thread: what it does must not wait for deliveries, nor they for it.
+
+use std::future::Future;
+
+use tokio::runtime::Builder;
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+
+/// Tasks that end when this is dropped, which is allowed anywhere: nobody waits for them then.
+#[derive(Debug)]
+pub(super) struct Runtime(Option<tokio::runtime::Runtime>);
+
+impl Runtime {
+    /// # Errors
+    /// [`Error::Os`] without another thread.
+    pub(super) fn start() -> Result<Self, Error> {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("log").enable_all().build();
+        runtime
+            .map(|runtime| Self(Some(runtime)))
+            .map_err(|source| Error::Os { what: "starting threads", source })
+    }
+
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let handle = self.0.as_ref().map(tokio::runtime::Runtime::handle);
+        handle.expect("it is there until it is dropped").spawn(task)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

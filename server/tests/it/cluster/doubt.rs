@@ -1,0 +1,165 @@
+//! A way to NATS that cannot be relied on, and a stream that is not what it was.
+
+use std::net::TcpListener;
+
+use async_nats::jetstream;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::line::Line;
+use super::nats::Nats;
+use super::{Common, accepted, broadcast, send};
+use crate::harness::{ALICE, BOB, PATIENCE, Server};
+
+/// A delivery that is lost on its way is no entry that was trimmed: nobody is sent away for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_on_the_way_is_asked_for_again() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    let (far, near) = (common.server_over(&line), common.server());
+    let (_, _, mut alice) = far.come_back(ALICE, &Value::Null).await;
+    let mut expected = Vec::new();
+    // The last one is followed by nothing that could show that it is missing.
+    for number in 0..5 {
+        let message = json!(format!("message {number}"));
+        if number % 2 == 0 {
+            line.lose(message.as_str().unwrap());
+        }
+        assert_eq!(near.post(&broadcast(&message)).await.0, 200);
+        expected.push(message);
+    }
+    for message in expected {
+        assert_eq!(alice.message().await, message);
+    }
+    assert!(line.has_lost());
+    assert_eq!(alice.ask(&json!({"action":"ping"})).await["ok"], "ping");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_are_answered_while_nats_stands_still() {
+    const MESSAGES: u64 = 10_000;
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    let server = common.server_over(&line);
+    let (_, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
+    let mut sender = server.connect().await;
+    line.stand_still();
+    // More than fits into everything on the way.
+    for number in 0..MESSAGES {
+        sender.send(&broadcast(&json!(number))).await;
+    }
+    let mut outcomes = Vec::new();
+    for _ in 0..MESSAGES {
+        let reply = sender.next().await;
+        assert_eq!(reply["error"], "unavailable", "{reply}");
+        outcomes.push(reply["outcome"].as_str().unwrap().to_owned());
+    }
+    line.heal();
+    let last = accepted(&server, &send(ALICE, &json!("last"), "mid")).await;
+    assert_eq!(last["clients"], 1);
+    // What was refused has not come, whatever became of the rest.
+    loop {
+        let delivery = alice.next().await;
+        match delivery["message"].as_u64() {
+            Some(number) => assert_eq!(outcomes[usize::try_from(number).unwrap()], "unknown"),
+            None => break assert_eq!(delivery["message"], "last"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_knows_all_the_others_when_it_takes_clients() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let first = common.server();
+    let (_, _, _listener) = first.come_back(ALICE, &Value::Null).await;
+    let second = common.server();
+    let (_, sent) = second.post(&broadcast(&json!(1))).await;
+    assert_eq!((&sent["clients"], &sent["partial"]), (&json!(1), &Value::Null));
+    let (_, _, _another) = second.come_back(BOB, &Value::Null).await;
+    let (_, sent) = first.post(&broadcast(&json!(2))).await;
+    assert_eq!((&sent["clients"], &sent["partial"]), (&json!(2), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_stop_ends_a_start_that_waits_for_nats() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", silent.local_addr().unwrap());
+    let dir = tempfile::TempDir::new().unwrap();
+    let key = dir.path().join("id.key");
+    let mut program = crate::harness::program();
+    program.args(["--listen", "127.0.0.1:0", "--admin", "off", "--nats", &url, "--id-key-file"]);
+    let mut child = program.arg(key).spawn().unwrap();
+    let (child, code) = tokio::task::spawn_blocking(move || {
+        let _way = silent.accept().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        (child, status.code())
+    })
+    .await
+    .unwrap();
+    drop(child);
+    assert_eq!(code, Some(0));
+}
+
+/// A clock that is wrong on one server must not make everything look too old on all.
+#[tokio::test]
+async fn an_entry_has_the_time_of_the_stream() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let server = common.server();
+    let (reply, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
+    let (_, sent) = server.post(&broadcast(&json!("before"))).await;
+    let before = alice.next().await;
+    let context = jetstream::new(nats.client().await);
+    let kept = context.get_stream("tocsin").await.unwrap();
+    let kept = kept.get_raw_message(sent["seq"].as_u64().unwrap()).await.unwrap();
+    // As of a server on which it is a hundred years later; its number is another one too.
+    let mut payload = kept.payload.to_vec();
+    let at = u64::from_le_bytes(payload[3..11].try_into().unwrap());
+    assert!(at.abs_diff(before["at"].as_u64().unwrap()) < 10_000);
+    payload[3..11].copy_from_slice(&(at + 100 * 365 * 86_400_000).to_le_bytes());
+    payload[11] ^= 1;
+    context.publish(kept.subject, payload.into()).await.unwrap().await.unwrap();
+    let later = alice.next().await;
+    assert!(later["at"].as_u64().unwrap().abs_diff(at) < 60_000, "{later}");
+    assert_eq!(server.post(&broadcast(&json!("after"))).await.0, 200);
+    assert_eq!(alice.message().await, "after");
+    let since = json!({"epoch": reply["epoch"], "seq": 0});
+    let (again, messages, _) = server.come_back(BOB, &since).await;
+    assert_eq!((&again["recovered"], messages.len()), (&json!(true), 3));
+}
+
+/// A backup of an earlier state, in which others have appended since.
+#[tokio::test]
+async fn a_stream_that_was_put_back_is_not_followed() {
+    let mut nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let server = common.server();
+    for number in 0..3 {
+        assert_eq!(server.post(&broadcast(&json!(number))).await.0, 200);
+    }
+    nats.kill_node(0);
+    nats.save(0);
+    nats.start_node(0);
+    nats.ready().await;
+    for number in 3..6 {
+        accepted(&server, &send(ALICE, &json!("lost"), &number.to_string())).await;
+    }
+    server.signal(Signal::STOP);
+    nats.kill_node(0);
+    nats.put_back(0);
+    nats.start_node(0);
+    nats.ready().await;
+    let other = common.server();
+    for number in 3..9 {
+        accepted(&other, &send(ALICE, &json!("other"), &number.to_string())).await;
+    }
+    server.signal(Signal::CONT);
+    let ended = tokio::time::timeout(PATIENCE, Server::ended(server)).await.expect("it ends");
+    assert_ne!(ended.status.code(), Some(0));
+    assert!(ended.output.contains("not the stream any more"), "{}", ended.output);
+}
