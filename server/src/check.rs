@@ -173,11 +173,12 @@ fn data(config: &Config, warnings: &mut Vec<String>) -> Result<String, Error> {
     Ok(text)
 }
 
-/// `server adopt-settings`: tells the stream what is kept and protected from now on.
+/// `server adopt-settings`: tells the stream what is kept and protected from now on, and gives it a
+/// `new_epoch` if that is wanted.
 ///
 /// # Errors
 /// [`Error::Option`] without a stream; what keeps it from being changed.
-pub async fn adopt_settings(config: &Config) -> Result<(), Error> {
+pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Error> {
     let (Some(cluster), Some(file)) = (&config.nats, &config.id_key_file) else {
         let reason = "needed here: it names the stream whose settings are to change".into();
         return Err(Error::Option { option: "--nats", reason });
@@ -188,9 +189,10 @@ pub async fn adopt_settings(config: &Config) -> Result<(), Error> {
         reason: "missing; put that of the stream's servers here".into(),
     })?;
     let protected = config.policy.auth.protected();
-    nats::adopt(cluster, &config.keeping, &protected, &id_key).await?;
+    let epoch = nats::adopt(cluster, &config.keeping, &protected, &id_key, new_epoch).await?;
     print_line(&format!(
-        "stream {} has these settings; restart its servers with them, one after the other",
+        "stream {} has these settings and the epoch {epoch}; restart its servers with them, one after \
+         the other",
         cluster.stream
     ))
 }

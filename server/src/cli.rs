@@ -185,6 +185,10 @@ pub enum Command {
     /// Tell the stream of --nats what is kept and protected from now on, for all of its servers, which
     /// are to be restarted with the same configuration then, one after the other
     AdoptSettings {
+        /// Give it a new epoch too, after NATS was restored from a backup: what clients remember of the
+        /// time after the backup must not be taken for what comes now
+        #[arg(long)]
+        new_epoch: bool,
         /// As if to run.
         #[command(flatten)]
         run: Box<RunArgs>,

@@ -344,14 +344,36 @@ impl Hub {
         self.state.lock().keep.pull(tag, replay, room, clock)
     }
 
-    /// Whether it would change anything or tell anybody but `origin`, the connection that says so,
-    /// that this person has read so much.
+    /// Whether an inbox has any of what this marks.
     #[must_use]
-    pub fn is_news(&self, tag: &Tag, address: Address, mark: &Mark, origin: Option<u64>) -> bool {
-        let state = self.state.lock();
-        let seats =
-            state.audiences.get(tag).map_or(0, |audience| audience.reached(Target::One(address)));
-        seats > u64::from(origin.is_some()) || state.keep.has(tag, address, mark)
+    pub fn marks_anything(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
+        self.state.lock().keep.has(tag, address, mark)
+    }
+
+    /// Tells a person's connections here, but for `origin`, of a read mark that changes nothing which
+    /// is kept: what they show may be a broadcast, or of a tag without inboxes.
+    /// Gets lost while deliveries are behind.
+    pub fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark, origin: Option<u64>) {
+        if self.admit().is_err() {
+            return;
+        }
+        let (target, frame) = (Target::One(address), frame::text_frame(&protocol::read(tag, mark)));
+        let mut state = self.state.lock();
+        let Some(audience) = state.audiences.get_mut(tag) else { return };
+        audience.note_delivery(target, origin);
+        for (index, shard) in self.shards.iter().enumerate() {
+            if audience.concerns(index, target) {
+                shard.push(Work::Deliver {
+                    tag: tag.clone(),
+                    seq: self.head(),
+                    target,
+                    except: origin,
+                    kept: false,
+                    received: None,
+                    frame: frame.clone(),
+                });
+            }
+        }
     }
 
     /// One person's unread messages.

@@ -57,10 +57,10 @@ async fn perform(cli: Cli, given: io::Result<Vec<Given>>) -> Result<(), Vec<Erro
         Some(Command::NewEpoch { data, id_key_file }) => {
             Ok(new_epoch(&data, id_key_file.as_deref())?)
         }
-        Some(Command::AdoptSettings { run }) => {
+        Some(Command::AdoptSettings { run, new_epoch }) => {
             let config = Config::resolve(*run)?;
             start_log("warn", config.log_format)?;
-            Ok(adopt_settings(&config).await?)
+            Ok(adopt_settings(&config, new_epoch).await?)
         }
         Some(Command::Client(command)) => {
             start_log("warn", telemetry::LogFormat::Text)?;

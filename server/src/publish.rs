@@ -166,24 +166,30 @@ impl Service {
         behind.then(|| async move { hub.has_applied(seq, LAG).await }.boxed())
     }
 
-    /// Notes what a person has read, if that changes anything or anybody else is to be told.
-    /// `origin` is the connection that says so.
+    /// Notes what a person has read. Only what changes an inbox, or may do so once this server has
+    /// come as far as others, has a place in the log, which whoever repeats himself could fill
+    /// otherwise; the person's other connections are told of the rest beside it. `origin` is the
+    /// connection that says so.
     #[must_use]
     pub fn read(&self, read: &Read, address: Address, origin: Option<u64>) -> Option<Appending> {
-        // Elsewhere there may be more of it, and more who are to be told.
-        if self.log.is_shared() {
-            let body = Body::Read(address, read.mark.clone());
-            return Some(self.append(read.tag.clone(), body, origin));
-        }
+        let head = self.hub.head();
+        let known = self.log.known().max(head);
         let mark = match &read.mark {
             // What is yet to come was not read.
-            Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
+            Mark::UpTo(seq) => Mark::UpTo((*seq).min(known)),
             only => only.clone(),
         };
-        if !self.hub.is_news(&read.tag, address, &mark, origin) {
-            return None;
+        let to_come = |seq: u64| (head + 1..=known).contains(&seq);
+        let is_ahead = match &mark {
+            Mark::UpTo(seq) => to_come(*seq),
+            Mark::Only(seqs) => seqs.iter().any(|seq| to_come(*seq)),
+        };
+        if is_ahead || self.hub.marks_anything(&read.tag, address, &mark) {
+            return Some(self.append(read.tag.clone(), Body::Read(address, mark), origin));
         }
-        Some(self.append(read.tag.clone(), Body::Read(address, mark), origin))
+        self.hub.tell_read(&read.tag, address, &mark, origin);
+        self.log.tell_read(&read.tag, address, &mark);
+        None
     }
 
     /// Notes what a person has read, for a sender that knows that person's ID.

@@ -164,6 +164,9 @@ pub trait Replica: Sink {
     /// Passes over a number that has no entry.
     fn skip(&self, seq: u64);
 
+    /// Tells a person's connections of a read mark that changes nothing.
+    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark);
+
     /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets
     /// everything, and sends every client away to come anew.
     fn lose(&self, seq: u64);
@@ -186,6 +189,10 @@ impl Replica for Hub {
 
     fn skip(&self, seq: u64) {
         Self::skip(self, seq);
+    }
+
+    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
+        Self::tell_read(self, tag, address, mark, None);
     }
 
     fn lose(&self, seq: u64) {
@@ -220,6 +227,15 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn is_shared(&self) -> bool {
         false
     }
+
+    /// The last entry that the log is known to have; 0 if it never has more than was applied.
+    fn known(&self) -> u64 {
+        0
+    }
+
+    /// Tells other servers, if there are any, of a read mark that is no entry since it changes
+    /// nothing. It may get lost.
+    fn tell_read(&self, _tag: &Tag, _address: Address, _mark: &Mark) {}
 
     /// How many other servers are alive; `None` if there are never any.
     fn peers(&self) -> Option<usize> {

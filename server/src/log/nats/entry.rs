@@ -99,8 +99,13 @@ pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
     bytes.into()
 }
 
-/// The entry in a message, from its subject's last token and its payload.
-pub(super) fn decode(token: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
+/// The entry in a message, from its subject and its payload.
+pub(super) fn decode_of(subject: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
+    decode(subject.rsplit('.').next().unwrap_or_default(), payload)
+}
+
+/// Likewise, from the subject's last token.
+fn decode(token: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
     match payload.first() {
         Some(&VERSION) => {}
         Some(version) if *version > VERSION => return Err(BadEntry::Newer),

@@ -16,7 +16,7 @@ use super::connect::Connections;
 use super::entry::{self, BadEntry};
 use super::waiting::Shared;
 use crate::error::Error;
-use crate::log::{AppendId, Entry, Replica};
+use crate::log::{AppendId, Replica};
 
 /// The most entries that are on their way here, and their bytes.
 const BATCH: usize = 2_000;
@@ -164,7 +164,7 @@ impl Follower {
         let Some(last) = self.last.filter(|_| is_kept) else { return Ok(true) };
         let asked = tokio::time::timeout(ANSWER, stream.get_raw_message(self.head)).await;
         match asked.map_err(|error| Failure::Passing(error.to_string()))? {
-            Ok(message) => match decode(&message.subject, &message.payload) {
+            Ok(message) => match entry::decode_of(&message.subject, &message.payload) {
                 Ok(entry) if entry.append == Some(last) => Ok(true),
                 // No node that lags shows another entry in its place.
                 _ => Err(self.refuse(CHANGED.into())),
@@ -209,7 +209,7 @@ impl Follower {
             tokio::time::sleep(BEHIND).await;
         }
         let mut last = None;
-        match decode(&message.subject, &message.payload) {
+        match entry::decode_of(&message.subject, &message.payload) {
             Ok(mut entry) => {
                 last = entry.append;
                 // The stream's clock and not the appending server's, which may be wrong and would make
@@ -248,11 +248,6 @@ impl Follower {
 
 /// Why a server that runs cannot go on.
 const CHANGED: &str = "it is not the stream any more that it was; a restart takes it as it is now";
-
-/// The entry in a message of the stream.
-fn decode(subject: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
-    entry::decode(subject.rsplit('.').next().unwrap_or_default(), payload)
-}
 
 /// Whether what is to come is on its way already.
 fn is_near(pending: u64) -> bool {

@@ -9,10 +9,12 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::reads;
 use super::runtime::Runtime;
 use super::waiting::{Shared, Waiting};
+use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::{Appending, Counts, Entry, Log, Queued, Replica};
+use crate::log::{Appending, Counts, Entry, Log, Mark, Queued, Replica};
 use crate::protocol::{Outcome, Refusal};
 
 /// How long the last words take at most, when the log ends.
@@ -28,6 +30,7 @@ pub struct NatsLog {
     pub(super) sink: Arc<dyn Replica>,
     pub(super) client: Client,
     pub(super) queue: mpsc::Sender<(u64, Entry)>,
+    pub(super) reads: mpsc::Sender<reads::Told>,
     pub(super) stop: CancellationToken,
     pub(super) ended: CancellationToken,
     pub(super) last_words: Mutex<std::sync::mpsc::Receiver<()>>,
@@ -84,6 +87,15 @@ impl Log for NatsLog {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn known(&self) -> u64 {
+        self.shared.known()
+    }
+
+    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
+        // Beyond its bound it gets lost.
+        let _ = self.reads.try_send(reads::encode(self.shared.writer, tag, address, mark));
     }
 
     fn peers(&self) -> Option<usize> {

@@ -12,6 +12,7 @@ mod log;
 mod peers;
 mod progress;
 mod publish;
+mod reads;
 mod runtime;
 mod stream;
 mod waiting;
@@ -165,8 +166,16 @@ impl Opened {
             }
             let _ = told.send(());
         }));
+        let (reads, marks) = mpsc::channel(reads::QUEUE);
+        let (telling, prefix) = (client.clone(), cluster.stream.clone());
+        let reading = reads::run(telling, prefix, writer, marks, Arc::clone(&sink), stop.clone());
+        spawn(Box::pin(async move {
+            if let Err(error) = reading.await {
+                tracing::error!(%error, "the other servers' read marks cannot be had");
+            }
+        }));
         let last_words = Mutex::new(last_words);
-        let log = NatsLog { shared, sink, client, queue, stop, ended, runtime, last_words };
+        let log = NatsLog { shared, sink, client, queue, reads, stop, ended, last_words, runtime };
         let ready = async {
             log.has_read(found.floor, found.head).await;
             log.shared.peers.introduced().await;
@@ -184,8 +193,9 @@ impl Opened {
     }
 }
 
-/// Gives the stream what this configuration says of what is kept and protected. Servers that run are
-/// to be restarted one after the other then.
+/// Gives the stream what this configuration says of what is kept and protected, and a `new_epoch` if
+/// that is wanted; answers which it has. Servers that run are to be restarted one after the other then,
+/// and end by themselves when they notice another epoch.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Cluster`].
@@ -194,9 +204,10 @@ pub async fn adopt(
     settings: &Settings,
     protected: &[(Tag, Protectable)],
     id_key: &IdKey,
-) -> Result<(), Error> {
+    new_epoch: bool,
+) -> Result<String, Error> {
     let (_client, _, context) = connected(cluster).await?;
-    stream::adopt(&context, cluster, &Common::of(settings, protected, id_key)).await
+    stream::adopt(&context, cluster, &Common::of(settings, protected, id_key), new_epoch).await
 }
 
 async fn connected(cluster: &Cluster) -> Result<(Client, Connections, Context), Error> {

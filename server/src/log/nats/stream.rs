@@ -72,7 +72,8 @@ pub(super) async fn open(
     Ok(Found { epoch, floor: floor.min(state.last_sequence), head: state.last_sequence })
 }
 
-/// Gives the stream's metadata what this server's configuration says.
+/// Gives the stream what this server's configuration says. Answers its epoch, which is a new one if
+/// that is wanted.
 ///
 /// # Errors
 /// [`Error::Cluster`] without such a stream, or with one of another id key.
@@ -80,7 +81,8 @@ pub(super) async fn adopt(
     context: &Context,
     cluster: &Cluster,
     common: &Common,
-) -> Result<(), Error> {
+    new_epoch: bool,
+) -> Result<String, Error> {
     let refuse = |reason: String| Error::Cluster { stream: cluster.stream.clone(), reason };
     let mut config = match context.get_stream(&cluster.stream).await {
         Ok(stream) => stream.cached_info().config.clone(),
@@ -93,12 +95,29 @@ pub(super) async fn adopt(
     if fingerprint != Some(&common.id_key) {
         return Err(refuse(id_key_differs(fingerprint, common)));
     }
+    let wanted = in_signed(cluster.size);
+    if config.max_bytes > wanted || config.max_bytes < 1 {
+        let has = match u64::try_from(config.max_bytes) {
+            Ok(bytes) if bytes > 0 => format!("up to {}", size::show(bytes)),
+            _ => "without a limit".into(),
+        };
+        return Err(refuse(format!(
+            "it keeps entries {has}, and --nats-size {} would delete the oldest of them; give the size \
+             that it has, or make it smaller first with `nats stream edit`",
+            size::show(cluster.size)
+        )));
+    }
     config.metadata.extend(common.metadata());
+    if new_epoch {
+        let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
+        config.metadata.insert(name::EPOCH.into(), epoch);
+    }
+    let epoch = config.metadata.get(name::EPOCH).cloned().unwrap_or_default();
     config.max_age = config.max_age.max(common.retention);
-    config.max_bytes = in_signed(cluster.size);
+    config.max_bytes = wanted;
     config.num_replicas = cluster.replicas;
     let updated = context.update_stream(config).await;
-    updated.map(drop).map_err(|error| refuse(error.to_string()))
+    updated.map(|_| epoch).map_err(|error| refuse(error.to_string()))
 }
 
 async fn make(context: &Context, cluster: &Cluster, common: &Common) -> Result<Info, Error> {
@@ -200,6 +219,11 @@ fn check(has: &Config, cluster: &Cluster, common: &Common) -> Result<(), String>
         && has.deny_delete
         && has.deny_purge
         && has.storage == wanted.storage
+        && !has.no_ack
+        && !has.sealed
+        && !has.allow_rollup
+        && has.max_message_size < 1
+        && has.subject_transform.is_none()
         && has.sources.as_ref().is_none_or(Vec::is_empty)
         && has.mirror.is_none();
     if !as_wanted {

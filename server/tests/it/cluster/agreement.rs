@@ -69,6 +69,12 @@ async fn settings_change_for_all_by_adopting_them() {
     fs::write(config, "[tags.shop]\nring = 7\ninbox-age = \"30d\"\n").unwrap();
     let options = common.options(&["--config", config]);
     assert_eq!(refused(options.clone()).await.0, Some(78));
+    // What would delete entries is refused.
+    let smaller = options.iter().cloned().chain(["--nats-size".into(), "1MiB".into()]).collect();
+    let output = run(["adopt-settings"], smaller).await;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{errors}");
+    assert!(errors.contains("1 GiB") && errors.contains("--nats-size"), "{errors}");
     let output = run(["adopt-settings"], options).await;
     assert!(output.status.success(), "{output:?}");
     let second = common.server_with(&["--config", config]);
@@ -129,7 +135,9 @@ async fn a_stream_of_which_entries_could_be_missing_is_refused() {
     short.duplicate_window = short.max_age;
     let mut few = good.clone();
     few.max_messages = 10;
-    for (bad, named) in [(short, "1m"), (few, "no limit but age and bytes")] {
+    let no_acks = async_nats::jetstream::stream::Config { no_ack: true, ..good.clone() };
+    const NAMED: &str = "no limit but age and bytes";
+    for (bad, named) in [(short, "1m"), (few, NAMED), (no_acks, NAMED)] {
         context.update_stream(bad).await.unwrap();
         let (code, errors) = refused(common.options(&[])).await;
         assert_eq!(code, Some(78), "{errors}");

@@ -162,4 +162,18 @@ async fn a_stream_that_was_put_back_is_not_followed() {
     let ended = tokio::time::timeout(PATIENCE, Server::ended(server)).await.expect("it ends");
     assert_ne!(ended.status.code(), Some(0));
     assert!(ended.output.contains("not the stream any more"), "{}", ended.output);
+
+    // With a new epoch, nobody's cursor of the time before is taken for what came since.
+    let (reply, _, _) = other.come_back(ALICE, &Value::Null).await;
+    let options = common.options(&["--new-epoch"]);
+    let mut adopting = crate::harness::program();
+    adopting.arg("adopt-settings").args(options);
+    let output = tokio::task::spawn_blocking(move || adopting.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let fresh = common.server();
+    let since = json!({"epoch": reply["epoch"], "seq": 2});
+    let (again, _, _) = fresh.come_back(BOB, &since).await;
+    assert_eq!(again["recovered"], false);
+    assert_ne!(again["epoch"], reply["epoch"]);
+    assert!(String::from_utf8(output.stdout).unwrap().contains(again["epoch"].as_str().unwrap()));
 }

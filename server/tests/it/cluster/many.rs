@@ -53,7 +53,7 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
     let [first, rest @ ..] = &mut listeners[..] else { unreachable!() };
     let read = first[0].ask(&json!({"action":"read","tag":"shop","only":[seqs[1]]})).await;
     assert_eq!(read["ok"], "read");
-    for [alice, bob] in rest {
+    for [alice, bob] in &mut *rest {
         let event = alice.next().await;
         assert_eq!((&event["event"], &event["only"]), (&json!("read"), &json!([seqs[1]])));
         // Nobody else is.
@@ -65,6 +65,30 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let messages = reply["messages"].as_array().unwrap();
         let left: Vec<&Value> = messages.iter().map(|message| &message["seq"]).collect();
         assert_eq!(left, [&seqs[0], &seqs[2]]);
+    }
+    // What changes nothing that is kept, as what she has read of a broadcast, or again, is no entry;
+    // her other devices are told of it all the same.
+    let (_, sent) = servers[0].post(&broadcast(&json!("all"))).await;
+    assert_eq!(first[0].message().await, "all");
+    for only in [&sent["seq"], &seqs[1]] {
+        let read = first[0].ask(&json!({"action":"read","tag":"shop","only":[only]})).await;
+        assert_eq!(read["ok"], "read");
+        for [alice, _] in &mut *rest {
+            let event = loop {
+                let next = alice.next().await;
+                if next["event"] == "read" {
+                    break next;
+                }
+            };
+            assert_eq!(event["only"], json!([only]));
+        }
+    }
+    for server in &servers {
+        assert_eq!(server.status().await["seq"], sent["seq"]);
+    }
+    for [_, bob] in &mut listeners {
+        assert_eq!(bob.message().await, "all");
+        assert_eq!(bob.ask(&json!({"action":"ping"})).await["ok"], "ping");
     }
     // A logout ends her connections and empties her inbox everywhere, and nobody else's.
     let logout = json!({"action":"drop","tag":"shop","id":ALICE,"key":KEY});

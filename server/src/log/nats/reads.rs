@@ -1,0 +1,71 @@
+//! Read marks that change nothing which is kept, and so are no entries: the person's connections at
+//! other servers hear of them beside the stream, if nothing gets in the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, SubscribeError};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::entry;
+use crate::id::{Address, Tag};
+use crate::log::{AppendId, Body, Entry, Mark, Replica};
+
+/// The most that wait to be told. Beyond, they get lost.
+pub(super) const QUEUE: usize = 1_024;
+/// How long NATS may take to take one.
+const TELLING: Duration = Duration::from_millis(50);
+
+/// A mark to tell: the tag as a token, and the rest.
+pub(super) type Told = (String, Bytes);
+
+/// Shaped like an entry, but that its append has no number.
+pub(super) fn encode(writer: u64, tag: &Tag, address: Address, mark: &Mark) -> Told {
+    let read = Entry {
+        tag: tag.clone(),
+        body: Body::Read(address, mark.clone()),
+        at: 0,
+        expires: None,
+        mid: None,
+        append: None,
+        origin: None,
+        received: None,
+    };
+    (entry::token(tag), entry::encode(&read, AppendId { writer, number: 0 }))
+}
+
+/// Tells and hears until `stop`.
+pub(super) async fn run(
+    client: Client,
+    prefix: String,
+    writer: u64,
+    mut queue: mpsc::Receiver<Told>,
+    sink: Arc<dyn Replica>,
+    stop: CancellationToken,
+) -> Result<(), SubscribeError> {
+    let mut others = client.subscribe(format!("{prefix}.read.*")).await?;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            told = others.next() => {
+                let Some(told) = told else { return Ok(()) };
+                let Ok(read) = entry::decode_of(&told.subject, &told.payload) else { continue };
+                if let Body::Read(address, mark) = &read.body
+                    && read.append.is_some_and(|append| append.writer != writer)
+                {
+                    sink.tell_read(&read.tag, *address, mark);
+                }
+            }
+            Some((token, payload)) = queue.recv() => {
+                let subject = format!("{prefix}.read.{token}");
+                // What NATS does not take now is of no use later.
+                let _ = timeout(TELLING, client.publish(subject, payload)).await;
+            }
+        }
+    }
+}
