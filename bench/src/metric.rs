@@ -30,6 +30,7 @@ pub(crate) enum Metric {
 
     Durable,
     DurableLate,
+    DurableHere,
     Fsync,
     Keeping,
     Resume,
@@ -64,7 +65,7 @@ enum Unit {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Handshake,
         Self::Resumed,
         Self::RoundTrip,
@@ -88,6 +89,7 @@ impl Metric {
         Self::StormHealthy,
         Self::Durable,
         Self::DurableLate,
+        Self::DurableHere,
         Self::Fsync,
         Self::Keeping,
         Self::Resume,
@@ -225,7 +227,12 @@ impl Metric {
                 "on disk",
                 Unit::PerSecond,
                 "messages a second that are accepted, and so on disk, from 64 senders with one \
-                 on its way each",
+                 on its way each, where a sync takes a millisecond or more",
+            ),
+            Self::DurableHere => (
+                "on this disk",
+                Unit::PerSecond,
+                "the same without that: a sync takes as long as it takes",
             ),
             Self::DurableLate => (
                 "on disk, p99",

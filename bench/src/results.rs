@@ -79,6 +79,11 @@ impl Measured {
         }
     }
 
+    /// The highest of the rounds' figures.
+    pub(crate) fn worst(&self, metric: Metric) -> Option<f64> {
+        self.figures.get(&metric)?.iter().copied().max_by(f64::total_cmp)
+    }
+
     /// Half the distance between the rounds' extremes, relative to the median.
     pub(crate) fn spread(&self, metric: Metric) -> Option<f64> {
         let figures = self.figures.get(&metric)?;

@@ -1,7 +1,7 @@
 //! What is measured of one server in one round.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,16 +104,22 @@ impl Case {
 impl Stage<'_> {
     fn durable(&self) -> anyhow::Result<Vec<(Metric, f64)>> {
         let fsync = disk::sync(self.directory)?;
+        let library = disk::slowed(self.directory)?;
         let tags = tags();
-        let data = self.directory.join("data");
-        let running = Launch { tags: &tags, data: Some(&data), ..self.launch() }.start()?;
         let times = (Duration::from_secs(1), Duration::from_secs(5));
-        let pid = Some(running.pid());
-        let taken = publish::measure(&running.target, plan(1), pid, times, self.interrupt)?;
-        let p99 = millis(taken.latencies.value_at_quantile(0.99));
+        let measure = |data, preload| {
+            let data: PathBuf = self.directory.join(data);
+            let launch = Launch { tags: &tags, data: Some(&data), preload, ..self.launch() };
+            let running = launch.start()?;
+            let pid = Some(running.pid());
+            publish::measure(&running.target, plan(1), pid, times, self.interrupt)
+        };
+        let here = measure("data", None)?;
+        let slower = measure("slower", Some(library.as_path()))?;
         Ok(vec![
-            (Metric::Durable, taken.per_second()),
-            (Metric::DurableLate, p99),
+            (Metric::Durable, slower.per_second()),
+            (Metric::DurableLate, millis(slower.latencies.value_at_quantile(0.99))),
+            (Metric::DurableHere, here.per_second()),
             (Metric::Fsync, fsync),
         ])
     }

@@ -1,11 +1,12 @@
-//! What the disk takes to sync.
+//! What the disk takes to sync, and one that takes longer.
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::load::member::histogram;
 
@@ -28,4 +29,18 @@ pub(crate) fn sync(directory: &Path) -> anyhow::Result<f64> {
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
     let millis = times.value_at_quantile(0.99) as f64 / 1e6;
     Ok(millis)
+}
+
+/// A library to be loaded before the C library, under which every sync takes a millisecond or more.
+///
+/// # Errors
+/// Without a C compiler.
+pub(crate) fn slowed(directory: &Path) -> anyhow::Result<PathBuf> {
+    let [source, library] = ["slow_sync.c", "slow_sync.so"].map(|name| directory.join(name));
+    std::fs::write(&source, include_str!("slow_sync.c"))?;
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
+    let output = compiler.output().context("a C compiler is needed")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(library)
 }

@@ -33,6 +33,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) data: Option<&'a Path>,
     /// Further options.
     pub(crate) more: &'a [String],
+    /// A library to be loaded into it before the C library.
+    pub(crate) preload: Option<&'a Path>,
     /// Whether it keeps anything for those who are away.
     pub(crate) keeps: bool,
 }
@@ -40,7 +42,7 @@ pub(crate) struct Launch<'a> {
 impl<'a> Launch<'a> {
     /// As users start it who care for nothing.
     pub(crate) fn new(server: &'a Path, directory: &'a Path) -> Self {
-        Self { server, directory, tags: &[], data: None, more: &[], keeps: true }
+        Self { server, directory, tags: &[], data: None, more: &[], preload: None, keeps: true }
     }
 
     /// Starts it, and waits until it is ready.
@@ -71,6 +73,9 @@ impl<'a> Launch<'a> {
         }
         if let Some(data) = self.data {
             command.arg("--data").arg(data);
+        }
+        if let Some(library) = self.preload {
+            command.env("LD_PRELOAD", library);
         }
         command.args(self.more);
         let mut program = Program::start(Kind::Server.name(), command, self.directory)?;
