@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
@@ -89,7 +89,8 @@ impl Senders {
         }
         let tally = Accepted { sent: 0, messages: 0, latencies: histogram()? };
         let (target, clock) = (Arc::clone(target), Clock::start());
-        let office = Office { target, plan, clock, closing: false, numbers: 0, tally };
+        let office =
+            Office { target, plan, clock, closing: false, numbers: first_number()?, tally };
         Ok(Self { poll, list, office, buffer: vec![0; BUFFER] })
     }
 
@@ -178,4 +179,10 @@ impl Office {
         }
         Ok(used)
     }
+}
+
+/// Messages have names that no earlier run has used on the same server: microseconds since 1970, of
+/// which there are more than messages.
+fn first_number() -> anyhow::Result<u64> {
+    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
 }
