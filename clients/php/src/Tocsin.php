@@ -90,7 +90,8 @@ final class Tocsin
      *
      * @param mixed $message anything that json_encode takes
      * @param array $options ttl: seconds it stays of use; mid: its own name (one is made otherwise)
-     * @return array seq, clients, stored, mid, and duplicate where the mid was known
+     * @return array seq, clients, stored, mid; duplicate where the mid was known; partial where one of
+     *               several servers did not answer in time, so that clients is the least
      * @throws TocsinException
      */
     public function send(
@@ -108,7 +109,7 @@ final class Tocsin
      *
      * @param mixed $message anything that json_encode takes
      * @param array $options as for send
-     * @return array seq, clients, mid, and duplicate where the mid was known
+     * @return array seq, clients, mid, and duplicate and partial as for send
      * @throws TocsinException
      */
     public function broadcast(string $tag, $message, array $options = []): array
@@ -157,7 +158,7 @@ final class Tocsin
      * Logs a person out: closes all connections under the ID, which do not come back by themselves,
      * and empties the inbox. The server must have a key for `drop` on the tag.
      *
-     * @return array seq, and clients: the connections that were closed
+     * @return array seq, and clients: the connections that were closed; partial as for send
      * @throws TocsinException
      */
     public function drop(

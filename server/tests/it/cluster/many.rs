@@ -137,6 +137,10 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let (_, reply) = first.post(&broadcast(&json!(1))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
     assert_eq!(listener.message().await, 1);
+    // Nor is it known how many of its connections a logout ends.
+    let logout = json!({"action":"drop","tag":"shop","id":BOB,"key":KEY});
+    let (_, dropped) = first.post(&logout).await;
+    assert_eq!((&dropped["clients"], &dropped["partial"]), (&json!(0), &json!(true)));
     // It is not waited for any more after a while.
     until_peers(&first, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(2))).await;
