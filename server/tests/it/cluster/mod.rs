@@ -2,7 +2,6 @@
 
 mod agreement;
 mod away;
-mod line;
 mod many;
 mod nats;
 mod nodes;
@@ -12,7 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Server, request};
+use crate::harness::{Line, PATIENCE, Server, request};
 use nats::Nats;
 
 const KEY: &str = "cluster-key-0123456789abcdef";
@@ -58,7 +57,7 @@ impl Common {
     }
 
     /// The same over another way to NATS.
-    fn server_over(&self, line: &line::Line) -> Server {
+    fn server_over(&self, line: &Line) -> Server {
         let url = format!("nats://{}", line.address);
         let mut options = self.options(&["--send-rate", "off"]);
         options[1] = url;

@@ -1,4 +1,4 @@
-//! A line that can be cut: between one server and NATS.
+//! A line that can be cut: between a server and NATS, or a client and a server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
