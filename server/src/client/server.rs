@@ -79,9 +79,14 @@ impl Server {
         let Self { authority, prefix } = self;
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.map_or(String::new(), |kind| format!(" ({})", kind.escape_debug()));
+        // As the gate and other servers answer who speaks to them without TLS.
+        let hint = match status {
+            StatusCode::BAD_REQUEST => "; if that is the gate, give it the server's own address",
+            _ => "",
+        };
         format!(
             "http://{authority}{prefix}{path} answers {status}{kind}, as no Tocsin server does \
-             there; is --to right?"
+             there: is --to right?{hint}"
         )
     }
 }

@@ -54,6 +54,12 @@ async fn what_speaks_tls_is_told() {
         assert_eq!(code, Some(65), "{words}");
         assert!(words.contains(&format!("{} answers what is not HTTP", impostor.address())));
         assert!(words.contains("TLS"), "{words}");
+        // The gate says so in HTTP.
+        let bad = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html>";
+        let ((code, words), ()) = tokio::join!(told(command, &url), impostor.answer(bad));
+        assert_eq!(code, Some(65), "{words}");
+        assert!(words.contains("answers 400 Bad Request (text/html)"), "{words}");
+        assert!(words.contains("if that is the gate"), "{words}");
     }
 }
 
