@@ -1,7 +1,7 @@
 //! Registers and prints what comes.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::StatusCode;
@@ -26,6 +26,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(120);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A connection that holds so long is no part of a series that fails; client.js has the same bound.
+const LASTING: Duration = Duration::from_secs(25);
 /// No server asks for a longer wait in earnest.
 const LONGEST_TOLD: Duration = Duration::from_secs(600);
 
@@ -46,7 +48,7 @@ pub(super) async fn listen(
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
     let mut backoff = FIRST_WAIT;
     loop {
-        listener.registration.disconnected();
+        let begun = Instant::now();
         let ended = tokio::select! {
             ended = listener.listen_once() => ended,
             _ = signals.next() => return Ok(()),
@@ -60,10 +62,10 @@ pub(super) async fn listen(
             }
             Err(Ended::With(error)) => return Err(error),
         };
-        if listener.registration.stands() {
+        if begun.elapsed() >= LASTING {
             backoff = FIRST_WAIT;
         }
-        let wait = told.map_or(backoff, |told| told.min(LONGEST_TOLD));
+        let wait = told.map_or(backoff, |told| told.clamp(FIRST_WAIT, LONGEST_TOLD));
         say(&format!("{why}; trying again in {:.1} s", wait.as_secs_f64()));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -13,8 +13,6 @@ pub(super) struct Registration {
     key: Option<String>,
     /// None before the server has accepted the registration for the first time.
     place: Option<Place>,
-    /// Whether it has done so on this connection.
-    stands: bool,
 }
 
 struct Place {
@@ -45,24 +43,14 @@ pub(super) enum News {
 impl Registration {
     pub(super) fn new(tag: Tag, id: Option<&Id>, key: Option<&str>) -> Self {
         let (id, key) = (id.map(|id| id.reveal().to_owned()), key.map(ToOwned::to_owned));
-        Self { tag, id, key, place: None, stands: false }
+        Self { tag, id, key, place: None }
     }
 
     pub(super) fn tag(&self) -> &Tag {
         &self.tag
     }
 
-    /// The connection that it was made on is gone.
-    pub(super) fn disconnected(&mut self) {
-        self.stands = false;
-    }
-
-    /// Whether the server has accepted it on this connection.
-    pub(super) fn stands(&self) -> bool {
-        self.stands
-    }
-
-    /// Whether it ever has.
+    /// Whether the server has ever accepted it.
     pub(super) fn has_stood(&self) -> bool {
         self.place.is_some()
     }
@@ -110,7 +98,6 @@ impl Registration {
         if self.place.as_ref().is_none_or(|place| place.epoch != epoch) {
             self.place = Some(Place { epoch: epoch.to_owned(), seq: 0, live: false });
         }
-        self.stands = true;
         News::Registered { lost: reply["recovered"] == false }
     }
 
@@ -153,7 +140,6 @@ mod tests {
         let mut it = registration();
         assert_eq!(it.hear(SET), News::Registered { lost: false });
         assert_eq!(it.hear(&message(4)), News::Message);
-        it.disconnected();
         assert_eq!(since(&it), Value::Null, "what comes before 4 on the tag is not known");
         it.hear(SET);
         assert_eq!(it.hear(&message(4)), News::Nothing);
@@ -169,7 +155,6 @@ mod tests {
         let mut it = registration();
         it.hear(SET);
         it.hear(&live(9));
-        it.disconnected();
         let reply = r#"{"ok":"set","tag":"t","epoch":"k2","recovered":false}"#;
         assert_eq!(it.hear(reply), News::Registered { lost: true });
         assert_eq!(it.hear(&message(1)), News::Message);
