@@ -57,6 +57,8 @@ export interface Receipt {
   seq: number;
   /** Registrations that it was handed to. */
   clients: number;
+  /** One of several servers did not answer in time: it may have been handed to more than `clients`. */
+  partial?: boolean;
   /** Whether an inbox keeps it for the person's return; only of `send`. */
   stored?: boolean;
   /** Whether this mid had been accepted before. */

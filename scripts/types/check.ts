@@ -41,6 +41,6 @@ export async function page(): Promise<number> {
   client.register();
   // @ts-expect-error no such option
   await client.send('t', 'id', 1, { tll: 3 });
-  const { seq } = await client.broadcast('t', { any: ['thing'] }, { key: 'k', ttl: 60 });
-  return seq;
+  const { seq, clients, partial } = await client.broadcast('t', { any: ['thing'] }, { key: 'k', ttl: 60 });
+  return partial ? seq : clients;
 }

@@ -225,6 +225,11 @@ pub enum ClientCommand {
         publish: PublishArgs,
     },
     /// Register and print messages, a JSON object a line
+    ///
+    /// How things stand is told on stderr. It comes back by itself after the server was away or full
+    /// and goes on where it was: each message is printed once, and it says if some may be missing. Exit
+    /// status: 0 after --count messages, SIGTERM or SIGINT, 65 bad input or no Tocsin server, 69
+    /// unavailable from the start, 77 denied or logged out.
     Listen {
         /// The tag to listen on
         #[arg(long)]
@@ -236,7 +241,7 @@ pub enum ClientCommand {
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
         /// End after so many messages
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
         /// The server.
         #[command(flatten)]
@@ -303,10 +308,10 @@ pub struct PublishArgs {
     /// command is repeated [default: a random one]
     #[arg(long)]
     pub mid: Option<String>,
-    /// Exit with status 3 if the message reached nobody and no inbox keeps it
+    /// Exit with status 3 if the message is not known to have reached anybody and no inbox keeps it
     #[arg(long)]
     pub require: bool,
-    /// Take the message as text even if it looks like JSON
+    /// Take the message as text even if it is JSON or begins like it
     #[arg(long)]
     pub text: bool,
     /// Print nothing on success
@@ -315,7 +320,8 @@ pub struct PublishArgs {
     /// The server.
     #[command(flatten)]
     pub to: ToArgs,
-    /// JSON as it is, anything else as a text; - reads stdin
+    /// JSON as it is, anything else as a text, but what begins with {, [ or " must be JSON unless --text
+    /// is given; - reads stdin
     pub message: String,
 }
 

@@ -103,8 +103,19 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
     /// With `--require`: nobody got it and nothing keeps it.
-    #[error("nobody is registered there, and no inbox keeps the message")]
-    NobodyThere,
+    #[error(
+        "nobody is {}, and no inbox keeps the message",
+        if *partial {
+            "known to be registered there (one of the servers did not answer in time: it may have \
+             handed it to some)"
+        } else {
+            "registered there"
+        }
+    )]
+    NobodyThere {
+        /// Whether not all servers are known to have handed it to nobody.
+        partial: bool,
+    },
     /// This program is wrong.
     #[error("{0}, which is a defect of this program; please report it with the log")]
     Defect(&'static str),
@@ -143,7 +154,7 @@ impl Error {
             Self::Database { source, .. } if is_damaged(source) => exit::DATA,
             Self::Bind { .. } | Self::Unavailable(_) | Self::InUse { .. } => exit::UNAVAILABLE,
             Self::Denied(_) => exit::NO_PERMISSION,
-            Self::NobodyThere => 3,
+            Self::NobodyThere { .. } => 3,
             Self::Defect(_) => exit::SOFTWARE,
             Self::Os { .. } | Self::Write { .. } | Self::Database { .. } => exit::OS,
         }

@@ -313,9 +313,11 @@ impl Asked {
                 partial: applied.partial,
             },
             (Self::Read, Ok(_)) => Reply::Read,
-            (Self::Drop, Ok(applied)) => {
-                Reply::Dropped { seq: applied.seq, clients: applied.clients }
-            }
+            (Self::Drop, Ok(applied)) => Reply::Dropped {
+                seq: applied.seq,
+                clients: applied.clients,
+                partial: applied.partial,
+            },
         }
     }
 }

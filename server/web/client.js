@@ -363,8 +363,8 @@ export class Tocsin extends EventTarget {
       const settle = (reply) => {
         clearTimeout(late);
         this.#calls.delete(ref);
-        const { seq, clients, stored, duplicate } = reply;
-        answer(reply, { mid, seq, clients, stored, duplicate });
+        const { seq, clients, stored, duplicate, partial } = reply;
+        answer(reply, { mid, seq, clients, stored, duplicate, partial });
       };
       const late = setTimeout(settle, ANSWER_MS, { error: 'unavailable', detail: 'no answer in time', outcome: 'unknown' });
       this.#calls.set(ref, { frame, settle });

@@ -356,10 +356,10 @@ test('send and broadcast resolve with what the server answers', async () => {
     key: 'k', ttl: 60, mid: first.mid, ref: first.ref,
   });
   assert.equal(second.message, null);
-  sockets[0].says({ ok: 'broadcast', ref: second.ref, seq: 8, clients: 3 });
+  sockets[0].says({ ok: 'broadcast', ref: second.ref, seq: 8, clients: 3, partial: true });
   sockets[0].says({ ok: 'send', ref: first.ref, seq: 7, clients: 2, stored: true });
-  assert.deepEqual(await sent, { mid: first.mid, seq: 7, clients: 2, stored: true, duplicate: undefined });
-  assert.equal((await broadcast).seq, 8);
+  assert.deepEqual(await sent, { mid: first.mid, seq: 7, clients: 2, stored: true, duplicate: undefined, partial: undefined });
+  assert.deepEqual(await broadcast, { mid: second.mid, seq: 8, clients: 3, stored: undefined, duplicate: undefined, partial: true });
 });
 
 test('a refusal rejects with its code and leaves the rest alone', async () => {

@@ -15,6 +15,8 @@ final class Tocsin
     private const REPLY_MAX = 16777216;
     /** The server takes no more in one request. */
     private const BATCH_MAX = 1000;
+    /** What says that nobody is there who could accept anything. */
+    private const ELSEWHERE = [301, 302, 303, 307, 308, 400, 404, 405];
     /** Before the first attempt to send again, in seconds at most; it doubles with each further one. */
     private const WAIT_FIRST = 0.2;
     private const JSON = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
@@ -23,6 +25,8 @@ final class Tocsin
     private $address;
     /** @var string host (and port) as the server is to see it */
     private $host;
+    /** @var string what is asked, for people */
+    private $url;
     /** @var string name that the certificate must carry */
     private $peerName;
     /** @var string */
@@ -65,6 +69,7 @@ final class Tocsin
         $this->host = $parts['host'] . (isset($parts['port']) ? ':' . $port : '');
         $this->peerName = trim($parts['host'], '[]');
         $this->path = rtrim($parts['path'] ?? '', '/') . '/messages';
+        $this->url = "$scheme://{$this->host}{$this->path}";
         $this->key = isset($options['key']) ? self::firstLine((string) $options['key']) : null;
         if ($this->key === '') {
             throw new InvalidArgumentException('The key is empty: could its file be read?');
@@ -90,7 +95,8 @@ final class Tocsin
      *
      * @param mixed $message anything that json_encode takes
      * @param array $options ttl: seconds it stays of use; mid: its own name (one is made otherwise)
-     * @return array seq, clients, stored, mid, and duplicate where the mid was known
+     * @return array seq, clients, stored, mid; duplicate where the mid was known; partial where one of
+     *               several servers did not answer in time, so that clients is the least
      * @throws TocsinException
      */
     public function send(
@@ -108,7 +114,7 @@ final class Tocsin
      *
      * @param mixed $message anything that json_encode takes
      * @param array $options as for send
-     * @return array seq, clients, mid, and duplicate where the mid was known
+     * @return array seq, clients, mid, and duplicate and partial as for send
      * @throws TocsinException
      */
     public function broadcast(string $tag, $message, array $options = []): array
@@ -157,7 +163,7 @@ final class Tocsin
      * Logs a person out: closes all connections under the ID, which do not come back by themselves,
      * and empties the inbox. The server must have a key for `drop` on the tag.
      *
-     * @return array seq, and clients: the connections that were closed
+     * @return array seq, and clients: the connections that were closed; partial as for send
      * @throws TocsinException
      */
     public function drop(
@@ -433,9 +439,15 @@ final class Tocsin
             $outcome = $reply['outcome'] ?? 'refused';
             return new TocsinException($reply['error'], $reply['detail'] ?? '', $status, $outcome, $mids);
         }
+        $words = "HTTP status $status from {$this->url} in words that are not Tocsin's";
+        if (in_array($status, self::ELSEWHERE, true)) {
+            // As the gate and other servers answer who speaks to them without TLS.
+            $tls = $status === 400 && $this->isPlain() ? ' If that is the gate, it begins with https:' : '';
+            return new TocsinException('unavailable', "$words: is the URL right?$tls", $status, 'refused', $mids);
+        }
         // Something before the server may have given up waiting for it: that refuses nothing.
-        $detail = "HTTP status $status in words that are not Tocsin's, perhaps a proxy's: what was asked may have been accepted";
-        return new TocsinException('unavailable', $detail, $status, 'unknown', $mids);
+        $whose = $status < 300 ? 'is the URL right?' : "perhaps a proxy's:";
+        return new TocsinException('unavailable', "$words, $whose what was asked may have been accepted", $status, 'unknown', $mids);
     }
 
     /** @param string[] $mids @return array{int, string} status and body */
@@ -451,18 +463,42 @@ final class Tocsin
                 . 'Content-Length: ' . strlen($body) . "\r\nConnection: close\r\n"
                 . ($this->key === null ? '' : "Authorization: Bearer {$this->key}\r\n");
             $this->write($stream, $head . "\r\n" . $body, $deadline);
-            $answer = $this->read($stream, $deadline);
+            [$answer, $ended] = $this->read($stream, $deadline);
         } finally {
             fclose($stream);
         }
         if (!preg_match('~^HTTP/1\.\d (\d{3})[^\r\n]*\r\n(.*?)\r\n\r\n(.*)$~s', $answer, $match)) {
-            throw new TocsinException('unavailable', 'no complete answer within the timeout', 0, 'unknown', $mids);
+            throw $this->noAnswer($answer, $ended, $mids);
         }
         [, $status, $headers, $text] = $match;
         if (preg_match('/^transfer-encoding:.*\bchunked/im', $headers)) {
             $text = self::joinChunks($text);
         }
         return [(int) $status, $text];
+    }
+
+    private function isPlain(): bool
+    {
+        return strncmp($this->address, 'tcp:', 4) === 0;
+    }
+
+    /** Connected, and then no answer came. @param string[] $mids */
+    private function noAnswer(string $came, bool $ended, array $mids): TocsinException
+    {
+        $plain = $this->isPlain();
+        $final = false;
+        if ($came !== '' && strncmp($came, 'HTTP/1.', min(7, strlen($came))) !== 0) {
+            $final = true;
+            $detail = "{$this->address} answers what is not HTTP" . ($plain ? '; if that is the gate, the URL begins with https:' : '');
+        } elseif (!$ended) {
+            $detail = "no complete answer from {$this->address} within {$this->timeout} s";
+        } elseif ($came !== '') {
+            $detail = "{$this->address} closed the connection before the end of its answer";
+        } else {
+            $detail = "{$this->address} closed the connection without an answer" . ($plain
+                ? '; if that is a port of --listen-proxy, which is for the gate, take one of --listen; if it is the gate, https:' : '');
+        }
+        return new TocsinException('unavailable', $detail, 0, 'unknown', $mids, $final);
     }
 
     /** @param string[] $mids @return resource */
@@ -506,19 +542,21 @@ final class Tocsin
         }
     }
 
-    /** @param resource $stream */
-    private function read($stream, float $deadline): string
+    /** @param resource $stream @return array{string, bool} what came, and whether the other side then ended */
+    private function read($stream, float $deadline): array
     {
         $answer = '';
         while (strlen($answer) < self::REPLY_MAX) {
             $bytes = @fread($stream, 65536);
             if ($bytes !== false && $bytes !== '') {
                 $answer .= $bytes;
-            } elseif ($bytes === false || feof($stream) || !$this->ready($stream, $deadline, false)) {
+            } elseif ($bytes === false || feof($stream)) {
+                return [$answer, true];
+            } elseif (!$this->ready($stream, $deadline, false)) {
                 break;
             }
         }
-        return $answer;
+        return [$answer, false];
     }
 
     /**

@@ -1,30 +1,38 @@
 //! Registers and prints what comes.
 
-use std::ops::ControlFlow;
-use std::time::Duration;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::{Value, json};
+use hyper::StatusCode;
+use serde_json::Value;
 use shared::deadline::within;
 use shared::shutdown::StopSignals;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::{Server, print_line};
+use super::registration::{News, Registration};
+use super::server::{self, Server};
+use super::{print_line, say};
 use crate::error::Error;
 use crate::id::{Id, Tag};
 
-const CONNECT: Duration = Duration::from_secs(5);
+/// For the handshake, and for handing over a frame.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A living server pings a registered connection every 25 s by default.
 const SILENCE: Duration = Duration::from_secs(120);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A connection that holds so long is no part of a series that fails; client.js has the same bound.
+const LASTING: Duration = Duration::from_secs(25);
+/// No server asks for a longer wait in earnest.
+const LONGEST_TOLD: Duration = Duration::from_secs(600);
 
-/// Prints messages, each as one line of JSON, until `count` of them came or a stop signal; comes
-/// back after the server was away.
+/// Prints messages, each once and as one line of JSON, until `count` of them came or a stop signal;
+/// comes back after the server was away, and goes on where it was.
 pub(super) async fn listen(
     tag: &str,
     id: Option<&Id>,
@@ -34,122 +42,185 @@ pub(super) async fn listen(
 ) -> Result<(), Error> {
     let server = Server::parse(to)?;
     let tag = Tag::parse(tag).map_err(|error| Error::Data(format!("bad_tag: {error}")))?;
-    let mut listener = Listener {
-        set: json!({
-            "action": "set", "tag": tag.as_str(), "id": id.map(Id::reveal), "key": key,
-        })
-        .to_string(),
-        left: count,
-        registered: false,
-        came_back: false,
-    };
+    let mut listener =
+        Listener { server, registration: Registration::new(tag, id, key), left: count };
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
-    let mut wait = FIRST_WAIT;
+    let mut backoff = FIRST_WAIT;
     loop {
-        listener.came_back = false;
+        let begun = Instant::now();
         let ended = tokio::select! {
-            ended = listener.listen_once(&server) => ended,
+            ended = listener.listen_once() => ended,
             _ = signals.next() => return Ok(()),
         };
-        let reason = match ended {
+        let (why, told) = match ended {
             Ok(()) => return Ok(()),
+            Err(Ended::ForNow { why, wait }) => (why, wait),
             // The first time, the address is more likely wrong than the server away.
-            Err(Error::Unavailable(reason)) if listener.registered => reason,
-            Err(error) => return Err(error),
+            Err(Ended::With(Error::Unavailable(why))) if listener.registration.has_stood() => {
+                (why, None)
+            }
+            Err(Ended::With(error)) => return Err(error),
         };
-        if listener.came_back {
-            wait = FIRST_WAIT;
+        if begun.elapsed() >= LASTING {
+            backoff = FIRST_WAIT;
         }
-        tracing::warn!("{reason}; trying again");
+        let wait = told.map_or(backoff, |told| told.clamp(FIRST_WAIT, LONGEST_TOLD));
+        say(&format!("{why}; trying again in {:.1} s", wait.as_secs_f64()));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = signals.next() => return Ok(()),
         }
-        wait = LONGEST_WAIT.min(wait * 2);
+        backoff = LONGEST_WAIT.min(backoff * 2);
     }
 }
 
 struct Listener {
-    set: String,
+    server: Server,
+    registration: Registration,
+    /// Messages, before it ends.
     left: Option<u64>,
-    /// Whether the server has ever accepted the registration.
-    registered: bool,
-    /// Whether it has accepted it since the last connection was lost.
-    came_back: bool,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// The server is there and takes it later, when it says so after this `wait`.
+    ForNow { why: String, wait: Option<Duration> },
+    /// For good, unless it is [`Error::Unavailable`].
+    With(Error),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::With(error)
+    }
 }
 
 impl Listener {
-    /// `Ok` when enough messages came; `Unavailable` when the connection ended.
-    async fn listen_once(&mut self, server: &Server) -> Result<(), Error> {
-        let mut socket = within("connecting", CONNECT, connect(server))
+    /// `Ok` when enough messages came.
+    async fn listen_once(&mut self) -> Result<(), Ended> {
+        let mut socket = connect(&self.server).await?;
+        let authority = self.server.authority.clone();
+        let lost = |error: &dyn Display| {
+            Error::Unavailable(format!("the connection to {authority} is lost: {error}"))
+        };
+        let set = Message::text(self.registration.set());
+        within("handing over the registration", HANDSHAKE, socket.send(set))
             .await
-            .map_err(|expired| server.unreachable(&expired))??;
-        let lost = |error: &dyn std::fmt::Display| server.unreachable(error);
-        socket.send(Message::text(self.set.clone())).await.map_err(|error| lost(&error))?;
+            .map_err(|expired| lost(&expired))?
+            .map_err(|error| lost(&error))?;
+        let mut bye = None;
         loop {
             let message = within("a sign of life", SILENCE, socket.next())
                 .await
                 .map_err(|expired| lost(&expired))?;
             match message {
-                Some(Ok(Message::Text(text))) => {
-                    if self.on_text(&text)?.is_break() {
-                        let _ = socket.close(None).await;
-                        return Ok(());
+                Some(Ok(Message::Text(text))) => match self.registration.hear(&text) {
+                    News::Message => {
+                        print_line(&text)?;
+                        self.left = self.left.map(|left| left.saturating_sub(1));
+                        if self.left == Some(0) {
+                            let _ = within("closing", HANDSHAKE, socket.close(None)).await;
+                            return Ok(());
+                        }
                     }
-                }
-                Some(Ok(Message::Close(Some(close)))) if !comes_back(close.code) => {
-                    return Err(Error::Denied(format!("the server closed: {}", close.reason)));
-                }
+                    News::Registered { lost } => {
+                        let tag = self.registration.tag();
+                        say(&format!("listening to {tag} at {authority}"));
+                        if lost {
+                            self.tell_of_loss();
+                        }
+                    }
+                    News::Gap => self.tell_of_loss(),
+                    News::Bye(wait) => bye = Some(wait),
+                    News::Refused(refusal) => return Err(self.refused(&refusal)),
+                    News::Nothing => {}
+                },
+                Some(Ok(Message::Close(frame))) => return Err(self.closed(frame, bye)),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(lost(&error)),
-                None => return Err(lost(&"the connection ended")),
+                Some(Err(error)) => return Err(lost(&error).into()),
+                None => return Err(lost(&"it ended without a farewell").into()),
             }
         }
     }
 
-    fn on_text(&mut self, text: &str) -> Result<ControlFlow<()>, Error> {
-        let value: Value = serde_json::from_str(text).unwrap_or_default();
-        if let Some(error) = value["error"].as_str() {
-            let words = format!("{error}: {}", value["detail"].as_str().unwrap_or_default());
-            return Err(match error {
-                "denied" => Error::Denied(words),
-                "unavailable" | "rate_limited" => Error::Unavailable(words),
-                _ => Error::Data(words),
-            });
+    fn tell_of_loss(&self) {
+        let tag = self.registration.tag();
+        say(&format!(
+            "some messages to {tag} may be missing: the server no longer has all that came meanwhile"
+        ));
+    }
+
+    fn refused(&self, reply: &Value) -> Ended {
+        let authority = &self.server.authority;
+        let (code, words) = server::refusal(reply).unwrap_or_default();
+        match code {
+            "denied" => Error::Denied(words).into(),
+            "unavailable" | "rate_limited" => Ended::ForNow {
+                why: format!("{authority} does not take the registration now: {words}"),
+                wait: reply["retry_in_ms"].as_u64().map(Duration::from_millis),
+            },
+            _ => Error::Data(words).into(),
         }
-        if value["ok"] == "set" {
-            self.registered = true;
-            self.came_back = true;
-            tracing::info!("registered");
+    }
+
+    fn closed(&self, frame: Option<CloseFrame>, bye: Option<Duration>) -> Ended {
+        let authority = &self.server.authority;
+        if bye.is_some() {
+            return Ended::ForNow { why: format!("{authority} stops or restarts"), wait: bye };
         }
-        if value["ok"].is_string() || value["event"].is_string() {
-            return Ok(ControlFlow::Continue(()));
+        let Some(CloseFrame { code, reason }) = frame else {
+            return Error::Unavailable(format!("{authority} closed the connection")).into();
+        };
+        let code = u16::from(code);
+        let words = match reason.as_str() {
+            "" => format!("{authority} closed the connection ({code})"),
+            reason => format!("{authority} closed the connection: {reason} ({code})"),
+        };
+        if comes_back(code) {
+            Error::Unavailable(words).into()
+        } else {
+            Error::Denied(words).into()
         }
-        print_line(text)?;
-        self.left = self.left.map(|left| left.saturating_sub(1));
-        Ok(match self.left {
-            Some(0) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        })
     }
 }
 
-async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Error> {
-    let stream =
-        TcpStream::connect(&server.authority).await.map_err(|error| server.unreachable(&error))?;
+async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
+    let stream = server.connect().await?;
     let url = format!("ws://{}{}/ws", server.authority, server.prefix);
     let config = WebSocketConfig::default();
-    match client_async_with_config(url, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(WsError::Http(answer)) => {
-            Err(Error::Data(format!("{} answers {}; see --to", server.authority, answer.status())))
+    let shaking = client_async_with_config(url, stream, Some(config));
+    let answer = match within("the WebSocket's handshake", HANDSHAKE, shaking).await {
+        Err(expired) => return Err(server.unreachable(&expired).into()),
+        Ok(Ok((socket, _))) => return Ok(socket),
+        Ok(Err(WsError::Http(answer))) => answer,
+        Ok(Err(error)) => return Err(server.unanswered(&error).into()),
+    };
+    let (status, headers) = (answer.status(), answer.headers());
+    let reply: Value = answer
+        .body()
+        .as_deref()
+        .and_then(|body| serde_json::from_slice(body).ok())
+        .unwrap_or_default();
+    let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    Err(match server::refusal(&reply) {
+        // Its own words, or a proxy's before it that says when.
+        Some((_, words)) if later => Ended::ForNow {
+            why: format!("{} answers {status}: {words}", server.authority),
+            wait: server::come_back(headers),
+        },
+        None if later && server::come_back(headers).is_some() => Ended::ForNow {
+            why: format!("{} answers {status}", server.authority),
+            wait: server::come_back(headers),
+        },
+        _ if status.is_server_error() => {
+            Error::Unavailable(server.strange("/ws", status, headers)).into()
         }
-        Err(error) => Err(server.unreachable(&error)),
-    }
+        _ => Error::Data(server.strange("/ws", status, headers)).into(),
+    })
 }
 
 /// Close codes that mean to stay away: see the protocol's list.
-fn comes_back(code: CloseCode) -> bool {
-    !matches!(u16::from(code), 1002 | 1003 | 1007 | 1009 | 4004 | 4005 | 4500)
+fn comes_back(code: u16) -> bool {
+    !matches!(code, 1002 | 1003 | 1007 | 1009 | 4004 | 4005 | 4500)
 }

@@ -1,11 +1,12 @@
 //! The senders and the listener of the command line, for cron jobs and administrators.
 
 mod listen;
+mod message;
+mod registration;
 mod send;
+mod server;
 
 use std::io::Write as _;
-
-use hyper::Uri;
 
 use crate::auth::KeyHash;
 use crate::cli::{ClientCommand, IdArgs, OptionalIdArgs};
@@ -69,46 +70,15 @@ fn given_id(args: OptionalIdArgs) -> Result<Option<Id>, Error> {
     Id::parse(&text).map(Some).map_err(|error| Error::Data(format!("weak_id: {error}")))
 }
 
+/// Tells whoever sits before it how things stand; stdout is for what comes.
+fn say(words: &str) {
+    // Nobody may be reading it any more; that is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "server: {words}");
+}
+
 pub(crate) fn print_line(line: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .map_err(|source| Error::Os { what: "stdout", source })
-}
-
-/// Where the server is, taken apart.
-#[derive(Debug, Clone)]
-struct Server {
-    /// `name:port`, to connect to and for the `Host` header.
-    authority: String,
-    /// A path prefix without a slash at its end.
-    prefix: String,
-}
-
-impl Server {
-    fn parse(url: &str) -> Result<Self, Error> {
-        let fault = |what: &str| Error::Option { option: "--to", reason: format!("{url}: {what}") };
-        let uri: Uri = url.parse().map_err(|_| fault("write http://ADDR:PORT"))?;
-        match uri.scheme_str() {
-            Some("http" | "ws") => {}
-            Some("https" | "wss") => {
-                return Err(fault(
-                    "this command speaks to the server itself, without TLS, as in \
-                     http://127.0.0.1:9090",
-                ));
-            }
-            _ => return Err(fault("write http://ADDR:PORT")),
-        }
-        let host = uri.host().ok_or_else(|| fault("write http://ADDR:PORT"))?;
-        let port = uri.port_u16().unwrap_or(80);
-        let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { authority: format!("{host}:{port}"), prefix })
-    }
-
-    fn unreachable(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::Unavailable(format!(
-            "no answer from {}: {error}; does the server run?",
-            self.authority
-        ))
-    }
 }

@@ -1,17 +1,17 @@
 //! One `POST` for one message, retried safely.
 
-use std::io::Read as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, StatusCode, header};
+use hyper::{HeaderMap, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use serde_json::value::RawValue;
+use serde_json::Value;
 use shared::deadline::within;
 use tokio::net::TcpStream;
 
-use super::{Server, print_line};
+use super::server::{self, Server};
+use super::{message, print_line};
 use crate::cli::PublishArgs;
 use crate::error::Error;
 use crate::id::{Id, Tag, random_hex};
@@ -21,7 +21,7 @@ use crate::{limits, secret};
 /// and docs/operations.md name them.
 const RETRIES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
-const CONNECT: Duration = Duration::from_secs(5);
+const PATH: &str = "/messages";
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// Sends to `id`, or to everyone on the tag.
@@ -33,42 +33,32 @@ pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error>
     };
     let body = body_of(&args, id.as_ref())?;
     let mut retries = RETRIES.into_iter();
-    let (status, reply) = loop {
-        let failure = match post(&server, &body, key.as_deref()).await {
-            Ok((StatusCode::SERVICE_UNAVAILABLE, reply)) => Error::Unavailable(words_of(&reply)),
+    let Answer { text, reply, .. } = loop {
+        let answer = post(&server, &body, key.as_deref()).await;
+        // Too often is no better in a moment.
+        let passing =
+            !matches!(&answer, Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS);
+        let failure = match answer.and_then(|answer| answer.judge(&server)) {
             Ok(answer) => break answer,
-            Err(failure @ Error::Unavailable(_)) => failure,
-            Err(failure) => return Err(failure),
+            Err(failure) => failure,
         };
-        match retries.next() {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => return Err(failure),
+        match (failure, retries.next()) {
+            (Error::Unavailable(_), Some(wait)) if passing => tokio::time::sleep(wait).await,
+            (failure, _) => return Err(failure),
         }
     };
-    match status {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(Error::Denied(words_of(&reply)));
-        }
-        StatusCode::TOO_MANY_REQUESTS => return Err(Error::Unavailable(words_of(&reply))),
-        _ => return Err(Error::Data(words_of(&reply))),
-    }
     if !args.quiet {
-        print_line(&reply)?;
+        print_line(&text)?;
     }
-    let field =
-        |name: &str| serde_json::from_str::<serde_json::Value>(&reply).ok()?.get(name).cloned();
-    let nobody = field("clients").is_some_and(|clients| clients == 0);
-    let stored = field("stored").is_some_and(|stored| stored == true);
-    if args.require && nobody && !stored {
-        return Err(Error::NobodyThere);
+    if args.require && reply["clients"] == 0 && reply["stored"] != true {
+        return Err(Error::NobodyThere { partial: reply["partial"] == true });
     }
     Ok(())
 }
 
 fn body_of(args: &PublishArgs, id: Option<&Id>) -> Result<String, Error> {
     let tag = Tag::parse(&args.tag).map_err(|error| Error::Data(format!("bad_tag: {error}")))?;
-    let message = message_of(args)?;
+    let message = message::message(args)?;
     let mid = match &args.mid {
         Some(mid) => mid.clone(),
         None => random_hex::<16>().map_err(Error::no_randomness)?,
@@ -85,48 +75,44 @@ fn body_of(args: &PublishArgs, id: Option<&Id>) -> Result<String, Error> {
             option: "--ttl",
             reason: format!("{ttl}: write a time such as 90s, 1h or 7d"),
         })?;
-        action.insert("ttl".into(), ttl.as_secs().into());
+        // Not a moment too short.
+        let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        action.insert("ttl".into(), seconds.into());
     }
-    let fields = serde_json::Value::Object(action).to_string();
+    let fields = Value::Object(action).to_string();
     // The message goes in as it is: a parsed one might come out with other digits.
     let open = fields.strip_suffix('}').unwrap_or(&fields);
     Ok(format!(r#"{open},"message":{}}}"#, message.get()))
 }
 
-/// JSON as it is, anything else as a text.
-fn message_of(args: &PublishArgs) -> Result<Box<RawValue>, Error> {
-    let text = if args.message == "-" {
-        let mut text = String::new();
-        let most = limits::FRAME as u64;
-        std::io::stdin()
-            .take(most)
-            .read_to_string(&mut text)
-            .map_err(|error| Error::Data(format!("the message on stdin: {error}")))?;
-        let line_end = if text.ends_with("\r\n") { 2 } else { usize::from(text.ends_with('\n')) };
-        text.truncate(text.len() - line_end);
-        text
-    } else {
-        args.message.clone()
-    };
-    if !args.text
-        && let Ok(json) = serde_json::from_str::<Box<RawValue>>(&text)
-    {
-        return Ok(json);
-    }
-    serde_json::value::to_raw_value(&text)
-        .map_err(|error| Error::Data(format!("the message: {error}")))
+/// What came back.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+    /// `text` as JSON; null if it is none.
+    reply: Value,
 }
 
-/// Posts `body`; answers the status and the JSON that came back.
-async fn post(
-    server: &Server,
-    body: &str,
-    key: Option<&str>,
-) -> Result<(StatusCode, String), Error> {
-    let stream = within("connecting", CONNECT, TcpStream::connect(&server.authority))
-        .await
-        .map_err(|expired| server.unreachable(&expired))?
-        .map_err(|error| server.unreachable(&error))?;
+impl Answer {
+    /// `Ok` with what a Tocsin server accepts with.
+    fn judge(self, server: &Server) -> Result<Self, Error> {
+        let words = server::refusal(&self.reply).map(|(_, words)| words);
+        let ours = words.is_some();
+        let words = words.unwrap_or_else(|| server.strange(PATH, self.status, &self.headers));
+        match self.status {
+            StatusCode::OK if self.reply["ok"].is_string() => Ok(self),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if ours => Err(Error::Denied(words)),
+            StatusCode::TOO_MANY_REQUESTS => Err(Error::Unavailable(words)),
+            status if status.is_server_error() => Err(Error::Unavailable(words)),
+            _ => Err(Error::Data(words)),
+        }
+    }
+}
+
+/// Posts `body`.
+async fn post(server: &Server, body: &str, key: Option<&str>) -> Result<Answer, Error> {
+    let stream = server.connect().await?;
     within("answer", ANSWER, exchange(server, stream, body, key))
         .await
         .map_err(|expired| server.unreachable(&expired))?
@@ -137,12 +123,12 @@ async fn exchange(
     stream: TcpStream,
     body: &str,
     key: Option<&str>,
-) -> Result<(StatusCode, String), Error> {
+) -> Result<Answer, Error> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
             .await
-            .map_err(|error| server.unreachable(&error))?;
-    let mut request = Request::post(format!("{}/messages", server.prefix))
+            .map_err(|error| server.unanswered(&error))?;
+    let mut request = Request::post(format!("{}{PATH}", server.prefix))
         .header(header::HOST, &server.authority)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONNECTION, "close");
@@ -155,18 +141,11 @@ async fn exchange(
     // The connection must be driven while its answer is awaited. It ends with the answer, and at
     // the latest when `sender` is dropped.
     tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(|error| server.unreachable(&error))?;
-    let status = answer.status();
-    let collecting = Limited::new(answer.into_body(), limits::BODY).collect();
-    let body = collecting.await.map_err(|error| server.unreachable(&error))?.to_bytes();
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
-}
-
-/// An error reply in one line.
-fn words_of(reply: &str) -> String {
-    let value: serde_json::Value = serde_json::from_str(reply).unwrap_or_default();
-    match (value["error"].as_str(), value["detail"].as_str()) {
-        (Some(error), Some(detail)) => format!("{error}: {detail}"),
-        _ => "an answer that is not from a Tocsin server; see --to".into(),
-    }
+    let answer = sender.send_request(request).await.map_err(|error| server.unanswered(&error))?;
+    let (head, body) = answer.into_parts();
+    let collecting = Limited::new(body, limits::BODY).collect();
+    let bytes = collecting.await.map_err(|error| server.unanswered(error.as_ref()))?.to_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let reply = serde_json::from_str(&text).unwrap_or_default();
+    Ok(Answer { status: head.status, headers: head.headers, text, reply })
 }

@@ -157,6 +157,8 @@ pub enum Reply {
         seq: u64,
         /// The registrations that end with it.
         clients: u64,
+        /// Whether more may end on other servers.
+        partial: bool,
     },
     /// What the person has not read.
     Inbox {
@@ -194,8 +196,9 @@ impl Reply {
             }
             Self::Ping => json.push_str(r#"{"ok":"ping""#),
             Self::Read => json.push_str(r#"{"ok":"read""#),
-            Self::Dropped { seq, clients } => {
+            Self::Dropped { seq, clients, partial } => {
                 let _ = write!(json, r#"{{"ok":"drop","seq":{seq},"clients":{clients}"#);
+                push_partial(&mut json, *partial);
             }
             Self::Inbox { tag, epoch, seq, messages } => {
                 let count = messages.len();
@@ -227,9 +230,7 @@ impl Reply {
                 if *duplicate {
                     json.push_str(r#","duplicate":true"#);
                 }
-                if *partial {
-                    json.push_str(r#","partial":true"#);
-                }
+                push_partial(&mut json, *partial);
             }
         }
         if let Reference(Some(reference)) = reference {
@@ -296,6 +297,12 @@ pub fn bye(retry_in_ms: u64) -> String {
     format!(r#"{{"event":"bye","retry_in_ms":{retry_in_ms}}}"#)
 }
 
+fn push_partial(json: &mut String, partial: bool) {
+    if partial {
+        json.push_str(r#","partial":true"#);
+    }
+}
+
 fn push_seqs(json: &mut String, seqs: &[u64]) {
     json.push('[');
     for (index, seq) in seqs.iter().enumerate() {
@@ -344,6 +351,9 @@ mod tests {
             sent.to_json(&marked),
             r#"{"ok":"send","seq":46,"clients":2,"stored":true,"ref":"a"}"#
         );
+        let dropped = |partial| Reply::Dropped { seq: 48, clients: 2, partial }.to_json(&none);
+        assert_eq!(dropped(false), r#"{"ok":"drop","seq":48,"clients":2}"#);
+        assert_eq!(dropped(true), r#"{"ok":"drop","seq":48,"clients":2,"partial":true}"#);
         assert_eq!(Reply::Ping.to_json(&none), r#"{"ok":"ping"}"#);
         let refused = Reply::Refused(Refusal::unavailable(Outcome::Refused, "say \"later\""));
         assert_eq!(

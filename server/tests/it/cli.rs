@@ -64,6 +64,36 @@ async fn send_and_broadcast_and_what_they_print() {
     assert_eq!(alice.message().await, "two\nlines");
 }
 
+/// A page that expects an object would get its source instead, and nobody would notice here.
+#[tokio::test]
+async fn what_begins_like_json_but_is_not_is_refused() {
+    let server = Server::start(&[]);
+    let url = server.url();
+    let mut alice = server.listener("t", Some(ALICE)).await;
+    for (broken, place) in [
+        (r#"{"text": "a" "b"}"#, "line 1 column 14"),
+        ("{\n  \"text\": 1,\n}\n", "line 3 column 1"),
+        ("[1, 2", "line 1 column 5"),
+        ("[ACME] down", "line 1 column 2"),
+        ("\"unfinished", "line 1 column 11"),
+        ("{}{}", "line 1 column 3"),
+    ] {
+        let args = ["broadcast", "--tag", "t", "--to", &url, "-"];
+        let refused = run_with(broken, &args).await;
+        let words = text(&refused.stderr);
+        assert_eq!((refused.status.code(), refused.stdout.len()), (Some(65), 0), "{broken}");
+        assert!(words.contains(place) && words.contains("--text"), "{words}");
+        let args = ["broadcast", "--tag", "t", "--to", &url, "--text", "-"];
+        assert_eq!(run_with(broken, &args).await.status.code(), Some(0));
+        assert_eq!(alice.message().await, broken.strip_suffix('\n').unwrap_or(broken));
+    }
+    // Never a part of what was given.
+    let long =
+        run_with(&"x".repeat(200_000), &["broadcast", "--tag", "t", "--to", &url, "-"]).await;
+    assert_eq!(long.status.code(), Some(65));
+    assert!(text(&long.stderr).contains("too_large"), "{}", text(&long.stderr));
+}
+
 #[tokio::test]
 async fn exit_codes_of_the_senders() {
     let dir = TempDir::new().unwrap();

@@ -1,6 +1,8 @@
 //! Starts the program in a directory of its own, on ports of its own, and talks to it.
 
 mod client;
+mod impostor;
+mod line;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -16,6 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 pub(crate) use client::{Client, Stream};
+pub(crate) use impostor::Impostor;
+pub(crate) use line::Line;
 
 /// Two IDs for tests. They are no secrets, but the trace test looks for them in logs.
 pub(crate) const ALICE: &str = "a11ce-5f3c9a7e21b04d86";

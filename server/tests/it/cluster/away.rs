@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::line::Line;
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, until_peers};
-use crate::harness::{ALICE, BOB, PATIENCE};
+use crate::harness::{ALICE, BOB, Line, PATIENCE};
 
 /// As it is tried again under one mid, which is the message itself.
 fn with_mid(message: &Value) -> Value {

@@ -6,17 +6,16 @@ use async_nats::jetstream;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::line::Line;
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, send};
-use crate::harness::{ALICE, BOB, PATIENCE, Server};
+use crate::harness::{ALICE, BOB, Line, PATIENCE, Server};
 
 /// A delivery that is lost on its way is no entry that was trimmed: nobody is sent away for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_lost_on_the_way_is_asked_for_again() {
     let nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
-    let line = Line::to(nats.node(0)).await;
+    let line = Line::to_nats(nats.node(0)).await;
     let (far, near) = (common.server_over(&line), common.server());
     let (_, _, mut alice) = far.come_back(ALICE, &Value::Null).await;
     let mut expected = Vec::new();
@@ -41,7 +40,7 @@ async fn senders_are_answered_while_nats_stands_still() {
     const MESSAGES: u64 = 10_000;
     let nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
-    let line = Line::to(nats.node(0)).await;
+    let line = Line::to_nats(nats.node(0)).await;
     let server = common.server_over(&line);
     let (_, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
     let mut sender = server.connect().await;

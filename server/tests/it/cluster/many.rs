@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::nats::Nats;
 use super::{Common, KEY, broadcast, send, until_peers};
-use crate::harness::{ALICE, BOB, PATIENCE, Server, program};
+use crate::harness::{ALICE, BOB, Line, PATIENCE, Server, program};
 
 async fn three(common: &Common) -> [Server; 3] {
     let servers = [common.server(), common.server(), common.server()];
@@ -135,7 +135,7 @@ async fn clients_of_a_server_that_is_killed_resume_on_another() {
 async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
     let nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
-    let line = super::line::Line::to(nats.node(0)).await;
+    let line = Line::to(nats.node(0)).await;
     let (behind, ahead) = (common.server_over(&line), common.server());
     until_peers(&ahead, 1).await;
     let (reply, _, _) = ahead.come_back(ALICE, &Value::Null).await;
@@ -161,6 +161,10 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let (_, reply) = first.post(&broadcast(&json!(1))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
     assert_eq!(listener.message().await, 1);
+    // Nor is it known how many of its connections a logout ends.
+    let logout = json!({"action":"drop","tag":"shop","id":BOB,"key":KEY});
+    let (_, dropped) = first.post(&logout).await;
+    assert_eq!((&dropped["clients"], &dropped["partial"]), (&json!(0), &json!(true)));
     // It is not waited for any more after a while.
     until_peers(&first, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(2))).await;

@@ -3,7 +3,6 @@
 mod agreement;
 mod away;
 mod doubt;
-mod line;
 mod many;
 mod nats;
 mod nodes;
@@ -13,7 +12,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Server, request};
+use crate::harness::{Line, PATIENCE, Server, request};
 use nats::Nats;
 
 const KEY: &str = "cluster-key-0123456789abcdef";
@@ -59,11 +58,11 @@ impl Common {
     }
 
     /// The same over another way to NATS.
-    fn server_over(&self, line: &line::Line) -> Server {
+    fn server_over(&self, line: &Line) -> Server {
         self.server_over_with(line, &["--send-rate", "off"])
     }
 
-    fn server_over_with(&self, line: &line::Line, more: &[&str]) -> Server {
+    fn server_over_with(&self, line: &Line, more: &[&str]) -> Server {
         let url = format!("nats://{}", line.address);
         let mut options = self.options(more);
         options[1] = url;

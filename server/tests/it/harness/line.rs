@@ -1,5 +1,7 @@
-//! A line between one server and NATS, which can be cut, stand still and lose something.
+//! A line that can be cut, stand still and lose something: between a client and a server, or a server and
+//! NATS.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,11 +26,29 @@ enum State {
     Cut,
 }
 
+/// What passes or does not as a whole.
+#[derive(Clone, Copy)]
+enum Unit {
+    /// Whatever comes together.
+    Bytes,
+    /// A line, and the payload of what brings one.
+    NatsMessage,
+}
+
 /// What the next message that is not to arrive contains.
 type Unlucky = Arc<Mutex<Option<Vec<u8>>>>;
 
 impl Line {
     pub(crate) async fn to(to: SocketAddr) -> Self {
+        Self::of(to, Unit::Bytes).await
+    }
+
+    /// One that can lose single messages of NATS.
+    pub(crate) async fn to_nats(to: SocketAddr) -> Self {
+        Self::of(to, Unit::NatsMessage).await
+    }
+
+    async fn of(to: SocketAddr, unit: Unit) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, unlucky) = (Arc::new(watch::Sender::new(State::Whole)), Unlucky::default());
@@ -47,8 +67,8 @@ impl Line {
                         (near.into_split(), far.into_split());
                     let (there, back) = (state.clone(), state.clone());
                     tokio::select! {
-                        () = pass(from_near, to_far, there, Unlucky::default()) => {}
-                        () = pass(from_far, to_near, back, lost) => {}
+                        () = pass(from_near, to_far, unit, there, Unlucky::default()) => {}
+                        () = pass(from_far, to_near, unit, back, lost) => {}
                         _ = state.wait_for(|state| *state == State::Cut) => {}
                     }
                 });
@@ -82,38 +102,49 @@ impl Line {
     }
 }
 
-/// Passes the messages of NATS's protocol on: a line each, and the payload of what brings one.
 async fn pass(
     from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    unit: Unit,
     mut state: watch::Receiver<State>,
     unlucky: Unlucky,
 ) {
     let mut from = BufReader::new(from);
     loop {
-        let mut message = Vec::new();
-        if from.read_until(b'\n', &mut message).await.unwrap_or(0) == 0 {
-            return;
-        }
-        let line = String::from_utf8_lossy(&message).into_owned();
-        let mut words = line.split_ascii_whitespace();
-        if let Some("MSG" | "HMSG" | "PUB" | "HPUB") = words.next() {
-            let length: usize = words.next_back().unwrap().parse().unwrap();
-            let begin = message.len();
-            message.resize(begin + length + 2, 0);
-            if from.read_exact(&mut message[begin..]).await.is_err() {
-                return;
-            }
-        }
+        let next = match unit {
+            Unit::Bytes => some_bytes(&mut from).await,
+            Unit::NatsMessage => nats_message(&mut from).await,
+        };
+        let Some(next) = next.ok().filter(|next| !next.is_empty()) else { return };
         let is_unlucky = |content: &mut Vec<u8>| {
-            message.windows(content.len()).any(|window| window == content.as_slice())
+            next.windows(content.len()).any(|window| window == content.as_slice())
         };
         if unlucky.lock().take_if(is_unlucky).is_some() {
             continue;
         }
         let passes = |state: &State| *state != State::Still;
-        if state.wait_for(passes).await.is_err() || to.write_all(&message).await.is_err() {
+        if state.wait_for(passes).await.is_err() || to.write_all(&next).await.is_err() {
             return;
         }
     }
+}
+
+async fn some_bytes(from: &mut BufReader<OwnedReadHalf>) -> io::Result<Vec<u8>> {
+    let bytes = from.fill_buf().await?.to_vec();
+    from.consume(bytes.len());
+    Ok(bytes)
+}
+
+async fn nats_message(from: &mut BufReader<OwnedReadHalf>) -> io::Result<Vec<u8>> {
+    let mut message = Vec::new();
+    from.read_until(b'\n', &mut message).await?;
+    let line = String::from_utf8_lossy(&message).into_owned();
+    let mut words = line.split_ascii_whitespace();
+    if let Some("MSG" | "HMSG" | "PUB" | "HPUB") = words.next() {
+        let length: usize = words.next_back().unwrap().parse().unwrap();
+        let begin = message.len();
+        message.resize(begin + length + 2, 0);
+        from.read_exact(&mut message[begin..]).await?;
+    }
+    Ok(message)
 }
