@@ -84,7 +84,7 @@ impl Opened {
         let common = Common::of(settings, protected, id_key);
         let (runtime, cluster) = (runtime()?, cluster.clone());
         let opening = runtime.spawn(async move {
-            let (client, connections, context) = connected(&cluster).await?;
+            let (client, connections, context) = connected(&cluster, connect::START).await?;
             let found = stream::open(&context, &cluster, &common).await?;
             Ok((client, connections, context, cluster, found))
         });
@@ -195,12 +195,15 @@ pub async fn adopt(
     protected: &[(Tag, Protectable)],
     id_key: &IdKey,
 ) -> Result<(), Error> {
-    let (_client, _, context) = connected(cluster).await?;
+    let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
     stream::adopt(&context, cluster, &Common::of(settings, protected, id_key)).await
 }
 
-async fn connected(cluster: &Cluster) -> Result<(Client, Connections, Context), Error> {
-    let (client, connections) = connect::connect(cluster).await?;
+async fn connected(
+    cluster: &Cluster,
+    patience: Duration,
+) -> Result<(Client, Connections, Context), Error> {
+    let (client, connections) = connect::connect(cluster, patience).await?;
     let context = ContextBuilder::new()
         .timeout(ACKNOWLEDGED)
         .max_ack_inflight(publish::UNDER_WAY)
