@@ -53,10 +53,13 @@ impl Listeners {
     /// A given TCP socket is plain unless it is named `proxy`. Must be called within a runtime.
     ///
     /// # Errors
-    /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
+    /// [`Error::Bind`]; [`Error::Option`] for an address that two options name. An address that nobody asked for may be missing, with a warning.
     /// [`Error::Os`] for a socket that cannot be used.
     pub fn open(config: &Config, given: Vec<Given>) -> Result<Self, Error> {
         let public = if given.is_empty() {
+            if let Some(clash) = clashes(config).into_iter().next() {
+                return Err(clash);
+            }
             bind_all(config)?
         } else {
             warn_of_unused(config);
@@ -117,6 +120,51 @@ fn warn_of_unused(config: &Config) {
              FileDescriptorName={PROXY} stands for --listen-proxy",
             unused.join(" and "),
         );
+    }
+}
+
+/// Addresses that two options name, of which the second would be told that "another program" has
+/// them. Not for sockets of a service manager, which take the place of all but the admin port.
+pub(crate) fn clashes(config: &Config) -> Vec<Error> {
+    let listen = config.listen.iter().map(|place| ("--listen", place.clone()));
+    let tcp = |option: &'static str| move |at: &Address| (option, Listen::Tcp(*at));
+    let listen_proxy = config.listen_proxy.iter().map(tcp("--listen-proxy"));
+    let admin = config.admin.iter().filter(|at| at.given).map(tcp("--admin"));
+    let mut taken: Vec<(&str, Listen)> = Vec::new();
+    let mut found = Vec::new();
+    for (option, place) in listen.chain(listen_proxy).chain(admin) {
+        if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(other, &place)) {
+            let reason = match *other == option {
+                true => format!("{place} is named twice; leave one"),
+                false => format!("{place} is where {other} listens; give each a port of its own"),
+            };
+            // The other loopback address of the same port goes without saying.
+            if found.last() != Some(&(option, reason.clone())) && !is_implied(&place) {
+                found.push((option, reason));
+            }
+        }
+        taken.push((option, place));
+    }
+    found.into_iter().map(|(option, reason)| Error::Option { option, reason }).collect()
+}
+
+/// Whether an address stands there only because another of its port does.
+fn is_implied(place: &Listen) -> bool {
+    matches!(place, Listen::Tcp(address) if !address.given)
+}
+
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            let (one, other) = (one.socket, other.socket);
+            let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() != 0
+                && one.port() == other.port()
+                && one.is_ipv4() == other.is_ipv4()
+                && (one.ip() == other.ip() || everywhere)
+        }
+        (Listen::Unix(one), Listen::Unix(other)) => one == other,
+        _ => false,
     }
 }
 

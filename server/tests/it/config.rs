@@ -160,6 +160,59 @@ fn taken_ports() {
     assert_eq!(output.status.code(), Some(69));
 }
 
+/// Not "another program has it": that would be looked for in vain. `server check` finds it too.
+#[test]
+fn one_port_for_two_options() {
+    let dir = TempDir::new().unwrap();
+    let socket = format!("unix:{}", dir.path().join("s").display());
+    for (args, words) in [
+        (&["--listen", "7001", "--admin", "7001"][..], "--admin: 127.0.0.1:7001 is where --listen"),
+        (&["--listen", "7001", "--listen-proxy", "7001"], "--listen-proxy: 127.0.0.1:7001 is"),
+        (&["--listen", "0.0.0.0:7001", "--admin", "127.0.0.1:7001"], "--admin: 127.0.0.1:7001"),
+        (&["--admin", "9090"], "--admin: 127.0.0.1:9090 is where --listen"),
+        (&["--listen", "7001", "--listen", "[::1]:7001"], "--listen: [::1]:7001 is named twice"),
+        (&["--listen", &socket, "--listen", &socket], "is named twice"),
+    ] {
+        for check in [&[][..], &["check"]] {
+            let output = start_wrongly(&dir, &[check, args].concat());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{args:?}: {errors}");
+            assert!(errors.contains(words), "{args:?}: {errors}");
+        }
+    }
+    // Each has a free port of its own.
+    let free = ["check", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--admin", "0"];
+    assert_eq!(program().args(free).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    for (data, words) in [
+        ("/proc/tocsin", "data directory /proc/tocsin: cannot be made in /proc: "),
+        ("/proc/a/b", "data directory /proc/a/b: cannot be made in /proc: "),
+        ("/proc", "data directory /proc: nothing can be made in it: "),
+        ("{dir}/file", "file is no directory; name another"),
+        ("{dir}/file/data", "file is no directory; name another"),
+    ] {
+        let listen = ["--listen", "127.0.0.1:0", "--admin", "off", "--log", "off"];
+        for command in [&[][..], &["check"]] {
+            let output = start_wrongly(&dir, &[command, &listen, &["--data", data]].concat());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(71), "{command:?} {data}: {errors}");
+            if data != "/proc" || !command.is_empty() {
+                assert!(errors.contains(words), "{command:?} {data}: {errors}");
+            }
+        }
+    }
+    // Trying leaves nothing behind.
+    let good = dir.path().join("good/data");
+    let output = program().args(["check", "--data"]).arg(&good).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
 #[tokio::test]
 async fn options_come_from_the_environment_too() {
     let dir = TempDir::new().unwrap();

@@ -6,6 +6,7 @@
 //! come back by that way: by then the stream has it as durably as its replicas promise.
 
 mod connect;
+mod difference;
 mod entry;
 mod follow;
 mod log;
@@ -36,6 +37,7 @@ use crate::limits;
 use connect::Connections;
 use follow::Follower;
 pub use log::NatsLog;
+pub use stream::Looked;
 use stream::{Common, Found};
 use waiting::Shared;
 
@@ -197,6 +199,26 @@ pub async fn adopt(
 ) -> Result<(), Error> {
     let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
     stream::adopt(&context, cluster, &Common::of(settings, protected, id_key)).await
+}
+
+/// Whether a server with this configuration would start, and on what; nothing is made or changed.
+/// `None` if there is no such stream yet.
+///
+/// # Errors
+/// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what is different.
+pub async fn look(
+    cluster: &Cluster,
+    settings: &Settings,
+    protected: &[(Tag, Protectable)],
+    id_key: Option<&IdKey>,
+) -> Result<Option<Looked>, Error> {
+    let looking = async {
+        let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
+        let common = id_key.map(|id_key| Common::of(settings, protected, id_key));
+        stream::look(&context, cluster, common.as_ref()).await
+    };
+    let late = |_| unreachable(cluster, &"connected, but JetStream gives no answer");
+    tokio::time::timeout(connect::COMMAND, looking).await.map_err(late)?
 }
 
 async fn connected(
