@@ -277,9 +277,10 @@ async fn check_asks_nats_and_changes_nothing() {
 #[tokio::test]
 async fn a_stream_of_another_size_is_explained() {
     let nats = Nats::start(1).await;
-    let common = Common::of(&nats, 1);
+    let mut common = Common::of(&nats, 1);
     common.server().stop().await;
-    let other = common.server_with(&["--nats-size", "2GiB", "--nats-replicas", "3"]);
+    common.replicas = "3".into();
+    let other = common.server_with(&["--nats-size", "2GiB"]);
     let log = other.stop().await.output;
     for words in [
         "stream tocsin holds at most 1GiB of entries, beyond which the oldest go, and not the 2GiB",
