@@ -18,10 +18,6 @@ use crate::listeners;
 use crate::log::{nats, sqlite};
 use crate::{size, span};
 
-/// Said where no pair has a key.
-pub(crate) const OPEN: &str = "no key protects anything: everyone who can connect may send and \
-     broadcast on every tag; see --protect";
-
 /// Prints what a configuration comes to; no secret is among it.
 ///
 /// # Errors
@@ -55,9 +51,8 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         list(tags)
     });
     let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
-    if protected.is_empty() {
-        warnings.push(OPEN.into());
-    }
+    warnings.extend(listeners::without_effect(&config));
+    warnings.extend(config.policy.open_to_all());
     let warnings: String =
         warnings.iter().map(|warning| format!("warning    {warning}\n")).collect();
     let id_key = match (&config.id_key_file, &config.data) {

@@ -60,6 +60,9 @@ impl Listeners {
             if let Some(clash) = clashes(config).into_iter().next() {
                 return Err(clash);
             }
+            for warning in without_effect(config) {
+                tracing::warn!("{warning}");
+            }
             bind_all(config)?
         } else {
             warn_of_unused(config);
@@ -121,6 +124,24 @@ fn warn_of_unused(config: &Config) {
             unused.join(" and "),
         );
     }
+}
+
+/// What concerns proxies that nothing listens for. Sockets of a service manager may be for them.
+pub(crate) fn without_effect(config: &Config) -> Vec<String> {
+    let Ok(unasked) = Config::resolve(RunArgs::default()) else { return Vec::new() };
+    let no_port = config.listen_proxy.is_empty();
+    let introduced = config.listen.iter().any(|place| matches!(place, Listen::Unix(_)));
+    let rate = |config: &Config| config.policy.limits.connect;
+    let trusted = (no_port && config.trust_proxy != unasked.trust_proxy).then_some("--trust-proxy");
+    let limited = no_port && !introduced && rate(config) != rate(&unasked);
+    let limited = limited.then_some("--connect-rate");
+    let words = |option| {
+        format!(
+            "{option} means nothing without --listen-proxy (or a socket of the service manager \
+             named {PROXY}): no proxy says who connects"
+        )
+    };
+    trusted.into_iter().chain(limited).map(words).collect()
 }
 
 /// Addresses that two options name, of which the second would be told that "another program" has

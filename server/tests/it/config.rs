@@ -138,6 +138,10 @@ fn check_names_every_fault_with_its_line() {
     }
     assert!(errors.contains("nothing: "), "{errors}");
     assert_eq!(errors.lines().count(), 9);
+    // From the top to the end, and last those of other files.
+    let lines: Vec<&str> =
+        errors.lines().filter_map(|error| error.split("line ").nth(1)?.split(':').next()).collect();
+    assert_eq!(lines, ["1", "2", "3", "4", "5", "6", "8", "9"], "{errors}");
 
     // Files are found beside the configuration that names them.
     write("good.toml", "listen = 7000\n[tags.b]\n[tags.a.key-files]\nsend = \"key\"\n");
@@ -145,6 +149,31 @@ fn check_names_every_fault_with_its_line() {
     assert_eq!((code, &*errors), (Some(0), ""));
     for words in ["127.0.0.1:7000 [::1]:7000", "tags       a b", "protected  a:send", "is good"] {
         assert!(summary.contains(words), "{summary}");
+    }
+}
+
+#[test]
+fn a_fault_names_its_option_and_is_told_once() {
+    let dir = TempDir::new().unwrap();
+    let text = "threads = 0\nping-interval = soon\nmax-memory = \"lots\"\nlog = 1\nlog = 2\n\
+                [tags.a]\ninbox = \"many\"\n[tags.b]\nring-age = \"long\"\nrimg = 5\n";
+    std::fs::write(dir.path().join("bad.toml"), text).unwrap();
+    let output =
+        program().args(["check", "--config"]).arg(dir.path().join("bad.toml")).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> =
+        errors.lines().filter_map(|error| Some(error.split_once("bad.toml, ")?.1)).collect();
+    let [threads, ping, memory, log, inbox, age, unknown] = told[..] else { panic!("{errors}") };
+    for (told, words) in [
+        (threads, "line 1: threads: 0: at least 1"),
+        (ping, "line 2: ping-interval: string values must be quoted"),
+        (memory, "line 3: max-memory: lots: write a size"),
+        (log, "line 5: log: duplicate key"),
+        (inbox, "line 7: inbox: many: write a whole number"),
+        (age, "line 9: ring-age: long: write a time"),
+        (unknown, "line 10: `rimg` is nothing that a tag has"),
+    ] {
+        assert!(told.starts_with(words), "{told:?}: {words}");
     }
 }
 

@@ -28,3 +28,4 @@ mod status;
 mod stopping;
 mod trace;
 mod vanished;
+mod warnings;
