@@ -56,6 +56,7 @@ impl Listeners {
     /// [`Error::Bind`]; [`Error::Option`] for an address that two options name. An address that nobody asked for may be missing, with a warning.
     /// [`Error::Os`] for a socket that cannot be used.
     pub fn open(config: &Config, given: Vec<Given>) -> Result<Self, Error> {
+        let displaced = given.is_empty() && displaced_admin(config).is_some();
         let public = if given.is_empty() {
             if let Some(clash) = clashes(config).into_iter().next() {
                 return Err(clash);
@@ -70,7 +71,12 @@ impl Listeners {
             let unusable = |source| Error::Os { what: "using the sockets given", source };
             ways.collect::<io::Result<_>>().map_err(unusable)?
         };
-        let admin = config.admin.map(|address| bind(address, NO_ADMIN)).transpose()?.flatten();
+        let admin = config
+            .admin
+            .filter(|_| !displaced)
+            .map(|address| bind(address, NO_ADMIN))
+            .transpose()?
+            .flatten();
         Ok(Self { public, admin })
     }
 
@@ -141,7 +147,20 @@ pub(crate) fn without_effect(config: &Config) -> Vec<String> {
              named {PROXY}): no proxy says who connects"
         )
     };
-    trusted.into_iter().chain(limited).map(words).collect()
+    trusted.into_iter().chain(limited).map(words).chain(displaced_admin(config)).collect()
+}
+
+/// Where clients connect to what would be the admin port, which nobody has asked for.
+fn displaced_admin(config: &Config) -> Option<String> {
+    let address = config.admin.filter(|address| !address.given)?;
+    let admin = Listen::Tcp(address);
+    let proxied = config.listen_proxy.iter().any(|at| overlap(&Listen::Tcp(*at), &admin));
+    let taken = proxied || config.listen.iter().any(|place| overlap(place, &admin));
+    taken.then(|| {
+        format!(
+            "no admin port: clients connect at its usual {admin}; choose one with --admin ADDR:PORT"
+        )
+    })
 }
 
 /// Addresses that two options name, of which the second would be told that "another program" has

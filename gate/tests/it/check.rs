@@ -62,7 +62,7 @@ fn of_two_files_the_wrong_one_is_named() {
     for (name, content) in [
         ("key.pem", site.key.serialize_pem()),
         ("other.key", other.key.serialize_pem()),
-        ("chain.pem", chain.clone()),
+        ("chain.pem", chain),
         (
             "parameters.pem",
             "-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n".into(),

@@ -39,6 +39,8 @@ async fn what_has_no_effect_is_warned_of() {
         (&["--trust-proxy", "10.0.0.1"], &["--trust-proxy means nothing without --listen-proxy"]),
         (&["--connect-rate", "9:9"], &["--connect-rate means nothing without --listen-proxy"]),
         (&["--connect-rate", "9:9", "--listen", "unix:/run/s"], &[]),
+        (&["--listen", "9092"], &["no admin port: clients connect at its usual 127.0.0.1:9092"]),
+        (&["--listen", "9092", "--admin", "off"], &[]),
         (&["--trust-proxy", "10.0.0.1", "--listen-proxy", "7002"], &[]),
         (
             &["--config", "{dir}/none.toml"],

@@ -10,6 +10,7 @@ mod difference;
 mod entry;
 mod follow;
 mod log;
+mod look;
 mod peers;
 mod publish;
 mod stream;
@@ -37,7 +38,7 @@ use crate::limits;
 use connect::Connections;
 use follow::Follower;
 pub use log::NatsLog;
-pub use stream::Looked;
+pub use look::Looked;
 use stream::{Common, Found};
 use waiting::Shared;
 
@@ -215,7 +216,7 @@ pub async fn look(
     let looking = async {
         let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
         let common = id_key.map(|id_key| Common::of(settings, protected, id_key));
-        stream::look(&context, cluster, common.as_ref()).await
+        look::at(&context, cluster, common.as_ref()).await
     };
     let late = |_| unreachable(cluster, &"connected, but JetStream gives no answer");
     tokio::time::timeout(connect::COMMAND, looking).await.map_err(late)?

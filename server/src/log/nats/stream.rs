@@ -50,19 +50,6 @@ pub(super) struct Found {
     pub(super) head: u64,
 }
 
-/// What a stream comes to that fits.
-#[derive(Debug)]
-pub struct Looked {
-    /// How many entries it holds.
-    pub entries: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The last one's number.
-    pub last: u64,
-    /// What holds although the configuration says something else.
-    pub warnings: Vec<String>,
-}
-
 /// Makes the stream, or checks the one that there is.
 ///
 /// # Errors
@@ -86,32 +73,6 @@ pub(super) async fn open(
     // An empty stream's first seq is the one that comes next.
     let floor = state.first_sequence.max(1) - 1;
     Ok(Found { epoch, floor: floor.min(state.last_sequence), head: state.last_sequence })
-}
-
-/// What there is, if there is such a stream; nothing is made or changed. Without `common` there is
-/// no id key yet, which the servers of a stream have.
-///
-/// # Errors
-/// As [`open`].
-pub(super) async fn look(
-    context: &Context,
-    cluster: &Cluster,
-    common: Option<&Common>,
-) -> Result<Option<Looked>, Error> {
-    let refuse = |reason| Error::Cluster { stream: cluster.stream.clone(), reason };
-    let info = match context.get_stream(&cluster.stream).await {
-        Ok(stream) => stream.cached_info().clone(),
-        Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(unreachable(cluster, &error)),
-    };
-    let no_key = || {
-        "it is there, but the file of --id-key-file is not: put that of its servers there, or the \
-         start makes another, which fits nobody's IDs"
-    };
-    let common = common.ok_or_else(|| refuse(no_key().into()))?;
-    let warnings = check(&info.config, cluster, common).map_err(refuse)?;
-    let (entries, last) = (info.state.messages, info.state.last_sequence);
-    Ok(Some(Looked { entries, last, bytes: info.state.bytes, warnings }))
 }
 
 /// Gives the stream's metadata what this server's configuration says.
@@ -203,7 +164,11 @@ fn settings(stream: &str) -> Config {
 ///
 /// # Errors
 /// What is different, and what to do.
-fn check(has: &Config, cluster: &Cluster, common: &Common) -> Result<Vec<String>, String> {
+pub(super) fn check(
+    has: &Config,
+    cluster: &Cluster,
+    common: &Common,
+) -> Result<Vec<String>, String> {
     let said = |name| has.metadata.get(name);
     match said(name::FORMAT) {
         None => return Err("is no log of these servers; choose another with --nats-stream".into()),
@@ -332,7 +297,7 @@ fn id_key_differs(theirs: Option<&String>, common: &Common) -> String {
     )
 }
 
-fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
+pub(super) fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error)
         if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
