@@ -14,6 +14,7 @@ use crate::tls::{Resumption, Served};
 /// # Errors
 /// What would keep it from starting, apart from what only binding can tell.
 pub fn report(config: &Config) -> Result<String, Error> {
+    config.separate_ports()?;
     Served::new(config.identity.clone(), &Resumption::new()?)?;
     let backend = Backend::new(config);
     let mut text = String::new();

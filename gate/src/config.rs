@@ -114,6 +114,27 @@ impl Config {
             admin,
         })
     }
+
+    /// Refuses an admin port that clients are to connect to. Not for sockets of a service manager,
+    /// which take the place of [`Config::listen`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub(crate) fn separate_ports(&self) -> Result<(), Error> {
+        let Some(admin) = self.admin.filter(|admin| admin.port() != 0) else { return Ok(()) };
+        let taken = self.listen.addresses().into_iter().any(|own| {
+            let everywhere = own.ip().is_unspecified() || admin.ip().is_unspecified();
+            own.port() == admin.port()
+                && own.is_ipv4() == admin.is_ipv4()
+                && (own.ip() == admin.ip() || everywhere)
+        });
+        if taken {
+            return Err(Error::Usage(format!(
+                "--admin cannot be {admin}: clients connect there; give it a port of its own"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Where to accept connections.

@@ -101,10 +101,10 @@ impl Error {
     }
 }
 
-/// A file, and perhaps a block in it.
+/// A file, and perhaps a block in it; or several files that are at fault together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    file: PathBuf,
+    files: Vec<PathBuf>,
     block: Option<(usize, usize)>,
 }
 
@@ -112,19 +112,31 @@ impl Place {
     /// The file as a whole.
     #[must_use]
     pub fn file(file: &Path) -> Self {
-        Self { file: file.to_owned(), block: None }
+        Self { files: vec![file.to_owned()], block: None }
+    }
+
+    /// Several files as a whole.
+    pub(crate) fn files(files: Vec<&Path>) -> Self {
+        Self { files: files.into_iter().map(Path::to_owned).collect(), block: None }
+    }
+
+    /// Whether it is `file`, or a block in it.
+    pub(crate) fn is_in(&self, file: &Path) -> bool {
+        self.files.iter().any(|own| own == file)
     }
 
     /// The `block`-th block of `file`, which begins on `line`; both count from 1.
     #[must_use]
     pub fn block(file: &Path, block: usize, line: usize) -> Self {
-        Self { file: file.to_owned(), block: Some((block, line)) }
+        Self { files: vec![file.to_owned()], block: Some((block, line)) }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        for (index, file) in self.files.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { "" } else { " and " }, file.display())?;
+        }
         match self.block {
             Some((block, line)) => write!(f, ", block {block} (line {line})"),
             None => Ok(()),

@@ -23,7 +23,7 @@ impl Listeners {
     ///
     /// # Errors
     /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used; [`Error::Usage`] for one
-    /// that is the backend itself.
+    /// that is the backend itself, and for one port that is given twice.
     pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
         let unusable = |source| Error::System { what: "use the listening socket", source };
         let mut clients = Vec::new();
@@ -33,6 +33,7 @@ impl Listeners {
             clients.push(Listener::adopt(socket).map_err(unusable)?);
         }
         if clients.is_empty() {
+            config.separate_ports()?;
             clients.push(config.listen.bind()?);
         } else {
             tracing::info!(sockets = clients.len(), "listening where the service manager does");

@@ -77,9 +77,10 @@ impl Identity {
             }
             all.extend(blocks);
         }
-        let whole = Place::file(contents.first().map_or(Path::new(""), |first| &first.file));
-        let mut this = Self::assemble(&all)
-            .map_err(|(place, fault)| Error::Pem { place: place.unwrap_or(whole), fault })?;
+        let mut this = Self::assemble(&all).map_err(|(place, fault)| Error::Pem {
+            place: place.unwrap_or_else(|| at_fault(&fault, contents, &all)),
+            fault,
+        })?;
         this.warnings.append(&mut warnings);
         Ok(this)
     }
@@ -223,4 +224,21 @@ impl Identity {
             )),
         })
     }
+}
+
+/// Of several files the one to look into: whose key fits nothing, or which lacks what the others
+/// do not have either.
+fn at_fault(fault: &PemFault, contents: &[Content], blocks: &[Block]) -> Place {
+    let has = |file: &Path, kind| {
+        blocks.iter().any(|block| block.kind == kind && block.place.is_in(file))
+    };
+    let suspect = |file: &Path| match fault {
+        PemFault::Mismatch(..) => has(file, Kind::Key),
+        PemFault::NoKey => !has(file, Kind::Certificate),
+        PemFault::NoCertificate => !has(file, Kind::Key),
+        _ => true,
+    };
+    let files = || contents.iter().map(|content| content.file.as_path());
+    let suspects: Vec<&Path> = files().filter(|file| suspect(file)).collect();
+    Place::files(if suspects.is_empty() { files().collect() } else { suspects })
 }

@@ -165,8 +165,8 @@ pub struct BoundArgs {
 /// Everything but running.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a configuration and the data directory that it names; say what is wrong with them, or
-    /// what they come to
+    /// Check a configuration and the data directory or NATS that it names; say what is wrong with
+    /// them, or what they come to. Nothing is changed
     Check {
         /// As if to run.
         #[command(flatten)]

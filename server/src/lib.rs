@@ -44,4 +44,5 @@ pub mod session;
 pub mod shard;
 pub mod size;
 pub mod socket;
+mod span;
 pub mod web;

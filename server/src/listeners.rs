@@ -53,10 +53,17 @@ impl Listeners {
     /// A given TCP socket is plain unless it is named `proxy`. Must be called within a runtime.
     ///
     /// # Errors
-    /// [`Error::Bind`]. An address that nobody asked for may be missing, with a warning.
+    /// [`Error::Bind`]; [`Error::Option`] for an address that two options name. An address that nobody asked for may be missing, with a warning.
     /// [`Error::Os`] for a socket that cannot be used.
     pub fn open(config: &Config, given: Vec<Given>) -> Result<Self, Error> {
+        let displaced = given.is_empty() && displaced_admin(config).is_some();
         let public = if given.is_empty() {
+            if let Some(clash) = clashes(config).into_iter().next() {
+                return Err(clash);
+            }
+            for warning in without_effect(config) {
+                tracing::warn!("{warning}");
+            }
             bind_all(config)?
         } else {
             warn_of_unused(config);
@@ -64,7 +71,12 @@ impl Listeners {
             let unusable = |source| Error::Os { what: "using the sockets given", source };
             ways.collect::<io::Result<_>>().map_err(unusable)?
         };
-        let admin = config.admin.map(|address| bind(address, NO_ADMIN)).transpose()?.flatten();
+        let admin = config
+            .admin
+            .filter(|_| !displaced)
+            .map(|address| bind(address, NO_ADMIN))
+            .transpose()?
+            .flatten();
         Ok(Self { public, admin })
     }
 
@@ -117,6 +129,82 @@ fn warn_of_unused(config: &Config) {
              FileDescriptorName={PROXY} stands for --listen-proxy",
             unused.join(" and "),
         );
+    }
+}
+
+/// What concerns proxies that nothing listens for. Sockets of a service manager may be for them.
+pub(crate) fn without_effect(config: &Config) -> Vec<String> {
+    let Ok(unasked) = Config::resolve(RunArgs::default()) else { return Vec::new() };
+    let no_port = config.listen_proxy.is_empty();
+    let introduced = config.listen.iter().any(|place| matches!(place, Listen::Unix(_)));
+    let rate = |config: &Config| config.policy.limits.connect;
+    let trusted = (no_port && config.trust_proxy != unasked.trust_proxy).then_some("--trust-proxy");
+    let limited = no_port && !introduced && rate(config) != rate(&unasked);
+    let limited = limited.then_some("--connect-rate");
+    let words = |option| {
+        format!(
+            "{option} means nothing without --listen-proxy (or a socket of the service manager \
+             named {PROXY}): no proxy says who connects"
+        )
+    };
+    trusted.into_iter().chain(limited).map(words).chain(displaced_admin(config)).collect()
+}
+
+/// Where clients connect to what would be the admin port, which nobody has asked for.
+fn displaced_admin(config: &Config) -> Option<String> {
+    let address = config.admin.filter(|address| !address.given)?;
+    let admin = Listen::Tcp(address);
+    let proxied = config.listen_proxy.iter().any(|at| overlap(&Listen::Tcp(*at), &admin));
+    let taken = proxied || config.listen.iter().any(|place| overlap(place, &admin));
+    taken.then(|| {
+        format!(
+            "no admin port: clients connect at its usual {admin}; choose one with --admin ADDR:PORT"
+        )
+    })
+}
+
+/// Addresses that two options name, of which the second would be told that "another program" has
+/// them. Not for sockets of a service manager, which take the place of all but the admin port.
+pub(crate) fn clashes(config: &Config) -> Vec<Error> {
+    let listen = config.listen.iter().map(|place| ("--listen", place.clone()));
+    let tcp = |option: &'static str| move |at: &Address| (option, Listen::Tcp(*at));
+    let listen_proxy = config.listen_proxy.iter().map(tcp("--listen-proxy"));
+    let admin = config.admin.iter().filter(|at| at.given).map(tcp("--admin"));
+    let mut taken: Vec<(&str, Listen)> = Vec::new();
+    let mut found = Vec::new();
+    for (option, place) in listen.chain(listen_proxy).chain(admin) {
+        if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(other, &place)) {
+            let reason = match *other == option {
+                true => format!("{place} is named twice; leave one"),
+                false => format!("{place} is where {other} listens; give each a port of its own"),
+            };
+            // The other loopback address of the same port goes without saying.
+            if found.last() != Some(&(option, reason.clone())) && !is_implied(&place) {
+                found.push((option, reason));
+            }
+        }
+        taken.push((option, place));
+    }
+    found.into_iter().map(|(option, reason)| Error::Option { option, reason }).collect()
+}
+
+/// Whether an address stands there only because another of its port does.
+fn is_implied(place: &Listen) -> bool {
+    matches!(place, Listen::Tcp(address) if !address.given)
+}
+
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            let (one, other) = (one.socket, other.socket);
+            let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() != 0
+                && one.port() == other.port()
+                && one.is_ipv4() == other.is_ipv4()
+                && (one.ip() == other.ip() || everywhere)
+        }
+        (Listen::Unix(one), Listen::Unix(other)) => one == other,
+        _ => false,
     }
 }
 

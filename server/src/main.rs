@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 async fn perform(cli: Cli, given: io::Result<Vec<Given>>) -> Result<(), Vec<Error>> {
     match cli.command {
-        Some(Command::Check { run }) => check(*run),
+        Some(Command::Check { run }) => check(*run).await,
         Some(Command::NewEpoch { data, id_key_file }) => {
             Ok(new_epoch(&data, id_key_file.as_deref())?)
         }

@@ -61,8 +61,8 @@ pub async fn run(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if config.policy.auth.protected().is_empty() {
-        tracing::warn!("{}", crate::check::OPEN);
+    if let Some(open) = config.policy.open_to_all() {
+        tracing::warn!("{open}");
     }
     let workers = Workers::start("server", config.threads, newcomer::AHEAD, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;

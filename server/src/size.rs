@@ -46,6 +46,14 @@ pub fn show(bytes: u64) -> String {
     }
 }
 
+/// A size as it is configured, nothing rounded.
+#[must_use]
+pub fn exact(bytes: u64) -> String {
+    let fits = |unit: u64| bytes >= unit && bytes.is_multiple_of(unit);
+    let (name, unit) = UNITS.iter().find(|(_, unit)| fits(*unit)).unwrap_or(&("B", 1));
+    format!("{}{name}", bytes / unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +89,21 @@ mod tests {
             (u64::MAX, "16777215 TiB"),
         ] {
             assert_eq!(show(bytes), text);
+        }
+    }
+
+    #[test]
+    fn exact_sizes_are_those_that_can_be_configured() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1_048_577, "1048577B"),
+            (64 << 20, "64MiB"),
+            (3 << 29, "1536MiB"),
+            (500_000, "500KB"),
+            (u64::MAX, "18446744073709551615B"),
+        ] {
+            assert_eq!(exact(bytes), text);
+            assert_eq!(parse(text), Ok(bytes));
         }
     }
 }

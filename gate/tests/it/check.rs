@@ -52,3 +52,42 @@ fn faults_of_the_command_line_are_found_too() {
     let output = program().args(["0", "9090", "/nowhere/cert.pem", "--check"]).output().unwrap();
     assert_eq!(output.status.code(), Some(66));
 }
+
+/// Of several files the one is named that somebody has to mend.
+#[test]
+fn of_two_files_the_wrong_one_is_named() {
+    let dir = TempDir::new().unwrap();
+    let (site, other) = (Pki::new(), Pki::new());
+    let chain = site.leaf_pem.clone() + &site.intermediate_pem;
+    for (name, content) in [
+        ("key.pem", site.key.serialize_pem()),
+        ("other.key", other.key.serialize_pem()),
+        ("chain.pem", chain),
+        (
+            "parameters.pem",
+            "-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n".into(),
+        ),
+    ] {
+        write_secret(&dir.path().join(name), content);
+    }
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for (first, second, wrong, words) in [
+        ("chain.pem", "other.key", "other.key", "does not belong"),
+        ("other.key", "chain.pem", "other.key", "does not belong"),
+        ("key.pem", "parameters.pem", "parameters.pem", "no certificate"),
+        ("chain.pem", "parameters.pem", "parameters.pem", "no private key"),
+    ] {
+        let list = format!("{},{}", path(first), path(second));
+        let output = program().args(["0", "9090", &list, "--check"]).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(65), "{errors}");
+        assert!(errors.starts_with(&format!("gate: {}: ", path(wrong))), "{list}: {errors}");
+        assert!(errors.contains(words), "{list}: {errors}");
+    }
+    // Each has what it should have, or both lack the same.
+    let list = format!("{},{}", path("chain.pem"), path("chain.pem"));
+    let output = program().args(["0", "9090", &list, "--check"]).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let both = format!("{} and {}: no private key", path("chain.pem"), path("chain.pem"));
+    assert!(errors.contains(&both), "{errors}");
+}

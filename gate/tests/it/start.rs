@@ -85,6 +85,26 @@ fn a_gate_that_forwards_to_itself() {
     }
 }
 
+/// Not "another program uses it": that would be looked for in vain.
+#[test]
+fn one_port_for_clients_and_administrators() {
+    let (_dir, good) = with(Pki::new().together());
+    for (listen, admin) in [
+        ("9091", "9091"),
+        ("127.0.0.1:9091", "9091"),
+        ("0.0.0.0:9091", "127.0.0.1:9091"),
+        ("[::1]:9091", "[::]:9091"),
+    ] {
+        for check in [vec![], vec!["--check"]] {
+            let args = [vec![listen, "9090", &good, "--admin", admin], check].concat();
+            fails(&args, 64, &["--admin", "clients connect there", "port of its own"]);
+        }
+    }
+    for (listen, admin) in [("[::1]:9091", "127.0.0.1:9091"), ("127.0.0.1:0", "0")] {
+        assert!(run(&[listen, "9090", &good, "--admin", admin, "--check"]).status.success());
+    }
+}
+
 /// One line that says what is wrong and what to give instead, in whole sentences.
 #[test]
 fn faults_of_options_are_said_in_words_for_people() {

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::cluster::NatsSettings;
+use super::names;
 use super::setting::{Place, Setting};
 use crate::error::Error;
 
@@ -38,6 +39,8 @@ pub(super) struct File {
     /// What holds for every tag that says nothing else.
     pub(super) keep: KeepTable,
     pub(super) tags: Vec<TagTable>,
+    /// Lines that are no TOML.
+    pub(super) unreadable: Vec<usize>,
 }
 
 /// How often clients may do what.
@@ -114,12 +117,20 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn file(mut self) -> File {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
-            let at = error.span().map_or(0, |span| span.start);
-            // Its message tells what was expected, its other output quotes the line.
-            self.fault(at, error.message().replace('\n', ", "));
-        }
         let mut file = File::default();
+        for error in errors {
+            let at = error.span().map_or(0, |span| span.start).min(self.text.len());
+            // Its message tells what was expected, its other output quotes the line.
+            let reason = error.message().replace('\n', ", ");
+            file.unreadable.push(self.line(at));
+            self.fault(
+                at,
+                match self.name_at(at) {
+                    Some(name) => format!("{name}: {reason}"),
+                    None => reason,
+                },
+            );
+        }
         for (key, value) in table.into_inner() {
             let at = key.span().start;
             match &**key.get_ref() {
@@ -162,19 +173,13 @@ impl Reader<'_> {
                 "log-format" => file.log_format = self.text("log-format", value),
                 "tags" => file.tags = self.tags(value),
                 other if self.keep(&mut file.keep, other, &value) => {}
-                other => self.fault(
-                    at,
-                    format!(
-                        "`{other}` is no option; there are listen, listen-proxy, trust-proxy, admin, \
-                         protect, origin, data, data-size, nats, nats-stream, nats-credentials, \
-                         nats-ca, nats-replicas, nats-size, id-key-file, max-memory, {}, \
-                         connect-rate, set-rate, \
-                         send-rate, wrong-key-rate, max-connections, max-tags, \
-                         max-registrations, max-backlog, spare-memory, threads, demo, ping-interval, \
-                         idle-timeout, log, log-format and tags",
-                        KeepTable::NAMES.join(", ")
-                    ),
-                ),
+                other => {
+                    let reason = match names::nearest(other, &names::FILE) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => format!("there are {}", names::FILE.join(", ")),
+                    };
+                    self.fault(at, format!("`{other}` is no option; {reason}"));
+                }
             }
         }
         file
@@ -184,7 +189,7 @@ impl Reader<'_> {
         let mut tags = Vec::new();
         for (name, value) in self.table("tags", value) {
             let mut tag = TagTable {
-                name: self.setting(name.span().start, name.get_ref()),
+                name: self.setting(name.span().start, name.get_ref(), Some("tags")),
                 keep: KeepTable::default(),
                 keys: Vec::new(),
                 key_files: Vec::new(),
@@ -198,8 +203,8 @@ impl Reader<'_> {
                     other => self.fault(
                         at,
                         format!(
-                            "`{other}` is nothing that a tag has; there are keys, key-files, {}",
-                            KeepTable::NAMES.join(", ")
+                            "`{other}` is nothing that a tag has; there are {}",
+                            [&["keys", "key-files"], &KeepTable::NAMES[..]].concat().join(", ")
                         ),
                     ),
                 }
@@ -224,7 +229,7 @@ impl Reader<'_> {
     ) -> Vec<(Setting, Setting)> {
         let mut pairs = Vec::new();
         for (action, value) in self.table(name, value) {
-            let action = self.setting(action.span().start, action.get_ref());
+            let action = self.setting(action.span().start, action.get_ref(), None);
             let texts = self.texts(name, value);
             pairs.extend(texts.into_iter().map(|text| (action.clone(), text)));
         }
@@ -256,9 +261,9 @@ impl Reader<'_> {
     fn text(&mut self, name: &'static str, value: Spanned<DeValue<'_>>) -> Option<Setting> {
         let at = value.span().start;
         match value.get_ref() {
-            DeValue::String(text) => Some(self.setting(at, text)),
+            DeValue::String(text) => Some(self.setting(at, text, Some(name))),
             // A port may be written as a number.
-            DeValue::Integer(number) => Some(self.setting(at, number.as_str())),
+            DeValue::Integer(number) => Some(self.setting(at, number.as_str(), Some(name))),
             _ => {
                 self.fault(at, format!("{name} must be a text in quotes"));
                 None
@@ -276,17 +281,27 @@ impl Reader<'_> {
         }
     }
 
-    fn setting(&self, at: usize, text: &str) -> Setting {
-        Setting { text: text.to_owned(), place: self.place(at) }
+    fn setting(&self, at: usize, text: &str, option: Option<&'static str>) -> Setting {
+        Setting { text: text.to_owned(), place: self.place(at, option) }
     }
 
-    fn place(&self, at: usize) -> Place {
-        let line = 1 + self.text[..at.min(self.text.len())].matches('\n').count();
-        Place::File { file: Arc::clone(&self.file), line }
+    fn place(&self, at: usize, option: Option<&'static str>) -> Place {
+        Place::File { file: Arc::clone(&self.file), line: self.line(at), option }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        1 + self.text[..at.min(self.text.len())].matches('\n').count()
+    }
+
+    /// The option that a line is about, if it says so: of what cannot be read, nothing else may be
+    /// repeated.
+    fn name_at(&self, at: usize) -> Option<&'static str> {
+        let name = self.text.lines().nth(self.line(at) - 1)?.split('=').next()?.trim();
+        names::FILE.into_iter().find(|known| *known == name)
     }
 
     fn fault(&mut self, at: usize, reason: String) {
-        let fault = self.place(at).fault(reason);
+        let fault = self.place(at, None).fault(reason);
         self.faults.push(fault);
     }
 }

@@ -19,6 +19,11 @@ const MEMORY: usize = 256 * 1024 * 1024;
 /// Less memory could not hold the largest messages of a few people.
 const LEAST_MEMORY: u64 = 1 << 20;
 
+/// Where the count of a kind stands in [`KeepTable::settings`]; its age and bytes follow.
+type Kind = usize;
+const RING: Kind = 0;
+const INBOX: Kind = 3;
+
 impl Checking {
     /// `whole` is the file's top level: the defaults of every tag.
     pub(super) fn keeping(
@@ -32,19 +37,32 @@ impl Checking {
             values::bytes(setting, LEAST_MEMORY..=MOST_BYTES).map(in_memory)
         });
         let usual = self.bounds(whole, TagBounds::default());
+        // A tag's own count may make use of them.
+        let counted = |kind: Kind| tables.iter().any(|table| table.keep.settings()[kind].is_some());
+        self.warn_of_useless(whole, TagBounds::default(), counted);
         let mut settings = Settings::new(self.or(MEMORY, memory), usual);
         for (tag, action) in auth.protected() {
             if action == Protectable::Send {
                 settings.set(tag, usual);
             }
         }
+        if !auth.protected().iter().any(|(_, action)| *action == Protectable::Send) {
+            let useless = whole.inbox_settings().find(|setting| setting.text != "0");
+            let reason = "means nothing: there are inboxes only where a key protects `send`, and \
+                          no tag has one";
+            self.warn(useless.map(|setting| setting.place.warning(reason)));
+        }
         for table in tables {
             // A bad name has been found already.
             let Ok(tag) = table.tag() else { continue };
+            let faults = self.faults.len();
             let mut bounds = self.bounds(&table.keep, usual);
+            self.warn_of_useless(&table.keep, usual, |_| false);
+            // What cannot be read has been told of.
+            let good = self.faults.len() == faults;
             if !auth.is_protected(&tag, Protectable::Send) {
                 let useless = table.keep.inbox_settings().find(|setting| setting.text != "0");
-                if let Some(setting) = useless {
+                if let Some(setting) = useless.filter(|_| good) {
                     let reason = "there are inboxes only where a key protects `send`, or strangers \
                          could fill them";
                     self.or((), Err(setting.fault(reason)));
@@ -61,6 +79,24 @@ impl Checking {
         TagBounds {
             ring: self.kind([ring, ring_age, ring_bytes], default.ring),
             inbox: self.kind([inbox, inbox_age, inbox_bytes], default.inbox),
+        }
+    }
+
+    /// Ages and sizes of what is not kept at all.
+    fn warn_of_useless(
+        &mut self,
+        table: &KeepTable,
+        default: TagBounds,
+        counted: impl Fn(Kind) -> bool,
+    ) {
+        let settings = table.settings();
+        for (kind, default) in [(RING, default.ring), (INBOX, default.inbox)] {
+            let none = settings[kind].map_or(default.count == 0, |count| count.text == "0");
+            let useless = settings[kind + 1].or(settings[kind + 2]);
+            if none && !counted(kind) {
+                let reason = "means nothing where the count is 0, which keeps none";
+                self.warn(useless.map(|setting| setting.place.warning(reason)));
+            }
         }
     }
 

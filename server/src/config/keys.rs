@@ -50,7 +50,17 @@ impl super::Checking {
             }
             declared.insert(tag);
         }
-        (auth, (!tables.is_empty()).then_some(declared))
+        let declared = (!tables.is_empty()).then_some(declared);
+        for (tag, action) in auth.protected() {
+            if declared.as_ref().is_some_and(|declared| !declared.contains(&tag)) {
+                self.warn(Some(format!(
+                    "the key for {} on {tag} means nothing: other tags are declared and this one is \
+                     not, so it is refused; add [tags.{tag}]",
+                    action.name()
+                )));
+            }
+        }
+        (auth, declared)
     }
 
     /// `TAG:ACTION:KEYFILE`.

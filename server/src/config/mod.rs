@@ -2,10 +2,12 @@
 
 mod bounds;
 mod cluster;
+mod faults;
 mod file;
 mod fixed;
 mod keeping;
 mod keys;
+mod names;
 mod setting;
 mod values;
 
@@ -144,7 +146,7 @@ impl Config {
     /// line or the environment says wins over the file; lists of keys and origins add up.
     ///
     /// # Errors
-    /// Everything that is wrong, in no particular order, at least one.
+    /// Everything that is wrong, from the top of the file to its end, at least one.
     pub fn resolve(args: RunArgs) -> Result<Self, Vec<Error>> {
         Self::resolve_with(args, None)
     }
@@ -224,6 +226,11 @@ impl Config {
         ];
 
         let mut checked = Checking { faults, warnings: Vec::new() };
+        // The environment of a server that runs does not change.
+        if running.is_none() {
+            let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+            checked.warnings = names::stray(variables);
+        }
         let (mut auth, declared_tags) = checked.auth(&protect, &file.tags);
         let demo = args.demo || file.demo;
         let Demo { served, key } = running.unwrap_or(Demo { served: demo, key: None });
@@ -232,6 +239,9 @@ impl Config {
         let cluster = checked.cluster(&nats);
         if cluster.is_some() {
             checked.alone(data.as_ref(), id_key_file.as_ref());
+        }
+        if let (None, Some(useless)) = (&data, &data_size) {
+            checked.warn(Some(useless.place.warning("means nothing without --data")));
         }
         let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
@@ -257,7 +267,10 @@ impl Config {
             log_format: checked.or(telemetry::LogFormat::Text, values::log_format(log_format)),
             warnings: checked.warnings,
         };
-        if checked.faults.is_empty() { Ok(config) } else { Err(checked.faults) }
+        match checked.faults.is_empty() {
+            true => Ok(config),
+            false => Err(faults::in_order(checked.faults, &file.unreadable)),
+        }
     }
 }
 

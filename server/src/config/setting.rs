@@ -17,8 +17,8 @@ pub(super) struct Setting {
 pub(super) enum Place {
     /// On the command line or in the environment.
     Option(&'static str),
-    /// In the configuration file.
-    File { file: Arc<Path>, line: usize },
+    /// In the configuration file; as what, if that does not go without saying.
+    File { file: Arc<Path>, line: usize, option: Option<&'static str> },
 }
 
 impl Setting {
@@ -36,10 +36,17 @@ impl Place {
     pub(super) fn fault(&self, reason: String) -> Error {
         match self {
             Self::Option(option) => Error::Option { option, reason },
-            Self::File { file, line } => {
+            Self::File { file, line, option } => {
+                let reason =
+                    option.map_or_else(|| reason.clone(), |name| format!("{name}: {reason}"));
                 Error::Config { file: file.to_path_buf(), line: Some(*line), reason }
             }
         }
+    }
+
+    /// The same words for what is no fault.
+    pub(super) fn warning(&self, reason: &str) -> String {
+        self.fault(reason.into()).to_string()
     }
 
     /// The configuration file, if it was written there.

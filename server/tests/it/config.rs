@@ -138,6 +138,10 @@ fn check_names_every_fault_with_its_line() {
     }
     assert!(errors.contains("nothing: "), "{errors}");
     assert_eq!(errors.lines().count(), 9);
+    // From the top to the end, and last those of other files.
+    let lines: Vec<&str> =
+        errors.lines().filter_map(|error| error.split("line ").nth(1)?.split(':').next()).collect();
+    assert_eq!(lines, ["1", "2", "3", "4", "5", "6", "8", "9"], "{errors}");
 
     // Files are found beside the configuration that names them.
     write("good.toml", "listen = 7000\n[tags.b]\n[tags.a.key-files]\nsend = \"key\"\n");
@@ -145,6 +149,31 @@ fn check_names_every_fault_with_its_line() {
     assert_eq!((code, &*errors), (Some(0), ""));
     for words in ["127.0.0.1:7000 [::1]:7000", "tags       a b", "protected  a:send", "is good"] {
         assert!(summary.contains(words), "{summary}");
+    }
+}
+
+#[test]
+fn a_fault_names_its_option_and_is_told_once() {
+    let dir = TempDir::new().unwrap();
+    let text = "threads = 0\nping-interval = soon\nmax-memory = \"lots\"\nlog = 1\nlog = 2\n\
+                [tags.a]\ninbox = \"many\"\n[tags.b]\nring-age = \"long\"\nrimg = 5\n";
+    std::fs::write(dir.path().join("bad.toml"), text).unwrap();
+    let output =
+        program().args(["check", "--config"]).arg(dir.path().join("bad.toml")).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> =
+        errors.lines().filter_map(|error| Some(error.split_once("bad.toml, ")?.1)).collect();
+    let [threads, ping, memory, log, inbox, age, unknown] = told[..] else { panic!("{errors}") };
+    for (told, words) in [
+        (threads, "line 1: threads: 0: at least 1"),
+        (ping, "line 2: ping-interval: string values must be quoted"),
+        (memory, "line 3: max-memory: lots: write a size"),
+        (log, "line 5: log: duplicate key"),
+        (inbox, "line 7: inbox: many: write a whole number"),
+        (age, "line 9: ring-age: long: write a time"),
+        (unknown, "line 10: `rimg` is nothing that a tag has"),
+    ] {
+        assert!(told.starts_with(words), "{told:?}: {words}");
     }
 }
 
@@ -158,6 +187,59 @@ fn taken_ports() {
     assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
     let output = start_wrongly(&dir, &["--listen", "127.0.0.1:0", "--admin", &address]);
     assert_eq!(output.status.code(), Some(69));
+}
+
+/// Not "another program has it": that would be looked for in vain. `server check` finds it too.
+#[test]
+fn one_port_for_two_options() {
+    let dir = TempDir::new().unwrap();
+    let socket = format!("unix:{}", dir.path().join("s").display());
+    for (args, words) in [
+        (&["--listen", "7001", "--admin", "7001"][..], "--admin: 127.0.0.1:7001 is where --listen"),
+        (&["--listen", "7001", "--listen-proxy", "7001"], "--listen-proxy: 127.0.0.1:7001 is"),
+        (&["--listen", "0.0.0.0:7001", "--admin", "127.0.0.1:7001"], "--admin: 127.0.0.1:7001"),
+        (&["--admin", "9090"], "--admin: 127.0.0.1:9090 is where --listen"),
+        (&["--listen", "7001", "--listen", "[::1]:7001"], "--listen: [::1]:7001 is named twice"),
+        (&["--listen", &socket, "--listen", &socket], "is named twice"),
+    ] {
+        for check in [&[][..], &["check"]] {
+            let output = start_wrongly(&dir, &[check, args].concat());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{args:?}: {errors}");
+            assert!(errors.contains(words), "{args:?}: {errors}");
+        }
+    }
+    // Each has a free port of its own.
+    let free = ["check", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--admin", "0"];
+    assert_eq!(program().args(free).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    for (data, words) in [
+        ("/proc/tocsin", "data directory /proc/tocsin: cannot be made in /proc: "),
+        ("/proc/a/b", "data directory /proc/a/b: cannot be made in /proc: "),
+        ("/proc", "data directory /proc: nothing can be made in it: "),
+        ("{dir}/file", "file is no directory; name another"),
+        ("{dir}/file/data", "file is no directory; name another"),
+    ] {
+        let listen = ["--listen", "127.0.0.1:0", "--admin", "off", "--log", "off"];
+        for command in [&[][..], &["check"]] {
+            let output = start_wrongly(&dir, &[command, &listen, &["--data", data]].concat());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(71), "{command:?} {data}: {errors}");
+            if data != "/proc" || !command.is_empty() {
+                assert!(errors.contains(words), "{command:?} {data}: {errors}");
+            }
+        }
+    }
+    // Trying leaves nothing behind.
+    let good = dir.path().join("good/data");
+    let output = program().args(["check", "--data"]).arg(&good).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 #[tokio::test]

@@ -29,4 +29,5 @@ mod status;
 mod stopping;
 mod trace;
 mod vanished;
+mod warnings;
 mod wrong_place;

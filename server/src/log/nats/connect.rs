@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
-
+use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerAddr};
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Cluster, unreachable};
 use crate::error::Error;
@@ -18,8 +19,13 @@ const PING: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between attempts: a little longer each time, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often the start tries.
-const ATTEMPTS: u32 = 5;
+/// How long the start tries: NATS may have been started a moment ago, on a machine that boots too.
+/// Well below the 90 seconds after which systemd gives up a service that is not ready.
+pub(super) const START: Duration = Duration::from_secs(30);
+/// How long a command tries, for which somebody waits.
+pub(super) const COMMAND: Duration = Duration::from_secs(5);
+/// How often it says that it still tries.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// What the file with the way to log in begins with, if `nsc` has made it.
 const CREDS: &str = "-----BEGIN NATS USER JWT-----";
@@ -27,34 +33,67 @@ const CREDS: &str = "-----BEGIN NATS USER JWT-----";
 /// How often it has connected.
 pub(super) type Connections = watch::Receiver<u64>;
 
-/// Connects; from then on the connection comes back by itself.
+/// Connects, within `patience`; from then on the connection comes back by itself.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::Content`] for files; [`Error::Unavailable`] if NATS does not answer in
 /// time, or does not let this server in.
-pub(super) async fn connect(cluster: &Cluster) -> Result<(Client, Connections), Error> {
+pub(super) async fn connect(
+    cluster: &Cluster,
+    patience: Duration,
+) -> Result<(Client, Connections), Error> {
     let addresses: Vec<ServerAddr> = cluster.servers.clone();
     let (mut attempt, count) = (0, Arc::new(watch::Sender::new(0)));
+    let begun = Instant::now();
+    let (deadline, mut next_word) = (begun + patience, begun);
     loop {
         attempt += 1;
-        let error = match options(cluster, &count)?.connect(addresses.as_slice()).await {
-            Ok(client) => return Ok((client, count.subscribe())),
-            Err(error) => error,
+        let connecting = options(cluster, &count)?.connect(addresses.as_slice());
+        let error = match timeout_at(deadline, connecting).await {
+            Ok(Ok(client)) => return Ok((client, count.subscribe())),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(gave_up(cluster, patience, &"no answer")),
         };
-        use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
-        let is_final = matches!(error.kind(), Authentication | AuthorizationViolation | Tls);
-        if is_final || attempt == ATTEMPTS {
-            return Err(unreachable(cluster, &error));
+        if let Some(refused) = refused(&error) {
+            return Err(unreachable(cluster, &refused));
         }
-        if attempt == 1 {
-            tracing::warn!(%error, "NATS does not answer; trying again");
+        let now = Instant::now();
+        let again = now + pause(attempt);
+        if again >= deadline {
+            return Err(gave_up(cluster, patience, &error));
         }
-        tokio::time::sleep(pause(attempt as usize)).await;
+        if now >= next_word {
+            next_word = now + PROGRESS;
+            let (tried, left) = (begun.elapsed().as_secs(), (deadline - now).as_secs());
+            tracing::warn!(%error, "NATS at {cluster} does not answer for {tried} s; trying for {left} s more");
+        }
+        tokio::time::sleep_until(again).await;
     }
 }
 
+fn gave_up(cluster: &Cluster, patience: Duration, last: &dyn std::fmt::Display) -> Error {
+    let reason = format!(
+        "no connection within {} s ({last}); start NATS, or correct the addresses of --nats",
+        patience.as_secs()
+    );
+    unreachable(cluster, &reason)
+}
+
+/// What no further attempt would change.
+fn refused(error: &ConnectError) -> Option<String> {
+    use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
+    let remedy = match error.kind() {
+        Authentication | AuthorizationViolation => {
+            "it does not let this server in; give the right --nats-credentials"
+        }
+        Tls => "its certificate is not trusted, or it speaks no TLS; see --nats-ca",
+        _ => return None,
+    };
+    Some(format!("{error}: {remedy}"))
+}
+
 fn options(cluster: &Cluster, count: &Arc<watch::Sender<u64>>) -> Result<ConnectOptions, Error> {
-    let count = Arc::clone(count);
+    let (count, away) = (Arc::clone(count), Mutex::new(None));
     let mut options = ConnectOptions::new()
         .name("tocsin server")
         .ping_interval(PING)
@@ -65,7 +104,8 @@ fn options(cluster: &Cluster, count: &Arc<watch::Sender<u64>>) -> Result<Connect
             if matches!(event, Event::Connected) {
                 count.send_modify(|count| *count += 1);
             }
-            async move { tell(&event) }
+            tell(&event, &away);
+            async {}
         });
     if let Some(file) = &cluster.ca {
         options = options.add_root_certificates(file.clone());
@@ -101,15 +141,27 @@ fn pause(attempt: usize) -> Duration {
     Duration::from_millis(100).saturating_mul(factor).min(LONGEST_PAUSE)
 }
 
-fn tell(event: &Event) {
+/// Says once that the connection is lost, and once that it is back: `away` has since when. What its
+/// attempts to come back run into meanwhile is the same each time.
+fn tell(event: &Event, away: &Mutex<Option<Instant>>) {
     match event {
-        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Connected => match away.lock().take() {
+            None => tracing::info!("connected to NATS"),
+            Some(since) => {
+                tracing::warn!("connected to NATS again, after {} s", since.elapsed().as_secs());
+            }
+        },
         Event::Disconnected => {
-            tracing::warn!("the connection to NATS is lost; messages are refused until it is back");
+            if away.lock().replace(Instant::now()).is_none() {
+                tracing::warn!(
+                    "the connection to NATS is lost; messages are refused until it is back"
+                );
+            }
         }
         Event::LameDuckMode | Event::Draining | Event::Closed => {
             tracing::info!(%event, "NATS");
         }
+        Event::ClientError(_) if away.lock().is_some() => tracing::debug!(%event, "NATS"),
         Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
             tracing::warn!(%event, "NATS");
         }

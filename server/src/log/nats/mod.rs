@@ -6,9 +6,11 @@
 //! come back by that way: by then the stream has it as durably as its replicas promise.
 
 mod connect;
+mod difference;
 mod entry;
 mod follow;
 mod log;
+mod look;
 mod peers;
 mod progress;
 mod publish;
@@ -39,6 +41,7 @@ use crate::limits;
 use connect::Connections;
 use follow::Follower;
 pub use log::NatsLog;
+pub use look::Looked;
 use runtime::Runtime;
 use stream::{Common, Found};
 use waiting::Shared;
@@ -89,7 +92,7 @@ impl Opened {
         let common = Common::of(settings, protected, id_key);
         let (runtime, cluster) = (Runtime::start()?, cluster.clone());
         let opening = runtime.spawn(async move {
-            let (client, connections, context) = connected(&cluster).await?;
+            let (client, connections, context) = connected(&cluster, connect::START).await?;
             let found = stream::open(&context, &cluster, &common).await?;
             Ok((client, connections, context, cluster, found))
         });
@@ -206,12 +209,35 @@ pub async fn adopt(
     id_key: &IdKey,
     new_epoch: bool,
 ) -> Result<String, Error> {
-    let (_client, _, context) = connected(cluster).await?;
+    let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
     stream::adopt(&context, cluster, &Common::of(settings, protected, id_key), new_epoch).await
 }
 
-async fn connected(cluster: &Cluster) -> Result<(Client, Connections, Context), Error> {
-    let (client, connections) = connect::connect(cluster).await?;
+/// Whether a server with this configuration would start, and on what; nothing is made or changed.
+/// `None` if there is no such stream yet.
+///
+/// # Errors
+/// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what is different.
+pub async fn look(
+    cluster: &Cluster,
+    settings: &Settings,
+    protected: &[(Tag, Protectable)],
+    id_key: Option<&IdKey>,
+) -> Result<Option<Looked>, Error> {
+    let looking = async {
+        let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
+        let common = id_key.map(|id_key| Common::of(settings, protected, id_key));
+        look::at(&context, cluster, common.as_ref()).await
+    };
+    let late = |_| unreachable(cluster, &"connected, but JetStream gives no answer");
+    tokio::time::timeout(connect::COMMAND, looking).await.map_err(late)?
+}
+
+async fn connected(
+    cluster: &Cluster,
+    patience: Duration,
+) -> Result<(Client, Connections, Context), Error> {
+    let (client, connections) = connect::connect(cluster, patience).await?;
     let context = ContextBuilder::new()
         .timeout(ACKNOWLEDGED)
         .max_ack_inflight(publish::UNDER_WAY)

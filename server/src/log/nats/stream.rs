@@ -7,6 +7,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 
+use super::difference::{self, OTHERS, TOGETHER};
 use super::{Cluster, unreachable};
 use crate::auth::Protectable;
 use crate::error::Error;
@@ -64,7 +65,9 @@ pub(super) async fn open(
         Err(error) if is_missing(&error) => make(context, cluster, common).await?,
         Err(error) => return Err(unreachable(cluster, &error)),
     };
-    check(&info.config, cluster, common).map_err(refuse)?;
+    for warning in check(&info.config, cluster, common).map_err(refuse)? {
+        tracing::warn!("{warning}");
+    }
     let epoch = info.config.metadata.get(name::EPOCH).cloned().unwrap_or_default();
     let state = &info.state;
     // An empty stream's first seq is the one that comes next.
@@ -176,9 +179,15 @@ fn settings(stream: &str) -> Config {
     }
 }
 
+/// What is to be warned of.
+///
 /// # Errors
 /// What is different, and what to do.
-fn check(has: &Config, cluster: &Cluster, common: &Common) -> Result<(), String> {
+pub(super) fn check(
+    has: &Config,
+    cluster: &Cluster,
+    common: &Common,
+) -> Result<Vec<String>, String> {
     let said = |name| has.metadata.get(name);
     match said(name::FORMAT) {
         None => return Err("is no log of these servers; choose another with --nats-stream".into()),
@@ -193,22 +202,12 @@ fn check(has: &Config, cluster: &Cluster, common: &Common) -> Result<(), String>
     let lines = |name| -> BTreeSet<String> {
         said(name).into_iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
     };
-    for (what, theirs, ours) in [
-        ("what is kept", lines(name::KEPT), &common.kept),
-        ("the protected pairs", lines(name::PROTECTED), &common.protected),
-    ] {
-        if theirs != *ours {
-            let list = |lines: Vec<&String>| match lines.is_empty() {
-                true => "nothing else".to_owned(),
-                false => lines.into_iter().cloned().collect::<Vec<_>>().join("; "),
-            };
-            return Err(format!(
-                "its servers and this one differ in {what}. They have: {}. This one has: {}. Give it \
-                 their configuration, or change theirs: docs/scaling.md",
-                list(theirs.difference(ours).collect()),
-                list(ours.difference(&theirs).collect()),
-            ));
-        }
+    let theirs = [&lines(name::KEPT), &lines(name::PROTECTED)];
+    if let Some(difference) = difference::between([&common.kept, &common.protected], theirs) {
+        return Err(format!(
+            "its servers and this one are configured differently: {difference}. Give this one their \
+             configuration, or them this one's by `server adopt-settings` (docs/scaling.md)"
+        ));
     }
     let wanted = settings(&cluster.stream);
     let as_wanted = has.subjects == wanted.subjects
@@ -241,15 +240,39 @@ fn check(has: &Config, cluster: &Cluster, common: &Common) -> Result<(), String>
             humantime::format_duration(common.retention),
         ));
     }
-    if has.max_bytes > 0 && has.max_bytes != in_signed(cluster.size) {
-        let has = size::show(u64::try_from(has.max_bytes).unwrap_or(0));
-        tracing::warn!(stream = cluster.stream, has, "the stream's size is not --nats-size");
-    }
-    if has.num_replicas != cluster.replicas {
-        let has = has.num_replicas;
-        tracing::warn!(stream = cluster.stream, has, "its replicas are not --nats-replicas");
-    }
-    Ok(())
+    Ok(warnings(has, cluster))
+}
+
+/// What holds for the stream although this configuration says something else.
+fn warnings(has: &Config, cluster: &Cluster) -> Vec<String> {
+    const REMEDY: &str = "that counts only when the stream is made; `server adopt-settings`, with \
+                          the options of a server, changes it";
+    let stream = &cluster.stream;
+    let size = u64::try_from(has.max_bytes).ok().filter(|size| *size > 0);
+    let size = size.filter(|size| *size != cluster.size).map(|has| {
+        let [has, wanted] = [has, cluster.size].map(size::exact);
+        format!(
+            "stream {stream} holds at most {has} of entries, beyond which the oldest go, and not \
+             the {wanted} of --nats-size: {REMEDY}"
+        )
+    });
+    let replicas = (has.num_replicas != cluster.replicas).then(|| {
+        let risk = match has.num_replicas {
+            1 => ": if that node is lost, so is what was acknowledged",
+            _ => "",
+        };
+        format!(
+            "stream {stream} has each entry on {} of NATS{risk}, and not on the {} of \
+             --nats-replicas: {REMEDY}",
+            nodes(has.num_replicas),
+            cluster.replicas,
+        )
+    });
+    size.into_iter().chain(replicas).collect()
+}
+
+fn nodes(count: usize) -> String {
+    format!("{count} node{}", if count == 1 { "" } else { "s" })
 }
 
 impl Common {
@@ -265,8 +288,8 @@ impl Common {
         };
         let mut kept: BTreeSet<String> =
             settings.by_tag().map(|(tag, bounds)| line(tag.as_str(), bounds)).collect();
-        kept.insert(line("any other tag", settings.usual()));
-        kept.insert(format!("all together: {} B", settings.max_memory));
+        kept.insert(line(OTHERS, settings.usual()));
+        kept.insert(format!("{TOGETHER}: {} B", settings.max_memory));
         let pair = |(tag, action): &(Tag, Protectable)| format!("{tag}:{}", action.name());
         Self {
             id_key: id_key.fingerprint(),
@@ -298,7 +321,7 @@ fn id_key_differs(theirs: Option<&String>, common: &Common) -> String {
     )
 }
 
-fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
+pub(super) fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error)
         if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }

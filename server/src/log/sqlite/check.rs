@@ -1,4 +1,4 @@
-//! Looking a data directory over without changing it, beside a running server or without one.
+//! Looking a data directory over without changing what is in it, beside a running server or without one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,11 +44,15 @@ pub struct Checked {
 }
 
 /// Reads all of the log in a data directory, and its id key there or in `id_key_file`. `None` if
-/// there is no log yet.
+/// there is no log yet, but could be.
 ///
 /// # Errors
+/// [`Error::Write`] if the directory could not be made;
 /// [`Error::Content`] names what is damaged or missing; [`Error::Database`] if it cannot be read.
 pub fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Checked>, Error> {
+    if !dir::database(path).exists() {
+        dir::could_be_made(path)?;
+    }
     let own = path.join(dir::ID_KEY);
     let id_key_file = id_key_file.unwrap_or(&own);
     let id_key = IdKey::load(id_key_file)?;

@@ -1,6 +1,6 @@
 //! The data directory: one server at a time, and files that only its owner can read.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ impl Dir {
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
         let write = |source| Error::Write { what: WHAT, path: path.into(), source };
         if !path.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(write)?;
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|source| not_made(path, &source))?;
             sync(path.parent()).map_err(write)?;
         }
         let dir = Self { path: path.into(), _lock: lock(path)? };
@@ -57,6 +58,37 @@ impl Dir {
     pub(super) fn id_key(&self) -> PathBuf {
         self.path.join(ID_KEY)
     }
+}
+
+/// Whether [`Dir::take`] could make the directory, or files in one that there is. It tries, with a
+/// directory that is removed at once: some file systems refuse what permissions would allow.
+pub(super) fn could_be_made(path: &Path) -> Result<(), Error> {
+    let tried = nearest(path).join(format!(".tocsin-check-{}", std::process::id()));
+    let made = DirBuilder::new().mode(0o700).create(&tried);
+    made.and_then(|()| fs::remove_dir(&tried)).map_err(|source| not_made(path, &source))
+}
+
+/// The directory, or as much of the way to it as there is.
+fn nearest(path: &Path) -> &Path {
+    let there = path.ancestors().find(|part| part.symlink_metadata().is_ok());
+    // A relative path begins where the program is.
+    there.unwrap_or(Path::new("."))
+}
+
+fn not_made(path: &Path, source: &io::Error) -> Error {
+    let nearest = nearest(path);
+    let reason = if !nearest.is_dir() {
+        format!("{} is no directory; name another", nearest.display())
+    } else if nearest == path {
+        format!("nothing can be made in it: {source}; let the server's user write there")
+    } else {
+        format!(
+            "cannot be made in {}: {source}; name one where the server's user may write, on a local disk",
+            nearest.display()
+        )
+    };
+    let source = io::Error::new(source.kind(), reason);
+    Error::Write { what: WHAT, path: path.into(), source }
 }
 
 pub(super) fn database(dir: &Path) -> PathBuf {

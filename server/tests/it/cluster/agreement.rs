@@ -41,20 +41,25 @@ async fn a_server_that_differs_does_not_start_and_names_the_difference() {
     let config = common.dir.path().join("server.toml");
     let config = config.to_str().unwrap();
     for (text, named) in [
-        ("[tags.shop]\nring = 7\n", "shop: ring 7 "),
-        ("ring-age = \"2h\"\n", "any other tag: ring 100 7200000 ms"),
-        ("max-memory = \"64MiB\"\n", "all together: 67108864 B"),
+        ("[tags.shop]\nring = 7\n", ": shop: ring 7 here, 100 in the stream. "),
+        (
+            "ring-age = \"2h\"\n",
+            ": any other tag: ring-age 2 hours here, 1 hour in the stream; \
+             shop: ring-age 2 hours here, 1 hour in the stream. ",
+        ),
+        ("max-memory = \"64MiB\"\n", ": max-memory 64MiB here, 256MiB in the stream. "),
     ] {
         fs::write(config, text).unwrap();
         let (code, errors) = refused(common.options(&["--config", config])).await;
         assert_eq!(code, Some(78), "{errors}");
-        assert!(errors.contains("what is kept") && errors.contains(named), "{named}: {errors}");
+        // Nothing but the difference, in the words of the configuration.
+        assert!(errors.contains(named), "{named}: {errors}");
     }
     let key = common.dir.path().join("key");
     let pair = format!("news:broadcast:{}", key.display());
     let (code, errors) = refused(common.options(&["--protect", &pair])).await;
     assert_eq!(code, Some(78), "{errors}");
-    assert!(errors.contains("protected pairs") && errors.contains("news:broadcast"), "{errors}");
+    assert!(errors.contains("news:broadcast has a key here, none in the stream"), "{errors}");
 }
 
 #[tokio::test]
@@ -217,5 +222,79 @@ async fn no_id_or_key_reaches_nats() {
     let log = server.stop().await.output;
     for secret in [ALICE, super::KEY] {
         assert!(!said.contains(secret) && !log.contains(secret));
+    }
+}
+
+/// It is asked nothing but whether a start would come about, and told nothing.
+#[tokio::test]
+async fn check_asks_nats_and_changes_nothing() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let check = async |options: Vec<String>| {
+        let output = run(["check"], options).await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, summary, errors) = check(common.options(&[])).await;
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(summary.contains("none yet; the first start makes it: 1 replicas"), "{summary}");
+    assert!(summary.contains("id.key does not exist"), "{summary}");
+    assert!(!common.dir.path().join("id.key").exists());
+    let context = async_nats::jetstream::new(nats.client().await);
+    assert!(context.get_stream("tocsin").await.is_err(), "the check has made nothing");
+
+    // A stream, but no id key: the start would make one that fits nobody.
+    let server = common.server();
+    assert_eq!(server.post(&broadcast(&json!(1))).await.0, 200);
+    let keyless = Common::of(&nats, 1);
+    let (code, _, errors) = check(keyless.options(&[])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("--id-key-file"), "{errors}");
+
+    let before = context.get_stream("tocsin").await.unwrap().cached_info().config.clone();
+    let options = common.options(&["--nats-size", "2GiB"]);
+    let (code, summary, errors) = check(options).await;
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(summary.contains("entries  1, "), "{summary}");
+    for words in ["at most 1GiB of entries", "the 2GiB of --nats-size", "server adopt-settings"] {
+        assert!(summary.contains(words), "{summary}");
+    }
+    let config = common.dir.path().join("server.toml");
+    fs::write(&config, "ring = 7\n").unwrap();
+    let (code, _, errors) = check(common.options(&["--config", config.to_str().unwrap()])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("shop: ring 7 here, 100 in the stream"), "{errors}");
+    let after = context.get_stream("tocsin").await.unwrap().cached_info().config.clone();
+    assert_eq!(before, after);
+
+    // Nobody there, and somebody who says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for address in [silent.local_addr().unwrap(), gone] {
+        let mut options = common.options(&[]);
+        options[1] = format!("nats://{address}");
+        let begun = std::time::Instant::now();
+        let (code, _, errors) = check(options).await;
+        assert_eq!(code, Some(69), "{errors}");
+        assert!(errors.contains(&format!("NATS at nats://{address}: ")), "{errors}");
+        assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    }
+}
+
+/// What a warning means, and what can be done.
+#[tokio::test]
+async fn a_stream_of_another_size_is_explained() {
+    let nats = Nats::start(1).await;
+    let mut common = Common::of(&nats, 1);
+    common.server().stop().await;
+    common.replicas = "3".into();
+    let other = common.server_with(&["--nats-size", "2GiB"]);
+    let log = other.stop().await.output;
+    for words in [
+        "stream tocsin holds at most 1GiB of entries, beyond which the oldest go, and not the 2GiB",
+        "has each entry on 1 node of NATS: if that node is lost, so is what was acknowledged",
+        "`server adopt-settings`",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
     }
 }

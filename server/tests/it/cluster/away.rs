@@ -127,3 +127,68 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     let (_, sent) = slow.post(&broadcast(&json!("on it goes"))).await;
     assert_eq!(sent["error"], Value::Null, "{sent}");
 }
+
+/// More attempts than a moment has: whoever boots at the same time takes longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_may_come_up_after_the_server() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    line.cut();
+    let healing = async {
+        line.until_refused(8).await;
+        line.heal();
+    };
+    // The harness waits for the server's addresses, on this thread.
+    let (server, ()) = std::thread::scope(|scope| {
+        let server = scope.spawn(|| common.server_over(&line));
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(healing);
+        });
+        (server.join().unwrap(), ())
+    });
+    accepted(&server, &with_mid(&json!(1))).await;
+    let log = server.stop().await.output;
+    assert_eq!(log.matches("does not answer for 0 s; trying for 29 s more").count(), 1, "{log}");
+    assert_eq!(log.matches("does not answer").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn nats_that_stays_away_ends_the_start_after_a_stated_time() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut program = crate::harness::program();
+    program.args(["--listen", "127.0.0.1:0", "--admin", "off", "--nats", &url, "--id-key-file"]);
+    program.arg(dir.path().join("id.key"));
+    let begun = std::time::Instant::now();
+    let output = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{log}");
+    assert!((25..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(log.lines().last().unwrap().contains("no connection within 30 s"), "{log}");
+    assert!(log.contains("start NATS, or correct the addresses of --nats"), "{log}");
+    // At the beginning and every ten seconds.
+    assert_eq!(log.matches("does not answer for").count(), 3, "{log}");
+}
+
+/// Each attempt to come back fails the same way; nobody needs to read that each second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_told_once_and_so_is_its_end() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    let server = common.server_over(&line);
+    accepted(&server, &with_mid(&json!(1))).await;
+    line.cut();
+    line.until_refused(5).await;
+    line.heal();
+    accepted(&server, &with_mid(&json!(2))).await;
+    let log = server.stop().await.output;
+    let told: Vec<&str> =
+        log.lines().filter(|line| line.contains("WARN") && line.contains("NATS")).collect();
+    let [lost, back] = told[..] else { panic!("{log}") };
+    assert!(lost.contains("the connection to NATS is lost"), "{log}");
+    assert!(back.contains("connected to NATS again, after"), "{log}");
+}

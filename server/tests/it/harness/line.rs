@@ -11,10 +11,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::PATIENCE;
+
 /// Passes bytes on while it is whole.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
     state: Arc<watch::Sender<State>>,
+    /// Connections that came while it was cut.
+    refused: Arc<watch::Sender<u32>>,
     unlucky: Unlucky,
 }
 
@@ -52,12 +56,15 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, unlucky) = (Arc::new(watch::Sender::new(State::Whole)), Unlucky::default());
+        let refused = Arc::new(watch::Sender::new(0));
         let (all, lost) = (Arc::clone(&state), Arc::clone(&unlucky));
+        let count = Arc::clone(&refused);
         tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 let mut state = all.subscribe();
                 if *state.borrow_and_update() == State::Cut {
+                    count.send_modify(|count| *count += 1);
                     continue;
                 }
                 let lost = Arc::clone(&lost);
@@ -74,12 +81,19 @@ impl Line {
                 });
             }
         });
-        Self { address, state, unlucky }
+        Self { address, state, refused, unlucky }
     }
 
     /// Ends every connection and takes no new ones.
     pub(crate) fn cut(&self) {
         self.state.send_replace(State::Cut);
+    }
+
+    /// Ends when so many connections in all have come while it was cut.
+    pub(crate) async fn until_refused(&self, attempts: u32) {
+        let mut refused = self.refused.subscribe();
+        let seen = refused.wait_for(|count| *count >= attempts);
+        tokio::time::timeout(PATIENCE, seen).await.expect("attempts in time").unwrap();
     }
 
     /// Keeps every connection and passes nothing on.

@@ -1,0 +1,117 @@
+//! What is right but hardly meant: told by `server check` and at the start.
+
+use tempfile::TempDir;
+
+use crate::harness::{Server, program};
+
+const KEY: &str = "warnings-key-0123456789abcdef";
+
+/// What `server check` warns of, and that is what a start warns of.
+fn warnings(dir: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> Vec<String> {
+    let path = dir.path().to_str().unwrap();
+    let output = program()
+        .envs(variables.iter().copied())
+        .arg("check")
+        .args(args.iter().map(|arg| arg.replace("{dir}", path)))
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(output.stderr));
+    let summary = text(output.stdout);
+    summary.lines().filter_map(|line| Some(line.strip_prefix("warning    ")?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn what_has_no_effect_is_warned_of() {
+    let dir = TempDir::new().unwrap();
+    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    let keys =
+        format!("keys = {{ send = \"sha256:{:064}\", broadcast = \"sha256:{:064}\" }}\n", 0, 0);
+    write(
+        "none.toml",
+        format!("inbox = 0\ninbox-age = \"1d\"\n[tags.a]\n{keys}ring = 0\nring-bytes = 1000\n"),
+    );
+    write("some.toml", format!("ring = 0\nring-age = \"2h\"\n[tags.a]\n{keys}ring = 5\n"));
+    write("inbox.toml", "protect = []\ninbox = 9\n".into());
+    write("send.key", KEY.into());
+    for (args, expected) in [
+        (&["--data-size", "1GiB"][..], &["--data-size: means nothing without --data"][..]),
+        (&["--trust-proxy", "10.0.0.1"], &["--trust-proxy means nothing without --listen-proxy"]),
+        (&["--connect-rate", "9:9"], &["--connect-rate means nothing without --listen-proxy"]),
+        (&["--connect-rate", "9:9", "--listen", "unix:/run/s"], &[]),
+        (&["--listen", "9092"], &["no admin port: clients connect at its usual 127.0.0.1:9092"]),
+        (&["--listen", "9092", "--admin", "off"], &[]),
+        (&["--trust-proxy", "10.0.0.1", "--listen-proxy", "7002"], &[]),
+        (
+            &["--config", "{dir}/none.toml"],
+            &["line 2: inbox-age: means nothing where", "line 6: ring-bytes: means nothing where"],
+        ),
+        (&["--config", "{dir}/some.toml"], &[]),
+        (&["--config", "{dir}/inbox.toml"], &["line 2: inbox: means nothing: there are inboxes"]),
+        (
+            &["--config", "{dir}/some.toml", "--protect", "b:send:{dir}/send.key"],
+            &["the key for send on b means nothing"],
+        ),
+    ] {
+        let mut found = warnings(&dir, &[], args);
+        found.retain(|warning| !warning.contains("who can connect") && !warning.contains("o-rwx"));
+        assert_eq!(found.len(), expected.len(), "{args:?}: {found:?}");
+        for (found, words) in found.iter().zip(expected) {
+            assert!(found.contains(words), "{words}: {found}");
+        }
+    }
+    // The start tells of it too, and of variables that nothing reads.
+    let variables = [("TOCSIN_PING_INTERVALL", "9123ms".into()), ("TOCSIN_KEY", KEY.into())];
+    let server = Server::start_with(&variables, &["--data-size", "1GiB", "--connect-rate", "9:9"]);
+    let log = server.stop().await.output;
+    for words in [
+        "TOCSIN_PING_INTERVALL in the environment is no option: did you mean TOCSIN_PING_INTERVAL?",
+        "--data-size: means nothing without --data",
+        "--connect-rate means nothing",
+    ] {
+        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    }
+    assert!(!log.contains("TOCSIN_KEY") && !log.contains("9123ms"), "{log}");
+}
+
+#[test]
+fn what_strangers_may_do_is_told_in_one_line() {
+    let dir = TempDir::new().unwrap();
+    let hash = format!("\"sha256:{:064}\"", 0);
+    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    write("all.toml", format!("[tags.a.keys]\nsend = {hash}\nbroadcast = {hash}\n"));
+    write(
+        "some.toml",
+        format!(
+            "[tags.a.keys]\nset = {hash}\n[tags.b.keys]\nsend = {hash}\n[tags.c.keys]\nsend = {hash}\nbroadcast = {hash}\n"
+        ),
+    );
+    let many: String = (1..=8).map(|n| format!("[tags.t{n}]\n")).collect();
+    write("many.toml", format!("{many}[tags.a.keys]\nsend = {hash}\nbroadcast = {hash}\n"));
+    write("key", format!("sha256:{:064}", 0));
+    for (args, words) in [
+        (&[][..], Some("no key protects anything: everyone who can connect")),
+        (&["--config", "{dir}/all.toml"], None),
+        (&["--config", "{dir}/some.toml"], Some("may send on a; broadcast on a, b; a key")),
+        (
+            &["--config", "{dir}/many.toml"],
+            Some("may send and broadcast on t1, t2, t3, t4, t5, 3 more; "),
+        ),
+        (
+            &["--protect", "a:send:{dir}/key", "--protect", "a:broadcast:{dir}/key"],
+            Some("may send and broadcast on any tag that the configuration does not name; "),
+        ),
+        (
+            &["--protect", "a:send:{dir}/key"],
+            Some(
+                "may send on any tag that the configuration does not name; broadcast on a, any tag",
+            ),
+        ),
+    ] {
+        let found = warnings(&dir, &[], args);
+        let found: Vec<&String> =
+            found.iter().filter(|warning| warning.contains("who can connect may")).collect();
+        assert_eq!(found.len(), usize::from(words.is_some()), "{args:?}: {found:?}");
+        assert!(words.is_none_or(|words| found[0].contains(words)), "{args:?}: {found:?}");
+    }
+}
