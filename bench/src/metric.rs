@@ -12,6 +12,7 @@ pub(crate) enum Metric {
     Idle,
     Growth,
     Kept,
+    AmongSlow,
 
     Delivery,
     DeliveryLate,
@@ -64,7 +65,7 @@ enum Unit {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Handshake,
         Self::Resumed,
         Self::RoundTrip,
@@ -72,6 +73,7 @@ impl Metric {
         Self::Idle,
         Self::Growth,
         Self::Kept,
+        Self::AmongSlow,
         Self::Delivery,
         Self::DeliveryLate,
         Self::Burst,
@@ -146,6 +148,12 @@ impl Metric {
                 Unit::Percent,
                 "share of the resident memory added by the connections that is still there 15 s \
                  after the fifth time",
+            ),
+            Self::AmongSlow => (
+                "among slow clients",
+                Unit::Times,
+                "how long a healthy client's handshake takes, median, while 4,000 clients from 16 \
+                 addresses never finish theirs, relative to that without them",
             ),
             Self::Delivery => (
                 "delivery",
@@ -292,7 +300,7 @@ impl Metric {
 
     /// Whether less than the best peer is better; the others stand for themselves.
     pub(crate) fn is_compared(self) -> bool {
-        !matches!(self, Self::Growth | Self::Kept | Self::QuietTag)
+        !matches!(self, Self::Growth | Self::Kept | Self::AmongSlow | Self::QuietTag)
     }
 
     /// With its unit.
