@@ -191,7 +191,7 @@ async fn what_cannot_be_served_is_told_once_and_not_served() {
             Bad::Forbidden(content) => {
                 let aside = path.with_extension("new");
                 write_secret(&aside, content);
-                fs::set_permissions(&aside, fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(&aside, fs::Permissions::from_mode(0o000)).unwrap();
                 fs::rename(aside, &path).unwrap();
             }
             Bad::Directory => exchange(&path, &dir.path().join("directory")),
