@@ -105,7 +105,8 @@ async fn a_thousand_renewals_under_load() {
         replace(&gate.pem, &gate.pki.together());
         tokio::task::block_in_place(|| gate.log_line(RENEWED));
         round_trip(&mut live[rotation % LIVE]).await;
-        // Each certificate is shown to somebody, and before the next one to those who come back.
+        // Each certificate is shown to somebody before the next one comes, and those who come back
+        // are under way all the time.
         let renewed = gate.pki.leaf();
         soon(async {
             while load.resumed.load(Ordering::Relaxed) < rotation
