@@ -158,6 +158,13 @@ pub(crate) enum Closed {
     Abruptly,
 }
 
+impl Closed {
+    /// The worse one.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Self::Properly { other } else { self }
+    }
+}
+
 impl Session {
     /// Whether the handshake was an abbreviated one.
     pub(crate) fn is_resumed(&self) -> bool {

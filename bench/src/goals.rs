@@ -39,6 +39,7 @@ const GOALS: &[Goal] = &[
     Goal { metric: Metric::Idle, bound: Bound::Most(9_000.0) },
     Goal { metric: Metric::Growth, bound: Bound::Most(1.1) },
     Goal { metric: Metric::Kept, bound: Bound::Most(0.5) },
+    Goal { metric: Metric::AmongSlow, bound: Bound::Most(2.0) },
     // The server.
     Goal { metric: Metric::Delivery, bound: Bound::Program("floor", 1.15) },
     Goal { metric: Metric::Delivery, bound: Bound::Program("uWebSockets", 1.0) },

@@ -141,6 +141,7 @@ pub async fn run(
     let mut others = JoinSet::new();
     let all = Arc::clone(&gate);
     others.spawn(async move { memory::tidy(&all).await });
+    others.spawn(gate.resumption.clone().rotate());
     if let Some(listener) = listeners.admin {
         let report = Arc::new(Admin::new(Arc::clone(&gate)));
         others.spawn(shared::admin::run(listener, report, shutdown.clone()));

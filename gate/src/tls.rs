@@ -1,6 +1,7 @@
 //! The server side of TLS: 1.2 and 1.3, with resumption.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -13,6 +14,9 @@ use crate::pem::Identity;
 /// Sessions of TLS 1.2 clients without tickets, which are few and old.
 const SESSIONS: usize = 256;
 
+/// How often it is asked whether the ticket keys are too old.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// The one provider of cryptography, always passed explicitly: a process-wide default would
 /// depend on what else is linked.
 pub(crate) fn provider() -> CryptoProvider {
@@ -20,7 +24,7 @@ pub(crate) fn provider() -> CryptoProvider {
 }
 
 /// What resumption needs of the server: the keys that session tickets are sealed with, which
-/// rotate by themselves, and the sessions of TLS 1.2 clients that take no tickets.
+/// rotate when they are used, and the sessions of TLS 1.2 clients that take no tickets.
 ///
 /// Made once and kept for the life of the process: a configuration with new ones could not open
 /// any ticket given out before, and resumption would silently never work.
@@ -36,6 +40,16 @@ impl Resumption {
             tickets: aws_lc_rs::Ticketer::new().map_err(Error::Tls)?,
             sessions: ServerSessionMemoryCache::new(SESSIONS),
         })
+    }
+
+    /// Has the keys replaced in time although nobody comes: it happens when they are used, so that
+    /// those of an idle gate would stay, and open tickets of any age to the next client. Never ends.
+    pub(crate) async fn rotate(self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // Nobody's ticket, which none of them opens.
+            let _ = self.tickets.decrypt(&[]);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::{ReportOptions, Subject, named_gate};
 use crate::gate::cases::Case;
 use crate::gate::peers::Peer;
+use crate::slow;
 
 #[derive(Debug, Args)]
 pub(crate) struct GateOptions {
@@ -66,11 +67,11 @@ pub(crate) struct SlowOptions {
     pub(crate) gate: Option<Subject>,
 
     /// Slow clients, from 16 addresses
-    #[arg(long, default_value = "4000", value_parser = clap::value_parser!(u32).range(16..=20_000))]
+    #[arg(long, default_value_t = slow::CLIENTS, value_parser = clap::value_parser!(u32).range(16..=20_000))]
     pub(crate) slow: u32,
 
     /// Handshakes of the healthy client, before and during
-    #[arg(long, default_value = "300", value_parser = clap::value_parser!(u32).range(20..=10_000))]
+    #[arg(long, default_value_t = slow::HANDSHAKES, value_parser = clap::value_parser!(u32).range(20..=10_000))]
     pub(crate) handshakes: u32,
 
     /// Fail when a goal is missed

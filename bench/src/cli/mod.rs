@@ -22,7 +22,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections
+    /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections; and
+    /// a healthy client among slow ones
     Gate(GateOptions),
     /// A healthy client's handshake while thousands of others never finish theirs
     SlowHandshakes(SlowOptions),

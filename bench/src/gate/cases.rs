@@ -14,6 +14,7 @@ use crate::gate::setup::{Contender, Running, Stage};
 use crate::metric::Metric;
 use crate::process::{Memory, Meter};
 use crate::results::Role;
+use crate::slow;
 
 /// Connections of a batch of handshakes, all open for a moment: see [`Meter`].
 const BATCH: usize = 50;
@@ -51,6 +52,8 @@ pub(crate) enum Case {
     /// Memory of connections that do nothing, in a fresh process; for our own builds also what
     /// five times opening and closing them leaves behind
     Idle,
+    /// For our own builds: a healthy client's handshake while thousands never finish theirs
+    SlowHandshakes,
 }
 
 /// The figures of one case, and how the connections were closed.
@@ -67,13 +70,20 @@ impl fmt::Display for Case {
             Self::RoundTrip => "round-trip",
             Self::Bulk => "bulk",
             Self::Idle => "idle",
+            Self::SlowHandshakes => "slow-handshakes",
         })
     }
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Handshake, Self::Resumed, Self::RoundTrip, Self::Bulk, Self::Idle];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Handshake,
+        Self::Resumed,
+        Self::RoundTrip,
+        Self::Bulk,
+        Self::Idle,
+        Self::SlowHandshakes,
+    ];
 
     /// Measures it with processes started for this alone.
     ///
@@ -90,12 +100,15 @@ impl Case {
             let cycles = if contender.role() == Role::Ours { CYCLES } else { 1 };
             return idle(options, stage, &running, cycles).await;
         }
+        if self == Self::SlowHandshakes {
+            return slow_handshakes(stage, contender).await;
+        }
         let mut sum = 0.0;
         let mut closed = Closed::Properly;
         for _ in 0..STARTS {
             let running = stage.start(contender).await?;
             let (figure, how) = match self {
-                Self::Handshake | Self::Idle => {
+                Self::Handshake | Self::Idle | Self::SlowHandshakes => {
                     handshakes(options, stage, &running, Begin::Full).await?
                 }
                 Self::Resumed => handshakes(options, stage, &running, Begin::Resumed).await?,
@@ -103,7 +116,7 @@ impl Case {
                 Self::Bulk => bulk(options, stage, &running).await?,
             };
             sum += figure;
-            closed = worse(closed, how);
+            closed = closed.or(how);
         }
         Ok(Outcome { figures: vec![(self.metric(), sum / f64::from(STARTS))], closed })
     }
@@ -115,6 +128,7 @@ impl Case {
             Self::RoundTrip => Metric::RoundTrip,
             Self::Bulk => Metric::Bulk,
             Self::Idle => Metric::Idle,
+            Self::SlowHandshakes => Metric::AmongSlow,
         }
     }
 }
@@ -142,7 +156,7 @@ async fn handshakes(
         let wanted = if begin == Begin::Resumed { batch } else { 0 };
         ensure!(resumed == wanted, "{resumed} of {batch} connections were resumed");
         meter.sample();
-        closed = worse(closed, close(sessions, at_a_time).await?);
+        closed = closed.or(close(sessions, at_a_time).await?);
         left -= batch;
     }
     tokio::time::sleep(SETTLE).await;
@@ -225,7 +239,7 @@ async fn idle(
         let memory = Memory::of_tree(running.pid())?;
         user.push(of(memory.user, fresh.user) / f64::from(options.idle));
         full.push(memory.resident);
-        closed = worse(closed, close(sessions, at_a_time).await?);
+        closed = closed.or(close(sessions, at_a_time).await?);
         tokio::time::sleep(SETTLE).await;
         empty.push(Memory::of_tree(running.pid())?.resident);
     }
@@ -237,6 +251,16 @@ async fn idle(
         figures.push((Metric::Kept, of(later, fresh.resident) / of(*peak, fresh.resident)));
     }
     Ok(Outcome { figures, closed })
+}
+
+/// Nothing of peers: each has other bounds, and few of them any.
+async fn slow_handshakes(stage: &Stage, contender: &Contender) -> anyhow::Result<Outcome> {
+    if contender.role() != Role::Ours {
+        return Ok(Outcome { figures: Vec::new(), closed: Closed::Properly });
+    }
+    let running = stage.start(contender).await?;
+    let measured = slow::measure(stage, &running, slow::CLIENTS, slow::HANDSHAKES).await?;
+    Ok(Outcome { figures: vec![(Metric::AmongSlow, measured.ratio())], closed: measured.closed })
 }
 
 async fn open(client: &Client, count: usize, at_a_time: usize) -> anyhow::Result<Vec<Session>> {
@@ -254,12 +278,8 @@ async fn close(sessions: Vec<Session>, at_a_time: usize) -> anyhow::Result<Close
     stream::iter(sessions)
         .map(|session| async move { tokio::spawn(session.close()).await? })
         .buffer_unordered(at_a_time)
-        .try_fold(Closed::Properly, |so_far, closed| async move { Ok(worse(so_far, closed)) })
+        .try_fold(Closed::Properly, |so_far, closed| async move { Ok(so_far.or(closed)) })
         .await
-}
-
-fn worse(one: Closed, other: Closed) -> Closed {
-    if one == Closed::Properly { other } else { one }
 }
 
 fn micros(time: Duration) -> f64 {

@@ -14,6 +14,8 @@ use crate::cli::gate::GateOptions;
 use crate::client::Closed;
 use crate::report::{self, page::Section};
 use crate::results::{Measured, Results, Role, Rounds};
+use crate::slow;
+use cases::Case;
 use setup::{Contender, Stage};
 
 /// Measures, prints and writes what was asked for. The exit code says whether goals are met.
@@ -28,6 +30,12 @@ pub(crate) async fn run(options: &GateOptions, files: usize) -> anyhow::Result<E
         "{} idle connections need {needed} open files, {files} are allowed: raise `ulimit -Hn`, \
          or give --idle less",
         options.idle
+    );
+    let needed = slow::files_for(slow::CLIENTS);
+    ensure!(
+        files >= needed || !options.cases.contains(&Case::SlowHandshakes),
+        "{} slow clients need {needed} open files, {files} are allowed: raise `ulimit -Hn`",
+        slow::CLIENTS
     );
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let stage = Stage::new(options.offer(), directory.path())?;

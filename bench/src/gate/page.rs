@@ -2,6 +2,7 @@
 
 use crate::cli::gate::{GateOptions, Group, Suite};
 use crate::results::Results;
+use crate::slow;
 
 /// `abrupt` are the programs that closed without `close_notify`.
 pub(crate) fn how(options: &GateOptions, results: &Results, abrupt: &[String]) -> String {
@@ -33,14 +34,18 @@ pub(crate) fn how(options: &GateOptions, results: &Results, abrupt: &[String]) -
          while their connections are open, so that its figures lack the exit.\n\
          - Every connection is closed in both directions; a gate that omitted `close_notify` would \
          fail the run. So does any error, a peer that is not installed, and a connection that \
-         should be resumed and is not.\n",
+         should be resumed and is not.\n\
+         - Slow clients send the beginning of a hello, then a byte a second, and come again when \
+         they are given up. A run fails in which more than one in ten of them is missing at any of \
+         the healthy client's {} handshakes.\n",
         options.rounds,
         options.handshakes,
         options.at_a_time,
         options.round_trips,
         options.bulk,
         options.idle,
-        machine.openssl
+        machine.openssl,
+        slow::HANDSHAKES
     );
     if !abrupt.is_empty() {
         how.push_str(&format!("- Closed without `close_notify`: {}.\n", abrupt.join(", ")));

@@ -3,12 +3,19 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustls::{ClientConnection, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::harness::{Gate, VERSIONS, accept, backend, echo, name, noise, rest, round_trip, soon};
 
 const MEBIBYTE: usize = 1024 * 1024;
+
+/// For the buffer of a socket that shall take little.
+const SMALL: u32 = 64 * 1024;
 
 #[tokio::test]
 async fn a_mebibyte_each_way_at_once_arrives_unchanged() {
@@ -165,6 +172,50 @@ async fn a_backend_that_does_not_read_stops_the_client() {
     };
     let ((), read) = soon(async { tokio::join!(remaining, rest(&mut server)) }).await;
     assert!(read.unwrap() == bytes);
+}
+
+/// A client and some connection of the backend. Neither reads, and both have written until they
+/// were stopped. The buffers of their own sockets are small, so that the gate is reached soon.
+async fn stalled(
+    gate: &Gate,
+    listener: &TcpListener,
+    bytes: &[u8],
+) -> (TlsStream<TcpStream>, TcpStream) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(SMALL).unwrap();
+    let tcp = socket.connect(gate.address).await.unwrap();
+    let connector = TlsConnector::from(gate.pki.client(VERSIONS[0]));
+    let mut client = soon(connector.connect(name(), tcp)).await.unwrap();
+    let mut server = accept(listener).await;
+    let (up, down) = tokio::join!(
+        write_until_stopped(&mut client, bytes),
+        write_until_stopped(&mut server, bytes),
+    );
+    assert!(up < bytes.len() && down < bytes.len(), "{up} and {down} bytes are in flight");
+    (client, server)
+}
+
+/// As the limits of the README have it: the kernel holds megabytes of them, and the gate no more
+/// than one read in each direction.
+#[tokio::test]
+async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
+    const WARM: usize = 2;
+    const CONNECTIONS: usize = 20;
+    // Of each: 82 KiB for the backend, 64 KiB for the client and what TLS adds, and the rest.
+    const HELD_KIB: usize = 200;
+
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(SMALL).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(64).unwrap();
+    let gate = Gate::start(listener.local_addr().unwrap(), &[]);
+    let bytes = noise(12, bound());
+    let several = |count| join_all((0..count).map(|_| stalled(&gate, &listener, &bytes)));
+    let _warm = several(WARM).await;
+    let before = gate.resident();
+    let _stuck = several(CONNECTIONS).await;
+    let held = gate.resident().saturating_sub(before);
+    assert!(held < CONNECTIONS * HELD_KIB, "{held} KiB for {CONNECTIONS} connections");
 }
 
 /// Nobody will read what a backend writes for a client that is gone. It must not wait for that

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
@@ -35,6 +35,24 @@ pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gate"));
     command.env_clear().stdin(Stdio::null());
     command
+}
+
+/// The program under test, started by another one that becomes it.
+pub(crate) fn program_by(launcher: &[&str]) -> Command {
+    let mut command = Command::new(launcher[0]);
+    command.args(&launcher[1..]).arg(program().get_program());
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// The program under test without root's leave to read every file and to bind every port, whoever
+/// runs the tests.
+pub(crate) fn program_of_a_user() -> Command {
+    if !geteuid().is_root() {
+        return program();
+    }
+    let without = "-dac_override,-dac_read_search,-net_bind_service";
+    program_by(&["setpriv", "--bounding-set", without, "--inh-caps", without, "--"])
 }
 
 /// A running gate.

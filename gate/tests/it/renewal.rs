@@ -2,15 +2,16 @@
 //! one is not.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::Signal;
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use crate::harness::{Gate, NEVER, Pki, echo, round_trip, write_secret};
+use crate::harness::{Gate, NEVER, Pki, echo, program_of_a_user, round_trip, write_secret};
 
 /// What the log says after a good look.
 pub(crate) const RENEWED: &str = "serving the certificate as it is now";
@@ -29,6 +30,12 @@ pub(crate) fn replace(path: &Path, content: &str) {
     let aside = path.with_extension("new");
     write_secret(&aside, content);
     fs::rename(aside, path).unwrap();
+}
+
+/// Puts an empty directory in the place of a file, without a moment when there is neither.
+fn exchange(path: &Path, directory: &Path) {
+    fs::create_dir(directory).unwrap();
+    renameat_with(CWD, path, CWD, directory, RenameFlags::EXCHANGE).unwrap();
 }
 
 fn turn(link: &Path, target: &str) {
@@ -147,32 +154,56 @@ async fn the_second_of_two_files() {
     assert_ne!(leaf(&gate).await, gate.pki.leaf());
 }
 
-/// Cut off, of two certificates, gone: each told once, and the old certificate goes on.
+/// What comes in the place of the file.
+enum Bad<'a> {
+    Content(&'a str),
+    /// That nobody may read.
+    Forbidden(&'a str),
+    Directory,
+    Nothing,
+}
+
+/// Cut off, of two certificates, unreadable, gone: each told once, and the old certificate goes on.
 #[tokio::test]
 async fn what_cannot_be_served_is_told_once_and_not_served() {
-    let mut gate = Gate::start(echo().await, &OFTEN);
+    let dir = TempDir::new().unwrap();
+    let pki = Pki::new();
+    let path = dir.path().join("cert.pem");
+    write_secret(&path, pki.together());
+    let mut command = program_of_a_user();
+    command.args(["127.0.0.1:0", &echo().await.to_string()]).arg(&path).args(OFTEN);
+    let mut gate = Gate::launch(command, pki);
     let served = gate.pki.leaf();
     let good = gate.pki.together();
     let mismatched =
         [Pki::new().leaf_pem.as_str(), &gate.pki.intermediate_pem, &gate.pki.key.serialize_pem()]
             .concat();
     for (bad, words) in [
-        (Some(&good[..good.len() - 100]), "no END line"),
-        (Some(mismatched.as_str()), "does not belong"),
-        (Some(""), "no PEM block"),
-        (None, "no such file"),
+        (Bad::Content(&good[..good.len() - 100]), "no END line"),
+        (Bad::Content(&mismatched), "does not belong"),
+        (Bad::Content(""), "no PEM block"),
+        (Bad::Forbidden(&good), "permission is missing"),
+        (Bad::Directory, "it is a directory"),
+        (Bad::Nothing, "no such file"),
     ] {
         match bad {
-            Some(content) => replace(&gate.pem, content),
-            None => fs::remove_file(&gate.pem).unwrap(),
+            Bad::Content(content) => replace(&path, content),
+            Bad::Forbidden(content) => {
+                let aside = path.with_extension("new");
+                write_secret(&aside, content);
+                fs::set_permissions(&aside, fs::Permissions::from_mode(0o000)).unwrap();
+                fs::rename(aside, &path).unwrap();
+            }
+            Bad::Directory => exchange(&path, &dir.path().join("directory")),
+            Bad::Nothing => fs::remove_dir(&path).unwrap(),
         }
         let line = gate.log_line("WARN");
         assert!(line.contains(words) && line.contains(KEPT), "{line}");
-        assert!(line.contains(gate.pem.to_str().unwrap()), "{line}");
+        assert!(line.contains(path.to_str().unwrap()), "{line}");
         assert_eq!(leaf(&gate).await, served);
     }
     gate.pki.renew();
-    replace(&gate.pem, &gate.pki.together());
+    replace(&path, &gate.pki.together());
     // Were a fault told twice, the second time would come before this.
     let mut line = gate.log_line("");
     while !line.contains(RENEWED) {
@@ -185,8 +216,6 @@ async fn what_cannot_be_served_is_told_once_and_not_served() {
 /// A renewed file is looked at as closely as the first one.
 #[tokio::test]
 async fn warnings_come_with_a_renewed_certificate_too() {
-    use std::os::unix::fs::PermissionsExt as _;
-
     let mut gate = Gate::start(echo().await, &OFTEN);
     gate.pki.renew();
     let aside = gate.pem.with_extension("new");

@@ -1,12 +1,17 @@
 //! Clients that come back resume their session, also after the certificate was renewed.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use rustls::client::{ClientSessionMemoryCache, Resumption, Tls12Resumption};
 use rustls::version::TLS12;
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+use tempfile::TempDir;
 
-use crate::harness::{Gate, VERSIONS, echo, round_trip};
+use crate::harness::{Gate, NEVER, Pki, VERSIONS, echo, program, round_trip, write_secret};
 use crate::renewal::{RENEWED, replace};
 
 /// How the handshake went; the round trip brings TLS 1.3's tickets for the next one.
@@ -49,4 +54,89 @@ async fn by_session_id() {
     let store = Arc::new(ClientSessionMemoryCache::new(8));
     config.resumption = Resumption::store(store).tls12_resumption(Tls12Resumption::SessionIdOnly);
     resumes(&mut gate, config).await;
+}
+
+/// The time of a gate, which may be set ahead.
+struct Clock {
+    dir: TempDir,
+    ahead: File,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let ahead = File::create(dir.path().join("ahead")).unwrap();
+        let this = Self { dir, ahead };
+        this.set_to(0);
+        // What builds this program has a C compiler too.
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/clock.c");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O", "-o"]).arg(this.library()).arg(source);
+        assert!(cc.status().unwrap().success());
+        this
+    }
+
+    fn library(&self) -> PathBuf {
+        self.dir.path().join("clock.so")
+    }
+
+    /// So many hours ahead of what it was in the beginning.
+    fn set_to(&self, hours: i64) {
+        self.ahead.write_all_at(&(hours * 3_600).to_ne_bytes(), 0).unwrap();
+    }
+
+    async fn gate(&self) -> Gate {
+        let pki = Pki::new();
+        let pem = self.dir.path().join("cert.pem");
+        write_secret(&pem, pki.together());
+        let mut command = program();
+        command.env("LD_PRELOAD", self.library());
+        command.env("CLOCK_AHEAD", self.dir.path().join("ahead"));
+        command.args(["127.0.0.1:0", &echo().await.to_string()]).arg(pem);
+        command.args(["--reload-interval", NEVER, "--log", "debug"]);
+        Gate::launch(command, pki)
+    }
+}
+
+/// A client that has a ticket.
+async fn guest(gate: &Gate, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let config = gate.pki.client(version);
+    assert_eq!(handshake(gate, &config).await, HandshakeKind::Full);
+    config
+}
+
+/// Every 6 hours, and the key before opens tickets for as long again: docs/security.md tells it.
+#[tokio::test]
+async fn ticket_keys_are_replaced() {
+    for version in VERSIONS {
+        let clock = Clock::new();
+        let gate = clock.gate().await;
+        let [first, second, third] =
+            [guest(&gate, version).await, guest(&gate, version).await, guest(&gate, version).await];
+        clock.set_to(5);
+        assert_eq!(handshake(&gate, &first).await, HandshakeKind::Resumed, "{version:?}");
+        clock.set_to(7);
+        assert_eq!(handshake(&gate, &second).await, HandshakeKind::Resumed, "{version:?}");
+        clock.set_to(14);
+        // Sealed with the key of the beginning, and with the one of 7 hours later.
+        assert_eq!(handshake(&gate, &third).await, HandshakeKind::Full, "{version:?}");
+        assert_eq!(handshake(&gate, &second).await, HandshakeKind::Resumed, "{version:?}");
+    }
+}
+
+/// Otherwise the tickets of an idle gate would be good for as long as it is idle.
+#[tokio::test]
+async fn ticket_keys_are_replaced_though_nobody_comes() {
+    for version in VERSIONS {
+        let clock = Clock::new();
+        let gate = clock.gate().await;
+        let config = guest(&gate, version).await;
+        for hours in [7, 14] {
+            clock.set_to(hours);
+            // Wakes it, and is no handshake.
+            drop(gate.tcp().await);
+            gate.log_line("the client left before the handshake");
+        }
+        assert_eq!(handshake(&gate, &config).await, HandshakeKind::Full, "{version:?}");
+    }
 }

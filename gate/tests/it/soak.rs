@@ -1,13 +1,18 @@
 //! What takes long: `cargo nextest run --profile all` runs it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustls::ClientConfig;
+use parking_lot::Mutex;
+use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind};
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::harness::{Gate, VERSIONS, echo, name, round_trip, soon};
 use crate::renewal::{RENEWED, replace};
@@ -16,24 +21,49 @@ const ROTATIONS: usize = 1_000;
 /// Until here, caches fill: thread stacks, allocator arenas, remembered sessions.
 const WARM: usize = 200;
 const LIVE: usize = 20;
-const CALLERS: usize = 4;
+/// Of each kind: those who come back, and those who come as strangers each time. A session that is
+/// resumed never uses the certificate.
+const CALLERS: usize = 2;
 
+#[derive(Default)]
 struct Load {
     stop: AtomicBool,
-    connections: AtomicUsize,
+    full: AtomicUsize,
+    resumed: AtomicUsize,
+    /// What the latest of the full handshakes showed.
+    leaf: Mutex<Option<CertificateDer<'static>>>,
 }
 
 /// Connects, says something, leaves, and comes again; every handshake and every byte must be right.
-async fn call(load: Arc<Load>, address: std::net::SocketAddr, configs: Vec<Arc<ClientConfig>>) {
+async fn call(
+    load: Arc<Load>,
+    address: SocketAddr,
+    configs: Vec<Arc<ClientConfig>>,
+    returns: bool,
+) {
+    let mut expected = HandshakeKind::Full;
     while !load.stop.load(Ordering::Relaxed) {
         for config in &configs {
             let tcp = soon(TcpStream::connect(address)).await.unwrap();
             let connector = TlsConnector::from(Arc::clone(config));
             let mut client = soon(connector.connect(name(), tcp)).await.unwrap();
             round_trip(&mut client).await;
-            load.connections.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(client.get_ref().1.handshake_kind(), Some(expected));
+            if expected == HandshakeKind::Full {
+                *load.leaf.lock() = Some(leaf(&client));
+                load.full.fetch_add(1, Ordering::Relaxed);
+            } else {
+                load.resumed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if returns {
+            expected = HandshakeKind::Resumed;
         }
     }
+}
+
+fn leaf(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
 fn descriptors(id: u32) -> usize {
@@ -59,11 +89,15 @@ async fn a_thousand_renewals_under_load() {
     for _ in 0..LIVE {
         live.push(gate.client().await);
     }
-    let load = Arc::new(Load { stop: AtomicBool::new(false), connections: AtomicUsize::new(0) });
+    let load = Arc::new(Load::default());
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        let configs = VERSIONS.iter().map(|version| gate.pki.client(version)).collect();
-        callers.spawn(call(Arc::clone(&load), gate.address, configs));
+    for returns in [true, false].into_iter().cycle().take(2 * CALLERS) {
+        let mut configs = VERSIONS.map(|version| gate.pki.client_config(version));
+        if !returns {
+            configs.iter_mut().for_each(|config| config.resumption = Resumption::disabled());
+        }
+        let configs = configs.map(Arc::new).to_vec();
+        callers.spawn(call(Arc::clone(&load), gate.address, configs, returns));
     }
     let mut warm = 0;
     for rotation in 1..=ROTATIONS {
@@ -71,9 +105,13 @@ async fn a_thousand_renewals_under_load() {
         replace(&gate.pem, &gate.pki.together());
         tokio::task::block_in_place(|| gate.log_line(RENEWED));
         round_trip(&mut live[rotation % LIVE]).await;
-        // Two connections at least for each certificate.
+        // Each certificate is shown to somebody before the next one comes, and those who come back
+        // are under way all the time.
+        let renewed = gate.pki.leaf();
         soon(async {
-            while load.connections.load(Ordering::Relaxed) < 2 * rotation {
+            while load.resumed.load(Ordering::Relaxed) < rotation
+                || load.leaf.lock().as_ref() != Some(&renewed)
+            {
                 // A caller ends before its time only when something failed.
                 assert!(callers.try_join_next().is_none(), "a client failed: see above");
                 tokio::task::yield_now().await;
@@ -89,6 +127,7 @@ async fn a_thousand_renewals_under_load() {
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
+    assert!(load.full.load(Ordering::Relaxed) >= ROTATIONS);
     for client in &mut live {
         round_trip(client).await;
     }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::harness::{Gate, Pki, echo, program, round_trip};
+use crate::harness::{Gate, Pki, echo, program, program_of_a_user, round_trip};
 
 fn run(args: &[&str]) -> Output {
     program().args(args).output().unwrap()
@@ -15,7 +15,11 @@ fn run(args: &[&str]) -> Output {
 
 /// Asserts the exit code and that stderr is one line with all of `words`.
 fn fails(args: &[&str], code: i32, words: &[&str]) {
-    let output = run(args);
+    fails_of(program(), args, code, words);
+}
+
+fn fails_of(mut program: Command, args: &[&str], code: i32, words: &[&str]) {
+    let output = program.args(args).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
@@ -218,19 +222,27 @@ fn files_that_cannot_be_read() {
     fails(&["0", "9090", &list], 66, &[&format!("{path}/key.pem:"), "no such file"]);
 }
 
-/// Skipped where the user may do everything, as root may.
 #[test]
 fn what_is_not_permitted() {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let (_dir, path) = with(Pki::new().together());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    if fs::read(&path).is_err() {
-        fails(&["0", "9090", &path], 77, &[&path, "permission"]);
+    let (dir, path) = with(Pki::new().together());
+    let permit = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    let file = Path::new(&path);
+    permit(file, 0o000).unwrap();
+    for args in [vec!["0", "9090", &path], vec!["0", "9090", &path, "--check"]] {
+        fails_of(program_of_a_user(), &args, 77, &[&path, "permission", "chmod g+r"]);
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    if matches!(TcpListener::bind("127.0.0.1:1"), Err(e) if e.raw_os_error() == Some(13)) {
-        fails(&["127.0.0.1:1", "9090", &path], 77, &["127.0.0.1:1", "1024"]);
+    permit(file, 0o600).unwrap();
+    permit(dir.path(), 0o000).unwrap();
+    fails_of(program_of_a_user(), &["0", "9090", &path], 77, &[&path, "permission"]);
+    permit(dir.path(), 0o700).unwrap();
+
+    // Where port 1 is nobody's, as in some containers, there is nothing to be refused.
+    let free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if free.trim() != "0" {
+        let args = ["127.0.0.1:1", "9090", &path];
+        fails_of(program_of_a_user(), &args, 77, &["127.0.0.1:1", "1024"]);
     }
 }
 

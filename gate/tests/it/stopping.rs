@@ -3,10 +3,11 @@
 use std::io;
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::admin::metrics;
 use crate::harness::{Gate, NEVER, backend, echo, rest, round_trip, soon};
@@ -72,6 +73,39 @@ async fn connections_that_stay_are_closed_in_order_within_the_drain_time() {
     }
 }
 
+/// All at once, they would come back all at once.
+#[tokio::test]
+async fn those_who_stay_are_closed_one_by_one() {
+    const DRAIN: Duration = Duration::from_secs(3);
+    // A quarter of what it should be: a fifth of the time allowed before each of four.
+    const APART: Duration = Duration::from_millis(150);
+
+    let gate = Gate::start(echo().await, &["--drain", "3s"]);
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = gate.client().await;
+        round_trip(&mut client).await;
+        clients.push(client);
+    }
+    let begun = Instant::now();
+    gate.signal(Signal::TERM);
+    let mut closing = JoinSet::new();
+    for mut client in clients {
+        closing.spawn(async move {
+            assert_eq!(rest(&mut client).await.unwrap(), b"");
+            begun.elapsed()
+        });
+    }
+    let mut ends = closing.join_all().await;
+    ends.sort();
+    assert!(ends[0] > APART, "{ends:?}");
+    assert!(ends.windows(2).all(|pair| pair[1] - pair[0] > APART), "{ends:?}");
+    assert!(ends[3] < DRAIN, "{ends:?}");
+    let (status, log) = gate.ended().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(log.last().unwrap().contains("no connection was left"), "{log:?}");
+}
+
 /// Strangers hold up no restart.
 #[tokio::test]
 async fn unfinished_handshakes_are_given_up() {
@@ -86,15 +120,18 @@ async fn unfinished_handshakes_are_given_up() {
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let gate = Gate::start(echo().await, &["--drain", NEVER]);
-    let mut client = gate.client().await;
-    round_trip(&mut client).await;
-    gate.signal(Signal::TERM);
-    gate.log_line("SIGTERM: accepting no more");
-    gate.signal(Signal::INT);
-    let (status, log) = gate.ended().await;
-    assert_eq!(status.code(), Some(0));
-    assert!(log.last().unwrap().contains("SIGINT again: ended at once"), "{log:?}");
+    for (second, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let gate = Gate::start(echo().await, &["--drain", NEVER]);
+        let mut client = gate.client().await;
+        round_trip(&mut client).await;
+        gate.signal(Signal::TERM);
+        gate.log_line("SIGTERM: accepting no more");
+        gate.signal(second);
+        let (status, log) = gate.ended().await;
+        assert_eq!(status.code(), Some(0));
+        let told = format!("{name} again: ended at once");
+        assert!(log.last().unwrap().contains(&told), "{log:?}");
+    }
 }
 
 /// What each thread of the gate that serves has used of the processor, by name.

@@ -1,5 +1,6 @@
 //! Clients that do not speak TLS, or not at all.
 
+use rustix::process::Signal;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
 use rustls::crypto::cipher::OutboundPlainMessage;
 use rustls::version::TLS13;
@@ -7,6 +8,7 @@ use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCi
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use crate::admin::metrics;
 use crate::harness::{Gate, NEVER, echo, rest, round_trip, soon};
 
 /// The first bytes of a TLS record, whose rest never comes.
@@ -73,6 +75,65 @@ async fn too_old_clients_are_told_so() {
     // A fatal alert (RFC 8446, 6). It arrives although the rest was not read.
     assert_eq!((answer.len(), &answer[..6]), (7, &[0x15, 3, 3, 0, 2, 2][..]));
     gate.log_line("the handshake failed");
+}
+
+/// Port scanners and clients of another time: closed, counted, and one line at debug for each.
+#[tokio::test]
+async fn strangers_are_counted_and_told_of_in_one_line() {
+    let mut gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
+    let admin = gate.admin();
+    let mut told = Vec::new();
+    // Looks whether the port is open, as with `nc -z`, and breaks off as nmap does.
+    for breaks_off in [false, true] {
+        let scanner = gate.tcp().await;
+        told.push((scanner.local_addr().unwrap(), "left before the handshake"));
+        if breaks_off {
+            scanner.set_zero_linger().unwrap();
+        }
+    }
+    for (hello, what) in [
+        (b"\r\n\r\n".to_vec(), "does not speak TLS"),
+        (b"SSH-2.0-scanner\r\n".to_vec(), "does not speak TLS"),
+        (hello_of_tls_1_0(), "the handshake failed"),
+    ] {
+        let mut stranger = gate.tcp().await;
+        told.push((stranger.local_addr().unwrap(), what));
+        stranger.write_all(&hello).await.unwrap();
+        // To its end.
+        rest(&mut stranger).await.unwrap();
+    }
+    let counted = [("left", 2.0), ("not_tls", 2.0), ("failed", 1.0)];
+    let counted = counted.map(|(outcome, count)| {
+        let labels = format!("outcome=\"{outcome}\",version=\"\",group=\"\"");
+        (format!("gate_handshakes_total{{{labels}}}"), count)
+    });
+    let ended = async {
+        loop {
+            let now = metrics(admin).await;
+            let all: f64 = counted.iter().filter_map(|(name, _)| now.get(name)).sum();
+            if all >= told.len() as f64 && now["gate_connections"] == 0.0 {
+                return now;
+            }
+        }
+    };
+    let now = soon(ended).await;
+    for (name, count) in &counted {
+        assert_eq!(now.get(name), Some(count), "{name}");
+    }
+    assert_eq!(now["gate_accepted_total"], told.len() as f64);
+
+    gate.signal(Signal::TERM);
+    let (_, log) = gate.ended().await;
+    for (peer, what) in &told {
+        let lines: Vec<_> = log.iter().filter(|line| line.contains(&peer.to_string())).collect();
+        assert!(
+            matches!(lines[..], [line] if line.contains("DEBUG") && line.contains(what)),
+            "{log:?}"
+        );
+    }
+    // And none that does not say whose it is.
+    let others = log.iter().filter(|line| !line.contains(" INFO ")).count() - told.len();
+    assert_eq!(others, 0, "{log:?}");
 }
 
 #[tokio::test]
