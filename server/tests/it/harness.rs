@@ -208,9 +208,18 @@ impl Server {
         self.ended().await
     }
 
+    /// Waits for the end; one that does not come fails the test.
     pub(crate) async fn ended(mut self) -> Ended {
+        let ending = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let status = tokio::time::timeout(PATIENCE, ending).await.expect("an end in time");
         tokio::task::spawn_blocking(move || {
-            let status = self.child.wait().unwrap();
             let ended = |thread: &mut JoinHandle<String>| {
                 std::mem::replace(thread, std::thread::spawn(String::new)).join().unwrap()
             };
