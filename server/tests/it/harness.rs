@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -63,6 +64,15 @@ impl Server {
         let mut program = program();
         program.envs(environment.iter().map(|(name, value)| (name, value)));
         Self::run(program, TempDir::new().unwrap(), args)
+    }
+
+    /// Starts one that may open so many files and cannot raise that.
+    pub(crate) fn start_with_files(files: u32, args: &[&str]) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.env_clear().stdin(Stdio::null());
+        limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]);
+        limited.arg(program().get_program());
+        Self::run(limited, TempDir::new().unwrap(), args)
     }
 
     fn run(mut program: Command, dir: TempDir, args: &[&str]) -> Self {
@@ -197,14 +207,17 @@ impl Server {
         };
     }
 
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Sends SIGTERM and waits for the end.
     pub(crate) async fn stop(self) -> Ended {
-        self.signal(rustix::process::Signal::TERM);
+        self.signal(Signal::TERM);
         self.ended().await
     }
 

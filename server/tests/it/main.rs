@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod data;
 mod delivery;
+mod descriptors;
 mod door;
 mod durable;
 mod fanout;
