@@ -125,7 +125,7 @@ async fn a_flood_of_large_tags_and_inboxes_takes_nothing_from_the_small_ones() {
 async fn a_flood_of_tags_and_people_stays_within_the_limit_and_is_told_of() {
     let mut flooded = Flooded::start().await;
     flooded.publish(&[broadcast("quiet", 500), send("calm", ALICE, 500)]).await;
-    for round in 0..5 {
+    for round in 0..10 {
         let mut batch: Vec<Value> =
             (0..800).map(|number| broadcast(&format!("t-{round}-{number}"), 400)).collect();
         batch.extend(
@@ -137,8 +137,8 @@ async fn a_flood_of_tags_and_people_stays_within_the_limit_and_is_told_of() {
     for (tag, id) in [("quiet", None), ("calm", Some(ALICE))] {
         told.push(flooded.come_back(tag, id).await);
     }
-    for round in 0..5 {
-        for number in (0..200).step_by(20) {
+    for round in 0..10 {
+        for number in (0..200).step_by(40) {
             told.push(flooded.come_back(&format!("t-{round}-{number}"), None).await);
             let id = format!("p-{round}-{number:03}-abcdefgh");
             told.push(flooded.come_back("crowd", Some(&id)).await);
