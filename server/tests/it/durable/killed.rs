@@ -60,16 +60,23 @@ async fn killed_at_random(times: usize) {
         let mut load = Load::begin(given.address(), 4, Otherwise::Again);
         for life in 0..LIVES {
             let server = given.start(&[], &arguments(dir.path()));
-            // The first one mostly dies before it has taken anything.
-            match if life == 0 { 0 } else { random(4) } {
-                0 => {}
-                1 => load.acknowledged(1 + random(100)).await,
-                _ => {
+            // The first one mostly dies before it has taken anything, others right after what they
+            // have acknowledged, or in the midst of something.
+            let after = match if life == 0 { 0 } else { random(5) } {
+                0 => 60_000,
+                1 => {
                     load.acknowledged(1 + random(30)).await;
                     server.terminate();
+                    5_000
                 }
+                kind => {
+                    load.acknowledged(1 + random(100)).await;
+                    if kind == 2 { 5_000 } else { 0 }
+                }
+            };
+            if after > 0 {
+                tokio::time::sleep(Duration::from_micros(random(after))).await;
             }
-            tokio::time::sleep(Duration::from_micros(random(60_000))).await;
             // Kills it, unless it has come to its end.
             drop(server);
             assert!(good(dir.path()));
