@@ -147,6 +147,41 @@ impl Model {
     }
 }
 
+/// What becomes of a follower while its leader applies one more entry.
+#[derive(Debug, Clone, Copy)]
+enum Follow {
+    /// It applies so many more, if there are so many.
+    On(usize),
+    /// It starts again, and has applied so many of all when the next one comes.
+    Anew(usize),
+    /// Somebody asks it for what it has.
+    Asked,
+}
+
+fn step_of_follower() -> impl Strategy<Value = Follow> {
+    prop_oneof![
+        4 => Just(Follow::On(0)),
+        3 => (1..4_usize).prop_map(Follow::On),
+        1 => (4..40_usize).prop_map(Follow::On),
+        1 => (0..80_usize).prop_map(Follow::Anew),
+        2 => Just(Follow::Asked),
+    ]
+}
+
+/// Applies up to so many more entries; each comes to what it came to elsewhere.
+fn catch_up(
+    hub: &Hub,
+    log: &[Entry],
+    outcomes: &[Appended],
+    most: usize,
+) -> Result<(), TestCaseError> {
+    let head = usize::try_from(hub.head()).unwrap();
+    for (index, entry) in log.iter().enumerate().skip(head).take(most) {
+        prop_assert_eq!(&hub.apply(index as u64 + 1, entry), &outcomes[index]);
+    }
+    Ok(())
+}
+
 /// What a client with a cursor would be told and handed.
 fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<String>) {
     let state = hub.state.lock();
@@ -203,12 +238,13 @@ proptest! {
         }
     }
 
-    /// A follower that lags, and one that starts again from what the log still has, keep the same:
-    /// the latter except for what was trimmed, of which it says so.
+    /// A follower that lags by any number of entries and starts again in the midst of that, and one that
+    /// starts from what the log still has, keep the same: the latter except for what was trimmed, of
+    /// which it says so.
     #[test]
     fn who_follows_keeps_the_same(
         entries in prop::collection::vec(entry(), 1..80),
-        restarts in prop::collection::vec(0..80_usize, 0..4),
+        steps in prop::collection::vec(step_of_follower(), 80),
         trimmed in 0..30_u64,
     ) {
         let mut now = 1_000_000;
@@ -219,19 +255,24 @@ proptest! {
             entry
         }).collect();
         let leader = hub(0);
+        let mut outcomes = Vec::new();
         let mut follower = hub(0);
         for (index, entry) in log.iter().enumerate() {
-            let outcome = leader.apply(index as u64 + 1, entry);
-            if restarts.contains(&index) {
-                follower = hub(0);
-                for (index, entry) in log[..index].iter().enumerate() {
-                    let _ = follower.apply(index as u64 + 1, entry);
-                }
-            }
-            prop_assert_eq!(outcome, follower.apply(index as u64 + 1, entry));
+            outcomes.push(leader.apply(index as u64 + 1, entry));
             // That somebody asks the one and nobody the other makes no difference.
             resumed(&leader, index % 2, 0, 0);
+            match steps[index] {
+                Follow::On(more) => catch_up(&follower, &log[..=index], &outcomes, more)?,
+                Follow::Anew(from_the_start) => {
+                    follower = hub(0);
+                    catch_up(&follower, &log[..=index], &outcomes, from_the_start)?;
+                }
+                Follow::Asked => {
+                    resumed(&follower, index % 2, 1, 0);
+                }
+            }
         }
+        catch_up(&follower, &log, &outcomes, usize::MAX)?;
         let head = log.len() as u64;
         let from = trimmed.min(head);
         let late = hub(from);

@@ -16,6 +16,8 @@ pub(crate) struct Pipe {
 #[derive(Debug, Default)]
 struct PipeState {
     taken: Vec<u8>,
+    /// Calls that took something.
+    writes: usize,
     room: usize,
     broken: bool,
     peer: Option<Peer>,
@@ -59,6 +61,11 @@ impl Pipe {
         self.state.lock().taken[skip..].to_vec()
     }
 
+    /// How many writes brought what it has taken.
+    pub(crate) fn writes(&self) -> usize {
+        self.state.lock().writes
+    }
+
     pub(crate) fn break_off(&self) {
         self.state.lock().broken = true;
     }
@@ -76,6 +83,7 @@ impl Pipe {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         state.room -= length;
+        state.writes += 1;
         state.taken.extend_from_slice(&bytes[..length]);
         Ok(length)
     }

@@ -1,11 +1,12 @@
 use super::*;
 use crate::hub::{Earlier, Hub, Lists, Registration, Room};
+use crate::id::Address;
 use crate::keep::Settings;
 use crate::limits;
 use crate::log::{Body, Entry, Log as _, MemoryLog};
 use crate::outbox::pipe::Pipe;
 use crate::outbox::{Backlog, Outbox};
-use crate::protocol::{self, Action, ErrorCode, Resume};
+use crate::protocol::{self, Action, ErrorCode, Message, Resume};
 use crate::publish::now_ms;
 
 /// A hub, a log and a shard that serves only when told to.
@@ -25,10 +26,19 @@ impl Test {
     }
 
     fn listener(&self, number: u64, tag: &str) -> (Arc<Connection>, Registration, Arc<Pipe>) {
+        self.person(number, tag, None)
+    }
+
+    fn person(
+        &self,
+        number: u64,
+        tag: &str,
+        address: Option<Address>,
+    ) -> (Arc<Connection>, Registration, Arc<Pipe>) {
         let pipe = Pipe::with_room(1 << 30);
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
         let connection = Arc::new(Connection::new(number, 0, outbox));
-        let registration = Registration { tag: Tag::parse(tag).unwrap(), address: None };
+        let registration = Registration { tag: Tag::parse(tag).unwrap(), address };
         self.hub.register(&connection, &registration, None, &Resume::default(), 0);
         (connection, registration, pipe)
     }
@@ -37,7 +47,10 @@ impl Test {
         let text = format!(r#"{{"action":"broadcast","tag":"{tag}","message":"{message}"}}"#);
         let Ok(Action::Publish(publish)) = protocol::parse(&text).action else { panic!("{text}") };
         let protocol::Publish { tag, message, .. } = *publish;
-        let body = Body::Broadcast(message);
+        self.append(tag, Body::Broadcast(message))
+    }
+
+    fn append(&self, tag: Tag, body: Body) -> Result<u64, ErrorCode> {
         let (expires, mid, append, origin) = (None, None, None, None);
         let at = now_ms();
         let entry = Entry { tag, body, at, expires, mid, append, origin, received: None };
@@ -118,6 +131,41 @@ async fn a_large_tag_delays_no_other_by_more_than_a_slice() {
     assert_eq!(crowd.iter().filter(|(_, _, pipe)| has(pipe, "many")).count(), 256);
     test.turns(usize::MAX);
     assert!(crowd.iter().all(|(_, _, pipe)| has(pipe, "many")));
+}
+
+/// Each write is a system call, and costs more than all the rest of a delivery.
+#[tokio::test]
+async fn what_waits_together_reaches_each_listener_in_one_write() {
+    let mut test = Test::new();
+    let alice = Address::from_bytes([1; 32]);
+    let mut listeners: Vec<_> = (0..600).map(|number| test.listener(number, "t").2).collect();
+    listeners.push(test.person(1_000, "t", Some(alice)).2);
+    listeners.push(test.person(1_001, "t", Some(alice)).2);
+    test.turns(usize::MAX);
+    let before = listeners[0].writes();
+    assert!(listeners.iter().all(|pipe| pipe.writes() == before));
+    for number in 0..16 {
+        test.broadcast("t", &format!("m{number}")).unwrap();
+        if number % 5 == 0 {
+            let direct = Body::Direct(alice, Message::kept(format!("{number}").into()));
+            test.append(Tag::parse("t").unwrap(), direct).unwrap();
+        }
+    }
+    test.turns(usize::MAX);
+    for pipe in &listeners {
+        assert_eq!(pipe.writes() - before, 1);
+        let text = String::from_utf8_lossy(&pipe.taken()).into_owned();
+        assert!((0..16).all(|number| text.contains(&format!("\"m{number}\""))), "{text}");
+    }
+    let hers = String::from_utf8_lossy(&listeners[601].taken()).into_owned();
+    assert_eq!(hers.matches("\"direct\":true").count(), 4);
+
+    // No more than may wait for one of them.
+    for _ in 0..4 {
+        test.broadcast("t", &"x".repeat(30_000)).unwrap();
+    }
+    test.turns(usize::MAX);
+    assert!(listeners.iter().all(|pipe| pipe.writes() - before == 3));
 }
 
 #[tokio::test]

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use crate::harness::{ALICE, BOB, Client, Server};
+use crate::metrics::until;
 
 const KEY: &str = "shop-key-0123456789abcdef";
 
@@ -185,6 +187,57 @@ async fn a_replay_larger_than_the_outbox_completes_and_live_messages_follow_it()
     }
     assert_eq!(lives.len(), 1, "{lives:?}");
     assert!(lives[0] >= 90);
+}
+
+/// Neither its kernel nor its outbox takes the whole replay, and the ring does not wait for it.
+#[tokio::test]
+async fn what_a_stalled_replay_has_missed_is_told_once_and_it_goes_on_from_the_oldest_kept() {
+    const RING: u64 = 100;
+    let server = shop();
+    let filler = "x".repeat(60_000);
+    for number in 0..RING {
+        broadcast(&server, "shop", json!([number, filler])).await;
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(server.address).await.unwrap();
+    let url = format!("ws://{}/ws", server.address);
+    let mut client = Client::over(stream, &url, &[]).await.unwrap();
+    let since = json!({"epoch": server.status().await["epoch"], "seq": 0});
+    let reply = client.ask(&json!({"action":"set","tag":"shop","since":since})).await;
+    assert_eq!(reply["recovered"], true);
+    let now = until(server.admin, "server_replays", 1.0).await;
+    assert!(now["server_replayed_total"] < RING as f64);
+    // All that it has not taken gives way.
+    for number in RING..2 * RING {
+        broadcast(&server, "shop", json!([number, filler])).await;
+    }
+    let (mut before, mut after, mut gaps) = (Vec::new(), Vec::new(), 0);
+    let live = loop {
+        let frame = client.next().await;
+        match frame["event"].as_str() {
+            Some("gap") => {
+                assert_eq!(frame, json!({"event": "gap", "tag": "shop"}));
+                gaps += 1;
+            }
+            Some(event) => {
+                assert_eq!(event, "live");
+                break frame["seq"].as_u64().unwrap();
+            }
+            None if gaps == 0 => before.push(frame["message"][0].as_u64().unwrap()),
+            None => after.push(frame["message"][0].as_u64().unwrap()),
+        }
+    };
+    assert_eq!(gaps, 1);
+    assert!(before.len() < RING as usize && before.iter().copied().eq(0..before.len() as u64));
+    // What could not wait behind the replay was part of it, up to where it says that it is live.
+    while after.len() < RING as usize {
+        after.push(client.message().await[0].as_u64().unwrap());
+    }
+    assert_eq!(after, (RING..2 * RING).collect::<Vec<_>>());
+    assert!(live > RING);
+    broadcast(&server, "shop", "and on").await;
+    assert_eq!(client.message().await, "and on");
 }
 
 #[tokio::test]

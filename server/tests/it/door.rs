@@ -8,7 +8,7 @@ use crate::harness::{Answer, PATIENCE, Server, exchange_over, program, proxy_lin
 use crate::metrics::metrics;
 
 /// Programs understand it too.
-fn told_to_come_back(answer: &Answer) {
+pub(crate) fn told_to_come_back(answer: &Answer) {
     assert_eq!(answer.status, 503);
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((3..10).contains(&wait));
@@ -18,9 +18,9 @@ fn told_to_come_back(answer: &Answer) {
     assert!(reply["detail"].as_str().unwrap().contains("come back"), "{reply}");
 }
 
-const UPGRADE: &[&str] =
+pub(crate) const UPGRADE: &[&str] =
     &["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
-const KEY: &str = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
+pub(crate) const KEY: &str = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
 
 #[tokio::test]
 async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
 use crate::harness::{ALICE, BOB, Client, Server};
+use crate::metrics::until;
 
 #[tokio::test]
 async fn a_burst_arrives_whole_and_in_order_everywhere() {
@@ -97,6 +98,10 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
     assert_eq!(quick.message().await, "last");
     // It reads now: whole frames, then the reason.
     assert_eq!(slow.closed().await, Some(4000));
+    let counted = "server_closes_total{by=\"server\",code=\"4000\"}";
+    let now = until(server.admin, counted, 1.0).await;
+    let closes = now.iter().filter(|(name, _)| name.starts_with("server_closes_total"));
+    assert_eq!(closes.map(|(_, count)| count).sum::<f64>(), 1.0);
 }
 
 /// Every one of them has each message before the next is sent, while one takes nothing at all.

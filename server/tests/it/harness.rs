@@ -12,6 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -67,6 +68,15 @@ impl Server {
         let mut program = program();
         program.envs(environment.iter().map(|(name, value)| (name, value)));
         Self::run(program, TempDir::new().unwrap(), args)
+    }
+
+    /// Starts one that may open so many files and cannot raise that.
+    pub(crate) fn start_with_files(files: u32, args: &[&str]) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.env_clear().stdin(Stdio::null());
+        limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]);
+        limited.arg(program().get_program());
+        Self::run(limited, TempDir::new().unwrap(), args)
     }
 
     fn run(mut program: Command, dir: TempDir, args: &[&str]) -> Self {
@@ -201,20 +211,32 @@ impl Server {
         };
     }
 
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Sends SIGTERM and waits for the end.
     pub(crate) async fn stop(self) -> Ended {
-        self.signal(rustix::process::Signal::TERM);
+        self.signal(Signal::TERM);
         self.ended().await
     }
 
+    /// Waits for the end; one that does not come fails the test.
     pub(crate) async fn ended(mut self) -> Ended {
+        let ending = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let status = tokio::time::timeout(PATIENCE, ending).await.expect("an end in time");
         tokio::task::spawn_blocking(move || {
-            let status = self.child.wait().unwrap();
             let ended = |thread: &mut JoinHandle<String>| {
                 std::mem::replace(thread, std::thread::spawn(String::new)).join().unwrap()
             };

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod abuse;
+mod budget;
 mod cli;
 mod cluster;
 mod config;
 mod data;
 mod delivery;
+mod descriptors;
 mod door;
 mod durable;
 mod fanout;

@@ -1,10 +1,12 @@
 //! How often clients may do what.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, Client, Server, exchange, program, proxy_line};
+use crate::harness::{ALICE, Client, Server, exchange, exchange_over, program, proxy_line};
 use crate::metrics::metrics;
 
 const KEY: &str = "a-key-of-enough-length-1";
@@ -73,6 +75,163 @@ async fn who_has_the_key_has_no_limit() {
     guess_until_too_often(&mut guesser, &with("a guess")).await;
     // Not even its own wrong ones are in the way of the right one.
     assert_eq!(guesser.ask(&with(KEY)).await["ok"], "broadcast");
+}
+
+/// What somebody in the same office does is not held against who has the key.
+#[tokio::test]
+async fn a_right_key_is_never_refused_for_what_others_of_its_address_did() {
+    let server = Server::start_in(
+        dir_with_key(),
+        &[
+            "--listen-proxy",
+            "127.0.0.1:0",
+            "--protect",
+            "shop:broadcast:{dir}/key",
+            "--protect",
+            "news:set:{dir}/key",
+            "--send-rate",
+            "1:40",
+            "--wrong-key-rate",
+            "1:40",
+        ],
+    );
+    let guess = json!({"action": "set", "tag": "news", "key": "a guess"});
+    let mut right = broadcast();
+    right["key"] = KEY.into();
+    let ping = json!({"action": "ping"});
+    let told = |reply: &Value, what: &str| reply["detail"].as_str().is_some_and(|it| it == what);
+    let mut listener = server.listener("shop", None).await;
+    let mut others = Vec::new();
+    // Each of the others takes what it may, until nothing is left for a connection that has done
+    // nothing yet.
+    loop {
+        let mut other = server.connect_from("192.0.2.7").await.unwrap();
+        let most = [&guess, &ping].map(|action| std::iter::repeat_n(action.clone(), 40));
+        other.send_at_once(most.into_iter().flatten()).await;
+        for _ in 0..80 {
+            other.next().await;
+        }
+        others.push(other);
+        assert!(others.len() < 500, "nobody is refused");
+
+        let mut fresh = server.connect_from("192.0.2.7").await.unwrap();
+        fresh.send_at_once([&guess, &right, &ping].map(Value::clone)).await;
+        let replies = [fresh.next().await, fresh.next().await, fresh.next().await];
+        assert_eq!(replies[1]["ok"], "broadcast", "{replies:?}");
+        assert_eq!(listener.message().await, 1);
+        let over_ws =
+            told(&replies[0], "too many wrong keys") && told(&replies[2], "too many requests");
+
+        let body = json!([broadcast(), right, {"action": "sing"}]).to_string();
+        let head = "POST /messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length:";
+        let request = format!("{}{head} {}\r\n\r\n{body}", proxy_line("192.0.2.7"), body.len());
+        let stream = TcpStream::connect(server.proxied.unwrap()).await.unwrap();
+        let answer = exchange_over(stream, request.as_bytes()).await;
+        let replies: Vec<Value> = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(replies[1]["ok"], "broadcast", "{replies:?}");
+        assert_eq!(listener.message().await, 1);
+        if over_ws
+            && told(&replies[0], "too many requests")
+            && told(&replies[2], "too many requests")
+        {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn registrations_and_wrong_keys_of_an_address_are_bounded_too() {
+    let server = Server::start_in(
+        dir_with_key(),
+        &[
+            "--listen-proxy",
+            "127.0.0.1:0",
+            "--protect",
+            "shop:broadcast:{dir}/key",
+            "--set-rate",
+            "1:40",
+            "--wrong-key-rate",
+            "1:40",
+            "--send-rate",
+            "off",
+        ],
+    );
+    let mut guess = broadcast();
+    guess["key"] = "a guess".into();
+    let unset = json!({"action": "unset", "tag": "shop"});
+    for (action, granted, host) in [(guess, "denied", 1), (unset, "not_registered", 2)] {
+        let (mut refused, mut connections) = (0, 0);
+        while refused == 0 {
+            connections += 1;
+            assert!(connections < 200, "nobody is refused: {action}");
+            let from = format!("198.51.100.{host}");
+            let mut client = server.connect_from(&from).await.unwrap();
+            client.send_at_once(std::iter::repeat_n(action.clone(), 40)).await;
+            for _ in 0..40 {
+                let reply = client.next().await;
+                refused += u32::from(reply["error"] == "rate_limited");
+                assert!(refused > 0 || reply["error"] == *granted, "{reply}");
+            }
+        }
+        assert!(connections > 20, "{connections}: {action}");
+        let mut other = server.connect_from("198.51.100.9").await.unwrap();
+        assert_eq!(other.ask(&action).await["error"], *granted);
+    }
+}
+
+/// What `--help` says of them.
+#[test]
+fn the_rates_are_those_that_are_told() {
+    let output = program().arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let default = server::rates::Limits::default();
+    for (option, rate) in [
+        ("--connect-rate", default.connect),
+        ("--set-rate", default.set),
+        ("--send-rate", default.send),
+        ("--wrong-key-rate", default.wrong_key),
+    ] {
+        let rate = rate.unwrap();
+        let told = format!("[default: {}:{}]", rate.per_second, rate.burst);
+        let text = help.split_once(&format!("{option} <")).unwrap().1;
+        let text = text.split_once("[default: ").unwrap();
+        assert!(text.1.starts_with(&told["[default: ".len()..]), "{option}: {}", text.1);
+    }
+}
+
+/// Those who are told nothing of a rate have this one.
+#[tokio::test]
+async fn four_hundred_requests_at_once_are_fine_by_default_and_ten_wrong_keys() {
+    let server = Server::start_in(dir_with_key(), &["--protect", "shop:broadcast:{dir}/key"]);
+    let mut client = server.connect().await;
+    let mut guess = broadcast();
+    guess["key"] = "a guess".into();
+    for (action, burst, a_second) in [
+        (json!({"action": "ping"}), 400, 200),
+        (json!({"action": "unset", "tag": "shop"}), 400, 50),
+        (guess, 10, 1),
+    ] {
+        let mut client = server.connect().await;
+        let begun = Instant::now();
+        let many = 20 * burst;
+        let mut granted = 0;
+        let mut first = None;
+        for _ in 0..many / 50 {
+            client.send_at_once(std::iter::repeat_n(action.clone(), 50)).await;
+            for _ in 0..50 {
+                match client.next().await["error"] == "rate_limited" {
+                    false => granted += 1,
+                    true => first = first.or(Some(granted)),
+                }
+            }
+            if first.is_some() {
+                break;
+            }
+        }
+        let most = burst + a_second * (begun.elapsed().as_secs() + 1);
+        assert!(first.unwrap() >= burst && granted <= most, "{granted} of {action}: {most}");
+    }
+    assert_eq!(client.ask(&json!({"action": "ping"})).await["ok"], "ping");
 }
 
 #[tokio::test]

@@ -41,6 +41,10 @@ use crate::protocol::{Outcome, Refusal};
 /// How often a long reading says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
 
+/// How long the end waits for the disk, which may stand still for ever. What its files lack then, the
+/// next start finds beside them.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
 /// An open data directory, before anything is written to it.
 #[derive(Debug)]
 pub struct Opened {
@@ -203,7 +207,9 @@ fn new_epoch_in(store: &Store) -> Result<String, Error> {
     Ok(epoch)
 }
 
-/// The log on disk. Dropping it writes what waits, tells those who wait, and ends the thread.
+/// The log on disk. Dropping it writes what waits, tells those who wait, and ends the thread, unless
+/// the disk takes more than a second for it: then the thread is left to end with the process, and
+/// those who wait are told that nobody knows.
 #[derive(Debug)]
 pub struct SqliteLog {
     queue: Arc<Queue>,
@@ -255,9 +261,17 @@ impl Log for SqliteLog {
 impl Drop for SqliteLog {
     fn drop(&mut self) {
         self.queue.close();
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        if self.queue.is_abandoned_within(LAST_WRITES) {
             // If it has panicked, that was said already.
             let _ = thread.join();
+        } else {
+            let Queued { entries, .. } = self.queue.waiting();
+            tracing::warn!(
+                entries,
+                "the disk stands still; ending without it: what was not acknowledged may be lost"
+            );
+            self.queue.abandon();
         }
     }
 }

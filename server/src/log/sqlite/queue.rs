@@ -35,6 +35,7 @@ pub(super) enum Rejected {
 pub(super) struct Queue {
     state: Mutex<State>,
     filled: Condvar,
+    abandoned: Condvar,
     /// This process's own name for its appends.
     writer: u64,
 }
@@ -48,11 +49,13 @@ struct State {
     /// Entries taken so far.
     number: u64,
     closed: bool,
+    abandoned: bool,
 }
 
 impl Queue {
     pub(super) fn new(writer: u64) -> Self {
-        Self { state: Mutex::default(), filled: Condvar::new(), writer }
+        let (filled, abandoned) = (Condvar::new(), Condvar::new());
+        Self { state: Mutex::default(), filled, abandoned, writer }
     }
 
     /// Takes an entry its place.
@@ -115,8 +118,16 @@ impl Queue {
     /// Takes nothing more and forgets what waits: those who wait learn that there is no answer.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
-        state.closed = true;
+        (state.closed, state.abandoned) = (true, true);
         state.waiting.clear();
+        self.abandoned.notify_all();
+    }
+
+    /// Whether it is abandoned within this time.
+    pub(super) fn is_abandoned_within(&self, limit: Duration) -> bool {
+        let mut state = self.state.lock();
+        self.abandoned.wait_while_for(&mut state, |state| !state.abandoned, limit);
+        state.abandoned
     }
 
     /// Takes nothing more.

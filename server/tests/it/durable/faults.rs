@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, start};
 use crate::harness::{Server, request};
 use crate::metrics::{metrics, until};
+use crate::stopping::END;
 
 /// A library that takes the place of the C library's own calls. What SQLite is compiled with
 /// compiles it too.
@@ -158,6 +161,70 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
         assert_eq!(client.closed().await, Some(1001));
     }
     assert_eq!(server.ended().await.status.code(), Some(0));
+}
+
+/// Nobody can tell what becomes of what is at the disk by then, and nobody is told.
+#[tokio::test]
+async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
+    let dir = TempDir::new().unwrap();
+    let (server, faults) = start_faulty(dir.path());
+    let message = |text| json!({"action": "broadcast", "tag": super::TAG, "message": text});
+    let mut senders = Vec::new();
+    for name in ["0", "1", "2"] {
+        let mut client = server.connect().await;
+        assert_eq!(client.ask(&message(format!("{name}-0"))).await["ok"], "broadcast");
+        senders.push((name, client));
+    }
+    assert!(Command::new("mkfifo").arg(&faults).status().unwrap().success());
+    senders[0].1.send(&message("0-1".into())).await;
+    let held = faults.clone();
+    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
+    let _disk = opening.await.unwrap();
+    for (name, client) in &mut senders[1..] {
+        client.send(&message(format!("{name}-1"))).await;
+    }
+    until(server.admin, "server_log_queue_entries", 2.0).await;
+    // Who has asked over HTTP and left has not taken back what was asked.
+    let posted = json!([message("3-0".into())]).to_string();
+    let address = server.address;
+    let posting = tokio::spawn(async move {
+        let head =
+            format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}", posted.len());
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("{head}\r\n\r\n{posted}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    });
+    until(server.admin, "server_log_queue_entries", 3.0).await;
+    server.signal(Signal::TERM);
+    let begun = Instant::now();
+    let ended = server.ended().await;
+    let took = begun.elapsed();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
+    assert!(took < END, "{took:?}: {}", ended.output);
+    assert!(ended.output.contains("the disk stands still"), "{}", ended.output);
+
+    let mut said: Vec<(String, Told)> =
+        (0..3).map(|number| (format!("{number}-0"), Told::Seq(number + 1))).collect();
+    for (name, client) in &mut senders {
+        let told = match client.next_or_ended().await {
+            Some(reply) => match (reply["seq"].as_u64(), reply["outcome"].as_str()) {
+                (Some(seq), _) => Told::Seq(seq),
+                (_, Some("refused")) => Told::Refused,
+                (_, Some("unknown")) => Told::Unknown,
+                _ => panic!("{reply}"),
+            },
+            None => Told::Unknown,
+        };
+        said.push((format!("{name}-1"), told));
+    }
+    let answer = posting.await.unwrap();
+    assert!(!answer.contains("refused") && !answer.contains("\"seq\""), "{answer}");
+    said.push(("3-0".into(), Told::Unknown));
+    std::fs::remove_file(&faults).unwrap();
+    let server = start(dir.path());
+    verify(&said, &kept(server.address).await);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, random, start};
 use crate::harness::program;
+use crate::manager::Given;
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_by_kill_9() {
@@ -50,28 +51,63 @@ async fn a_server_killed_at_any_moment_of_its_life_starts_again() {
     killed_at_random(20).await;
 }
 
-/// Also while the directory, the key and the database are made, and during a stop.
+/// Also while the directory, the key and the database are made, while the log is read, with senders
+/// that press on all the time, and during a stop.
 async fn killed_at_random(times: usize) {
-    let mut dir = TempDir::new().unwrap();
-    for time in 0..times {
-        let mut command = program();
-        command.args(["--listen", "127.0.0.1:0", "--admin", "off"]).args(arguments(dir.path()));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        tokio::time::sleep(Duration::from_micros(random(60_000))).await;
-        if time % 4 == 3 {
-            let pid = rustix::process::Pid::from_child(&child);
-            let _ = rustix::process::kill_process(pid, Signal::TERM);
-            tokio::time::sleep(Duration::from_micros(random(5_000))).await;
+    const LIVES: usize = 5;
+    for _ in 0..times / LIVES {
+        let (dir, given) = (TempDir::new().unwrap(), Given::new());
+        let mut load = Load::begin(given.address(), 4, Otherwise::Again);
+        for life in 0..LIVES {
+            let server = given.start(&[], &arguments(dir.path()));
+            // The first one mostly dies before it has taken anything, others right after what they
+            // have acknowledged, or in the midst of something.
+            let after = match if life == 0 { 0 } else { random(5) } {
+                0 => 60_000,
+                1 => {
+                    load.acknowledged(1 + random(30)).await;
+                    server.terminate();
+                    5_000
+                }
+                kind => {
+                    load.acknowledged(1 + random(100)).await;
+                    if kind == 2 { 5_000 } else { 0 }
+                }
+            };
+            if after > 0 {
+                tokio::time::sleep(Duration::from_micros(random(after))).await;
+            }
+            // Kills it, unless it has come to its end.
+            drop(server);
+            assert!(good(dir.path()));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(good(dir.path()));
-        if time % 2 == 1 {
-            // And with a key that is whole.
-            let server = start(dir.path());
-            assert_eq!(kept(server.address).await.len(), 0);
-            dir = TempDir::new().unwrap();
+        let _server = given.start(&[], &arguments(dir.path()));
+        load.acknowledged(1).await;
+        let said = load.quiet().await;
+        assert!(said.iter().all(|(_, told)| matches!(told, Told::Seq(_))));
+        let kept = kept(given.address()).await;
+        verify(&said, &kept);
+        assert_eq!(said.len(), kept.len());
+        assert!(load.heard(kept.last().unwrap().0).await == kept);
+    }
+}
+
+/// Before anybody has sent anything, the key and all else that it needs are whole.
+#[tokio::test]
+async fn a_server_killed_at_its_first_start_starts_again() {
+    for _ in 0..10 {
+        let dir = TempDir::new().unwrap();
+        for _ in 0..2 {
+            let mut command = program();
+            command.args(["--listen", "127.0.0.1:0", "--admin", "off"]).args(arguments(dir.path()));
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            tokio::time::sleep(Duration::from_micros(random(60_000))).await;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(good(dir.path()));
         }
+        let server = start(dir.path());
+        assert_eq!(kept(server.address).await.len(), 0);
     }
 }
 

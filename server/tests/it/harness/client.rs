@@ -123,6 +123,15 @@ impl Client {
         }
     }
 
+    /// The next text frame as JSON; none at the end, whatever it is.
+    pub(crate) async fn next_or_ended(&mut self) -> Option<Value> {
+        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+        match frame.expect("a frame or an end in time") {
+            Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).unwrap()),
+            _ => None,
+        }
+    }
+
     /// The next ping.
     pub(crate) async fn next_ping(&mut self) {
         match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a ping in time") {

@@ -1,0 +1,116 @@
+//! Running out of descriptors.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, prlimit};
+use serde_json::json;
+use server::limits;
+use tokio::net::TcpStream;
+
+use crate::door::{KEY, UPGRADE, told_to_come_back};
+use crate::harness::{PATIENCE, Server, request};
+use crate::metrics::metrics;
+
+/// Places for connections of the server that starts with few files.
+const PLACES: usize = 20;
+
+fn broadcast(number: usize) -> serde_json::Value {
+    json!({"action": "broadcast", "tag": "shop", "message": number})
+}
+
+/// It knows what it needs besides connections, and so never runs out.
+#[tokio::test]
+async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
+    let files = limits::OTHER_FILES + PLACES;
+    let server = Server::start_with_files(u32::try_from(files).unwrap(), &[]);
+    let mut sender = server.connect().await;
+    let mut clients = Vec::new();
+    for _ in 1..PLACES {
+        clients.push(server.listener("shop", None).await);
+    }
+    let upgrade = [UPGRADE, &[KEY]].concat();
+    told_to_come_back(&request(server.address, "GET /ws", &upgrade, b"").await);
+    // Far more than there are files, none of whom says anything.
+    let mut silent = Vec::new();
+    for number in 0..2 * files {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+        if number % 50 == 0 {
+            assert_eq!(sender.ask(&json!({"action": "ping"})).await["ok"], "ping");
+        }
+    }
+    let now = metrics(server.admin).await;
+    assert_eq!(now["process_max_fds"], files as f64);
+    assert!(now["process_open_fds"] < files as f64);
+    told_to_come_back(&request(server.address, "GET /ws", &upgrade, b"").await);
+    assert_eq!(sender.ask(&broadcast(1)).await["clients"], PLACES - 1);
+    for client in &mut clients {
+        assert_eq!(client.message().await, 1);
+    }
+    drop(silent);
+    let log = server.stop().await.output;
+    assert!(!log.contains("cannot accept"), "{log}");
+}
+
+/// The limit is lowered under the running server, which believes that it has room for all of them.
+#[tokio::test]
+async fn without_descriptors_old_clients_go_on_and_newcomers_wait() {
+    let server = Server::start(&[]);
+    let mut sender = server.connect().await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(server.listener("shop", None).await);
+    }
+    let limit = open_files(&server) + 4;
+    let limits = Rlimit { current: Some(limit as u64), maximum: Some(limit as u64) };
+    prlimit(Some(server.pid()), Resource::Nofile, limits).unwrap();
+
+    for wave in 0..3 {
+        let mut silent = Vec::new();
+        for _ in 0..8 {
+            silent.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        let exhausting = async {
+            while open_files(&server) < limit {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, exhausting).await.expect("all descriptors in use");
+        // One that asks again without a pause takes a whole core, or as much as it gets of one.
+        let (begun, used) = (Instant::now(), cpu_ticks(&server));
+        while begun.elapsed() < Duration::from_secs(1) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let used = cpu_ticks(&server) - used;
+        assert!(used <= 10, "{used} hundredths of a second");
+        assert_eq!(sender.ask(&broadcast(wave)).await["clients"], 5);
+        for client in &mut clients {
+            assert_eq!(client.message().await, wave);
+        }
+        drop(silent);
+        let newcomer = server.listener("shop", None).await;
+        assert_eq!(server.post(&broadcast(99)).await.1["clients"], 6);
+        for client in &mut clients {
+            assert_eq!(client.message().await, 99);
+        }
+        newcomer.close().await;
+        server.until_counts("shop", (5, 0)).await;
+    }
+    let log = server.stop().await.output;
+    // Not with every wave, and not for every listener that tries again.
+    let told = log.matches("cannot accept").count();
+    assert!((1..=2).contains(&told), "{log}");
+}
+
+fn open_files(server: &Server) -> usize {
+    let pid = server.pid().as_raw_nonzero();
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// CPU time of the process, user's and kernel's, in hundredths of a second.
+fn cpu_ticks(server: &Server) -> u64 {
+    let pid = server.pid().as_raw_nonzero();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name may hold anything but ends with the last parenthesis.
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
