@@ -66,7 +66,7 @@ enum Unit {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::Handshake,
         Self::Resumed,
         Self::RoundTrip,
