@@ -3,6 +3,8 @@
 mod actions;
 mod body;
 
+use std::sync::Arc;
+
 use actions::Actions;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -40,7 +42,7 @@ impl Default for Rooms {
 /// `POST /messages`: one action, or an array of them. Who goes on with what was refused is answered
 /// and closed, as a WebSocket is.
 pub async fn post(
-    service: &Service,
+    service: &Arc<Service>,
     visitor: &Mutex<Visitor>,
     rooms: &Rooms,
     request: Request<Incoming>,
@@ -51,7 +53,7 @@ pub async fn post(
 }
 
 async fn answer(
-    service: &Service,
+    service: &Arc<Service>,
     visitor: &Mutex<Visitor>,
     rooms: &Rooms,
     request: Request<Incoming>,
@@ -82,7 +84,7 @@ async fn answer(
 
 /// A request whose body is there.
 struct Posted<'a> {
-    service: &'a Service,
+    service: &'a Arc<Service>,
     visitor: &'a Mutex<Visitor>,
     bearer: Option<Key>,
     /// The answer so far.

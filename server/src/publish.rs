@@ -11,10 +11,12 @@ use crate::auth::{Key, Permit, Protectable};
 use crate::frame;
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
-use crate::log::{Appended, Appending, Body, Entry, Log, Mark};
+use crate::log::{Appended, Appending, Applied, Body, Entry, Log, Mark};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::protocol::{Cursor, ErrorCode, Person, Publish, Read, Recipient, Refusal, Reply};
+use crate::protocol::{
+    Cursor, ErrorCode, Outcome, Person, Publish, Read, Recipient, Refusal, Reply,
+};
 use crate::rates::{Rates, Visitor};
 
 /// How long a client that was at another server waits until this one has come as far.
@@ -160,35 +162,81 @@ impl Service {
     /// it has, or after two seconds.
     #[must_use]
     pub fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
-        let Cursor { epoch, seq } = since.filter(|_| self.log.is_shared())?;
-        let behind = **epoch == *self.hub.epoch() && *seq > self.hub.head();
-        let (hub, seq) = (Arc::clone(&self.hub), *seq);
-        behind.then(|| async move { hub.has_applied(seq, LAG).await }.boxed())
+        let seq = self.elsewhere(since)?;
+        let hub = Arc::clone(&self.hub);
+        Some(async move { hub.has_applied(seq, LAG).await }.boxed())
     }
 
-    /// Notes what a person has read. Only what changes an inbox, or may do so once this server has
-    /// come as far as others, has a place in the log, which whoever repeats himself could fill
-    /// otherwise; the person's other connections are told of the rest beside it. `origin` is the
+    /// Whether this server can serve a cursor, after [`Service::lag`].
+    ///
+    /// # Errors
+    /// `unavailable`, refused, while it is behind what the client has seen: what it would be told of a
+    /// loss is not true, and all of it would come twice.
+    pub fn admit_cursor(&self, since: Option<&Cursor>) -> Result<(), Refusal> {
+        match self.elsewhere(since) {
+            Some(seq) if self.is_behind(seq) => Err(behind()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The seq of a cursor of this log that is beyond what was applied here.
+    fn elsewhere(&self, since: Option<&Cursor>) -> Option<u64> {
+        let Cursor { epoch, seq } = since.filter(|_| self.log.is_shared())?;
+        (**epoch == *self.hub.epoch() && *seq > self.hub.head()).then_some(*seq)
+    }
+
+    /// Whether there may be an entry of this number that was not applied here yet.
+    fn is_behind(&self, seq: u64) -> bool {
+        let head = self.hub.head();
+        seq > head && (self.log.known() > head || self.log.not_ready().is_some())
+    }
+
+    /// Notes what a person has read. Only what changes an inbox has a place in the log, which whoever
+    /// repeats himself could fill otherwise; the person's other connections are told of the rest
+    /// beside it. What others have applied and this server has not is waited for. `origin` is the
     /// connection that says so.
     #[must_use]
-    pub fn read(&self, read: &Read, address: Address, origin: Option<u64>) -> Option<Appending> {
-        let head = self.hub.head();
-        let known = self.log.known().max(head);
-        let mark = match &read.mark {
+    pub fn read(
+        self: &Arc<Self>,
+        read: &Read,
+        address: Address,
+        origin: Option<u64>,
+    ) -> Option<Appending> {
+        let (tag, mark, head) = (&read.tag, &read.mark, self.hub.head());
+        let last = mark.last();
+        if last <= head || !self.log.is_shared() {
+            return self.read_here(tag, mark, address, origin);
+        }
+        let (service, tag, mark) = (Arc::clone(self), tag.clone(), mark.clone());
+        Some(Appending::later(async move {
+            service.hub.has_applied(last, LAG).await;
+            if service.is_behind(last) {
+                return Err(behind());
+            }
+            match service.read_here(&tag, &mark, address, origin) {
+                Some(appending) => appending.await,
+                None => Ok(Applied::nothing(service.hub.head())),
+            }
+        }))
+    }
+
+    fn read_here(
+        &self,
+        tag: &Tag,
+        mark: &Mark,
+        address: Address,
+        origin: Option<u64>,
+    ) -> Option<Appending> {
+        let mark = match mark {
             // What is yet to come was not read.
-            Mark::UpTo(seq) => Mark::UpTo((*seq).min(known)),
+            Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
             only => only.clone(),
         };
-        let to_come = |seq: u64| (head + 1..=known).contains(&seq);
-        let is_ahead = match &mark {
-            Mark::UpTo(seq) => to_come(*seq),
-            Mark::Only(seqs) => seqs.iter().any(|seq| to_come(*seq)),
-        };
-        if is_ahead || self.hub.marks_anything(&read.tag, address, &mark) {
-            return Some(self.append(read.tag.clone(), Body::Read(address, mark), origin));
+        if self.hub.marks_anything(tag, address, &mark) {
+            return Some(self.append(tag.clone(), Body::Read(address, mark), origin));
         }
-        self.hub.tell_read(&read.tag, address, &mark, origin);
-        self.log.tell_read(&read.tag, address, &mark);
+        self.hub.tell_read(tag, address, &mark, origin);
+        self.log.tell_read(tag, address, &mark);
         None
     }
 
@@ -197,7 +245,7 @@ impl Service {
     /// # Errors
     /// `bad_tag`, `denied`, `rate_limited`, `bad_request` without an ID.
     pub fn read_for(
-        &self,
+        self: &Arc<Self>,
         visitor: &mut Visitor,
         read: &Read,
         otherwise: Option<&Key>,
@@ -285,6 +333,11 @@ impl Service {
     pub fn address(&self, tag: &Tag, id: &Id) -> Address {
         self.id_key.address(tag, id)
     }
+}
+
+fn behind() -> Refusal {
+    let why = "this server has not come as far as you were elsewhere; retry, or go to another";
+    Refusal::unavailable(Outcome::Refused, why)
 }
 
 /// What an append was asked for, which its reply names.

@@ -136,7 +136,7 @@ pub async fn run(
         () = shutdown.stopping() => Ok(()),
         // Its clients would get nothing any more, without noticing: better to start anew.
         _ended = shards.join_next() => Err(Error::Defect("a shard ended")),
-        () = started.ended.cancelled() => Err(Error::Defect("the log ended")),
+        error = started.ended => Err(error),
     };
     shutdown.stop();
     let begun = Instant::now();

@@ -183,6 +183,7 @@ impl Session {
         let service = Arc::clone(&self.service);
         service.count_set(&mut self.visitor)?;
         service.check_tag(&set.tag)?;
+        service.admit_cursor(set.resume.since.as_ref())?;
         let own = set.keys.iter().filter(|(action, _)| *action == Protectable::Set);
         let keys = set.key.iter().chain(own.map(|(_, key)| key));
         service.authorise(&mut self.visitor, &set.tag, Protectable::Set, keys)?;

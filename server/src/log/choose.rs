@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, pending};
 use shared::shutdown::Shutdown;
-use tokio_util::sync::CancellationToken;
 
 use super::sqlite::{self, Replayed};
 use super::{Log, MemoryLog, Replica, nats};
@@ -34,12 +35,11 @@ enum Opened {
 }
 
 /// A log to append to.
-#[derive(Debug)]
 pub struct Started {
     /// The log.
     pub log: Box<dyn Log>,
-    /// Cancelled when the log has ended by itself, which it must not.
-    pub ended: CancellationToken,
+    /// Ends when the log has ended by itself, which it must not, and answers why.
+    pub ended: BoxFuture<'static, Error>,
 }
 
 impl Chosen {
@@ -93,12 +93,14 @@ impl Chosen {
             Opened::Disk { log, retention, size } => (log, retention, size),
             Opened::Memory => {
                 let log = Box::new(MemoryLog::new(Arc::clone(hub)));
-                return Ok(Some(Started { log, ended: CancellationToken::new() }));
+                return Ok(Some(Started { log, ended: pending().boxed() }));
             }
             Opened::Nats(log) => {
                 let sink: Arc<dyn Replica> = Arc::<Hub>::clone(hub);
                 let started = log.start(sink, shutdown).await?;
-                return Ok(started.map(|log| Started { ended: log.ended(), log: Box::new(log) }));
+                return Ok(
+                    started.map(|log| Started { ended: log.ended().boxed(), log: Box::new(log) })
+                );
             }
         };
         let (hub, shutdown) = (Arc::clone(hub), shutdown.clone());
@@ -107,7 +109,12 @@ impl Chosen {
                 return Ok(None);
             }
             let log = log.start(hub, retention, size)?;
-            Ok(Some(Started { ended: log.ended(), log: Box::new(log) }))
+            let ended = log.ended();
+            let ended = async move {
+                ended.cancelled().await;
+                Error::Defect("the log ended")
+            };
+            Ok(Some(Started { ended: ended.boxed(), log: Box::new(log) }))
         });
         reading.await.map_err(|_| Error::Defect("reading the log ended early"))?
     }

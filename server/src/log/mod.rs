@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 pub use choose::Chosen;
@@ -135,6 +136,14 @@ pub struct Applied {
     pub duplicate: bool,
     /// Whether other servers may have handed it to more.
     pub partial: bool,
+}
+
+impl Applied {
+    /// What has no effect, as of the entry `seq`.
+    #[must_use]
+    pub fn nothing(seq: u64) -> Self {
+        Self { seq, clients: 0, stored: false, duplicate: false, partial: false }
+    }
 }
 
 /// What an append comes to.
@@ -261,10 +270,20 @@ pub struct Queued {
 #[derive(Debug)]
 pub struct Appending(State);
 
-#[derive(Debug)]
 enum State {
     Done(Appended),
     Waiting(oneshot::Receiver<Appended>),
+    Later(BoxFuture<'static, Appended>),
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done(_) => "Done",
+            Self::Waiting(_) => "Waiting",
+            Self::Later(_) => "Later",
+        })
+    }
 }
 
 impl Appending {
@@ -279,6 +298,12 @@ impl Appending {
     pub fn waiting(outcome: oneshot::Receiver<Appended>) -> Self {
         Self(State::Waiting(outcome))
     }
+
+    /// An append that begins when something else is over.
+    #[must_use]
+    pub fn later(appending: impl Future<Output = Appended> + Send + 'static) -> Self {
+        Self(State::Later(Box::pin(appending)))
+    }
 }
 
 impl Future for Appending {
@@ -287,6 +312,7 @@ impl Future for Appending {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Appended> {
         match &mut self.0 {
             State::Done(outcome) => Poll::Ready(outcome.clone()),
+            State::Later(appending) => appending.as_mut().poll(context),
             State::Waiting(outcome) => {
                 Poll::Ready(ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
                     Err(Refusal::unavailable(

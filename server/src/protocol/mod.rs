@@ -108,6 +108,17 @@ pub enum Mark {
     Only(Box<[u64]>),
 }
 
+impl Mark {
+    /// The highest seq that it names.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        match self {
+            Self::UpTo(seq) => *seq,
+            Self::Only(seqs) => seqs.iter().copied().max().unwrap_or(0),
+        }
+    }
+}
+
 /// `inbox` or `drop`: something about one person.
 #[derive(Debug, Clone)]
 pub struct Person {

@@ -15,6 +15,9 @@ use crate::secret;
 
 /// Lost connections are noticed after two of these, and what is sent meanwhile has an unknown fate.
 const PING: Duration = Duration::from_secs(2);
+/// What may wait to be written, each a message at most. It stays there while the connection is lost and
+/// leaves when it is back, though its sender was told that nobody knows.
+const CAPACITY: usize = 256;
 /// For one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between attempts: a little longer each time, up to this.
@@ -99,6 +102,7 @@ fn options(cluster: &Cluster, count: &Arc<watch::Sender<u64>>) -> Result<Connect
         .ping_interval(PING)
         .connection_timeout(CONNECT)
         .max_reconnects(None)
+        .client_capacity(CAPACITY)
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
             if matches!(event, Event::Connected) {

@@ -16,7 +16,8 @@ use super::connect::Connections;
 use super::entry::{self, BadEntry};
 use super::waiting::Shared;
 use crate::error::Error;
-use crate::log::{AppendId, Replica};
+use crate::log::{AppendId, Body, Replica};
+use crate::protocol::{Outcome, Refusal};
 
 /// The most entries that are on their way here, and their bytes.
 const BATCH: usize = 2_000;
@@ -36,6 +37,11 @@ const BEHIND: Duration = Duration::from_millis(2);
 const ANSWER: Duration = Duration::from_secs(5);
 /// If nothing comes for so long, though there is more, the way is lost too.
 const STALLED: Duration = Duration::from_secs(2);
+/// What came into the stream so much later than it was accepted, in milliseconds, is passed over: a retry
+/// of it must find it among the mids, which are remembered for twice as long.
+const LATE: u64 = 5 * 60 * 1_000;
+/// Between words about a way that is not found.
+const TOLD: Duration = Duration::from_secs(30);
 /// A node that has lagged behind the others may show an old state of the stream for so long.
 const DOUBT: Duration = Duration::from_secs(15);
 
@@ -52,6 +58,8 @@ pub(super) struct Follower {
     pub(super) last: Option<AppendId>,
     /// Since when NATS shows a stream from which entries were taken back.
     pub(super) doubt: Option<Instant>,
+    /// When it was told last that there is no way to the stream.
+    pub(super) told: Option<Instant>,
 }
 
 enum Failure {
@@ -76,22 +84,39 @@ impl Follower {
                 () = stop.cancelled() => return Ok(()),
                 Err(failure) = self.follow() => failure,
             };
-            self.shared.progress.note(false);
             match failure {
-                Failure::Connected => continue,
+                Failure::Connected => {
+                    self.shared.progress.is_behind();
+                    continue;
+                }
                 Failure::Final(error) => return Err(error),
                 Failure::Passing(error) => {
-                    tracing::debug!(error, "the way to the stream is lost; looking for another");
+                    self.shared.progress.is_stuck();
+                    self.tell(&error);
                 }
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
+    /// Not at every attempt.
+    fn tell(&mut self, error: &str) {
+        if self.told.is_none_or(|told| told.elapsed() > TOLD) {
+            self.told = Some(Instant::now());
+            tracing::warn!(error, "the way to the stream is lost; looking for another");
+        }
+    }
+
     async fn follow(&mut self) -> Result<Infallible, Failure> {
         self.connections.mark_unchanged();
         let name = self.cluster.stream.clone();
-        let stream = in_time(self.context.get_stream(&name)).await?;
+        let stream = match in_time(self.context.get_stream(&name)).await? {
+            Ok(stream) => stream,
+            Err(error) if super::stream::is_missing(&error) => {
+                return Err(self.doubt("there is no such stream any more"));
+            }
+            Err(error) => return Err(Failure::Passing(error.to_string())),
+        };
         self.recognise(&stream).await?;
         // An empty stream's first seq is the one that comes next.
         self.lose_before(stream.cached_info().state.first_sequence);
@@ -103,8 +128,10 @@ impl Follower {
             num_replicas: 1,
             ..pull::Config::default()
         };
+        let passing = |error: &dyn Display| Failure::Passing(error.to_string());
         let consumer = in_time(stream.create_consumer(config)).await?;
-        self.shared.progress.note(is_near(consumer.cached_info().num_pending));
+        let consumer = consumer.map_err(|error| passing(&error))?;
+        self.note(consumer.cached_info().num_pending);
         let pulling = consumer
             .stream()
             .max_messages_per_batch(BATCH)
@@ -112,7 +139,7 @@ impl Follower {
             .heartbeat(HEARTBEAT)
             .expires(STANDING)
             .messages();
-        let mut messages = in_time(pulling).await?;
+        let mut messages = in_time(pulling).await?.map_err(|error| passing(&error))?;
         let mut delivered = 0;
         let mut look = tokio::time::interval(STALLED);
         let mut seen = None;
@@ -124,6 +151,10 @@ impl Follower {
                 _ = look.tick() => {
                     if seen.replace(self.head) == Some(self.head) && self.head < self.shared.known() {
                         return Err(Failure::Passing("there is more, but nothing comes".into()));
+                    }
+                    if self.shared.peers.other_epoch() {
+                        // Which of both is the stream's is to be seen there.
+                        return Err(Failure::Passing("another server has another epoch".into()));
                     }
                     continue;
                 }
@@ -144,30 +175,52 @@ impl Follower {
     async fn recognise(&mut self, stream: &Stream) -> Result<(), Failure> {
         let info = stream.cached_info();
         if !super::stream::is_of(&info.config, &self.epoch) {
-            return Err(self.refuse(CHANGED.into()));
+            return Err(self.refuse("it has a new epoch; a restart takes it as it is now".into()));
         }
         let there = info.state.last_sequence >= self.head && self.has_last(stream).await?;
         if there {
             self.doubt = None;
             return Ok(());
         }
-        let since = *self.doubt.get_or_insert_with(Instant::now);
-        if since.elapsed() < DOUBT {
-            return Err(Failure::Passing("NATS shows an older state of the stream".into()));
+        match self.doubt("entries were taken back: NATS has lost them, or a backup was restored") {
+            Failure::Final(_) => Err(self.taken_back().await),
+            passing => Err(passing),
         }
-        Err(self.refuse(CHANGED.into()))
+    }
+
+    /// What is wrong with the stream, unless it gets better in time.
+    fn doubt(&mut self, reason: &str) -> Failure {
+        let since = *self.doubt.get_or_insert_with(Instant::now);
+        match since.elapsed() < DOUBT {
+            true => Failure::Passing(reason.into()),
+            false => self.refuse(reason.into()),
+        }
+    }
+
+    /// The numbers of entries that clients have seen will be given again, or have been. With a new
+    /// epoch nobody's cursor is taken for one of those that come; all servers must begin anew then.
+    async fn taken_back(&self) -> Failure {
+        let renewing = super::stream::renew(&self.context, &self.cluster.stream, &self.epoch);
+        match in_time(renewing).await {
+            Ok(Ok(())) => self.refuse(
+                "entries were taken back: NATS has lost them, or a backup was restored; it has a new \
+                 epoch now, and a restart takes it as it is"
+                    .into(),
+            ),
+            Ok(Err(error)) => Failure::Passing(format!("no new epoch could be given: {error}")),
+            Err(passing) => passing,
+        }
     }
 
     /// Whether the last entry applied stands in the stream, as far as can be said.
     async fn has_last(&self, stream: &Stream) -> Result<bool, Failure> {
         let is_kept = stream.cached_info().state.first_sequence <= self.head;
         let Some(last) = self.last.filter(|_| is_kept) else { return Ok(true) };
-        let asked = tokio::time::timeout(ANSWER, stream.get_raw_message(self.head)).await;
-        match asked.map_err(|error| Failure::Passing(error.to_string()))? {
+        match in_time(stream.get_raw_message(self.head)).await? {
             Ok(message) => match entry::decode_of(&message.subject, &message.payload) {
                 Ok(entry) if entry.append == Some(last) => Ok(true),
                 // No node that lags shows another entry in its place.
-                _ => Err(self.refuse(CHANGED.into())),
+                _ => Err(self.taken_back().await),
             },
             // Trimmed in between, or never there: whoever asks again learns which.
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
@@ -214,14 +267,28 @@ impl Follower {
                 last = entry.append;
                 // The stream's clock and not the appending server's, which may be wrong and would make
                 // everything look too old everywhere.
-                entry.set_time(u64::try_from(published).unwrap_or(0));
+                let published = u64::try_from(published).unwrap_or(0);
+                let late = published.saturating_sub(entry.at);
+                entry.set_time(published);
                 let waiting = self.shared.take(entry.append);
                 if let Some(waiting) = &waiting {
                     entry.origin = waiting.origin;
                     entry.received = Some(waiting.received);
                 }
-                let appended = self.sink.apply(seq, &entry);
+                let appended = match late > LATE {
+                    true => Err(self.discard(seq, late)),
+                    false => self.sink.apply(seq, &entry),
+                };
                 let answer = waiting.map(|waiting| self.shared.done(waiting));
+                // No reply to these tells how many there were.
+                let counts = !matches!(entry.body, Body::Read(..));
+                let answer = match (answer, &appended) {
+                    (Some(answer), Ok(applied)) if !counts => {
+                        let _ = answer.send(Ok(*applied));
+                        None
+                    }
+                    (answer, _) => answer,
+                };
                 self.shared.peers.applied(seq, appended, answer);
             }
             Err(BadEntry::Newer) => {
@@ -237,8 +304,29 @@ impl Follower {
             }
         }
         (self.head, self.last) = (seq, last);
-        self.shared.progress.note(is_near(pending));
+        self.note(pending);
         Ok(())
+    }
+
+    /// Notes how much more there is than has come: as the consumer says, whose node may lag, and as
+    /// others do.
+    fn note(&self, pending: u64) {
+        let known = self.shared.known().saturating_sub(self.head);
+        match pending.max(known) <= BATCH as u64 {
+            true => self.shared.progress.is_near(),
+            false => self.shared.progress.is_behind(),
+        }
+    }
+
+    /// Passes over an entry that was `late` milliseconds on its way: it had been told that nobody knows
+    /// what became of it, and was sent again. All servers see the same times, and so do the same.
+    fn discard(&self, seq: u64, late: u64) -> Refusal {
+        let late = Duration::from_millis(late).as_secs();
+        tracing::warn!(seq, "an entry came {late} s late and is passed over; is a clock wrong?");
+        self.sink.skip(seq);
+        let why = "this server's clock is minutes behind that of NATS, or the message was on its way for \
+                   so long; it was not accepted";
+        Refusal::unavailable(Outcome::Refused, why)
     }
 
     fn refuse(&self, reason: String) -> Failure {
@@ -246,18 +334,8 @@ impl Follower {
     }
 }
 
-/// Why a server that runs cannot go on.
-const CHANGED: &str = "it is not the stream any more that it was; a restart takes it as it is now";
-
-/// Whether what is to come is on its way already.
-fn is_near(pending: u64) -> bool {
-    pending <= BATCH as u64
-}
-
 /// What NATS is asked, within a time.
-async fn in_time<T, E: Display>(asking: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+async fn in_time<T>(asking: impl Future<Output = T>) -> Result<T, Failure> {
     let answer = tokio::time::timeout(ANSWER, asking).await;
-    answer
-        .map_err(|error| Failure::Passing(error.to_string()))?
-        .map_err(|error| Failure::Passing(error.to_string()))
+    answer.map_err(|_| Failure::Passing(format!("NATS does not answer for {ANSWER:?}")))
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::reads;
 use super::runtime::Runtime;
 use super::waiting::{Shared, Waiting};
+use crate::error::Error;
 use crate::id::{Address, Tag};
 use crate::limits;
 use crate::log::{Appending, Counts, Entry, Log, Mark, Queued, Replica};
@@ -33,23 +34,28 @@ pub struct NatsLog {
     pub(super) reads: mpsc::Sender<reads::Told>,
     pub(super) stop: CancellationToken,
     pub(super) ended: CancellationToken,
+    pub(super) why: Arc<Mutex<Option<Error>>>,
     pub(super) last_words: Mutex<std::sync::mpsc::Receiver<()>>,
     #[expect(dead_code, reason = "the tasks end with it")]
     pub(super) runtime: Runtime,
 }
 
 impl NatsLog {
-    /// Cancelled when the stream is not followed any more.
-    #[must_use]
-    pub fn ended(&self) -> CancellationToken {
-        self.ended.clone()
+    /// Ends when the log has, and answers why.
+    pub fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
+        let (ended, why) = (self.ended.clone(), Arc::clone(&self.why));
+        async move {
+            ended.cancelled().await;
+            why.lock().take().unwrap_or(Error::Defect("the log ended"))
+        }
     }
 
     /// Ends when everything up to `head` was applied, and says how far it is meanwhile.
     pub(super) async fn has_read(&self, floor: u64, head: u64) {
         let (all, begun) = (head - floor, Instant::now());
         let mut told = begun;
-        while self.sink.head() < head {
+        // Also of an empty stream it is to be known that it can be followed.
+        while self.sink.head() < head || !self.shared.progress.has_caught_up() {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if told.elapsed() >= PROGRESS {
                 told = Instant::now();
@@ -94,8 +100,9 @@ impl Log for NatsLog {
     }
 
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
-        // Beyond its bound it gets lost.
-        let _ = self.reads.try_send(reads::encode(self.shared.writer, tag, address, mark));
+        // Beyond the bound it gets lost.
+        let told = reads::encode(self.shared.writer, self.sink.head(), tag, address, mark);
+        let _ = self.reads.try_send(told);
     }
 
     fn peers(&self) -> Option<usize> {
@@ -106,7 +113,7 @@ impl Log for NatsLog {
         if self.client.connection_state() != Connection::Connected {
             return Some("NATS is not reachable");
         }
-        self.shared.progress.lags().then_some("reading what the other servers have appended")
+        self.shared.progress.lags()
     }
 }
 

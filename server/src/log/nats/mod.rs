@@ -29,7 +29,7 @@ use async_nats::{Client, ServerAddr};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use shared::shutdown::Shutdown;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Replica;
@@ -138,6 +138,7 @@ impl Opened {
             head: found.floor,
             last: None,
             doubt: None,
+            told: None,
         };
         // Without any of these tasks there is no log, however it has ended.
         let spawn = |task: BoxFuture<'static, ()>| {
@@ -147,12 +148,13 @@ impl Opened {
                 task.await;
             });
         };
-        let (why, failure) = oneshot::channel();
+        let why = Arc::new(Mutex::new(None));
+        let failure = Arc::clone(&why);
         let following = follower.run(stop.clone());
         spawn(Box::pin(async move {
             if let Err(error) = following.await {
                 tracing::error!("{error}");
-                let _ = why.send(error);
+                *failure.lock() = Some(error);
             }
         }));
         let (queue, entries) = mpsc::channel(limits::LOG_QUEUE);
@@ -178,7 +180,9 @@ impl Opened {
             }
         }));
         let last_words = Mutex::new(last_words);
-        let log = NatsLog { shared, sink, client, queue, reads, stop, ended, last_words, runtime };
+        let log =
+            NatsLog { shared, sink, client, queue, reads, stop, ended, why, last_words, runtime };
+        let ended = log.ended();
         let ready = async {
             log.has_read(found.floor, found.head).await;
             log.shared.peers.introduced().await;
@@ -187,10 +191,7 @@ impl Opened {
             biased;
             () = shutdown.stopping() => return Ok(None),
             () = ready => {}
-            () = log.ended.cancelled() => {
-                let defect = Error::Defect("following the stream ended early");
-                return Err(failure.await.unwrap_or(defect));
-            }
+            error = ended => return Err(error),
         }
         Ok(Some(log))
     }

@@ -121,6 +121,10 @@ impl Peers {
         self.state.lock().others.values().map(|other| other.head).max().unwrap_or(0)
     }
 
+    pub(super) fn other_epoch(&self) -> bool {
+        false
+    }
+
     /// Ends when the others know this server, and it them. To be awaited before it takes clients.
     /// Cancel safe.
     pub(super) async fn introduced(&self) {

@@ -10,17 +10,24 @@ use tokio::time::Instant;
 /// something on its way, and a way that is lost is mostly found again at once.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What is known of the stream's end, and since when this server is not near it.
+/// Why a server is behind.
+const READING: &str = "reading what the other servers have appended";
+const STUCK: &str = "the stream cannot be read; the log says why";
+
+/// What is known of the stream's end, and since when and why this server is not near it.
 #[derive(Debug)]
 pub(super) struct Progress {
     acknowledged: AtomicU64,
-    behind: Mutex<Option<Instant>>,
+    behind: Mutex<Option<(Instant, &'static str)>>,
 }
 
 impl Progress {
     /// Nothing has been read.
     pub(super) fn new() -> Self {
-        Self { acknowledged: AtomicU64::new(0), behind: Mutex::new(Some(Instant::now())) }
+        Self {
+            acknowledged: AtomicU64::new(0),
+            behind: Mutex::new(Some((Instant::now(), READING))),
+        }
     }
 
     /// NATS has acknowledged an append of this server as this entry.
@@ -33,19 +40,36 @@ impl Progress {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Notes whether there is more to read than is on its way.
-    pub(super) fn note(&self, is_near: bool) {
-        let mut behind = self.behind.lock();
-        match (is_near, *behind) {
-            (true, _) => *behind = None,
-            (false, None) => *behind = Some(Instant::now()),
-            (false, Some(_)) => {}
-        }
+    /// Everything that is to come is on its way.
+    pub(super) fn is_near(&self) {
+        *self.behind.lock() = None;
     }
 
-    /// Whether it has been behind for so long that clients had better go elsewhere.
-    pub(super) fn lags(&self) -> bool {
-        self.behind.lock().is_some_and(|since| since.elapsed() > GRACE)
+    /// There is more to read than is on its way.
+    pub(super) fn is_behind(&self) {
+        self.is_behind_for(READING);
+    }
+
+    /// The stream cannot be read at present.
+    pub(super) fn is_stuck(&self) {
+        self.is_behind_for(STUCK);
+    }
+
+    fn is_behind_for(&self, why: &'static str) {
+        let mut behind = self.behind.lock();
+        let since = behind.map_or_else(Instant::now, |(since, _)| since);
+        *behind = Some((since, why));
+    }
+
+    /// Why it has been behind for so long that clients had better go elsewhere.
+    pub(super) fn lags(&self) -> Option<&'static str> {
+        let behind = *self.behind.lock();
+        behind.filter(|(since, _)| since.elapsed() > GRACE).map(|(_, why)| why)
+    }
+
+    /// Whether it is not behind at all.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.behind.lock().is_none()
     }
 }
 
@@ -56,21 +80,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_behind_for_a_moment_does_not_lag() {
         let progress = Progress::new();
-        progress.note(true);
+        assert!(!progress.has_caught_up());
+        progress.is_near();
+        assert!(progress.has_caught_up());
         for _ in 0..10 {
-            progress.note(false);
-            progress.note(false);
+            progress.is_behind();
+            progress.is_behind();
             tokio::time::advance(GRACE / 2).await;
-            assert!(!progress.lags());
-            progress.note(true);
+            assert_eq!(progress.lags(), None);
+            progress.is_near();
         }
-        progress.note(false);
+        progress.is_behind();
         tokio::time::advance(GRACE / 2).await;
         // It does not begin anew.
-        progress.note(false);
+        progress.is_stuck();
         tokio::time::advance(GRACE).await;
-        assert!(progress.lags());
-        progress.note(true);
-        assert!(!progress.lags());
+        assert_eq!(progress.lags(), Some(STUCK));
+        progress.is_near();
+        assert_eq!(progress.lags(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Read marks that change nothing which is kept, and so are no entries: the person's connections at
 //! other servers hear of them beside the stream, if nothing gets in the way.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use async_nats::{Client, SubscribeError};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::entry;
@@ -17,18 +18,21 @@ use crate::log::{AppendId, Body, Entry, Mark, Replica};
 
 /// The most that wait to be told. Beyond, they get lost.
 pub(super) const QUEUE: usize = 1_024;
+/// Between looks at whether this server has come as far as one that waits.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long NATS may take to take one.
 const TELLING: Duration = Duration::from_millis(50);
 
 /// A mark to tell: the tag as a token, and the rest.
 pub(super) type Told = (String, Bytes);
 
-/// Shaped like an entry, but that its append has no number.
-pub(super) fn encode(writer: u64, tag: &Tag, address: Address, mark: &Mark) -> Told {
+/// Shaped like an entry, but that its append has no number, and its time is the last entry that was
+/// applied where it comes from: it must not overtake those that it marks.
+pub(super) fn encode(writer: u64, head: u64, tag: &Tag, address: Address, mark: &Mark) -> Told {
     let read = Entry {
         tag: tag.clone(),
         body: Body::Read(address, mark.clone()),
-        at: 0,
+        at: head,
         expires: None,
         mid: None,
         append: None,
@@ -48,24 +52,36 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> Result<(), SubscribeError> {
     let mut others = client.subscribe(format!("{prefix}.read.*")).await?;
+    // Those that are ahead of this server, in the order in which they came.
+    let mut ahead: VecDeque<(u64, Entry)> = VecDeque::new();
+    let mut look = interval(LOOK);
     loop {
+        while let Some((_, read)) = ahead.pop_front_if(|(head, _)| *head <= sink.head()) {
+            tell(&*sink, &read);
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
             told = others.next() => {
                 let Some(told) = told else { return Ok(()) };
                 let Ok(read) = entry::decode_of(&told.subject, &told.payload) else { continue };
-                if let Body::Read(address, mark) = &read.body
-                    && read.append.is_some_and(|append| append.writer != writer)
-                {
-                    sink.tell_read(&read.tag, *address, mark);
+                let is_own = read.append.is_some_and(|append| append.writer == writer);
+                if !is_own && ahead.len() < QUEUE {
+                    ahead.push_back((read.at, read));
                 }
             }
+            _ = look.tick(), if !ahead.is_empty() => {}
             Some((token, payload)) = queue.recv() => {
                 let subject = format!("{prefix}.read.{token}");
                 // What NATS does not take now is of no use later.
                 let _ = timeout(TELLING, client.publish(subject, payload)).await;
             }
         }
+    }
+}
+
+fn tell(sink: &dyn Replica, read: &Entry) {
+    if let Body::Read(address, mark) = &read.body {
+        sink.tell_read(&read.tag, *address, mark);
     }
 }

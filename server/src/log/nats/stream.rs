@@ -123,6 +123,21 @@ pub(super) async fn adopt(
     updated.map(|_| epoch).map_err(|error| refuse(error.to_string()))
 }
 
+/// Gives the stream another epoch, if it has still this one.
+///
+/// # Errors
+/// What NATS says.
+pub(super) async fn renew(context: &Context, name: &str, epoch: &str) -> Result<(), String> {
+    let stream = context.get_stream(name).await.map_err(|error| error.to_string())?;
+    let mut config = stream.cached_info().config.clone();
+    if is_of(&config, epoch) {
+        let epoch = random_hex::<8>().map_err(|error| error.to_string())?;
+        config.metadata.insert(name::EPOCH.into(), epoch);
+        context.update_stream(config).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 async fn make(context: &Context, cluster: &Cluster, common: &Common) -> Result<Info, Error> {
     let refuse = |reason| Error::Cluster { stream: cluster.stream.clone(), reason };
     let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
