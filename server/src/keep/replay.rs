@@ -28,9 +28,9 @@ pub struct Replay {
 struct Wanted {
     /// What is above this.
     after: u64,
-    /// Except what is above the first and up to the second: handed over by an earlier
-    /// registration of the same connection.
-    except: Handed,
+    /// Except what earlier registrations of the same connection were handed: intervals that neither
+    /// overlap nor touch, in order.
+    except: Vec<Handed>,
     /// The highest of it that was there when the replay began.
     last: u64,
     /// The loss that the client knows of.
@@ -41,6 +41,10 @@ struct Wanted {
 
 /// An interval of seqs that a connection has been handed: above the first, up to the second.
 pub type Handed = (u64, u64);
+
+/// The most such intervals that are remembered. A client that registers again and again while it takes
+/// nothing, each time from further back, gets what lies furthest back twice.
+const INTERVALS: usize = 8;
 
 /// Where a client wants to go on from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,20 +81,43 @@ pub struct Pulled {
 
 impl Wanted {
     fn is(&self, seq: u64) -> bool {
-        seq > self.after && !(self.except.0 < seq && seq <= self.except.1)
+        seq > self.after && !self.except.iter().any(|(from, to)| *from < seq && seq <= *to)
     }
 
     /// Notes a loss; answers whether it is news of something that was wanted and not handed over.
     fn loses(&mut self, lost_through: u64, done: u64) -> bool {
         let mut from = done.max(self.after);
-        if self.except.0 <= from {
-            from = from.max(self.except.1);
+        for (begin, end) in &self.except {
+            if *begin <= from {
+                from = from.max(*end);
+            }
         }
         let news = lost_through > self.lost_through && lost_through > from && self.last > from;
         if news {
             self.lost_through = lost_through;
         }
         news
+    }
+
+    /// What has been handed over, where this has come to `done`.
+    fn handed(&self, done: u64) -> Vec<Handed> {
+        let mut all = self.except.clone();
+        all.push((self.after, done.max(self.after)));
+        all.sort_unstable();
+        let mut handed: Vec<Handed> = Vec::with_capacity(all.len());
+        for (from, to) in all {
+            match handed.last_mut() {
+                Some(before) if from <= before.1 => before.1 = before.1.max(to),
+                _ => handed.push((from, to)),
+            }
+        }
+        handed
+    }
+
+    /// From where on everything up to `done` has been handed over.
+    fn handed_after(&self, done: u64) -> u64 {
+        let own = |(from, to): &Handed| *from <= self.after && self.after <= *to;
+        self.handed(done).into_iter().find(own).map_or(self.after, |(from, _)| from)
     }
 }
 
@@ -108,25 +135,25 @@ impl Replay {
         none(&self.ring) && none(&self.inbox)
     }
 
-    /// Leaves out what an earlier registration of the same connection has handed over.
-    pub fn leave_out(&mut self, ring: Handed, inbox: Handed) {
-        self.ring.except = ring;
-        self.inbox.except = inbox;
+    /// Leaves out what earlier registrations of the same connection were handed.
+    pub fn leave_out(&mut self, ring: Vec<Handed>, inbox: Vec<Handed>) {
+        for (wanted, mut handed) in [(&mut self.ring, ring), (&mut self.inbox, inbox)] {
+            handed.retain(|(from, to)| from < to);
+            handed.drain(..handed.len().saturating_sub(INTERVALS));
+            wanted.except = handed;
+        }
     }
 
     /// What the connection has been handed so far, of the ring and of the inbox.
     #[must_use]
-    pub fn handed(&self) -> (Handed, Handed) {
-        let of = |wanted: &Wanted| {
-            let own = (wanted.after, self.done.max(wanted.after));
-            match wanted.except {
-                (from, to) if from < to && own.0 <= to && from <= own.1 => {
-                    (from.min(own.0), to.max(own.1))
-                }
-                _ => own,
-            }
-        };
-        (of(&self.ring), of(&self.inbox))
+    pub fn handed(&self) -> (Vec<Handed>, Vec<Handed>) {
+        (self.ring.handed(self.done), self.inbox.handed(self.done))
+    }
+
+    /// From where on it has been handed everything so far, of the ring and of the inbox.
+    #[must_use]
+    pub fn handed_after(&self) -> (u64, u64) {
+        (self.ring.handed_after(self.done), self.inbox.handed_after(self.done))
     }
 
     /// Notes a message that is to follow the replay.
@@ -179,7 +206,7 @@ impl Keep {
         };
         let wanted = |after, last, lost_through| Wanted {
             after,
-            except: (0, 0),
+            except: Vec::new(),
             last,
             lost_through,
             noted: 0,

@@ -366,13 +366,23 @@ fn a_registration_anew_leaves_out_what_was_handed_over() {
     let start = |since| Start { since: Some(since), last: None, unread: false };
     let Begun { replay: mut first, .. } = keep.begin(&tag(0), None, 4, start(2), 0);
     assert_eq!(keep.pull(&tag(0), &mut first, 1, 0).frames.len(), 1);
-    assert_eq!(first.handed().0, (2, 3));
+    assert_eq!(first.handed().0, [(2, 3)]);
     let Begun { replay: mut second, .. } = keep.begin(&tag(0), None, 4, start(1), 0);
-    second.leave_out(first.handed().0, (0, 0));
+    second.leave_out(first.handed().0, Vec::new());
     let seqs: Vec<u64> =
         pull_all(&keep, &tag(0), &mut second, 1).iter().map(|(seq, _)| *seq).collect();
     assert_eq!(seqs, [2, 4]);
-    assert_eq!(second.handed().0, (1, 4));
+    assert_eq!(second.handed().0, [(1, 4)]);
+    // A third one, before the second has come as far as the first, knows of both.
+    let Begun { replay: mut third, .. } = keep.begin(&tag(0), None, 4, start(0), 0);
+    third.leave_out(vec![(0, 1), (2, 3)], Vec::new());
+    assert_eq!((third.handed().0, third.handed_after().0), (vec![(0, 1), (2, 3)], 0));
+    let Begun { replay: mut fourth, .. } = keep.begin(&tag(0), None, 4, start(0), 0);
+    fourth.leave_out(third.handed().0, Vec::new());
+    let seqs: Vec<u64> =
+        pull_all(&keep, &tag(0), &mut fourth, 1).iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs, [2, 4]);
+    assert_eq!(fourth.handed().0, [(0, 4)]);
 }
 
 #[test]

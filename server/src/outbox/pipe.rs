@@ -61,6 +61,11 @@ impl Pipe {
         self.state.lock().taken[skip..].to_vec()
     }
 
+    /// How much that is.
+    pub(crate) fn length(&self) -> usize {
+        self.state.lock().taken.len()
+    }
+
     /// How many writes brought what it has taken.
     pub(crate) fn writes(&self) -> usize {
         self.state.lock().writes

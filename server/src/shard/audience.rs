@@ -166,14 +166,15 @@ impl Audience {
             (Some(late), _) => Some(late.handed()),
             (None, Some(place)) => {
                 let Listener { ring_after, inbox_after, .. } = self.listeners[*place];
-                Some(((ring_after, replay.upto()), (inbox_after, replay.upto())))
+                let through = |after| vec![(after, replay.upto())];
+                Some((through(ring_after), through(inbox_after)))
             }
             (None, None) => None,
         };
         if let Some((ring, inbox)) = handed {
             // Another person's inbox is another one.
             let same = address.is_some() && before == address;
-            replay.leave_out(ring, if same { inbox } else { (0, 0) });
+            replay.leave_out(ring, if same { inbox } else { Vec::new() });
         }
         self.leave(number, before, changes, tally);
     }
@@ -199,13 +200,12 @@ impl Audience {
 
     /// From here on it gets messages as they happen.
     fn join(&mut self, late: CatchingUp) {
-        let (ring, inbox) = late.handed();
+        let (ring_after, inbox_after) = late.handed_after();
         let (connection, address) = late.into_parts();
         self.places.insert(connection.number(), self.listeners.len());
         if let Some(address) = address {
             self.people.entry(address).or_default().push(Arc::clone(&connection));
         }
-        let (ring_after, inbox_after) = (ring.0, inbox.0);
         self.listeners.push(Listener { connection, ring_after, inbox_after });
     }
 

@@ -64,8 +64,13 @@ impl CatchingUp {
     }
 
     /// What it has been handed so far, of the ring and of the inbox.
-    pub(super) fn handed(&self) -> (Handed, Handed) {
+    pub(super) fn handed(&self) -> (Vec<Handed>, Vec<Handed>) {
         self.replay.handed()
+    }
+
+    /// From where on it has been handed everything so far, likewise.
+    pub(super) fn handed_after(&self) -> (u64, u64) {
+        self.replay.handed_after()
     }
 
     /// Another registration of the same connection and ID goes on with this one's replay.

@@ -45,9 +45,12 @@ enum Step {
         to: usize,
         size: usize,
     },
-    /// A client connects, or registers anew on its connection, with its cursor.
+    /// A client connects, or registers anew on its connection: with its cursor, or without one while
+    /// it has never been live.
     Set {
         client: usize,
+        last: Option<u64>,
+        unread: bool,
     },
     Read {
         client: usize,
@@ -74,7 +77,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => size().prop_map(|size| Step::Broadcast { size }),
         8 => (0..3_usize, size()).prop_map(|(to, size)| Step::Direct { to, size }),
-        6 => client().prop_map(|client| Step::Set { client }),
+        6 => (client(), prop::option::of(0..6_u64), prop::bool::weighted(0.3))
+            .prop_map(|(client, last, unread)| Step::Set { client, last, unread }),
         2 => (client(), any::<bool>()).prop_map(|(client, only)| Step::Read { client, only }),
         2 => client().prop_map(|client| Step::Break { client }),
         8 => (client(), prop_oneof![1..2_000_usize, 1..400_000_usize])
@@ -86,11 +90,20 @@ fn step() -> impl Strategy<Value = Step> {
 struct Client {
     id: Option<&'static str>,
     cursor: Value,
+    /// Whether it has been live, and so has a cursor to come back with.
+    has_been_live: bool,
     link: Option<Link>,
-    /// Every message it was ever handed, in order.
+    /// Every message that was new to it, in order.
     seen: Vec<u64>,
-    /// Whether it was told that it lost something.
-    told: bool,
+    /// What it is owed of what there was before it came, if it came without a cursor; and the head by
+    /// then, beyond which it is owed everything.
+    owed: BTreeSet<u64>,
+    owed_after: u64,
+    /// Whether it was told that it lost something: in a reply, or in the midst of a replay.
+    unrecovered: bool,
+    gap: bool,
+    /// Whether it has asked for what it had seen, which may be lost once more.
+    looked_back: bool,
     /// What it knows that its person has read.
     read_elsewhere: Vec<Value>,
 }
@@ -101,7 +114,17 @@ struct Link {
     pipe: Arc<Pipe>,
     /// Bytes that were looked at.
     parsed: usize,
+    /// The last seq of the present registration.
     last: u64,
+    /// Everything that was handed over on it.
+    handed: BTreeSet<u64>,
+    /// The cursors of its registrations.
+    since: Vec<Option<u64>>,
+    /// How often something older than the last came.
+    turned_back: usize,
+    /// What is in the inbox and not handed over yet, where the whole inbox was asked for first.
+    inbox: Option<BTreeSet<u64>>,
+    gap: bool,
 }
 
 struct World {
@@ -109,13 +132,16 @@ struct World {
     shards: Vec<Shard>,
     clients: Vec<Client>,
     connections: u64,
+    /// The most in a ring or an inbox.
+    count: usize,
+    inboxes: BTreeMap<&'static str, BTreeSet<u64>>,
     broadcasts: BTreeSet<u64>,
     directs: BTreeMap<u64, &'static str>,
     read: BTreeSet<u64>,
 }
 
 impl World {
-    fn new(bounds: TagBounds) -> Self {
+    fn new(bounds: TagBounds, with_cursor: [bool; CLIENTS]) -> Self {
         let tag = Tag::parse("t").unwrap();
         let mut settings = Settings::default();
         settings.set(tag.clone(), bounds);
@@ -137,12 +163,17 @@ impl World {
             metrics: Arc::default(),
             at_work: Arc::default(),
         });
-        let clients = IDS.map(|id| Client {
-            id,
+        let clients = [0, 1, 2, 3, 4].map(|index| Client {
+            id: IDS[index],
             cursor: json!({"epoch": "e", "seq": 0}),
+            has_been_live: with_cursor[index],
             link: None,
             seen: Vec::new(),
-            told: false,
+            owed: BTreeSet::new(),
+            owed_after: 0,
+            unrecovered: false,
+            gap: false,
+            looked_back: false,
             read_elsewhere: Vec::new(),
         });
         Self {
@@ -150,6 +181,8 @@ impl World {
             shards,
             clients: clients.into(),
             connections: 0,
+            count: bounds.ring.count,
+            inboxes: BTreeMap::new(),
             broadcasts: BTreeSet::new(),
             directs: BTreeMap::new(),
             read: BTreeSet::new(),
@@ -178,8 +211,13 @@ impl World {
                     "action": "send", "tag": "t", "id": id, "key": KEY, "message": message
                 }));
                 self.directs.insert(seq, id);
+                let inbox = self.inboxes.entry(id).or_default();
+                inbox.insert(seq);
+                if inbox.len() > self.count {
+                    inbox.pop_first();
+                }
             }
-            Step::Set { client } => self.set(client),
+            Step::Set { client, last, unread } => self.set(client, last, unread),
             Step::Read { client, only } => self.read(client, only),
             Step::Break { client } => self.break_off(client),
             Step::Room { client, bytes } => self.room(client, bytes),
@@ -201,11 +239,21 @@ impl World {
         }
     }
 
-    fn set(&mut self, index: usize) {
+    fn set(&mut self, index: usize, last: Option<u64>, unread: bool) {
         self.connections += 1;
         let number = self.connections;
         self.look(index);
         let client = &mut self.clients[index];
+        if !client.has_been_live && client.link.is_none() {
+            // Nothing of before was promised. Registered anew on the same connection, it goes on with
+            // what it had asked for first.
+            (client.unrecovered, client.gap) = (false, false);
+            client.owed_after = self.service.hub.head();
+            let last = usize::try_from(last.unwrap_or(0)).unwrap().min(self.count);
+            let inbox = client.id.and_then(|id| self.inboxes.get(id)).into_iter().flatten();
+            client.owed = self.broadcasts.iter().rev().take(last).chain(inbox).copied().collect();
+        }
+        client.looked_back |= unread || !client.has_been_live && last.is_some();
         let link = client.link.get_or_insert_with(|| {
             let pipe = Pipe::with_room(100_000);
             let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
@@ -215,11 +263,27 @@ impl World {
                 Arc::clone(&connection),
                 Visitor::new(None),
             );
-            Link { session, connection, pipe, parsed: 0, last: 0 }
+            Link {
+                session,
+                connection,
+                pipe,
+                parsed: 0,
+                last: 0,
+                handed: BTreeSet::new(),
+                since: Vec::new(),
+                turned_back: 0,
+                inbox: None,
+                gap: false,
+            }
         });
+        let since = client.has_been_live.then_some(&client.cursor);
+        link.since.push(since.map(|since| since["seq"].as_u64().unwrap()));
         link.session.on_text(
-            &json!({"action": "set", "tag": "t", "id": client.id, "since": client.cursor})
-                .to_string(),
+            &json!({
+                "action": "set", "tag": "t", "id": client.id, "since": since, "last": last,
+                "unread": unread.then_some(true), "ref": if unread { "unread" } else { "" },
+            })
+            .to_string(),
         );
     }
 
@@ -239,7 +303,9 @@ impl World {
                 .directs
                 .iter()
                 .filter(|(seq, of)| **of == id && if only { *seq == last } else { *seq <= last });
-            self.read.extend(theirs.map(|(seq, _)| *seq));
+            let theirs: Vec<u64> = theirs.map(|(seq, _)| *seq).collect();
+            self.inboxes.entry(id).or_default().retain(|seq| !theirs.contains(seq));
+            self.read.extend(theirs);
         }
     }
 
@@ -270,19 +336,68 @@ impl World {
             rest = &rest[end..];
             link.parsed += end;
             let Ok(frame) = serde_json::from_str::<Value>(&text) else { continue };
+            let is_message = frame.get("message").is_some();
             if let Some(seq) = frame["seq"].as_u64()
-                && (frame["event"] == "live" || frame.get("message").is_some())
+                && (frame["event"] == "live" || is_message)
             {
-                assert!(frame["event"] == "live" || seq > link.last, "in order: {frame}");
-                assert!(seq >= link.last, "in order: {frame} after {}", link.last);
+                if seq < link.last || is_message && seq == link.last {
+                    // Registered anew for what it had not asked for before.
+                    let may = client.looked_back || link.since.contains(&None);
+                    link.turned_back += 1;
+                    let often = link.since.len() - 1;
+                    assert!(
+                        may && link.turned_back <= often,
+                        "in order: {frame} after {}",
+                        link.last
+                    );
+                }
                 link.last = seq;
                 let so_far = client.cursor["seq"].as_u64().unwrap();
                 client.cursor["seq"] = seq.max(so_far).into();
-                if frame.get("message").is_some() {
-                    client.seen.push(seq);
+                if is_message {
+                    assert!(link.handed.insert(seq), "twice on one connection: {frame}");
+                    if let Some(inbox) = &mut link.inbox {
+                        inbox.remove(&seq);
+                    }
+                    if link.since == [None] {
+                        let owed = seq > client.owed_after || client.owed.contains(&seq);
+                        assert!(owed, "more than was asked for: {frame}");
+                    }
+                    let seen = frame["seen"] == true;
+                    if let [since] = link.since[..] {
+                        let before = since.is_some_and(|since| seq <= since);
+                        assert_eq!(seen, before, "{frame} since {since:?}");
+                    }
+                    if seen {
+                        assert!(client.looked_back && frame["direct"] == true, "{frame}");
+                    } else if !client.seen.contains(&seq) {
+                        client.seen.push(seq);
+                    } else {
+                        // As a page does that has never been live: it knows what it has had.
+                        assert!(link.since.contains(&None), "old and not seen: {frame}");
+                    }
+                } else {
+                    client.has_been_live = true;
+                    if let Some(inbox) = link.inbox.take() {
+                        let rest: Vec<_> = inbox.difference(&self.read).collect();
+                        assert!(
+                            rest.is_empty() || link.gap,
+                            "unread and not handed over: {rest:?}"
+                        );
+                    }
                 }
             }
-            client.told |= frame["event"] == "gap" || frame["recovered"] == json!(false);
+            if frame["ok"] == "set" {
+                let unread = frame["unread"].as_array();
+                if frame["ref"] == "unread" && link.since.len() == 1 {
+                    let unread = unread.into_iter().flatten();
+                    link.inbox = Some(unread.map(|seq| seq.as_u64().unwrap()).collect());
+                }
+                client.unrecovered |= frame["recovered"] == false;
+            }
+            if frame["event"] == "gap" {
+                (client.gap, link.gap) = (true, true);
+            }
             if frame["event"] == "read" {
                 client.read_elsewhere.push(frame);
             }
@@ -299,7 +414,7 @@ impl World {
             let before: usize = self.clients.iter().map(|client| client.seen.len()).sum();
             for index in 0..CLIENTS {
                 if self.clients[index].link.is_none() {
-                    self.set(index);
+                    self.set(index, None, false);
                 }
                 self.room(index, 1 << 30);
             }
@@ -320,13 +435,20 @@ impl World {
             let seen: BTreeSet<u64> = client.seen.iter().copied().collect();
             assert_eq!(seen.len(), client.seen.len(), "client {index}: doubled: {:?}", client.seen);
             let theirs = self.directs.iter().filter(|(_, of)| client.id == Some(**of));
-            let wanted: BTreeSet<u64> =
+            let all: BTreeSet<u64> =
                 self.broadcasts.iter().copied().chain(theirs.map(|(seq, _)| *seq)).collect();
-            assert!(seen.is_subset(&wanted), "client {index} got what is not its own");
+            assert!(seen.is_subset(&all), "client {index} got what is not its own");
+            let later = all.iter().filter(|seq| **seq > client.owed_after);
+            let wanted: BTreeSet<u64> = client.owed.iter().chain(later).copied().collect();
             let missing: Vec<u64> = wanted.difference(&seen).copied().collect();
             let lost: Vec<&u64> = missing.iter().filter(|seq| !self.read.contains(seq)).collect();
-            assert!(lost.is_empty() || client.told, "client {index} lost {lost:?} untold");
-            assert!(!client.told || !missing.is_empty(), "client {index} was told of no loss");
+            let told = client.unrecovered || client.gap;
+            assert!(lost.is_empty() || told, "client {index} lost {lost:?} untold");
+            let once_more = client.gap && client.looked_back;
+            assert!(
+                !told || once_more || !missing.is_empty(),
+                "client {index} was told of no loss"
+            );
         }
     }
 }
@@ -341,14 +463,14 @@ fn end_of_whole(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= length).then_some(length)
 }
 
-fn play(bounds: TagBounds, steps: Vec<Step>) -> World {
+fn play(bounds: TagBounds, with_cursor: [bool; CLIENTS], steps: Vec<Step>) -> World {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     let _inside = runtime.enter();
-    let mut world = World::new(bounds);
+    let mut world = World::new(bounds, with_cursor);
     steps.into_iter().for_each(|step| world.take(step));
     world.settle();
     world.judge();
@@ -364,18 +486,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn everyone_sees_everything_once_and_in_order(steps in prop::collection::vec(step(), 1..200)) {
-        let world = play(bounds(10_000), steps);
+    fn everyone_sees_everything_once_and_in_order(
+        steps in prop::collection::vec(step(), 1..200),
+        with_cursor in any::<[bool; CLIENTS]>(),
+    ) {
+        let world = play(bounds(10_000), with_cursor, steps);
         for client in &world.clients {
-            prop_assert!(!client.told, "nothing was lost");
+            prop_assert!(!client.unrecovered && !client.gap, "nothing was lost");
         }
     }
 
     #[test]
     fn who_lost_something_is_told_and_nobody_else(
         steps in prop::collection::vec(step(), 1..200),
+        with_cursor in any::<[bool; CLIENTS]>(),
         count in 0..12_usize,
     ) {
-        play(bounds(count), steps);
+        play(bounds(count), with_cursor, steps);
     }
 }

@@ -168,6 +168,42 @@ async fn what_waits_together_reaches_each_listener_in_one_write() {
     assert!(listeners.iter().all(|pipe| pipe.writes() - before == 3));
 }
 
+/// Latency is counted in turns here, which no other load of the machine disturbs: as many for the others
+/// while one lets everything wait, is closed for it, and after that.
+#[tokio::test]
+async fn one_that_never_reads_takes_no_turn_and_no_message_from_the_others() {
+    let mut test = Test::new();
+    let readers: Vec<_> = (0..1_000).map(|number| test.listener(number, "t").2).collect();
+    test.turns(usize::MAX);
+    let message = "x".repeat(30_000);
+    // How many turns it takes until all of them have it, in one write each.
+    let round = |test: &mut Test| {
+        let before: Vec<_> = readers.iter().map(|pipe| (pipe.writes(), pipe.length())).collect();
+        test.broadcast("t", &message).unwrap();
+        let has = |(pipe, (writes, length)): (&Arc<Pipe>, &(usize, usize))| {
+            pipe.writes() == writes + 1 && pipe.length() > length + message.len()
+        };
+        (1..100).find(|_| {
+            test.turns(1);
+            readers.iter().zip(&before).all(has)
+        })
+    };
+    assert_eq!(round(&mut test), Some(4));
+    let (silent, registration, pipe) = test.listener(5_000, "t");
+    test.turns(usize::MAX);
+    pipe.make_room(0);
+    let mut rounds = 0;
+    while silent.outbox().closing().is_none() {
+        assert_eq!(round(&mut test), Some(4));
+        rounds += 1;
+        assert!(rounds < 20, "it is never closed");
+    }
+    assert!(rounds > 5, "so much may wait: {rounds}");
+    test.hub.unregister(&silent, [(&registration, Lists::default())]);
+    test.turns(usize::MAX);
+    assert_eq!(round(&mut test), Some(4));
+}
+
 #[tokio::test]
 async fn what_waits_and_what_is_done_is_told() {
     let mut test = Test::new();
