@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::reads;
 use super::runtime::Runtime;
 use super::waiting::{Shared, Waiting};
+use super::{progress, reads};
 use crate::error::Error;
 use crate::id::{Address, Tag};
 use crate::limits;
@@ -123,6 +123,11 @@ impl NatsLog {
         self.sink.admit()?;
         if self.client.connection_state() != Connection::Connected {
             return refused("NATS, which orders messages, is not reachable; retry in a moment");
+        }
+        if self.shared.progress.lags() == Some(progress::STUCK) {
+            return refused(
+                "the stream in NATS, which orders messages, cannot be read; retry in a moment",
+            );
         }
         let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();

@@ -12,7 +12,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a server is behind.
 const READING: &str = "reading what the other servers have appended";
-const STUCK: &str = "the stream cannot be read; the log says why";
+pub(super) const STUCK: &str = "the stream cannot be read; the log says why";
 
 /// What is known of the stream's end, and since when and why this server is not near it.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::nats::Nats;
-use super::{Common, accepted, broadcast, send};
+use super::{Common, accepted, broadcast, is_ready, send, until_peers};
 use crate::harness::{ALICE, BOB, Line, PATIENCE, Server};
 
 /// A delivery that is lost on its way is no entry that was trimmed: nobody is sent away for it.
@@ -116,15 +116,21 @@ async fn an_entry_has_the_time_of_the_stream() {
     let context = jetstream::new(nats.client().await);
     let kept = context.get_stream("tocsin").await.unwrap();
     let kept = kept.get_raw_message(sent["seq"].as_u64().unwrap()).await.unwrap();
-    // As of a server on which it is a hundred years later; its number is another one too.
-    let mut payload = kept.payload.to_vec();
-    let at = u64::from_le_bytes(payload[3..11].try_into().unwrap());
+    let at = u64::from_le_bytes(kept.payload[3..11].try_into().unwrap());
     assert!(at.abs_diff(before["at"].as_u64().unwrap()) < 10_000);
-    payload[3..11].copy_from_slice(&(at + 100 * 365 * 86_400_000).to_le_bytes());
-    payload[11] ^= 1;
-    context.publish(kept.subject, payload.into()).await.unwrap().await.unwrap();
+    // As of a server on which it is another time; its number is another one too.
+    let append = async |at: u64, number: u8| {
+        let mut payload = kept.payload.to_vec();
+        payload[3..11].copy_from_slice(&at.to_le_bytes());
+        payload[11] ^= number;
+        let sent = context.publish(kept.subject.clone(), payload.into()).await.unwrap();
+        sent.await.unwrap();
+    };
+    append(at + 100 * 365 * 86_400_000, 1).await;
     let later = alice.next().await;
     assert!(later["at"].as_u64().unwrap().abs_diff(at) < 60_000, "{later}");
+    // What was on its way for minutes was told to be unknown, and may have been sent again.
+    append(at - 6 * 60_000, 2).await;
     assert_eq!(server.post(&broadcast(&json!("after"))).await.0, 200);
     assert_eq!(alice.message().await, "after");
     let since = json!({"epoch": reply["epoch"], "seq": 0});
@@ -132,9 +138,9 @@ async fn an_entry_has_the_time_of_the_stream() {
     assert_eq!((&again["recovered"], messages.len()), (&json!(true), 3));
 }
 
-/// A backup of an earlier state, in which others have appended since.
-#[tokio::test]
-async fn a_stream_that_was_put_back_is_not_followed() {
+/// NATS has lost its last entries, or an older backup was restored, and others have appended since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_put_back_gets_a_new_epoch() {
     let mut nats = Nats::start(1).await;
     let common = Common::of(&nats, 1);
     let server = common.server();
@@ -154,25 +160,134 @@ async fn a_stream_that_was_put_back_is_not_followed() {
     nats.start_node(0);
     nats.ready().await;
     let other = common.server();
+    let (reply, _, _) = other.come_back(ALICE, &Value::Null).await;
     for number in 3..9 {
         accepted(&other, &send(ALICE, &json!("other"), &number.to_string())).await;
     }
     server.signal(Signal::CONT);
-    let ended = tokio::time::timeout(PATIENCE, Server::ended(server)).await.expect("it ends");
-    assert_ne!(ended.status.code(), Some(0));
-    assert!(ended.output.contains("not the stream any more"), "{}", ended.output);
-
-    // With a new epoch, nobody's cursor of the time before is taken for what came since.
-    let (reply, _, _) = other.come_back(ALICE, &Value::Null).await;
-    let options = common.options(&["--new-epoch"]);
-    let mut adopting = crate::harness::program();
-    adopting.arg("adopt-settings").args(options);
-    let output = tokio::task::spawn_blocking(move || adopting.output().unwrap()).await.unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let said = ended_for_config(server).await;
+    assert!(said.contains("taken back"), "{said}");
+    // Nobody's cursor of the time before is taken for what came since.
     let fresh = common.server();
-    let since = json!({"epoch": reply["epoch"], "seq": 2});
+    let since = json!({"epoch": reply["epoch"], "seq": 6});
     let (again, _, _) = fresh.come_back(BOB, &since).await;
     assert_eq!(again["recovered"], false);
     assert_ne!(again["epoch"], reply["epoch"]);
+    // Servers that still have the old one hear of it and begin anew too.
+    assert!(ended_for_config(other).await.contains("new epoch"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_epoch_can_be_given_and_ends_the_servers_that_have_the_old_one() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let server = common.server();
+    let (reply, _, _) = server.come_back(ALICE, &Value::Null).await;
+    let mut adopting = crate::harness::program();
+    adopting.arg("adopt-settings").args(common.options(&["--new-epoch"]));
+    let output = tokio::task::spawn_blocking(move || adopting.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let fresh = common.server();
+    let (again, _, _) = fresh.come_back(BOB, &Value::Null).await;
+    assert_ne!(again["epoch"], reply["epoch"]);
     assert!(String::from_utf8(output.stdout).unwrap().contains(again["epoch"].as_str().unwrap()));
+    assert!(ended_for_config(server).await.contains("new epoch"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_gone_is_said_and_ends_the_server() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    let server = common.server_over(&line);
+    assert_eq!(server.post(&broadcast(&json!(1))).await.0, 200);
+    let context = jetstream::new(nats.client().await);
+    context.delete_stream("tocsin").await.unwrap();
+    let said = ended_for_config(server).await;
+    assert!(said.contains("the way to the stream is lost"), "{said}");
+    assert!(said.contains("no such stream any more"), "{said}");
+}
+
+/// How a server ends that must not go on as it is: what it has said.
+async fn ended_for_config(server: Server) -> String {
+    let ended = tokio::time::timeout(3 * PATIENCE, server.ended()).await.expect("it ends");
+    assert_eq!(ended.status.code(), Some(78), "{}", ended.output);
+    ended.output
+}
+
+/// What was read may be unread as far as this server knows: it says nothing that is not true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    let (far, near) = (common.server_over(&line), common.server());
+    until_peers(&near, 1).await;
+    let (reply, _, mut alice) = near.come_back(ALICE, &Value::Null).await;
+    line.cut();
+    until_away(&far).await;
+    let sent = accepted(&near, &send(ALICE, &json!("x"), "mid")).await;
+    assert_eq!(alice.message().await, "x");
+    let read = json!({"action":"read","tag":"shop","id":ALICE,"only":[sent["seq"]]});
+    let (status, refused) = far.post(&read).await;
+    assert_eq!((status, &refused["outcome"]), (503, &json!("refused")), "{refused}");
+    let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
+    let mut moved = far.connect().await;
+    let set = json!({"action":"set","tag":"shop","id":ALICE,"since":since});
+    assert_eq!(moved.ask(&set).await["error"], "unavailable");
+    line.heal();
+    let ready = async { while !is_ready(&far).await {} };
+    tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
+    let back = moved.ask(&set).await;
+    assert_eq!((&back["recovered"], &back["unread"]), (&json!(true), &json!([sent["seq"]])));
+    assert_eq!(moved.next().await["event"], "live", "nothing comes twice");
+    assert_eq!(far.post(&read).await.1["ok"], "read");
+    assert_eq!(moved.next().await["event"], "read");
+    let (_, inbox) = near.post(&json!({"action":"inbox","tag":"shop","id":ALICE})).await;
+    assert_eq!(inbox["count"], 0);
+}
+
+/// A mark that is no entry comes by another way than what it marks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_mark_does_not_overtake_what_was_read() {
+    const MESSAGES: usize = 300;
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let line = Line::to(nats.node(0)).await;
+    let (far, near) = (common.server_over(&line), common.server_with(&["--send-rate", "off"]));
+    until_peers(&near, 1).await;
+    let (_, _, mut one) = near.come_back(ALICE, &Value::Null).await;
+    let (_, _, mut other) = far.come_back(ALICE, &Value::Null).await;
+    line.cut();
+    until_away(&far).await;
+    let mut last = Value::Null;
+    for number in 0..MESSAGES {
+        last = accepted(&near, &broadcast(&json!(number))).await["seq"].clone();
+        one.message().await;
+    }
+    line.heal();
+    let marking = async {
+        loop {
+            let reply = one.ask(&json!({"action":"read","tag":"shop","seq":last})).await;
+            assert_eq!(reply["ok"], "read");
+        }
+    };
+    let watching = async {
+        let mut messages = 0;
+        while other.next().await["event"] != "read" {
+            messages += 1;
+        }
+        messages
+    };
+    let got = tokio::select! {
+        () = marking => unreachable!(),
+        got = watching => got,
+    };
+    assert_eq!(got, MESSAGES);
+}
+
+/// Ends when a server has noticed that it cannot reach NATS.
+async fn until_away(server: &Server) {
+    let away = async { while is_ready(server).await {} };
+    tokio::time::timeout(PATIENCE, away).await.expect("noticed in time");
 }
