@@ -7,6 +7,7 @@
 mod audience;
 mod counts;
 mod follow;
+mod registering;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,11 +23,11 @@ pub use counts::{TagCounts, Totals};
 use crate::connection::Connection;
 use crate::frame;
 use crate::id::{Address, Tag};
-use crate::keep::{Begun, Keep, Pulled, Replay, Settings, Start};
+use crate::keep::{Keep, Pulled, Replay, Settings};
 use crate::limits;
 use crate::log::{Appended, Applied, Body, Entry, Mark, Target};
 use crate::mids::{Mids, Names, Verdict};
-use crate::protocol::{self, Cursor, ErrorCode, Outcome, Refusal, Resume};
+use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 use crate::ring::Kept;
 use crate::shard::{ShardQueue, Work};
 
@@ -169,22 +170,6 @@ impl Hub {
         Err(Refusal::unavailable(Outcome::Refused, "deliveries are behind; retry in a moment"))
     }
 
-    /// Whether there is room for one more registration on this tag.
-    ///
-    /// # Errors
-    /// `unavailable`, refused.
-    pub fn admit_registration(&self, tag: &Tag) -> Result<(), Refusal> {
-        let state = self.state.lock();
-        let why = if state.registrations >= self.room.registrations {
-            "this server has as many registrations as it may; come back later"
-        } else if state.audiences.len() >= self.room.tags && !state.audiences.contains_key(tag) {
-            "this server has as many tags as it may; come back later"
-        } else {
-            return Ok(());
-        };
-        Err(Refusal::unavailable(Outcome::Refused, why))
-    }
-
     /// Applies the log's next entry: keeps what is to be kept, counts whom it reaches and queues
     /// one encoded frame for every shard that serves any of them.
     ///
@@ -246,85 +231,6 @@ impl Hub {
             }
         }
         Ok(applied)
-    }
-
-    /// Puts a connection on the tag's list and, with an address, on the ID's, in place of its
-    /// `earlier` registration of the same tag.
-    ///
-    /// One connection too many under an ID closes the oldest.
-    pub fn register(
-        &self,
-        connection: &Arc<Connection>,
-        new: &Registration,
-        earlier: Option<Earlier<'_>>,
-        resume: &Resume,
-        clock: u64,
-    ) -> Registered {
-        let (number, shard) = (connection.number(), connection.shard());
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        // Sent away in between, it comes anew.
-        let earlier = earlier
-            .filter(|earlier| state.remove(number, shard, earlier.registration, earlier.lists));
-        let head = self.head();
-        let start = self.start(resume, head);
-        let Begun { recovered, lost_through, replay } =
-            state.keep.begin(&new.tag, new.address, head, start, clock);
-        let mut recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
-        let mut from = start.since.unwrap_or(head);
-        // What the earlier one is handed is handed to the same client.
-        let same = earlier
-            .filter(|earlier| earlier.registration.address == new.address && earlier.from <= from);
-        if let Some(earlier) = same {
-            from = earlier.from;
-            recovered = resume.since.as_ref().map(|_| start.since.is_some());
-        } else if recovered == Some(false) {
-            from = from.max(lost_through);
-        }
-        let inbox = new.address.filter(|_| state.keep.has_inboxes(&new.tag));
-        let unread = inbox.map(|address| {
-            state.keep.unread(&new.tag, address, clock).map(|message| message.seq).collect()
-        });
-        // An earlier registration may have something under way.
-        let live = earlier.is_none() && replay.is_empty();
-        let shards = self.shards.len();
-        state.audiences.entry(new.tag.clone()).or_insert_with(|| Audience::new(shards));
-        state.change(&new.tag, |audience| {
-            if let Some(address) = new.address
-                && let Some(oldest) = audience.oldest_of(address, Self::SEATS)
-            {
-                audience.remove(oldest.connection, oldest.shard, Some(address));
-                self.dismiss(&new.tag, address, oldest, Dismissal::Replaced);
-            }
-            audience.add(Seat { connection: number, shard }, new.address);
-        });
-        self.shards[shard].push(Work::Register {
-            connection: Arc::clone(connection),
-            registration: new.clone(),
-            earlier: earlier.map(|earlier| earlier.registration.address),
-            goes_on: same.is_some(),
-            live,
-            replay: Box::new(replay),
-        });
-        let live = live.then_some(head);
-        Registered { recovered, unread, from, live, lists: state.lists }
-    }
-
-    /// Takes a connection's registrations off the lists, at once for the counts, and in order
-    /// for its shard.
-    pub fn unregister<'a>(
-        &self,
-        connection: &Connection,
-        registrations: impl IntoIterator<Item = (&'a Registration, Lists)>,
-    ) {
-        let mut state = self.state.lock();
-        let (connection, shard) = (connection.number(), connection.shard());
-        for (registration, lists) in registrations {
-            if state.remove(connection, shard, registration, lists) {
-                let registration = registration.clone();
-                self.shards[shard].push(Work::Unregister { connection, registration });
-            }
-        }
     }
 
     /// Notes that a connection has taken all that was written for it and can take more of a
@@ -395,17 +301,6 @@ impl Hub {
             clients
         });
         dismissed.unwrap_or(0)
-    }
-
-    /// Where a client goes on from. A cursor of another lifetime, or beyond this one's head, is
-    /// none.
-    fn start(&self, resume: &Resume, head: u64) -> Start {
-        let known = |since: &&Cursor| since.epoch == self.epoch && since.seq <= head;
-        Start {
-            since: resume.since.as_ref().filter(known).map(|since| since.seq),
-            last: resume.last,
-            unread: resume.unread,
-        }
     }
 
     fn dismiss(&self, tag: &Tag, address: Address, seat: Seat, why: Dismissal) {

@@ -6,8 +6,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::keep::{Begun, Start};
 use crate::keep::{Bounds, TagBounds};
 use crate::log::AppendId;
+use crate::protocol::Resume;
 use crate::protocol::{Message, Mid};
 
 const COUNT: usize = 3;

@@ -12,7 +12,7 @@ use crate::manager::Told;
 use crate::metrics::{metrics, until};
 
 /// What is promised are 2 s; a machine that has much to do may take as long once more.
-pub(crate) const END: Duration = Duration::from_secs(4);
+const END: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn sigterm_says_goodbye_and_ends_well() {
@@ -97,12 +97,18 @@ async fn neither_who_does_not_read_nor_who_has_not_finished_holds_it_up() {
     let mut amid = server.listener("u", None).await;
     amid.send_raw(&[0x81, 0xfe, 0x10, 0, 1, 2, 3, 4, 5]).await;
     until(server.admin, "server_connections", 4.0).await;
+    stops_in_time(server).await;
+}
+
+/// Stops it, and answers what it has said.
+pub(crate) async fn stops_in_time(server: Server) -> String {
     server.signal(Signal::TERM);
     let begun = Instant::now();
     let ended = server.ended().await;
     let took = begun.elapsed();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
     assert!(took < END, "{took:?}: {}", ended.output);
+    ended.output
 }
 
 /// A listener that has not read for so long that more waits for it than its socket takes.
