@@ -126,7 +126,7 @@ impl Opened {
     ) -> Result<Option<NatsLog>, Error> {
         let Self { runtime, client, connections, context, cluster, found } = self;
         let writer = getrandom::u64().map_err(Error::no_randomness)?;
-        let shared = Arc::new(Shared::new(writer, connections.clone()));
+        let shared = Arc::new(Shared::new(writer, found.epoch_number(), connections.clone()));
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let follower = Follower {
             context: context.clone(),

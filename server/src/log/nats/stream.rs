@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
+use sha2::{Digest as _, Sha256};
 
 use super::difference::{self, OTHERS, TOGETHER};
 use super::{Cluster, unreachable};
@@ -48,6 +49,17 @@ pub(super) struct Found {
     pub(super) floor: u64,
     /// The last entry that there is.
     pub(super) head: u64,
+}
+
+impl Found {
+    /// The epoch as a number: its 16 hex digits, or what stands for another text that somebody has
+    /// put in their place.
+    pub(super) fn epoch_number(&self) -> u64 {
+        u64::from_str_radix(&self.epoch, 16).unwrap_or_else(|_| {
+            let digest = Sha256::digest(&self.epoch);
+            digest[..8].iter().fold(0, |number, &byte| (number << 8) | u64::from(byte))
+        })
+    }
 }
 
 /// Makes the stream, or checks the one that there is.
