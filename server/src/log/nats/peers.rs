@@ -117,7 +117,7 @@ impl Peers {
 
     /// Whether servers that follow a log of another epoch were heard lately: then this server, or
     /// they, follow one that is not the stream any more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the follower is to ask"))]
+    #[allow(dead_code, reason = "the follower is to ask")]
     pub(super) fn other_epoch(&self) -> bool {
         self.state.lock().elsewhere.is_some_and(|heard| heard.elapsed() < ELSEWHERE)
     }

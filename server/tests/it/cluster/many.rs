@@ -185,6 +185,25 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null));
 }
 
+/// The entry has its place, but a server that says nothing is waited for.
+#[tokio::test]
+async fn a_stop_waits_for_the_answer_that_waits_for_counts() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let [first, second, third] = three(&common).await;
+    let mut alice = first.come_back(ALICE, &Value::Null).await.2;
+    let mut bob = second.come_back(BOB, &Value::Null).await.2;
+    third.signal(Signal::STOP);
+    let mut sender = first.connect().await;
+    sender.send(&broadcast(&json!("the last"))).await;
+    assert_eq!(alice.message().await, "the last");
+    first.signal(Signal::TERM);
+    let reply = sender.next().await;
+    assert_eq!((&reply["ok"], &reply["partial"]), (&json!("broadcast"), &json!(true)), "{reply}");
+    assert_eq!(bob.message().await, "the last");
+    assert_eq!(first.ended().await.status.code(), Some(0));
+}
+
 #[tokio::test]
 async fn senders_of_the_command_line_reach_all() {
     let nats = Nats::start(1).await;
