@@ -166,6 +166,71 @@ async fn a_stream_of_which_entries_could_be_missing_is_refused() {
     assert!(errors.contains("--nats-replicas"), "{errors}");
 }
 
+/// Each with NATS's own words, and with advice only where it helps.
+#[tokio::test]
+async fn a_stream_that_cannot_be_made_is_explained() {
+    let nats = Nats::start(3).await;
+    let common = Common::of(&nats, 3);
+    let context = async_nats::jetstream::new(nats.client().await);
+    let foreign = async_nats::jetstream::stream::Config {
+        name: "theirs".into(),
+        subjects: vec!["tocsin.>".into()],
+        ..Default::default()
+    };
+    context.create_stream(foreign).await.unwrap();
+    let (code, errors) = refused(common.options(&[])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("subjects overlap"), "{errors}");
+    assert!(!errors.contains("--nats-replicas"), "more of them are not what is missing: {errors}");
+    // More replicas than nodes.
+    let (code, errors) = refused(Common::of(&nats, 5).options(&["--nats-stream", "five"])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("--nats-replicas 1 makes do with one"), "{errors}");
+}
+
+/// One of them makes the stream, and the others find it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_may_make_the_stream_at_the_same_time() {
+    let nats = Nats::start(3).await;
+    let common = Common::of(&nats, 3);
+    fs::write(common.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
+    // The harness waits for each server's addresses, on a thread of its own then.
+    let servers: Vec<Server> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..4).map(|_| scope.spawn(|| common.server())).collect();
+        starting.into_iter().map(|server| server.join().unwrap()).collect()
+    });
+    let mut epochs = std::collections::BTreeSet::new();
+    for server in &servers {
+        until_peers(server, 3).await;
+        epochs.insert(server.status().await["epoch"].to_string());
+    }
+    assert_eq!(epochs.len(), 1, "{epochs:?}");
+}
+
+/// Each could tell its sender only that he may try again.
+#[tokio::test]
+async fn nats_must_take_the_largest_message() {
+    let nats = Nats::start_with(1, "max_payload: 66559").await;
+    let common = Common::of(&nats, 1);
+    let (code, errors) = refused(common.options(&[])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    for words in ["takes 66559 bytes", "up to 66560", "max_payload"] {
+        assert!(errors.contains(words), "{errors}");
+    }
+    let output = run(["check"], common.options(&[])).await;
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    drop(nats);
+
+    let nats = Nats::start_with(1, "max_payload: 66560").await;
+    let server = Common::of(&nats, 1).server();
+    // A string's quotes are a part of it.
+    let message = json!("x".repeat(64 * 1024 - 2));
+    let mut action = super::send(ALICE, &message, &"\u{1F514}".repeat(128));
+    action["ttl"] = json!(3_600);
+    let (status, reply) = server.post(&action).await;
+    assert_eq!(status, 200, "{reply}");
+}
+
 #[tokio::test]
 async fn what_is_given_wrongly_is_said() {
     let nats = Nats::start(1).await;
