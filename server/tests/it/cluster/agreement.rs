@@ -272,21 +272,50 @@ async fn the_way_in_is_a_file() {
     assert_eq!(refused(options).await.0, Some(69));
 }
 
+/// Everything that a server says to NATS, and what either logs about it.
 #[tokio::test]
 async fn no_id_or_key_reaches_nats() {
-    let nats = Nats::start_with(1, "debug: true\ntrace: true").await;
+    const PASSWORD: &str = "pass:word-0123456789";
+    let login = format!("authorization {{ user: tocsin, password: \"{PASSWORD}\" }}");
+    let nats = Nats::start_locked(&format!("debug: true\ntrace: true\n{login}")).await;
     let common = Common::of(&nats, 1);
-    let server: Server = common.server_with(&["--log", "trace"]);
+    let file = common.dir.path().join("nats.login");
+    fs::write(&file, format!("tocsin:{PASSWORD}\n")).unwrap();
+    let options = ["--log", "trace", "--nats-credentials", file.to_str().unwrap()];
+    let [server, other] = [common.server_with(&options), common.server_with(&options)];
+    until_peers(&server, 1).await;
     let (_, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
-    let (status, _) = server.post(&super::send(ALICE, &json!("seen by NATS"), "mid")).await;
-    assert_eq!(status, 200);
-    assert_eq!(alice.message().await, "seen by NATS");
+    let (_, _, mut elsewhere) = other.come_back(ALICE, &Value::Null).await;
+    let mut seqs = Vec::new();
+    let direct = super::send(ALICE, &json!("seen by NATS"), "mid");
+    for action in [direct, broadcast(&json!("all"))] {
+        let (status, reply) = server.post(&action).await;
+        assert_eq!(status, 200, "{reply}");
+        assert_eq!(alice.message().await, action["message"]);
+        assert_eq!(elsewhere.message().await, action["message"]);
+        seqs.push(reply["seq"].clone());
+    }
+    // A read mark in the log, and one beside it: nobody keeps what is read of a broadcast.
+    for seq in seqs {
+        let read = json!({"action":"read","tag":"shop","only":[seq]});
+        assert_eq!(alice.ask(&read).await["ok"], "read");
+        let event = elsewhere.next().await;
+        assert_eq!((&event["event"], &event["only"]), (&json!("read"), &json!([seq])));
+    }
+    let logout = json!({"action":"drop","tag":"shop","id":ALICE,"key":super::KEY});
+    let (_, dropped) = server.post(&logout).await;
+    assert_eq!((&dropped["ok"], &dropped["clients"]), (&json!("drop"), &json!(2)));
+    assert_eq!(elsewhere.closed().await, Some(4004));
+    let logs = [server.stop().await.output, other.stop().await.output];
     let said = nats.said();
-    // What is looked for can be found there.
-    assert!(said.contains("seen by NATS"));
-    let log = server.stop().await.output;
-    for secret in [ALICE, super::KEY] {
-        assert!(!said.contains(secret) && !log.contains(secret));
+    // What is looked for can be found there: all that they say to each other.
+    for words in ["seen by NATS", "PUB tocsin.entry.", "PUB tocsin.read.", "PUB tocsin.counts"] {
+        assert!(said.contains(words), "{words}");
+    }
+    assert!(logs.iter().all(|log| log.contains(" TRACE ")), "all that there is to log");
+    for secret in [ALICE, super::KEY, PASSWORD] {
+        assert!(!said.contains(secret), "NATS");
+        assert!(logs.iter().all(|log| !log.contains(secret)), "a server");
     }
 }
 
