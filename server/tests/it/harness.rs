@@ -98,7 +98,9 @@ impl Server {
         let (mut address, mut proxied) = (None, None);
         let admin = loop {
             let line = lines.next().map(Result::unwrap);
-            let Some(line) = line else { panic!("the server ended at its start") };
+            let Some(line) = line else {
+                panic!("the server ended at its start: {}", stderr.join().unwrap())
+            };
             match line.strip_prefix("listening ").unwrap().split_once(' ').unwrap() {
                 ("server", path) if path.starts_with("unix:") => {}
                 ("server", at) => address = Some(at.parse().unwrap()),

@@ -83,7 +83,8 @@ impl Log for NatsLog {
     }
 
     fn is_idle(&self) -> bool {
-        self.shared.waiting.lock().by_number.is_empty()
+        // In this order: what has come back waits for the others' counts next.
+        self.shared.waiting.lock().by_number.is_empty() && self.shared.peers.is_idle()
     }
 
     fn queued(&self) -> Option<Queued> {

@@ -11,6 +11,7 @@ mod entry;
 mod follow;
 mod log;
 mod look;
+mod make;
 mod peers;
 mod progress;
 mod publish;
@@ -93,6 +94,7 @@ impl Opened {
         let (runtime, cluster) = (Runtime::start()?, cluster.clone());
         let opening = runtime.spawn(async move {
             let (client, connections, context) = connected(&cluster, connect::START).await?;
+            stream::admits_messages(&client, &cluster)?;
             let found = stream::open(&context, &cluster, &common).await?;
             Ok((client, connections, context, cluster, found))
         });
@@ -126,7 +128,7 @@ impl Opened {
     ) -> Result<Option<NatsLog>, Error> {
         let Self { runtime, client, connections, context, cluster, found } = self;
         let writer = getrandom::u64().map_err(Error::no_randomness)?;
-        let shared = Arc::new(Shared::new(writer, connections.clone()));
+        let shared = Arc::new(Shared::new(writer, found.epoch_number(), connections.clone()));
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let follower = Follower {
             context: context.clone(),
@@ -226,7 +228,8 @@ pub async fn look(
     id_key: Option<&IdKey>,
 ) -> Result<Option<Looked>, Error> {
     let looking = async {
-        let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
+        let (client, _, context) = connected(cluster, connect::COMMAND).await?;
+        stream::admits_messages(&client, cluster)?;
         let common = id_key.map(|id_key| Common::of(settings, protected, id_key));
         look::at(&context, cluster, common.as_ref()).await
     };

@@ -4,12 +4,17 @@
 //! Whoever has appended an entry adds that up and answers its sender when every server that is alive
 //! has passed the entry, or after [`PATIENCE`] with what is known by then.
 
+mod listening;
+mod report;
+
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State as Connection;
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -18,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::Connections;
 use crate::log::{Appended, Applied};
+use listening::Listening;
+use report::{COUNTS, Report};
 
 /// How long a sender waits for the others' counts.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -27,23 +34,26 @@ const BATCH: Duration = Duration::from_millis(5);
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How long NATS may take to take one.
 const TELLING: Duration = Duration::from_millis(50);
-/// Who has listened for so long has heard of everyone who is alive.
-const SETTLED: Duration = Duration::from_millis(750);
 /// One that was not heard for so long is not waited for.
 const ALIVE: Duration = Duration::from_secs(2);
-/// The most counts in one report, and those kept for entries that are yet to come.
-const COUNTS: usize = 8 * 1024;
+/// But for so long nobody claims to know how many clients it has.
+const MISSED: Duration = Duration::from_secs(60);
+/// Servers of another epoch are remembered for so long.
+const ELSEWHERE: Duration = Duration::from_secs(10);
+/// How long the introduction takes at most if nothing is wrong.
+const INTRODUCED: Duration = Duration::from_secs(10);
+/// The most counts that are kept for entries that are yet to come.
 const EARLY: usize = 64 * 1024;
 /// The most servers that are told apart.
 const SERVERS: usize = 1_024;
-
-const VERSION: u8 = 1;
 
 /// The other servers, as far as they have been heard.
 #[derive(Debug)]
 pub(super) struct Peers {
     /// This server's number.
     me: u64,
+    /// The lifetime of the log that it follows.
+    epoch: u64,
     connections: Connections,
     state: Mutex<State>,
     /// There is something to report.
@@ -52,11 +62,14 @@ pub(super) struct Peers {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How long the others have been listened to without a break.
     listening: Option<Listening>,
     /// Whether this server has clients or soon will: before, nobody needs to wait for it.
     takes_part: bool,
     others: HashMap<u64, Other>,
+    /// Those that were heard, and have fallen silent without taking leave.
+    silent: HashMap<u64, Other>,
+    /// When a server was heard that follows a log of another epoch.
+    elsewhere: Option<Instant>,
     /// The last entry that this server has applied.
     head: u64,
     /// Counts of entries that this server has not applied yet.
@@ -69,13 +82,6 @@ struct State {
     /// The number of the last report, which is one more than that of the one before unless something
     /// could not be told.
     number: u64,
-}
-
-#[derive(Debug)]
-struct Listening {
-    /// Over which connection.
-    connection: u64,
-    since: Instant,
 }
 
 #[derive(Debug)]
@@ -94,21 +100,9 @@ struct Waiting {
     until: Instant,
 }
 
-/// What a server tells.
-#[derive(Debug, PartialEq, Eq)]
-struct Report {
-    server: u64,
-    /// It ends.
-    leaves: bool,
-    /// Counts its reports, so that one that got lost is missed.
-    number: u64,
-    head: u64,
-    counts: Vec<(u64, u64)>,
-}
-
 impl Peers {
-    pub(super) fn new(me: u64, connections: Connections) -> Self {
-        Self { me, connections, state: Mutex::default(), changed: Notify::new() }
+    pub(super) fn new(me: u64, epoch: u64, connections: Connections) -> Self {
+        Self { me, epoch, connections, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// How many others are alive.
@@ -121,8 +115,15 @@ impl Peers {
         self.state.lock().others.values().map(|other| other.head).max().unwrap_or(0)
     }
 
+    /// Whether servers that follow a log of another epoch were heard lately: then this server, or
+    /// they, follow one that is not the stream any more.
     pub(super) fn other_epoch(&self) -> bool {
-        false
+        self.state.lock().elsewhere.is_some_and(|heard| heard.elapsed() < ELSEWHERE)
+    }
+
+    /// Whether nobody waits for others' counts.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().waiting.is_empty()
     }
 
     /// Ends when the others know this server, and it them. To be awaited before it takes clients.
@@ -130,28 +131,32 @@ impl Peers {
     pub(super) async fn introduced(&self) {
         self.state.lock().takes_part = true;
         self.changed.notify_one();
-        let is_done = || {
-            let state = self.state.lock();
-            state.number > 0 && self.is_settled(&state)
+        let settled = async {
+            while !self.is_settled(&self.state.lock()) {
+                // Once for every start: not worth a notification on every report.
+                sleep(BATCH).await;
+            }
         };
-        while !is_done() {
-            // Once for every start: not worth a notification on every report.
-            sleep(BATCH).await;
+        let mut settled = pin!(settled);
+        while timeout(INTRODUCED, &mut settled).await.is_err() {
+            tracing::warn!(
+                "what this server tells the others does not come back from NATS; it takes clients \
+                 when it does. Its login must be allowed to publish and to subscribe"
+            );
         }
     }
 
     /// Whether everyone who is alive has been heard, over the connection that there is now.
     fn is_settled(&self, state: &State) -> bool {
-        state.listening.as_ref().is_some_and(|listening| {
-            listening.connection == *self.connections.borrow()
-                && listening.since.elapsed() >= SETTLED
-        })
+        let connection = *self.connections.borrow();
+        state.listening.as_ref().is_some_and(|listening| listening.is_settled(connection))
     }
 
-    /// Everything that is told from now on is heard.
+    /// Everything that is told from now on is heard, as far as anybody can know.
     fn listen(&self) {
-        let (connection, since) = (*self.connections.borrow(), Instant::now());
-        self.state.lock().listening = Some(Listening { connection, since });
+        let connection = *self.connections.borrow();
+        let mut state = self.state.lock();
+        state.listening = Some(Listening::begin(connection, state.number));
     }
 
     /// Notes what applying an entry came to, and answers who waits for that, if anybody does, when it
@@ -173,16 +178,17 @@ impl Peers {
             elsewhere += if of == seq { count } else { 0 };
         }
         let clients = appended.as_ref().map_or(0, |applied| applied.clients);
+        // Those who are silent may hear it all the same.
+        let is_whole = self.is_settled(state) && state.silent.is_empty();
         let alone = state.others.is_empty();
-        let is_settled = self.is_settled(state);
-        if !(alone && is_settled) && clients > 0 {
+        if !(alone && is_whole) && clients > 0 {
             state.tell(seq, clients);
         }
         let Some(answer) = answer else {
             drop(guard);
             return self.changed.notify_one();
         };
-        let partial = !is_settled || seq <= state.missed_through;
+        let partial = !is_whole || seq <= state.missed_through;
         let appended = appended.map(|applied| Applied { partial, ..applied });
         match appended {
             Ok(applied) if !alone => {
@@ -201,19 +207,28 @@ impl Peers {
         self.changed.notify_one();
     }
 
-    /// Takes a report of another server.
+    /// Takes a report of another server, or this one's own, which comes back.
     fn hear(&self, payload: &[u8]) {
         let Some(report) = Report::decode(payload) else { return };
-        if report.server == self.me {
-            return;
-        }
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let Report { server, leaves, number, head, counts } = report;
-        let before = state.others.get(&server);
+        let Report { epoch, server, leaves, number, head, counts } = report;
+        if server == self.me {
+            if let Some(listening) = &mut state.listening {
+                listening.echo(number);
+            }
+            return;
+        }
+        if epoch != self.epoch {
+            // Its numbers are those of other entries.
+            state.elsewhere = Some(Instant::now());
+            return;
+        }
+        // Of one that was silent for a while, nothing is missed if it goes on where it was.
+        let before = state.silent.remove(&server).or_else(|| state.others.remove(&server));
         let (told, upto) = before.map_or((0, 0), |other| (other.number, other.head));
-        if number != told + 1 {
-            state.miss(upto + 1, head);
+        if told.checked_add(1) != Some(number) {
+            state.miss(upto.saturating_add(1), head);
         }
         for (seq, count) in counts {
             if let Some(waiting) = state.waiting.get_mut(&seq) {
@@ -225,9 +240,7 @@ impl Peers {
                 state.miss(seq, seq);
             }
         }
-        if leaves {
-            state.others.remove(&server);
-        } else if state.others.len() < SERVERS || state.others.contains_key(&server) {
+        if !leaves && state.others.len() < SERVERS {
             state.others.insert(server, Other { head, heard: Instant::now(), number });
         }
         state.answer_those_complete();
@@ -238,7 +251,7 @@ impl Peers {
     fn look_around(&self, now: Instant) -> Option<Instant> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        state.others.retain(|_, other| other.heard + ALIVE > now);
+        state.fall_silent(now);
         state.answer_those_complete();
         while let Some(oldest) = state.waiting.first_entry()
             && oldest.get().until <= now
@@ -254,7 +267,8 @@ impl Peers {
         let mut state = self.state.lock();
         let counts = std::mem::take(&mut state.counts);
         state.number += 1;
-        Report { server: self.me, leaves, number: state.number, head: state.head, counts }.encode()
+        let (epoch, server, number, head) = (self.epoch, self.me, state.number, state.head);
+        Report { epoch, server, leaves, number, head, counts }.encode()
     }
 
     /// Tells and hears until `stop`.
@@ -277,26 +291,30 @@ impl Peers {
             }
         };
         let mut told = Instant::now();
-        let mut news = false;
+        let mut pause = HEARTBEAT;
         loop {
             let due = self.look_around(Instant::now());
-            let next = told + if news { BATCH } else { HEARTBEAT };
+            let next = told + pause;
             let wake = due.map_or(next, |due| due.min(next));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 // The subscription is made again before anybody hears of the connection.
-                Ok(()) = connections.changed() => self.listen(),
-                () = self.changed.notified(), if !news => news = true,
+                Ok(()) = connections.changed() => {
+                    self.listen();
+                    // At once, since the others have not heard this server for a while.
+                    pause = Duration::ZERO;
+                }
+                () = self.changed.notified(), if pause > BATCH => pause = BATCH,
                 report = reports.next() => match report {
                     Some(report) => self.hear(&report.payload),
                     None => break,
                 },
                 () = sleep_until(wake) => {}
             }
-            if Instant::now() >= told + if news { BATCH } else { HEARTBEAT } {
+            if Instant::now() >= told + pause {
                 told = Instant::now();
-                news = false;
+                pause = HEARTBEAT;
                 // Whoever waits for counts is answered also while NATS takes nothing.
                 let _ = timeout(TELLING, tell(false)).await;
             }
@@ -316,6 +334,21 @@ impl State {
             // Missed, as if a report was lost.
             self.number += 1;
         }
+    }
+
+    /// Waits no more for those who were not heard, and notes that their clients are not counted.
+    fn fall_silent(&mut self, now: Instant) {
+        let Self { others, silent, waiting, .. } = self;
+        for (server, other) in others.extract_if(|_, other| other.heard + ALIVE <= now) {
+            for (_, waiting) in waiting.range_mut((Excluded(other.head), Unbounded)) {
+                waiting.applied.partial = true;
+            }
+            // Beyond all bounds it does not matter which of them it is that makes counts partial.
+            if silent.len() < SERVERS {
+                silent.insert(server, other);
+            }
+        }
+        silent.retain(|_, other| other.heard + MISSED > now);
     }
 
     /// Counts of these entries may never come.
@@ -339,43 +372,6 @@ impl State {
             let Waiting { applied, answer, .. } = oldest.remove();
             let _ = answer.send(Ok(applied));
         }
-    }
-}
-
-impl Report {
-    fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(26 + 16 * self.counts.len());
-        bytes.put_u8(VERSION);
-        bytes.put_u8(self.leaves.into());
-        bytes.put_u64_le(self.server);
-        bytes.put_u64_le(self.number);
-        bytes.put_u64_le(self.head);
-        for (seq, count) in &self.counts {
-            bytes.put_u64_le(*seq);
-            bytes.put_u64_le(*count);
-        }
-        bytes.into()
-    }
-
-    /// None if it is none.
-    fn decode(mut bytes: &[u8]) -> Option<Self> {
-        if bytes.try_get_u8().ok()? != VERSION {
-            return None;
-        }
-        let leaves = bytes.try_get_u8().ok()? != 0;
-        let [server, number, head] = [
-            bytes.try_get_u64_le().ok()?,
-            bytes.try_get_u64_le().ok()?,
-            bytes.try_get_u64_le().ok()?,
-        ];
-        let (pairs, []) = bytes.as_chunks::<16>() else { return None };
-        let half = |half: &[u8]| half.try_into().map(u64::from_le_bytes).ok();
-        let counts = pairs
-            .iter()
-            .take(COUNTS)
-            .map(|pair| Some((half(&pair[..8])?, half(&pair[8..])?)))
-            .collect::<Option<_>>()?;
-        Some(Self { server, leaves, number, head, counts })
     }
 }
 

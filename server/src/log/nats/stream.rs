@@ -3,28 +3,30 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
+use sha2::{Digest as _, Sha256};
 
 use super::difference::{self, OTHERS, TOGETHER};
-use super::{Cluster, unreachable};
+use super::{Cluster, make, unreachable};
 use crate::auth::Protectable;
 use crate::error::Error;
 use crate::id::{IdKey, Tag, random_hex};
 use crate::keep::{Settings, TagBounds};
-use crate::{mids, size};
+use crate::{limits, mids, size};
 
 /// Of what stands in the stream's metadata. Servers of another one do not agree.
 const FORMAT: &str = "1";
 
 /// Names in the metadata.
-mod name {
-    pub(super) const FORMAT: &str = "tocsin-format";
-    pub(super) const EPOCH: &str = "tocsin-epoch";
-    pub(super) const ID_KEY: &str = "tocsin-id-key";
-    pub(super) const KEPT: &str = "tocsin-kept";
-    pub(super) const PROTECTED: &str = "tocsin-protected";
+pub(super) mod name {
+    pub(in crate::log::nats) const FORMAT: &str = "tocsin-format";
+    pub(in crate::log::nats) const EPOCH: &str = "tocsin-epoch";
+    pub(in crate::log::nats) const ID_KEY: &str = "tocsin-id-key";
+    pub(in crate::log::nats) const KEPT: &str = "tocsin-kept";
+    pub(in crate::log::nats) const PROTECTED: &str = "tocsin-protected";
 }
 
 /// What all servers of one stream must have in common, since what they keep follows from it.
@@ -50,6 +52,37 @@ pub(super) struct Found {
     pub(super) head: u64,
 }
 
+impl Found {
+    /// The epoch as a number: its 16 hex digits, or what stands for another text that somebody has
+    /// put in their place.
+    pub(super) fn epoch_number(&self) -> u64 {
+        u64::from_str_radix(&self.epoch, 16).unwrap_or_else(|_| {
+            let digest = Sha256::digest(&self.epoch);
+            digest[..8].iter().fold(0, |number, &byte| (number << 8) | u64::from(byte))
+        })
+    }
+}
+
+/// What an entry is besides its message, at most: numbers, an address and a `mid`.
+const BESIDES: usize = 1024;
+
+/// Whether NATS takes every message that a client may send. Told at the start, or the first who sends
+/// one that is too large is told that he may try again in a moment.
+///
+/// # Errors
+/// [`Error::Cluster`].
+pub(super) fn admits_messages(client: &Client, cluster: &Cluster) -> Result<(), Error> {
+    let (takes, needed) = (client.max_payload(), limits::MESSAGE + BESIDES);
+    if takes >= needed {
+        return Ok(());
+    }
+    let reason = format!(
+        "NATS takes {takes} bytes at once, but an entry with the largest message has up to {needed}; \
+         raise max_payload in the configuration of its nodes"
+    );
+    Err(Error::Cluster { stream: cluster.stream.clone(), reason })
+}
+
 /// Makes the stream, or checks the one that there is.
 ///
 /// # Errors
@@ -60,10 +93,9 @@ pub(super) async fn open(
     common: &Common,
 ) -> Result<Found, Error> {
     let refuse = |reason| Error::Cluster { stream: cluster.stream.clone(), reason };
-    let info = match context.get_stream(&cluster.stream).await {
-        Ok(stream) => stream.cached_info().clone(),
-        Err(error) if is_missing(&error) => make(context, cluster, common).await?,
-        Err(error) => return Err(unreachable(cluster, &error)),
+    let info = match make::find(context, cluster).await? {
+        Some(info) => info,
+        None => make::make(context, cluster, common).await?,
     };
     for warning in check(&info.config, cluster, common).map_err(refuse)? {
         tracing::warn!("{warning}");
@@ -138,49 +170,13 @@ pub(super) async fn renew(context: &Context, name: &str, epoch: &str) -> Result<
     Ok(())
 }
 
-async fn make(context: &Context, cluster: &Cluster, common: &Common) -> Result<Info, Error> {
-    let refuse = |reason| Error::Cluster { stream: cluster.stream.clone(), reason };
-    let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
-    let mut metadata = common.metadata();
-    metadata.insert(name::EPOCH.into(), epoch);
-    let config = Config {
-        name: cluster.stream.clone(),
-        description: Some("The log of Tocsin's servers. Change it through them only.".into()),
-        metadata,
-        max_age: common.retention,
-        max_bytes: in_signed(cluster.size),
-        num_replicas: cluster.replicas,
-        ..settings(&cluster.stream)
-    };
-    match context.create_stream(config).await {
-        Ok(stream) => {
-            tracing::info!(
-                stream = cluster.stream,
-                replicas = cluster.replicas,
-                "the stream was made"
-            );
-            Ok(stream.cached_info().clone())
-        }
-        // Another server was faster: that one's is to be checked.
-        Err(_) if let Ok(stream) = context.get_stream(&cluster.stream).await => {
-            Ok(stream.cached_info().clone())
-        }
-        Err(error) if cluster.replicas > 1 => Err(refuse(format!(
-            "cannot be made with {} replicas: {error}; NATS needs so many nodes with JetStream \
-             for that (--nats-replicas 1 makes do with one, and what was acknowledged goes with it)",
-            cluster.replicas
-        ))),
-        Err(error) => Err(refuse(format!("cannot be made: {error}"))),
-    }
-}
-
 /// Whether this is the stream of that epoch.
 pub(super) fn is_of(config: &Config, epoch: &str) -> bool {
     config.metadata.get(name::EPOCH).is_some_and(|has| has == epoch)
 }
 
 /// What makes its numbers the entries': no limit but age and bytes, nothing taken out of its midst.
-fn settings(stream: &str) -> Config {
+pub(super) fn settings(stream: &str) -> Config {
     Config {
         subjects: vec![format!("{stream}.entry.*")],
         retention: RetentionPolicy::Limits,
@@ -314,7 +310,7 @@ impl Common {
         }
     }
 
-    fn metadata(&self) -> HashMap<String, String> {
+    pub(super) fn metadata(&self) -> HashMap<String, String> {
         let lines = |lines: &BTreeSet<String>| {
             lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
         };
@@ -341,6 +337,6 @@ pub(super) fn is_missing(error: &async_nats::jetstream::context::GetStreamError)
         if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-fn in_signed(size: u64) -> i64 {
+pub(super) fn in_signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

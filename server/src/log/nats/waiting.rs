@@ -48,12 +48,12 @@ pub(super) struct Waiting {
 
 impl Shared {
     /// Nothing has been appended yet.
-    pub(super) fn new(writer: u64, connections: Connections) -> Self {
+    pub(super) fn new(writer: u64, epoch: u64, connections: Connections) -> Self {
         Self {
             writer,
             waiting: Mutex::default(),
             counts: Counts::default(),
-            peers: Arc::new(Peers::new(writer, connections)),
+            peers: Arc::new(Peers::new(writer, epoch, connections)),
             progress: Progress::new(),
         }
     }

@@ -166,6 +166,71 @@ async fn a_stream_of_which_entries_could_be_missing_is_refused() {
     assert!(errors.contains("--nats-replicas"), "{errors}");
 }
 
+/// Each with NATS's own words, and with advice only where it helps.
+#[tokio::test]
+async fn a_stream_that_cannot_be_made_is_explained() {
+    let nats = Nats::start(3).await;
+    let common = Common::of(&nats, 3);
+    let context = async_nats::jetstream::new(nats.client().await);
+    let foreign = async_nats::jetstream::stream::Config {
+        name: "theirs".into(),
+        subjects: vec!["tocsin.>".into()],
+        ..Default::default()
+    };
+    context.create_stream(foreign).await.unwrap();
+    let (code, errors) = refused(common.options(&[])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("subjects overlap"), "{errors}");
+    assert!(!errors.contains("--nats-replicas"), "more of them are not what is missing: {errors}");
+    // More replicas than nodes.
+    let (code, errors) = refused(Common::of(&nats, 5).options(&["--nats-stream", "five"])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    assert!(errors.contains("--nats-replicas 1 makes do with one"), "{errors}");
+}
+
+/// One of them makes the stream, and the others find it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_may_make_the_stream_at_the_same_time() {
+    let nats = Nats::start(3).await;
+    let common = Common::of(&nats, 3);
+    fs::write(common.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
+    // The harness waits for each server's addresses, on a thread of its own then.
+    let servers: Vec<Server> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..4).map(|_| scope.spawn(|| common.server())).collect();
+        starting.into_iter().map(|server| server.join().unwrap()).collect()
+    });
+    let mut epochs = std::collections::BTreeSet::new();
+    for server in &servers {
+        until_peers(server, 3).await;
+        epochs.insert(server.status().await["epoch"].to_string());
+    }
+    assert_eq!(epochs.len(), 1, "{epochs:?}");
+}
+
+/// Each could tell its sender only that he may try again.
+#[tokio::test]
+async fn nats_must_take_the_largest_message() {
+    let nats = Nats::start_with(1, "max_payload: 66559").await;
+    let common = Common::of(&nats, 1);
+    let (code, errors) = refused(common.options(&[])).await;
+    assert_eq!(code, Some(78), "{errors}");
+    for words in ["takes 66559 bytes", "up to 66560", "max_payload"] {
+        assert!(errors.contains(words), "{errors}");
+    }
+    let output = run(["check"], common.options(&[])).await;
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    drop(nats);
+
+    let nats = Nats::start_with(1, "max_payload: 66560").await;
+    let server = Common::of(&nats, 1).server();
+    // A string's quotes are a part of it.
+    let message = json!("x".repeat(64 * 1024 - 2));
+    let mut action = super::send(ALICE, &message, &"\u{1F514}".repeat(128));
+    action["ttl"] = json!(3_600);
+    let (status, reply) = server.post(&action).await;
+    assert_eq!(status, 200, "{reply}");
+}
+
 #[tokio::test]
 async fn what_is_given_wrongly_is_said() {
     let nats = Nats::start(1).await;
@@ -207,21 +272,50 @@ async fn the_way_in_is_a_file() {
     assert_eq!(refused(options).await.0, Some(69));
 }
 
+/// Everything that a server says to NATS, and what either logs about it.
 #[tokio::test]
 async fn no_id_or_key_reaches_nats() {
-    let nats = Nats::start_with(1, "debug: true\ntrace: true").await;
+    const PASSWORD: &str = "pass:word-0123456789";
+    let login = format!("authorization {{ user: tocsin, password: \"{PASSWORD}\" }}");
+    let nats = Nats::start_locked(&format!("debug: true\ntrace: true\n{login}")).await;
     let common = Common::of(&nats, 1);
-    let server: Server = common.server_with(&["--log", "trace"]);
+    let file = common.dir.path().join("nats.login");
+    fs::write(&file, format!("tocsin:{PASSWORD}\n")).unwrap();
+    let options = ["--log", "trace", "--nats-credentials", file.to_str().unwrap()];
+    let [server, other] = [common.server_with(&options), common.server_with(&options)];
+    until_peers(&server, 1).await;
     let (_, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
-    let (status, _) = server.post(&super::send(ALICE, &json!("seen by NATS"), "mid")).await;
-    assert_eq!(status, 200);
-    assert_eq!(alice.message().await, "seen by NATS");
+    let (_, _, mut elsewhere) = other.come_back(ALICE, &Value::Null).await;
+    let mut seqs = Vec::new();
+    let direct = super::send(ALICE, &json!("seen by NATS"), "mid");
+    for action in [direct, broadcast(&json!("all"))] {
+        let (status, reply) = server.post(&action).await;
+        assert_eq!(status, 200, "{reply}");
+        assert_eq!(alice.message().await, action["message"]);
+        assert_eq!(elsewhere.message().await, action["message"]);
+        seqs.push(reply["seq"].clone());
+    }
+    // A read mark in the log, and one beside it: nobody keeps what is read of a broadcast.
+    for seq in seqs {
+        let read = json!({"action":"read","tag":"shop","only":[seq]});
+        assert_eq!(alice.ask(&read).await["ok"], "read");
+        let event = elsewhere.next().await;
+        assert_eq!((&event["event"], &event["only"]), (&json!("read"), &json!([seq])));
+    }
+    let logout = json!({"action":"drop","tag":"shop","id":ALICE,"key":super::KEY});
+    let (_, dropped) = server.post(&logout).await;
+    assert_eq!((&dropped["ok"], &dropped["clients"]), (&json!("drop"), &json!(2)));
+    assert_eq!(elsewhere.closed().await, Some(4004));
+    let logs = [server.stop().await.output, other.stop().await.output];
     let said = nats.said();
-    // What is looked for can be found there.
-    assert!(said.contains("seen by NATS"));
-    let log = server.stop().await.output;
-    for secret in [ALICE, super::KEY] {
-        assert!(!said.contains(secret) && !log.contains(secret));
+    // What is looked for can be found there: all that they say to each other.
+    for words in ["seen by NATS", "PUB tocsin.entry.", "PUB tocsin.read.", "PUB tocsin.counts"] {
+        assert!(said.contains(words), "{words}");
+    }
+    assert!(logs.iter().all(|log| log.contains(" TRACE ")), "all that there is to log");
+    for secret in [ALICE, super::KEY, PASSWORD] {
+        assert!(!said.contains(secret), "NATS");
+        assert!(logs.iter().all(|log| !log.contains(secret)), "a server");
     }
 }
 

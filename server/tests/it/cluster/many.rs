@@ -165,10 +165,10 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let logout = json!({"action":"drop","tag":"shop","id":BOB,"key":KEY});
     let (_, dropped) = first.post(&logout).await;
     assert_eq!((&dropped["clients"], &dropped["partial"]), (&json!(0), &json!(true)));
-    // It is not waited for any more after a while.
+    // It is not waited for any more after a while, but its clients are there all the same.
     until_peers(&first, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(2))).await;
-    assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null));
+    assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
     third.signal(Signal::CONT);
     until_peers(&first, 2).await;
     let caught_up = async { while third.status().await["seq"] != reply["seq"] {} };
@@ -176,10 +176,32 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let epoch = third.status().await["epoch"].clone();
     let (_, messages, _) = third.come_back(BOB, &json!({"epoch": epoch, "seq": 0})).await;
     assert_eq!(messages, [json!(1), json!(2)]);
+    let (_, reply) = first.post(&broadcast(&json!(3))).await;
+    assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null), "it is back");
     // One that ends takes leave.
     assert_eq!(third.stop().await.status.code(), Some(0));
-    let gone = async { while first.status().await["other_servers"] != 1 {} };
-    tokio::time::timeout(PATIENCE, gone).await.expect("leave taken");
+    until_peers(&first, 1).await;
+    let (_, reply) = first.post(&broadcast(&json!(4))).await;
+    assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null));
+}
+
+/// The entry has its place, but a server that says nothing is waited for.
+#[tokio::test]
+async fn a_stop_waits_for_the_answer_that_waits_for_counts() {
+    let nats = Nats::start(1).await;
+    let common = Common::of(&nats, 1);
+    let [first, second, third] = three(&common).await;
+    let mut alice = first.come_back(ALICE, &Value::Null).await.2;
+    let mut bob = second.come_back(BOB, &Value::Null).await.2;
+    third.signal(Signal::STOP);
+    let mut sender = first.connect().await;
+    sender.send(&broadcast(&json!("the last"))).await;
+    assert_eq!(alice.message().await, "the last");
+    first.signal(Signal::TERM);
+    let reply = sender.next().await;
+    assert_eq!((&reply["ok"], &reply["partial"]), (&json!("broadcast"), &json!(true)), "{reply}");
+    assert_eq!(bob.message().await, "the last");
+    assert_eq!(first.ended().await.status.code(), Some(0));
 }
 
 #[tokio::test]

@@ -1,0 +1,61 @@
+//! What a server tells the others, as bytes: numbers in little-endian.
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+
+/// Servers of another one are not heard.
+const VERSION: u8 = 2;
+/// The most counts in one: it fits wherever a message does, whatever NATS takes.
+pub(super) const COUNTS: usize = 4 * 1024;
+
+/// What a server tells.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    /// The lifetime of the log that it is told of.
+    pub(super) epoch: u64,
+    pub(super) server: u64,
+    /// It ends.
+    pub(super) leaves: bool,
+    /// Counts its reports, so that one that got lost is missed.
+    pub(super) number: u64,
+    pub(super) head: u64,
+    pub(super) counts: Vec<(u64, u64)>,
+}
+
+impl Report {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(34 + 16 * self.counts.len());
+        bytes.put_u8(VERSION);
+        bytes.put_u8(self.leaves.into());
+        bytes.put_u64_le(self.epoch);
+        bytes.put_u64_le(self.server);
+        bytes.put_u64_le(self.number);
+        bytes.put_u64_le(self.head);
+        for (seq, count) in &self.counts {
+            bytes.put_u64_le(*seq);
+            bytes.put_u64_le(*count);
+        }
+        bytes.into()
+    }
+
+    /// None if it is none.
+    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+        if bytes.try_get_u8().ok()? != VERSION {
+            return None;
+        }
+        let leaves = bytes.try_get_u8().ok()? != 0;
+        let [epoch, server, number, head] = [
+            bytes.try_get_u64_le().ok()?,
+            bytes.try_get_u64_le().ok()?,
+            bytes.try_get_u64_le().ok()?,
+            bytes.try_get_u64_le().ok()?,
+        ];
+        let (pairs, []) = bytes.as_chunks::<16>() else { return None };
+        let half = |half: &[u8]| half.try_into().map(u64::from_le_bytes).ok();
+        let counts = pairs
+            .iter()
+            .take(COUNTS)
+            .map(|pair| Some((half(&pair[..8])?, half(&pair[8..])?)))
+            .collect::<Option<_>>()?;
+        Some(Self { epoch, server, leaves, number, head, counts })
+    }
+}
