@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::Gate;
+use crate::metrics::Tide;
 
 /// How often the connections are counted.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -16,17 +17,29 @@ const MANY: i64 = 500;
 
 /// Gives back what can be, a moment after many connections have ended. Never ends.
 pub(crate) async fn tidy(gate: &Gate) {
-    let mut most = 0;
+    let mut held = Held::default();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let now = gate.metrics.live.get();
-        most = most.max(now);
-        if most - now >= MANY.max(most / 4) {
-            most = now;
+        if held.is_much(gate.metrics.tide()) {
             // Some milliseconds. It holds the lock of one of glibc's heaps after another, so who
             // allocates from that heap waits; on a thread of its own, nobody else does.
             let _ = tokio::task::spawn_blocking(give_back).await;
         }
+    }
+}
+
+/// The most connections that memory is still held for.
+#[derive(Debug, Default)]
+struct Held(i64);
+
+impl Held {
+    /// Whether it is for many more than there are; then it is given back.
+    fn is_much(&mut self, tide: Tide) -> bool {
+        // Also of those who came and left since the last look.
+        let most = self.0.max(tide.most);
+        let is_much = most - tide.live >= MANY.max(most / 4);
+        self.0 = if is_much { tide.live } else { most };
+        is_much
     }
 }
 
@@ -61,6 +74,23 @@ mod tests {
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
         let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
         pages * rustix::param::page_size()
+    }
+
+    #[test]
+    fn who_comes_and_leaves_between_two_looks_counts() {
+        let mut held = Held::default();
+        let mut look = |most, live| held.is_much(Tide { live, most });
+        assert!(!look(0, 0));
+        assert!(look(3_000, 0));
+        assert!(!look(0, 0), "once");
+        // Gradually, too.
+        assert!(!look(3_000, 3_000));
+        assert!(!look(3_000, 2_400));
+        assert!(look(2_400, 2_200));
+        // Few of many, and few at all.
+        assert!(!look(10_000, 8_000));
+        let mut held = Held::default();
+        assert!(!held.is_much(Tide { live: 0, most: MANY - 1 }));
     }
 
     #[test]

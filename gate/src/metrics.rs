@@ -1,5 +1,7 @@
 //! What the gate counts.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +19,8 @@ use crate::relay::Carried;
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     pub(crate) live: Gauge,
+    /// The most that were open at once since somebody took this.
+    most: AtomicI64,
     refused: Family<Reason, Counter>,
     handshakes: Family<Handshake, Counter>,
     pub(crate) resumptions: Counter,
@@ -24,6 +28,13 @@ pub(crate) struct Metrics {
     pub(crate) backend_errors: Counter,
     unfinished: Gauge,
     expiry: Gauge,
+}
+
+/// Connections over a while.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tide {
+    pub(crate) live: i64,
+    pub(crate) most: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +101,20 @@ pub(crate) struct Now {
 }
 
 impl Metrics {
+    /// A connection begins.
+    pub(crate) fn begins(&self) {
+        let live = self.live.inc() + 1;
+        if live > self.most.load(Ordering::Relaxed) {
+            self.most.fetch_max(live, Ordering::Relaxed);
+        }
+    }
+
+    /// How many are open, and the most that were since this was asked before.
+    pub(crate) fn tide(&self) -> Tide {
+        let live = self.live.get();
+        Tide { live, most: self.most.swap(live, Ordering::Relaxed).max(live) }
+    }
+
     pub(crate) fn refused(&self, refusal: Refusal) {
         let reason = match refusal {
             Refusal::Connections => "connections_per_address",

@@ -33,7 +33,7 @@ pub(crate) struct Seat {
 
 impl Seat {
     pub(crate) fn new(gate: &Arc<Gate>, guest: Guest, place: OwnedSemaphorePermit) -> Self {
-        gate.metrics.live.inc();
+        gate.metrics.begins();
         Self { gate: Arc::clone(gate), _guest: guest, _place: place }
     }
 }
