@@ -40,7 +40,7 @@ impl workers::Newcomer for Newcomer {
         adrift.with(TcpStream::from_std)
     }
 
-    async fn serve(self, _thread: usize) {
-        session::serve(self.client, self.peer, self.seat, self.handshake).await;
+    fn serve(self, _thread: usize) -> impl Future<Output = ()> + Send + 'static {
+        session::serve(self.client, self.peer, self.seat, self.handshake)
     }
 }
