@@ -77,24 +77,23 @@ async fn who_has_the_key_has_no_limit() {
     assert_eq!(guesser.ask(&with(KEY)).await["ok"], "broadcast");
 }
 
+/// A server that learns who comes, and where broadcasting to the shop takes the key.
+fn behind_a_gate(more: &[&str]) -> Server {
+    let common = ["--listen-proxy", "127.0.0.1:0", "--protect", "shop:broadcast:{dir}/key"];
+    Server::start_in(dir_with_key(), &[&common, more].concat())
+}
+
 /// What somebody in the same office does is not held against who has the key.
 #[tokio::test]
 async fn a_right_key_is_never_refused_for_what_others_of_its_address_did() {
-    let server = Server::start_in(
-        dir_with_key(),
-        &[
-            "--listen-proxy",
-            "127.0.0.1:0",
-            "--protect",
-            "shop:broadcast:{dir}/key",
-            "--protect",
-            "news:set:{dir}/key",
-            "--send-rate",
-            "1:40",
-            "--wrong-key-rate",
-            "1:40",
-        ],
-    );
+    let server = behind_a_gate(&[
+        "--protect",
+        "news:set:{dir}/key",
+        "--send-rate",
+        "1:40",
+        "--wrong-key-rate",
+        "1:40",
+    ]);
     let guess = json!({"action": "set", "tag": "news", "key": "a guess"});
     let mut right = broadcast();
     right["key"] = KEY.into();
@@ -141,21 +140,8 @@ async fn a_right_key_is_never_refused_for_what_others_of_its_address_did() {
 
 #[tokio::test]
 async fn registrations_and_wrong_keys_of_an_address_are_bounded_too() {
-    let server = Server::start_in(
-        dir_with_key(),
-        &[
-            "--listen-proxy",
-            "127.0.0.1:0",
-            "--protect",
-            "shop:broadcast:{dir}/key",
-            "--set-rate",
-            "1:40",
-            "--wrong-key-rate",
-            "1:40",
-            "--send-rate",
-            "off",
-        ],
-    );
+    let server =
+        behind_a_gate(&["--set-rate", "1:40", "--wrong-key-rate", "1:40", "--send-rate", "off"]);
     let mut guess = broadcast();
     guess["key"] = "a guess".into();
     let unset = json!({"action": "unset", "tag": "shop"});

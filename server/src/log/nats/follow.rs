@@ -85,6 +85,8 @@ impl Follower {
             };
             match failure {
                 Failure::Connected => {
+                    // Another node may show another state.
+                    self.doubt = None;
                     self.shared.progress.is_behind();
                     continue;
                 }
@@ -108,15 +110,7 @@ impl Follower {
 
     async fn follow(&mut self) -> Result<Infallible, Failure> {
         self.connections.mark_unchanged();
-        let name = self.cluster.stream.clone();
-        let stream = match in_time(self.context.get_stream(&name)).await? {
-            Ok(stream) => stream,
-            Err(error) if super::stream::is_missing(&error) => {
-                return Err(self.doubt("there is no such stream any more"));
-            }
-            Err(error) => return Err(Failure::Passing(error.to_string())),
-        };
-        self.recognise(&stream).await?;
+        let stream = self.find().await?;
         // An empty stream's first seq is the one that comes next.
         self.lose_before(stream.cached_info().state.first_sequence);
         let config = pull::Config {
@@ -153,7 +147,7 @@ impl Follower {
                     }
                     if self.shared.peers.other_epoch() {
                         // Which of both is the stream's is to be seen there.
-                        return Err(Failure::Passing("another server has another epoch".into()));
+                        self.find().await?;
                     }
                     continue;
                 }

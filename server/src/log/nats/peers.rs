@@ -10,6 +10,7 @@ mod report;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -56,6 +57,8 @@ pub(super) struct Peers {
     epoch: u64,
     connections: Connections,
     state: Mutex<State>,
+    /// The last entry that any of the others has ever applied: looked at for every entry.
+    furthest: AtomicU64,
     /// There is something to report.
     changed: Notify,
 }
@@ -102,7 +105,14 @@ struct Waiting {
 
 impl Peers {
     pub(super) fn new(me: u64, epoch: u64, connections: Connections) -> Self {
-        Self { me, epoch, connections, state: Mutex::default(), changed: Notify::new() }
+        Self {
+            me,
+            epoch,
+            connections,
+            state: Mutex::default(),
+            furthest: AtomicU64::new(0),
+            changed: Notify::new(),
+        }
     }
 
     /// How many others are alive.
@@ -112,7 +122,7 @@ impl Peers {
 
     /// The last entry that any of the others has applied.
     pub(super) fn furthest(&self) -> u64 {
-        self.state.lock().others.values().map(|other| other.head).max().unwrap_or(0)
+        self.furthest.load(Ordering::Relaxed)
     }
 
     /// Whether servers that follow a log of another epoch were heard lately: then this server, or
@@ -224,6 +234,7 @@ impl Peers {
             state.elsewhere = Some(Instant::now());
             return;
         }
+        self.furthest.fetch_max(head, Ordering::Relaxed);
         // Of one that was silent for a while, nothing is missed if it goes on where it was.
         let before = state.silent.remove(&server).or_else(|| state.others.remove(&server));
         let (told, upto) = before.map_or((0, 0), |other| (other.number, other.head));

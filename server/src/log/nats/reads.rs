@@ -1,7 +1,6 @@
 //! Read marks that change nothing which is kept, and so are no entries: the person's connections at
 //! other servers hear of them beside the stream, if nothing gets in the way.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,11 +51,12 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> Result<(), SubscribeError> {
     let mut others = client.subscribe(format!("{prefix}.read.*")).await?;
-    // Those that are ahead of this server, in the order in which they came.
-    let mut ahead: VecDeque<(u64, Entry)> = VecDeque::new();
+    // Those that are ahead of this server. One that stays so is in no other's way.
+    let mut ahead: Vec<Entry> = Vec::new();
     let mut look = interval(LOOK);
     loop {
-        while let Some((_, read)) = ahead.pop_front_if(|(head, _)| *head <= sink.head()) {
+        let head = sink.head();
+        for read in ahead.extract_if(.., |read| read.at <= head) {
             tell(&*sink, &read);
         }
         tokio::select! {
@@ -67,7 +67,7 @@ pub(super) async fn run(
                 let Ok(read) = entry::decode_of(&told.subject, &told.payload) else { continue };
                 let is_own = read.append.is_some_and(|append| append.writer == writer);
                 if !is_own && ahead.len() < QUEUE {
-                    ahead.push_back((read.at, read));
+                    ahead.push(read);
                 }
             }
             _ = look.tick(), if !ahead.is_empty() => {}

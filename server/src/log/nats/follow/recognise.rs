@@ -11,9 +11,24 @@ use crate::log::nats::{entry, stream};
 const DOUBT: Duration = Duration::from_secs(15);
 
 impl Follower {
+    /// The stream, as it is now.
+    pub(super) async fn find(&mut self) -> Result<Stream, Failure> {
+        let name = self.cluster.stream.clone();
+        match in_time(self.context.get_stream(&name)).await? {
+            Ok(stream) => {
+                self.recognise(&stream).await?;
+                Ok(stream)
+            }
+            Err(error) if stream::is_missing(&error) => {
+                Err(self.doubt("there is no such stream any more"))
+            }
+            Err(error) => Err(Failure::Passing(error.to_string())),
+        }
+    }
+
     /// Whether this is the stream that was followed so far, and nothing of it was taken back: by
     /// NATS nodes that have lost what they had acknowledged, or by a backup put in its place.
-    pub(super) async fn recognise(&mut self, stream: &Stream) -> Result<(), Failure> {
+    async fn recognise(&mut self, stream: &Stream) -> Result<(), Failure> {
         let info = stream.cached_info();
         if !stream::is_of(&info.config, &self.epoch) {
             return Err(self.refuse("it has a new epoch; a restart takes it as it is now".into()));
@@ -30,7 +45,7 @@ impl Follower {
     }
 
     /// What is wrong with the stream, unless it gets better in time.
-    pub(super) fn doubt(&mut self, reason: &str) -> Failure {
+    fn doubt(&mut self, reason: &str) -> Failure {
         let since = *self.doubt.get_or_insert_with(Instant::now);
         match since.elapsed() < DOUBT {
             true => Failure::Passing(reason.into()),
