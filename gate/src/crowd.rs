@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use shared::household::household;
+use shared::ip_prefix::ip_prefix;
 use tokio::sync::oneshot;
 
 /// The bounds that strangers meet before TLS.
@@ -70,7 +70,7 @@ impl Crowd {
     /// If that makes too many handshakes in all, the oldest one learns it from its
     /// [`Handshake::overtaken`].
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<(Guest, Handshake), Refusal> {
-        let address = household(address);
+        let address = ip_prefix(address);
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let counts = inner.addresses.entry(address).or_default();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_household_of_ipv6_addresses_counts_as_one() {
+    fn an_ipv6_prefix_counts_as_one_address() {
         let crowd = crowd(100, 1, 100);
         let _held = crowd.admit(ip("2001:db8:1:2::1")).unwrap();
         assert!(crowd.admit(ip("2001:db8:1:2:ffff::2")).is_err());

@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use shared::answer::{Answer, json};
 use shared::deadline::within;
 use shared::linger::{Socket, linger};
-use shared::seldom::Seldom;
+use shared::log_throttle::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -48,7 +48,7 @@ pub(crate) struct Door {
     places: Arc<Semaphore>,
     brief: Arc<Semaphore>,
     away: Arc<Semaphore>,
-    full: Seldom,
+    full: LogThrottle,
     spare_memory: u64,
     measured: Mutex<Option<(Instant, bool)>>,
     metrics: Arc<Metrics>,
@@ -85,7 +85,7 @@ impl Door {
             places: Arc::new(Semaphore::new(most)),
             brief: Arc::new(Semaphore::new(limits::BRIEF)),
             away: Arc::new(Semaphore::new(limits::TURNED_AWAY)),
-            full: Seldom::new(),
+            full: LogThrottle::new(),
             spare_memory,
             measured: Mutex::default(),
             metrics,
@@ -111,7 +111,7 @@ impl Door {
         if let Some(permit) = one_of(&self.places) {
             return Some((permit, Stay::Long));
         }
-        if let Some(newcomers) = self.full.happens() {
+        if let Some(newcomers) = self.full.record() {
             tracing::warn!(
                 newcomers,
                 "every place is taken (--max-connections, the limit of open files): newcomers may \

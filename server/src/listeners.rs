@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use shared::accept::{Listener, UnixListener};
-use shared::seldom::Seldom;
+use shared::log_throttle::LogThrottle;
 use shared::service::{Given, Socket};
 use shared::telemetry::announce_text;
 use tokio::net::{TcpStream, UnixStream};
@@ -246,7 +246,7 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
 impl Way {
     /// The next connection, whoever may use this way; the others are closed and counted. Cancel safe.
     pub(crate) async fn accept(&self, metrics: &Metrics) -> Arrival {
-        static UNTRUSTED: Seldom = Seldom::new();
+        static UNTRUSTED: LogThrottle = LogThrottle::new();
         match self {
             Self::Plain(listener) => {
                 let (stream, peer) = listener.accept().await;
@@ -258,7 +258,7 @@ impl Way {
                     return Arrival::Proxied(stream);
                 }
                 metrics.unintroduced.inc();
-                if let Some(connections) = UNTRUSTED.happens() {
+                if let Some(connections) = UNTRUSTED.record() {
                     tracing::warn!(
                         connections, last = %peer.ip(),
                         "closed: not among those of --trust-proxy, who may say for whom they connect"

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use shared::deadline::within;
-use shared::seldom::Seldom;
+use shared::log_throttle::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -37,14 +37,14 @@ pub(crate) async fn introduced(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
 ) -> Option<Option<IpAddr>> {
-    static MISSING: Seldom = Seldom::new();
+    static MISSING: LogThrottle = LogThrottle::new();
     let error = match client(stream, shutdown).await {
         Ok(address) => return Some(address),
         Err(error) => error,
     };
     // Whoever says nothing may be looking whether there is anybody.
     if error.kind() == io::ErrorKind::InvalidData
-        && let Some(connections) = MISSING.happens()
+        && let Some(connections) = MISSING.record()
     {
         tracing::warn!(
             connections,
@@ -58,9 +58,9 @@ pub(crate) async fn introduced(
 
 /// Tells of a proxy that introduces itself, by what comes `first`, where that is no request.
 pub(crate) fn expect_none(first: &[u8]) {
-    static UNEXPECTED: Seldom = Seldom::new();
+    static UNEXPECTED: LogThrottle = LogThrottle::new();
     if (first.starts_with(LINE) || first.starts_with(SIGNATURE))
-        && let Some(connections) = UNEXPECTED.happens()
+        && let Some(connections) = UNEXPECTED.record()
     {
         tracing::warn!(
             connections,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
-use shared::household::household;
+use shared::ip_prefix::ip_prefix;
 
 use super::{Bucket, Kind, Moment};
 
@@ -54,7 +54,7 @@ impl Default for Addresses {
 
 impl Addresses {
     pub(super) fn bucket(&mut self, address: IpAddr, kind: Kind, now: Moment) -> &mut Bucket {
-        let address = household(address);
+        let address = ip_prefix(address);
         let part = self.part_of(address);
         if !self.parts[part].buckets.contains_key(&address) {
             self.look_through_next(now);

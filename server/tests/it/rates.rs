@@ -273,7 +273,7 @@ async fn one_that_goes_on_and_on_is_closed() {
 #[tokio::test]
 async fn an_address_has_twenty_times_what_a_connection_has() {
     let server = Server::start(&["--listen-proxy", "127.0.0.1:0", "--send-rate", "1:20"]);
-    // A household of IPv6 is one address. Each of its connections says what it may.
+    // A /64 of IPv6 is one address. Each of its connections says what it may.
     let mut refused = 0;
     let mut connections = 0;
     while refused == 0 {

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use unix::UnixListener;
 
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 
 /// Connections that the kernel keeps for us until we accept them. The kernel lowers it to
 /// `net.core.somaxconn`, 4,096 on Linux since 5.4.
@@ -122,7 +122,7 @@ impl Listener {
 /// What accepting has failed of.
 #[derive(Debug, Default)]
 struct Trouble {
-    seldom: Seldom,
+    throttle: LogThrottle,
 }
 
 impl Trouble {
@@ -132,7 +132,7 @@ impl Trouble {
             return;
         }
         // Exhaustion comes and goes with every connection that ends.
-        if self.seldom.happens().is_some() {
+        if self.throttle.record().is_some() {
             tracing::warn!(
                 %address, %error,
                 "cannot accept connections; trying again every {EXHAUSTED_PAUSE:?} \

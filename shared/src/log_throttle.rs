@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Counts what happens, and says once a minute at most that it is to be told. Meant for a
 /// `static`, or the place that it is about.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub struct LogThrottle {
     state: Mutex<State>,
 }
 
@@ -22,7 +22,7 @@ struct State {
     times: u64,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// Nothing has happened yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -30,7 +30,7 @@ impl Seldom {
     }
 
     /// It has happened once more. If it is to be told: how often since it was told before.
-    pub fn happens(&self) -> Option<u64> {
+    pub fn record(&self) -> Option<u64> {
         let mut state = self.state.lock();
         state.times += 1;
         if state.told.is_some_and(|told| told.elapsed() < PAUSE) {
@@ -47,11 +47,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_told_at_once_and_then_once_a_minute_with_how_often() {
-        let seldom = Seldom::new();
-        assert_eq!(seldom.happens(), Some(1));
-        assert_eq!((seldom.happens(), seldom.happens()), (None, None));
+        let throttle = LogThrottle::new();
+        assert_eq!(throttle.record(), Some(1));
+        assert_eq!((throttle.record(), throttle.record()), (None, None));
         tokio::time::advance(PAUSE).await;
-        assert_eq!(seldom.happens(), Some(3));
-        assert_eq!(seldom.happens(), None);
+        assert_eq!(throttle.record(), Some(3));
+        assert_eq!(throttle.record(), None);
     }
 }

@@ -4,7 +4,7 @@
 //! for it and nothing of it is locked. Which one is decided when it is accepted. A runtime whose
 //! threads share their tasks costs a fifth more CPU here (docs/internals.md has the figures).
 
-mod effort;
+mod cpu_load;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::service::Pulse;
 use crate::shutdown::Shutdown;
-use effort::{Effort, Now};
+use cpu_load::{CpuLoad, Now};
 
 /// Newcomers that may wait for a thread. While it is so far behind, they are served by the one
 /// that accepted them.
@@ -65,7 +65,7 @@ pub struct Workers<N: Newcomer> {
     ahead: usize,
     /// Connections of the thread that accepts, which serves too, as number 0.
     here: Arc<AtomicUsize>,
-    effort: Mutex<Effort>,
+    cpu_load: Mutex<CpuLoad>,
     others: Vec<Worker<N>>,
 }
 
@@ -121,7 +121,7 @@ impl<N: Newcomer> Workers<N> {
             shutdown: shutdown.clone(),
             ahead,
             here: Arc::default(),
-            effort: Mutex::default(),
+            cpu_load: Mutex::default(),
             others: others.collect::<io::Result<_>>()?,
         })
     }
@@ -129,7 +129,7 @@ impl<N: Newcomer> Workers<N> {
     /// Has this thread serve it, or the one with the fewest connections if this has far more, or
     /// more and no time left. Called on the thread that accepts.
     pub fn serve(&self, newcomer: N) {
-        let is_busy = self.effort.lock().is_great(Now::of_this_thread());
+        let is_busy = self.cpu_load.lock().is_busy(Now::of_this_thread());
         match self.better_place(is_busy).map(|it| (it, it.sender.try_reserve())) {
             Some((worker, Ok(way))) => worker.send(way, newcomer),
             _ => spawn(&self.shutdown, newcomer, 0, Load::new(&self.here)),
@@ -247,7 +247,7 @@ mod tests {
             shutdown: Shutdown::new(),
             ahead: AHEAD,
             here: Arc::new(AtomicUsize::new(here)),
-            effort: Mutex::default(),
+            cpu_load: Mutex::default(),
             others,
         }
     }

@@ -29,24 +29,24 @@ impl Now {
 
 /// What the thread did in the last [`WINDOW`] or longer, as seen whenever someone asked.
 #[derive(Debug, Default)]
-pub(super) struct Effort {
+pub(super) struct CpuLoad {
     seen: Option<Now>,
-    is_great: bool,
+    is_busy: bool,
 }
 
-impl Effort {
+impl CpuLoad {
     /// Whether the thread was busy. It is looked at only when asked: an idle one is not woken.
-    pub(super) fn is_great(&mut self, now: Now) -> bool {
+    pub(super) fn is_busy(&mut self, now: Now) -> bool {
         let Some(seen) = self.seen else {
             self.seen = Some(now);
             return false;
         };
         let passed = now.wall.saturating_duration_since(seen.wall);
         if passed >= WINDOW {
-            self.is_great = now.cpu.saturating_sub(seen.cpu) * BUSY.1 >= passed * BUSY.0;
+            self.is_busy = now.cpu.saturating_sub(seen.cpu) * BUSY.1 >= passed * BUSY.0;
             self.seen = Some(now);
         }
-        self.is_great
+        self.is_busy
     }
 }
 
@@ -55,19 +55,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_fifths_of_a_window_are_great() {
+    fn four_fifths_of_a_window_are_busy() {
         let begin = Now::of_this_thread();
         let after = |wall, cpu| Now {
             wall: begin.wall + Duration::from_millis(wall),
             cpu: begin.cpu + Duration::from_millis(cpu),
         };
-        let mut effort = Effort::default();
-        assert!(!effort.is_great(begin));
-        assert!(!effort.is_great(after(49, 49)), "too short to tell");
-        assert!(!effort.is_great(after(100, 79)));
-        assert!(effort.is_great(after(200, 159)));
-        assert!(effort.is_great(after(249, 159)), "as it was");
-        assert!(!effort.is_great(after(300, 159)));
+        let mut cpu_load = CpuLoad::default();
+        assert!(!cpu_load.is_busy(begin));
+        assert!(!cpu_load.is_busy(after(49, 49)), "too short to tell");
+        assert!(!cpu_load.is_busy(after(100, 79)));
+        assert!(cpu_load.is_busy(after(200, 159)));
+        assert!(cpu_load.is_busy(after(249, 159)), "as it was");
+        assert!(!cpu_load.is_busy(after(300, 159)));
     }
 
     /// It would not end with a clock that stands still.
