@@ -5,7 +5,7 @@ use async_nats::ServerAddr;
 use super::setting::Setting;
 use super::{Checking, values};
 use crate::error::Error;
-use crate::log::nats::Cluster;
+use crate::log::nats::NatsConfig;
 
 /// NATS has no streams with more.
 const MOST_REPLICAS: u64 = 5;
@@ -30,7 +30,7 @@ pub(super) struct NatsSettings {
 
 impl Checking {
     /// `None` without a server of NATS; then nothing else may be said of it.
-    pub(super) fn cluster(&mut self, settings: &NatsSettings) -> Option<Cluster> {
+    pub(super) fn cluster(&mut self, settings: &NatsSettings) -> Option<NatsConfig> {
         let NatsSettings { servers, stream, credentials, ca, replicas, size } = settings;
         if servers.is_empty() {
             for useless in [stream, credentials, ca, replicas, size].into_iter().flatten() {
@@ -52,7 +52,7 @@ impl Checking {
         let size = size
             .as_ref()
             .map_or(Ok(SIZE), |setting| values::bytes(setting, LEAST..=i64::MAX as u64));
-        Some(Cluster {
+        Some(NatsConfig {
             servers,
             stream: self.stream(stream.as_ref()),
             credentials: file(credentials),

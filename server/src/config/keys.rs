@@ -6,10 +6,10 @@ use std::path::Path;
 use super::file::TagTable;
 use super::setting::Setting;
 use crate::access::auth::{Auth, Key, KeyHash, Protectable};
-use crate::access::secret;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::{Tag, random_hex};
+use crate::secret_file;
 
 /// Where the demo's administrator broadcasts to.
 const DEMO_TAG: &str = "notifications";
@@ -79,7 +79,7 @@ impl super::Checking {
     }
 
     fn key_in(&mut self, file: &Path) -> Result<KeyHash, Error> {
-        let line = secret::first_line("key file", file)?;
+        let line = secret_file::first_line("key file", file)?;
         if !KeyHash::is_one(&line) && file != Path::new("-") {
             self.warn(exposed("key", file));
         }

@@ -32,7 +32,7 @@ use crate::config::cli::RunArgs;
 use crate::error::Error;
 use crate::http::origin::Origins;
 use crate::hub::history::Settings;
-use crate::log::nats::Cluster;
+use crate::log::nats::NatsConfig;
 
 const PORT: u16 = 9090;
 const DEFAULT_ADMIN: Option<ListenAddress> = Some(ListenAddress {
@@ -73,7 +73,7 @@ pub struct Config {
     /// Where the log is kept on disk, if it is.
     pub data: Option<Data>,
     /// The stream that this server shares with others, if it does.
-    pub nats: Option<Cluster>,
+    pub nats: Option<NatsConfig>,
     /// The file with the key that turns IDs into addresses; without one the key is that of the
     /// data directory, or of this run.
     pub id_key_file: Option<PathBuf>,

@@ -8,6 +8,7 @@ pub(crate) mod dedup;
 pub(crate) mod history;
 mod position;
 mod registry;
+mod replica;
 mod stats;
 
 use std::collections::HashMap;
@@ -23,13 +24,14 @@ pub(crate) use stats::{TagCounts, Totals};
 
 use crate::conn::connection::Connection;
 use crate::conn::frame;
+use crate::entry::{Appended, Applied, Entry, EntryKind, Target};
 use crate::fanout::{ShardQueue, Work};
 use crate::hub::dedup::{DedupKeys, DedupWindow, Verdict};
 use crate::hub::history::ring::StoredMessage;
 use crate::hub::history::{History, Pulled, Replay, Settings};
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::{Appended, Applied, Entry, EntryKind, Mark, Target};
+use crate::protocol::Mark;
 use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 
 /// Both generation, what is kept for those who are away, and the log's head as far as it has been
@@ -181,7 +183,7 @@ impl Hub {
         // it. The log that orders entries may hold a lock of its own around all of this.
         let frame = encode(seq, entry);
         let names = DedupKeys::of(entry);
-        let target = entry.body.target();
+        let target = entry.kind.target();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         debug_assert!(seq > self.head(), "entries are applied in order");
@@ -201,7 +203,7 @@ impl Hub {
                 ));
             }
         };
-        match &entry.body {
+        match &entry.kind {
             EntryKind::Broadcast(_) | EntryKind::Direct(..) => {
                 let (at, expires, frame) = (entry.at, entry.expires, frame.clone());
                 state.history.push(&entry.tag, target, StoredMessage { seq, at, expires, frame });
@@ -224,7 +226,7 @@ impl Hub {
                         seq,
                         target,
                         except: entry.origin,
-                        kept: entry.body.message().is_some(),
+                        kept: entry.kind.message().is_some(),
                         received: entry.received,
                         frame: frame.clone(),
                     });
@@ -313,7 +315,7 @@ impl Hub {
 impl HubState {
     /// What is told of an entry that was applied, as things are now.
     fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
-        let target = entry.body.target();
+        let target = entry.kind.target();
         let audience = self.audiences.get(&entry.tag);
         Applied {
             seq,
@@ -360,8 +362,8 @@ impl HubState {
 
 /// What those get whom an entry concerns.
 fn encode(seq: u64, entry: &Entry) -> Bytes {
-    let direct = entry.body.target() != Target::Everyone;
-    match &entry.body {
+    let direct = entry.kind.target() != Target::Everyone;
+    match &entry.kind {
         EntryKind::Broadcast(message) | EntryKind::Direct(_, message) => {
             frame::text_frame(&protocol::delivery(&entry.tag, seq, entry.at, message, direct))
         }

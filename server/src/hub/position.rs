@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Hub;
+use crate::entry::Target;
 use crate::fanout::Work;
 use crate::hub::dedup::DedupWindow;
-use crate::log::Target;
 
 /// Between looks at how far this server is.
 const LOOK: Duration = Duration::from_millis(5);

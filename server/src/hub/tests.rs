@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::entry::AppendId;
 use crate::hub::history::{Begun, Start};
 use crate::hub::history::{HistoryBounds, TagBounds};
-use crate::log::AppendId;
 use crate::protocol::Resume;
 use crate::protocol::{Message, Mid};
 
@@ -63,7 +63,7 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
         (
             Entry {
                 tag: tag(at),
-                body,
+                kind: body,
                 at: 0,
                 expires: ttl,
                 mid,
@@ -93,7 +93,7 @@ impl Model {
         let now = entry.at;
         self.age(now);
         let at = usize::from(entry.tag == tag(1));
-        let address = match entry.body.target() {
+        let address = match entry.kind.target() {
             Target::Everyone => None,
             Target::One(address) => Some(address),
         };
@@ -105,8 +105,8 @@ impl Model {
                 _ => self.appends.insert(append, (seq, now)),
             };
         }
-        if let (Some(mid), Some(message)) = (&entry.mid, entry.body.message()) {
-            let name = (entry.tag.clone(), entry.body.target(), mid.clone());
+        if let (Some(mid), Some(message)) = (&entry.mid, entry.kind.message()) {
+            let name = (entry.tag.clone(), entry.kind.target(), mid.clone());
             match self.mids.get(&name) {
                 Some((first, when, known)) if when + MID_WINDOW > now => {
                     return match known == message.as_json() {
@@ -118,7 +118,7 @@ impl Model {
             };
         }
         let (kept, lost) = self.shelves.entry((at, address)).or_default();
-        match &entry.body {
+        match &entry.kind {
             EntryKind::Broadcast(_) => kept.push((seq, now)),
             EntryKind::Direct(..) if at == 0 => kept.push((seq, now)),
             EntryKind::Direct(..) => *lost = seq,
@@ -394,7 +394,7 @@ proptest! {
                 seq += 1;
                 let (tag, at) = (names[tag].clone(), 1_000_000);
                 let (expires, mid, append, origin) = (None, None, None, None);
-                let entry = Entry { tag, body, at, expires, mid, append, origin, received: None };
+                let entry = Entry { tag, kind: body, at, expires, mid, append, origin, received: None };
                 hub.apply(seq, &entry).unwrap();
             }
             let (all, left_out) = hub.counts(usize::MAX);

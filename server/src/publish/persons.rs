@@ -6,12 +6,15 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::{Service, now_ms};
+use super::Service;
 use crate::access::auth::{Key, Protectable};
 use crate::access::visitor::Visitor;
+use crate::clock::now_ms;
 use crate::conn::frame;
+use crate::entry::{Applied, EntryKind};
 use crate::id::{Address, Tag};
-use crate::log::{Appending, Applied, EntryKind, Mark};
+use crate::log::Appending;
+use crate::protocol::Mark;
 use crate::protocol::{Cursor, ErrorCode, Outcome, PersonRequest, Read, Refusal, Reply};
 
 /// How long a client that was at another server waits until this one has come as far.

@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::runtime::Runtime;
 use super::waiting::{PendingAppend, Shared};
 use super::{progress, reads};
+use crate::entry::Entry;
 use crate::error::Error;
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::{Appending, Counts, Entry, Log, Mark, Queued, Replica};
+use crate::log::{Appending, Counts, Log, Queued, Replica};
+use crate::protocol::Mark;
 use crate::protocol::{Outcome, Refusal};
 
 /// How long the last words take at most, when the log ends.

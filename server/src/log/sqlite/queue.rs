@@ -6,8 +6,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use crate::entry::{AppendId, Appended, Entry};
 use crate::limits;
-use crate::log::{AppendId, Appended, Entry, Queued};
+use crate::log::Queued;
 
 /// The most entries that are written at once, and the most bytes: some milliseconds' work, so that
 /// the last of them does not wait for long.

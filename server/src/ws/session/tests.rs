@@ -8,11 +8,12 @@ use super::*;
 use crate::access::rate_limit::RateLimiter;
 use crate::conn::outbox::Outbox;
 use crate::conn::outbox::pipe::Pipe;
+use crate::entry::{Appended, Applied, Entry};
 use crate::fanout::ShardQueue;
 use crate::hub::history::Settings;
 use crate::hub::{Hub, RegistrationLimits};
 use crate::id::IdKey;
-use crate::log::{Appended, Applied, Counts, Entry, Log};
+use crate::log::{Counts, Log};
 use crate::ws::handler::Handler as _;
 
 /// A log that answers when the test says so.

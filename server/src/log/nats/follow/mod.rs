@@ -12,12 +12,13 @@ use async_nats::jetstream::{Context, Message};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::Cluster;
+use super::NatsConfig;
 use super::connect::Connections;
 use super::entry::{self, BadEntry};
 use super::waiting::Shared;
+use crate::entry::{AppendId, EntryKind};
 use crate::error::Error;
-use crate::log::{AppendId, EntryKind, Replica};
+use crate::log::Replica;
 use crate::protocol::{Outcome, Refusal};
 
 /// The most entries that are on their way here, and their bytes.
@@ -48,7 +49,7 @@ const TOLD: Duration = Duration::from_secs(30);
 pub(super) struct Follower {
     pub(super) context: Context,
     pub(super) connections: Connections,
-    pub(super) cluster: Cluster,
+    pub(super) cluster: NatsConfig,
     pub(super) epoch: String,
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Arc<dyn Replica>,
@@ -216,7 +217,7 @@ impl Follower {
                 };
                 let answer = waiting.map(|waiting| self.shared.done(waiting));
                 // No reply to these tells how many there were.
-                let counts = !matches!(entry.body, EntryKind::Read(..));
+                let counts = !matches!(entry.kind, EntryKind::Read(..));
                 let answer = match (answer, &appended) {
                     (Some(answer), Ok(applied)) if !counts => {
                         let _ = answer.send(Ok(*applied));
@@ -265,7 +266,7 @@ impl Follower {
     }
 
     fn refuse(&self, reason: String) -> FollowFailure {
-        FollowFailure::Final(Error::Cluster { stream: self.cluster.stream.clone(), reason })
+        FollowFailure::Final(self.cluster.error(reason))
     }
 }
 

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
+use crate::entry::{Appended, Applied, EntryKind};
 use crate::id::{Address, Tag};
-use crate::log::{Appended, Applied, EntryKind, Mark};
+use crate::protocol::Mark;
 use crate::protocol::{Message, Mid};
 
 /// Remembers what was applied.
@@ -41,9 +42,9 @@ impl Sink for Applies {
 }
 
 pub(super) fn broadcast(text: &str) -> Entry {
-    let body = EntryKind::Broadcast(Message::kept(format!("{text:?}").into()));
+    let kind = EntryKind::Broadcast(Message::kept(format!("{text:?}").into()));
     let tag = Tag::parse("t").unwrap();
-    Entry { tag, body, at: 1, expires: None, mid: None, append: None, origin: None, received: None }
+    Entry { tag, kind, at: 1, expires: None, mid: None, append: None, origin: None, received: None }
 }
 
 fn start(dir: &Path) -> (SqliteLog, Arc<Applies>) {
@@ -77,7 +78,7 @@ async fn entries_come_back_as_they_were() {
     let dir = TempDir::new().unwrap();
     let address = Address::from_bytes([7; 32]);
     let message = Message::kept(r#"{"text":"Übung\u0000 \"☂\"","n":1.50}"#.into());
-    let with = |body: EntryKind| Entry { body, ..broadcast("") };
+    let with = |kind: EntryKind| Entry { kind, ..broadcast("") };
     let entries = [
         broadcast(&"long".repeat(15_000)),
         Entry { tag: Tag::parse("other").unwrap(), ..broadcast("") },
@@ -135,7 +136,7 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
         let seq = append.await.unwrap().seq;
         let (_, entry) = &applied.all()[usize::try_from(seq).unwrap() - 1];
         let text = format!("\"{} {}\"", index / 200, index % 200);
-        assert_eq!(entry.body.message().unwrap().as_json(), text);
+        assert_eq!(entry.kind.message().unwrap().as_json(), text);
     }
     assert_eq!(applied.seqs(), (1..=1_600).collect::<Vec<_>>());
     assert_eq!(left_in(dir.path()), applied.all());
@@ -144,7 +145,7 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
         let kept = applied.all();
         let own = kept
             .iter()
-            .filter_map(|(_, entry)| entry.body.message().unwrap().as_json().strip_prefix(&begin));
+            .filter_map(|(_, entry)| entry.kind.message().unwrap().as_json().strip_prefix(&begin));
         let numbers: Vec<u32> =
             own.map(|number| number.trim_end_matches('"').parse().unwrap()).collect();
         assert_eq!(numbers, (0..200).collect::<Vec<_>>());
@@ -189,7 +190,7 @@ async fn reading_can_be_stopped() {
 async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     let dir = TempDir::new().unwrap();
     let day = 24 * 60 * 60 * 1000;
-    let now = crate::publish::now_ms();
+    let now = crate::clock::now_ms();
     let (log, _) = start_with(dir.path(), Duration::from_millis(2 * day), u64::MAX);
     let aged = |days| Entry { at: now - days * day, ..broadcast("x") };
     // The first is too young to go, and entries go in order only.

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::queue::{Queue, QueuedAppend};
 use super::store::{Disk, Fate, WriteFailure};
-use crate::log::{Appended, Counts, Entry, Sink};
+use crate::entry::{Appended, Entry};
+use crate::log::{Counts, Sink};
 use crate::protocol::{Outcome, Refusal};
 
 /// How often an idle writer looks after its files.

@@ -129,7 +129,7 @@ impl Running {
         assert!(script.finished);
         let on_disk: Vec<_> = (1..).zip(script.entries.iter().cloned()).collect();
         assert_eq!(self.applied.all(), on_disk);
-        let text = |entry: &Entry| entry.body.message().unwrap().as_json().to_owned();
+        let text = |entry: &Entry| entry.kind.message().unwrap().as_json().to_owned();
         script.entries.iter().map(text).collect()
     }
 }

@@ -1,0 +1,35 @@
+//! The hub as the place where a log's entries take effect.
+
+use super::Hub;
+use crate::entry::{Appended, Entry};
+use crate::id::{Address, Tag};
+use crate::log::{Replica, Sink};
+use crate::protocol::{Mark, Refusal};
+
+impl Sink for Hub {
+    fn admit(&self) -> Result<(), Refusal> {
+        Self::admit(self)
+    }
+
+    fn apply(&self, seq: u64, entry: &Entry) -> Appended {
+        Self::apply(self, seq, entry)
+    }
+}
+
+impl Replica for Hub {
+    fn head(&self) -> u64 {
+        Self::head(self)
+    }
+
+    fn skip(&self, seq: u64) {
+        Self::skip(self, seq);
+    }
+
+    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
+        Self::tell_read(self, tag, address, mark, None);
+    }
+
+    fn reset_to(&self, seq: u64) {
+        Self::reset_to(self, seq);
+    }
+}
