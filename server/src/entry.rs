@@ -5,12 +5,12 @@ use std::time::Instant;
 use crate::id::{Address, Tag};
 use crate::protocol::{Mark, Message, Mid, Refusal};
 
-/// What is appended: something that concerns one tag.
+/// One entry of the log. It concerns one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// The audience.
     pub tag: Tag,
-    /// What happens there.
+    /// What the entry does.
     pub kind: EntryKind,
     /// When it was accepted, in milliseconds since 1970.
     pub at: u64,
@@ -18,14 +18,9 @@ pub(crate) struct Entry {
     pub expires: Option<u64>,
     /// The sender's name for it.
     pub mid: Option<Mid>,
-    /// The appending server's own name for it: what a log has taken twice, because it was asked
-    /// again after a lost answer, is applied once.
+    /// The appending server's name for it. A log may take an append twice, if the answer to the first
+    /// was lost; this lets it be applied once.
     pub append: Option<AppendId>,
-    /// The connection that asked for it, which needs no news of it. Means nothing outside this
-    /// process, so no log keeps it.
-    pub origin: Option<u64>,
-    /// When this process accepted it; likewise.
-    pub received: Option<Instant>,
 }
 
 /// What an entry does.
@@ -44,10 +39,19 @@ pub(crate) enum EntryKind {
 /// One append of one server process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AppendId {
-    /// A random number, another one for every process.
+    /// The process's random number.
     pub writer: u64,
-    /// Counts that process's appends.
+    /// Counts the appends of that process.
     pub number: u64,
+}
+
+/// What an append needs besides its entry. It means nothing outside this process, so no log keeps it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AppendContext {
+    /// The connection that asked for the entry, to which it is not delivered.
+    pub origin: Option<u64>,
+    /// When this process accepted the entry.
+    pub received: Option<Instant>,
 }
 
 /// Whom an entry is for.
@@ -55,30 +59,30 @@ pub(crate) struct AppendId {
 pub(crate) enum Target {
     /// Everyone who listens on the tag.
     Everyone,
-    /// Who is registered at this address.
+    /// Everyone who is registered at this address.
     One(Address),
 }
 
 impl Entry {
-    /// Gives it another time, and as long to live from then on.
+    /// Changes its time. It expires as long after that as before.
     pub(crate) fn set_time(&mut self, at: u64) {
         let life = self.expires.map(|expires| expires.saturating_sub(self.at));
         self.at = at;
         self.expires = life.map(|life| at.saturating_add(life));
     }
 
-    /// What it costs in memory and where it is kept, roughly.
+    /// Roughly its bytes in memory, and in a log.
     #[must_use]
     pub(crate) fn size(&self) -> usize {
-        /// Numbers, address, the row's and the queue's own.
-        const REST: usize = 200;
+        /// Numbers, the address, and the overhead of a queue and of a database row.
+        const OVERHEAD: usize = 200;
         let message = self.kind.message().map_or(0, |message| message.as_json().len());
         let mark = match &self.kind {
             EntryKind::Read(_, Mark::Only(seqs)) => size_of_val(&**seqs),
             _ => 0,
         };
         let mid = self.mid.as_ref().map_or(0, |mid| mid.as_str().len());
-        REST + self.tag.as_str().len() + message + mark + mid
+        OVERHEAD + self.tag.as_str().len() + message + mark + mid
     }
 }
 
@@ -104,28 +108,28 @@ impl EntryKind {
     }
 }
 
-/// What applying an entry did.
+/// The effect of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// Its number in the log.
+    /// The entry's number in the log.
     pub seq: u64,
-    /// The registrations that it was handed to.
+    /// How many registrations it was handed to.
     pub clients: u64,
     /// Whether an inbox keeps it.
     pub stored: bool,
-    /// Whether it had been applied before, under the same `mid`.
+    /// Whether an entry with the same `mid` was applied before.
     pub duplicate: bool,
-    /// Whether other servers may have handed it to more.
+    /// Whether other servers may have handed it to more registrations.
     pub partial: bool,
 }
 
 impl Applied {
-    /// What has no effect, as of the entry `seq`.
+    /// No effect, as of the entry `seq`.
     #[must_use]
     pub(crate) fn nothing(seq: u64) -> Self {
         Self { seq, clients: 0, stored: false, duplicate: false, partial: false }
     }
 }
 
-/// What an append comes to.
+/// The outcome of an append.
 pub(crate) type Appended = Result<Applied, Refusal>;

@@ -2,7 +2,7 @@ use super::*;
 use crate::clock::now_ms;
 use crate::conn::outbox::pipe::Pipe;
 use crate::conn::outbox::{Backlog, Outbox};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{AppendContext, Entry, EntryKind};
 use crate::hub::history::Settings;
 use crate::hub::{Earlier, Generation, Hub, Registration, RegistrationLimits};
 use crate::id::Address;
@@ -58,10 +58,12 @@ impl Test {
     }
 
     fn append(&self, tag: Tag, body: EntryKind) -> Result<u64, ErrorCode> {
-        let (expires, mid, append, origin) = (None, None, None, None);
+        let (expires, mid, append) = (None, None, None);
         let at = now_ms();
-        let entry = Entry { tag, kind: body, at, expires, mid, append, origin, received: None };
-        let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
+        let entry = Entry { tag, kind: body, at, expires, mid, append };
+        let appended =
+            futures_util::FutureExt::now_or_never(self.log.append(entry, AppendContext::default()))
+                .unwrap();
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }
 

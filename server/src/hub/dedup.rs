@@ -147,7 +147,7 @@ mod tests {
         let Ok(Action::Publish(publish)) = protocol::parse(&text).action else { panic!("{text}") };
         let protocol::Publish { tag, message, mid, .. } = *publish;
         let kind = EntryKind::Broadcast(message);
-        Entry { tag, kind, at, expires: None, mid, append: None, origin: None, received: None }
+        Entry { tag, kind, at, expires: None, mid, append: None }
     }
 
     fn judge(mids: &mut DedupWindow, seq: u64, entry: &Entry) -> Verdict {

@@ -24,7 +24,7 @@ pub(crate) use stats::{TagCounts, Totals};
 
 use crate::conn::connection::Connection;
 use crate::conn::frame;
-use crate::entry::{Appended, Applied, Entry, EntryKind, Target};
+use crate::entry::{AppendContext, Appended, Applied, Entry, EntryKind, Target};
 use crate::fanout::{ShardQueue, Work};
 use crate::hub::dedup::{DedupKeys, DedupWindow, Verdict};
 use crate::hub::history::ring::StoredMessage;
@@ -178,7 +178,7 @@ impl Hub {
     ///
     /// # Errors
     /// `mid_conflict` if another message has its `mid`; it has its place in the log all the same.
-    pub(crate) fn apply(&self, seq: u64, entry: &Entry) -> Appended {
+    pub(crate) fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
         // Without this lock, so that whoever registers, reads or replays meanwhile does not wait for
         // it. The log that orders entries may hold a lock of its own around all of this.
         let frame = encode(seq, entry);
@@ -218,16 +218,16 @@ impl Hub {
         }
         let applied = state.applied(seq, entry, duplicate);
         if let Some(audience) = state.audiences.get_mut(&entry.tag) {
-            audience.note_delivery(target, entry.origin);
+            audience.note_delivery(target, context.origin);
             for (index, shard) in self.shards.iter().enumerate() {
                 if audience.concerns(index, target) {
                     shard.push(Work::Deliver {
                         tag: entry.tag.clone(),
                         seq,
                         target,
-                        except: entry.origin,
+                        except: context.origin,
                         kept: entry.kind.message().is_some(),
-                        received: entry.received,
+                        received: context.received,
                         frame: frame.clone(),
                     });
                 }

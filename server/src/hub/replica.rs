@@ -1,7 +1,7 @@
 //! The hub as the place where a log's entries take effect.
 
 use super::Hub;
-use crate::entry::{Appended, Entry};
+use crate::entry::{AppendContext, Appended, Entry};
 use crate::id::{Address, Tag};
 use crate::log::{Replica, Sink};
 use crate::protocol::{Mark, Refusal};
@@ -11,8 +11,8 @@ impl Sink for Hub {
         Self::admit(self)
     }
 
-    fn apply(&self, seq: u64, entry: &Entry) -> Appended {
-        Self::apply(self, seq, entry)
+    fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
+        Self::apply(self, seq, entry, context)
     }
 }
 

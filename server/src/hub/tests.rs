@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::AppendId;
+use crate::entry::{AppendContext, AppendId};
 use crate::hub::history::{Begun, Start};
 use crate::hub::history::{HistoryBounds, TagBounds};
 use crate::protocol::Resume;
@@ -60,19 +60,7 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
         let mid = mid.map(|mid| Mid::kept(mid.to_string().into()));
         let append = append.map(|number| AppendId { writer: 1, number });
         // From the entry's own time, which is not known yet.
-        (
-            Entry {
-                tag: tag(at),
-                kind: body,
-                at: 0,
-                expires: ttl,
-                mid,
-                append,
-                origin: None,
-                received: None,
-            },
-            pause,
-        )
+        (Entry { tag: tag(at), kind: body, at: 0, expires: ttl, mid, append }, pause)
     })
 }
 
@@ -185,7 +173,10 @@ fn catch_up(
 ) -> Result<(), TestCaseError> {
     let head = usize::try_from(hub.head()).unwrap();
     for (index, entry) in log.iter().enumerate().skip(head).take(most) {
-        prop_assert_eq!(&hub.apply(index as u64 + 1, entry), &outcomes[index]);
+        prop_assert_eq!(
+            &hub.apply(index as u64 + 1, entry, AppendContext::default()),
+            &outcomes[index]
+        );
     }
     Ok(())
 }
@@ -218,7 +209,7 @@ proptest! {
             // What expires is the model's of `keep`.
             entry.expires = None;
             let seq = index as u64 + 1;
-            let outcome = hub.apply(seq, &entry);
+            let outcome = hub.apply(seq, &entry, AppendContext::default());
             let outcome = outcome
                 .map(|applied| (applied.seq, applied.stored, applied.duplicate))
                 .map_err(|refusal| refusal.code);
@@ -267,7 +258,7 @@ proptest! {
         let mut outcomes = Vec::new();
         let mut follower = hub(0);
         for (index, entry) in log.iter().enumerate() {
-            outcomes.push(leader.apply(index as u64 + 1, entry));
+            outcomes.push(leader.apply(index as u64 + 1, entry, AppendContext::default()));
             // That somebody asks the one and nobody the other makes no difference.
             resumed(&leader, index % 2, 0, 0);
             match steps[index] {
@@ -286,7 +277,7 @@ proptest! {
         let from = trimmed.min(head);
         let late = hub(from);
         for (index, entry) in log.iter().enumerate().skip(usize::try_from(from).unwrap()) {
-            let _ = late.apply(index as u64 + 1, entry);
+            let _ = late.apply(index as u64 + 1, entry, AppendContext::default());
         }
         for at in 0..2 {
             for who in 0..2 {
@@ -393,9 +384,9 @@ proptest! {
             if let Some((tag, body)) = body {
                 seq += 1;
                 let (tag, at) = (names[tag].clone(), 1_000_000);
-                let (expires, mid, append, origin) = (None, None, None, None);
-                let entry = Entry { tag, kind: body, at, expires, mid, append, origin, received: None };
-                hub.apply(seq, &entry).unwrap();
+                let (expires, mid, append) = (None, None, None);
+                let entry = Entry { tag, kind: body, at, expires, mid, append };
+                hub.apply(seq, &entry, AppendContext::default()).unwrap();
             }
             let (all, left_out) = hub.counts(usize::MAX);
             prop_assert_eq!(left_out, 0);

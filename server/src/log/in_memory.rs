@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Appending, Counts, Log, Sink};
-use crate::entry::Entry;
+use crate::entry::{AppendContext, Entry};
 use crate::protocol::Outcome;
 
 /// Orders entries by a lock. Nothing survives the process.
@@ -26,7 +26,7 @@ impl<S: Sink> MemoryLog<S> {
 }
 
 impl<S: Sink> Log for MemoryLog<S> {
-    fn append(&self, entry: Entry) -> Appending {
+    fn append(&self, entry: Entry, context: AppendContext) -> Appending {
         let mut head = self.head.lock();
         if let Err(refusal) = self.sink.admit() {
             self.counts.failed(1, Outcome::Refused);
@@ -34,7 +34,7 @@ impl<S: Sink> Log for MemoryLog<S> {
         }
         *head += 1;
         self.counts.appended(1);
-        Appending::done(self.sink.apply(*head, &entry))
+        Appending::done(self.sink.apply(*head, &entry, context))
     }
 
     fn name(&self) -> &'static str {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 pub(crate) use counters::Counts;
 pub(crate) use in_memory::MemoryLog;
 
-use crate::entry::{Appended, Entry};
+use crate::entry::{AppendContext, Appended, Entry};
 use crate::id::{Address, Tag};
 use crate::protocol::{Mark, Outcome, Refusal};
 
@@ -32,7 +32,7 @@ pub(crate) trait Sink: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// `mid_conflict`; the entry has its place in the log all the same.
-    fn apply(&self, seq: u64, entry: &Entry) -> Appended;
+    fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended;
 }
 
 /// A sink of a log that others append to as well, and that may have lost entries when they are
@@ -56,7 +56,7 @@ pub(crate) trait Replica: Sink {
 pub(crate) trait Log: Send + Sync + fmt::Debug {
     /// Takes `entry` its place in the order: entries appended one after the other by one caller
     /// stand in that order, whether or not the outcomes are awaited.
-    fn append(&self, entry: Entry) -> Appending;
+    fn append(&self, entry: Entry, context: AppendContext) -> Appending;
 
     /// The log's name, for people.
     fn name(&self) -> &'static str;

@@ -96,7 +96,7 @@ impl Service {
             only => only.clone(),
         };
         if self.hub.marks_anything(tag, address, &mark) {
-            return Some(self.append(tag.clone(), EntryKind::Read(address, mark), origin));
+            return Some(self.append_event(tag.clone(), EntryKind::Read(address, mark), origin));
         }
         self.hub.tell_read(tag, address, &mark, origin);
         self.log.tell_read(tag, address, &mark);
@@ -158,7 +158,7 @@ impl Service {
             return Err(Refusal::new(ErrorCode::Denied, detail.into()));
         }
         let address = self.address(&person.tag, &person.id);
-        Ok(self.append(person.tag.clone(), EntryKind::Drop(address), None))
+        Ok(self.append_event(person.tag.clone(), EntryKind::Drop(address), None))
     }
 }
 

@@ -154,7 +154,7 @@ fn read(token: &str, mut rest: &[u8]) -> Option<Entry> {
         _ => return None,
     };
     let append = Some(AppendId { writer, number });
-    Some(Entry { tag, kind, at, expires, mid, append, origin: None, received: None })
+    Some(Entry { tag, kind, at, expires, mid, append })
 }
 
 #[cfg(test)]
@@ -181,8 +181,6 @@ mod tests {
                     expires,
                     mid: mid.map(|mid| Mid::kept(mid.into())),
                     append: Some(AppendId { writer: u64::MAX, number }),
-                    origin: None,
-                    received: None,
                 });
             }
         }

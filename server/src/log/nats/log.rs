@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::runtime::Runtime;
 use super::waiting::{PendingAppend, Shared};
 use super::{progress, reads};
-use crate::entry::Entry;
+use crate::entry::{AppendContext, Entry};
 use crate::error::Error;
 use crate::id::{Address, Tag};
 use crate::limits;
@@ -69,8 +69,8 @@ impl NatsLog {
 }
 
 impl Log for NatsLog {
-    fn append(&self, entry: Entry) -> Appending {
-        self.take(entry).unwrap_or_else(|refusal| {
+    fn append(&self, entry: Entry, context: AppendContext) -> Appending {
+        self.take(entry, context).unwrap_or_else(|refusal| {
             self.shared.counts.failed(1, Outcome::Refused);
             Appending::done(Err(refusal))
         })
@@ -121,7 +121,7 @@ impl Log for NatsLog {
 }
 
 impl NatsLog {
-    fn take(&self, entry: Entry) -> Result<Appending, Refusal> {
+    fn take(&self, entry: Entry, context: AppendContext) -> Result<Appending, Refusal> {
         let refused = |why| Err(Refusal::unavailable(Outcome::Refused, why));
         self.sink.admit()?;
         if self.client.connection_state() != Connection::Connected {
@@ -134,9 +134,9 @@ impl NatsLog {
         }
         let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();
-        let received = entry.received.unwrap_or_else(Instant::now);
+        let received = context.received.unwrap_or_else(Instant::now);
         let waiting =
-            PendingAppend { answer, origin: entry.origin, received, bytes, has_left: false };
+            PendingAppend { answer, origin: context.origin, received, bytes, has_left: false };
         let mut all = self.shared.waiting.lock();
         let full =
             all.by_number.len() >= limits::LOG_QUEUE || all.bytes + bytes > limits::LOG_QUEUE_BYTES;

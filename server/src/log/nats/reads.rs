@@ -43,8 +43,6 @@ pub(super) fn encode(
         expires: None,
         mid: None,
         append: None,
-        origin: None,
-        received: None,
     };
     (entry::token(tag), entry::encode(&read, AppendId { writer, number: 0 }))
 }

@@ -156,8 +156,6 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
         expires: row.get::<_, Option<i64>>(6)?.map(kept),
         mid: row.get::<_, Option<Box<str>>>(7)?.map(Mid::kept),
         append,
-        origin: None,
-        received: None,
     };
     Ok((seq, entry))
 }

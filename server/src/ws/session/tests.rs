@@ -8,7 +8,7 @@ use super::*;
 use crate::access::rate_limit::RateLimiter;
 use crate::conn::outbox::Outbox;
 use crate::conn::outbox::pipe::Pipe;
-use crate::entry::{Appended, Applied, Entry};
+use crate::entry::{AppendContext, Appended, Applied, Entry};
 use crate::fanout::ShardQueue;
 use crate::hub::history::Settings;
 use crate::hub::{Hub, RegistrationLimits};
@@ -21,7 +21,7 @@ use crate::ws::handler::Handler as _;
 struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>, Counts);
 
 impl Log for SlowLog {
-    fn append(&self, _entry: Entry) -> Appending {
+    fn append(&self, _: Entry, _: AppendContext) -> Appending {
         let (sender, outcome) = oneshot::channel();
         self.0.lock().push(sender);
         Appending::waiting(outcome)

@@ -16,7 +16,7 @@ use super::NatsConfig;
 use super::connect::Connections;
 use super::entry::{self, BadEntry};
 use super::waiting::Shared;
-use crate::entry::{AppendId, EntryKind};
+use crate::entry::{AppendContext, AppendId, EntryKind};
 use crate::error::Error;
 use crate::log::Replica;
 use crate::protocol::{Outcome, Refusal};
@@ -207,13 +207,12 @@ impl Follower {
                 let late = published.saturating_sub(entry.at);
                 entry.set_time(published);
                 let waiting = self.shared.take(entry.append);
-                if let Some(waiting) = &waiting {
-                    entry.origin = waiting.origin;
-                    entry.received = Some(waiting.received);
-                }
+                let context = waiting.as_ref().map_or(AppendContext::default(), |waiting| {
+                    AppendContext { origin: waiting.origin, received: Some(waiting.received) }
+                });
                 let appended = match late > LATE {
                     true => Err(self.discard(seq, late)),
-                    false => self.sink.apply(seq, &entry),
+                    false => self.sink.apply(seq, &entry, context),
                 };
                 let answer = waiting.map(|waiting| self.shared.done(waiting));
                 // No reply to these tells how many there were.

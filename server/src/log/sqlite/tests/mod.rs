@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
-use crate::entry::{Appended, Applied, EntryKind};
+use crate::entry::{AppendContext, Appended, Applied, EntryKind};
 use crate::id::{Address, Tag};
 use crate::protocol::Mark;
 use crate::protocol::{Message, Mid};
@@ -35,7 +35,7 @@ impl Sink for Applies {
         Ok(())
     }
 
-    fn apply(&self, seq: u64, entry: &Entry) -> Appended {
+    fn apply(&self, seq: u64, entry: &Entry, _: AppendContext) -> Appended {
         self.0.lock().push((seq, entry.clone()));
         Ok(Applied { seq, clients: 0, stored: false, duplicate: false, partial: false })
     }
@@ -44,7 +44,7 @@ impl Sink for Applies {
 pub(super) fn broadcast(text: &str) -> Entry {
     let kind = EntryKind::Broadcast(Message::kept(format!("{text:?}").into()));
     let tag = Tag::parse("t").unwrap();
-    Entry { tag, kind, at: 1, expires: None, mid: None, append: None, origin: None, received: None }
+    Entry { tag, kind, at: 1, expires: None, mid: None, append: None }
 }
 
 fn start(dir: &Path) -> (SqliteLog, Arc<Applies>) {
@@ -66,7 +66,7 @@ fn left_in(dir: &Path) -> Vec<(u64, Entry)> {
 }
 
 async fn append(log: &SqliteLog, entry: Entry) -> u64 {
-    log.append(entry).await.unwrap().seq
+    log.append(entry, AppendContext::default()).await.unwrap().seq
 }
 
 fn wal(dir: &Path) -> PathBuf {
@@ -121,8 +121,12 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
             let log = Arc::clone(&log);
             tokio::task::spawn_blocking(move || {
                 // None is awaited before the next.
-                let appends =
-                    (0..200).map(|number| log.append(broadcast(&format!("{publisher} {number}"))));
+                let appends = (0..200).map(|number| {
+                    log.append(
+                        broadcast(&format!("{publisher} {number}")),
+                        AppendContext::default(),
+                    )
+                });
                 appends.collect::<Vec<_>>()
             })
         })
@@ -175,7 +179,8 @@ async fn the_order_and_the_epoch_go_on_after_a_restart() {
 async fn reading_can_be_stopped() {
     let dir = TempDir::new().unwrap();
     let (log, _) = start(dir.path());
-    let appends: Vec<_> = (0..3_000).map(|_| log.append(broadcast("x"))).collect();
+    let appends: Vec<_> =
+        (0..3_000).map(|_| log.append(broadcast("x"), AppendContext::default())).collect();
     for append in appends {
         append.await.unwrap();
     }
@@ -194,8 +199,11 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     let (log, _) = start_with(dir.path(), Duration::from_millis(2 * day), u64::MAX);
     let aged = |days| Entry { at: now - days * day, ..broadcast("x") };
     // The first is too young to go, and entries go in order only.
-    let first: Vec<_> =
-        [1, 9, 9].into_iter().chain([3; 1_000]).map(|days| log.append(aged(days))).collect();
+    let first: Vec<_> = [1, 9, 9]
+        .into_iter()
+        .chain([3; 1_000])
+        .map(|days| log.append(aged(days), AppendContext::default()))
+        .collect();
     for append in first {
         append.await.unwrap();
     }
@@ -238,7 +246,8 @@ async fn what_is_too_much_goes_and_files_stay_small() {
     let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let (mut file, mut wal_file) = (0, 0);
     for _ in 0..100 {
-        let appends: Vec<_> = (0..20).map(|_| log.append(broadcast(&text))).collect();
+        let appends: Vec<_> =
+            (0..20).map(|_| log.append(broadcast(&text), AppendContext::default())).collect();
         for append in appends {
             append.await.unwrap();
         }
@@ -295,7 +304,8 @@ async fn trimming_keeps_up_with_whoever_never_waits() {
     let (log, _) = start_with(dir.path(), Duration::MAX, SIZE);
     let entry = broadcast(&"x".repeat(900));
     for _ in 0..20 {
-        let appending: Vec<_> = (0..2_000).map(|_| log.append(entry.clone())).collect();
+        let appending: Vec<_> =
+            (0..2_000).map(|_| log.append(entry.clone(), AppendContext::default())).collect();
         for appending in appending {
             appending.await.unwrap();
         }
