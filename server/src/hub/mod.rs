@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use position::Waiters;
 pub(crate) use registry::Registration;
 use registry::{Seat, TagRegistry};
 pub(crate) use stats::{TagCounts, Totals};
@@ -72,6 +73,7 @@ struct HubState {
     audiences: HashMap<Tag, TagRegistry>,
     history: History,
     dedup: DedupWindow,
+    waiters: Waiters,
 }
 
 /// Which generation a registration is on: everyone was taken off those before, when entries were lost. A
@@ -145,6 +147,7 @@ impl Hub {
             ids: 0,
             history: History::new(settings, evicted_through),
             dedup: DedupWindow::default(),
+            waiters: Waiters::default(),
         };
         let head = AtomicU64::new(evicted_through);
         Self { epoch, shards: shards.into(), room, head, state: Mutex::new(state) }
@@ -187,7 +190,7 @@ impl Hub {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         debug_assert!(seq > self.head(), "entries are applied in order");
-        self.move_to(seq);
+        self.move_to(state, seq);
         state.history.advance(entry.at);
         // What is answered below must not depend on whether anybody has looked before.
         state.history.refresh(&entry.tag);

@@ -1,5 +1,9 @@
 //! The hub as the place where a log's entries take effect.
 
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
 use super::Hub;
 use crate::entry::{AppendContext, Appended, Entry};
 use crate::id::{Address, Tag};
@@ -21,8 +25,12 @@ impl Replica for Hub {
         Self::head(self)
     }
 
+    fn applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()> {
+        self.when_applied(seq)
+    }
+
     fn skip(&self, seq: u64) {
-        Self::skip(self, seq);
+        self.move_to(&mut self.state.lock(), seq);
     }
 
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
@@ -30,6 +38,6 @@ impl Replica for Hub {
     }
 
     fn reset_to(&self, seq: u64) {
-        Self::reset_to(self, seq);
+        self.reset(seq);
     }
 }

@@ -372,7 +372,7 @@ proptest! {
                 }
                 Move::Lose => {
                     seq += 1;
-                    hub.reset_to(seq);
+                    hub.reset(seq);
                     let totals = hub.totals();
                     prop_assert_eq!(
                         (totals.tags, totals.registrations, totals.ids, totals.kept.broadcasts),

@@ -8,6 +8,7 @@ pub(crate) mod sqlite;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
@@ -40,6 +41,9 @@ pub(crate) trait Sink: Send + Sync + fmt::Debug {
 pub(crate) trait Replica: Sink {
     /// The last entry applied.
     fn head(&self) -> u64;
+
+    /// Ends when the entry `seq` was applied.
+    fn applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()>;
 
     /// Passes over a number that has no entry.
     fn skip(&self, seq: u64);
@@ -74,30 +78,35 @@ pub(crate) trait Log: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Whether other servers append to it too. Then this one may lag behind what its clients have
-    /// seen elsewhere, and does not know who listens there.
-    fn is_shared(&self) -> bool {
-        false
-    }
-
-    /// The last entry that the log is known to have; 0 if it never has more than was applied.
-    fn known(&self) -> u64 {
-        0
-    }
-
-    /// Tells other servers, if there are any, of a read mark that is no entry since it changes
-    /// nothing. It may get lost.
-    fn tell_read(&self, _tag: &Tag, _address: Address, _mark: &Mark) {}
-
-    /// How many other servers are alive; `None` if there are never any.
-    fn peers(&self) -> Option<usize> {
+    /// The other servers that append to it, if there can be any.
+    fn cluster(&self) -> Option<&dyn Cluster> {
         None
     }
+}
 
-    /// Why clients had better go elsewhere just now.
-    fn not_ready(&self) -> Option<&'static str> {
-        None
-    }
+/// What a shared log knows of the other servers that append to it. This server may lag behind what
+/// its clients have seen at another.
+pub(crate) trait Cluster {
+    /// Ends when this server has applied the entry `seq`, or after two seconds. `None` if it has
+    /// already.
+    fn catch_up(&self, seq: u64) -> Option<BoxFuture<'static, ()>>;
+
+    /// Whether this server can serve a client that has seen the entry `seq` elsewhere.
+    ///
+    /// # Errors
+    /// `unavailable`, refused, while this server may lag behind that entry: it would report losses
+    /// falsely, and deliver everything twice.
+    fn admit(&self, seq: u64) -> Result<(), Refusal>;
+
+    /// Sends the other servers a read mark that is no entry, because it changes nothing that is kept.
+    /// It may get lost.
+    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark);
+
+    /// How many other servers are alive.
+    fn peers(&self) -> usize;
+
+    /// Why clients should use another server at present.
+    fn not_ready(&self) -> Option<&'static str>;
 }
 
 /// What waits to be written.

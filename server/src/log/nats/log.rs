@@ -14,10 +14,8 @@ use super::waiting::{PendingAppend, Shared};
 use super::{progress, reads};
 use crate::entry::{AppendContext, Entry};
 use crate::error::Error;
-use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::{Appending, Counts, Log, Queued, Replica};
-use crate::protocol::Mark;
+use crate::log::{Appending, Cluster, Counts, Log, Queued, Replica};
 use crate::protocol::{Outcome, Refusal};
 
 /// How long the last words take at most, when the log ends.
@@ -94,29 +92,8 @@ impl Log for NatsLog {
         Some(Queued { entries: waiting.by_number.len(), bytes: waiting.bytes })
     }
 
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    fn known(&self) -> u64 {
-        self.shared.known()
-    }
-
-    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
-        // Beyond the bound it gets lost.
-        let told = reads::encode(self.shared.writer, self.sink.head(), tag, address, mark);
-        let _ = self.reads.try_send(told);
-    }
-
-    fn peers(&self) -> Option<usize> {
-        Some(self.shared.peers.alive())
-    }
-
-    fn not_ready(&self) -> Option<&'static str> {
-        if self.client.connection_state() != Connection::Connected {
-            return Some("NATS is not reachable");
-        }
-        self.shared.progress.lags()
+    fn cluster(&self) -> Option<&dyn Cluster> {
+        Some(self)
     }
 }
 

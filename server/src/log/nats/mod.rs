@@ -5,6 +5,7 @@
 //! order and hold the same rings, inboxes, marks and mids. An append is answered when its entry has
 //! come back by that way: by then the stream has it as durably as its replicas promise.
 
+mod cluster;
 mod connect;
 mod entry;
 mod follow;
