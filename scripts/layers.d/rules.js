@@ -146,7 +146,7 @@ function* words(files, table) {
     }
     for (const [name, { row, in: where }] of lines) {
       const [first, ...more] = [...where].sort((a, b) => a - b);
-      yield fault(`${file}:${first}`, name, row, more.length ? ` (it is also in ${more.length} lines further down)` : '');
+      yield fault(`${file}:${first}`, name, row, more.length ? ` (further down: ${more.join(', ').slice(0, 60)})` : '');
     }
   }
 }
