@@ -12,39 +12,39 @@ use crate::metrics::{ConnectionPeak, Metrics};
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Fewer than these leave too little behind to look for it: some 4 MiB.
-const MANY: i64 = 500;
+const MIN_GONE: i64 = 500;
 
 /// Gives back what can be, a moment after many connections have ended. Never ends.
 pub(crate) async fn run(metrics: &Metrics) {
-    let mut held = Trimmed::default();
+    let mut held = HeldFor::default();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        if held.is_much(metrics.take_peak()) {
+        if held.should_trim(metrics.take_peak()) {
             // Some milliseconds. It holds the lock of one of glibc's heaps after another, so who
             // allocates from that heap waits; on a thread of its own, nobody else does.
-            let _ = tokio::task::spawn_blocking(give_back).await;
+            let _ = tokio::task::spawn_blocking(trim).await;
         }
     }
 }
 
-/// The most connections that memory is still held for.
+/// The peak connections that memory is still held for.
 #[derive(Debug, Default)]
-struct Trimmed(i64);
+struct HeldFor(i64);
 
-impl Trimmed {
+impl HeldFor {
     /// Whether it is for many more than there are; then it is given back.
-    fn is_much(&mut self, peak: ConnectionPeak) -> bool {
+    fn should_trim(&mut self, connections: ConnectionPeak) -> bool {
         // Also of those who came and left since the last look.
-        let most = self.0.max(peak.peak);
-        let is_much = most - peak.live >= MANY.max(most / 4);
-        self.0 = if is_much { peak.live } else { most };
-        is_much
+        let peak = self.0.max(connections.peak);
+        let trim = peak - connections.live >= MIN_GONE.max(peak / 4);
+        self.0 = if trim { connections.live } else { peak };
+        trim
     }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "glibc has no other interface for it, and no crate a safe one")]
-fn give_back() {
+fn trim() {
     unsafe extern "C" {
         /// malloc_trim(3). Since glibc 2.8 it releases whole pages anywhere in all heaps.
         fn malloc_trim(pad: usize) -> i32;
@@ -59,7 +59,7 @@ fn give_back() {
 
 /// musl's allocator gives back by itself.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_back() {}
+fn trim() {}
 
 #[cfg(test)]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn who_comes_and_leaves_between_two_looks_counts() {
-        let mut held = Trimmed::default();
-        let mut look = |most, live| held.is_much(ConnectionPeak { live, peak: most });
+        let mut held = HeldFor::default();
+        let mut look = |peak, live| held.should_trim(ConnectionPeak { live, peak: peak });
         assert!(!look(0, 0));
         assert!(look(3_000, 0));
         assert!(!look(0, 0), "once");
@@ -88,8 +88,8 @@ mod tests {
         assert!(look(2_400, 2_200));
         // Few of many, and few at all.
         assert!(!look(10_000, 8_000));
-        let mut held = Trimmed::default();
-        assert!(!held.is_much(ConnectionPeak { live: 0, peak: MANY - 1 }));
+        let mut held = HeldFor::default();
+        assert!(!held.should_trim(ConnectionPeak { live: 0, peak: MIN_GONE - 1 }));
     }
 
     #[test]
@@ -98,7 +98,7 @@ mod tests {
         let last = blocks.pop();
         let full = resident();
         drop(blocks);
-        give_back();
+        trim();
         assert!(full - resident() > BLOCK * BLOCKS / 2);
         assert_eq!(last.map(|block| block.len()), Some(BLOCK));
     }

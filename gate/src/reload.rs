@@ -25,26 +25,26 @@ pub(crate) async fn follow(
     }
     let mut reminder = Reminder::new(SystemTime::now());
     loop {
-        let asked = tokio::select! {
+        let requested = tokio::select! {
             biased;
             () = shutdown.stopping() => return,
             () = hangups.next() => true,
             () = tokio::time::sleep(interval) => false,
         };
-        if asked {
+        if requested {
             service::reloading();
         }
         // A file system may hang, and must not take a thread of the connections with it.
-        let looked = tokio::task::spawn_blocking(move || {
-            let outcome = watch.look(asked);
+        let checked = tokio::task::spawn_blocking(move || {
+            let outcome = watch.check(requested);
             (watch, outcome)
         });
-        let looked = tokio::select! {
+        let checked = tokio::select! {
             biased;
             () = shutdown.stopping() => return,
-            looked = looked => looked,
+            checked = checked => checked,
         };
-        let Ok((returned, outcome)) = looked else {
+        let Ok((returned, outcome)) = checked else {
             tracing::error!("a defect: the certificate is no longer watched; restart to renew it");
             return shutdown.stopping().await;
         };
@@ -56,7 +56,7 @@ pub(crate) async fn follow(
                 tracing::warn!("{error}; still serving the certificate from before");
             }
         }
-        if asked {
+        if requested {
             service::ready();
         }
         if reminder.is_due(SystemTime::now())

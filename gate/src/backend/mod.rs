@@ -94,7 +94,7 @@ impl Backend {
         let failure = loop {
             match self.attempt().await {
                 Ok(mut stream) => {
-                    self.tell_reachable();
+                    self.log_reachable();
                     if !header.is_empty() {
                         // A new socket takes it at once. If this one does not, the backend has
                         // closed it already, and the relay will find out with whatever the
@@ -106,7 +106,7 @@ impl Backend {
                 }
                 Err(failure) => {
                     let left = until.saturating_duration_since(Instant::now());
-                    if !failure.passing || left.is_zero() {
+                    if !failure.temporary || left.is_zero() {
                         break failure.text;
                     }
                     if pause == FIRST_PAUSE {
@@ -117,7 +117,7 @@ impl Backend {
                 }
             }
         };
-        self.tell_unreachable(&failure);
+        self.log_unreachable(&failure);
         Err(Error::Backend(failure))
     }
 
@@ -153,7 +153,7 @@ impl Backend {
                 for address in addresses {
                     match within("connecting", CONNECT_TIMEOUT, self.connect_tcp(*address)).await {
                         Ok(Ok(stream)) => return Ok(stream),
-                        Ok(Err(error)) => failure.add(address, &error, may_pass(&error)),
+                        Ok(Err(error)) => failure.add(address, &error, is_temporary(&error)),
                         Err(expired) => failure.add(address, &expired, false),
                     }
                 }
@@ -174,7 +174,7 @@ impl Backend {
         Ok(Stream::Tcp { stream, _lease: lease })
     }
 
-    fn tell_reachable(&self) {
+    fn log_reachable(&self) {
         // Read first: the line of every connection need not be written to.
         if self.unreachable.load(Ordering::Relaxed)
             && self.unreachable.swap(false, Ordering::Relaxed)
@@ -183,7 +183,7 @@ impl Backend {
         }
     }
 
-    fn tell_unreachable(&self, failures: &str) {
+    fn log_unreachable(&self, failures: &str) {
         if !self.unreachable.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "cannot reach the backend ({failures}); clients are turned away until it answers: \
@@ -206,7 +206,7 @@ impl fmt::Display for Backend {
 async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
     UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| {
         let mut failure = Failure::default();
-        failure.add(&format_args!("unix:{}", path.display()), &error, may_pass(&error));
+        failure.add(&format_args!("unix:{}", path.display()), &error, is_temporary(&error));
         failure
     })
 }
@@ -228,19 +228,19 @@ fn set_options(stream: &TcpStream, address: IpAddr) {
 struct Failure {
     text: String,
     /// One of the addresses may answer in a moment.
-    passing: bool,
+    temporary: bool,
 }
 
 impl Failure {
-    fn add(&mut self, address: &dyn fmt::Display, error: &dyn fmt::Display, passing: bool) {
+    fn add(&mut self, address: &dyn fmt::Display, error: &dyn fmt::Display, temporary: bool) {
         let separator = if self.text.is_empty() { "" } else { "; " };
         self.text.push_str(&format!("{separator}{address}: {error}"));
-        self.passing |= passing;
+        self.temporary |= temporary;
     }
 }
 
 /// Whether it looks like a server that is being restarted, or is behind with accepting.
-fn may_pass(error: &io::Error) -> bool {
+fn is_temporary(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         // Nobody listens there, or no longer: it ended with this connection in its queue.

@@ -37,10 +37,10 @@ pub enum Error {
         source: io::Error,
     },
     /// What a PEM file holds cannot be served.
-    #[error("{place}: {fault}")]
+    #[error("{location}: {fault}")]
     Pem {
         /// The file, and the block in it if the fault is one block's.
-        place: PemLocation,
+        location: PemLocation,
         /// What is wrong.
         fault: PemFault,
     },

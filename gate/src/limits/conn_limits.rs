@@ -93,8 +93,8 @@ impl ConnLimiter {
         state.next += 1;
         let (evict, evicted) = oneshot::channel();
         state.unfinished.insert(number, evict);
-        let guest = ConnGuard { limiter: Arc::clone(self), address };
-        Ok((guest, HandshakeGuard { limiter: Arc::clone(self), address, number, evicted }))
+        let guard = ConnGuard { limiter: Arc::clone(self), address };
+        Ok((guard, HandshakeGuard { limiter: Arc::clone(self), address, number, evicted }))
     }
 
     /// Unfinished handshakes.

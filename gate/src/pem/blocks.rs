@@ -23,14 +23,14 @@ pub(super) enum BlockKind {
 /// One block, written out cleanly: its markers, and its text without header lines.
 #[derive(Debug)]
 pub(super) struct Block {
-    pub(super) place: PemLocation,
+    pub(super) location: PemLocation,
     pub(super) kind: BlockKind,
     pub(super) pem: Vec<u8>,
 }
 
 /// A block whose END line has not come yet.
 struct OpenBlock<'a> {
-    place: PemLocation,
+    location: PemLocation,
     label: &'a str,
     text: String,
     encrypted: bool,
@@ -49,19 +49,19 @@ pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
 
     for (line, number) in lines(&text) {
         let fault =
-            |block, fault| Error::Pem { place: PemLocation::block(file, block, number), fault };
+            |block, fault| Error::Pem { location: PemLocation::block(file, block, number), fault };
         if let Some(label) = line.strip_prefix(BEGIN) {
             if let Some(open) = open {
                 return Err(open.unterminated());
             }
             begun += 1;
             let label = label.strip_suffix(DASHES).ok_or_else(|| fault(begun, PemFault::Marker))?;
-            let place = PemLocation::block(file, begun, number);
-            open = Some(OpenBlock { place, label, text: String::new(), encrypted: false });
+            let location = PemLocation::block(file, begun, number);
+            open = Some(OpenBlock { location, label, text: String::new(), encrypted: false });
         } else if let Some(label) = line.strip_prefix(END) {
             let ended = open.take().ok_or_else(|| fault(begun + 1, PemFault::Marker))?;
             if label.strip_suffix(DASHES) != Some(ended.label) {
-                return Err(Error::Pem { place: ended.place, fault: PemFault::Marker });
+                return Err(Error::Pem { location: ended.location, fault: PemFault::Marker });
             }
             blocks.push(ended.close(file)?);
         } else if let Some(open) = &mut open {
@@ -72,7 +72,7 @@ pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
         return Err(open.unterminated());
     }
     if blocks.is_empty() {
-        return Err(Error::Pem { place: PemLocation::file(file), fault: no_block(content) });
+        return Err(Error::Pem { location: PemLocation::file(file), fault: no_block(content) });
     }
     Ok(blocks)
 }
@@ -105,35 +105,35 @@ impl OpenBlock<'_> {
 
     fn unterminated(self) -> Error {
         let fault = PemFault::Unterminated(printable(self.label).to_lowercase());
-        Error::Pem { place: self.place, fault }
+        Error::Pem { location: self.location, fault }
     }
 
     fn close(self, file: &Path) -> Result<Block, Error> {
-        let Self { place, label, text, encrypted } = self;
+        let Self { location, label, text, encrypted } = self;
         let (kind, label) = match label {
-            _ if encrypted => return refuse(place, PemFault::EncryptedKey(file.to_owned())),
+            _ if encrypted => return refuse(location, PemFault::EncryptedKey(file.to_owned())),
             "CERTIFICATE" | "X509 CERTIFICATE" => (BlockKind::Certificate, "CERTIFICATE"),
             "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => (BlockKind::Key, label),
             "EC PARAMETERS" | "DH PARAMETERS" => (BlockKind::Parameters, label),
             "ENCRYPTED PRIVATE KEY" => {
-                return refuse(place, PemFault::EncryptedKey(file.to_owned()));
+                return refuse(location, PemFault::EncryptedKey(file.to_owned()));
             }
             "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
-                return refuse(place, PemFault::SigningRequest);
+                return refuse(location, PemFault::SigningRequest);
             }
-            "TRUSTED CERTIFICATE" => return refuse(place, PemFault::TrustedCertificate),
+            "TRUSTED CERTIFICATE" => return refuse(location, PemFault::TrustedCertificate),
             other if other.ends_with("PRIVATE KEY") => {
-                return refuse(place, PemFault::ForeignKey(printable(other)));
+                return refuse(location, PemFault::ForeignKey(printable(other)));
             }
-            other => return refuse(place, PemFault::Unknown(printable(other))),
+            other => return refuse(location, PemFault::Unknown(printable(other))),
         };
         let pem = format!("{BEGIN}{label}{DASHES}\n{text}{END}{label}{DASHES}\n").into_bytes();
-        Ok(Block { place, kind, pem })
+        Ok(Block { location, kind, pem })
     }
 }
 
-fn refuse<T>(place: PemLocation, fault: PemFault) -> Result<T, Error> {
-    Err(Error::Pem { place, fault })
+fn refuse<T>(location: PemLocation, fault: PemFault) -> Result<T, Error> {
+    Err(Error::Pem { location, fault })
 }
 
 /// A label as it may be shown: it comes from a file that may be anything.
@@ -178,7 +178,7 @@ mod tests {
         let kinds: Vec<BlockKind> = blocks.iter().map(|block| block.kind).collect();
         assert_eq!(kinds, [BlockKind::Certificate, BlockKind::Key, BlockKind::Parameters]);
         assert_eq!(blocks[1].pem, format!("{KEY}\n").into_bytes());
-        assert_eq!(blocks[1].place, PemLocation::block(Path::new("cert.pem"), 2, 3));
+        assert_eq!(blocks[1].location, PemLocation::block(Path::new("cert.pem"), 2, 3));
     }
 
     #[test]

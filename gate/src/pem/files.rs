@@ -116,7 +116,7 @@ fn read(file: &Path) -> Result<FileContent, Error> {
     opened.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST {
         return Err(Error::Pem {
-            place: PemLocation::file(file),
+            location: PemLocation::file(file),
             fault: PemFault::TooLarge(LARGEST),
         });
     }

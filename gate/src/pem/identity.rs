@@ -76,8 +76,8 @@ impl Identity {
             }
             all.extend(blocks);
         }
-        let mut this = Self::assemble(&all).map_err(|(place, fault)| Error::Pem {
-            place: place.unwrap_or_else(|| at_fault(&fault, contents, &all)),
+        let mut this = Self::assemble(&all).map_err(|(location, fault)| Error::Pem {
+            location: location.unwrap_or_else(|| at_fault(&fault, contents, &all)),
             fault,
         })?;
         this.warnings.append(&mut warnings);
@@ -148,7 +148,7 @@ impl Identity {
         let mut certificates: Vec<Certificate> = Vec::new();
         let mut key: Option<(&PemLocation, PrivateKeyDer<'static>)> = None;
         for block in blocks {
-            let at = |fault| (Some(block.place.clone()), fault);
+            let at = |fault| (Some(block.location.clone()), fault);
             match block.kind {
                 BlockKind::Certificate => {
                     let der = CertificateDer::from_pem_slice(&block.pem)
@@ -163,7 +163,7 @@ impl Identity {
                     let der = PrivateKeyDer::from_pem_slice(&block.pem)
                         .map_err(|_| at(PemFault::Base64("private key".to_owned())))?;
                     match &key {
-                        None => key = Some((&block.place, der)),
+                        None => key = Some((&block.location, der)),
                         // A list of files may well repeat the key.
                         Some((_, first)) if *first == der => {}
                         Some((first, _)) => {
@@ -176,11 +176,11 @@ impl Identity {
         }
         // Both missing is a file that holds neither; the key is named first as what is secret
         // is what people leave out.
-        let (place, der) = key.ok_or((None, PemFault::NoKey))?;
+        let (location, der) = key.ok_or((None, PemFault::NoKey))?;
         let key = tls::provider()
             .key_provider
             .load_private_key(der)
-            .map_err(|_| (Some(place.clone()), PemFault::Key))?;
+            .map_err(|_| (Some(location.clone()), PemFault::Key))?;
         Self::of_key(key, certificates).map_err(|fault| (None, fault))
     }
 
@@ -229,7 +229,7 @@ impl Identity {
 /// do not have either.
 fn at_fault(fault: &PemFault, contents: &[FileContent], blocks: &[Block]) -> PemLocation {
     let has = |file: &Path, kind| {
-        blocks.iter().any(|block| block.kind == kind && block.place.is_in(file))
+        blocks.iter().any(|block| block.kind == kind && block.location.is_in(file))
     };
     let suspect = |file: &Path| match fault {
         PemFault::Mismatch(..) => has(file, BlockKind::Key),

@@ -62,7 +62,7 @@ impl PemWatch {
     ///
     /// # Errors
     /// As [`Identity::load`], once for each change.
-    pub(crate) fn look(&mut self, thoroughly: bool) -> Option<Result<Identity, Error>> {
+    pub(crate) fn check(&mut self, thoroughly: bool) -> Option<Result<Identity, Error>> {
         if self.unrepeatable {
             return None;
         }
@@ -74,7 +74,7 @@ impl PemWatch {
         self.stamps = stamps;
         // To open a pipe might wait for ever.
         let contents =
-            if is_unrepeatable(&self.stamps) { Err(self.pipe()) } else { self.files.read() };
+            if is_unrepeatable(&self.stamps) { Err(self.not_a_file()) } else { self.files.read() };
         let found = match &contents {
             Ok(contents) => Fingerprint::content(contents, &self.hasher),
             Err(error) => Fingerprint::Unreadable(error.to_string()),
@@ -86,7 +86,7 @@ impl PemWatch {
         Some(contents.and_then(|contents| Identity::from_contents(&contents)))
     }
 
-    fn pipe(&self) -> Error {
+    fn not_a_file(&self) -> Error {
         let source = io::Error::other("it is a pipe or a device now; put a file in its place");
         Error::Read { file: self.files.to_string().into(), source }
     }
@@ -141,12 +141,12 @@ mod tests {
     fn what_has_not_changed_is_not_told() {
         let dir = TempDir::new().unwrap();
         let (mut watch, path) = settled(&dir);
-        assert_eq!(name(watch.look(false)), None);
+        assert_eq!(name(watch.check(false)), None);
         // Touched: other metadata, the same content.
         fs::write(&path, fs::read(&path).unwrap()).unwrap();
-        assert_eq!(name(watch.look(false)), None);
+        assert_eq!(name(watch.check(false)), None);
         // Asked for.
-        assert_eq!(name(watch.look(true)), Some("first".to_owned()));
+        assert_eq!(name(watch.check(true)), Some("first".to_owned()));
     }
 
     #[test]
@@ -155,9 +155,9 @@ mod tests {
         let (mut watch, _) = settled(&dir);
         // Were it read, it would count as changed.
         watch.found = Fingerprint::Content(0);
-        assert_eq!(name(watch.look(false)), None);
+        assert_eq!(name(watch.check(false)), None);
         watch.stamps.clear();
-        assert_eq!(name(watch.look(false)), Some("first".to_owned()));
+        assert_eq!(name(watch.check(false)), Some("first".to_owned()));
     }
 
     /// Metadata of the same tick and the same length: only the content tells.
@@ -168,7 +168,7 @@ mod tests {
         fs::write(&path, pem("other")).unwrap();
         watch.stamps = watch.files.stamps();
         watch.settled = is_settled(&watch.stamps);
-        assert_eq!(name(watch.look(false)), Some("other".to_owned()));
+        assert_eq!(name(watch.check(false)), Some("other".to_owned()));
     }
 
     #[test]
@@ -178,21 +178,21 @@ mod tests {
         let good = fs::read(&path).unwrap();
 
         fs::remove_file(&path).unwrap();
-        assert!(fault(watch.look(false)).unwrap().contains("no such file"));
-        assert_eq!(fault(watch.look(false)), None);
+        assert!(fault(watch.check(false)).unwrap().contains("no such file"));
+        assert_eq!(fault(watch.check(false)), None);
 
         fs::write(&path, &good[..good.len() / 2]).unwrap();
-        assert!(fault(watch.look(false)).unwrap().contains("END line"));
-        assert_eq!(fault(watch.look(false)), None);
+        assert!(fault(watch.check(false)).unwrap().contains("END line"));
+        assert_eq!(fault(watch.check(false)), None);
 
         // Another file with the same fault is another change.
         fs::write(&path, &good[..good.len() / 2 - 1]).unwrap();
-        assert!(fault(watch.look(false)).unwrap().contains("END line"));
-        assert_eq!(fault(watch.look(false)), None);
+        assert!(fault(watch.check(false)).unwrap().contains("END line"));
+        assert_eq!(fault(watch.check(false)), None);
 
         fs::write(&path, &good).unwrap();
-        assert_eq!(name(watch.look(false)), Some("first".to_owned()));
-        assert_eq!(name(watch.look(false)), None);
+        assert_eq!(name(watch.check(false)), Some("first".to_owned()));
+        assert_eq!(name(watch.check(false)), None);
     }
 
     /// Opening it would wait for a writer.
@@ -203,8 +203,8 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());
-        assert!(fault(watch.look(false)).unwrap().contains("a pipe or a device"));
-        assert_eq!(fault(watch.look(true)).map(|_| ()), Some(()));
+        assert!(fault(watch.check(false)).unwrap().contains("a pipe or a device"));
+        assert_eq!(fault(watch.check(true)).map(|_| ()), Some(()));
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         let (mut watch, _) = settled(&dir);
         watch.unrepeatable = true;
         watch.stamps.clear();
-        assert_eq!(name(watch.look(true)), None);
+        assert_eq!(name(watch.check(true)), None);
         assert!(is_unrepeatable(&PemFiles::new(Path::new("/dev/null")).stamps()));
     }
 
@@ -236,9 +236,9 @@ mod tests {
             let (mut watch, identity) = PemWatch::open(PemFiles::new(&at(path))).unwrap();
             watch.settled = true;
             assert_eq!(identity.names(), ["number0"]);
-            assert_eq!(name(watch.look(false)), None);
+            assert_eq!(name(watch.check(false)), None);
             turn(link, if link == "live" { "archive2" } else { "archive2/cert.pem" });
-            assert_eq!(name(watch.look(false)), Some("number1".to_owned()), "{link}");
+            assert_eq!(name(watch.check(false)), Some("number1".to_owned()), "{link}");
         }
     }
 }

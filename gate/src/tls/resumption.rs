@@ -12,7 +12,7 @@ use crate::error::Error;
 const SESSIONS: usize = 256;
 
 /// How often it is asked whether the ticket keys are too old.
-const LOOK: Duration = Duration::from_secs(60);
+const ROTATION_CHECK: Duration = Duration::from_secs(60);
 
 /// What resumption needs of the server: the keys that session tickets are sealed with, which
 /// rotate when they are used, and the sessions of TLS 1.2 clients that take no tickets.
@@ -37,7 +37,7 @@ impl Resumption {
     /// those of an idle gate would stay, and open tickets of any age to the next client. Never ends.
     pub(crate) async fn rotate(self) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(ROTATION_CHECK).await;
             // Nobody's ticket, which none of them opens.
             let _ = self.tickets.decrypt(&[]);
         }

@@ -32,7 +32,7 @@ const ROUNDS: usize = 8;
 /// How often it is asked whether a client that has closed its side is gone altogether. tokio has told
 /// of that side's end and does not tell of the socket's; the kernel knows it after 60 + 4 × 15 s if
 /// the client's machine is silent.
-const LOOK: Duration = Duration::from_secs(5);
+const GONE_CHECK: Duration = Duration::from_secs(5);
 
 /// Both directions of one connection.
 #[derive(Debug)]
@@ -92,18 +92,18 @@ impl Relay {
     /// A client to which the backend has ended may go on sending, but one that then sends nothing
     /// for `half_closed_timeout` is closed: the backend may be gone altogether, which only a write would tell.
     pub(crate) async fn run(&mut self, meter: &Meter, half_closed_timeout: Duration) {
-        let mut left = None;
-        let mut look = None;
+        let mut idle = None;
+        let mut next_check = None;
         poll_fn(|cx| {
             let before = self.carried;
             let mut state = self.poll(cx);
-            if state.is_pending() && self.is_silent_too_long(cx, &mut left, half_closed_timeout) {
+            if state.is_pending() && self.is_silent_too_long(cx, &mut idle, half_closed_timeout) {
                 // Not what came first, but without it the connection would go on.
                 self.cause = None;
                 self.close(Cause::Silence);
                 state = self.poll(cx);
             }
-            if state.is_pending() && self.client_has_vanished(cx, &mut look) {
+            if state.is_pending() && self.client_has_vanished(cx, &mut next_check) {
                 self.lose_client();
                 state = self.poll(cx);
             }
@@ -118,38 +118,38 @@ impl Relay {
     fn is_silent_too_long(
         &self,
         cx: &mut Context<'_>,
-        left: &mut Option<(u64, Pin<Box<Sleep>>)>,
+        idle: &mut Option<(u64, Pin<Box<Sleep>>)>,
         half_closed_timeout: Duration,
     ) -> bool {
         if self.to_client != Flow::Done || self.to_backend != Flow::Open {
             return false;
         }
         if !self.pending.is_empty() {
-            *left = None;
+            *idle = None;
             return false;
         }
         let sent = self.carried.to_backend;
-        if left.as_ref().is_none_or(|(before, _)| *before != sent) {
-            *left = Some((sent, Box::pin(sleep(half_closed_timeout))));
+        if idle.as_ref().is_none_or(|(before, _)| *before != sent) {
+            *idle = Some((sent, Box::pin(sleep(half_closed_timeout))));
         }
-        left.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
+        idle.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
     }
 
     /// Whether the client, which had closed its side, is gone by now.
     fn client_has_vanished(
         &self,
         cx: &mut Context<'_>,
-        look: &mut Option<Pin<Box<Sleep>>>,
+        next_check: &mut Option<Pin<Box<Sleep>>>,
     ) -> bool {
         if !self.client_closed || self.to_backend != Flow::Done || self.to_client.is_over() {
             return false;
         }
         loop {
-            let until = look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            let until = next_check.get_or_insert_with(|| Box::pin(sleep(GONE_CHECK)));
             if until.as_mut().poll(cx).is_pending() {
                 return false;
             }
-            *look = None;
+            *next_check = None;
             if !matches!(self.client.take_error(), Ok(None)) {
                 return true;
             }
