@@ -10,11 +10,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use server::connection::Connection;
-use server::frame::{Rules, data_frame};
-use server::handler::Handler;
-use server::outbox::{Backlog, Outbox};
-use server::socket::Socket;
+use server::Connection;
+use server::Handler;
+use server::Socket;
+use server::{Backlog, Outbox};
+use server::{Rules, data_frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;

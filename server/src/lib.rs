@@ -1,48 +1,46 @@
 //! Realtime notifications for an existing website.
 //!
-//! Work flows one way: publisher → `log` → `hub` → `shard` → `outbox`. Clients come in through
-//! `http` and, after the upgrade, `socket`; `protocol` says what they may say.
+//! Work flows one way: publisher → `log` → `hub` → `fanout` → `conn::outbox`. Clients come in through
+//! `net` and `http` and, after the upgrade, `ws`; `protocol` says what they may say.
+//!
+//! What is public here is for the program itself, its examples, fuzz targets and tests.
 
-pub mod admin;
-pub mod auth;
-pub mod check;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod connection;
-mod door;
-pub mod error;
-mod exposure;
-pub mod frame;
-pub mod handler;
-pub mod http;
-pub mod hub;
-pub mod id;
-pub mod inbox;
-pub mod keep;
+mod access;
+mod check;
+mod client;
+mod config;
+mod conn;
+mod counters;
+mod duration_text;
+mod error;
+mod fanout;
+mod file_permissions;
+mod histogram;
+mod http;
+mod hub;
+mod id;
 pub mod limits;
-pub mod listeners;
-pub mod log;
-mod memory;
-pub mod messages;
-pub mod metrics;
-mod mids;
-mod newcomer;
-pub mod origin;
-pub mod outbox;
-pub mod policy;
-pub mod protocol;
-mod proxied;
-pub mod publish;
-pub mod rates;
-pub mod reload;
-pub mod ring;
-pub mod room;
-pub mod run;
-pub mod secret;
-pub mod session;
-pub mod shard;
-pub mod size;
-pub mod socket;
-mod span;
-pub mod web;
+mod log;
+mod net;
+mod protocol;
+mod publish;
+mod reload;
+mod run;
+mod size;
+mod ws;
+
+pub use access::rate_limit::Limits;
+pub use check::{adopt_settings, check, new_epoch};
+pub use client::run as run_client;
+pub use config::Config;
+pub use config::cli::{Cli, Command, RunArgs};
+pub use conn::connection::Connection;
+pub use conn::frame::{Decoder, Event, Rules, data_frame};
+pub use conn::outbox::{Backlog, Outbox};
+pub use error::Error;
+pub use net::listeners::Listeners;
+pub use protocol::{Action, Mark, parse};
+pub use reload::Source;
+pub use run::run;
+pub use ws::handler::Handler;
+pub use ws::socket::Socket;

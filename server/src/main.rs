@@ -4,14 +4,10 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use server::check::{adopt_settings, check, new_epoch};
-use server::cli::{Cli, Command, RunArgs};
-use server::client;
-use server::config::Config;
-use server::error::Error;
-use server::listeners::Listeners;
-use server::reload::Source;
-use server::run::run;
+use server::{
+    Cli, Command, Config, Error, Listeners, RunArgs, Source, adopt_settings, check, new_epoch, run,
+    run_client,
+};
 use shared::service::{self, Given};
 use shared::shutdown::{Hangups, Shutdown, StopSignals};
 use shared::{exit, telemetry, workers};
@@ -64,7 +60,7 @@ async fn perform(cli: Cli, given: io::Result<Vec<Given>>) -> Result<(), Vec<Erro
         }
         Some(Command::Client(command)) => {
             start_log("warn", telemetry::LogFormat::Text)?;
-            Ok(client::run(command).await?)
+            Ok(run_client(command).await?)
         }
         None => serve(cli.run, given).await,
     }

@@ -6,7 +6,7 @@ use shared::service;
 use shared::shutdown::{Hangups, Shutdown};
 use shared::telemetry::announce_text;
 
-use crate::cli::RunArgs;
+use crate::config::cli::RunArgs;
 use crate::config::{Config, Demo, Fixed};
 use crate::error::Error;
 use crate::publish::Service;

@@ -12,24 +12,24 @@ use shared::telemetry::announce_text;
 use shared::workers::Workers;
 use tokio::task::JoinSet;
 
-use crate::admin::Admin;
+use crate::access::rate_limit::RateLimiter;
 use crate::config::{Config, Demo};
-use crate::door::Door;
+use crate::conn::outbox::Backlog;
+use crate::counters::Metrics;
 use crate::error::Error;
+use crate::fanout::{Shard, ShardQueue};
 use crate::http::Site;
+use crate::http::admin::Admin;
+use crate::http::publish_api::MemoryBudgets;
 use crate::hub::Hub;
 use crate::limits;
-use crate::listeners::{Listeners, Way};
 use crate::log::Chosen;
-use crate::messages::Rooms;
-use crate::metrics::Metrics;
-use crate::newcomer::{self, Newcomer};
-use crate::outbox::Backlog;
+use crate::net::admission::Admission;
+use crate::net::dispatch::{self, Accepted};
+use crate::net::listeners::{Listeners, Way};
 use crate::publish::Service;
-use crate::rates::Rates;
 use crate::reload::{self, Source};
-use crate::shard::{Shard, ShardQueue};
-use crate::socket::Sockets;
+use crate::ws::socket::Sockets;
 
 /// How long everything may take to end after a stop.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ pub async fn run(
     if let Some(open) = config.policy.open_to_all() {
         tracing::warn!("{open}");
     }
-    let workers = Workers::start("server", config.threads, newcomer::AHEAD, &shutdown)
+    let workers = Workers::start("server", config.threads, dispatch::MAX_IMBALANCE, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
     let queues: Vec<Arc<ShardQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
@@ -81,7 +81,7 @@ pub async fn run(
         log: started.log,
         hub: Arc::clone(&hub),
         policy: ArcSwap::from_pointee(config.policy),
-        rates: Rates::default(),
+        rates: RateLimiter::default(),
         id_key,
         metrics: Arc::new(Metrics::new(Arc::new(Backlog::new(config.bounds.backlog)))),
         at_work: Arc::default(),
@@ -90,16 +90,16 @@ pub async fn run(
         service: Arc::clone(&service),
         idle_timeout: config.idle_timeout,
         next_number: AtomicU64::new(1),
-        farewell: Arc::default(),
+        notice: Arc::default(),
     });
-    let farewell = Arc::clone(&sockets.farewell);
+    let notice = Arc::clone(&sockets.notice);
     let deliveries = Arc::clone(&service);
     let metrics = Arc::clone(&service.metrics);
     let admin = Arc::new(Admin { service: Arc::clone(&service), started: Instant::now() });
     let site = Arc::new(Site {
         service: Arc::clone(&service),
         sockets,
-        rooms: Rooms::default(),
+        budgets: MemoryBudgets::default(),
         origins: config.origins,
         demo: config.demo,
     });
@@ -116,11 +116,12 @@ pub async fn run(
     }
     let files = raise_limit().saturating_sub(limits::OTHER_FILES);
     let most = config.bounds.connections.min(files).max(1);
-    let door = Arc::new(Door::new(most, config.bounds.spare_memory, metrics));
+    let admission = Arc::new(Admission::new(most, config.bounds.spare_memory, metrics));
     let mut accepting = JoinSet::new();
     for way in listeners.public {
-        let (site, door, workers) = (Arc::clone(&site), Arc::clone(&door), Arc::clone(&workers));
-        accepting.spawn(accept(way, door, site, workers, shutdown.clone()));
+        let (site, admission, workers) =
+            (Arc::clone(&site), Arc::clone(&admission), Arc::clone(&workers));
+        accepting.spawn(accept(way, admission, site, workers, shutdown.clone()));
     }
     // Also the watchdog; all of it goes on until the last connection has ended.
     let mut administrators = JoinSet::new();
@@ -144,9 +145,9 @@ pub async fn run(
     // Closes the listening sockets.
     accepting.shutdown().await;
     // What was accepted is delivered before anybody is told to go.
-    farewell.last_call();
+    notice.last_call();
     let _ = within("deliveries", LAST_DELIVERIES, deliveries.delivered()).await;
-    farewell.say();
+    notice.say();
     match shutdown.drained(DRAIN.saturating_sub(begun.elapsed())).await {
         Drained::Clean => tracing::info!("stopped; every connection was ended"),
         Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),
@@ -157,19 +158,19 @@ pub async fn run(
 /// Takes connections for ever; those for which there is no place are turned away.
 async fn accept(
     way: Way,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     site: Arc<Site>,
-    workers: Arc<Workers<Newcomer>>,
+    workers: Arc<Workers<Accepted>>,
     shutdown: Shutdown,
 ) {
     loop {
         let arrival = way.accept(&site.service.metrics).await;
-        match door.enter() {
-            Some(place) => {
+        match admission.admit() {
+            Some(permit) => {
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
-                workers.serve(Newcomer { arrival, place, site, shutdown });
+                workers.serve(Accepted { arrival, permit, site, shutdown });
             }
-            None => door.turn_away(arrival, &shutdown),
+            None => admission.reject(arrival, &shutdown),
         }
     }
 }

@@ -16,13 +16,13 @@ const UNITS: [(&str, u64); 9] = [
 /// The text is no size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write a size such as 64MiB, 1GiB, 500KB, or a number of bytes")]
-pub struct BadSize;
+pub(crate) struct BadSize;
 
 /// Reads `64MiB`, `1GiB`, `500KB` or a number of bytes. Upper and lower case are the same.
 ///
 /// # Errors
 /// [`BadSize`] for anything else, fractions among it, and for what exceeds 64 bits.
-pub fn parse(text: &str) -> Result<u64, BadSize> {
+pub(crate) fn parse(text: &str) -> Result<u64, BadSize> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: u64 = number.parse().map_err(|_| BadSize)?;
@@ -36,7 +36,7 @@ pub fn parse(text: &str) -> Result<u64, BadSize> {
 
 /// A size for people, three digits of it.
 #[must_use]
-pub fn show(bytes: u64) -> String {
+pub(crate) fn show(bytes: u64) -> String {
     let (name, unit) = UNITS[..4].iter().find(|(_, unit)| bytes >= *unit).unwrap_or(&("B", 1));
     let whole = bytes / unit;
     let tenths = bytes % unit * 10 / unit;
@@ -48,7 +48,7 @@ pub fn show(bytes: u64) -> String {
 
 /// A size as it is configured, nothing rounded.
 #[must_use]
-pub fn exact(bytes: u64) -> String {
+pub(crate) fn exact(bytes: u64) -> String {
     let fits = |unit: u64| bytes >= unit && bytes.is_multiple_of(unit);
     let (name, unit) = UNITS.iter().find(|(_, unit)| fits(*unit)).unwrap_or(&("B", 1));
     format!("{}{name}", bytes / unit)

@@ -4,9 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use server::frame::{Decoder, Event, Rules};
+use server::{Decoder, Event, Rules};
 
-#[path = "../../src/frame/model.rs"]
+#[path = "../../src/conn/frame/model.rs"]
 mod model;
 
 /// Small, so that messages that are too large come up often.

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use server::limits;
-use server::protocol::{Action, Mark, parse};
+use server::{Action, Mark, parse};
 
 fuzz_target!(|text: &str| {
     let incoming = parse(text);

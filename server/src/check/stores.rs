@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::exposure::exposed;
+use crate::file_permissions::exposed;
 use crate::id::IdKey;
 use crate::log::nats::Cluster;
 use crate::log::{nats, sqlite};

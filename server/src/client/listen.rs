@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::registration::{News, Registration};
+use super::registration::{News, TagSubscription};
 use super::server::{self, Server};
 use super::{print_line, say};
 use crate::error::Error;
@@ -43,7 +43,7 @@ pub(super) async fn listen(
     let server = Server::parse(to)?;
     let tag = Tag::parse(tag).map_err(|error| Error::Data(format!("bad_tag: {error}")))?;
     let mut listener =
-        Listener { server, registration: Registration::new(tag, id, key), left: count };
+        Subscription { server, registration: TagSubscription::new(tag, id, key), left: count };
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
     let mut backoff = FIRST_WAIT;
@@ -75,9 +75,9 @@ pub(super) async fn listen(
     }
 }
 
-struct Listener {
+struct Subscription {
     server: Server,
-    registration: Registration,
+    registration: TagSubscription,
     /// Messages, before it ends.
     left: Option<u64>,
 }
@@ -96,7 +96,7 @@ impl From<Error> for Ended {
     }
 }
 
-impl Listener {
+impl Subscription {
     /// `Ok` when enough messages came.
     async fn listen_once(&mut self) -> Result<(), Ended> {
         let mut socket = connect(&self.server).await?;

@@ -8,11 +8,11 @@ mod server;
 
 use std::io::Write as _;
 
-use crate::auth::KeyHash;
-use crate::cli::{ClientCommand, IdArgs, OptionalIdArgs};
+use crate::access::auth::KeyHash;
+use crate::access::secret;
+use crate::config::cli::{ClientCommand, IdArgs, OptionalIdArgs};
 use crate::error::Error;
 use crate::id::{Id, random_hex};
-use crate::secret;
 
 /// Does what a subcommand asks for.
 ///

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use crate::id::{Id, Tag};
 
 /// One tag, listened to over one connection after the other.
-pub(super) struct Registration {
+pub(super) struct TagSubscription {
     tag: Tag,
     id: Option<String>,
     key: Option<String>,
     /// None before the server has accepted the registration for the first time.
-    place: Option<Place>,
+    place: Option<Cursor>,
 }
 
-struct Place {
+struct Cursor {
     epoch: String,
     /// Of the last message that came, or of what was live.
     seq: u64,
@@ -40,7 +40,7 @@ pub(super) enum News {
     Nothing,
 }
 
-impl Registration {
+impl TagSubscription {
     pub(super) fn new(tag: Tag, id: Option<&Id>, key: Option<&str>) -> Self {
         let (id, key) = (id.map(|id| id.reveal().to_owned()), key.map(ToOwned::to_owned));
         Self { tag, id, key, place: None }
@@ -96,7 +96,7 @@ impl Registration {
         let epoch = reply["epoch"].as_str().unwrap_or_default();
         // Another epoch counts anew.
         if self.place.as_ref().is_none_or(|place| place.epoch != epoch) {
-            self.place = Some(Place { epoch: epoch.to_owned(), seq: 0, live: false });
+            self.place = Some(Cursor { epoch: epoch.to_owned(), seq: 0, live: false });
         }
         News::Registered { lost: reply["recovered"] == false }
     }
@@ -119,11 +119,11 @@ mod tests {
 
     const SET: &str = r#"{"ok":"set","tag":"t","epoch":"k1"}"#;
 
-    fn registration() -> Registration {
-        Registration::new(Tag::parse("t").unwrap(), None, None)
+    fn registration() -> TagSubscription {
+        TagSubscription::new(Tag::parse("t").unwrap(), None, None)
     }
 
-    fn since(registration: &Registration) -> Value {
+    fn since(registration: &TagSubscription) -> Value {
         serde_json::from_str::<Value>(&registration.set()).unwrap()["since"].clone()
     }
 

@@ -12,10 +12,11 @@ use tokio::net::TcpStream;
 
 use super::server::{self, Server};
 use super::{message, print_line};
-use crate::cli::PublishArgs;
+use crate::access::secret;
+use crate::config::cli::PublishArgs;
 use crate::error::Error;
 use crate::id::{Id, Tag, random_hex};
-use crate::{limits, secret};
+use crate::limits;
 
 /// Waits before each further attempt, while the server restarts. The `mid` makes them safe. The help
 /// and docs/operations.md name them.

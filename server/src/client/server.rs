@@ -61,15 +61,15 @@ impl Server {
     pub(super) fn unanswered(&self, error: &(dyn StdError + 'static)) -> Error {
         let authority = &self.authority;
         match without_answer(error) {
-            Unanswered::HungUp => Error::Unavailable(format!(
+            NoAnswer::HungUp => Error::Unavailable(format!(
                 "{authority} closed the connection without an answer; if that is a port of \
                  --listen-proxy, which is for the gate, give --to one of --listen"
             )),
-            Unanswered::Gibberish => Error::Data(format!(
+            NoAnswer::Gibberish => Error::Data(format!(
                 "{authority} answers what is not HTTP; if that is the gate, with TLS, give --to the \
                  server's own address"
             )),
-            Unanswered::Otherwise => self.unreachable(&error),
+            NoAnswer::Otherwise => self.unreachable(&error),
         }
     }
 
@@ -91,7 +91,7 @@ impl Server {
     }
 }
 
-enum Unanswered {
+enum NoAnswer {
     /// The other side closed.
     HungUp,
     /// It sent something else.
@@ -99,32 +99,32 @@ enum Unanswered {
     Otherwise,
 }
 
-fn without_answer(error: &(dyn StdError + 'static)) -> Unanswered {
+fn without_answer(error: &(dyn StdError + 'static)) -> NoAnswer {
     use tokio_tungstenite::tungstenite::Error as WsError;
     use tokio_tungstenite::tungstenite::error::ProtocolError;
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         if error.is_parse() {
-            return Unanswered::Gibberish;
+            return NoAnswer::Gibberish;
         }
         if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-            return Unanswered::HungUp;
+            return NoAnswer::HungUp;
         }
     }
     match error.downcast_ref::<WsError>() {
-        Some(WsError::ConnectionClosed | WsError::AlreadyClosed) => return Unanswered::HungUp,
-        Some(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => return Unanswered::HungUp,
-        Some(WsError::Protocol(_) | WsError::HttpFormat(_)) => return Unanswered::Gibberish,
-        Some(WsError::Io(source)) if hung_up(source) => return Unanswered::HungUp,
+        Some(WsError::ConnectionClosed | WsError::AlreadyClosed) => return NoAnswer::HungUp,
+        Some(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => return NoAnswer::HungUp,
+        Some(WsError::Protocol(_) | WsError::HttpFormat(_)) => return NoAnswer::Gibberish,
+        Some(WsError::Io(source)) if hung_up(source) => return NoAnswer::HungUp,
         _ => {}
     }
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.downcast_ref::<io::Error>().is_some_and(hung_up) {
-            return Unanswered::HungUp;
+            return NoAnswer::HungUp;
         }
         cause = error.source();
     }
-    Unanswered::Otherwise
+    NoAnswer::Otherwise
 }
 
 fn hung_up(error: &io::Error) -> bool {

@@ -2,9 +2,9 @@
 
 use super::setting::Setting;
 use super::{Checking, values};
-use crate::hub::Room;
+use crate::access::rate_limit::Limits;
+use crate::hub::RegistrationLimits;
 use crate::limits;
-use crate::rates::Limits;
 
 const MOST_OF_ANYTHING: u64 = 1 << 32;
 const MOST_BYTES: u64 = 1 << 50;
@@ -13,11 +13,11 @@ const LEAST_BACKLOG: u64 = 8 << 20;
 
 /// How much there may be in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct Capacity {
     /// Connections; fewer if the limit of open files is lower.
     pub connections: usize,
     /// What is registered.
-    pub room: Room,
+    pub room: RegistrationLimits,
     /// Bytes that wait for all sockets together.
     pub backlog: usize,
     /// Bytes of memory below which newcomers are told to come back; 0: never.
@@ -42,7 +42,7 @@ impl Checking {
     }
 
     /// In the order of the fields.
-    pub(super) fn in_all(&mut self, settings: &[Option<Setting>; 5]) -> Bounds {
+    pub(super) fn in_all(&mut self, settings: &[Option<Setting>; 5]) -> Capacity {
         let [connections, tags, registrations, backlog, spare_memory] = settings;
         let mut count = |setting: &Option<Setting>, usual: usize| match setting {
             None => usual,
@@ -52,7 +52,7 @@ impl Checking {
             }
         };
         let connections = count(connections, limits::CONNECTIONS);
-        let room = Room {
+        let room = RegistrationLimits {
             tags: count(tags, limits::TAGS),
             registrations: count(registrations, limits::REGISTRATIONS),
         };
@@ -61,7 +61,7 @@ impl Checking {
             Some(setting) => self.or(usual, values::bytes(setting, least..=MOST_BYTES)),
         };
         let backlog = size(backlog, limits::BACKLOG as u64, LEAST_BACKLOG);
-        Bounds {
+        Capacity {
             connections,
             room,
             backlog: usize::try_from(backlog).unwrap_or(usize::MAX),

@@ -34,7 +34,7 @@ impl Checking {
         let NatsSettings { servers, stream, credentials, ca, replicas, size } = settings;
         if servers.is_empty() {
             for useless in [stream, credentials, ca, replicas, size].into_iter().flatten() {
-                self.or((), Err(useless.place.fault("means nothing without --nats".into())));
+                self.or((), Err(useless.source.fault("means nothing without --nats".into())));
             }
             return None;
         }
@@ -44,7 +44,7 @@ impl Checking {
         });
         let servers = servers.collect();
         let file =
-            |setting: &Option<Setting>| setting.as_ref().map(|file| file.place.path(&file.text));
+            |setting: &Option<Setting>| setting.as_ref().map(|file| file.source.path(&file.text));
         let replicas = replicas
             .as_ref()
             .map_or(Ok(REPLICAS), |setting| values::count(setting, 1..=MOST_REPLICAS));
@@ -81,7 +81,7 @@ fn server(setting: &Setting) -> Result<ServerAddr, Error> {
     if setting.text.contains('@') {
         let reason = "no user or password in the address: put USER:PASSWORD or a token into a file and \
              name that with --nats-credentials";
-        return Err(setting.place.fault(reason.into()));
+        return Err(setting.source.fault(reason.into()));
     }
     let address: ServerAddr = setting.text.parse().map_err(|_| setting.fault(FORM))?;
     match address.scheme() {

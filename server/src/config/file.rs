@@ -11,12 +11,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::cluster::NatsSettings;
 use super::names;
-use super::setting::{Place, Setting};
+use super::setting::{Setting, SettingSource};
 use crate::error::Error;
 
 /// What a file says, as far as it makes sense.
 #[derive(Debug, Default)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     pub(super) listen: Vec<Setting>,
     pub(super) listen_proxy: Vec<Setting>,
     pub(super) trust_proxy: Vec<Setting>,
@@ -28,7 +28,7 @@ pub(super) struct File {
     pub(super) nats: NatsSettings,
     pub(super) id_key_file: Option<Setting>,
     pub(super) max_memory: Option<Setting>,
-    pub(super) rates: Rates,
+    pub(super) rates: RatesTable,
     pub(super) bounds: BoundsTable,
     pub(super) threads: Option<Setting>,
     pub(super) demo: bool,
@@ -45,7 +45,7 @@ pub(super) struct File {
 
 /// How often clients may do what.
 #[derive(Debug, Default)]
-pub(super) struct Rates {
+pub(super) struct RatesTable {
     pub(super) connect: Option<Setting>,
     pub(super) set: Option<Setting>,
     pub(super) send: Option<Setting>,
@@ -95,7 +95,7 @@ pub(super) struct TagTable {
     pub(super) key_files: Vec<(Setting, Setting)>,
 }
 
-impl File {
+impl ConfigFile {
     /// Reads a file; what is wrong with it goes to `faults`.
     pub(super) fn read(path: &Path, faults: &mut Vec<Error>) -> Self {
         match std::fs::read_to_string(path) {
@@ -115,9 +115,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn file(mut self) -> File {
+    fn file(mut self) -> ConfigFile {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        let mut file = File::default();
+        let mut file = ConfigFile::default();
         for error in errors {
             let at = error.span().map_or(0, |span| span.start).min(self.text.len());
             // Its message tells what was expected, its other output quotes the line.
@@ -282,11 +282,11 @@ impl Reader<'_> {
     }
 
     fn setting(&self, at: usize, text: &str, option: Option<&'static str>) -> Setting {
-        Setting { text: text.to_owned(), place: self.place(at, option) }
+        Setting { text: text.to_owned(), source: self.source(at, option) }
     }
 
-    fn place(&self, at: usize, option: Option<&'static str>) -> Place {
-        Place::File { file: Arc::clone(&self.file), line: self.line(at), option }
+    fn source(&self, at: usize, option: Option<&'static str>) -> SettingSource {
+        SettingSource::File { file: Arc::clone(&self.file), line: self.line(at), option }
     }
 
     fn line(&self, at: usize) -> usize {
@@ -301,7 +301,7 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, at: usize, reason: String) {
-        let fault = self.place(at, None).fault(reason);
+        let fault = self.source(at, None).fault(reason);
         self.faults.push(fault);
     }
 }

@@ -6,8 +6,8 @@ use super::Checking;
 use super::file::{KeepTable, TagTable};
 use super::setting::Setting;
 use super::values;
-use crate::auth::{Auth, Protectable};
-use crate::keep::{Bounds, Settings, TagBounds};
+use crate::access::auth::{Auth, Protectable};
+use crate::hub::history::{HistoryBounds, Settings, TagBounds};
 use crate::limits;
 
 /// More messages of one kind are a mistake: a client takes no more than `limits::LAST` at once.
@@ -50,7 +50,7 @@ impl Checking {
             let useless = whole.inbox_settings().find(|setting| setting.text != "0");
             let reason = "means nothing: there are inboxes only where a key protects `send`, and \
                           no tag has one";
-            self.warn(useless.map(|setting| setting.place.warning(reason)));
+            self.warn(useless.map(|setting| setting.source.warning(reason)));
         }
         for table in tables {
             // A bad name has been found already.
@@ -95,12 +95,12 @@ impl Checking {
             let useless = settings[kind + 1].or(settings[kind + 2]);
             if none && !counted(kind) {
                 let reason = "means nothing where the count is 0, which keeps none";
-                self.warn(useless.map(|setting| setting.place.warning(reason)));
+                self.warn(useless.map(|setting| setting.source.warning(reason)));
             }
         }
     }
 
-    fn kind(&mut self, settings: [Option<&Setting>; 3], default: Bounds) -> Bounds {
+    fn kind(&mut self, settings: [Option<&Setting>; 3], default: HistoryBounds) -> HistoryBounds {
         let [count, age, bytes] = settings;
         let count = count.map_or(Ok(default.count), |setting| {
             values::count(setting, 0..=MOST_MESSAGES).map(in_memory)
@@ -111,14 +111,14 @@ impl Checking {
         let bytes = bytes.map_or(Ok(default.bytes), |setting| {
             values::bytes(setting, 0..=MOST_BYTES).map(in_memory)
         });
-        let bounds = Bounds {
+        let bounds = HistoryBounds {
             count: self.or(default.count, count),
             age: self.or(default.age, age),
             bytes: self.or(default.bytes, bytes),
         };
         // Each of them can switch it off.
         let off = bounds.age.is_zero() || bounds.bytes == 0;
-        Bounds { count: if off { 0 } else { bounds.count }, ..bounds }
+        HistoryBounds { count: if off { 0 } else { bounds.count }, ..bounds }
     }
 }
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::file::TagTable;
 use super::setting::Setting;
-use crate::auth::{Auth, Key, KeyHash, Protectable};
+use crate::access::auth::{Auth, Key, KeyHash, Protectable};
+use crate::access::secret;
 use crate::error::Error;
-use crate::exposure::exposed;
+use crate::file_permissions::exposed;
 use crate::id::{Tag, random_hex};
-use crate::secret;
 
 /// Where the demo's administrator broadcasts to.
 const DEMO_TAG: &str = "notifications";
@@ -31,10 +31,10 @@ impl super::Checking {
             for (action, key) in &table.keys {
                 // The key itself is never repeated.
                 let hash = KeyHash::parse(&key.text).map_err(|error| {
-                    key.place.fault(format!("the key for {} on {tag}: {error}", action.text))
+                    key.source.fault(format!("the key for {} on {tag}: {error}", action.text))
                 });
                 if !KeyHash::is_one(&key.text) {
-                    self.warn(key.place.file().and_then(|file| exposed("keys", file)));
+                    self.warn(key.source.file().and_then(|file| exposed("keys", file)));
                 }
                 let protected = protectable(action).and_then(|action| Ok((action, hash?)));
                 let protected =
@@ -42,7 +42,7 @@ impl super::Checking {
                 self.or((), protected);
             }
             for (action, file) in &table.key_files {
-                let hash = self.key_in(&file.place.path(&file.text));
+                let hash = self.key_in(&file.source.path(&file.text));
                 let protected = protectable(action).and_then(|action| Ok((action, hash?)));
                 let protected =
                     protected.map(|(action, hash)| auth.protect(tag.clone(), action, hash));
@@ -74,7 +74,7 @@ impl super::Checking {
         let tag = Tag::parse(tag).map_err(|error| setting.fault(&error.to_string()))?;
         let action = Protectable::from_name(action)
             .ok_or_else(|| setting.fault(&not_protectable(action)))?;
-        auth.protect(tag, action, self.key_in(&setting.place.path(file))?);
+        auth.protect(tag, action, self.key_in(&setting.source.path(file))?);
         Ok(())
     }
 
@@ -120,7 +120,7 @@ pub(super) fn demo_key(auth: &mut Auth, given: Option<Key>) -> Result<Option<Key
 
 fn protectable(action: &Setting) -> Result<Protectable, Error> {
     Protectable::from_name(&action.text)
-        .ok_or_else(|| action.place.fault(not_protectable(&action.text)))
+        .ok_or_else(|| action.source.fault(not_protectable(&action.text)))
 }
 
 fn not_protectable(name: &str) -> String {

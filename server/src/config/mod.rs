@@ -1,6 +1,7 @@
 //! Options, environment and file, checked and made one before anything is bound.
 
 mod bounds;
+pub(crate) mod cli;
 mod cluster;
 mod faults;
 mod file;
@@ -17,25 +18,27 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use bounds::Bounds;
+pub(crate) use bounds::Capacity;
 use cluster::NatsSettings;
-use file::File;
-pub use fixed::Fixed;
+use file::ConfigFile;
+pub(crate) use fixed::Fixed;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use setting::Setting;
 use shared::telemetry;
 
-use crate::auth::Key;
-use crate::cli::RunArgs;
+use crate::access::auth::Key;
+use crate::access::policy::Policy;
+use crate::config::cli::RunArgs;
 use crate::error::Error;
-use crate::keep::Settings;
+use crate::http::origin::Origins;
+use crate::hub::history::Settings;
 use crate::log::nats::Cluster;
-use crate::origin::Origins;
-use crate::policy::Policy;
 
 const PORT: u16 = 9090;
-const DEFAULT_ADMIN: Option<Address> =
-    Some(Address { socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092), given: false });
+const DEFAULT_ADMIN: Option<ListenAddress> = Some(ListenAddress {
+    socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092),
+    given: false,
+});
 /// Whom a proxy on this machine connects from.
 const LOOPBACK: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
@@ -58,11 +61,11 @@ pub struct Config {
     /// Where to take connections.
     pub listen: Vec<Listen>,
     /// Where to take connections that begin with a PROXY header.
-    pub listen_proxy: Vec<Address>,
+    pub listen_proxy: Vec<ListenAddress>,
     /// From whom such a header is believed.
     pub trust_proxy: Vec<IpNet>,
     /// Where to answer administrators.
-    pub admin: Option<Address>,
+    pub admin: Option<ListenAddress>,
     /// Keys, tags, and how often something may be done.
     pub policy: Policy,
     /// How much of each tag is kept.
@@ -89,7 +92,7 @@ pub struct Config {
     /// How it is logged.
     pub log_format: telemetry::LogFormat,
     /// How much there may be in all.
-    pub bounds: Bounds,
+    pub bounds: Capacity,
     /// Threads that serve.
     pub threads: NonZeroUsize,
     /// What is right but hardly meant.
@@ -109,14 +112,14 @@ pub struct Demo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// At an address.
-    Tcp(Address),
+    Tcp(ListenAddress),
     /// At a path; connections begin with a PROXY header.
     Unix(PathBuf),
 }
 
 /// An address to bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address {
+pub struct ListenAddress {
     /// Where.
     pub socket: SocketAddr,
     /// Whether somebody asked for it. What is only a default may be missing on a machine.
@@ -164,8 +167,8 @@ impl Config {
     fn resolve_with(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut faults = Vec::new();
         let file = match &args.config {
-            Some(path) => File::read(path, &mut faults),
-            None => File::default(),
+            Some(path) => ConfigFile::read(path, &mut faults),
+            None => ConfigFile::default(),
         };
         let one = |name, given: Option<String>, file: Option<Setting>| {
             given.map(|text| Setting::option(name, text)).or(file)
@@ -241,7 +244,7 @@ impl Config {
             checked.alone(data.as_ref(), id_key_file.as_ref());
         }
         if let (None, Some(useless)) = (&data, &data_size) {
-            checked.warn(Some(useless.place.warning("means nothing without --data")));
+            checked.warn(Some(useless.source.warning("means nothing without --data")));
         }
         let data_size = checked.or(DATA_SIZE, size(data_size.as_ref()));
         let config = Self {
@@ -251,9 +254,9 @@ impl Config {
             admin: checked
                 .or(None, admin.as_ref().map_or(Ok(DEFAULT_ADMIN), values::admin_address)),
             keeping: checked.keeping(max_memory.as_ref(), &file.keep, &file.tags, &auth),
-            data: data.map(|dir| Data { dir: dir.place.path(&dir.text), size: data_size }),
+            data: data.map(|dir| Data { dir: dir.source.path(&dir.text), size: data_size }),
             nats: cluster,
-            id_key_file: id_key_file.map(|file| file.place.path(&file.text)),
+            id_key_file: id_key_file.map(|file| file.source.path(&file.text)),
             policy: Policy { auth, declared_tags, limits: checked.rates(&rates) },
             origins: checked.origins(&origin),
             demo,
@@ -292,7 +295,7 @@ impl Checking {
     fn alone(&mut self, data: Option<&Setting>, id_key_file: Option<&Setting>) {
         if let Some(data) = data {
             let reason = "the log is either in a directory or in NATS; leave out --data or --nats";
-            self.or((), Err(data.place.fault(reason.into())));
+            self.or((), Err(data.source.fault(reason.into())));
         }
         if id_key_file.is_none() {
             let reason =

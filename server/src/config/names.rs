@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use crate::cli::Cli;
+use crate::config::cli::Cli;
 
 /// At the top of the configuration file.
 pub(super) const FILE: [&str; 38] = [

@@ -9,12 +9,12 @@ use crate::error::Error;
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) text: String,
-    pub(super) place: Place,
+    pub(super) source: SettingSource,
 }
 
 /// Where a setting was written.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum SettingSource {
     /// On the command line or in the environment.
     Option(&'static str),
     /// In the configuration file; as what, if that does not go without saying.
@@ -23,16 +23,16 @@ pub(super) enum Place {
 
 impl Setting {
     pub(super) fn option(name: &'static str, text: String) -> Self {
-        Self { text, place: Place::Option(name) }
+        Self { text, source: SettingSource::Option(name) }
     }
 
     /// An error about this text, which is repeated: it must be no secret.
     pub(super) fn fault(&self, reason: &str) -> Error {
-        self.place.fault(format!("{}: {reason}", self.text))
+        self.source.fault(format!("{}: {reason}", self.text))
     }
 }
 
-impl Place {
+impl SettingSource {
     pub(super) fn fault(&self, reason: String) -> Error {
         match self {
             Self::Option(option) => Error::Option { option, reason },

@@ -8,16 +8,16 @@ use ipnet::IpNet;
 use shared::telemetry;
 
 use super::setting::Setting;
-use super::{Address, Listen};
+use super::{Listen, ListenAddress};
+use crate::access::bucket::Rate;
 use crate::error::Error;
-use crate::rates::Rate;
 use crate::size;
 
 /// Both loopback addresses. Not every machine has the one of IPv6.
-pub(super) fn loopback(port: u16) -> [Address; 2] {
+pub(super) fn loopback(port: u16) -> [ListenAddress; 2] {
     [
-        Address { socket: (Ipv4Addr::LOCALHOST, port).into(), given: true },
-        Address { socket: (Ipv6Addr::LOCALHOST, port).into(), given: false },
+        ListenAddress { socket: (Ipv4Addr::LOCALHOST, port).into(), given: true },
+        ListenAddress { socket: (Ipv6Addr::LOCALHOST, port).into(), given: false },
     ]
 }
 
@@ -25,7 +25,7 @@ pub(super) fn loopback(port: u16) -> [Address; 2] {
 pub(super) fn places(setting: &Setting) -> Result<Vec<Listen>, Error> {
     match setting.text.strip_prefix("unix:") {
         Some("") => Err(setting.fault("write a path, as in unix:/run/tocsin/server.sock")),
-        Some(path) => Ok(vec![Listen::Unix(setting.place.path(path))]),
+        Some(path) => Ok(vec![Listen::Unix(setting.source.path(path))]),
         None => Ok(addresses(setting)?.into_iter().map(Listen::Tcp).collect()),
     }
 }
@@ -39,14 +39,14 @@ pub(super) fn network(setting: &Setting) -> Result<IpNet, Error> {
 }
 
 /// A port stands for both loopback addresses.
-pub(super) fn addresses(setting: &Setting) -> Result<Vec<Address>, Error> {
+pub(super) fn addresses(setting: &Setting) -> Result<Vec<ListenAddress>, Error> {
     match setting.text.parse() {
         Ok(port) => Ok(loopback(port).into()),
-        Err(_) => Ok(vec![Address { socket: socket(setting)?, given: true }]),
+        Err(_) => Ok(vec![ListenAddress { socket: socket(setting)?, given: true }]),
     }
 }
 
-pub(super) fn admin_address(setting: &Setting) -> Result<Option<Address>, Error> {
+pub(super) fn admin_address(setting: &Setting) -> Result<Option<ListenAddress>, Error> {
     if setting.text == "off" {
         return Ok(None);
     }
@@ -54,7 +54,7 @@ pub(super) fn admin_address(setting: &Setting) -> Result<Option<Address>, Error>
         Ok(port) => (Ipv4Addr::LOCALHOST, port).into(),
         Err(_) => socket(setting)?,
     };
-    Ok(Some(Address { socket, given: true }))
+    Ok(Some(ListenAddress { socket, given: true }))
 }
 
 fn socket(setting: &Setting) -> Result<SocketAddr, Error> {

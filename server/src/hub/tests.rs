@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::keep::{Begun, Start};
-use crate::keep::{Bounds, TagBounds};
+use crate::hub::history::{Begun, Start};
+use crate::hub::history::{HistoryBounds, TagBounds};
 use crate::log::AppendId;
 use crate::protocol::Resume;
 use crate::protocol::{Message, Mid};
@@ -21,15 +21,21 @@ fn tag(index: usize) -> Tag {
 }
 
 fn settings() -> Settings {
-    let kind = Bounds { count: COUNT, age: Duration::from_millis(AGE), bytes: 1 << 20 };
+    let kind = HistoryBounds { count: COUNT, age: Duration::from_millis(AGE), bytes: 1 << 20 };
     let bounds = TagBounds { ring: kind, inbox: kind };
     let mut settings = Settings::new(1 << 30, bounds);
     settings.set(tag(0), bounds);
     settings
 }
 
-fn hub(lost_through: u64) -> Hub {
-    Hub::new("e".into(), vec![Arc::default()], settings(), Room::default(), lost_through)
+fn hub(evicted_through: u64) -> Hub {
+    Hub::new(
+        "e".into(),
+        vec![Arc::default()],
+        settings(),
+        RegistrationLimits::default(),
+        evicted_through,
+    )
 }
 
 fn person(number: u8) -> Address {
@@ -39,12 +45,12 @@ fn person(number: u8) -> Address {
 fn entry() -> impl Strategy<Value = (Entry, u64)> {
     let message = || (0..3_u8).prop_map(|n| Message::kept(n.to_string().into()));
     let body = prop_oneof![
-        4 => message().prop_map(Body::Broadcast),
-        6 => (0..2_u8, message()).prop_map(|(who, message)| Body::Direct(person(who), message)),
-        2 => (0..2_u8, 0..40_u64).prop_map(|(who, seq)| Body::Read(person(who), Mark::UpTo(seq))),
+        4 => message().prop_map(EntryKind::Broadcast),
+        6 => (0..2_u8, message()).prop_map(|(who, message)| EntryKind::Direct(person(who), message)),
+        2 => (0..2_u8, 0..40_u64).prop_map(|(who, seq)| EntryKind::Read(person(who), Mark::UpTo(seq))),
         1 => (0..2_u8, 0..40_u64)
-            .prop_map(|(who, seq)| Body::Read(person(who), Mark::Only([seq].into()))),
-        1 => (0..2_u8).prop_map(|who| Body::Drop(person(who))),
+            .prop_map(|(who, seq)| EntryKind::Read(person(who), Mark::Only([seq].into()))),
+        1 => (0..2_u8).prop_map(|who| EntryKind::Drop(person(who))),
     ];
     let mid = prop_oneof![2 => Just(None), 1 => (0..3_u8).prop_map(Some)];
     let append = prop_oneof![3 => Just(None), 1 => (0..9_u64).prop_map(Some)];
@@ -70,14 +76,14 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
     })
 }
 
-/// Kept seqs with their times; and the highest lost.
+/// StoredMessage seqs with their times; and the highest lost.
 type Shelf = (Vec<(u64, u64)>, u64);
 
 /// What the log so far comes to, in the simplest terms.
 #[derive(Debug, Default)]
 struct Model {
     shelves: HashMap<(usize, Option<Address>), Shelf>,
-    /// Names with the seq and time of their first use.
+    /// DedupKeys with the seq and time of their first use.
     appends: HashMap<AppendId, (u64, u64)>,
     mids: HashMap<(Tag, Target, Mid), (u64, u64, String)>,
 }
@@ -113,12 +119,12 @@ impl Model {
         }
         let (kept, lost) = self.shelves.entry((at, address)).or_default();
         match &entry.body {
-            Body::Broadcast(_) => kept.push((seq, now)),
-            Body::Direct(..) if at == 0 => kept.push((seq, now)),
-            Body::Direct(..) => *lost = seq,
-            Body::Read(_, Mark::UpTo(upto)) => kept.retain(|(seq, _)| seq > upto),
-            Body::Read(_, Mark::Only(seqs)) => kept.retain(|(seq, _)| !seqs.contains(seq)),
-            Body::Drop(_) => kept.clear(),
+            EntryKind::Broadcast(_) => kept.push((seq, now)),
+            EntryKind::Direct(..) if at == 0 => kept.push((seq, now)),
+            EntryKind::Direct(..) => *lost = seq,
+            EntryKind::Read(_, Mark::UpTo(upto)) => kept.retain(|(seq, _)| seq > upto),
+            EntryKind::Read(_, Mark::Only(seqs)) => kept.retain(|(seq, _)| !seqs.contains(seq)),
+            EntryKind::Drop(_) => kept.clear(),
         }
         while kept.len() > COUNT {
             *lost = kept.remove(0).0;
@@ -144,7 +150,7 @@ impl Model {
         shelf.map_or_else(Vec::new, |(kept, _)| kept.iter().map(|(seq, _)| *seq).collect())
     }
 
-    fn lost_through(&self, at: usize, address: Option<Address>) -> u64 {
+    fn evicted_through(&self, at: usize, address: Option<Address>) -> u64 {
         self.shelves.get(&(at, address)).map_or(0, |(_, lost)| *lost)
     }
 }
@@ -190,9 +196,10 @@ fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<St
     let head = hub.head();
     let start = Start { since: Some(since.min(head)), last: None, unread: false };
     let Begun { recovered, mut replay, .. } =
-        state.keep.begin(&tag(at), Some(person(who)), head, start, 0);
-    let pulled = state.keep.pull(&tag(at), &mut replay, usize::MAX, 0);
-    let unread = state.keep.unread(&tag(at), person(who), 0).map(|message| message.seq).collect();
+        state.history.begin(&tag(at), Some(person(who)), head, start, 0);
+    let pulled = state.history.pull(&tag(at), &mut replay, usize::MAX, 0);
+    let unread =
+        state.history.unread(&tag(at), person(who), 0).map(|message| message.seq).collect();
     let texts = pulled.frames.iter().map(|(frame, _)| frame::text_of(frame).to_owned()).collect();
     (recovered.unwrap(), unread, texts)
 }
@@ -222,8 +229,8 @@ proptest! {
                 for who in 0..2 {
                     for since in [0, seq / 2, seq] {
                         let (recovered, unread, texts) = resumed(&hub, at, who, since);
-                        let lost = model.lost_through(at, None)
-                            .max(model.lost_through(at, Some(person(who))));
+                        let lost = model.evicted_through(at, None)
+                            .max(model.evicted_through(at, Some(person(who))));
                         prop_assert_eq!(recovered, lost <= since);
                         prop_assert_eq!(&unread, &model.seqs(at, Some(person(who))));
                         let mut wanted = [model.seqs(at, None), unread].concat();
@@ -344,37 +351,37 @@ proptest! {
         let names = ["shop", "open", "blog", "chat"].map(|name| Tag::parse(name).unwrap());
         let connections: Vec<_> =
             (0..40).map(|number| Arc::new(Connection::to_nobody(number))).collect();
-        let mut registered: HashMap<(usize, usize), (Registration, Lists)> = HashMap::new();
+        let mut registered: HashMap<(usize, usize), (Registration, Generation)> = HashMap::new();
         let mut seq = 0;
         for step in steps {
             let body = match step {
                 Move::Register { connection, tag, person: who } => {
                     let new = Registration { tag: names[tag].clone(), address: who.map(person) };
                     let old = registered.remove(&(connection, tag));
-                    let earlier = old.as_ref().map(|(registration, lists)| Earlier {
+                    let earlier = old.as_ref().map(|(registration, generation)| Earlier {
                         registration,
                         from: 0,
-                        lists: *lists,
+                        generation: *generation,
                     });
                     let connection = (connection, &connections[connection]);
                     let resume = Resume::default();
                     let stands = hub.register(connection.1, &new, earlier, &resume, 0);
-                    registered.insert((connection.0, tag), (new, stands.lists));
+                    registered.insert((connection.0, tag), (new, stands.generation));
                     None
                 }
                 Move::Unregister { connection, tag } => {
                     let gone = registered.remove(&(connection, tag));
-                    let gone = gone.iter().map(|(gone, lists)| (gone, *lists));
+                    let gone = gone.iter().map(|(gone, generation)| (gone, *generation));
                     hub.unregister(&connections[connection], gone);
                     None
                 }
-                Move::Drop { tag, person: who } => Some((tag, Body::Drop(person(who)))),
+                Move::Drop { tag, person: who } => Some((tag, EntryKind::Drop(person(who)))),
                 Move::Broadcast { tag } => {
-                    Some((tag, Body::Broadcast(Message::kept("1".into()))))
+                    Some((tag, EntryKind::Broadcast(Message::kept("1".into()))))
                 }
                 Move::Lose => {
                     seq += 1;
-                    hub.lose(seq);
+                    hub.reset_to(seq);
                     let totals = hub.totals();
                     prop_assert_eq!(
                         (totals.tags, totals.registrations, totals.ids, totals.kept.broadcasts),

@@ -9,7 +9,7 @@ use hmac::Mac as _;
 
 use super::{IdKey, from_hex, hex, keyed, random_hex};
 use crate::error::Error;
-use crate::exposure::exposed;
+use crate::file_permissions::exposed;
 
 const WHAT: &str = "id key file";
 /// Longer files are no key.
@@ -22,7 +22,7 @@ impl IdKey {
     /// # Errors
     /// [`Error::Read`], [`Error::Write`]; [`Error::Content`] if it holds anything but 64 hex
     /// digits. None of them repeats the content.
-    pub fn load_or_create(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn load_or_create(path: &Path) -> Result<Self, Error> {
         match Self::load(path)? {
             Some(key) => Ok(key),
             None => {
@@ -41,7 +41,7 @@ impl IdKey {
     ///
     /// # Errors
     /// As for [`IdKey::load_or_create`].
-    pub fn load(path: &Path) -> Result<Option<Self>, Error> {
+    pub(crate) fn load(path: &Path) -> Result<Option<Self>, Error> {
         let read = |source| Error::Read { what: WHAT, file: path.into(), source };
         let file = match File::open(path) {
             Ok(file) => file,
@@ -68,7 +68,7 @@ impl IdKey {
 
     /// What tells one key from another without giving it away: 16 hex digits.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         // No tag has a space, so this is no ID's address.
         let mut mac = self.0.clone();
         mac.update(b"fingerprint of the id key");

@@ -12,30 +12,30 @@ use super::{Log, MemoryLog, Replica, nats};
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::hub::dedup;
 use crate::id::{IdKey, random_hex};
-use crate::mids;
 
 /// A log that is open but has no hub yet.
 #[derive(Debug)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// The name of its lifetime.
     pub epoch: Box<str>,
     /// The last entry that is gone: those kept begin right after it.
     pub floor: u64,
     /// The key that its addresses are made with.
     pub id_key: IdKey,
-    opened: Opened,
+    opened: OpenedLog,
 }
 
 #[derive(Debug)]
-enum Opened {
+enum OpenedLog {
     Memory,
-    Disk { log: Box<sqlite::Opened>, retention: Duration, size: u64 },
-    Nats(Box<nats::Opened>),
+    Disk { log: Box<sqlite::OpenedDatabase>, retention: Duration, size: u64 },
+    Nats(Box<nats::OpenedStream>),
 }
 
 /// A log to append to.
-pub struct Started {
+pub(crate) struct Started {
     /// The log.
     pub log: Box<dyn Log>,
     /// Ends when the log has ended by itself, which it must not, and answers why.
@@ -47,14 +47,15 @@ impl Chosen {
     ///
     /// # Errors
     /// What keeps the data directory, the stream or the id key from being used.
-    pub async fn open(config: &Config) -> Result<Self, Error> {
+    pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         let file = config.id_key_file.as_deref();
         if let (Some(cluster), Some(file)) = (&config.nats, file) {
             let id_key = IdKey::load_or_create(file)?;
             let protected = config.policy.auth.protected();
-            let log = nats::Opened::open(cluster, &config.keeping, &protected, &id_key).await?;
+            let log =
+                nats::OpenedStream::open(cluster, &config.keeping, &protected, &id_key).await?;
             let (epoch, floor) = (log.epoch().into(), log.floor());
-            return Ok(Self { epoch, floor, id_key, opened: Opened::Nats(Box::new(log)) });
+            return Ok(Self { epoch, floor, id_key, opened: OpenedLog::Nats(Box::new(log)) });
         }
         let Some(data) = &config.data else {
             let id_key = match file {
@@ -62,18 +63,18 @@ impl Chosen {
                 None => IdKey::generate().map_err(Error::no_randomness),
             };
             let epoch = random_hex::<8>().map_err(Error::no_randomness)?.into();
-            return Ok(Self { epoch, floor: 0, id_key: id_key?, opened: Opened::Memory });
+            return Ok(Self { epoch, floor: 0, id_key: id_key?, opened: OpenedLog::Memory });
         };
-        let log = sqlite::Opened::open(&data.dir)?;
+        let log = sqlite::OpenedDatabase::open(&data.dir)?;
         Ok(Self {
             epoch: log.epoch().into(),
             floor: log.floor(),
             id_key: log.id_key(file)?,
-            opened: Opened::Disk {
+            opened: OpenedLog::Disk {
                 log: Box::new(log),
                 // A retry after a restart is known by the first copy in the log, which therefore
                 // outlives every retry that is still of use to anybody.
-                retention: config.keeping.longest_age().saturating_add(mids::WINDOW),
+                retention: config.keeping.longest_age().saturating_add(dedup::WINDOW),
                 size: data.size,
             },
         })
@@ -84,18 +85,18 @@ impl Chosen {
     ///
     /// # Errors
     /// What keeps the log from being read.
-    pub async fn start(
+    pub(crate) async fn start(
         self,
         hub: &Arc<Hub>,
         shutdown: &Shutdown,
     ) -> Result<Option<Started>, Error> {
         let (log, retention, size) = match self.opened {
-            Opened::Disk { log, retention, size } => (log, retention, size),
-            Opened::Memory => {
+            OpenedLog::Disk { log, retention, size } => (log, retention, size),
+            OpenedLog::Memory => {
                 let log = Box::new(MemoryLog::new(Arc::clone(hub)));
                 return Ok(Some(Started { log, ended: pending().boxed() }));
             }
-            Opened::Nats(log) => {
+            OpenedLog::Nats(log) => {
                 let sink: Arc<dyn Replica> = Arc::<Hub>::clone(hub);
                 let started = log.start(sink, shutdown).await?;
                 return Ok(

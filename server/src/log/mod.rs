@@ -1,10 +1,10 @@
 //! The log: the one order of everything that is published.
 
 mod choose;
-mod counts;
-mod memory;
-pub mod nats;
-pub mod sqlite;
+pub(crate) mod counters;
+mod in_memory;
+pub(crate) mod nats;
+pub(crate) mod sqlite;
 
 use std::fmt;
 use std::future::Future;
@@ -15,22 +15,22 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-pub use choose::Chosen;
-pub use counts::Counts;
-pub use memory::MemoryLog;
+pub(crate) use choose::Chosen;
+pub(crate) use counters::Counts;
+pub(crate) use in_memory::MemoryLog;
 
 use crate::hub::Hub;
 use crate::id::{Address, Tag};
-pub use crate::protocol::Mark;
+pub(crate) use crate::protocol::Mark;
 use crate::protocol::{Message, Mid, Outcome, Refusal};
 
 /// What is appended: something that concerns one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The audience.
     pub tag: Tag,
     /// What happens there.
-    pub body: Body,
+    pub body: EntryKind,
     /// When it was accepted, in milliseconds since 1970.
     pub at: u64,
     /// When it is no longer worth keeping, likewise.
@@ -49,7 +49,7 @@ pub struct Entry {
 
 /// What an entry does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
+pub(crate) enum EntryKind {
     /// A message for everyone who listens on the tag.
     Broadcast(Message),
     /// A message for one person.
@@ -62,7 +62,7 @@ pub enum Body {
 
 /// One append of one server process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AppendId {
+pub(crate) struct AppendId {
     /// A random number, another one for every process.
     pub writer: u64,
     /// Counts that process's appends.
@@ -71,7 +71,7 @@ pub struct AppendId {
 
 /// Whom an entry is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Target {
+pub(crate) enum Target {
     /// Everyone who listens on the tag.
     Everyone,
     /// Who is registered at this address.
@@ -80,7 +80,7 @@ pub enum Target {
 
 impl Entry {
     /// Gives it another time, and as long to live from then on.
-    pub fn set_time(&mut self, at: u64) {
+    pub(crate) fn set_time(&mut self, at: u64) {
         let life = self.expires.map(|expires| expires.saturating_sub(self.at));
         self.at = at;
         self.expires = life.map(|life| at.saturating_add(life));
@@ -88,12 +88,12 @@ impl Entry {
 
     /// What it costs in memory and where it is kept, roughly.
     #[must_use]
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         /// Numbers, address, the row's and the queue's own.
         const REST: usize = 200;
         let message = self.body.message().map_or(0, |message| message.as_json().len());
         let mark = match &self.body {
-            Body::Read(_, Mark::Only(seqs)) => size_of_val(&**seqs),
+            EntryKind::Read(_, Mark::Only(seqs)) => size_of_val(&**seqs),
             _ => 0,
         };
         let mid = self.mid.as_ref().map_or(0, |mid| mid.as_str().len());
@@ -101,10 +101,10 @@ impl Entry {
     }
 }
 
-impl Body {
+impl EntryKind {
     /// Whom it concerns.
     #[must_use]
-    pub fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         match self {
             Self::Broadcast(_) => Target::Everyone,
             Self::Direct(address, _) | Self::Read(address, _) | Self::Drop(address) => {
@@ -115,7 +115,7 @@ impl Body {
 
     /// The message that it carries.
     #[must_use]
-    pub fn message(&self) -> Option<&Message> {
+    pub(crate) fn message(&self) -> Option<&Message> {
         match self {
             Self::Broadcast(message) | Self::Direct(_, message) => Some(message),
             Self::Read(..) | Self::Drop(_) => None,
@@ -125,7 +125,7 @@ impl Body {
 
 /// What applying an entry did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// Its number in the log.
     pub seq: u64,
     /// The registrations that it was handed to.
@@ -141,16 +141,16 @@ pub struct Applied {
 impl Applied {
     /// What has no effect, as of the entry `seq`.
     #[must_use]
-    pub fn nothing(seq: u64) -> Self {
+    pub(crate) fn nothing(seq: u64) -> Self {
         Self { seq, clients: 0, stored: false, duplicate: false, partial: false }
     }
 }
 
 /// What an append comes to.
-pub type Appended = Result<Applied, Refusal>;
+pub(crate) type Appended = Result<Applied, Refusal>;
 
 /// Where entries take effect: the hub, as far as a log knows it.
-pub trait Sink: Send + Sync + fmt::Debug {
+pub(crate) trait Sink: Send + Sync + fmt::Debug {
     /// Whether what follows a log keeps up; asked before an entry is appended.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ pub trait Sink: Send + Sync + fmt::Debug {
 
 /// A sink of a log that others append to as well, and that may have lost entries when they are
 /// asked for.
-pub trait Replica: Sink {
+pub(crate) trait Replica: Sink {
     /// The last entry applied.
     fn head(&self) -> u64;
 
@@ -178,7 +178,7 @@ pub trait Replica: Sink {
 
     /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets
     /// everything, and sends every client away to come anew.
-    fn lose(&self, seq: u64);
+    fn reset_to(&self, seq: u64);
 }
 
 impl Sink for Hub {
@@ -204,13 +204,13 @@ impl Replica for Hub {
         Self::tell_read(self, tag, address, mark, None);
     }
 
-    fn lose(&self, seq: u64) {
-        Self::lose(self, seq);
+    fn reset_to(&self, seq: u64) {
+        Self::reset_to(self, seq);
     }
 }
 
 /// Orders entries, keeps them as durably as it promises, and hands each to the hub, in order.
-pub trait Log: Send + Sync + fmt::Debug {
+pub(crate) trait Log: Send + Sync + fmt::Debug {
     /// Takes `entry` its place in the order: entries appended one after the other by one caller
     /// stand in that order, whether or not the outcomes are awaited.
     fn append(&self, entry: Entry) -> Appending;
@@ -259,7 +259,7 @@ pub trait Log: Send + Sync + fmt::Debug {
 
 /// What waits to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Queued {
+pub(crate) struct Queued {
     /// How many entries.
     pub entries: usize,
     /// What they take in memory, roughly.
@@ -268,15 +268,15 @@ pub struct Queued {
 
 /// An append under way. Dropping it cancels nothing: the entry may be delivered all the same.
 #[derive(Debug)]
-pub struct Appending(State);
+pub(crate) struct Appending(AppendState);
 
-enum State {
+enum AppendState {
     Done(Appended),
     Waiting(oneshot::Receiver<Appended>),
     Later(BoxFuture<'static, Appended>),
 }
 
-impl fmt::Debug for State {
+impl fmt::Debug for AppendState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Done(_) => "Done",
@@ -289,20 +289,20 @@ impl fmt::Debug for State {
 impl Appending {
     /// An append that is over already.
     #[must_use]
-    pub fn done(outcome: Appended) -> Self {
-        Self(State::Done(outcome))
+    pub(crate) fn done(outcome: Appended) -> Self {
+        Self(AppendState::Done(outcome))
     }
 
     /// An append whose outcome will be sent.
     #[must_use]
-    pub fn waiting(outcome: oneshot::Receiver<Appended>) -> Self {
-        Self(State::Waiting(outcome))
+    pub(crate) fn waiting(outcome: oneshot::Receiver<Appended>) -> Self {
+        Self(AppendState::Waiting(outcome))
     }
 
     /// An append that begins when something else is over.
     #[must_use]
-    pub fn later(appending: impl Future<Output = Appended> + Send + 'static) -> Self {
-        Self(State::Later(Box::pin(appending)))
+    pub(crate) fn later(appending: impl Future<Output = Appended> + Send + 'static) -> Self {
+        Self(AppendState::Later(Box::pin(appending)))
     }
 }
 
@@ -311,9 +311,9 @@ impl Future for Appending {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Appended> {
         match &mut self.0 {
-            State::Done(outcome) => Poll::Ready(outcome.clone()),
-            State::Later(appending) => appending.as_mut().poll(context),
-            State::Waiting(outcome) => {
+            AppendState::Done(outcome) => Poll::Ready(outcome.clone()),
+            AppendState::Later(appending) => appending.as_mut().poll(context),
+            AppendState::Waiting(outcome) => {
                 Poll::Ready(ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
                     Err(Refusal::unavailable(
                         Outcome::Unknown,

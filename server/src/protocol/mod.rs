@@ -9,10 +9,11 @@ mod reply;
 use std::fmt;
 use std::time::Duration;
 
-pub use parse::{Incoming, parse};
-pub use reply::{ErrorCode, Outcome, Refusal, Reply, bye, delivery, gap, live, read};
+pub(crate) use parse::Incoming;
+pub use parse::parse;
+pub(crate) use reply::{ErrorCode, Outcome, Refusal, Reply, bye, delivery, gap, live, read};
 
-use crate::auth::{Key, Protectable};
+use crate::access::auth::{Key, Protectable};
 use crate::id::{Id, Tag};
 
 /// One thing that a client asks for.
@@ -27,9 +28,9 @@ pub enum Action {
     /// Note what a person has read.
     Read(Box<Read>),
     /// Tell what a person has not read.
-    Inbox(Box<Person>),
+    Inbox(Box<PersonRequest>),
     /// Log a person out.
-    Drop(Box<Person>),
+    Drop(Box<PersonRequest>),
     /// Are you there?
     Ping,
 }
@@ -121,7 +122,7 @@ impl Mark {
 
 /// `inbox` or `drop`: something about one person.
 #[derive(Debug, Clone)]
-pub struct Person {
+pub struct PersonRequest {
     /// Where.
     pub tag: Tag,
     /// Who.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Mark, Message, Reference};
-use crate::auth::Protectable;
+use crate::access::auth::Protectable;
 use crate::id::Tag;
 
 /// The code of an error, as clients see it.
@@ -117,7 +117,7 @@ impl Refusal {
 
 /// The answer to one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// The registration stands.
     Set {
         /// Its tag.
@@ -180,7 +180,7 @@ pub enum Reply {
 impl Reply {
     /// The JSON text, with the request's mark.
     #[must_use]
-    pub fn to_json(&self, reference: &Reference) -> String {
+    pub(crate) fn to_json(&self, reference: &Reference) -> String {
         let mut json = String::with_capacity(128);
         match self {
             Self::Refused(refusal) => {
@@ -254,7 +254,7 @@ impl Outcome {
 
 /// A delivered message. `at` is in milliseconds since 1970.
 #[must_use]
-pub fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: bool) -> String {
+pub(crate) fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: bool) -> String {
     let mut json = String::with_capacity(message.as_json().len() + 128);
     let direct = if direct { r#","direct":true"# } else { "" };
     let message = message.as_json();
@@ -264,13 +264,13 @@ pub fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: bool) -
 
 /// The event that ends a replay: from here on messages come as they happen.
 #[must_use]
-pub fn live(tag: &Tag, seq: u64) -> String {
+pub(crate) fn live(tag: &Tag, seq: u64) -> String {
     format!(r#"{{"event":"live","tag":"{tag}","seq":{seq}}}"#)
 }
 
 /// The event for a person's other connections: this has been read.
 #[must_use]
-pub fn read(tag: &Tag, mark: &Mark) -> String {
+pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
     let mut json = format!(r#"{{"event":"read","tag":"{tag}","#);
     match mark {
         Mark::UpTo(seq) => {
@@ -287,13 +287,13 @@ pub fn read(tag: &Tag, mark: &Mark) -> String {
 
 /// The event that tells of messages which were dropped before they could be handed over.
 #[must_use]
-pub fn gap(tag: &Tag) -> String {
+pub(crate) fn gap(tag: &Tag) -> String {
     format!(r#"{{"event":"gap","tag":"{tag}"}}"#)
 }
 
 /// The event before a restart: come back after so many milliseconds.
 #[must_use]
-pub fn bye(retry_in_ms: u64) -> String {
+pub(crate) fn bye(retry_in_ms: u64) -> String {
     format!(r#"{{"event":"bye","retry_in_ms":{retry_in_ms}}}"#)
 }
 

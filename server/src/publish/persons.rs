@@ -7,12 +7,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::{Service, now_ms};
-use crate::auth::{Key, Protectable};
-use crate::frame;
+use crate::access::auth::{Key, Protectable};
+use crate::access::visitor::Visitor;
+use crate::conn::frame;
 use crate::id::{Address, Tag};
-use crate::log::{Appending, Applied, Body, Mark};
-use crate::protocol::{Cursor, ErrorCode, Outcome, Person, Read, Refusal, Reply};
-use crate::rates::Visitor;
+use crate::log::{Appending, Applied, EntryKind, Mark};
+use crate::protocol::{Cursor, ErrorCode, Outcome, PersonRequest, Read, Refusal, Reply};
 
 /// How long a client that was at another server waits until this one has come as far.
 const LAG: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ impl Service {
     /// What a cursor has seen elsewhere and this server has not applied yet, if that is so: ends when
     /// it has, or after two seconds.
     #[must_use]
-    pub fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
+    pub(crate) fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
         let seq = self.elsewhere(since)?;
         let hub = Arc::clone(&self.hub);
         Some(async move { hub.has_applied(seq, LAG).await }.boxed())
@@ -32,7 +32,7 @@ impl Service {
     /// # Errors
     /// `unavailable`, refused, while it is behind what the client has seen: what it would be told of a
     /// loss is not true, and all of it would come twice.
-    pub fn admit_cursor(&self, since: Option<&Cursor>) -> Result<(), Refusal> {
+    pub(crate) fn admit_cursor(&self, since: Option<&Cursor>) -> Result<(), Refusal> {
         match self.elsewhere(since) {
             Some(seq) if self.is_behind(seq) => Err(behind()),
             _ => Ok(()),
@@ -56,7 +56,7 @@ impl Service {
     /// beside it. What others have applied and this server has not is waited for. `origin` is the
     /// connection that says so.
     #[must_use]
-    pub fn read(
+    pub(crate) fn read(
         self: &Arc<Self>,
         read: &Read,
         address: Address,
@@ -93,7 +93,7 @@ impl Service {
             only => only.clone(),
         };
         if self.hub.marks_anything(tag, address, &mark) {
-            return Some(self.append(tag.clone(), Body::Read(address, mark), origin));
+            return Some(self.append(tag.clone(), EntryKind::Read(address, mark), origin));
         }
         self.hub.tell_read(tag, address, &mark, origin);
         self.log.tell_read(tag, address, &mark);
@@ -104,7 +104,7 @@ impl Service {
     ///
     /// # Errors
     /// `bad_tag`, `denied`, `rate_limited`, `bad_request` without an ID.
-    pub fn read_for(
+    pub(crate) fn read_for(
         self: &Arc<Self>,
         visitor: &mut Visitor,
         read: &Read,
@@ -121,10 +121,10 @@ impl Service {
     ///
     /// # Errors
     /// `bad_tag`, `rate_limited`; `denied` where listening needs a key that was not given.
-    pub fn inbox(
+    pub(crate) fn inbox(
         &self,
         visitor: &mut Visitor,
-        person: &Person,
+        person: &PersonRequest,
         otherwise: Option<&Key>,
     ) -> Result<Reply, Refusal> {
         self.admit(visitor, &person.tag, Protectable::Set, person.key.as_ref().or(otherwise))?;
@@ -142,10 +142,10 @@ impl Service {
     ///
     /// # Errors
     /// `bad_tag`, `rate_limited`; `denied`, also where no key is configured for it.
-    pub fn log_out(
+    pub(crate) fn log_out(
         &self,
         visitor: &mut Visitor,
-        person: &Person,
+        person: &PersonRequest,
         otherwise: Option<&Key>,
     ) -> Result<Appending, Refusal> {
         self.admit(visitor, &person.tag, Protectable::Drop, person.key.as_ref().or(otherwise))?;
@@ -155,7 +155,7 @@ impl Service {
             return Err(Refusal::new(ErrorCode::Denied, detail.into()));
         }
         let address = self.address(&person.tag, &person.id);
-        Ok(self.append(person.tag.clone(), Body::Drop(address), None))
+        Ok(self.append(person.tag.clone(), EntryKind::Drop(address), None))
     }
 }
 

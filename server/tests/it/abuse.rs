@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::Server;
 use crate::metrics::{metrics, until};
 
-#[path = "../../src/frame/client.rs"]
+#[path = "../../src/conn/frame/client.rs"]
 mod client;
 
 use client::client_frame as frame;

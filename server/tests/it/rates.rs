@@ -170,7 +170,7 @@ async fn registrations_and_wrong_keys_of_an_address_are_bounded_too() {
 fn the_rates_are_those_that_are_told() {
     let output = program().arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    let default = server::rates::Limits::default();
+    let default = server::Limits::default();
     for (option, rate) in [
         ("--connect-rate", default.connect),
         ("--set-rate", default.set),

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Cluster, unreachable};
+use crate::access::secret;
 use crate::error::Error;
-use crate::secret;
 
 /// Lost connections are noticed after two of these, and what is sent meanwhile has an unknown fate.
 const PING: Duration = Duration::from_secs(2);

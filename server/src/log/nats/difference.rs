@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::{size, span};
+use crate::duration_text;
+use crate::size;
 
 /// The tag that stands for all that have no line of their own.
 pub(super) const OTHERS: &str = "any other tag";
@@ -17,7 +18,7 @@ const MOST: usize = 8;
 
 /// What the lines of the metadata say.
 #[derive(Default)]
-struct Kept<'a> {
+struct RetentionDifference<'a> {
     tags: BTreeMap<&'a str, [u64; 6]>,
     memory: Option<u64>,
     /// What this version does not write.
@@ -31,7 +32,7 @@ pub(super) fn between(
     there: [&BTreeSet<String>; 2],
 ) -> Option<String> {
     let mut all = pairs(here[1], there[1]);
-    all.extend(kept(&Kept::read(here[0]), &Kept::read(there[0])));
+    all.extend(kept(&RetentionDifference::read(here[0]), &RetentionDifference::read(there[0])));
     let left_out = all.len().saturating_sub(MOST);
     all.truncate(MOST);
     if left_out > 0 {
@@ -48,7 +49,7 @@ fn pairs(here: &BTreeSet<String>, there: &BTreeSet<String>) -> Vec<String> {
     [here_only, only(there, here, "has a key in the stream, none here")].concat()
 }
 
-fn kept(here: &Kept<'_>, there: &Kept<'_>) -> Vec<String> {
+fn kept(here: &RetentionDifference<'_>, there: &RetentionDifference<'_>) -> Vec<String> {
     let mut found = Vec::new();
     for name in here.tags.keys().chain(there.tags.keys()).collect::<BTreeSet<_>>() {
         let (ours, theirs) = (here.of(name), there.of(name));
@@ -83,12 +84,12 @@ fn kept(here: &Kept<'_>, there: &Kept<'_>) -> Vec<String> {
 fn show(index: usize, value: u64) -> String {
     match index % 3 {
         0 => value.to_string(),
-        1 => span::show(Duration::from_millis(value)),
+        1 => duration_text::show(Duration::from_millis(value)),
         _ => size::exact(value),
     }
 }
 
-impl<'a> Kept<'a> {
+impl<'a> RetentionDifference<'a> {
     fn read(lines: &'a BTreeSet<String>) -> Self {
         let mut kept = Self::default();
         for line in lines {

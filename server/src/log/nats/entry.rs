@@ -19,7 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf as _, BufMut as _, Bytes};
 
 use crate::id::{Address, Tag};
-use crate::log::{AppendId, Body, Entry, Mark};
+use crate::log::{AppendId, Entry, EntryKind, Mark};
 use crate::protocol::{Message, Mid};
 
 /// The format that is written. Readers know it and those before it.
@@ -59,11 +59,11 @@ pub(super) fn token(tag: &Tag) -> String {
 /// The payload of `entry`, the append `id` of which is.
 pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
     let (kind, address) = match &entry.body {
-        Body::Broadcast(_) => (kind::BROADCAST, None),
-        Body::Direct(address, _) => (kind::DIRECT, Some(address)),
-        Body::Read(address, Mark::UpTo(_)) => (kind::READ_UP_TO, Some(address)),
-        Body::Read(address, Mark::Only(_)) => (kind::READ_ONLY, Some(address)),
-        Body::Drop(address) => (kind::DROP, Some(address)),
+        EntryKind::Broadcast(_) => (kind::BROADCAST, None),
+        EntryKind::Direct(address, _) => (kind::DIRECT, Some(address)),
+        EntryKind::Read(address, Mark::UpTo(_)) => (kind::READ_UP_TO, Some(address)),
+        EntryKind::Read(address, Mark::Only(_)) => (kind::READ_ONLY, Some(address)),
+        EntryKind::Drop(address) => (kind::DROP, Some(address)),
     };
     let message = entry.body.message().map_or("", Message::as_json);
     let mut bytes = Vec::with_capacity(128 + message.len());
@@ -90,9 +90,9 @@ pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
         bytes.put_slice(mid.as_str().as_bytes());
     }
     match &entry.body {
-        Body::Read(_, Mark::UpTo(seq)) => bytes.put_u64_le(*seq),
-        Body::Read(_, Mark::Only(seqs)) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
-        Body::Broadcast(_) | Body::Direct(..) | Body::Drop(_) => {
+        EntryKind::Read(_, Mark::UpTo(seq)) => bytes.put_u64_le(*seq),
+        EntryKind::Read(_, Mark::Only(seqs)) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
+        EntryKind::Broadcast(_) | EntryKind::Direct(..) | EntryKind::Drop(_) => {
             bytes.put_slice(message.as_bytes());
         }
     }
@@ -142,14 +142,14 @@ fn read(token: &str, mut rest: &[u8]) -> Option<Entry> {
         Some(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
     };
     let body = match (kind, address) {
-        (kind::BROADCAST, None) => Body::Broadcast(message()?),
-        (kind::DIRECT, Some(address)) => Body::Direct(address, message()?),
+        (kind::BROADCAST, None) => EntryKind::Broadcast(message()?),
+        (kind::DIRECT, Some(address)) => EntryKind::Direct(address, message()?),
         (kind::READ_UP_TO, Some(address)) => match *seqs()? {
-            [seq] => Body::Read(address, Mark::UpTo(seq)),
+            [seq] => EntryKind::Read(address, Mark::UpTo(seq)),
             _ => return None,
         },
-        (kind::READ_ONLY, Some(address)) => Body::Read(address, Mark::Only(seqs()?)),
-        (kind::DROP, Some(address)) => Body::Drop(address),
+        (kind::READ_ONLY, Some(address)) => EntryKind::Read(address, Mark::Only(seqs()?)),
+        (kind::DROP, Some(address)) => EntryKind::Drop(address),
         _ => return None,
     };
     let append = Some(AppendId { writer, number });
@@ -164,11 +164,11 @@ mod tests {
         let address = Address::from_bytes([7; 32]);
         let message = || Message::kept(r#"{"text":"\u00e4"}"#.into());
         let bodies = [
-            Body::Broadcast(message()),
-            Body::Direct(address, message()),
-            Body::Read(address, Mark::UpTo(u64::MAX)),
-            Body::Read(address, Mark::Only([1, 2, 1 << 40].into())),
-            Body::Drop(address),
+            EntryKind::Broadcast(message()),
+            EntryKind::Direct(address, message()),
+            EntryKind::Read(address, Mark::UpTo(u64::MAX)),
+            EntryKind::Read(address, Mark::Only([1, 2, 1 << 40].into())),
+            EntryKind::Drop(address),
         ];
         let mut entries = Vec::new();
         for (number, body) in (1..).zip(bodies) {

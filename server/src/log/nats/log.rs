@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::runtime::Runtime;
-use super::waiting::{Shared, Waiting};
+use super::waiting::{PendingAppend, Shared};
 use super::{progress, reads};
 use crate::error::Error;
 use crate::id::{Address, Tag};
@@ -26,12 +26,12 @@ const PROGRESS: Duration = Duration::from_secs(2);
 /// The log in NATS. Dropping it takes leave of the other servers and ends the thread; what waits
 /// learns that there is no answer.
 #[derive(Debug)]
-pub struct NatsLog {
+pub(crate) struct NatsLog {
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Arc<dyn Replica>,
     pub(super) client: Client,
     pub(super) queue: mpsc::Sender<(u64, Entry)>,
-    pub(super) reads: mpsc::Sender<reads::Told>,
+    pub(super) reads: mpsc::Sender<reads::ReadNotice>,
     pub(super) stop: CancellationToken,
     pub(super) ended: CancellationToken,
     pub(super) why: Arc<Mutex<Option<Error>>>,
@@ -42,7 +42,7 @@ pub struct NatsLog {
 
 impl NatsLog {
     /// Ends when the log has, and answers why.
-    pub fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
+    pub(crate) fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
         let (ended, why) = (self.ended.clone(), Arc::clone(&self.why));
         async move {
             ended.cancelled().await;
@@ -133,7 +133,8 @@ impl NatsLog {
         let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();
         let received = entry.received.unwrap_or_else(Instant::now);
-        let waiting = Waiting { answer, origin: entry.origin, received, bytes, has_left: false };
+        let waiting =
+            PendingAppend { answer, origin: entry.origin, received, bytes, has_left: false };
         let mut all = self.shared.waiting.lock();
         let full =
             all.by_number.len() >= limits::LOG_QUEUE || all.bytes + bytes > limits::LOG_QUEUE_BYTES;

@@ -9,8 +9,8 @@ mod connect;
 mod difference;
 mod entry;
 mod follow;
+mod inspect;
 mod log;
-mod look;
 mod make;
 mod peers;
 mod progress;
@@ -34,15 +34,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Replica;
-use crate::auth::Protectable;
+use crate::access::auth::Protectable;
 use crate::error::Error;
+use crate::hub::history::Settings;
 use crate::id::{IdKey, Tag};
-use crate::keep::Settings;
 use crate::limits;
 use connect::Connections;
 use follow::Follower;
-pub use log::NatsLog;
-pub use look::Looked;
+pub(crate) use inspect::Looked;
+pub(crate) use log::NatsLog;
 use runtime::Runtime;
 use stream::{Common, Found};
 use waiting::Shared;
@@ -69,7 +69,7 @@ pub struct Cluster {
 
 /// A stream that is there and agrees, before anything is read of it.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct OpenedStream {
     runtime: Runtime,
     client: Client,
     connections: Connections,
@@ -78,13 +78,13 @@ pub struct Opened {
     found: Found,
 }
 
-impl Opened {
+impl OpenedStream {
     /// Connects, and makes the stream or checks that it agrees with this server's `settings` and
     /// `protected` pairs.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if NATS cannot be reached; [`Error::Cluster`] names what is different.
-    pub async fn open(
+    pub(crate) async fn open(
         cluster: &Cluster,
         settings: &Settings,
         protected: &[(Tag, Protectable)],
@@ -106,13 +106,13 @@ impl Opened {
 
     /// The name of the log's lifetime.
     #[must_use]
-    pub fn epoch(&self) -> &str {
+    pub(crate) fn epoch(&self) -> &str {
         &self.found.epoch
     }
 
     /// The last entry that is gone: those kept begin right after it.
     #[must_use]
-    pub fn floor(&self) -> u64 {
+    pub(crate) fn floor(&self) -> u64 {
         self.found.floor
     }
 
@@ -121,7 +121,7 @@ impl Opened {
     ///
     /// # Errors
     /// [`Error::Os`] without randomness; [`Error::Cluster`] if the stream cannot be followed.
-    pub async fn start(
+    pub(crate) async fn start(
         self,
         sink: Arc<dyn Replica>,
         shutdown: &Shutdown,
@@ -205,7 +205,7 @@ impl Opened {
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Cluster`].
-pub async fn adopt(
+pub(crate) async fn adopt(
     cluster: &Cluster,
     settings: &Settings,
     protected: &[(Tag, Protectable)],
@@ -221,7 +221,7 @@ pub async fn adopt(
 ///
 /// # Errors
 /// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what is different.
-pub async fn look(
+pub(crate) async fn look(
     cluster: &Cluster,
     settings: &Settings,
     protected: &[(Tag, Protectable)],
@@ -231,7 +231,7 @@ pub async fn look(
         let (client, _, context) = connected(cluster, connect::COMMAND).await?;
         stream::admits_messages(&client, cluster)?;
         let common = id_key.map(|id_key| Common::of(settings, protected, id_key));
-        look::at(&context, cluster, common.as_ref()).await
+        inspect::at(&context, cluster, common.as_ref()).await
     };
     let late = |_| unreachable(cluster, &"connected, but JetStream gives no answer");
     tokio::time::timeout(connect::COMMAND, looking).await.map_err(late)?

@@ -16,12 +16,12 @@ pub(super) const STUCK: &str = "the stream cannot be read; the log says why";
 
 /// What is known of the stream's end, and since when and why this server is not near it.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct StreamProgress {
     acknowledged: AtomicU64,
     behind: Mutex<Option<(Instant, &'static str)>>,
 }
 
-impl Progress {
+impl StreamProgress {
     /// Nothing has been read.
     pub(super) fn new() -> Self {
         Self {
@@ -79,7 +79,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_behind_for_a_moment_does_not_lag() {
-        let progress = Progress::new();
+        let progress = StreamProgress::new();
         assert!(!progress.has_caught_up());
         progress.is_near();
         assert!(progress.has_caught_up());

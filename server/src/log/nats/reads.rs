@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry;
 use crate::id::{Address, Tag};
-use crate::log::{AppendId, Body, Entry, Mark, Replica};
+use crate::log::{AppendId, Entry, EntryKind, Mark, Replica};
 
 /// The most that wait to be told. Beyond, they get lost.
 pub(super) const QUEUE: usize = 1_024;
@@ -23,14 +23,20 @@ const LOOK: Duration = Duration::from_millis(20);
 const TELLING: Duration = Duration::from_millis(50);
 
 /// A mark to tell: the tag as a token, and the rest.
-pub(super) type Told = (String, Bytes);
+pub(super) type ReadNotice = (String, Bytes);
 
 /// Shaped like an entry, but that its append has no number, and its time is the last entry that was
 /// applied where it comes from: it must not overtake those that it marks.
-pub(super) fn encode(writer: u64, head: u64, tag: &Tag, address: Address, mark: &Mark) -> Told {
+pub(super) fn encode(
+    writer: u64,
+    head: u64,
+    tag: &Tag,
+    address: Address,
+    mark: &Mark,
+) -> ReadNotice {
     let read = Entry {
         tag: tag.clone(),
-        body: Body::Read(address, mark.clone()),
+        body: EntryKind::Read(address, mark.clone()),
         at: head,
         expires: None,
         mid: None,
@@ -46,7 +52,7 @@ pub(super) async fn run(
     client: Client,
     prefix: String,
     writer: u64,
-    mut queue: mpsc::Receiver<Told>,
+    mut queue: mpsc::Receiver<ReadNotice>,
     sink: Arc<dyn Replica>,
     stop: CancellationToken,
 ) -> Result<(), SubscribeError> {
@@ -81,7 +87,7 @@ pub(super) async fn run(
 }
 
 fn tell(sink: &dyn Replica, read: &Entry) {
-    if let Body::Read(address, mark) = &read.body {
+    if let EntryKind::Read(address, mark) = &read.body {
         sink.tell_read(&read.tag, *address, mark);
     }
 }

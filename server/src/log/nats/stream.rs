@@ -11,11 +11,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::difference::{self, OTHERS, TOGETHER};
 use super::{Cluster, make, unreachable};
-use crate::auth::Protectable;
+use crate::access::auth::Protectable;
 use crate::error::Error;
+use crate::hub::dedup;
+use crate::hub::history::{Settings, TagBounds};
 use crate::id::{IdKey, Tag, random_hex};
-use crate::keep::{Settings, TagBounds};
-use crate::{limits, mids, size};
+use crate::limits;
+use crate::size;
 
 /// Of what stands in the stream's metadata. Servers of another one do not agree.
 const FORMAT: &str = "1";
@@ -306,7 +308,7 @@ impl Common {
             id_key: id_key.fingerprint(),
             kept,
             protected: protected.iter().map(pair).collect(),
-            retention: settings.longest_age().saturating_add(mids::WINDOW),
+            retention: settings.longest_age().saturating_add(dedup::WINDOW),
         }
     }
 

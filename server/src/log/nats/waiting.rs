@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::connect::Connections;
 use super::peers::Peers;
-use super::progress::Progress;
+use super::progress::StreamProgress;
 use crate::log::{AppendId, Appended, Counts};
 use crate::protocol::{Outcome, Refusal};
 
@@ -24,20 +24,20 @@ pub(super) struct Shared {
     pub(super) waiting: Mutex<AllWaiting>,
     pub(super) counts: Counts,
     pub(super) peers: Arc<Peers>,
-    pub(super) progress: Progress,
+    pub(super) progress: StreamProgress,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct AllWaiting {
     /// Entries taken so far.
     pub(super) number: u64,
-    pub(super) by_number: HashMap<u64, Waiting>,
+    pub(super) by_number: HashMap<u64, PendingAppend>,
     pub(super) bytes: usize,
 }
 
 /// An append of which the entry has not come back.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingAppend {
     pub(super) answer: oneshot::Sender<Appended>,
     pub(super) origin: Option<u64>,
     pub(super) received: Instant,
@@ -54,7 +54,7 @@ impl Shared {
             waiting: Mutex::default(),
             counts: Counts::default(),
             peers: Arc::new(Peers::new(writer, epoch, connections)),
-            progress: Progress::new(),
+            progress: StreamProgress::new(),
         }
     }
 
@@ -64,12 +64,12 @@ impl Shared {
     }
 
     /// Whoever waits for this entry, if this process has appended it.
-    pub(super) fn take(&self, append: Option<AppendId>) -> Option<Waiting> {
+    pub(super) fn take(&self, append: Option<AppendId>) -> Option<PendingAppend> {
         let number = append.filter(|append| append.writer == self.writer)?.number;
         self.remove(number)
     }
 
-    fn remove(&self, number: u64) -> Option<Waiting> {
+    fn remove(&self, number: u64) -> Option<PendingAppend> {
         let mut all = self.waiting.lock();
         let waiting = all.by_number.remove(&number)?;
         all.bytes -= waiting.bytes;
@@ -77,7 +77,7 @@ impl Shared {
     }
 
     /// Its entry has its place in the log.
-    pub(super) fn done(&self, waiting: Waiting) -> oneshot::Sender<Appended> {
+    pub(super) fn done(&self, waiting: PendingAppend) -> oneshot::Sender<Appended> {
         self.counts.appended(1);
         self.counts.commits.lock().note(waiting.received.elapsed());
         waiting.answer
@@ -103,8 +103,9 @@ impl Shared {
     pub(super) fn give_up(&self) {
         let mut guard = self.waiting.lock();
         let all = &mut *guard;
-        let is_late = |_: &u64, waiting: &mut Waiting| waiting.received.elapsed() > COMES_BACK;
-        let late: Vec<Waiting> =
+        let is_late =
+            |_: &u64, waiting: &mut PendingAppend| waiting.received.elapsed() > COMES_BACK;
+        let late: Vec<PendingAppend> =
             all.by_number.extract_if(is_late).map(|(_, waiting)| waiting).collect();
         all.bytes -= late.iter().map(|waiting| waiting.bytes).sum::<usize>();
         drop(guard);
@@ -114,7 +115,7 @@ impl Shared {
         }
     }
 
-    fn answer(&self, waiting: Waiting, outcome: Outcome) {
+    fn answer(&self, waiting: PendingAppend, outcome: Outcome) {
         self.counts.failed(1, outcome);
         let why = match outcome {
             Outcome::Refused => "NATS takes no messages at present; retry in a moment",

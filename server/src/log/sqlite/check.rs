@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::fit::fit;
+use super::id_key_check::fit;
 use super::{dir, meta, row, schema};
 use crate::error::Error;
-use crate::exposure::exposed;
+use crate::file_permissions::exposed;
 use crate::id::IdKey;
 
 /// The most faults that are told.
@@ -16,7 +16,7 @@ const FAULTS: usize = 5;
 
 /// What there is in a data directory, all of it good.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The log's file.
     pub file: PathBuf,
     /// The process number of the server that is using it; empty if it has not said.
@@ -49,7 +49,7 @@ pub struct Checked {
 /// # Errors
 /// [`Error::Write`] if the directory could not be made;
 /// [`Error::Content`] names what is damaged or missing; [`Error::Database`] if it cannot be read.
-pub fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Checked>, Error> {
+pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Checked>, Error> {
     if !dir::database(path).exists() {
         dir::could_be_made(path)?;
     }

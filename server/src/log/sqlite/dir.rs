@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::exposure::exposed;
+use crate::file_permissions::exposed;
 
 const WHAT: &str = "data directory";
 const DATABASE: &str = "log.sqlite3";
@@ -14,7 +14,7 @@ const DATABASE: &str = "log.sqlite3";
 /// let two servers lock two files of that name.
 const LOCK: &str = "lock";
 /// The id key's file, unless it is said to be elsewhere.
-pub const ID_KEY: &str = "id.key";
+pub(crate) const ID_KEY: &str = "id.key";
 
 /// A data directory that is this process's until it is dropped.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 mod check;
 mod dir;
-mod fit;
+mod id_key_check;
 mod meta;
 mod queue;
 mod row;
@@ -23,15 +23,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dir::Dir;
-use fit::fit;
+use id_key_check::fit;
 use queue::{Queue, Rejected};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use trim::Upkeep;
 use writer::Writer;
 
-pub use check::{Checked, check};
-pub use dir::ID_KEY;
+pub(crate) use check::check;
+pub(crate) use dir::ID_KEY;
 
 use super::{Appending, Counts, Entry, Log, Queued, Sink};
 use crate::error::Error;
@@ -47,7 +47,7 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// An open data directory, before anything is written to it.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct OpenedDatabase {
     dir: Dir,
     store: Store,
     epoch: String,
@@ -55,13 +55,13 @@ pub struct Opened {
     head: u64,
 }
 
-impl Opened {
+impl OpenedDatabase {
     /// Takes the directory, which is made if it is missing, and opens the log in it.
     ///
     /// # Errors
     /// [`Error::InUse`], [`Error::Write`], [`Error::Database`]; [`Error::Content`] for a file of a
     /// newer server or of another program.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let dir = Dir::take(path)?;
         let store = Store::open(&dir.database())?;
         let unreadable = || store.error("cannot be read");
@@ -76,13 +76,13 @@ impl Opened {
 
     /// The name of the log's lifetime.
     #[must_use]
-    pub fn epoch(&self) -> &str {
+    pub(crate) fn epoch(&self) -> &str {
         &self.epoch
     }
 
     /// The last entry that is gone: those kept begin right after it.
     #[must_use]
-    pub fn floor(&self) -> u64 {
+    pub(crate) fn floor(&self) -> u64 {
         self.floor
     }
 
@@ -92,7 +92,7 @@ impl Opened {
     /// # Errors
     /// Those of [`IdKey::load_or_create`]; [`Error::Content`] if the key is another one, or is
     /// missing while there are entries.
-    pub fn id_key(&self, file: Option<&Path>) -> Result<IdKey, Error> {
+    pub(crate) fn id_key(&self, file: Option<&Path>) -> Result<IdKey, Error> {
         let own = self.dir.id_key();
         let file = file.unwrap_or(&own);
         let connection = &self.store.connection;
@@ -114,7 +114,11 @@ impl Opened {
     ///
     /// # Errors
     /// [`Error::Database`] also where an entry is damaged or missing.
-    pub fn replay(&self, sink: &dyn Sink, stop: &dyn Fn() -> bool) -> Result<Replayed, Error> {
+    pub(crate) fn replay(
+        &self,
+        sink: &dyn Sink,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Replayed, Error> {
         let all = self.head - self.floor;
         let begun = Instant::now();
         let (mut read, mut told, mut replayed) = (0u64, begun, Replayed::Whole);
@@ -145,7 +149,7 @@ impl Opened {
     ///
     /// # Errors
     /// [`Error::Os`] without a thread or randomness.
-    pub fn start(
+    pub(crate) fn start(
         mut self,
         sink: Arc<dyn Sink>,
         retention: Duration,
@@ -171,7 +175,7 @@ impl Opened {
 
 /// How much of a log was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replayed {
+pub(crate) enum Replayed {
     /// Everything.
     Whole,
     /// Reading was told to stop.
@@ -182,8 +186,8 @@ pub enum Replayed {
 /// Its id key is the directory's own, or in `id_key_file`.
 ///
 /// # Errors
-/// Those of [`Opened::open`]; [`Error::Content`] if there is no log, or not its id key.
-pub fn new_epoch(
+/// Those of [`OpenedDatabase::open`]; [`Error::Content`] if there is no log, or not its id key.
+pub(crate) fn new_epoch(
     path: &Path,
     id_key_file: Option<&Path>,
 ) -> Result<(Option<String>, String), Error> {
@@ -211,7 +215,7 @@ fn new_epoch_in(store: &Store) -> Result<String, Error> {
 /// the disk takes more than a second for it: then the thread is left to end with the process, and
 /// those who wait are told that nobody knows.
 #[derive(Debug)]
-pub struct SqliteLog {
+pub(crate) struct SqliteLog {
     queue: Arc<Queue>,
     sink: Arc<dyn Sink>,
     counts: Arc<Counts>,
@@ -222,7 +226,7 @@ pub struct SqliteLog {
 impl SqliteLog {
     /// Cancelled when nothing is written any more: by dropping the log, or by a defect.
     #[must_use]
-    pub fn ended(&self) -> CancellationToken {
+    pub(crate) fn ended(&self) -> CancellationToken {
         self.ended.clone()
     }
 }

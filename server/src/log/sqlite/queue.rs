@@ -16,7 +16,7 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
 /// An entry and whoever waits to hear of it.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct QueuedAppend {
     pub(super) entry: Entry,
     pub(super) answer: oneshot::Sender<Appended>,
 }
@@ -33,7 +33,7 @@ pub(super) enum Rejected {
 /// The queue between those who append and the writer's thread.
 #[derive(Debug)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     filled: Condvar,
     abandoned: Condvar,
     /// This process's own name for its appends.
@@ -41,8 +41,8 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
+struct QueueState {
+    waiting: VecDeque<QueuedAppend>,
     bytes: usize,
     /// Taken and not finished.
     taken: usize,
@@ -73,7 +73,7 @@ impl Queue {
         state.number += 1;
         entry.append = Some(AppendId { writer: self.writer, number: state.number });
         state.bytes += bytes;
-        state.waiting.push_back(Waiting { entry, answer });
+        state.waiting.push_back(QueuedAppend { entry, answer });
         drop(state);
         self.filled.notify_one();
         Ok(outcome)
@@ -81,7 +81,7 @@ impl Queue {
 
     /// Moves what waits, up to a batch, into `batch`; waits for `patience` if there is nothing.
     /// Whether there will ever be more.
-    pub(super) fn take(&self, batch: &mut Vec<Waiting>, patience: Duration) -> bool {
+    pub(super) fn take(&self, batch: &mut Vec<QueuedAppend>, patience: Duration) -> bool {
         let mut state = self.state.lock();
         if state.waiting.is_empty() && !state.closed && !patience.is_zero() {
             self.filled.wait_for(&mut state, patience);

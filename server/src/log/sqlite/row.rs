@@ -4,7 +4,7 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, params};
 
 use crate::id::{Address, Tag};
-use crate::log::{AppendId, Body, Entry, Mark};
+use crate::log::{AppendId, Entry, EntryKind, Mark};
 use crate::protocol::{Message, Mid};
 
 /// Every column, in the order of the parameters and of [`read`].
@@ -67,16 +67,16 @@ pub(super) fn insert(
     entry: &Entry,
 ) -> rusqlite::Result<()> {
     let (kind, address, message, mark) = match &entry.body {
-        Body::Broadcast(message) => (kind::BROADCAST, None, Some(message), None),
-        Body::Direct(address, message) => (kind::DIRECT, Some(address), Some(message), None),
-        Body::Read(address, Mark::UpTo(seq)) => {
+        EntryKind::Broadcast(message) => (kind::BROADCAST, None, Some(message), None),
+        EntryKind::Direct(address, message) => (kind::DIRECT, Some(address), Some(message), None),
+        EntryKind::Read(address, Mark::UpTo(seq)) => {
             (kind::READ_UP_TO, Some(address), None, Some(seq.to_le_bytes().to_vec()))
         }
-        Body::Read(address, Mark::Only(seqs)) => {
+        EntryKind::Read(address, Mark::Only(seqs)) => {
             let bytes = seqs.iter().flat_map(|seq| seq.to_le_bytes()).collect();
             (kind::READ_ONLY, Some(address), None, Some(bytes))
         }
-        Body::Drop(address) => (kind::DROP, Some(address), None, None),
+        EntryKind::Drop(address) => (kind::DROP, Some(address), None, None),
     };
     let body = match (message, &mark) {
         (Some(message), _) => ValueRef::Text(message.as_json().as_bytes()),
@@ -132,14 +132,14 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
         Ok(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
     };
     let body = match (row.get(3)?, address) {
-        (kind::BROADCAST, None) => Body::Broadcast(message()?),
-        (kind::DIRECT, Some(address)) => Body::Direct(address, message()?),
+        (kind::BROADCAST, None) => EntryKind::Broadcast(message()?),
+        (kind::DIRECT, Some(address)) => EntryKind::Direct(address, message()?),
         (kind::READ_UP_TO, Some(address)) => match *seqs()? {
-            [seq] => Body::Read(address, Mark::UpTo(seq)),
+            [seq] => EntryKind::Read(address, Mark::UpTo(seq)),
             _ => return Err(damaged(5, "the mark")),
         },
-        (kind::READ_ONLY, Some(address)) => Body::Read(address, Mark::Only(seqs()?)),
-        (kind::DROP, Some(address)) => Body::Drop(address),
+        (kind::READ_ONLY, Some(address)) => EntryKind::Read(address, Mark::Only(seqs()?)),
+        (kind::DROP, Some(address)) => EntryKind::Drop(address),
         _ => return Err(damaged(3, "the kind")),
     };
     let append = match (row.get::<_, Option<i64>>(8)?, row.get::<_, Option<i64>>(9)?) {

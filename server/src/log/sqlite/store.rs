@@ -23,7 +23,7 @@ pub(super) enum Fate {
 
 /// A failed append.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct WriteFailure {
     pub(super) error: SqliteError,
     pub(super) fate: Fate,
 }
@@ -32,7 +32,7 @@ pub(super) struct Failure {
 pub(super) trait Disk: Send {
     /// Appends entries numbered from `first` on, as a whole. They survive a power cut when this
     /// returns.
-    fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), Failure>;
+    fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), WriteFailure>;
 
     /// After an append of unknown fate: reads the log anew, hands over what is beyond `head`, and
     /// makes sure that it survives a power cut.
@@ -179,13 +179,13 @@ impl Store {
 }
 
 impl Disk for Store {
-    fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), Failure> {
+    fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), WriteFailure> {
         if self.suspect {
-            self.empty_wal().map_err(|error| Failure { error, fate: Fate::Absent })?;
+            self.empty_wal().map_err(|error| WriteFailure { error, fate: Fate::Absent })?;
         }
         self.insert_all(first, entries).map_err(|(error, at_commit)| {
             let fate = self.fate(first - 1, &error, at_commit);
-            Failure { error, fate }
+            WriteFailure { error, fate }
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 
-use super::{Failure, Follower, in_time};
+use super::{FollowFailure, Follower, in_time};
 use crate::log::nats::{entry, stream};
 
 /// A node that has lagged behind the others may show an old state of the stream for so long.
@@ -12,7 +12,7 @@ const DOUBT: Duration = Duration::from_secs(15);
 
 impl Follower {
     /// The stream, as it is now.
-    pub(super) async fn find(&mut self) -> Result<Stream, Failure> {
+    pub(super) async fn find(&mut self) -> Result<Stream, FollowFailure> {
         let name = self.cluster.stream.clone();
         match in_time(self.context.get_stream(&name)).await? {
             Ok(stream) => {
@@ -22,13 +22,13 @@ impl Follower {
             Err(error) if stream::is_missing(&error) => {
                 Err(self.doubt("there is no such stream any more"))
             }
-            Err(error) => Err(Failure::Passing(error.to_string())),
+            Err(error) => Err(FollowFailure::Passing(error.to_string())),
         }
     }
 
     /// Whether this is the stream that was followed so far, and nothing of it was taken back: by
     /// NATS nodes that have lost what they had acknowledged, or by a backup put in its place.
-    async fn recognise(&mut self, stream: &Stream) -> Result<(), Failure> {
+    async fn recognise(&mut self, stream: &Stream) -> Result<(), FollowFailure> {
         let info = stream.cached_info();
         if !stream::is_of(&info.config, &self.epoch) {
             return Err(self.refuse("it has a new epoch; a restart takes it as it is now".into()));
@@ -39,23 +39,23 @@ impl Follower {
             return Ok(());
         }
         match self.doubt("entries were taken back: NATS has lost them, or a backup was restored") {
-            Failure::Final(_) => Err(self.taken_back().await),
+            FollowFailure::Final(_) => Err(self.taken_back().await),
             passing => Err(passing),
         }
     }
 
     /// What is wrong with the stream, unless it gets better in time.
-    fn doubt(&mut self, reason: &str) -> Failure {
+    fn doubt(&mut self, reason: &str) -> FollowFailure {
         let since = *self.doubt.get_or_insert_with(Instant::now);
         match since.elapsed() < DOUBT {
-            true => Failure::Passing(reason.into()),
+            true => FollowFailure::Passing(reason.into()),
             false => self.refuse(reason.into()),
         }
     }
 
     /// The numbers of entries that clients have seen will be given again, or have been. With a new
     /// epoch nobody's cursor is taken for one of those that come; all servers must begin anew then.
-    async fn taken_back(&self) -> Failure {
+    async fn taken_back(&self) -> FollowFailure {
         let renewing = stream::renew(&self.context, &self.cluster.stream, &self.epoch);
         match in_time(renewing).await {
             Ok(Ok(())) => self.refuse(
@@ -63,13 +63,13 @@ impl Follower {
                  epoch now, and a restart takes it as it is"
                     .into(),
             ),
-            Ok(Err(error)) => Failure::Passing(format!("no new epoch could be given: {error}")),
+            Ok(Err(error)) => FollowFailure::Passing(format!("no new epoch could be given: {error}")),
             Err(passing) => passing,
         }
     }
 
     /// Whether the last entry applied stands in the stream, as far as can be said.
-    async fn has_last(&self, stream: &Stream) -> Result<bool, Failure> {
+    async fn has_last(&self, stream: &Stream) -> Result<bool, FollowFailure> {
         let is_kept = stream.cached_info().state.first_sequence <= self.head;
         let Some(last) = self.last.filter(|_| is_kept) else { return Ok(true) };
         match in_time(stream.get_raw_message(self.head)).await? {
@@ -80,7 +80,7 @@ impl Follower {
             },
             // Trimmed in between, or never there: whoever asks again learns which.
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
-            Err(error) => Err(Failure::Passing(error.to_string())),
+            Err(error) => Err(FollowFailure::Passing(error.to_string())),
         }
     }
 }

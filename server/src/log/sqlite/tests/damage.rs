@@ -41,7 +41,7 @@ async fn what_is_damaged_or_missing_is_found() {
         assert!(error.to_string().contains(words), "{harm}: {error}");
         assert!(!error.to_string().contains("secret"), "{error}");
         assert_eq!(error.exit_code(), shared::exit::DATA);
-        let started = Opened::open(dir.path())
+        let started = OpenedDatabase::open(dir.path())
             .and_then(|opened| opened.replay(&Applies::default(), &|| false));
         assert!(started.unwrap_err().to_string().contains(words), "{harm}");
     }

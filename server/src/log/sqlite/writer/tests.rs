@@ -44,7 +44,7 @@ fn failed() -> rusqlite::Error {
 }
 
 impl Disk for Scripted {
-    fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), Failure> {
+    fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), WriteFailure> {
         let mut script = self.0.lock();
         assert_eq!(first, script.entries.len() as u64 + 1, "nothing is written over");
         let plan = script.plans.pop_front().unwrap_or(Plan::Good);
@@ -57,7 +57,7 @@ impl Disk for Scripted {
             Plan::Late => Fate::Present,
             Plan::LostAndFound | Plan::LostAndGone => Fate::Unknown,
         };
-        Err(Failure { error: failed(), fate })
+        Err(WriteFailure { error: failed(), fate })
     }
 
     fn resync(&mut self, head: u64, each: &mut dyn FnMut(u64, Entry)) -> rusqlite::Result<()> {
@@ -179,7 +179,7 @@ fn a_writer_that_ends_by_a_defect_leaves_nobody_waiting() {
     #[derive(Debug)]
     struct Defective;
     impl Disk for Defective {
-        fn append(&mut self, _: u64, _: &[Entry]) -> Result<(), Failure> {
+        fn append(&mut self, _: u64, _: &[Entry]) -> Result<(), WriteFailure> {
             panic!("this is part of a test");
         }
         fn resync(&mut self, _: u64, _: &mut dyn FnMut(u64, Entry)) -> rusqlite::Result<()> {

@@ -1,0 +1,183 @@
+//! The buckets of addresses: a bounded number of them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+
+use shared::ip_prefix::ip_prefix;
+
+use crate::access::bucket::{Bucket, Moment};
+
+/// The kinds of buckets of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BucketKind {
+    Connect,
+    Set,
+    Send,
+    WrongKey,
+}
+
+impl BucketKind {
+    pub(super) const COUNT: usize = 4;
+}
+
+/// Addresses that are told apart, with 10 MB in all. Beyond, the others share one place.
+const MOST: usize = 100_000;
+
+/// The addresses are in so many parts, because looking through one for those that are quiet holds
+/// up everybody who has an address: some 400 entries, and not all.
+const PARTS: usize = 256;
+
+/// How long after a look through a part the next one may come.
+const LOOK_AGAIN: Moment = 1_000_000_000;
+
+#[derive(Debug)]
+pub(super) struct Addresses {
+    /// Says in which part an address is. Another one than those of the parts, each of which would have
+    /// only hashes that are much alike.
+    hasher: RandomState,
+    parts: Box<[AddressMap]>,
+    /// In all parts.
+    count: usize,
+    /// The part that is to be looked through next.
+    next: usize,
+    /// Of those for whom there is no place.
+    others: Buckets,
+}
+
+type Buckets = [Bucket; BucketKind::COUNT];
+
+#[derive(Debug, Default)]
+struct AddressMap {
+    buckets: HashMap<IpAddr, Buckets>,
+    looked: Moment,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            parts: std::iter::repeat_with(AddressMap::default).take(PARTS).collect(),
+            count: 0,
+            next: 0,
+            others: Buckets::default(),
+        }
+    }
+}
+
+impl Addresses {
+    pub(super) fn bucket(&mut self, address: IpAddr, kind: BucketKind, now: Moment) -> &mut Bucket {
+        let address = ip_prefix(address);
+        let part = self.part_of(address);
+        if !self.parts[part].buckets.contains_key(&address) {
+            self.look_through_next(now);
+            if self.count >= MOST {
+                return &mut self.others[kind as usize];
+            }
+            self.count += 1;
+        }
+        &mut self.parts[part].buckets.entry(address).or_default()[kind as usize]
+    }
+
+    fn part_of(&self, address: IpAddr) -> usize {
+        // The remainder is less than 256.
+        (self.hasher.hash_one(address) % PARTS as u64) as usize
+    }
+
+    /// Each address that comes pays for a look, so that those that went are forgotten as others come.
+    fn look_through_next(&mut self, now: Moment) {
+        let part = &mut self.parts[self.next];
+        self.next = (self.next + 1) % PARTS;
+        if now < part.looked.saturating_add(LOOK_AGAIN) {
+            return;
+        }
+        part.looked = now;
+        self.count -= part.forget_the_quiet(now);
+    }
+}
+
+impl AddressMap {
+    /// Those whose buckets are full again are as good as new. Answers how many they were.
+    fn forget_the_quiet(&mut self, now: Moment) -> usize {
+        let before = self.buckets.len();
+        self.buckets.retain(|_, buckets| !buckets.iter().all(|bucket| bucket.is_full(now)));
+        if self.buckets.len() < self.buckets.capacity() / 4 {
+            self.buckets.shrink_to_fit();
+        }
+        before - self.buckets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::bucket::Rate;
+
+    const SECOND: Moment = 1_000_000_000;
+
+    fn take(addresses: &mut Addresses, address: u32, now: Moment) -> bool {
+        let rate = Rate::new(1, 1).unwrap();
+        addresses.bucket(IpAddr::V4(address.into()), BucketKind::Send, now).take(rate, now).is_ok()
+    }
+
+    fn kept(addresses: &Addresses) -> usize {
+        let kept = addresses.parts.iter().map(|part| part.buckets.len()).sum();
+        assert_eq!(addresses.count, kept);
+        kept
+    }
+
+    fn full(now: Moment) -> Addresses {
+        let mut addresses = Addresses::default();
+        for address in 0..MOST as u32 {
+            assert!(take(&mut addresses, address, now));
+        }
+        addresses
+    }
+
+    #[test]
+    fn addresses_are_apart_until_there_are_too_many() {
+        let mut addresses = full(SECOND);
+        assert!(!take(&mut addresses, 7, SECOND));
+        let [one, other] = [1, 2].map(|more| MOST as u32 + more);
+        assert!(take(&mut addresses, one, SECOND));
+        assert!(!take(&mut addresses, other, SECOND), "they share a place");
+        assert_eq!(kept(&addresses), MOST);
+        // A second later everybody is as good as new, and makes room.
+        assert!(take(&mut addresses, one, 2 * SECOND));
+        assert!(take(&mut addresses, other, 2 * SECOND));
+        assert!(kept(&addresses) < MOST);
+    }
+
+    #[test]
+    fn the_quiet_are_forgotten_a_part_at_a_time_while_others_come() {
+        let mut addresses = full(SECOND);
+        // One who is not quiet: he has taken again.
+        assert!(take(&mut addresses, 7, 2 * SECOND));
+        let largest = addresses.parts.iter().map(|part| part.buckets.len()).max().unwrap();
+        assert!(largest < 2 * MOST / PARTS, "{largest}");
+        let mut before = kept(&addresses);
+        let newcomers = MOST as u32..(MOST + PARTS) as u32;
+        for newcomer in newcomers.clone() {
+            assert!(take(&mut addresses, newcomer, 2 * SECOND));
+            let now = kept(&addresses);
+            assert!(now <= MOST && before <= now + largest, "no more than a part at a time");
+            before = now;
+        }
+        assert_eq!(before, newcomers.len() + 1);
+        assert!(newcomers.chain([7]).all(|address| !take(&mut addresses, address, 2 * SECOND)));
+        let capacity: usize = addresses.parts.iter().map(|part| part.buckets.capacity()).sum();
+        assert!(capacity < MOST / 4, "{capacity}");
+    }
+
+    #[test]
+    fn there_are_never_too_many_whatever_comes_when() {
+        let mut addresses = Addresses::default();
+        for address in 0..3 * MOST as u32 {
+            // Three seconds for all: each is quiet after a third of them.
+            let now = SECOND + SECOND / MOST as u64 * u64::from(address);
+            assert!(take(&mut addresses, address, now) || addresses.count == MOST);
+            assert!(addresses.count <= MOST);
+        }
+        kept(&addresses);
+    }
+}

@@ -1,0 +1,9 @@
+//! Who may do what, and how often.
+
+pub(crate) mod addresses;
+pub(crate) mod auth;
+pub(crate) mod bucket;
+pub(crate) mod policy;
+pub(crate) mod rate_limit;
+pub(crate) mod secret;
+pub(crate) mod visitor;

@@ -1,0 +1,72 @@
+//! What may change while the server runs: keys, tags and limits.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::access::auth::{Auth, Protectable};
+use crate::access::rate_limit::Limits;
+use crate::id::Tag;
+
+/// Who may do what, and how often.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// Which pairs need a key.
+    pub auth: Auth,
+    /// The tags that the configuration declares; `None` if it declares none and any is fine.
+    pub declared_tags: Option<HashSet<Tag>>,
+    /// How often it may be done.
+    pub limits: Limits,
+}
+
+/// The most tags that are named in a warning.
+const MOST: usize = 5;
+
+impl Policy {
+    /// What everyone who can connect may do, for somebody who may not have meant that.
+    pub(crate) fn open_to_all(&self) -> Option<String> {
+        let protected = self.auth.protected();
+        if protected.is_empty() {
+            return Some(
+                "no key protects anything: everyone who can connect may send and broadcast on \
+                 every tag; see --protect"
+                    .into(),
+            );
+        }
+        let declared = self.declared_tags.iter().flatten();
+        let named: BTreeSet<&Tag> =
+            protected.iter().map(|(tag, _)| tag).chain(declared.clone()).collect();
+        let usable =
+            |tag: &Tag| self.declared_tags.as_ref().is_none_or(|declared| declared.contains(tag));
+        let [send, broadcast] = [Protectable::Send, Protectable::Broadcast].map(|action| {
+            let open = |tag: &&&Tag| usable(tag) && !self.auth.is_protected(tag, action);
+            let mut tags: Vec<String> =
+                named.iter().filter(open).map(|tag| tag.to_string()).collect();
+            let left_out = tags.len().saturating_sub(MOST);
+            tags.truncate(MOST);
+            if left_out > 0 {
+                tags.push(format!("{left_out} more"));
+            }
+            if self.declared_tags.is_none() {
+                tags.push("any tag that the configuration does not name".into());
+            }
+            tags
+        });
+        let on = |tags: &[String]| tags.join(", ");
+        let what = match (&send[..], &broadcast[..]) {
+            ([], []) => return None,
+            (send, broadcast) if send == broadcast => format!("send and broadcast on {}", on(send)),
+            (send, []) => format!("send on {}", on(send)),
+            ([], broadcast) => format!("broadcast on {}", on(broadcast)),
+            (send, broadcast) => {
+                format!("send on {}; broadcast on {}", on(send), on(broadcast))
+            }
+        };
+        let remedy = match self.declared_tags {
+            Some(_) => "a key for these (--protect) keeps strangers off",
+            None => {
+                "a key (--protect) keeps strangers off a pair, and [tags.NAME] in a file for \
+                 --config off all tags but those"
+            }
+        };
+        Some(format!("everyone who can connect may {what}; {remedy}"))
+    }
+}

@@ -1,0 +1,94 @@
+//! From messages to bytes, and what a look at encoded frames tells.
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// A text frame. A server's frames are not masked, so one encoding serves every connection.
+#[must_use]
+pub(crate) fn text_frame(text: &str) -> Bytes {
+    encode(OpCode::Data(Data::Text), true, text.as_bytes())
+}
+
+/// A frame of a message's data: the first one tells its type, the others are [`Data::Continue`].
+#[must_use]
+pub fn data_frame(data: Data, is_final: bool, payload: &[u8]) -> Bytes {
+    encode(OpCode::Data(data), is_final, payload)
+}
+
+/// The text of an encoded text frame.
+#[must_use]
+pub(crate) fn text_of(frame: &[u8]) -> &str {
+    let mut cursor = Cursor::new(frame);
+    let header = FrameHeader::parse(&mut cursor);
+    let start = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
+    match header {
+        Ok(Some(_)) => {
+            std::str::from_utf8(frame.get(start..).unwrap_or_default()).unwrap_or_default()
+        }
+        _ => "",
+    }
+}
+
+/// An encoded delivery for a client that has seen it before.
+#[must_use]
+pub(crate) fn as_seen(frame: &[u8]) -> Bytes {
+    let text = text_of(frame);
+    text_frame(&format!("{},\"seen\":true}}", text.strip_suffix('}').unwrap_or(text)))
+}
+
+/// An empty ping.
+pub(crate) const PING: Bytes = Bytes::from_static(&[0x89, 0]);
+
+/// The answer to a ping.
+#[must_use]
+pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
+    encode(OpCode::Control(Control::Pong), true, payload)
+}
+
+/// A close frame with a code and a reason of at most 123 bytes; longer ones are cut.
+#[must_use]
+pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
+    let mut cut = reason.len().min(123);
+    while !reason.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let payload = [&code.to_be_bytes()[..], &reason.as_bytes()[..cut]].concat();
+    encode(OpCode::Control(Control::Close), true, &payload)
+}
+
+/// An empty close frame, the echo of an empty one.
+#[must_use]
+pub(crate) fn empty_close_frame() -> Bytes {
+    encode(OpCode::Control(Control::Close), true, &[])
+}
+
+fn encode(opcode: OpCode, is_final: bool, payload: &[u8]) -> Bytes {
+    let header = FrameHeader { is_final, opcode, ..FrameHeader::default() };
+    let length = payload.len() as u64;
+    let mut frame = Vec::with_capacity(header.len(length) + payload.len());
+    // Writing into a Vec cannot fail.
+    let _ = header.format(length, &mut frame);
+    frame.extend_from_slice(payload);
+    frame.into()
+}
+
+/// Where the frame that contains byte `offset` ends, in a buffer of whole server frames that
+/// starts with one. An offset between two frames belongs to neither: the answer is `offset`.
+#[must_use]
+pub(crate) fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
+    let mut end = 0;
+    while end < offset {
+        let mut cursor = Cursor::new(&frames[end..]);
+        match FrameHeader::parse(&mut cursor) {
+            Ok(Some((header, length))) => {
+                end += header.len(length) + usize::try_from(length).unwrap_or(usize::MAX);
+            }
+            // Not whole frames: keep everything rather than cut inside one.
+            _ => return frames.len(),
+        }
+    }
+    end.min(frames.len())
+}

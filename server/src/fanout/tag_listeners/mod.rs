@@ -1,0 +1,263 @@
+//! One tag's listeners in one shard, and the work that waits for them.
+
+mod run;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use run::Run;
+
+use crate::conn::connection::Connection;
+use crate::conn::outbox::GOING_AWAY;
+use crate::fanout::Change;
+use crate::fanout::batch::Delivery;
+use crate::fanout::queue::{Load, Work};
+use crate::fanout::replay::{CatchingUp, Piece};
+use crate::fanout::tally::Tally;
+use crate::hub::history::Replay;
+use crate::hub::{Dismissal, Hub};
+use crate::id::{Address, Tag};
+
+/// Connections served in one turn.
+const SLICE: usize = 256;
+
+/// Close code of the oldest connection under an ID when there are too many.
+pub(crate) const REPLACED: u16 = 4005;
+/// Close code of the connections of an ID that was logged out.
+pub(crate) const DROPPED: u16 = 4004;
+
+/// The listeners of a tag and the tag's own queue, which is worked off strictly in order.
+#[derive(Debug)]
+pub(in crate::fanout) struct TagListeners {
+    tag: Tag,
+    listeners: Vec<Listener>,
+    /// Where in `listeners` a connection stands.
+    places: HashMap<u64, usize>,
+    people: HashMap<Address, Vec<Arc<Connection>>>,
+    /// Registered, but not among the listeners yet.
+    catching_up: HashMap<u64, CatchingUp>,
+    backlog: VecDeque<Work>,
+    run: Option<Run>,
+}
+
+/// A connection that gets messages as they happen.
+#[derive(Debug)]
+struct Listener {
+    connection: Arc<Connection>,
+    /// It has been handed the ring above this, and of the inbox what is above the other.
+    ring_after: u64,
+    inbox_after: u64,
+}
+
+impl TagListeners {
+    pub(in crate::fanout) fn new(tag: Tag) -> Self {
+        Self {
+            tag,
+            listeners: Vec::new(),
+            places: HashMap::new(),
+            people: HashMap::new(),
+            catching_up: HashMap::new(),
+            backlog: VecDeque::new(),
+            run: None,
+        }
+    }
+
+    pub(in crate::fanout) fn queue(&mut self, work: Work) {
+        self.backlog.push_back(work);
+    }
+
+    pub(in crate::fanout) fn has_work(&self) -> bool {
+        self.run.is_some() || !self.backlog.is_empty()
+    }
+
+    pub(in crate::fanout) fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.catching_up.is_empty() && !self.has_work()
+    }
+
+    /// One turn: a slice of a run, or up to a slice of registrations. Answers what of the queue is
+    /// done with it.
+    pub(in crate::fanout) fn serve(
+        &mut self,
+        hub: &Hub,
+        changes: &mut Vec<Change>,
+        tally: &mut Tally,
+    ) -> Load {
+        let mut done = Load::default();
+        if self.run.is_none() {
+            for _ in 0..SLICE {
+                let Some(work) = self.backlog.pop_front() else { break };
+                let load = Load::of(&work);
+                if let Work::Deliver { seq, target, except, kept, frame, received, .. } = work {
+                    let first = Delivery { seq, target, except, kept, frame, received };
+                    self.begin_run(first, load, tally);
+                    break;
+                }
+                done.add(load);
+                match work {
+                    // Begun above.
+                    Work::Deliver { .. } => {}
+                    Work::Register { connection, continues_replay: true, .. }
+                        if self.catching_up.contains_key(&connection.number()) =>
+                    {
+                        // What is held behind its replay may be kept nowhere else.
+                        if let Some(late) = self.catching_up.get_mut(&connection.number()) {
+                            late.register_again();
+                        }
+                    }
+                    Work::Register {
+                        connection, registration, earlier, mut replay, live, ..
+                    } => {
+                        self.replace(
+                            &connection,
+                            registration.address,
+                            earlier,
+                            &mut replay,
+                            changes,
+                            tally,
+                        );
+                        changes.push(Change::Joined(Arc::clone(&connection)));
+                        let late = CatchingUp::new(connection, registration.address, *replay);
+                        if live {
+                            self.join(late);
+                        } else {
+                            self.catch_up(late, hub, changes, tally);
+                        }
+                    }
+                    Work::Resume { connection, .. } => {
+                        if let Some(late) = self.catching_up.remove(&connection) {
+                            tally.replays -= 1;
+                            self.catch_up(late, hub, changes, tally);
+                        }
+                    }
+                    Work::Unregister { connection, registration } => {
+                        self.leave(connection, registration.address, changes, tally);
+                    }
+                    Work::Dissolve { .. } => self.dissolve(changes, tally),
+                    Work::Dismiss { address, connection, why, .. } => {
+                        let left = self.leave(connection, Some(address), changes, tally);
+                        if let Some(dismissed) = left {
+                            dismiss(&dismissed, why);
+                        }
+                    }
+                }
+            }
+        }
+        done.add(self.continue_run(tally));
+        if self.backlog.is_empty() {
+            // A burst's memory goes back.
+            self.backlog.shrink_to(SLICE);
+        }
+        done
+    }
+
+    /// Ends an earlier registration of the same connection, whose messages are not handed over
+    /// again.
+    fn replace(
+        &mut self,
+        connection: &Connection,
+        address: Option<Address>,
+        earlier: Option<Option<Address>>,
+        replay: &mut Replay,
+        changes: &mut Vec<Change>,
+        tally: &mut Tally,
+    ) {
+        let Some(before) = earlier else { return };
+        let number = connection.number();
+        let handed = match (self.catching_up.get(&number), self.places.get(&number)) {
+            (Some(late), _) => Some(late.handed()),
+            (None, Some(place)) => {
+                let Listener { ring_after, inbox_after, .. } = self.listeners[*place];
+                let through = |after| vec![(after, replay.upto())];
+                Some((through(ring_after), through(inbox_after)))
+            }
+            (None, None) => None,
+        };
+        if let Some((ring, inbox)) = handed {
+            // Another person's inbox is another one.
+            let same = address.is_some() && before == address;
+            replay.leave_out(ring, if same { inbox } else { Vec::new() });
+        }
+        self.leave(number, before, changes, tally);
+    }
+
+    /// Hands over the next piece, and makes a listener of who has it all.
+    fn catch_up(
+        &mut self,
+        mut late: CatchingUp,
+        hub: &Hub,
+        changes: &mut Vec<Change>,
+        tally: &mut Tally,
+    ) {
+        let number = late.connection().number();
+        match late.hand_over(hub, &self.tag, tally) {
+            Piece::Last => self.join(late),
+            piece @ (Piece::More | Piece::Later) => {
+                changes.push(Change::CatchingUp { number, later: piece == Piece::Later });
+                tally.replays += 1;
+                self.catching_up.insert(number, late);
+            }
+        }
+    }
+
+    /// From here on it gets messages as they happen.
+    fn join(&mut self, late: CatchingUp) {
+        let (ring_after, inbox_after) = late.handed_after();
+        let (connection, address) = late.into_parts();
+        self.places.insert(connection.number(), self.listeners.len());
+        if let Some(address) = address {
+            self.people.entry(address).or_default().push(Arc::clone(&connection));
+        }
+        self.listeners.push(Listener { connection, ring_after, inbox_after });
+    }
+
+    fn leave(
+        &mut self,
+        number: u64,
+        address: Option<Address>,
+        changes: &mut Vec<Change>,
+        tally: &mut Tally,
+    ) -> Option<Arc<Connection>> {
+        if let Some(late) = self.catching_up.remove(&number) {
+            tally.replays -= 1;
+            changes.push(Change::Left(number));
+            return Some(late.into_parts().0);
+        }
+        let place = self.places.remove(&number)?;
+        let listener = self.listeners.swap_remove(place);
+        if let Some(moved) = self.listeners.get(place) {
+            self.places.insert(moved.connection.number(), place);
+        }
+        if let Some(address) = address
+            && let Some(person) = self.people.get_mut(&address)
+        {
+            person.retain(|connection| connection.number() != number);
+            if person.is_empty() {
+                self.people.remove(&address);
+            }
+        }
+        changes.push(Change::Left(number));
+        Some(listener.connection)
+    }
+
+    /// Sends everyone away to come anew.
+    fn dissolve(&mut self, changes: &mut Vec<Change>, tally: &mut Tally) {
+        tally.replays -= self.catching_up.len() as i64;
+        let late = self.catching_up.drain().map(|(_, late)| late.into_parts().0);
+        let listeners = self.listeners.drain(..).map(|listener| listener.connection);
+        for connection in late.chain(listeners) {
+            changes.push(Change::Left(connection.number()));
+            connection.outbox().close(GOING_AWAY, "come back and resume");
+        }
+        self.places.clear();
+        self.people.clear();
+    }
+}
+
+fn dismiss(connection: &Connection, why: Dismissal) {
+    match why {
+        Dismissal::Replaced => {
+            connection.outbox().close(REPLACED, "too many connections of this ID");
+        }
+        Dismissal::Dropped => connection.outbox().close(DROPPED, "logged out"),
+    }
+}

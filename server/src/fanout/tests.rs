@@ -1,0 +1,283 @@
+use super::*;
+use crate::conn::outbox::pipe::Pipe;
+use crate::conn::outbox::{Backlog, Outbox};
+use crate::hub::history::Settings;
+use crate::hub::{Earlier, Generation, Hub, Registration, RegistrationLimits};
+use crate::id::Address;
+use crate::limits;
+use crate::log::{Entry, EntryKind, Log as _, MemoryLog};
+use crate::protocol::{self, Action, ErrorCode, Message, Resume};
+use crate::publish::now_ms;
+
+/// A hub, a log and a shard that serves only when told to.
+struct Test {
+    hub: Arc<Hub>,
+    log: MemoryLog,
+    shard: Shard,
+}
+
+impl Test {
+    fn new() -> Self {
+        let queue = Arc::new(ShardQueue::default());
+        let queues = vec![Arc::clone(&queue)];
+        let hub = Arc::new(Hub::new(
+            "e".into(),
+            queues,
+            Settings::default(),
+            RegistrationLimits::default(),
+            0,
+        ));
+        let shard = Shard::new(Arc::clone(&hub), queue, Duration::from_secs(25));
+        Self { log: MemoryLog::new(Arc::clone(&hub)), hub, shard }
+    }
+
+    fn listener(&self, number: u64, tag: &str) -> (Arc<Connection>, Registration, Arc<Pipe>) {
+        self.person(number, tag, None)
+    }
+
+    fn person(
+        &self,
+        number: u64,
+        tag: &str,
+        address: Option<Address>,
+    ) -> (Arc<Connection>, Registration, Arc<Pipe>) {
+        let pipe = Pipe::with_room(1 << 30);
+        let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
+        let connection = Arc::new(Connection::new(number, 0, outbox));
+        let registration = Registration { tag: Tag::parse(tag).unwrap(), address };
+        self.hub.register(&connection, &registration, None, &Resume::default(), 0);
+        (connection, registration, pipe)
+    }
+
+    fn broadcast(&self, tag: &str, message: &str) -> Result<u64, ErrorCode> {
+        let text = format!(r#"{{"action":"broadcast","tag":"{tag}","message":"{message}"}}"#);
+        let Ok(Action::Publish(publish)) = protocol::parse(&text).action else { panic!("{text}") };
+        let protocol::Publish { tag, message, .. } = *publish;
+        self.append(tag, EntryKind::Broadcast(message))
+    }
+
+    fn append(&self, tag: Tag, body: EntryKind) -> Result<u64, ErrorCode> {
+        let (expires, mid, append, origin) = (None, None, None, None);
+        let at = now_ms();
+        let entry = Entry { tag, body, at, expires, mid, append, origin, received: None };
+        let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
+        appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
+    }
+
+    /// Takes the queue and serves so many turns.
+    fn turns(&mut self, count: usize) {
+        let mut batch = VecDeque::new();
+        for number in self.shard.queue.take(&mut batch) {
+            self.shard.go_on(number);
+        }
+        batch.drain(..).for_each(|work| self.shard.sort_in(work));
+        for _ in 0..count {
+            if !self.shard.serve_next_tag() {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_but_not_done_counts_against_the_bound() {
+    let mut test = Test::new();
+    let _listener = test.listener(1, "t");
+    let message = "x".repeat(60_000);
+    let mut accepted = 0;
+    let refusal = loop {
+        match test.broadcast("t", &message) {
+            Ok(_) => accepted += 1,
+            Err(code) => break code,
+        }
+        // The shard takes everything at once but serves nothing.
+        test.turns(0);
+    };
+    assert_eq!(refusal, ErrorCode::Unavailable);
+    let bytes = accepted * message.len();
+    let most = limits::SHARD_QUEUE_BYTES;
+    assert!((most - 2 * message.len()..=most + message.len()).contains(&bytes), "{bytes}");
+    test.turns(usize::MAX);
+    assert!(test.broadcast("t", &message).is_ok());
+}
+
+#[tokio::test]
+async fn registrations_that_wait_are_bounded_too() {
+    let mut test = Test::new();
+    let (connection, registration, _pipe) = test.listener(1, "t");
+    let mut registered = 0;
+    while test.hub.admit().is_ok() {
+        test.hub.register(
+            &connection,
+            &registration,
+            Some(Earlier {
+                registration: &registration,
+                from: 0,
+                generation: Generation::default(),
+            }),
+            &Resume::default(),
+            0,
+        );
+        test.turns(0);
+        registered += 1;
+        assert!(registered <= limits::SHARD_QUEUE, "never refused");
+    }
+    test.turns(usize::MAX);
+    assert!(test.hub.admit().is_ok());
+}
+
+#[tokio::test]
+async fn a_large_tag_delays_no_other_by_more_than_a_slice() {
+    let mut test = Test::new();
+    let crowd: Vec<_> = (0..1_000).map(|number| test.listener(number, "crowd")).collect();
+    let (_, _, quiet) = test.listener(5_000, "quiet");
+    test.turns(usize::MAX);
+    test.broadcast("crowd", "many").unwrap();
+    test.broadcast("quiet", "one").unwrap();
+    // One slice of the crowd, then the other tag.
+    test.turns(2);
+    let has = |pipe: &Pipe, text: &str| String::from_utf8_lossy(&pipe.taken()).contains(text);
+    assert!(has(&quiet, "one"));
+    assert_eq!(crowd.iter().filter(|(_, _, pipe)| has(pipe, "many")).count(), 256);
+    test.turns(usize::MAX);
+    assert!(crowd.iter().all(|(_, _, pipe)| has(pipe, "many")));
+}
+
+/// Each write is a system call, and costs more than all the rest of a delivery.
+#[tokio::test]
+async fn what_waits_together_reaches_each_listener_in_one_write() {
+    let mut test = Test::new();
+    let alice = Address::from_bytes([1; 32]);
+    let mut listeners: Vec<_> = (0..600).map(|number| test.listener(number, "t").2).collect();
+    listeners.push(test.person(1_000, "t", Some(alice)).2);
+    listeners.push(test.person(1_001, "t", Some(alice)).2);
+    test.turns(usize::MAX);
+    let before = listeners[0].writes();
+    assert!(listeners.iter().all(|pipe| pipe.writes() == before));
+    for number in 0..16 {
+        test.broadcast("t", &format!("m{number}")).unwrap();
+        if number % 5 == 0 {
+            let direct = EntryKind::Direct(alice, Message::kept(format!("{number}").into()));
+            test.append(Tag::parse("t").unwrap(), direct).unwrap();
+        }
+    }
+    test.turns(usize::MAX);
+    for pipe in &listeners {
+        assert_eq!(pipe.writes() - before, 1);
+        let text = String::from_utf8_lossy(&pipe.taken()).into_owned();
+        assert!((0..16).all(|number| text.contains(&format!("\"m{number}\""))), "{text}");
+    }
+    let hers = String::from_utf8_lossy(&listeners[601].taken()).into_owned();
+    assert_eq!(hers.matches("\"direct\":true").count(), 4);
+
+    // No more than may wait for one of them.
+    for _ in 0..4 {
+        test.broadcast("t", &"x".repeat(30_000)).unwrap();
+    }
+    test.turns(usize::MAX);
+    assert!(listeners.iter().all(|pipe| pipe.writes() - before == 3));
+}
+
+/// Latency is counted in turns here, which no other load of the machine disturbs: as many for the others
+/// while one lets everything wait, is closed for it, and after that.
+#[tokio::test]
+async fn one_that_never_reads_takes_no_turn_and_no_message_from_the_others() {
+    let mut test = Test::new();
+    let readers: Vec<_> = (0..1_000).map(|number| test.listener(number, "t").2).collect();
+    test.turns(usize::MAX);
+    let message = "x".repeat(30_000);
+    // How many turns it takes until all of them have it, in one write each.
+    let round = |test: &mut Test| {
+        let before: Vec<_> = readers.iter().map(|pipe| (pipe.writes(), pipe.length())).collect();
+        test.broadcast("t", &message).unwrap();
+        let has = |(pipe, (writes, length)): (&Arc<Pipe>, &(usize, usize))| {
+            pipe.writes() == writes + 1 && pipe.length() > length + message.len()
+        };
+        (1..100).find(|_| {
+            test.turns(1);
+            readers.iter().zip(&before).all(has)
+        })
+    };
+    assert_eq!(round(&mut test), Some(4));
+    let (silent, registration, pipe) = test.listener(5_000, "t");
+    test.turns(usize::MAX);
+    pipe.make_room(0);
+    let mut rounds = 0;
+    while silent.outbox().closing().is_none() {
+        assert_eq!(round(&mut test), Some(4));
+        rounds += 1;
+        assert!(rounds < 20, "it is never closed");
+    }
+    assert!(rounds > 5, "so much may wait: {rounds}");
+    test.hub.unregister(&silent, [(&registration, Generation::default())]);
+    test.turns(usize::MAX);
+    assert_eq!(round(&mut test), Some(4));
+}
+
+#[tokio::test]
+async fn what_waits_and_what_is_done_is_told() {
+    let mut test = Test::new();
+    let (_connection, _, pipe) = test.listener(1, "t");
+    test.broadcast("t", "first").unwrap();
+    test.broadcast("t", "second").unwrap();
+    let told = test.hub.progress();
+    assert_eq!((told.entries, told.tally.deliveries), (3, 0));
+    let bytes = told.bytes;
+    test.turns(2);
+    let told = test.hub.progress();
+    assert_eq!((told.entries, told.bytes, told.tally.deliveries), (0, 0, 2));
+    assert_eq!(told.tally.bytes, bytes as u64);
+    assert!(pipe.taken().len() >= bytes);
+
+    // A client that takes nothing any more is not delivered to, beyond what may wait.
+    pipe.break_off();
+    test.broadcast("t", "third").unwrap();
+    test.turns(1);
+    assert_eq!(test.hub.progress().tally.deliveries, 2);
+}
+
+/// So much waits for others that nothing may wait for one who comes back: it is no slow reader.
+#[tokio::test(start_paused = true)]
+async fn a_replay_waits_while_too_much_waits_for_others() {
+    let mut test = Test::new();
+    let message = "x".repeat(1_000);
+    for _ in 0..50 {
+        test.broadcast("t", &message).unwrap();
+    }
+    let backlog = Arc::new(Backlog::new(limits::OUTBOX));
+    // As other outboxes would have it, many of them together.
+    let others = Outbox::new(Pipe::with_room(0), Arc::clone(&backlog));
+    others.push_piece(&vec![0; limits::OUTBOX - 64].into());
+
+    let pipe = Pipe::with_room(3_000);
+    let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::clone(&backlog));
+    let connection = Arc::new(Connection::new(1, 0, outbox));
+    let registration = Registration { tag: Tag::parse("t").unwrap(), address: None };
+    let all = Resume { last: Some(100), ..Resume::default() };
+    test.hub.register(&connection, &registration, None, &all, 0);
+    let messages = |pipe: &Pipe| String::from_utf8_lossy(&pipe.taken()).matches("xx\"").count();
+    test.turns(usize::MAX);
+    assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
+    // Looked at again, it is as it was.
+    tokio::time::advance(LATER).await;
+    test.shard.look_after_the_later();
+    test.turns(usize::MAX);
+    assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
+
+    drop(others);
+    tokio::time::advance(LATER).await;
+    test.shard.look_after_the_later();
+    test.turns(usize::MAX);
+    assert!((1..4).contains(&messages(&pipe)), "as much as the socket takes");
+    for _ in 0..50 {
+        pipe.make_room(3_000);
+        connection.outbox().flush();
+        if connection.outbox().take_drained() {
+            test.hub.drained(&connection);
+        }
+        tokio::time::advance(LATER).await;
+        test.shard.look_after_the_later();
+        test.turns(usize::MAX);
+    }
+    assert_eq!((messages(&pipe), connection.outbox().closing()), (50, None));
+}

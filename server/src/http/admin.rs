@@ -1,0 +1,87 @@
+//! What the server tells its administrators, on a port of its own that no gate forwards to.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Serialize, Serializer};
+use serde_json::json;
+use shared::admin::Report;
+
+use crate::hub::TagCounts;
+use crate::publish::Service;
+
+/// Tags that `/status` names. Where anybody may use any tag, there may be very many.
+const TAGS: usize = 100;
+
+/// What the administrators' side tells of.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    /// Registry, log, keys.
+    pub service: Arc<Service>,
+    /// When the server came up.
+    pub started: Instant,
+}
+
+/// Counts only: no IDs, no keys.
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    uptime_s: u64,
+    log: &'static str,
+    epoch: &'a str,
+    seq: u64,
+    connections: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_servers: Option<usize>,
+    tags: Tags,
+    tags_left_out: usize,
+    protected: Vec<String>,
+}
+
+/// An object in this order, most registrations first.
+struct Tags(Vec<TagCounts>);
+
+impl Serialize for Tags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|counts| {
+            let value = json!({
+                "registrations": counts.registrations,
+                "ids": counts.ids,
+                "deliveries": counts.deliveries,
+                "broadcasts": counts.kept.broadcasts,
+                "unread": counts.kept.unread,
+            });
+            (counts.tag.as_str(), value)
+        }))
+    }
+}
+
+impl Report for Admin {
+    fn status(&self) -> String {
+        let service = &self.service;
+        let (tags, tags_left_out) = service.hub.counts(TAGS);
+        let protected = service.policy.load().auth.protected().into_iter();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: self.started.elapsed().as_secs(),
+            log: service.log.name(),
+            epoch: service.hub.epoch(),
+            seq: service.hub.head(),
+            connections: service.metrics.live.get(),
+            other_servers: service.log.peers(),
+            tags: Tags(tags),
+            tags_left_out,
+            protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
+        };
+        // Nothing in it can fail to be written.
+        serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        self.service.log.not_ready()
+    }
+
+    fn metrics(&self) -> Option<String> {
+        Some(self.service.metrics.encode(&self.service.hub, &*self.service.log))
+    }
+}

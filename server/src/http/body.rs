@@ -1,0 +1,74 @@
+//! Reading a request's body, of which nothing is believed before it has come.
+
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use hyper::StatusCode;
+use hyper::body::{Body as _, Incoming};
+use shared::answer::Answer;
+use shared::deadline::within;
+
+use crate::http::memory_budget::{MemoryBudget, Reservation};
+use crate::http::replies::{closing, refused, retry_soon};
+use crate::limits;
+use crate::protocol::{ErrorCode, Outcome, Refusal};
+use crate::publish::Service;
+
+/// A body, and its reserved of the room for all of them.
+pub(super) struct RequestBody {
+    pub(super) bytes: Vec<u8>,
+    _reserved: Reservation,
+}
+
+/// Why there is none.
+enum Fault {
+    TooLarge,
+    NoRoom,
+    BrokenOff,
+}
+
+/// Reads it within its time and its share of `bodies`.
+///
+/// # Errors
+/// The answer, after which the connection is closed.
+pub(super) async fn read(
+    service: &Service,
+    request: Request<Incoming>,
+    bodies: &MemoryBudget,
+) -> Result<RequestBody, Box<Answer>> {
+    let read = within("request body", limits::REQUEST_BODY, collect(request.into_body(), bodies));
+    let (status, refusal) = match read.await {
+        Ok(Ok(body)) => return Ok(body),
+        Ok(Err(Fault::TooLarge)) => {
+            let detail = format!("a request is at most {} bytes; send several", limits::BODY);
+            let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
+            (StatusCode::PAYLOAD_TOO_LARGE, refusal)
+        }
+        Ok(Err(Fault::NoRoom)) => {
+            let detail = "too many large requests at once; retry soon, or send less at once";
+            let refusal = Refusal::unavailable(Outcome::Refused, detail);
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(Box::new(closing(retry_soon(refused(service, status, refusal)))));
+        }
+        Ok(Err(Fault::BrokenOff)) => {
+            (StatusCode::BAD_REQUEST, Refusal::bad("the body broke off".into()))
+        }
+        Err(expired) => (StatusCode::REQUEST_TIMEOUT, Refusal::bad(expired.to_string())),
+    };
+    Err(Box::new(closing(refused(service, status, refusal))))
+}
+
+async fn collect(mut body: Incoming, bodies: &MemoryBudget) -> Result<RequestBody, Fault> {
+    if body.size_hint().lower() > limits::BODY as u64 {
+        return Err(Fault::TooLarge);
+    }
+    let (mut bytes, mut reserved) = (Vec::new(), bodies.part());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Fault::BrokenOff)?.into_data() else { continue };
+        if bytes.len() + data.len() > limits::BODY {
+            return Err(Fault::TooLarge);
+        }
+        reserved.grow(data.len()).map_err(|_| Fault::NoRoom)?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(RequestBody { bytes, _reserved: reserved })
+}

@@ -1,0 +1,288 @@
+//! The public HTTP side: routes, the upgrade to WebSocket, and the client's files.
+
+pub(crate) mod admin;
+mod batch;
+mod body;
+pub(crate) mod memory_budget;
+pub(crate) mod origin;
+pub(crate) mod publish_api;
+mod replies;
+pub(crate) mod static_files;
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use shared::answer::{Answer, json, text};
+use shared::deadline::within;
+use shared::linger::{Lingering, Socket};
+use shared::shutdown::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::access::bucket::TooOften;
+use crate::access::visitor::Visitor;
+use crate::conn::outbox::Wire;
+use crate::http::origin::Origins;
+use crate::http::publish_api::MemoryBudgets;
+use crate::http::replies::retry_after;
+use crate::limits;
+use crate::net::admission::{Lifetime, no_capacity};
+use crate::net::proxy_protocol;
+use crate::protocol::{ErrorCode, Reference, Refusal, Reply};
+use crate::publish::Service;
+use crate::ws::socket::Sockets;
+
+/// What every HTTP connection of a server needs.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// Registry, log, keys.
+    pub service: Arc<Service>,
+    /// Where upgraded connections go.
+    pub sockets: Arc<Sockets>,
+    /// What requests may take together.
+    pub budgets: MemoryBudgets,
+    /// Which pages may use this server.
+    pub origins: Origins,
+    /// Whether the demo page is served at `/`.
+    pub demo: bool,
+}
+
+/// How long a connection that has come right before the stop may take to ask something.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
+/// A socket that a client may come by.
+pub(crate) trait Stream:
+    Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
+{
+}
+
+impl<S: Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+struct Caller<H> {
+    visitor: Mutex<Visitor>,
+    /// Dropped when the connection ends, whatever it has become.
+    held: Arc<H>,
+    lifetime: Lifetime,
+    /// The number of the thread that serves it, and of the shard that is there.
+    thread: usize,
+    /// Told with every request.
+    asked: Notify,
+    shutdown: Shutdown,
+}
+
+impl Site {
+    /// Serves one connection from `address`, if that is known, until it ends or becomes a WebSocket,
+    /// on this `thread`. `held` is dropped when the connection ends, whatever it has become. One
+    /// that may not `lifetime` is answered once.
+    pub(crate) async fn serve<S: Stream, H: Send + Sync + 'static>(
+        self: Arc<Self>,
+        stream: S,
+        address: Option<IpAddr>,
+        lifetime: Lifetime,
+        held: H,
+        thread: usize,
+        shutdown: Shutdown,
+    ) {
+        let stopping = shutdown.clone();
+        let stream = Lingering::new(stream).noticing(proxy_protocol::expect_none);
+        let visitor = Mutex::new(Visitor::new(address));
+        let caller = Arc::new(Caller {
+            visitor,
+            held: Arc::new(held),
+            lifetime,
+            thread,
+            asked: Notify::new(),
+            shutdown,
+        });
+        let asking = Arc::clone(&caller);
+        let service = hyper::service::service_fn(move |request| {
+            caller.asked.notify_one();
+            let (site, caller) = (Arc::clone(&self), Arc::clone(&caller));
+            async move { Ok::<_, Infallible>(site.answer::<S, H>(request, caller).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            // A sender may leave right after its request: that cancels nothing.
+            .half_close(true)
+            .keep_alive(lifetime == Lifetime::Long)
+            .header_read_timeout(match lifetime {
+                Lifetime::Long => limits::HEADERS,
+                Lifetime::Brief => limits::BRIEF_HEADERS,
+            })
+            .max_buf_size(limits::HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping.stopping() => tokio::select! {
+                biased;
+                // hyper ends one without a request at once, though the first may be on its way.
+                _either = within("the first request", FIRST_REQUEST, asking.asked.notified()) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                ended = connection.as_mut() => ended,
+            },
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "HTTP connection ended");
+        }
+    }
+
+    async fn answer<S: Stream, H: Send + Sync + 'static>(
+        &self,
+        request: Request<Incoming>,
+        caller: Arc<Caller<H>>,
+    ) -> Answer {
+        let origin = match self.origins.check(request.headers()) {
+            Ok(origin) => origin,
+            Err(_foreign) => {
+                return text(
+                    StatusCode::FORBIDDEN,
+                    "This page may not use this server. Its owner can allow it: --origin URL\n",
+                );
+            }
+        };
+        let path = request.uri().path();
+        let mut answer = match (request.method(), path) {
+            (&Method::OPTIONS, "/ws" | "/messages" | "/client.js" | "/") => preflight(),
+            (&Method::GET, "/ws") => self.upgrade::<S, H>(request, caller),
+            (&Method::GET, "/") if is_upgrade(request.headers()) => {
+                self.upgrade::<S, H>(request, caller)
+            }
+            (&Method::POST, "/messages") => {
+                publish_api::post(&self.service, &caller.visitor, &self.budgets, request).await
+            }
+            (_, "/messages") => not_allowed("POST, OPTIONS"),
+            (_, "/ws") => not_allowed("GET, OPTIONS"),
+            (&Method::GET | &Method::HEAD, path) => match static_files::file(path, self.demo) {
+                Some(file) => file.answer(request.headers()),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "Tocsin: WebSocket at /ws, messages by POST to /messages, client at /client.js\n",
+                ),
+            },
+            (_, path) if static_files::file(path, self.demo).is_some() => {
+                not_allowed("GET, HEAD, OPTIONS")
+            }
+            _ => text(StatusCode::NOT_FOUND, "Nothing here.\n"),
+        };
+        if let Some(origin) = origin {
+            let headers = answer.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.entry(header::VARY).or_insert(HeaderValue::from_static("Origin"));
+        }
+        answer
+    }
+
+    /// RFC 6455 section 4.2.
+    fn upgrade<S: Stream, H: Send + Sync + 'static>(
+        &self,
+        mut request: Request<Incoming>,
+        caller: Arc<Caller<H>>,
+    ) -> Answer {
+        let headers = request.headers();
+        if !is_upgrade(headers) {
+            let mut answer = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket address.\n");
+            answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            return answer;
+        }
+        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            let mut answer =
+                text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is needed.\n");
+            let version = HeaderValue::from_static("13");
+            answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
+            return answer;
+        }
+        let accept = match headers.get(header::SEC_WEBSOCKET_KEY) {
+            Some(key) if key.len() == 24 => derive_accept_key(key.as_bytes()),
+            _ => return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong.\n"),
+        };
+        if caller.lifetime == Lifetime::Brief {
+            self.service.metrics.turned_away.inc();
+            return no_capacity();
+        }
+        let address = caller.visitor.lock().address();
+        let limits = &self.service.policy.load().limits;
+        if let Err(often) = self.service.rates.connect(limits, address) {
+            return self.too_often(often);
+        }
+        let upgrade = hyper::upgrade::on(&mut request);
+        let sockets = Arc::clone(&self.sockets);
+        let (tasks, thread) = (caller.shutdown.clone(), caller.thread);
+        tasks.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<Lingering<S>>>() else { return };
+            let stream = parts.io.into_inner().into_inner();
+            let read_ahead = parts.read_buf;
+            // A task of its own, because this one keeps the memory of the handshake.
+            let held = Arc::clone(&caller.held);
+            caller.shutdown.spawn(async move {
+                sockets.serve(stream, read_ahead, Visitor::new(address), thread).await;
+                drop(held);
+            });
+        });
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        if let Ok(accept) = HeaderValue::from_str(&accept) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        answer
+    }
+
+    /// As one who sends too much by HTTP is told.
+    fn too_often(&self, TooOften { retry_in }: TooOften) -> Answer {
+        self.service.metrics.refused(ErrorCode::RateLimited);
+        let refusal = Refusal::rate_limited("too many connections of late", retry_in);
+        let body = Reply::Refused(refusal).to_json(&Reference::default());
+        let mut answer = json(StatusCode::TOO_MANY_REQUESTS, body);
+        retry_after(&mut answer, retry_in);
+        answer
+    }
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let has =
+        |name: HeaderName, wanted: &str| {
+            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+                value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted))
+            })
+        };
+    has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
+}
+
+fn preflight() -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::ALLOW, "GET, HEAD, POST, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn not_allowed(allow: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
+}

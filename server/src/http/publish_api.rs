@@ -1,0 +1,268 @@
+//! `POST /messages`: how PHP and cron jobs send.
+
+use std::sync::Arc;
+
+use crate::http::batch::Actions;
+use crate::http::body;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::{Request, StatusCode};
+use parking_lot::Mutex;
+use shared::answer::{Answer, with_type};
+use shared::deadline::within;
+use tokio::time::Instant;
+
+use crate::access::auth::Key;
+use crate::access::visitor::Visitor;
+use crate::http::memory_budget::{Full, MemoryBudget, Reservation};
+use crate::http::replies::{closing, refused, retry_after, status_of, unauthorised};
+use crate::limits;
+use crate::log::Appending;
+use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
+use crate::publish::{Operation, Service};
+
+/// What requests take, of all together.
+#[derive(Debug)]
+pub(crate) struct MemoryBudgets {
+    /// Their bodies, while they are read and worked on.
+    pub bodies: MemoryBudget,
+    /// Inboxes that were asked for, until the answer is written.
+    pub answers: MemoryBudget,
+}
+
+impl Default for MemoryBudgets {
+    fn default() -> Self {
+        Self {
+            bodies: MemoryBudget::new(limits::BODIES),
+            answers: MemoryBudget::new(limits::ANSWERS),
+        }
+    }
+}
+
+/// `POST /messages`: one action, or an array of them. Who goes on with what was refused is answered
+/// and closed, as a WebSocket is.
+pub(crate) async fn post(
+    service: &Arc<Service>,
+    visitor: &Mutex<Visitor>,
+    budgets: &MemoryBudgets,
+    request: Request<Incoming>,
+) -> Answer {
+    let answer = answer(service, visitor, budgets, request).await;
+    let is_deaf = visitor.lock().is_deaf();
+    if is_deaf { closing(answer) } else { answer }
+}
+
+async fn answer(
+    service: &Arc<Service>,
+    visitor: &Mutex<Visitor>,
+    budgets: &MemoryBudgets,
+    request: Request<Incoming>,
+) -> Answer {
+    let bearer = match bearer(request.headers()) {
+        Ok(bearer) => bearer,
+        Err(refusal) => return unauthorised(refused(service, StatusCode::UNAUTHORIZED, refusal)),
+    };
+    let body = match body::read(service, request, &budgets.bodies).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
+    };
+    let Ok(body) = std::str::from_utf8(&body.bytes) else {
+        return refused(
+            service,
+            StatusCode::BAD_REQUEST,
+            Refusal::bad("the body is not UTF-8".into()),
+        );
+    };
+    let _work = service.work();
+    let request =
+        Posted { service, visitor, bearer, text: String::new(), budget: budgets.answers.part() };
+    if body.trim_start().starts_with('[') {
+        return request.batch(body).await;
+    }
+    request.one(body).await
+}
+
+/// A request whose body is there.
+struct Posted<'a> {
+    service: &'a Arc<Service>,
+    visitor: &'a Mutex<Visitor>,
+    bearer: Option<Key>,
+    /// The answer so far.
+    text: String,
+    /// What its inboxes take.
+    budget: Reservation,
+}
+
+impl Posted<'_> {
+    async fn one(mut self, body: &str) -> Answer {
+        let pending = self.begin(protocol::parse(body));
+        let key_given = pending.key_given;
+        let (reply, reference) =
+            pending.finish(self.service, Instant::now() + limits::APPEND).await;
+        let status = status_of(&reply, key_given);
+        self.text = reply.to_json(&reference);
+        let mut answer = self.answer(status);
+        if let Reply::Refused(Refusal { retry_in: Some(wait), .. }) = reply {
+            retry_after(&mut answer, wait);
+        }
+        if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
+    }
+
+    async fn batch(mut self, body: &str) -> Answer {
+        let Ok(actions) = serde_json::from_str::<Actions<'_>>(body) else {
+            let refusal = Refusal::bad("the body is neither a JSON object nor an array".into());
+            return refused(self.service, StatusCode::BAD_REQUEST, refusal);
+        };
+        let Actions::Some(actions) = actions else {
+            let detail = format!("a batch has at most {} actions", limits::BATCH);
+            let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
+            return refused(self.service, StatusCode::PAYLOAD_TOO_LARGE, refusal);
+        };
+        // Appended before the first is awaited, so that one commit can carry many; but what looks at
+        // how things stand waits for everything before it.
+        let until = Instant::now() + limits::APPEND;
+        let mut pending = Vec::new();
+        self.text.push('[');
+        for action in actions {
+            let incoming = protocol::parse(action.get());
+            if matches!(incoming.action, Ok(Action::Inbox(_) | Action::Read(_))) {
+                self.finish_all(&mut pending, until).await;
+            }
+            pending.push(self.begin(incoming));
+        }
+        self.finish_all(&mut pending, until).await;
+        self.text.push(']');
+        self.answer(StatusCode::OK)
+    }
+
+    /// They have the time until `until` together, not each.
+    async fn finish_all(&mut self, pending: &mut Vec<Pending>, until: Instant) {
+        for pending in pending.drain(..) {
+            let (reply, reference) = pending.finish(self.service, until).await;
+            if self.text.len() > 1 {
+                self.text.push(',');
+            }
+            self.text.push_str(&reply.to_json(&reference));
+        }
+    }
+
+    /// Its part of the room is given back when the answer is written.
+    fn answer(self, status: StatusCode) -> Answer {
+        let text = Text { text: self.text, _budget: self.budget };
+        with_type(status, Bytes::from_owner(text), "application/json")
+    }
+}
+
+/// An answer's text, and its part of the room for all of them.
+struct Text {
+    text: String,
+    _budget: Reservation,
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+/// One action of a `POST`, appended but not yet answered.
+struct Pending {
+    reference: Reference,
+    key_given: bool,
+    answer: Answering,
+}
+
+enum Answering {
+    Known(Reply),
+    Appending(Operation, Appending),
+}
+
+impl Posted<'_> {
+    fn begin(&mut self, incoming: protocol::Incoming) -> Pending {
+        let visitor = &mut self.visitor.lock();
+        let own = incoming.action.as_ref().ok().and_then(|action| match action {
+            Action::Publish(publish) => publish.key.as_ref(),
+            Action::Read(read) => read.key.as_ref(),
+            Action::Inbox(person) | Action::Drop(person) => person.key.as_ref(),
+            _ => None,
+        });
+        let key_given = self.bearer.is_some() || own.is_some_and(|key| !key.is_empty());
+        let answer = match incoming.action {
+            Ok(action) => self.act(visitor, action),
+            Err(refusal) => self.service.count(visitor).and(Err(refusal)),
+        };
+        let answer = answer.unwrap_or_else(|refusal| Answering::Known(Reply::Refused(refusal)));
+        Pending { reference: incoming.reference, key_given, answer }
+    }
+
+    fn act(&mut self, visitor: &mut Visitor, action: Action) -> Result<Answering, Refusal> {
+        let (service, bearer) = (self.service, self.bearer.as_ref());
+        Ok(match action {
+            Action::Publish(publish) => {
+                let asked = Operation::Message(publish.action());
+                Answering::Appending(asked, service.publish(visitor, *publish, bearer)?)
+            }
+            Action::Read(read) => match service.read_for(visitor, &read, bearer)? {
+                None => Answering::Known(Reply::Read),
+                Some(appending) => Answering::Appending(Operation::Read, appending),
+            },
+            Action::Drop(person) => {
+                Answering::Appending(Operation::Drop, service.log_out(visitor, &person, bearer)?)
+            }
+            Action::Inbox(person) => {
+                let reply = service.inbox(visitor, &person, bearer)?;
+                self.make_room(&reply)?;
+                Answering::Known(reply)
+            }
+            Action::Set(_) | Action::Unset(_) | Action::Ping => {
+                service.count(visitor)?;
+                return Err(Refusal::bad("this action needs a WebSocket, at /ws".into()));
+            }
+        })
+    }
+
+    /// Small requests for large inboxes must not fill the memory.
+    fn make_room(&mut self, reply: &Reply) -> Result<(), Refusal> {
+        let Reply::Inbox { messages, .. } = reply else { return Ok(()) };
+        let bytes = messages.iter().map(|message| message.len()).sum();
+        self.budget.grow(bytes).map_err(|Full| {
+            let detail = "too many inboxes at once; retry soon, or ask for fewer at once";
+            Refusal::unavailable(Outcome::Refused, detail)
+        })
+    }
+}
+
+impl Pending {
+    async fn finish(self, service: &Service, until: Instant) -> (Reply, Reference) {
+        let reply = match self.answer {
+            Answering::Known(reply) => reply,
+            Answering::Appending(asked, appending) => {
+                let appended = within("append", until - Instant::now(), appending).await;
+                asked.reply(appended.unwrap_or_else(|_expired| {
+                    Err(Refusal::unavailable(
+                        Outcome::Unknown,
+                        "the log did not answer in time; retry with the same mid",
+                    ))
+                }))
+            }
+        };
+        service.note(&reply);
+        (reply, self.reference)
+    }
+}
+
+/// The key of `Authorization: Bearer KEY`, if there is any.
+fn bearer(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().unwrap_or_default();
+    match value.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() => {
+            Ok(Some(Key::given(key.trim())))
+        }
+        _ => Err(Refusal::new(
+            ErrorCode::Denied,
+            "write the key as `Authorization: Bearer KEY`".into(),
+        )),
+    }
+}

@@ -1,0 +1,319 @@
+//! The unread messages of one tag's people, and what each of them has lost.
+//!
+//! Pure: time is that of the entries. Whatever is decided here follows from the entries alone, so
+//! that everyone who applies the same log decides alike.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::hub::history::HistoryBounds;
+use crate::hub::history::ring::{Aged, Ring, StoredMessage};
+use crate::id::Address;
+use crate::log::Mark;
+
+/// Bytes that a person's record takes besides the messages.
+const RECORD: usize = 200;
+
+/// People without unread messages of whom is remembered what they have lost. Beyond, that is told
+/// of all of them as if they had lost what any of them has.
+const REMEMBERED: usize = 64 * 1024;
+
+/// Every inbox of a tag.
+#[derive(Debug)]
+pub(crate) struct Inboxes {
+    people: HashMap<Address, Ring>,
+    /// Where each message stands, oldest first. What was read or dropped since is skipped.
+    order: VecDeque<(u64, Address)>,
+    messages: usize,
+    /// People without messages.
+    idle: usize,
+    bytes: usize,
+    /// What everyone without a record may have lost.
+    forgotten_through: u64,
+}
+
+impl Inboxes {
+    /// Nobody has unread messages; what they had through `evicted_through` is lost.
+    #[must_use]
+    pub(crate) fn new(evicted_through: u64) -> Self {
+        Self {
+            people: HashMap::new(),
+            order: VecDeque::new(),
+            messages: 0,
+            idle: 0,
+            bytes: 0,
+            forgotten_through: evicted_through,
+        }
+    }
+
+    /// Keeps a message for one person. Answers whether it is kept.
+    pub(crate) fn push(
+        &mut self,
+        address: Address,
+        message: StoredMessage,
+        bounds: &HistoryBounds,
+        now: u64,
+    ) -> bool {
+        let seq = message.seq;
+        let forgotten = self.forgotten_through;
+        self.people.entry(address).or_insert_with(|| {
+            self.idle += 1;
+            Ring::new(forgotten)
+        });
+        self.change(address, |inbox| inbox.push(message, bounds, now));
+        self.drop_aged(bounds, now);
+        let stored = self.contains(address, seq);
+        if stored {
+            self.order.push_back((seq, address));
+        }
+        if self.idle > REMEMBERED {
+            self.forget();
+        }
+        stored
+    }
+
+    /// Takes out what this person has read.
+    pub(crate) fn read(&mut self, address: Address, mark: &Mark) {
+        match mark {
+            Mark::UpTo(last) => self.change(address, |inbox| inbox.remove(|seq| seq <= *last)),
+            Mark::Only(seqs) => {
+                self.change(address, |inbox| inbox.remove(|seq| seqs.contains(&seq)));
+            }
+        }
+    }
+
+    /// Whether this person has such messages.
+    #[must_use]
+    pub(crate) fn has(&self, address: Address, mark: &Mark) -> bool {
+        self.people.get(&address).is_some_and(|inbox| match mark {
+            Mark::UpTo(last) => inbox.oldest().is_some_and(|oldest| oldest <= *last),
+            Mark::Only(seqs) => inbox.after(0).any(|message| seqs.contains(&message.seq)),
+        })
+    }
+
+    /// Whether this message waits for that person.
+    #[must_use]
+    pub(crate) fn contains(&self, address: Address, seq: u64) -> bool {
+        self.after(address, seq.saturating_sub(1)).next().is_some_and(|first| first.seq == seq)
+    }
+
+    /// One person's messages above `seq`, oldest first.
+    pub(crate) fn after(&self, address: Address, seq: u64) -> impl Iterator<Item = &StoredMessage> {
+        self.people.get(&address).into_iter().flat_map(move |inbox| inbox.after(seq))
+    }
+
+    /// The newest of one person's messages.
+    #[must_use]
+    pub(crate) fn newest(&self, address: Address) -> Option<u64> {
+        self.people.get(&address).and_then(Ring::newest)
+    }
+
+    /// The highest seq that anybody may have lost.
+    #[must_use]
+    pub(crate) fn anyone_lost_through(&self) -> u64 {
+        self.people.values().map(Ring::evicted_through).fold(self.forgotten_through, u64::max)
+    }
+
+    /// What of one person's messages is too old by now.
+    #[must_use]
+    pub(crate) fn aged(&self, address: Address, bounds: &HistoryBounds, now: u64) -> Aged {
+        self.people
+            .get(&address)
+            .map_or(Aged { through: 0, evicted_through: self.forgotten_through }, |inbox| {
+                inbox.aged(bounds, now)
+            })
+    }
+
+    /// Drops what is older than allowed.
+    pub(crate) fn drop_aged(&mut self, bounds: &HistoryBounds, now: u64) {
+        while let Some((seq, address)) = self.oldest() {
+            self.change(address, |inbox| inbox.drop_aged(bounds, now));
+            if self.contains(address, seq) {
+                return;
+            }
+        }
+    }
+
+    /// Drops the oldest message of all. Answers whether there was one.
+    pub(crate) fn drop_oldest(&mut self, now: u64) -> bool {
+        let Some((_, address)) = self.oldest() else { return false };
+        self.change(address, |inbox| {
+            inbox.drop_oldest(now);
+        });
+        true
+    }
+
+    /// The oldest message of all: its seq and whose it is.
+    pub(crate) fn oldest(&mut self) -> Option<(u64, Address)> {
+        while let Some((seq, address)) = self.order.front().copied() {
+            // An older one of the same person would stand before it.
+            if self.people.get(&address).and_then(Ring::oldest) == Some(seq) {
+                return Some((seq, address));
+            }
+            self.order.pop_front();
+        }
+        self.order = VecDeque::new();
+        None
+    }
+
+    /// Forgets of half of those without messages what each has lost, the longest ago first, and
+    /// takes the highest of that for all of them.
+    pub(crate) fn forget(&mut self) {
+        let idle = self.people.values().filter(|inbox| inbox.is_empty());
+        let mut lost: Vec<u64> = idle.map(Ring::evicted_through).collect();
+        if lost.is_empty() {
+            return;
+        }
+        let middle = lost.len() / 2;
+        let (_, middle, _) = lost.select_nth_unstable(middle);
+        self.forgotten_through = self.forgotten_through.max(*middle);
+        let through = self.forgotten_through;
+        self.people.retain(|_, inbox| !inbox.is_empty() || inbox.evicted_through() > through);
+        self.people.shrink_to(2 * self.people.len());
+        self.idle = self.people.values().filter(|inbox| inbox.is_empty()).count();
+    }
+
+    /// The memory that all of it takes.
+    #[must_use]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.people.len() * RECORD
+    }
+
+    /// How many messages wait.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.messages
+    }
+
+    /// For how many people any do.
+    #[must_use]
+    pub(crate) fn owners(&self) -> usize {
+        self.people.len() - self.idle
+    }
+
+    /// Whether no messages wait for anybody.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Changes one person's inbox, and the sums over all of them with it.
+    fn change(&mut self, address: Address, change: impl FnOnce(&mut Ring)) {
+        let Some(inbox) = self.people.get_mut(&address) else { return };
+        let (messages, bytes, was_empty) = (inbox.len(), inbox.bytes(), inbox.is_empty());
+        change(inbox);
+        self.messages = self.messages + inbox.len() - messages;
+        self.bytes = self.bytes + inbox.bytes() - bytes;
+        let is_empty = inbox.is_empty();
+        if is_empty && inbox.evicted_through() <= self.forgotten_through {
+            self.people.remove(&address);
+            self.idle -= usize::from(was_empty);
+        } else {
+            self.idle = self.idle + usize::from(is_empty) - usize::from(was_empty);
+        }
+        // Not more places than twice the messages, however much is read.
+        if self.order.len() > 2 * self.messages + 1_024 {
+            let people = &self.people;
+            self.order.retain(|(seq, address)| {
+                people.get(address).is_some_and(|inbox| {
+                    inbox.after(seq.saturating_sub(1)).next().is_some_and(|first| first.seq == *seq)
+                })
+            });
+            self.order.shrink_to(2 * self.order.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    const BOUNDS: HistoryBounds =
+        HistoryBounds { count: 3, age: Duration::from_millis(100), bytes: 1 << 20 };
+
+    fn person(number: u32) -> Address {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        Address::from_bytes(bytes)
+    }
+
+    fn kept(seq: u64, at: u64) -> StoredMessage {
+        StoredMessage { seq, at, expires: None, frame: Bytes::from_static(b"frame") }
+    }
+
+    fn seqs(inboxes: &Inboxes, address: Address) -> Vec<u64> {
+        inboxes.after(address, 0).map(|message| message.seq).collect()
+    }
+
+    fn evicted_through(inboxes: &Inboxes, address: Address) -> u64 {
+        inboxes.aged(address, &BOUNDS, 0).evicted_through
+    }
+
+    #[test]
+    fn each_person_has_bounds_of_their_own() {
+        let mut inboxes = Inboxes::new(0);
+        for seq in 1..=5 {
+            assert!(inboxes.push(person(1), kept(seq, 0), &BOUNDS, 0));
+        }
+        assert!(inboxes.push(person(2), kept(6, 50), &BOUNDS, 50));
+        assert_eq!(seqs(&inboxes, person(1)), [3, 4, 5]);
+        assert_eq!(evicted_through(&inboxes, person(1)), 2);
+        assert_eq!(evicted_through(&inboxes, person(2)), 0);
+        inboxes.drop_aged(&BOUNDS, 100);
+        assert_eq!((seqs(&inboxes, person(1)), seqs(&inboxes, person(2))), (vec![], vec![6]));
+        assert_eq!(evicted_through(&inboxes, person(1)), 5);
+    }
+
+    #[test]
+    fn what_is_read_is_gone_but_not_lost() {
+        let mut inboxes = Inboxes::new(0);
+        for seq in 1..=3 {
+            inboxes.push(person(1), kept(seq, 0), &BOUNDS, 0);
+        }
+        assert!(inboxes.has(person(1), &Mark::Only([2].into())));
+        inboxes.read(person(1), &Mark::Only([2].into()));
+        assert!(!inboxes.has(person(1), &Mark::Only([2].into())));
+        assert_eq!(seqs(&inboxes, person(1)), [1, 3]);
+        inboxes.read(person(1), &Mark::UpTo(1));
+        inboxes.read(person(1), &Mark::UpTo(9));
+        assert_eq!((evicted_through(&inboxes, person(1)), inboxes.bytes()), (0, 0));
+        assert!(inboxes.is_empty() && !inboxes.drop_oldest(0));
+    }
+
+    #[test]
+    fn nothing_is_kept_without_bounds_but_the_loss_is_known() {
+        let none = HistoryBounds { count: 0, ..BOUNDS };
+        let mut inboxes = Inboxes::new(0);
+        assert!(!inboxes.push(person(1), kept(7, 0), &none, 0));
+        assert_eq!(
+            (evicted_through(&inboxes, person(1)), evicted_through(&inboxes, person(2))),
+            (7, 0)
+        );
+    }
+
+    #[test]
+    fn so_many_losses_are_remembered_at_most() {
+        let none = HistoryBounds { count: 0, ..BOUNDS };
+        let mut inboxes = Inboxes::new(0);
+        for seq in 1..=200_000 {
+            inboxes.push(person(u32::try_from(seq).unwrap()), kept(seq, 0), &none, 0);
+        }
+        assert!(inboxes.people.len() <= REMEMBERED);
+        assert_eq!(evicted_through(&inboxes, person(200_000)), 200_000);
+        let told = evicted_through(&inboxes, person(1));
+        assert!((1..200_000).contains(&told), "{told}");
+    }
+
+    #[test]
+    fn reading_leaves_no_places_behind() {
+        let mut inboxes = Inboxes::new(0);
+        for seq in 1..=100_000 {
+            inboxes.push(person(1), kept(seq, 0), &BOUNDS, 0);
+            inboxes.read(person(1), &Mark::UpTo(seq));
+        }
+        assert!(inboxes.order.len() <= 1_026, "{}", inboxes.order.len());
+    }
+}

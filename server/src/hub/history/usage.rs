@@ -1,0 +1,115 @@
+//! How much is kept.
+
+use std::iter::Sum;
+use std::ops::{AddAssign, SubAssign};
+
+use super::{History, TagHistory};
+use crate::id::Tag;
+
+/// What is kept of one tag.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TagUsage {
+    /// Broadcasts.
+    pub broadcasts: usize,
+    /// Unread messages in its inboxes.
+    pub unread: usize,
+}
+
+/// What is kept of all tags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TotalUsage {
+    /// Tags with a record, if only of what they have lost.
+    pub tags: usize,
+    /// Broadcasts.
+    pub broadcasts: usize,
+    /// Unread messages.
+    pub unread: usize,
+    /// Inboxes that have any.
+    pub inboxes: usize,
+    /// The memory that all of it takes.
+    pub bytes: usize,
+    /// The memory that it may take.
+    pub max_bytes: usize,
+}
+
+/// What a tag holds, or all of them do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) bytes: usize,
+    broadcasts: usize,
+    unread: usize,
+    inboxes: usize,
+}
+
+impl TagUsage {
+    /// Whether nothing is kept.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.broadcasts == 0 && self.unread == 0
+    }
+}
+
+impl History {
+    /// What is kept of each tag.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&Tag, TagUsage)> {
+        self.tags.iter().map(|(tag, keep)| (tag, keep.counts()))
+    }
+
+    /// What is kept of one of them.
+    #[must_use]
+    pub(crate) fn counts_of(&self, tag: &Tag) -> TagUsage {
+        self.tags.get(tag).map(TagHistory::counts).unwrap_or_default()
+    }
+
+    /// What is kept of all of them.
+    #[must_use]
+    pub(crate) fn totals(&self) -> TotalUsage {
+        let Usage { bytes, broadcasts, unread, inboxes } = self.held;
+        let (tags, max_bytes) = (self.tags.len(), self.settings.max_memory);
+        TotalUsage { tags, broadcasts, unread, inboxes, bytes, max_bytes }
+    }
+
+    /// The sums anew, from every tag.
+    pub(super) fn recounted(&self) -> Usage {
+        self.tags.values().map(TagHistory::held).sum()
+    }
+}
+
+impl TagHistory {
+    fn counts(&self) -> TagUsage {
+        TagUsage { broadcasts: self.ring.len(), unread: self.inboxes.len() }
+    }
+
+    pub(super) fn held(&self) -> Usage {
+        let TagUsage { broadcasts, unread } = self.counts();
+        Usage { bytes: self.bytes(), broadcasts, unread, inboxes: self.inboxes.owners() }
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        let Self { bytes, broadcasts, unread, inboxes } = more;
+        self.bytes += bytes;
+        self.broadcasts += broadcasts;
+        self.unread += unread;
+        self.inboxes += inboxes;
+    }
+}
+
+impl SubAssign for Usage {
+    fn sub_assign(&mut self, less: Self) {
+        let Self { bytes, broadcasts, unread, inboxes } = less;
+        self.bytes -= bytes;
+        self.broadcasts -= broadcasts;
+        self.unread -= unread;
+        self.inboxes -= inboxes;
+    }
+}
+
+impl Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let mut sum = Self::default();
+        all.for_each(|one| sum += one);
+        sum
+    }
+}

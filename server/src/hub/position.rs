@@ -1,0 +1,62 @@
+//! How far the log has been applied, and what to do when it cannot be any further.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Hub;
+use crate::fanout::Work;
+use crate::hub::dedup::DedupWindow;
+use crate::log::Target;
+
+/// Between looks at how far this server is.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl Hub {
+    /// The last entry applied.
+    #[must_use]
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// Ends when the entry `seq` was applied, or after so long. Cancel safe.
+    pub(crate) async fn has_applied(&self, seq: u64, patience: Duration) {
+        let until = Instant::now() + patience;
+        while self.head() < seq && Instant::now() < until {
+            // Rare, and over soon: not worth a notification on every entry.
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Passes over a number that has no entry.
+    pub(crate) fn skip(&self, seq: u64) {
+        let _state = self.state.lock();
+        self.move_to(seq);
+    }
+
+    /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets all
+    /// that is kept, and sends everyone who listens away to come anew.
+    pub(crate) fn reset_to(&self, seq: u64) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        self.move_to(seq);
+        state.history.reset_to(seq);
+        state.dedup = DedupWindow::default();
+        state.generation.0 += 1;
+        state.registrations = 0;
+        state.ids = 0;
+        for (tag, audience) in state.audiences.drain() {
+            for (index, shard) in self.shards.iter().enumerate() {
+                if audience.concerns(index, Target::Everyone) {
+                    shard.push(Work::Dissolve { tag: tag.clone() });
+                }
+            }
+        }
+    }
+
+    /// To be called with the state locked.
+    pub(super) fn move_to(&self, seq: u64) {
+        self.head.store(seq, Ordering::Release);
+    }
+}

@@ -1,0 +1,53 @@
+//! What a log counts.
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::histogram::Histogram;
+use crate::protocol::Outcome;
+
+/// Appends and commits since the start.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    /// Appends by outcome.
+    pub(crate) appends: Family<OutcomeLabel, Counter>,
+    /// How long transactions took, failed ones too.
+    pub(crate) commits: Mutex<Histogram>,
+    ok: Counter,
+    refused: Counter,
+    unknown: Counter,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let appends = Family::<OutcomeLabel, Counter>::default();
+        let of = |outcome| appends.get_or_create_owned(&OutcomeLabel { outcome });
+        let ok = of("ok");
+        let (refused, unknown) = (of(Outcome::Refused.as_str()), of(Outcome::Unknown.as_str()));
+        Self { appends, commits: Mutex::default(), ok, refused, unknown }
+    }
+}
+
+impl Counts {
+    /// So many entries have their place in the log, whatever they came to there.
+    pub(super) fn appended(&self, entries: usize) {
+        self.ok.inc_by(entries as u64);
+    }
+
+    /// So many entries have no place in it, or nobody can tell.
+    pub(super) fn failed(&self, entries: usize, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Refused => &self.refused,
+            Outcome::Unknown => &self.unknown,
+        };
+        counter.inc_by(entries as u64);
+    }
+}

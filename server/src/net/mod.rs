@@ -1,0 +1,7 @@
+//! How sockets come in: listening, the PROXY protocol, admission, and the thread that serves them.
+
+pub(crate) mod admission;
+pub(crate) mod available_memory;
+pub(crate) mod dispatch;
+pub(crate) mod listeners;
+pub(crate) mod proxy_protocol;

@@ -1,0 +1,234 @@
+//! What every way in shares: is the tag known, does the key fit, then into the log.
+
+mod persons;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+
+use crate::access::auth::{Key, Permit, Protectable};
+use crate::access::policy::Policy;
+use crate::access::rate_limit::RateLimiter;
+use crate::access::visitor::Visitor;
+use crate::counters::Metrics;
+use crate::hub::Hub;
+use crate::id::{Address, Id, IdKey, Tag};
+use crate::log::{Appended, Appending, Entry, EntryKind, Log};
+use crate::protocol::{ErrorCode, Publish, Recipient, Refusal, Reply};
+
+/// The parts that sockets and HTTP requests work on.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Who listens to what.
+    pub hub: Arc<Hub>,
+    /// The one order of what is published.
+    pub log: Box<dyn Log>,
+    /// Who may do what, as it is now.
+    pub policy: ArcSwap<Policy>,
+    /// How often it was done.
+    pub rates: RateLimiter,
+    /// Turns IDs into addresses.
+    pub id_key: IdKey,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Held by each request over HTTP that is being worked on.
+    pub at_work: Arc<()>,
+}
+
+/// A request that is being worked on.
+#[derive(Debug)]
+pub(crate) struct InFlight(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+
+impl Service {
+    /// Whether anyone may use this tag.
+    ///
+    /// # Errors
+    /// `bad_tag` where the configuration declares tags, but not this one.
+    pub(crate) fn check_tag(&self, tag: &Tag) -> Result<(), Refusal> {
+        match &self.policy.load().declared_tags {
+            Some(declared) if !declared.contains(tag) => Err(Refusal::new(
+                ErrorCode::BadTag,
+                "this server's configuration does not declare the tag".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `action` on `tag` is open or one of `keys` fits.
+    ///
+    /// # Errors
+    /// `denied`; `rate_limited` after too many wrong keys. A right one is never refused for these.
+    pub(crate) fn authorise<'a>(
+        &self,
+        visitor: &mut Visitor,
+        tag: &Tag,
+        action: Protectable,
+        keys: impl IntoIterator<Item = &'a Key>,
+    ) -> Result<Permit, Refusal> {
+        let policy = self.policy.load();
+        policy.auth.check(tag, action, keys).or_else(|denied| {
+            let name = action.name();
+            if !denied.key_given {
+                let detail = format!("{name} on {tag} needs its key");
+                return Err(Refusal::new(ErrorCode::Denied, detail.into()));
+            }
+            visitor
+                .wrong_key(&self.rates, &policy.limits)
+                .map_err(|often| Refusal::rate_limited("too many wrong keys", often.retry_in))?;
+            let detail = format!("the key does not fit {name} on {tag}");
+            Err(Refusal::new(ErrorCode::Denied, detail.into()))
+        })
+    }
+
+    /// Counts a `set` or `unset`.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn count_set(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
+        visitor
+            .set(&self.rates, &self.policy.load().limits)
+            .map_err(|often| Refusal::rate_limited("too many registrations", often.retry_in))
+    }
+
+    /// Counts whatever else a client says without a right key.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn count(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
+        visitor
+            .send(&self.rates, &self.policy.load().limits)
+            .map_err(|often| Refusal::rate_limited("too many requests", often.retry_in))
+    }
+
+    /// As [`Service::authorise`], for a tag that there is; counts it if it was for everyone, or
+    /// refused.
+    fn admit(
+        &self,
+        visitor: &mut Visitor,
+        tag: &Tag,
+        action: Protectable,
+        key: Option<&Key>,
+    ) -> Result<(), Refusal> {
+        match self.authorise(visitor, tag, action, key) {
+            Ok(Permit::Key) => {}
+            Ok(Permit::Open) => self.count(visitor)?,
+            Err(refusal) => {
+                self.count(visitor)?;
+                return Err(refusal);
+            }
+        }
+        self.check_tag(tag)
+    }
+
+    /// Checks a message and appends it to the log.
+    ///
+    /// `otherwise` is the key to be tried if the message carries none: the request's Bearer token,
+    /// or what the connection has remembered.
+    ///
+    /// # Errors
+    /// `bad_tag`, `denied`, `rate_limited`. What the append itself comes to is the future's output.
+    pub(crate) fn publish(
+        &self,
+        visitor: &mut Visitor,
+        publish: Publish,
+        otherwise: Option<&Key>,
+    ) -> Result<Appending, Refusal> {
+        let key = publish.key.as_ref().or(otherwise);
+        self.admit(visitor, &publish.tag, publish.action(), key)?;
+        let at = now_ms();
+        let ttl = publish.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        Ok(self.log.append(Entry {
+            body: match &publish.to {
+                Recipient::Everyone => EntryKind::Broadcast(publish.message),
+                Recipient::One(id) => {
+                    EntryKind::Direct(self.address(&publish.tag, id), publish.message)
+                }
+            },
+            at,
+            expires: ttl.map(|ttl| at.saturating_add(ttl)),
+            mid: publish.mid,
+            tag: publish.tag,
+            append: None,
+            origin: None,
+            received: Some(Instant::now()),
+        }))
+    }
+
+    fn append(&self, tag: Tag, body: EntryKind, origin: Option<u64>) -> Appending {
+        let (expires, mid, append) = (None, None, None);
+        let received = Some(Instant::now());
+        self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin, received })
+    }
+
+    /// Ends when all that was accepted has reached those who listen here. Cancel safe.
+    pub(crate) async fn delivered(&self) {
+        // In this order: what is worked on comes into the log, and then to the shards.
+        let is_quiet = || {
+            Arc::strong_count(&self.at_work) == 1 && self.log.is_idle() && self.hub.has_delivered()
+        };
+        // Operation once for every stop: not worth a notification on every delivery.
+        while !is_quiet() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// To be held while a request is worked on.
+    pub(crate) fn work(&self) -> InFlight {
+        InFlight(Arc::clone(&self.at_work))
+    }
+
+    /// Counts an answer that is about to be given.
+    pub(crate) fn note(&self, reply: &Reply) {
+        if let Reply::Refused(refusal) = reply {
+            self.metrics.refused(refusal.code);
+        }
+    }
+
+    /// Where messages for this ID go.
+    #[must_use]
+    pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
+        self.id_key.address(tag, id)
+    }
+}
+
+/// What an append was asked for, which its reply names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// `send` or `broadcast`.
+    Message(Protectable),
+    /// `read`.
+    Read,
+    /// `drop`.
+    Drop,
+}
+
+impl Operation {
+    /// The reply to an append that came to `outcome`.
+    #[must_use]
+    pub(crate) fn reply(self, outcome: Appended) -> Reply {
+        match (self, outcome) {
+            (_, Err(refusal)) => Reply::Refused(refusal),
+            (Self::Message(action), Ok(applied)) => Reply::Published {
+                action,
+                seq: applied.seq,
+                clients: applied.clients,
+                stored: (action == Protectable::Send).then_some(applied.stored),
+                duplicate: applied.duplicate,
+                partial: applied.partial,
+            },
+            (Self::Read, Ok(_)) => Reply::Read,
+            (Self::Drop, Ok(applied)) => Reply::Dropped {
+                seq: applied.seq,
+                clients: applied.clients,
+                partial: applied.partial,
+            },
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,105 @@
+//! The session as the socket sees it.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use super::{Lag, PendingReply, Session, UnansweredRequest, reply_with};
+use crate::conn::frame::{Rules, text_frame};
+use crate::conn::outbox::Closing;
+use crate::limits;
+use crate::protocol::{self, Action, Reference};
+use crate::ws::handler::Handler;
+
+/// Clients come back after a restart spread over this time.
+const RETURN_SPREAD: Duration = Duration::from_secs(5);
+
+impl Handler for Session {
+    const RULES: Rules = Rules::SERVER;
+
+    fn on_text(&mut self, text: &str) {
+        let incoming = protocol::parse(text);
+        match incoming.action {
+            // What these do would overtake the messages before them.
+            Ok(Action::Set(_) | Action::Unset(_) | Action::Read(_))
+                if !self.unanswered.is_empty() =>
+            {
+                self.next = Some(Box::new(incoming));
+            }
+            Ok(Action::Set(ref set)) => match self.service.lag(set.resume.since.as_ref()) {
+                None => self.perform(incoming),
+                Some(lag) => {
+                    let (reference, answer) =
+                        (Reference::default(), PendingReply::Waiting(Lag(lag)));
+                    self.unanswered.push_back(UnansweredRequest { reference, answer });
+                    self.next = Some(Box::new(incoming));
+                }
+            },
+            _ => self.perform(incoming),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.unanswered.len() < limits::IN_FLIGHT && self.next.is_none()
+    }
+
+    fn owes_answers(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    fn may_be_idle(&self) -> bool {
+        !self.registered.is_empty()
+    }
+
+    fn drained(&self) {
+        self.service.hub.drained(&self.connection);
+    }
+
+    fn take_acted(&mut self) -> bool {
+        std::mem::take(&mut self.acted)
+    }
+
+    fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut answered = Poll::Pending;
+        while let Some(oldest) = self.unanswered.front_mut() {
+            let reply = match &mut oldest.answer {
+                PendingReply::Known(reply) => reply.clone(),
+                PendingReply::Appending { asked, outcome } => match outcome.poll_unpin(context) {
+                    Poll::Ready(outcome) => asked.reply(outcome),
+                    Poll::Pending => return answered,
+                },
+                PendingReply::Waiting(Lag(lag)) => match lag.poll_unpin(context) {
+                    Poll::Ready(()) => {
+                        self.unanswered.pop_front();
+                        answered = Poll::Ready(());
+                        continue;
+                    }
+                    Poll::Pending => return answered,
+                },
+            };
+            reply_with(&self.service, &self.connection, &oldest.reference, &reply);
+            self.unanswered.pop_front();
+            answered = Poll::Ready(());
+        }
+        if let Some(next) = self.next.take() {
+            self.perform(*next);
+        }
+        answered
+    }
+
+    fn closed(&self, closing: Option<Closing>) {
+        self.service.metrics.closed(closing);
+    }
+
+    fn stopping(&self) {
+        self.connection.outbox().push(&text_frame(&protocol::bye(return_in_ms())));
+    }
+}
+
+/// A random moment within the spread.
+fn return_in_ms() -> u64 {
+    let spread = u64::try_from(RETURN_SPREAD.as_millis()).unwrap_or(u64::MAX);
+    // Without randomness everyone comes at the end, which is late but works.
+    getrandom::u64().map_or(spread, |random| random % spread)
+}

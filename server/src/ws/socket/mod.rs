@@ -1,0 +1,313 @@
+//! A WebSocket connection, from the upgrade to its end.
+//!
+//! One task per connection reads its socket, decodes frames and hands messages to its handler. It
+//! reads into a buffer of the thread's, so that an idle connection holds none. Others write to
+//! the socket by themselves, through the outbox; this task helps out when the socket is full.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::linger::Socket as _;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::access::visitor::Visitor;
+use crate::conn::connection::Connection;
+use crate::conn::frame::{self, Decoder, Event};
+use crate::conn::outbox::{Demand, GOING_AWAY, Outbox, Wire};
+use crate::limits;
+use crate::publish::Service;
+use crate::ws::close::flush_and_close;
+use crate::ws::handler::Handler;
+use crate::ws::session::Session;
+use crate::ws::shutdown::ShutdownNotice;
+
+/// Close code of a connection that is good for nothing.
+pub(crate) const IDLE: u16 = 4002;
+
+/// What is read at once. A thread's, not a connection's.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// Frames handled before other connections get their turn: each may cost a system call or two.
+const TURN: usize = 64;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
+}
+
+/// What every socket of a server needs.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// Registry, log, keys.
+    pub service: Arc<Service>,
+    /// How long a connection may be without registration and valid action.
+    pub idle_timeout: Duration,
+    /// The number of the next connection.
+    pub next_number: AtomicU64,
+    /// When the server restarts.
+    pub notice: Arc<ShutdownNotice>,
+}
+
+impl Sockets {
+    /// Serves an upgraded connection to its end, with the shard of the thread that it is on.
+    /// `read_ahead` is what came along with the request.
+    pub(crate) fn serve<S: Into<Wire>>(
+        &self,
+        stream: S,
+        read_ahead: Bytes,
+        visitor: Visitor,
+        shard: usize,
+    ) -> impl Future<Output = ()> + use<S> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let outbox = Outbox::new(stream, Arc::clone(&self.service.metrics.backlog));
+        let connection = Arc::new(Connection::new(number, shard, outbox));
+        let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor);
+        Socket::new(connection, session, read_ahead, self.idle_timeout)
+            .run(Arc::clone(&self.notice))
+    }
+}
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// The last bytes in the outbox are a close frame.
+    Closing,
+    /// The peer will send no more, and everything that it said has been dealt with.
+    Gone,
+}
+
+/// A connection whose peer talks to a handler.
+#[derive(Debug)]
+pub struct Socket<H> {
+    handler: H,
+    connection: Arc<Connection>,
+    decoder: Decoder,
+    /// The peer will send no more.
+    input_ended: bool,
+    /// The turn ended before what has come was decoded.
+    more: bool,
+    /// What was noted of the decoder's memory.
+    incoming: usize,
+    /// Runs while the connection may not be idle, or owes the rest of a message.
+    idle: Option<Pin<Box<Sleep>>>,
+    idle_timeout: Duration,
+}
+
+impl<H: Handler> Socket<H> {
+    /// Hands what has been read of the connection already to its handler. It is closed when it has
+    /// been idle for too long without the handler's permission.
+    pub fn new(
+        connection: Arc<Connection>,
+        handler: H,
+        read_ahead: Bytes,
+        idle_timeout: Duration,
+    ) -> Self {
+        tracing::debug!(connection = connection.number(), "open");
+        let mut socket = Self {
+            handler,
+            connection,
+            decoder: Decoder::default(),
+            input_ended: false,
+            more: false,
+            incoming: 0,
+            idle: None,
+            idle_timeout,
+        };
+        socket.decode(&mut read_ahead.to_vec());
+        socket
+    }
+
+    /// Serves the connection to its end, or until `notice` because the server stops: answers that
+    /// are owed are given first.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments a second time, as its variables, all its life"
+    )]
+    pub fn run(mut self, notice: Arc<ShutdownNotice>) -> impl Future<Output = ()> {
+        async move {
+            let ending = self.talk(&notice).await;
+            let connection = Arc::clone(&self.connection);
+            self.handler.closed(connection.outbox().closing());
+            // Off both generation before the notice, which may take a while.
+            drop(self);
+            // Boxed, or every connection would hold the room for it all its life.
+            Box::pin(flush_and_close(connection.outbox())).await;
+            tracing::debug!(
+                connection = connection.number(),
+                code = connection.outbox().close_code(),
+                ?ending,
+                "closed"
+            );
+        }
+    }
+
+    /// Runs until the connection is to be closed or is gone.
+    ///
+    /// One hand-written poll instead of a `select!`, whose branches would each keep a future of
+    /// their own for the life of the connection.
+    async fn talk(&mut self, end: &ShutdownNotice) -> Ending {
+        let mut stopping = pin!(end.said());
+        let mut is_stopping = false;
+        poll_fn(|context| {
+            loop {
+                is_stopping = is_stopping || stopping.as_mut().poll(context).is_ready();
+                let notice = self.poll_idle(context) || self.leaves(is_stopping);
+                match self.connection.outbox().demand() {
+                    Demand::Close => return Poll::Ready(Ending::Closing),
+                    // Not even a notice can be written.
+                    Demand::Broken if notice => return Poll::Ready(Ending::Gone),
+                    // What the peer said before it went may still be unread, and counts.
+                    Demand::Broken | Demand::Flush | Demand::Nothing => {}
+                }
+                if self.input_ended && !self.more && !self.handler.owes_answers() {
+                    return Poll::Ready(Ending::Gone);
+                }
+                if self.poll_once(context, end).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// One thing that can be done now. Pending: the waker is registered with everything that may
+    /// change that, or has been woken.
+    fn poll_once(&mut self, context: &mut Context<'_>, end: &ShutdownNotice) -> Poll<()> {
+        let outbox = self.connection.outbox();
+        // Before anything is looked at: what changes from here on wakes this task again.
+        outbox.wake_on_change(context.waker());
+        while outbox.has_waiting() && outbox.wire().poll_write_ready(context).is_ready() {
+            // If the socket does not take it all, that clears the readiness.
+            outbox.flush();
+        }
+        if outbox.take_drained() {
+            self.handler.drained();
+        }
+        if outbox.demand() == Demand::Close {
+            return Poll::Ready(());
+        }
+        if self.handler.owes_answers() && self.handler.poll_answers(context).is_ready() {
+            // What stopped decoding may be over.
+            self.decode(&mut []);
+            return Poll::Ready(());
+        }
+        if self.more {
+            self.decode(&mut []);
+        } else if self.handler.is_ready() && !self.input_ended && !end.is_last_call() {
+            ready!(outbox.wire().poll_read_ready(context)).ok();
+            self.read();
+        } else {
+            return Poll::Pending;
+        }
+        // Everyone else gets a turn before what comes next: a peer that always has something to
+        // say would keep this thread to itself.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the connection has been good for nothing for too long.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> bool {
+        self.update_idle();
+        let over = self.idle.as_mut().is_some_and(|idle| idle.as_mut().poll(context).is_ready());
+        if over {
+            let limit = self.idle_timeout;
+            let reason = match self.handler.may_be_idle() {
+                true => format!("the rest of a message did not come in {limit:?}"),
+                false => format!("neither registered nor a valid action for {limit:?}"),
+            };
+            self.connection.outbox().close(IDLE, &reason);
+        }
+        over
+    }
+
+    /// Whether the connection is closed because the server stops, once nobody waits for an answer.
+    fn leaves(&self, is_stopping: bool) -> bool {
+        let leaves = is_stopping && !self.more && !self.handler.owes_answers();
+        if leaves {
+            self.handler.stopping();
+            self.connection.outbox().close(GOING_AWAY, "the server restarts");
+        }
+        leaves
+    }
+
+    /// Reads once and decodes.
+    fn read(&mut self) {
+        BUFFER.with_borrow_mut(|buffer| match self.connection.outbox().wire().try_read(buffer) {
+            Ok(0) => self.input_ended = true,
+            Ok(length) => self.decode(&mut buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_gone) => self.input_ended = true,
+        });
+    }
+
+    fn decode(&mut self, input: &mut [u8]) {
+        self.more = false;
+        if input.is_empty() && !self.decoder.has_rest() {
+            return;
+        }
+        let Self { decoder, handler, connection, more, .. } = self;
+        let mut turn = TURN;
+        let result = decoder.decode(H::RULES, input, |event| {
+            connection.note_heard();
+            handle(event, handler, connection.outbox());
+            turn -= 1;
+            *more = turn == 0 && handler.is_ready();
+            match turn > 0 && handler.is_ready() && connection.outbox().close_code().is_none() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        if let Err(violation) = result {
+            tracing::debug!(connection = connection.number(), %violation, "closing");
+            connection.outbox().close(violation.code(), &violation.to_string());
+        }
+        self.note_incoming();
+    }
+
+    /// What is begun of a message takes memory: a little of it is everyone's.
+    fn note_incoming(&mut self) {
+        let held = self.decoder.held();
+        let held = if held <= limits::INCOMING { 0 } else { held };
+        if held != self.incoming {
+            self.incoming = held;
+            self.connection.outbox().note_incoming(held);
+        }
+    }
+
+    fn update_idle(&mut self) {
+        // While answers are owed, it is this side that takes its time.
+        let is_amid = self.decoder.is_amid() && !self.handler.owes_answers();
+        if self.handler.may_be_idle() && !is_amid {
+            self.idle = None;
+            return;
+        }
+        let deadline = Instant::now() + self.idle_timeout;
+        match &mut self.idle {
+            None => self.idle = Some(Box::pin(sleep_until(deadline))),
+            Some(idle) if self.handler.take_acted() => idle.as_mut().reset(deadline),
+            Some(_) => {}
+        }
+    }
+}
+
+fn handle(event: Event<'_>, handler: &mut impl Handler, outbox: &Outbox) {
+    match event {
+        Event::Text(text) => handler.on_text(text),
+        Event::Binary(bytes) => handler.on_binary(bytes),
+        Event::Ping(payload) => {
+            outbox.push(&frame::pong_frame(payload));
+        }
+        Event::Pong => {}
+        Event::Close(code) => outbox.close_back(code),
+    }
+}
+
+#[cfg(test)]
+mod tests;
