@@ -50,8 +50,8 @@ fn both_families() -> anyhow::Result<(Listener, Option<Listener>)> {
 
 async fn serve(listener: Listener) -> anyhow::Result<()> {
     loop {
-        let (stream, _peer) = listener.accept().await;
-        tokio::spawn(echo(stream));
+        let (socket, _peer) = listener.accept().await;
+        tokio::spawn(async move { echo(socket.register()?).await });
     }
 }
 

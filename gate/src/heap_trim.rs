@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn who_comes_and_leaves_between_two_looks_counts() {
         let mut held = HeldFor::default();
-        let mut look = |peak, live| held.should_trim(ConnectionPeak { live, peak: peak });
+        let mut look = |peak, live| held.should_trim(ConnectionPeak { live, peak });
         assert!(!look(0, 0));
         assert!(look(3_000, 0));
         assert!(!look(0, 0), "once");

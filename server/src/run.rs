@@ -164,13 +164,13 @@ async fn accept(
     shutdown: Shutdown,
 ) {
     loop {
-        let arrival = way.accept(&site.service.metrics).await;
+        let incoming = way.accept(&site.service.metrics).await;
         match admission.admit() {
             Some(permit) => {
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
-                workers.serve(Accepted { arrival, permit, site, shutdown });
+                workers.serve(Accepted { incoming, permit, site, shutdown });
             }
-            None => admission.reject(arrival, &shutdown),
+            None => admission.reject(incoming, &shutdown),
         }
     }
 }

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_handshake_gives_way_to_the_newcomer() {
+    fn the_oldest_handshake_gives_way_to_the_newest() {
         let limiter = limiter(100, 100, 2);
         let mut held: Vec<_> = (0..3).map(|_| limiter.admit(ip("10.0.0.1")).unwrap()).collect();
         assert_eq!(limiter.handshakes(), 2);

@@ -67,7 +67,7 @@ async fn an_address_has_so_many_handshakes() {
 }
 
 #[tokio::test]
-async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newcomer() {
+async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newest() {
     let options = ["--max-handshakes", "3", "--handshake-timeout", NEVER];
     let gate = Gate::start(echo().await, &options);
     let mut silent = Vec::new();

@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use shared::answer::{Answer, json, text};
 use shared::deadline::within;
-use shared::linger::{Lingering, Socket};
+use shared::linger::{LingerSocket, Lingering};
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -61,11 +61,11 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// A socket that a client may come by.
 pub(crate) trait Stream:
-    Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
+    LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
 {
 }
 
-impl<S: Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
+impl<S: LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
 
 /// What the requests of one connection share.
 #[derive(Debug)]

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use ipnet::IpNet;
-use shared::accept::{Listener, UnixListener};
+use shared::accept::{Listener, UnixListener, Unregistered};
 use shared::log_throttle::LogThrottle;
-use shared::service::{Given, Socket};
+use shared::service::{Given, GivenSocket};
 use shared::telemetry::announce_text;
-use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::cli::RunArgs;
 use crate::config::{Config, Listen, ListenAddress};
@@ -35,16 +35,13 @@ pub(crate) enum Way {
     Unix(UnixListener),
 }
 
-/// A new connection.
+/// A new connection, by the kind of its listener.
 #[derive(Debug)]
-pub(crate) enum Arrival<T = TcpStream, U = UnixStream> {
-    Plain { stream: T, from: IpAddr },
-    Proxied(T),
-    Unix(U),
+pub(crate) enum Incoming {
+    Direct { socket: Unregistered<TcpStream>, from: IpAddr },
+    Proxied(Unregistered<TcpStream>),
+    Unix(Unregistered<UnixStream>),
 }
-
-/// One whose socket belongs to no runtime.
-pub(crate) type Unregistered = Arrival<std::net::TcpStream, std::os::unix::net::UnixStream>;
 
 impl Listeners {
     /// Takes the sockets `given` by a service manager for clients; binds what the configuration
@@ -104,8 +101,8 @@ const PROXY: &str = "proxy";
 
 fn adopt(given: Given, config: &Config) -> io::Result<Way> {
     Ok(match given.socket {
-        Socket::Unix(socket) => Way::Unix(UnixListener::adopt(socket)?),
-        Socket::Tcp(socket) => {
+        GivenSocket::Unix(socket) => Way::Unix(UnixListener::adopt(socket)?),
+        GivenSocket::Tcp(socket) => {
             let listener = Listener::adopt(socket)?;
             if given.name == PROXY { proxied(listener, config) } else { Way::Plain(listener) }
         }
@@ -245,17 +242,17 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
 
 impl Way {
     /// The next connection, whoever may use this way; the others are closed and counted. Cancel safe.
-    pub(crate) async fn accept(&self, metrics: &Metrics) -> Arrival {
+    pub(crate) async fn accept(&self, metrics: &Metrics) -> Incoming {
         static UNTRUSTED: LogThrottle = LogThrottle::new();
         match self {
             Self::Plain(listener) => {
-                let (stream, peer) = listener.accept().await;
-                Arrival::Plain { stream, from: peer.ip() }
+                let (socket, peer) = listener.accept().await;
+                Incoming::Direct { socket, from: peer.ip() }
             }
             Self::Proxied { listener, trusted } => loop {
-                let (stream, peer) = listener.accept().await;
+                let (socket, peer) = listener.accept().await;
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
-                    return Arrival::Proxied(stream);
+                    return Incoming::Proxied(socket);
                 }
                 metrics.unintroduced.inc();
                 if let Some(connections) = UNTRUSTED.record() {
@@ -266,7 +263,7 @@ impl Way {
                 }
                 tracing::debug!(%peer, "closed: not among those of --trust-proxy");
             },
-            Self::Unix(listener) => Arrival::Unix(listener.accept().await),
+            Self::Unix(listener) => Incoming::Unix(listener.accept().await),
         }
     }
 }

@@ -34,13 +34,13 @@ const TURN: usize = 256 * 1024;
 /// Shuts down writing and discards input: until the peer's end of stream, or until it has
 /// acknowledged all of ours and then sent 256 KiB or waited for [`LIMIT`]. One that neither takes
 /// nor sends anything for that long is given up, and so is any after ten times as long.
-pub async fn linger(stream: &impl Socket) {
+pub async fn linger(stream: &impl LingerSocket) {
     let mut state = LingerState::begin(stream);
     std::future::poll_fn(|context| state.poll(stream, context)).await;
 }
 
 /// A connected stream socket.
-pub trait Socket {
+pub trait LingerSocket {
     /// Whether a read would get something; else the waker is registered.
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -60,7 +60,7 @@ pub trait Socket {
     fn unsent(&self) -> usize;
 }
 
-impl Socket for TcpStream {
+impl LingerSocket for TcpStream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
     }
@@ -78,7 +78,7 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for UnixStream {
+impl LingerSocket for UnixStream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
     }
@@ -141,7 +141,7 @@ struct Progress {
 }
 
 impl LingerState {
-    fn begin(stream: &impl Socket) -> Self {
+    fn begin(stream: &impl LingerSocket) -> Self {
         // Whatever goes wrong with a socket that is being given up is of no interest.
         let _ = stream.shut_down_writing();
         Self {
@@ -152,7 +152,7 @@ impl LingerState {
         }
     }
 
-    fn poll(&mut self, stream: &impl Socket, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stream: &impl LingerSocket, context: &mut Context<'_>) -> Poll<()> {
         while self.until.as_mut().poll(context).is_ready() {
             let now = Progress { unsent: stream.unsent(), discarded: self.discarded };
             self.limits += 1;
@@ -202,7 +202,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     }
 }
 
-impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: LingerSocket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -246,7 +246,7 @@ mod tests {
         takes: usize,
     }
 
-    impl Socket for Silent {
+    impl LingerSocket for Silent {
         fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
         }
@@ -285,7 +285,7 @@ mod tests {
         sent: AtomicUsize,
     }
 
-    impl Socket for Chatty {
+    impl LingerSocket for Chatty {
         fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
