@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use shared::process::Process;
 
 use crate::conn::outbox::{Backlog, Closing};
-use crate::fanout::ShardProgress;
+use crate::hub::tally::ShardProgress;
 use crate::hub::{Hub, Totals};
 use crate::log::{Log, Queued};
 use crate::protocol::ErrorCode;

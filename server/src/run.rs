@@ -17,7 +17,8 @@ use crate::config::{Config, Demo};
 use crate::conn::outbox::Backlog;
 use crate::counters::Metrics;
 use crate::error::Error;
-use crate::fanout::{Shard, ShardQueue};
+use crate::fanout::Shard;
+use crate::hub::delivery_queue::DeliveryQueue;
 use crate::http::Site;
 use crate::http::admin::Admin;
 use crate::http::publish_api::MemoryBudgets;
@@ -67,7 +68,7 @@ pub async fn run(
     let workers = Workers::start("server", config.threads, dispatch::MAX_IMBALANCE, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
-    let queues: Vec<Arc<ShardQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
+    let queues: Vec<Arc<DeliveryQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
     let chosen = tokio::select! {
         biased;
         () = shutdown.stopping() => return Ok(()),

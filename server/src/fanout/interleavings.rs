@@ -149,7 +149,7 @@ impl World {
         let mut auth = Auth::default();
         auth.protect(tag, Protectable::Send, KeyHash::parse(KEY).unwrap());
         let limits = Limits { connect: None, set: None, send: None, wrong_key: None };
-        let queues: Vec<Arc<ShardQueue>> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let queues: Vec<Arc<DeliveryQueue>> = (0..SHARDS).map(|_| Arc::default()).collect();
         let hub = Arc::new(Hub::new(
             "e".into(),
             queues.clone(),

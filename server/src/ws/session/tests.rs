@@ -8,7 +8,7 @@ use super::*;
 use crate::access::rate_limit::RateLimiter;
 use crate::conn::outbox::Outbox;
 use crate::conn::outbox::pipe::Pipe;
-use crate::fanout::ShardQueue;
+use crate::hub::delivery_queue::DeliveryQueue;
 use crate::hub::history::Settings;
 use crate::hub::{Hub, RegistrationLimits};
 use crate::id::IdKey;
@@ -47,7 +47,7 @@ impl Test {
         let appends = Arc::clone(&log.0);
         let hub = Arc::new(Hub::new(
             "e".into(),
-            vec![Arc::new(ShardQueue::default())],
+            vec![Arc::new(DeliveryQueue::default())],
             Settings::default(),
             RegistrationLimits::default(),
             0,
