@@ -34,7 +34,7 @@ const STALLED: Duration = Duration::from_secs(120);
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    trouble: Trouble,
+    errors: AcceptErrors,
 }
 
 impl Listener {
@@ -85,15 +85,15 @@ impl Listener {
         let options = SockRef::from(&socket);
         options.set_tcp_nodelay(true)?;
         options.set_tcp_user_timeout(Some(STALLED))?;
-        Ok(Self { socket, address, trouble: Trouble::default() })
+        Ok(Self { socket, address, errors: AcceptErrors::default() })
     }
 
-    /// Lets the kernel find peers that are gone although nothing is sent to them.
+    /// Sets [`keepalive`] for all connections that are accepted from now on.
     ///
     /// # Errors
     /// When the kernel refuses the values.
-    pub fn keep_alive(&self, how: &TcpKeepalive) -> io::Result<()> {
-        SockRef::from(&self.socket).set_tcp_keepalive(how)
+    pub fn keep_alive(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).set_tcp_keepalive(&keepalive())
     }
 
     /// The bound address, with the real port.
@@ -113,19 +113,29 @@ impl Listener {
                 Ok((stream, peer)) => {
                     return (stream, SocketAddr::new(canonical(peer.ip()), peer.port()));
                 }
-                Err(error) => self.trouble.wait_out(&self.address, &error).await,
+                Err(error) => self.errors.wait_out(&self.address, &error).await,
             }
         }
     }
 }
 
+/// Keepalive probes that find a peer that is gone after 60 + 4 × 15 seconds. A peer that is only
+/// silent is left alone: a person may read a page for hours.
+#[must_use]
+pub fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4)
+}
+
 /// What accepting has failed of.
 #[derive(Debug, Default)]
-struct Trouble {
+struct AcceptErrors {
     throttle: LogThrottle,
 }
 
-impl Trouble {
+impl AcceptErrors {
     /// Waits as long as the error is worth, nothing if it was one connection's own.
     async fn wait_out(&self, address: &(dyn Display + Sync), error: &io::Error) {
         if concerns_one_connection(error) {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener as Socket, UnixStream};
 
-use super::Trouble;
+use super::AcceptErrors;
 
 /// Its owner and group may connect.
 const MODE: u32 = 0o660;
@@ -23,7 +23,7 @@ pub struct UnixListener {
     path: PathBuf,
     /// Device and inode of the file, if it is ours to remove.
     file: Option<(u64, u64)>,
-    trouble: Trouble,
+    errors: AcceptErrors,
 }
 
 impl UnixListener {
@@ -45,8 +45,8 @@ impl UnixListener {
             io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
             _ => error,
         })?;
-        let trouble = Trouble::default();
-        Ok(Self { socket, path: path.into(), file: Some(identity(path)?), trouble })
+        let errors = AcceptErrors::default();
+        Ok(Self { socket, path: path.into(), file: Some(identity(path)?), errors })
     }
 
     /// Takes a socket that listens already, as a service manager gives it, whose file stays: it is
@@ -61,8 +61,8 @@ impl UnixListener {
             io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket without a path")
         })?;
         socket.set_nonblocking(true)?;
-        let (path, trouble) = (path.into(), Trouble::default());
-        Ok(Self { socket: Socket::from_std(socket)?, path, file: None, trouble })
+        let (path, errors) = (path.into(), AcceptErrors::default());
+        Ok(Self { socket: Socket::from_std(socket)?, path, file: None, errors })
     }
 
     /// Where it is bound.
@@ -76,7 +76,7 @@ impl UnixListener {
         loop {
             match self.socket.accept().await {
                 Ok((stream, _nameless)) => return stream,
-                Err(error) => self.trouble.wait_out(&self.path.display(), &error).await,
+                Err(error) => self.errors.wait_out(&self.path.display(), &error).await,
             }
         }
     }
