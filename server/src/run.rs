@@ -15,18 +15,20 @@ use tokio::task::JoinSet;
 use crate::access::rate_limit::RateLimiter;
 use crate::config::{Config, Demo};
 use crate::conn::outbox::Backlog;
-use crate::counters::Metrics;
+use crate::counters::Counters;
 use crate::error::Error;
-use crate::fanout::{Shard, ShardQueue};
+use crate::fanout::Shard;
 use crate::http::Site;
 use crate::http::admin::Admin;
 use crate::http::publish_api::MemoryBudgets;
 use crate::hub::Hub;
+use crate::hub::delivery_queue::DeliveryQueue;
 use crate::limits;
 use crate::log::Chosen;
 use crate::net::admission::Admission;
 use crate::net::dispatch::{self, Accepted};
 use crate::net::listeners::{Listeners, Way};
+use crate::protocol::ErrorCode;
 use crate::publish::Service;
 use crate::reload::{self, Source};
 use crate::ws::socket::Sockets;
@@ -67,7 +69,7 @@ pub async fn run(
     let workers = Workers::start("server", config.threads, dispatch::MAX_IMBALANCE, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
-    let queues: Vec<Arc<ShardQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
+    let queues: Vec<Arc<DeliveryQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
     let chosen = tokio::select! {
         biased;
         () = shutdown.stopping() => return Ok(()),
@@ -83,7 +85,8 @@ pub async fn run(
         policy: ArcSwap::from_pointee(config.policy),
         rates: RateLimiter::default(),
         id_key,
-        metrics: Arc::new(Metrics::new(Arc::new(Backlog::new(config.bounds.backlog)))),
+        counters: Arc::new(Counters::new(ErrorCode::ALL.map(ErrorCode::as_str))),
+        backlog: Arc::new(Backlog::new(config.bounds.backlog)),
         at_work: Arc::default(),
     });
     let sockets = Arc::new(Sockets {
@@ -94,7 +97,7 @@ pub async fn run(
     });
     let notice = Arc::clone(&sockets.notice);
     let deliveries = Arc::clone(&service);
-    let metrics = Arc::clone(&service.metrics);
+    let counters = Arc::clone(&service.counters);
     let admin = Arc::new(Admin { service: Arc::clone(&service), started: Instant::now() });
     let site = Arc::new(Site {
         service: Arc::clone(&service),
@@ -116,7 +119,7 @@ pub async fn run(
     }
     let files = raise_limit().saturating_sub(limits::OTHER_FILES);
     let most = config.bounds.connections.min(files).max(1);
-    let admission = Arc::new(Admission::new(most, config.bounds.spare_memory, metrics));
+    let admission = Arc::new(Admission::new(most, config.bounds.spare_memory, counters));
     let mut accepting = JoinSet::new();
     for way in listeners.public {
         let (site, admission, workers) =
@@ -164,7 +167,7 @@ async fn accept(
     shutdown: Shutdown,
 ) {
     loop {
-        let incoming = way.accept(&site.service.metrics).await;
+        let incoming = way.accept(&site.service.counters).await;
         match admission.admit() {
             Some(permit) => {
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{Delivery, join};
-use super::tally::Tally;
 use crate::conn::connection::Connection;
 use crate::conn::frame;
 use crate::conn::outbox::Pushed;
 use crate::hub::Hub;
 use crate::hub::history::{Handed, Pulled, Replay};
+use crate::hub::tally::Tally;
 use crate::id::{Address, Tag};
 use crate::limits;
 use crate::log::Target;

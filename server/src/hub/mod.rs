@@ -5,10 +5,12 @@
 //! entries after it. The hub knows no sockets, and never waits for a shard.
 
 pub(crate) mod dedup;
+pub(crate) mod delivery_queue;
 pub(crate) mod history;
 mod position;
 mod registry;
 mod stats;
+pub(crate) mod tally;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,8 +25,8 @@ pub(crate) use stats::{TagCounts, Totals};
 
 use crate::conn::connection::Connection;
 use crate::conn::frame;
-use crate::fanout::{ShardQueue, Work};
 use crate::hub::dedup::{DedupKeys, DedupWindow, Verdict};
+use crate::hub::delivery_queue::{DeliveryQueue, Work};
 use crate::hub::history::ring::StoredMessage;
 use crate::hub::history::{History, Pulled, Replay, Settings};
 use crate::id::{Address, Tag};
@@ -37,7 +39,7 @@ use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 #[derive(Debug)]
 pub(crate) struct Hub {
     epoch: Box<str>,
-    shards: Box<[Arc<ShardQueue>]>,
+    shards: Box<[Arc<DeliveryQueue>]>,
     room: RegistrationLimits,
     /// The last entry applied. Changed under the lock only, but read without it by those who look at
     /// nothing else.
@@ -131,7 +133,7 @@ impl Hub {
     #[must_use]
     pub(crate) fn new(
         epoch: Box<str>,
-        shards: Vec<Arc<ShardQueue>>,
+        shards: Vec<Arc<DeliveryQueue>>,
         settings: Settings,
         room: RegistrationLimits,
         evicted_through: u64,

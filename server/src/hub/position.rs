@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Hub;
-use crate::fanout::Work;
 use crate::hub::dedup::DedupWindow;
+use crate::hub::delivery_queue::Work;
 use crate::log::Target;
 
 /// Between looks at how far this server is.

@@ -23,7 +23,7 @@ use shared::shutdown::Shutdown;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::counters::Metrics;
+use crate::counters::Counters;
 use crate::limits;
 use crate::net::available_memory;
 use crate::net::listeners::Incoming;
@@ -51,7 +51,7 @@ pub(crate) struct Admission {
     full: LogThrottle,
     spare_memory: u64,
     measured: Mutex<Option<(Instant, bool)>>,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
 }
 
 /// A connection's permit, and its part in the count.
@@ -80,7 +80,7 @@ impl Drop for ConnPermit {
 
 impl Admission {
     /// For `most` connections, while so many bytes of memory are left.
-    pub(crate) fn new(most: usize, spare_memory: u64, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(most: usize, spare_memory: u64, counters: Arc<Counters>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(most)),
             brief: Arc::new(Semaphore::new(limits::BRIEF)),
@@ -88,19 +88,19 @@ impl Admission {
             full: LogThrottle::new(),
             spare_memory,
             measured: Mutex::default(),
-            metrics,
+            counters,
         }
     }
 
     /// A permit, if there is one.
     pub(crate) fn admit(&self) -> Option<ConnPermit> {
         let Some((permit, lifetime)) = self.permit() else {
-            self.metrics.turned_away.inc();
+            self.counters.turned_away.inc();
             return None;
         };
-        self.metrics.accepted.inc();
-        self.metrics.live.inc();
-        Some(ConnPermit { _permit: permit, live: self.metrics.live.clone(), lifetime })
+        self.counters.accepted.inc();
+        self.counters.live.inc();
+        Some(ConnPermit { _permit: permit, live: self.counters.live.clone(), lifetime })
     }
 
     fn permit(&self) -> Option<(OwnedSemaphorePermit, Lifetime)> {

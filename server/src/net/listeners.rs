@@ -14,7 +14,7 @@ use shared::telemetry::announce_text;
 
 use crate::config::cli::RunArgs;
 use crate::config::{Config, Listen, ListenAddress};
-use crate::counters::Metrics;
+use crate::counters::Counters;
 use crate::error::Error;
 
 /// Where a server is reached.
@@ -242,7 +242,7 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
 
 impl Way {
     /// The next connection, whoever may use this way; the others are closed and counted. Cancel safe.
-    pub(crate) async fn accept(&self, metrics: &Metrics) -> Incoming {
+    pub(crate) async fn accept(&self, counters: &Counters) -> Incoming {
         static UNTRUSTED: LogThrottle = LogThrottle::new();
         match self {
             Self::Plain(listener) => {
@@ -254,7 +254,7 @@ impl Way {
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
                     return Incoming::Proxied(socket);
                 }
-                metrics.unintroduced.inc();
+                counters.unintroduced.inc();
                 if let Some(connections) = UNTRUSTED.record() {
                     tracing::warn!(
                         connections, last = %peer.ip(),

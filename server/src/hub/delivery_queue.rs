@@ -8,9 +8,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::tally::{ShardProgress, Tally};
 use crate::conn::connection::Connection;
 use crate::hub::history::Replay;
+use crate::hub::tally::{ShardProgress, Tally};
 use crate::hub::{Dismissal, Registration};
 use crate::id::{Address, Tag};
 use crate::limits;
@@ -99,7 +99,7 @@ impl Work {
     }
 
     /// The bytes of its frame, if it has one.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Deliver { frame, .. } => frame.len(),
             _ => 0,
@@ -110,11 +110,11 @@ impl Work {
 /// The queue between the hub and one shard.
 ///
 /// Pushing never waits and never fails, because what the hub has decided must happen. The bound
-/// is kept before: while [`ShardQueue::has_room`] says no, nothing is appended to the log and
+/// is kept before: while [`DeliveryQueue::has_room`] says no, nothing is appended to the log and
 /// nobody is registered. Work counts until it is done, not until it is taken; the ends of
 /// registrations are bounded by these.
 #[derive(Debug, Default)]
-pub(crate) struct ShardQueue {
+pub(crate) struct DeliveryQueue {
     state: Mutex<QueuedWork>,
     filled: Notify,
 }
@@ -132,25 +132,25 @@ struct QueuedWork {
 
 /// An amount of work.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Load {
-    pub(super) items: usize,
-    pub(super) bytes: usize,
+pub(crate) struct Load {
+    pub(crate) items: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Load {
     /// That of one thing to do.
-    pub(super) fn of(work: &Work) -> Self {
+    pub(crate) fn of(work: &Work) -> Self {
         Self { items: 1, bytes: work.bytes() }
     }
 
     /// Counts more.
-    pub(super) fn add(&mut self, more: Self) {
+    pub(crate) fn add(&mut self, more: Self) {
         self.items += more.items;
         self.bytes += more.bytes;
     }
 }
 
-impl ShardQueue {
+impl DeliveryQueue {
     /// Whether an entry may be appended.
     #[must_use]
     pub(crate) fn has_room(&self) -> bool {
@@ -191,20 +191,20 @@ impl ShardQueue {
 
     /// Moves everything that waits into `batch`, which must be empty; its memory is reused.
     /// Answers the connections that can take more.
-    pub(super) fn take(&self, batch: &mut VecDeque<Work>) -> Vec<u64> {
+    pub(crate) fn take(&self, batch: &mut VecDeque<Work>) -> Vec<u64> {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.work, batch);
         std::mem::take(&mut state.drained)
     }
 
     /// Counts work that a shard gives itself.
-    pub(super) fn add(&self, work: &Work) {
+    pub(crate) fn add(&self, work: &Work) {
         self.state.lock().undone.add(Load::of(work));
     }
 
     /// Notes that so much of what was taken is done, and what that came to, which is counted from
     /// the beginning again.
-    pub(super) fn done(&self, load: Load, tally: &mut Tally) {
+    pub(crate) fn done(&self, load: Load, tally: &mut Tally) {
         let mut state = self.state.lock();
         state.undone.items -= load.items;
         state.undone.bytes -= load.bytes;
@@ -212,7 +212,7 @@ impl ShardQueue {
     }
 
     /// Ends when something may wait. Cancel safe; for one waiting task.
-    pub(super) async fn filled(&self) {
+    pub(crate) async fn filled(&self) {
         self.filled.notified().await;
     }
 }

@@ -22,18 +22,18 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Counts the same frames for so many connections.
-    pub(super) fn deliver(&mut self, connections: u64, frames: usize, bytes: usize) {
+    pub(crate) fn deliver(&mut self, connections: u64, frames: usize, bytes: usize) {
         self.deliveries += connections * frames as u64;
         self.bytes += connections * bytes as u64;
     }
 
     /// Notes that entries have reached everyone here. Those read from a log have no time.
-    pub(super) fn reached_all(&mut self, received: impl Iterator<Item = Instant>) {
+    pub(crate) fn reached_all(&mut self, received: impl Iterator<Item = Instant>) {
         let now = Instant::now();
         received.for_each(|then| self.latency.note(now.saturating_duration_since(then)));
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.deliveries += other.deliveries;
         self.bytes += other.bytes;
         self.replayed += other.replayed;
