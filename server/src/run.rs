@@ -66,7 +66,7 @@ pub async fn run(
     if let Some(open) = config.policy.open_to_all() {
         tracing::warn!("{open}");
     }
-    let workers = Workers::start("server", config.threads, dispatch::MAX_IMBALANCE, &shutdown)
+    let workers = Workers::start("server", config.threads.0, dispatch::MAX_IMBALANCE, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
     let queues: Vec<Arc<DeliveryQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
@@ -76,8 +76,13 @@ pub async fn run(
         chosen = Chosen::open(&config) => chosen?,
     };
     let (epoch, id_key) = (chosen.epoch.clone(), chosen.id_key.clone());
-    let hub =
-        Arc::new(Hub::new(epoch, queues.clone(), config.keeping, config.bounds.room, chosen.floor));
+    let hub = Arc::new(Hub::new(
+        epoch,
+        queues.clone(),
+        config.keeping,
+        config.registrations,
+        chosen.floor,
+    ));
     let Some(started) = chosen.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
         log: started.log,
@@ -86,7 +91,7 @@ pub async fn run(
         rates: RateLimiter::default(),
         id_key,
         counters: Arc::new(Counters::new(ErrorCode::ALL.map(ErrorCode::as_str))),
-        backlog: Arc::new(Backlog::new(config.bounds.backlog)),
+        backlog: Arc::new(Backlog::new(config.max_backlog)),
         at_work: Arc::default(),
     });
     let sockets = Arc::new(Sockets {
@@ -118,8 +123,8 @@ pub async fn run(
         announce_text("demo-key", &key.reveal());
     }
     let files = raise_limit().saturating_sub(limits::OTHER_FILES);
-    let most = config.bounds.connections.min(files).max(1);
-    let admission = Arc::new(Admission::new(most, config.bounds.spare_memory, counters));
+    let most = config.max_connections.min(files).max(1);
+    let admission = Arc::new(Admission::new(most, config.spare_memory, counters));
     let mut accepting = JoinSet::new();
     for way in listeners.public {
         let (site, admission, workers) =

@@ -49,7 +49,7 @@ pub(crate) struct Hub {
 
 /// How much may be registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RegistrationLimits {
+pub(crate) struct RegistrationLimits {
     /// Tags that anyone listens on.
     pub tags: usize,
     /// Registrations on all tags together, and so the most IDs.

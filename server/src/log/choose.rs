@@ -49,7 +49,7 @@ impl Chosen {
     /// What keeps the data directory, the stream or the id key from being used.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         let file = config.id_key_file.as_deref();
-        if let (Some(cluster), Some(file)) = (&config.nats, file) {
+        if let (Some(cluster), Some(file)) = (config.cluster(), file) {
             let id_key = IdKey::load_or_create(file)?;
             let protected = config.policy.auth.protected();
             let log =
@@ -65,7 +65,7 @@ impl Chosen {
             let epoch = random_hex::<8>().map_err(Error::no_randomness)?.into();
             return Ok(Self { epoch, floor: 0, id_key: id_key?, opened: OpenedLog::Memory });
         };
-        let log = sqlite::OpenedDatabase::open(&data.dir)?;
+        let log = sqlite::OpenedDatabase::open(data)?;
         Ok(Self {
             epoch: log.epoch().into(),
             floor: log.floor(),
@@ -75,7 +75,7 @@ impl Chosen {
                 // A retry after a restart is known by the first copy in the log, which therefore
                 // outlives every retry that is still of use to anybody.
                 retention: config.keeping.longest_age().saturating_add(dedup::WINDOW),
-                size: data.size,
+                size: config.data_size,
             },
         })
     }

@@ -51,8 +51,8 @@ use waiting::Shared;
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 
 /// Where the stream is and what it is like, as configured.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Cluster {
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cluster {
     /// NATS servers; any of them will do.
     pub servers: Vec<ServerAddr>,
     /// The stream's name, and the first token of its subjects.
