@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455 section 5), as little of them as the load needs.
+//! WebSocket frames (RFC 6455 section 5), as far as the load needs them.
 
 use anyhow::bail;
 
@@ -7,18 +7,19 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// A whole frame of a server's.
+/// A whole frame from a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) opcode: u8,
     pub(crate) payload: &'a [u8],
 }
 
-/// Hands over every whole frame. Answers how many bytes they were; the rest is the beginning of
-/// one.
+/// Calls `handle` with every whole frame. Answers how many bytes they take; the rest is the beginning
+/// of a frame.
 ///
 /// # Errors
-/// For what no server under test sends: fragments, masks, extensions; and what `handle` answers.
+/// For frames that no server under test sends (fragments, masked ones, those of extensions), and those
+/// of `handle`.
 pub(crate) fn scan(
     input: &[u8],
     mut handle: impl FnMut(Frame<'_>) -> anyhow::Result<()>,
@@ -50,7 +51,7 @@ fn head(input: &[u8]) -> anyhow::Result<Option<(usize, usize, u8)>> {
     Ok(Some((header, length, first & 0x0f)))
 }
 
-/// A client's frame. Masked with zeros, which changes no byte: a server unmasks all the same.
+/// A frame from a client. The mask is zero, which changes no byte; a server unmasks it all the same.
 pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(opcode, payload.len(), MASKED);
     frame.extend([0; 4]);
@@ -58,7 +59,7 @@ pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A server's frame.
+/// A frame from a server.
 pub(crate) fn server_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = header(TEXT, payload.len(), 0);
     frame.extend(payload);
