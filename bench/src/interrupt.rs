@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Result, bail, ensure};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,13 +18,13 @@ impl Interrupt {
     }
 
     /// Fails once the user wants to end.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         ensure!(!self.0.is_cancelled(), "interrupted");
         Ok(())
     }
 
     /// Sleeps, and fails when the user wants to end meanwhile.
-    pub(crate) fn sleep(&self, time: Duration) -> anyhow::Result<()> {
+    pub(crate) fn sleep(&self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         loop {
             self.check()?;
@@ -38,10 +38,7 @@ impl Interrupt {
 
     /// Runs asynchronous work from a blocking thread of the runtime. The work is dropped when the
     /// user wants to end.
-    pub(crate) fn block_on<T>(
-        &self,
-        work: impl Future<Output = anyhow::Result<T>>,
-    ) -> anyhow::Result<T> {
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         Handle::current().block_on(async {
             tokio::select! {
                 outcome = work => outcome,

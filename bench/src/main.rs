@@ -18,7 +18,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 
 /// Runs the command on a thread that may block. An interrupted command returns soon, and so ends every
 /// program that it has started.
-async fn until_interrupted(command: Command, run: Run) -> anyhow::Result<ExitCode> {
+async fn until_interrupted(command: Command, run: Run) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle signals")?;
     let interrupt = run.interrupt.clone();
     let outcome = tokio::select! {
@@ -103,7 +103,7 @@ async fn until_interrupted(command: Command, run: Run) -> anyhow::Result<ExitCod
     outcome
 }
 
-fn execute(command: &Command, run: &Run) -> anyhow::Result<ExitCode> {
+fn execute(command: &Command, run: &Run) -> Result<ExitCode> {
     match command {
         Command::Gate(options) => gate::run(options, run),
         Command::SlowHandshakes(options) => slow_handshakes::run(options, run),
@@ -121,6 +121,8 @@ fn execute(command: &Command, run: &Run) -> anyhow::Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::Compared as _;
+    use crate::gate::cases::Loaded;
     use crate::options::Choice;
     use crate::programs::peers::gates;
 
@@ -136,6 +138,8 @@ mod tests {
                 .map(|peer| peer.option())
                 .eq(gates()[1..].iter().map(Choice::option))
         );
-        assert!(options.cases.iter().map(|case| case.name).eq(options::names(gate::CASES)));
+        assert!(
+            options.compare.cases.iter().map(|case| case.name).eq(options::names(Loaded::CASES))
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What every command needs to know of its process.
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 
 use crate::interrupt::Interrupt;
 
@@ -15,12 +15,7 @@ pub(crate) struct Run {
 
 impl Run {
     /// Fails when `what` needs more open files than are allowed.
-    pub(crate) fn ensure_files(
-        &self,
-        needed: usize,
-        what: &str,
-        advice: &str,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn ensure_files(&self, needed: usize, what: &str, advice: &str) -> Result<()> {
         ensure!(
             self.open_files >= needed,
             "{what} need {needed} open files, {} are allowed: raise `ulimit -Hn`, or {advice}",

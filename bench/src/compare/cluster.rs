@@ -5,17 +5,16 @@ use std::process::ExitCode;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 
-use super::{Case, Comparison, Contestant, Trial};
+use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::interrupt::Interrupt;
 use crate::load::listeners::{Join, Listeners};
 use crate::load::message::Clock;
-use crate::options::{names, one_of, range};
+use crate::options::range;
 use crate::programs::process::Meter;
 use crate::programs::{Build, machine};
-use crate::report::ReportOptions;
 use crate::report::figure::{Figure, Figures, Section, millis};
 use crate::run::Run;
 use crate::server::fanout::{Fanout, in_turn, schedule};
@@ -42,20 +41,12 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "PATH", env = "NATS_SERVER")]
     nats: PathBuf,
 
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_values = names(CASES), value_parser = one_of(CASES))]
-    cases: Vec<&'static Case<Member>>,
-
-    /// Rounds; in each, everything is measured once
-    #[arg(long, default_value = "5", value_parser = range(1..=99))]
-    rounds: u32,
-
     /// Entries in the stream when the server is started
     #[arg(long, default_value = "1000000", value_parser = range(1..=100_000_000))]
     entries: u32,
 
     #[command(flatten)]
-    report: ReportOptions,
+    compare: CompareOptions<Member>,
 }
 
 /// A server of a cluster.
@@ -66,73 +57,52 @@ pub(crate) struct Member {
     entries: u64,
 }
 
-static CASES: &[Case<Member>] = &[
-    Case {
-        name: "latency",
-        help: "What the way through NATS adds to the latency of a delivery",
-        only: &[],
-        connections: 2 * FEW,
-        measure: latency,
-    },
-    Case {
-        name: "servers",
-        help: "CPU of a delivery on each of one, two and three servers",
-        only: &[],
-        connections: SERVERS * LISTENERS,
-        measure: servers,
-    },
-    Case {
-        name: "follow",
-        help: "A server is started on a stream with many entries",
-        only: &[],
-        connections: SENDERS,
-        measure: follow,
-    },
-];
+impl Compared for Member {
+    const SECTION: Section = Section::Cluster;
+    const ROUNDS: &'static str = "5";
+    const CASES: &'static [Case<Self>] = &[
+        Case::new("latency", 2 * FEW, latency),
+        Case::new("servers", SERVERS * LISTENERS, servers),
+        Case::new("follow", SENDERS, follow),
+    ];
+}
 
 /// Measures, prints and writes what the options ask for.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &ClusterOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &ClusterOptions, run: &Run) -> Result<ExitCode> {
     let (nats, entries) = (&options.nats, options.entries);
     ensure!(nats.is_file(), "{} is not a program", nats.display());
     let given = options.server.clone().map(|path| Build { name: "server".to_owned(), path });
     let builds = Build::given_or_beside(given.as_slice(), "server")?;
     let member = |path| Member { path, nats: nats.clone(), entries: entries.into() };
-    Comparison {
-        section: Section::Cluster,
-        programs: Contestant::of_builds(builds, member),
-        cases: &options.cases,
-        rounds: options.rounds,
-        directory: std::env::temp_dir(),
-        report: &options.report,
-    }
-    .run(run, || vec![("nats", machine::version_of(nats)), ("entries", entries.to_string())])
+    let values = || vec![("nats", machine::version_of(nats)), ("entries", entries.to_string())];
+    options.compare.run(run, ours(builds, member), &std::env::temp_dir(), values)
 }
 
 impl Trial<'_, Member> {
     /// A node of NATS in a directory of its own, and the options by which servers use it.
-    fn nats(&self, name: &str) -> anyhow::Result<(Nats, Vec<String>)> {
+    fn nats(&self, name: &str) -> Result<(Nats, Vec<String>)> {
         let nats = Nats::start(&self.program.nats, &self.place(name)?)?;
         let options = nats.options(&self.directory.join("id.key"));
         Ok((nats, options))
     }
 
-    fn server(&self, name: &str, more_options: &[String]) -> anyhow::Result<Server> {
+    fn server(&self, name: &str, more_options: &[String]) -> Result<Server> {
         let place = self.place(name)?;
         let launch = Launch::new(&self.program.path, &place);
         Launch { tags: &tags(), more_options, ..launch }.start()
     }
 
-    fn place(&self, name: &str) -> anyhow::Result<PathBuf> {
+    fn place(&self, name: &str) -> Result<PathBuf> {
         let place = self.directory.join(name);
         std::fs::create_dir(&place)?;
         Ok(place)
     }
 }
 
-fn latency(trial: &Trial<'_, Member>) -> anyhow::Result<Figures> {
+fn latency(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, options) = trial.nats("nats")?;
     let servers = [&trial.server("shared", &options)?, &trial.server("memory", &[])?];
     let [shared, memory] = in_turn(servers, FEW, 50.0, TURNS, trial.interrupt, |delivered| {
@@ -141,7 +111,7 @@ fn latency(trial: &Trial<'_, Member>) -> anyhow::Result<Figures> {
     Ok(vec![(Figure::NatsLatency, shared - memory)])
 }
 
-fn servers(trial: &Trial<'_, Member>) -> anyhow::Result<Figures> {
+fn servers(trial: &Trial<'_, Member>) -> Result<Figures> {
     let alone = cost_with(trial, 1)?;
     let mut most: f64 = 0.0;
     for count in 2..=SERVERS {
@@ -153,10 +123,10 @@ fn servers(trial: &Trial<'_, Member>) -> anyhow::Result<Figures> {
 
 /// The mean over the servers of the CPU of a delivery, in microseconds. The first one publishes, and
 /// each delivers to its own listeners.
-fn cost_with(trial: &Trial<'_, Member>, count: usize) -> anyhow::Result<f64> {
+fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
     let (_nats, options) = trial.nats(&format!("nats-{count}"))?;
     let start = |number| trial.server(&format!("server-{number}-of-{count}"), &options);
-    let servers = (0..count).map(start).collect::<anyhow::Result<Vec<Server>>>()?;
+    let servers = (0..count).map(start).collect::<Result<Vec<Server>>>()?;
     let mut fanout = Fanout::of(&servers[0], LISTENERS, trial.interrupt)?;
     let (stop, all_listen) = (&Interrupt::default(), &Barrier::new(count));
     std::thread::scope(|scope| {
@@ -174,7 +144,7 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> anyhow::Result<f64> {
 }
 
 /// Listens on a server until `stop`. Answers its CPU of a delivery, in microseconds.
-fn listen(server: &Server, stop: &Interrupt, all_listen: &Barrier) -> anyhow::Result<f64> {
+fn listen(server: &Server, stop: &Interrupt, all_listen: &Barrier) -> Result<f64> {
     let target = Arc::clone(&server.target);
     let opened = Listeners::new(target, Clock::start(), stop.clone()).and_then(|mut listeners| {
         listeners.open(LISTENERS, AT_A_TIME, |_| Join::tag(TAG))?;
@@ -194,7 +164,7 @@ fn listen(server: &Server, stop: &Interrupt, all_listen: &Barrier) -> anyhow::Re
     meter.as_mut().map(|meter| meter.micros_each(messages as f64)).context("no process")
 }
 
-fn follow(trial: &Trial<'_, Member>) -> anyhow::Result<Figures> {
+fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, more_options) = trial.nats("nats")?;
     let place = trial.place("follow")?;
     let launch = Launch::new(&trial.program.path, &place);

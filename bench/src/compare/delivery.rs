@@ -5,16 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use super::{Case, Comparison, Contestant, Trial, disk};
+use super::{Case, CompareOptions, Compared, Trial, disk, ours};
 use crate::load::listeners::{Join, Listeners};
 use crate::load::message::{Clock, message};
 use crate::load::publisher::Publisher;
-use crate::options::{names, one_of, range};
+use crate::options::range;
 use crate::programs::Build;
-use crate::report::ReportOptions;
 use crate::report::figure::{Figure, Figures, Section, millis};
 use crate::run::Run;
 use crate::server::fanout::in_turn;
@@ -47,20 +46,12 @@ pub(crate) struct DeliveryOptions {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_values = names(CASES), value_parser = one_of(CASES))]
-    cases: Vec<&'static Case<Keeper>>,
-
-    /// Rounds; in each, everything is measured once
-    #[arg(long, default_value = "3", value_parser = range(1..=99))]
-    rounds: u32,
-
     /// Messages on disk when the server is started
     #[arg(long, default_value = "1000000", value_parser = range(1..=100_000_000))]
     entries: u32,
 
     #[command(flatten)]
-    report: ReportOptions,
+    compare: CompareOptions<Keeper>,
 }
 
 /// A server that keeps messages.
@@ -70,59 +61,33 @@ pub(crate) struct Keeper {
     entries: u64,
 }
 
-static CASES: &[Case<Keeper>] = &[
-    Case {
-        name: "durable",
-        help: "64 senders, every message on disk before its answer",
-        only: &[],
-        connections: SENDERS,
-        measure: durable,
-    },
-    Case {
-        name: "keeping",
-        help: "What ring and inbox add to the cost of a delivery",
-        only: &[],
-        connections: 2 * LISTENERS,
-        measure: keeping,
-    },
-    Case {
-        name: "resume",
-        help: "10,000 clients resume at once",
-        only: &[],
-        connections: RETURNING,
-        measure: resume,
-    },
-    Case {
-        name: "start",
-        help: "A server with many messages on disk is started",
-        only: &[],
-        connections: SENDERS,
-        measure: start,
-    },
-];
+impl Compared for Keeper {
+    const SECTION: Section = Section::Delivery;
+    const ROUNDS: &'static str = "3";
+    const CASES: &'static [Case<Self>] = &[
+        Case::new("durable", SENDERS, durable),
+        Case::new("keeping", 2 * LISTENERS, keeping),
+        Case::new("resume", RETURNING, resume),
+        Case::new("start", SENDERS, start),
+    ];
+}
 
 /// Measures, prints and writes what the options ask for.
 ///
 /// # Errors
 /// When the server is missing or anything fails.
-pub(crate) fn run(options: &DeliveryOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &DeliveryOptions, run: &Run) -> Result<ExitCode> {
     let entries = options.entries;
     let builds = Build::given_or_beside(&options.servers, "server")?;
     // The directory of temporary files is often in memory, where a sync takes no time.
     let own = std::env::current_exe()?;
     let beside = own.parent().context("this program is in no directory")?;
-    Comparison {
-        section: Section::Delivery,
-        programs: Contestant::of_builds(builds, |path| Keeper { path, entries: entries.into() }),
-        cases: &options.cases,
-        rounds: options.rounds,
-        directory: options.dir.clone().unwrap_or_else(|| beside.to_owned()),
-        report: &options.report,
-    }
-    .run(run, || vec![("entries", entries.to_string())])
+    let parent = options.dir.as_deref().unwrap_or(beside);
+    let programs = ours(builds, |path| Keeper { path, entries: entries.into() });
+    options.compare.run(run, programs, parent, || vec![("entries", entries.to_string())])
 }
 
-fn durable(trial: &Trial<'_, Keeper>) -> anyhow::Result<Figures> {
+fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let fsync = disk::sync(trial.directory)?;
     let library = disk::slowed(trial.directory)?;
     let measure = |data, preload| {
@@ -142,7 +107,7 @@ fn durable(trial: &Trial<'_, Keeper>) -> anyhow::Result<Figures> {
     ])
 }
 
-fn keeping(trial: &Trial<'_, Keeper>) -> anyhow::Result<Figures> {
+fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let second = trial.directory.join("second");
     std::fs::create_dir(&second)?;
     let [keeping, forgetting] =
@@ -157,7 +122,7 @@ fn keeping(trial: &Trial<'_, Keeper>) -> anyhow::Result<Figures> {
     Ok(vec![(Figure::Keeping, keeping / forgetting)])
 }
 
-fn resume(trial: &Trial<'_, Keeper>) -> anyhow::Result<Figures> {
+fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let launch = Launch::new(&trial.program.path, trial.directory);
     let server = Launch { tags: &tags(), ..launch }.start()?;
     let clock = Clock::start();
@@ -196,7 +161,7 @@ fn resume(trial: &Trial<'_, Keeper>) -> anyhow::Result<Figures> {
     Ok(vec![(Figure::Resume, took.as_secs_f64()), (Figure::ResumeHealthy, millis(p99))])
 }
 
-fn start(trial: &Trial<'_, Keeper>) -> anyhow::Result<Figures> {
+fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let data = trial.directory.join("data");
     let launch = Launch::new(&trial.program.path, trial.directory);
     let restart = Launch { data: Some(&data), ..launch }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::load::message::latencies;
 use crate::report::figure::millis;
@@ -18,7 +18,7 @@ const BLOCK: [u8; 4_096] = [b'x'; 4_096];
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(crate) fn sync(directory: &Path) -> anyhow::Result<f64> {
+pub(crate) fn sync(directory: &Path) -> Result<f64> {
     let mut file = File::create(directory.join("sync")).context("cannot write a file")?;
     let mut times = latencies()?;
     for _ in 0..TIMES {
@@ -34,7 +34,7 @@ pub(crate) fn sync(directory: &Path) -> anyhow::Result<f64> {
 ///
 /// # Errors
 /// Without a C compiler.
-pub(crate) fn slowed(directory: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn slowed(directory: &Path) -> Result<PathBuf> {
     let [source, library] = ["slow_sync.c", "slow_sync.so"].map(|name| directory.join(name));
     std::fs::write(&source, include_str!("slow_sync.c"))?;
     let mut compiler = Command::new("cc");

@@ -8,35 +8,32 @@ pub(crate) mod server;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
+use clap::Args;
 
 use crate::interrupt::Interrupt;
-use crate::options::Choice;
+use crate::options::{Choice, names, one_of, range};
+use crate::programs::peers::Peer;
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, Section};
 use crate::report::results::{Role, Rounds, Subject};
 use crate::report::{ReportOptions, report};
 use crate::run::{OTHER_FILES, Run};
 
-/// What is measured of one program in one round. `P` is all that the case needs to know of it.
+/// What is measured of one program in one round.
 pub(crate) struct Case<P: 'static> {
     pub(crate) name: &'static str,
-    pub(crate) help: &'static str,
-    /// The kinds of programs that it is measured with; none means all.
-    pub(crate) only: &'static [&'static str],
     /// Connections at the same time, each of which is an open file here and in the program.
     pub(crate) connections: usize,
-    pub(crate) measure: fn(&Trial<'_, P>) -> anyhow::Result<Figures>,
+    pub(crate) measure: fn(&Trial<'_, P>) -> Result<Figures>,
 }
 
-impl<P> Choice for Case<P> {
-    fn option(&self) -> &str {
-        self.name
-    }
-
-    fn help(&self) -> &str {
-        self.help
-    }
+/// A kind of program that is compared, and all that its cases need to know of one.
+pub(crate) trait Compared: Sized + 'static {
+    const SECTION: Section;
+    /// Rounds, if the user asks for no other number.
+    const ROUNDS: &'static str;
+    const CASES: &'static [Case<Self>];
 }
 
 /// One measurement of one program.
@@ -47,78 +44,95 @@ pub(crate) struct Trial<'a, P> {
     pub(crate) interrupt: &'a Interrupt,
 }
 
-/// A program to measure.
-pub(crate) struct Contestant<P> {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) role: Role,
-    pub(crate) kind: &'static str,
-    pub(crate) program: P,
+#[derive(Args)]
+pub(crate) struct CompareOptions<P: Compared> {
+    /// What to measure
+    #[arg(long, value_delimiter = ',', default_values = names(P::CASES), value_parser = one_of(P::CASES))]
+    pub(crate) cases: Vec<&'static Case<P>>,
+
+    /// Rounds; in each, every program is measured once
+    #[arg(long, default_value = P::ROUNDS, value_parser = range(1..=99))]
+    rounds: u32,
+
+    #[command(flatten)]
+    report: ReportOptions,
 }
 
-impl<P> Contestant<P> {
-    /// Builds of our program.
-    pub(crate) fn of_builds(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec<Self> {
-        let contestants = builds.into_iter().map(|Build { name, path }| Self {
-            name,
-            version: machine::version_of(&path),
-            role: Role::Ours,
-            kind: "ours",
-            program: program(path),
-        });
-        contestants.collect()
+impl<P> Case<P> {
+    pub(crate) const fn new(
+        name: &'static str,
+        connections: usize,
+        measure: fn(&Trial<'_, P>) -> Result<Figures>,
+    ) -> Self {
+        Self { name, connections, measure }
     }
 }
 
-pub(crate) struct Comparison<'a, P: 'static> {
-    pub(crate) section: Section,
-    pub(crate) programs: Vec<Contestant<P>>,
-    pub(crate) cases: &'a [&'static Case<P>],
-    pub(crate) rounds: u32,
-    /// Where the directories of the measurements are made.
-    pub(crate) directory: PathBuf,
-    pub(crate) report: &'a ReportOptions,
+impl<P: Compared> Choice for Case<P> {
+    fn option(&self) -> &str {
+        self.name
+    }
+
+    fn help(&self) -> &str {
+        &P::SECTION.case(self.name).help
+    }
 }
 
-impl<P> Comparison<'_, P> {
-    /// Measures, prints, and writes the page and the chart. `values` answers the values of the run
-    /// that the text of the section names.
+/// Builds of our program.
+pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec<(Subject, P)> {
+    let subject = |Build { name, path }| {
+        (Subject::new(name, "ours", machine::version_of(&path), Role::Ours), program(path))
+    };
+    builds.into_iter().map(subject).collect()
+}
+
+/// Something that ours are compared with. `peers` is the directory with the packages for Node.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn theirs(peer: &'static Peer, peers: &Path) -> Result<Subject> {
+    let role = if peer.option == "floor" { Role::Floor } else { Role::Peer };
+    Ok(Subject::new(peer.name.clone(), &peer.option, peer.version(peers)?, role))
+}
+
+impl<P: Compared> CompareOptions<P> {
+    /// Measures the programs in directories within `parent`, prints the figures, and writes the page
+    /// and the chart. `values` answers the values of the run that the text of the section names.
     ///
     /// # Errors
     /// When a program is missing or fails: figures of such a run would mislead.
     pub(crate) fn run(
-        self,
+        &self,
         run: &Run,
+        programs: Vec<(Subject, P)>,
+        parent: &Path,
         values: impl FnOnce() -> Vec<(&'static str, String)>,
-    ) -> anyhow::Result<ExitCode> {
+    ) -> Result<ExitCode> {
         let most = self.cases.iter().map(|case| case.connections).max().unwrap_or_default();
         run.ensure_files(most + OTHER_FILES, "these cases", "choose other --cases")?;
-        let subjects = self.programs.iter().map(|contestant| {
-            Subject::new(&contestant.name, contestant.version.clone(), contestant.role)
-        });
-        let steps: Vec<_> = (1..=self.rounds)
-            .flat_map(|round| self.cases.iter().map(move |case| (round, *case)))
-            .flat_map(|(round, case)| {
-                self.programs
-                    .iter()
-                    .enumerate()
-                    .map(move |(number, program)| (round, case, number, program))
-            })
-            .filter(|(_, case, _, program)| {
-                case.only.is_empty() || case.only.contains(&program.kind)
-            })
-            .collect();
-        let mut rounds = Rounds::new(subjects.collect(), steps.len());
-        for (round, case, number, Contestant { name, program, .. }) in steps {
-            rounds.begin(format!("round {round}, {name}: {}", case.name));
-            let directory =
-                tempfile::Builder::new().prefix("bench-").tempdir_in(&self.directory)?;
-            let trial = Trial { program, directory: directory.path(), interrupt: &run.interrupt };
-            let figures = (case.measure)(&trial);
-            rounds.record(number, figures.with_context(|| format!("{} of {name}", case.name))?);
+        let (subjects, programs): (Vec<Subject>, Vec<P>) = programs.into_iter().unzip();
+        let mut steps = Vec::new();
+        for case in &self.cases {
+            let only = &P::SECTION.case(case.name).only;
+            let subjects = subjects.iter().map(|subject| subject.kind).enumerate();
+            let concerned = subjects.filter(|(_, kind)| {
+                only.as_ref().is_none_or(|only| only.iter().any(|only| only == kind))
+            });
+            steps.extend(concerned.map(|(number, _)| (*case, number)));
+        }
+        let mut rounds = Rounds::new(subjects, steps.len() * self.rounds as usize);
+        for round in 1..=self.rounds {
+            for (case, number) in &steps {
+                let what = format!("{} of {}", case.name, rounds.name(*number));
+                rounds.begin(format!("round {round}: {what}"));
+                let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
+                let (program, directory) = (&programs[*number], directory.path());
+                let trial = Trial { program, directory, interrupt: &run.interrupt };
+                rounds.record(*number, (case.measure)(&trial).context(what)?);
+            }
         }
         let mut values = values();
         values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
-        report(&rounds.finish(), self.report, self.section, &values)
+        report(&rounds.finish(), &self.report, P::SECTION, &values)
     }
 }

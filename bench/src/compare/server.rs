@@ -4,17 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::Args;
 
-use super::{Case, Comparison, Contestant, Trial};
+use super::{Case, CompareOptions, Compared, Trial, ours, theirs};
 use crate::load::answers::PublishMethod;
 use crate::load::senders::SendPlan;
-use crate::options::{names, one_of, range};
+use crate::options::one_of;
 use crate::programs::peers::{Peer, servers};
 use crate::programs::{Build, machine};
-use crate::report::ReportOptions;
 use crate::report::figure::{Figure, Figures, Section, millis};
-use crate::report::results::Role;
 use crate::run::Run;
 use crate::server::fanout::{Delivered, Fanout, schedule, tag};
 use crate::server::probe::Probe;
@@ -48,16 +47,8 @@ pub(crate) struct ServerOptions {
     #[command(flatten)]
     peers_dir: PeersDir,
 
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_values = names(CASES), value_parser = one_of(CASES))]
-    cases: Vec<&'static Case<Tested>>,
-
-    /// Rounds; in each, every program is measured once
-    #[arg(long, default_value = "5", value_parser = range(1..=99))]
-    rounds: u32,
-
     #[command(flatten)]
-    report: ReportOptions,
+    compare: CompareOptions<Tested>,
 }
 
 /// A server, and how it is started.
@@ -67,82 +58,42 @@ pub(crate) struct Tested {
     peers_dir: PathBuf,
 }
 
-static CASES: &[Case<Tested>] = &[
-    Case {
-        name: "delivery",
-        help: "2,000 listeners: joining, deliveries one by one, deliveries in bursts",
-        only: &[],
-        connections: LISTENERS,
-        measure: delivery,
-    },
-    Case {
-        name: "crowd",
-        help: "15,000 listeners in a fresh process: memory; for ours and uWebSockets also a hot tag, \
-               and a quiet one meanwhile",
-        only: &["ours", "uws", "ws", "nchan"],
-        connections: CROWD,
-        measure: crowd,
-    },
-    Case {
-        name: "scale",
-        help: "10,000 and 19,000 listeners; ours, uWebSockets and the floor",
-        only: &["ours", "uws", "floor"],
-        connections: SCALE[1],
-        measure: scale,
-    },
-    Case {
-        name: "publish",
-        help: "64 senders",
-        only: &["ours", "uws", "nchan"],
-        connections: SENDERS,
-        measure: publish,
-    },
-    Case {
-        name: "storm",
-        help: "10,000 clients of ours reconnect at once",
-        only: &["ours"],
-        connections: STORM,
-        measure: storm,
-    },
-];
+impl Compared for Tested {
+    const SECTION: Section = Section::Server;
+    const ROUNDS: &'static str = "5";
+    const CASES: &'static [Case<Self>] = &[
+        Case::new("delivery", LISTENERS, delivery),
+        Case::new("crowd", CROWD, crowd),
+        Case::new("scale", SCALE[1], scale),
+        Case::new("publish", SENDERS, publish),
+        Case::new("storm", STORM, storm),
+    ];
+}
 
 /// Measures, prints and writes what the options ask for.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &ServerOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &ServerOptions, run: &Run) -> Result<ExitCode> {
     let peers_dir = &options.peers_dir.peers_dir;
     let program = |kind, build| Tested { kind, build, peers_dir: peers_dir.clone() };
     let builds = Build::given_or_beside(&options.servers, "server")?;
-    let mut programs = Contestant::of_builds(builds, |path| program(&servers()[0], path));
+    let mut programs = ours(builds, |path| program(&servers()[0], path));
     for peer in options.peers.iter().filter(|peer| !options.alone && !peer.is_ours()) {
-        programs.push(Contestant {
-            name: peer.name.clone(),
-            version: peer.version(peers_dir)?,
-            role: if peer.option == "floor" { Role::Floor } else { Role::Peer },
-            kind: &peer.option,
-            program: program(peer, PathBuf::new()),
-        });
+        programs.push((theirs(peer, peers_dir)?, program(peer, PathBuf::new())));
     }
-    Comparison {
-        section: Section::Server,
-        programs,
-        cases: &options.cases,
-        rounds: options.rounds,
-        directory: std::env::temp_dir(),
-        report: &options.report,
-    }
-    .run(run, || vec![("node", machine::version_of("node".as_ref()))])
+    let values = || vec![("node", machine::version_of("node".as_ref()))];
+    options.compare.run(run, programs, &std::env::temp_dir(), values)
 }
 
 impl Trial<'_, Tested> {
-    fn start(&self) -> anyhow::Result<Server> {
+    fn start(&self) -> Result<Server> {
         let Tested { kind, build, peers_dir } = self.program;
         Server::start(kind, build, peers_dir, self.directory, &tags())
     }
 }
 
-fn delivery(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
+fn delivery(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     Fanout::of(&server, FIRST, trial.interrupt)?;
     let mut fanout = Fanout::new(&server, tag(), trial.interrupt)?;
@@ -156,7 +107,7 @@ fn delivery(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-fn crowd(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
+fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let mut fanout = Fanout::new(&server, tag(), trial.interrupt)?;
     let cost = fanout.open(CROWD, AT_A_TIME)?;
@@ -173,7 +124,7 @@ fn crowd(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-fn scale(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
+fn scale(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let mut fanout = Fanout::of(&server, SCALE[0], trial.interrupt)?;
     let some = fanout.deliver(&schedule(3.0, 1, 1_000), &schedule(3.0, 1, 4_000))?;
@@ -183,7 +134,7 @@ fn scale(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
     Ok(some.into_iter().chain(many.micros.map(|micros| (Figure::Delivery19k, micros))).collect())
 }
 
-fn publish(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
+fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let post = (PublishMethod::Post, Figure::Post);
     let web_socket = (PublishMethod::WebSocket, Figure::OverWebSocket);
@@ -202,7 +153,7 @@ fn publish(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-fn storm(trial: &Trial<'_, Tested>) -> anyhow::Result<Figures> {
+fn storm(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let probe = (QUIET_TAG, Duration::from_secs(6));
     let cost = storm::measure(&server, (TAG, STORM), probe, trial.directory, trial.interrupt)?;

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use clap::Args;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::client::{Client, Closed, Handshake, Session};
 use super::environment::{Gate, RunningGate};
 use super::slow_handshakes;
-use crate::compare::{Case, Trial};
+use crate::compare::{Case, Compared, Trial};
 use crate::options::range;
 use crate::programs::process::{Memory, Meter};
-use crate::report::figure::{Figure, Figures};
+use crate::report::figure::{Figure, Figures, Section};
 
 /// Connections of a batch of handshakes, which are open at the same time: see [`Meter`].
 const BATCH: usize = 50;
@@ -71,56 +71,23 @@ pub(crate) struct Loaded {
     pub(crate) load: GateLoad,
 }
 
-pub(crate) static CASES: &[Case<Loaded>] = &[
-    Case {
-        name: "handshake",
-        help: "A full handshake, the connection to the backend, one exchange, the close",
-        only: &[],
-        connections: BATCH,
-        measure: |trial| measure(trial, Figure::Handshake),
-    },
-    Case {
-        name: "resumed",
-        help: "The same with a ticket",
-        only: &[],
-        connections: BATCH,
-        measure: |trial| measure(trial, Figure::Resumed),
-    },
-    Case {
-        name: "round-trip",
-        help: "A small message there and back",
-        only: &[],
-        connections: TALKERS,
-        measure: |trial| measure(trial, Figure::RoundTrip),
-    },
-    Case {
-        name: "bulk",
-        help: "Large blocks there and back",
-        only: &[],
-        connections: PUMPS,
-        measure: |trial| measure(trial, Figure::Bulk),
-    },
-    Case {
-        name: "idle",
-        help: "Memory of connections that do nothing, in a fresh process; for our own builds also \
-               how much stays after they were opened and closed five times",
-        only: &[],
-        connections: 0,
-        measure: |trial| trial.interrupt.block_on(idle(trial)),
-    },
-    // Not of peers: each has other limits, and few of them any.
-    Case {
-        name: "slow-handshakes",
-        help: "For our own builds: the handshake of a healthy client while thousands never finish \
-               theirs",
-        only: &["ours"],
-        connections: slow_handshakes::CLIENTS as usize,
-        measure: |trial| trial.interrupt.block_on(among_slow(trial)),
-    },
-];
+impl Compared for Loaded {
+    const SECTION: Section = Section::Gate;
+    const ROUNDS: &'static str = "5";
+    const CASES: &'static [Case<Self>] = &[
+        Case::new("handshake", BATCH, |trial| measure(trial, Figure::Handshake)),
+        Case::new("resumed", BATCH, |trial| measure(trial, Figure::Resumed)),
+        Case::new("round-trip", TALKERS, |trial| measure(trial, Figure::RoundTrip)),
+        Case::new("bulk", PUMPS, |trial| measure(trial, Figure::Bulk)),
+        Case::new("idle", 0, |trial| trial.interrupt.block_on(idle(trial))),
+        Case::new("slow-handshakes", slow_handshakes::CLIENTS as usize, |trial| {
+            trial.interrupt.block_on(among_slow(trial))
+        }),
+    ];
+}
 
 /// The mean of the CPU of an operation over fresh processes.
-fn measure(trial: &Trial<'_, Loaded>, figure: Figure) -> anyhow::Result<Figures> {
+fn measure(trial: &Trial<'_, Loaded>, figure: Figure) -> Result<Figures> {
     let Loaded { gate, load } = trial.program;
     let starts = async {
         let mut sum = 0.0;
@@ -144,7 +111,7 @@ async fn handshakes(
     load: &GateLoad,
     running: &RunningGate,
     handshake: Handshake,
-) -> anyhow::Result<(f64, Closed)> {
+) -> Result<(f64, Closed)> {
     let client = running.client(handshake)?;
     // To collect tickets, and to warm the program up.
     let at_a_time = load.at_a_time as usize;
@@ -169,7 +136,7 @@ async fn handshakes(
     Ok((meter.micros_each(count as f64), closed))
 }
 
-async fn round_trips(load: &GateLoad, running: &RunningGate) -> anyhow::Result<(f64, Closed)> {
+async fn round_trips(load: &GateLoad, running: &RunningGate) -> Result<(f64, Closed)> {
     let each = (load.round_trips as usize).div_ceil(TALKERS * STARTS);
     let sessions = open(&running.client(Handshake::Full)?, TALKERS, PUMPS).await?;
     let sessions = together(sessions, |session| session.talk(each.div_ceil(20))).await?;
@@ -179,7 +146,7 @@ async fn round_trips(load: &GateLoad, running: &RunningGate) -> anyhow::Result<(
     Ok((micros, close(sessions, PUMPS).await?))
 }
 
-async fn bulk(load: &GateLoad, running: &RunningGate) -> anyhow::Result<(f64, Closed)> {
+async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<(f64, Closed)> {
     let block: Arc<[u8]> = (0..BLOCK).map(|i| b"bulk of bytes "[i % 14]).collect();
     let blocks = (load.bulk as usize * 1024 * 1024).div_ceil(BLOCK * PUMPS * STARTS);
     let pump = |count| {
@@ -196,7 +163,7 @@ async fn bulk(load: &GateLoad, running: &RunningGate) -> anyhow::Result<(f64, Cl
     Ok((micros, close(sessions, PUMPS).await?))
 }
 
-async fn idle(trial: &Trial<'_, Loaded>) -> anyhow::Result<Figures> {
+async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     let Loaded { gate, load } = trial.program;
     let running = gate.start(trial.directory).await?;
     let client = running.client(Handshake::Full)?;
@@ -223,7 +190,7 @@ async fn idle(trial: &Trial<'_, Loaded>) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-async fn among_slow(trial: &Trial<'_, Loaded>) -> anyhow::Result<Figures> {
+async fn among_slow(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     let gate = &trial.program.gate;
     let running = gate.start(trial.directory).await?;
     let (clients, handshakes) = (slow_handshakes::CLIENTS, slow_handshakes::HANDSHAKES);
@@ -232,7 +199,7 @@ async fn among_slow(trial: &Trial<'_, Loaded>) -> anyhow::Result<Figures> {
     Ok(vec![(Figure::AmongSlow, measured.ratio())])
 }
 
-async fn open(client: &Client, count: usize, at_a_time: usize) -> anyhow::Result<Vec<Session>> {
+async fn open(client: &Client, count: usize, at_a_time: usize) -> Result<Vec<Session>> {
     stream::iter(0..count)
         .map(|_| {
             let client = client.clone();
@@ -244,18 +211,15 @@ async fn open(client: &Client, count: usize, at_a_time: usize) -> anyhow::Result
 }
 
 /// Does the same on all connections at the same time.
-async fn together<F>(
-    sessions: Vec<Session>,
-    work: impl Fn(Session) -> F,
-) -> anyhow::Result<Vec<Session>>
+async fn together<F>(sessions: Vec<Session>, work: impl Fn(Session) -> F) -> Result<Vec<Session>>
 where
-    F: Future<Output = anyhow::Result<Session>> + Send + 'static,
+    F: Future<Output = Result<Session>> + Send + 'static,
 {
     let tasks: Vec<_> = sessions.into_iter().map(|session| tokio::spawn(work(session))).collect();
     stream::iter(tasks).then(|task| async { task.await? }).try_collect().await
 }
 
-async fn close(sessions: Vec<Session>, at_a_time: usize) -> anyhow::Result<Closed> {
+async fn close(sessions: Vec<Session>, at_a_time: usize) -> Result<Closed> {
     stream::iter(sessions)
         .map(|session| async move { tokio::spawn(session.close()).await? })
         .buffer_unordered(at_a_time)

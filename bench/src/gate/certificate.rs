@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rcgen::{KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::CertificateDer;
@@ -24,7 +24,7 @@ impl Chain {
     ///
     /// # Errors
     /// When it cannot be made or written.
-    pub(crate) fn make(directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn make(directory: &Path) -> Result<Self> {
         let root = CertifiedIssuer::self_signed(authority("Bench Root"), key()?)?;
         let intermediate = CertifiedIssuer::signed_by(authority("Bench Issuing"), key()?, &root)?;
         let leaf_key = key()?;

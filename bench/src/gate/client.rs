@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -79,7 +79,7 @@ impl Client {
         offer: Offer,
         address: SocketAddr,
         handshake: Handshake,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self> {
         let only = match offer.suite {
             Suite::Aes128 => aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
             Suite::Aes256 => aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -116,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     /// When another version, suite or group was negotiated, and at any other error.
-    pub(crate) async fn open(&self) -> anyhow::Result<Session> {
+    pub(crate) async fn open(&self) -> Result<Session> {
         let open = async {
             let mut session = self.handshake().await?;
             session.first_exchange().await?;
@@ -131,7 +131,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::open`].
-    pub(crate) async fn open_together(&self, count: usize) -> anyhow::Result<Vec<Session>> {
+    pub(crate) async fn open_together(&self, count: usize) -> Result<Vec<Session>> {
         let mut sessions = Vec::with_capacity(count);
         for _ in 0..count {
             sessions.push(self.handshake().await?);
@@ -146,7 +146,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::open`].
-    pub(crate) async fn handshake(&self) -> anyhow::Result<Session> {
+    pub(crate) async fn handshake(&self) -> Result<Session> {
         let stream = TcpStream::connect(self.address).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(HOST)?;
@@ -192,7 +192,7 @@ impl Session {
 
     /// The first message is an HTTP request, because httpGate forwards nothing else. It inserts
     /// header lines of its own, so the echo may be longer, and only its end is compared.
-    async fn first_exchange(&mut self) -> anyhow::Result<()> {
+    async fn first_exchange(&mut self) -> Result<()> {
         let request = request();
         self.stream.write_all(&request).await.context("sending the first message")?;
         let mut reply = Vec::with_capacity(4 * SMALL);
@@ -205,7 +205,7 @@ impl Session {
     }
 
     /// Sends a small message and reads it back, a number of times.
-    pub(crate) async fn talk(mut self, times: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn talk(mut self, times: usize) -> Result<Self> {
         let message: [u8; SMALL] = std::array::from_fn(|i| b"abcdefghijk"[i % 11]);
         let mut reply = [0; SMALL];
         for _ in 0..times {
@@ -217,7 +217,7 @@ impl Session {
     }
 
     /// Sends `block` a number of times while it reads the echo.
-    pub(crate) async fn pump(self, block: Arc<[u8]>, times: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn pump(self, block: Arc<[u8]>, times: usize) -> Result<Self> {
         let (mut reader, mut writer) = tokio::io::split(self.stream);
         let outgoing = Arc::clone(&block);
         let permits = Arc::new(Semaphore::new(MAX_AHEAD));
@@ -247,7 +247,7 @@ impl Session {
     ///
     /// # Errors
     /// When the other side sends more data or does not close.
-    pub(crate) async fn close(mut self) -> anyhow::Result<Closed> {
+    pub(crate) async fn close(mut self) -> Result<Closed> {
         // Fails when the other side has closed already; then the read shows how it closed.
         let _ = self.stream.shutdown().await;
         let mut rest = [0; 256];

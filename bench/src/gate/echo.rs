@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use shared::accept::Listener;
@@ -30,11 +30,11 @@ pub(crate) struct EchoOptions {
 ///
 /// # Errors
 /// When it cannot listen.
-pub(crate) fn run(options: &EchoOptions, run: &Run) -> anyhow::Result<()> {
+pub(crate) fn run(options: &EchoOptions, run: &Run) -> Result<()> {
     run.interrupt.block_on(listen(options))
 }
 
-async fn listen(options: &EchoOptions) -> anyhow::Result<()> {
+async fn listen(options: &EchoOptions) -> Result<()> {
     if options.with_parent {
         set_parent_process_death_signal(Some(Signal::TERM))?;
     }
@@ -50,7 +50,7 @@ async fn listen(options: &EchoOptions) -> anyhow::Result<()> {
 }
 
 /// The same port of both families, because httpGate connects to ::1 and the others to 127.0.0.1.
-fn both_families() -> anyhow::Result<(Listener, Option<Listener>)> {
+fn both_families() -> Result<(Listener, Option<Listener>)> {
     for _ in 0..ATTEMPTS {
         let v4 = Listener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
             .context("cannot listen on 127.0.0.1")?;
@@ -64,7 +64,7 @@ fn both_families() -> anyhow::Result<(Listener, Option<Listener>)> {
     bail!("no port is free on both 127.0.0.1 and ::1")
 }
 
-async fn serve(listener: Listener) -> anyhow::Result<()> {
+async fn serve(listener: Listener) -> Result<()> {
     loop {
         let (stream, _peer) = listener.accept().await;
         tokio::spawn(echo(stream));

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Result, bail};
 use parking_lot::Mutex;
 use rustix::process::set_child_subreaper;
 use rustls_pki_types::CertificateDer;
@@ -50,7 +50,7 @@ pub(crate) struct RunningGate {
 
 impl Environment {
     /// Makes the certificate and starts the backend.
-    pub(crate) fn new(offer: Offer) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn new(offer: Offer) -> Result<Arc<Self>> {
         // Programs that go into the background become children of this one, which can end them.
         set_child_subreaper(Some(rustix::process::getpid()))?;
         let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
@@ -74,7 +74,7 @@ impl Gate {
     ///
     /// # Errors
     /// With the end of its stderr, when it does not start.
-    pub(crate) async fn start(&self, directory: &Path) -> anyhow::Result<RunningGate> {
+    pub(crate) async fn start(&self, directory: &Path) -> Result<RunningGate> {
         let gate = match &self.kind {
             GateKind::Ours(path) => self.start_ours(path, directory)?,
             GateKind::Peer(peer) => self.start_peer(peer, directory)?,
@@ -96,7 +96,7 @@ impl Gate {
     }
 
     /// Without any option, as most users start it.
-    fn start_ours(&self, path: &Path, directory: &Path) -> anyhow::Result<RunningGate> {
+    fn start_ours(&self, path: &Path, directory: &Path) -> Result<RunningGate> {
         let Environment { chain, backend, offer, .. } = &*self.environment;
         let mut command = Command::new(path);
         command.arg("127.0.0.1:0").arg(backend.port().to_string()).arg(&chain.pem);
@@ -106,7 +106,7 @@ impl Gate {
         Ok(RunningGate { program, address, offer: *offer, root })
     }
 
-    fn start_peer(&self, peer: &Peer, directory: &Path) -> anyhow::Result<RunningGate> {
+    fn start_peer(&self, peer: &Peer, directory: &Path) -> Result<RunningGate> {
         let Environment { chain, backend, offer, .. } = &*self.environment;
         let values = vec![
             ("backend", backend.to_string()),
@@ -127,7 +127,7 @@ impl Gate {
     ///
     /// # Errors
     /// When a gate of ours omitted `close_notify`.
-    pub(crate) fn note(&self, closed: Closed) -> anyhow::Result<()> {
+    pub(crate) fn note(&self, closed: Closed) -> Result<()> {
         if closed == Closed::Abruptly {
             let GateKind::Peer(peer) = self.kind else {
                 bail!("a connection was closed without close_notify");
@@ -139,7 +139,7 @@ impl Gate {
 }
 
 impl RunningGate {
-    pub(crate) fn client(&self, handshake: Handshake) -> anyhow::Result<Client> {
+    pub(crate) fn client(&self, handshake: Handshake) -> Result<Client> {
         Client::new(&self.root, self.offer, self.address, handshake)
     }
 }

@@ -1,6 +1,6 @@
 //! The gate beside its peers.
 
-mod cases;
+pub(crate) mod cases;
 mod certificate;
 mod client;
 pub(crate) mod echo;
@@ -12,17 +12,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Result;
 use clap::Args;
 
-use crate::compare::{Case, Comparison, Contestant};
-use crate::options::{names, one_of, range};
+use crate::compare::{CompareOptions, ours, theirs};
+use crate::options::{names, one_of};
 use crate::programs::peers::{Peer, gates};
 use crate::programs::{Build, machine};
-use crate::report::ReportOptions;
-use crate::report::figure::Section;
-use crate::report::results::Role;
 use crate::run::Run;
-pub(crate) use cases::CASES;
 use cases::{GateLoad, Loaded};
 use client::{Group, Offer, Suite};
 use environment::{Environment, Gate, GateKind};
@@ -37,10 +34,6 @@ pub(crate) struct GateOptions {
     #[arg(long, value_delimiter = ',', default_values = names(&gates()[1..]), value_parser = one_of(gates()))]
     pub(crate) peers: Vec<&'static Peer>,
 
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_values = names(CASES), value_parser = one_of(CASES))]
-    pub(crate) cases: Vec<&'static Case<Loaded>>,
-
     /// The only cipher suite that the client offers
     #[arg(long, default_value = "aes128")]
     suite: Suite,
@@ -50,22 +43,18 @@ pub(crate) struct GateOptions {
     #[arg(long, default_value = "p256")]
     group: Group,
 
-    /// Rounds; in each, every program is measured once
-    #[arg(long, default_value = "5", value_parser = range(1..=99))]
-    rounds: u32,
-
     #[command(flatten)]
     load: GateLoad,
 
     #[command(flatten)]
-    report: ReportOptions,
+    pub(crate) compare: CompareOptions<Loaded>,
 }
 
 /// Measures, prints and writes what the options ask for.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &GateOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &GateOptions, run: &Run) -> Result<ExitCode> {
     let load = options.load;
     // Each connection is two open files of a program under test, and one here.
     let what = format!("{} idle connections", load.idle);
@@ -76,25 +65,12 @@ pub(crate) fn run(options: &GateOptions, run: &Run) -> anyhow::Result<ExitCode> 
         Loaded { gate, load }
     };
     let builds = Build::given_or_beside(&options.gates, "gate")?;
-    let mut programs = Contestant::of_builds(builds, |path| loaded(GateKind::Ours(path)));
+    let mut programs = ours(builds, |path| loaded(GateKind::Ours(path)));
     for peer in options.peers.iter().filter(|peer| peer.option != "none") {
-        programs.push(Contestant {
-            name: peer.name.clone(),
-            version: peer.version(Path::new(""))?,
-            role: Role::Peer,
-            kind: &peer.option,
-            program: loaded(GateKind::Peer(peer)),
-        });
+        programs.push((theirs(peer, Path::new(""))?, loaded(GateKind::Peer(peer))));
     }
-    Comparison {
-        section: Section::Gate,
-        programs,
-        cases: &options.cases,
-        rounds: options.rounds,
-        directory: std::env::temp_dir(),
-        report: &options.report,
-    }
-    .run(run, || values(options, &environment))
+    let values = || values(options, &environment);
+    options.compare.run(run, programs, &std::env::temp_dir(), values)
 }
 
 /// What the page says about how gates are measured.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
 use socket2::SockRef;
@@ -71,7 +71,7 @@ pub(crate) struct SlowOptions {
 ///
 /// # Errors
 /// When the gate is missing, a handshake of the healthy client fails, or slow clients are missing.
-pub(crate) fn run(options: &SlowOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &SlowOptions, run: &Run) -> Result<ExitCode> {
     let slow = options.slow;
     let what = format!("{slow} slow clients");
     run.ensure_files(slow as usize + OTHER_FILES, &what, "give --slow less")?;
@@ -94,7 +94,7 @@ pub(crate) fn run(options: &SlowOptions, run: &Run) -> anyhow::Result<ExitCode> 
     table.set_header(["healthy client's handshake", "p50", "p99", "max"]);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{table}\nslow clients connected: {} of {slow} at least", measured.least)?;
-    let mut rounds = Rounds::new(vec![Subject::new(&name, version, Role::Ours)], 1);
+    let mut rounds = Rounds::new(vec![Subject::new(name, "ours", version, Role::Ours)], 1);
     rounds.record(0, vec![(Figure::AmongSlow, measured.ratio())]);
     print_verdicts(&rounds.finish(), options.check)
 }
@@ -126,7 +126,7 @@ pub(crate) async fn measure(
     gate: &RunningGate,
     slow: u32,
     handshakes: u32,
-) -> anyhow::Result<SlowHandshakes> {
+) -> Result<SlowHandshakes> {
     let client = gate.client(Handshake::Full)?;
     let open = Arc::new(AtomicUsize::new(0));
     let (alone, _, closed) = healthy(&client, handshakes, &open).await?;
@@ -153,7 +153,7 @@ async fn healthy(
     client: &Client,
     count: u32,
     slow: &AtomicUsize,
-) -> anyhow::Result<(Histogram<u64>, usize, Closed)> {
+) -> Result<(Histogram<u64>, usize, Closed)> {
     let mut times = Histogram::new(3)?;
     let (mut least, mut closed) = (usize::MAX, Closed::Properly);
     for _ in 0..count {

@@ -1,6 +1,6 @@
 //! The answers of a server to published messages.
 
-use anyhow::{bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use super::frame::{CLOSE, Frame, PING, PONG, TEXT, client_frame, scan};
@@ -31,14 +31,14 @@ pub(crate) struct Answers {
 ///
 /// # Errors
 /// When a message was not accepted.
-pub(crate) fn answers(method: PublishMethod, input: &[u8]) -> anyhow::Result<Answers> {
+pub(crate) fn answers(method: PublishMethod, input: &[u8]) -> Result<Answers> {
     match method {
         PublishMethod::WebSocket => replies(input),
         PublishMethod::Post => responses(input),
     }
 }
 
-fn replies(input: &[u8]) -> anyhow::Result<Answers> {
+fn replies(input: &[u8]) -> Result<Answers> {
     let mut answers = Answers::default();
     answers.used = scan(input, |frame| match frame {
         Frame { opcode: TEXT, payload } if payload.starts_with(b"{\"ok\":") => {
@@ -57,7 +57,7 @@ fn replies(input: &[u8]) -> anyhow::Result<Answers> {
     Ok(answers)
 }
 
-fn responses(input: &[u8]) -> anyhow::Result<Answers> {
+fn responses(input: &[u8]) -> Result<Answers> {
     let mut answers = Answers::default();
     while let Some(response) = http::response(&input[answers.used..])? {
         let body = &input[answers.used + response.head..answers.used + response.length];

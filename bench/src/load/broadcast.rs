@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::listeners::Listeners;
 use super::message::{Clock, message};
@@ -73,7 +73,7 @@ pub(crate) fn broadcast(
     schedule: &Schedule,
     clock: Clock,
     interrupt: &Interrupt,
-) -> anyhow::Result<Published> {
+) -> Result<Published> {
     let before: Vec<u64> = listeners.messages().collect();
     let tags = schedule.tags.len();
     let shares: Vec<u64> = (0..tags).map(|tag| schedule.share(tag) as u64).collect();
@@ -102,7 +102,7 @@ fn send(
     schedule: &Schedule,
     clock: Clock,
     interrupt: &Interrupt,
-) -> anyhow::Result<Duration> {
+) -> Result<Duration> {
     let (begun, zero) = (Instant::now(), clock.now());
     let mut late = Duration::ZERO;
     let mut tags = schedule.tags.iter().cycle();

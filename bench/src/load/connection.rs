@@ -1,9 +1,9 @@
 //! A connection that never blocks: it connects, upgrades to a WebSocket, and then delivers bytes.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::TcpStream;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::http;
 use super::transport::Transport;
@@ -37,6 +37,10 @@ impl Connection {
         Self { transport, phase: Phase::Connecting(upgrade), rest: Vec::new() }
     }
 
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.transport.stream()
+    }
+
     /// Handles an event of the socket. `buffer` is shared by all connections of the thread.
     /// `handle` answers how many bytes it has consumed.
     ///
@@ -45,8 +49,8 @@ impl Connection {
     pub(crate) fn on_ready(
         &mut self,
         buffer: &mut [u8],
-        mut handle: impl FnMut(&mut Transport, Event<'_>) -> anyhow::Result<usize>,
-    ) -> anyhow::Result<()> {
+        mut handle: impl FnMut(&mut Transport, Event<'_>) -> Result<usize>,
+    ) -> Result<()> {
         if let Phase::Connecting(upgrade) = &mut self.phase {
             if let Some(error) = self.transport.stream().take_error()? {
                 return Err(error).context("connecting");
@@ -94,11 +98,5 @@ impl Connection {
                 return Ok(());
             }
         }
-    }
-}
-
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.transport.as_fd()
     }
 }

@@ -1,6 +1,6 @@
 //! WebSocket frames (RFC 6455 section 5), as far as the load needs them.
 
-use anyhow::bail;
+use anyhow::{Result, bail};
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const CLOSE: u8 = 8;
@@ -20,10 +20,7 @@ pub(crate) struct Frame<'a> {
 /// # Errors
 /// For frames that no server under test sends (fragments, masked ones, those of extensions), and those
 /// of `handle`.
-pub(crate) fn scan(
-    input: &[u8],
-    mut handle: impl FnMut(Frame<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<usize> {
+pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>) -> Result<usize> {
     let mut used = 0;
     while let Some((header, length, opcode)) = head(&input[used..])? {
         let Some(payload) = input[used..].get(header..header + length) else { break };
@@ -34,7 +31,7 @@ pub(crate) fn scan(
 }
 
 /// Length of the header and of the payload, and the opcode, if the header is whole.
-fn head(input: &[u8]) -> anyhow::Result<Option<(usize, usize, u8)>> {
+fn head(input: &[u8]) -> Result<Option<(usize, usize, u8)>> {
     let [first, second, rest @ ..] = input else { return Ok(None) };
     if first & 0xf0 != 0x80 || second & 0x80 != 0 {
         bail!("the server sent a fragment, a masked frame or an extension's");

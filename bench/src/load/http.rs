@@ -1,6 +1,6 @@
 //! The status and the end of HTTP responses.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, bail};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Response {
@@ -14,7 +14,7 @@ pub(crate) struct Response {
 ///
 /// # Errors
 /// When it is not a response, or comes in chunks, which servers use for large bodies only.
-pub(crate) fn response(input: &[u8]) -> anyhow::Result<Option<Response>> {
+pub(crate) fn response(input: &[u8]) -> Result<Option<Response>> {
     let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
     };

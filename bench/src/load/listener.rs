@@ -1,8 +1,6 @@
 //! One listener: it joins a tag and counts its messages.
 
-use std::os::fd::{AsFd, BorrowedFd};
-
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 
 use super::connection::{Connection, Event};
@@ -30,7 +28,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(clock: Clock) -> anyhow::Result<Self> {
+    pub(crate) fn new(clock: Clock) -> Result<Self> {
         Ok(Self {
             clock,
             joined: 0,
@@ -78,15 +76,9 @@ impl Listener {
     ///
     /// # Errors
     /// Whatever ends the connection.
-    pub(crate) fn on_ready(&mut self, buffer: &mut [u8], tally: &mut Tally) -> anyhow::Result<()> {
+    pub(crate) fn on_ready(&mut self, buffer: &mut [u8], tally: &mut Tally) -> Result<()> {
         let Self { connection, membership } = self;
         connection.on_ready(buffer, |transport, event| membership.handle(transport, event, tally))
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
     }
 }
 
@@ -96,7 +88,7 @@ impl Membership {
         transport: &mut Transport,
         event: Event<'_>,
         tally: &mut Tally,
-    ) -> anyhow::Result<usize> {
+    ) -> Result<usize> {
         let input = match event {
             Event::Open => {
                 if let Some(join) = self.join.take() {
@@ -118,7 +110,7 @@ impl Membership {
         })
     }
 
-    fn text(&mut self, payload: &[u8], now: u64, tally: &mut Tally) -> anyhow::Result<()> {
+    fn text(&mut self, payload: &[u8], now: u64, tally: &mut Tally) -> Result<()> {
         match Incoming::of(payload) {
             Incoming::Message => {
                 self.messages += 1;

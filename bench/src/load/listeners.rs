@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::connection::Connection;
 use super::listener::{Listener, Tally};
@@ -61,11 +61,7 @@ impl Join {
 
 impl Listeners {
     /// Without any listener yet.
-    pub(crate) fn new(
-        target: Arc<Target>,
-        clock: Clock,
-        interrupt: Interrupt,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn new(target: Arc<Target>, clock: Clock, interrupt: Interrupt) -> Result<Self> {
         let (poll, tally) = (Poll::new(interrupt)?, Tally::new(clock)?);
         Ok(Self { target, clock, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
     }
@@ -98,7 +94,7 @@ impl Listeners {
         count: usize,
         at_a_time: usize,
         join: impl Fn(usize) -> Join,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let wanted = self.list.len() + count;
         let (mut joined, mut progress) = (self.tally.joined, Instant::now());
         while self.tally.joined < wanted {
@@ -119,17 +115,16 @@ impl Listeners {
         Ok(())
     }
 
-    fn connect(&self, number: usize, join: &Join) -> anyhow::Result<Listener> {
+    fn connect(&self, number: usize, join: &Join) -> Result<Listener> {
         let upgrade = self.target.upgrade(&join.tag);
         let connection = Connection::new(self.target.begin(number)?, Some(upgrade));
         let action = self.target.join(&join.tag, &join.more);
-        let listener = Listener::new(connection, action, number.is_multiple_of(SAMPLED));
-        self.poll.add(&listener, number)?;
-        Ok(listener)
+        self.poll.add(connection.stream(), number)?;
+        Ok(Listener::new(connection, action, number.is_multiple_of(SAMPLED)))
     }
 
     /// Ends all connections without a close frame, and forgets what the listeners have counted.
-    pub(crate) fn disconnect(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn disconnect(&mut self) -> Result<()> {
         self.list.clear();
         self.tally = Tally::new(self.clock)?;
         Ok(())
@@ -144,7 +139,7 @@ impl Listeners {
         &mut self,
         count: usize,
         join: impl Fn(usize) -> Join,
-    ) -> anyhow::Result<usize> {
+    ) -> Result<usize> {
         let limit = Instant::now() + RECONNECTED;
         let mut retries = 0;
         let mut failed: VecDeque<(Instant, usize)> = VecDeque::new();
@@ -180,7 +175,7 @@ impl Listeners {
         &mut self,
         limit: Duration,
         mut is_enough: impl FnMut(&Tally) -> bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let end = Instant::now() + limit;
         while !is_enough(&self.tally) {
             let left = end.saturating_duration_since(Instant::now());
@@ -196,7 +191,7 @@ impl Listeners {
     ///
     /// # Errors
     /// When a connection ends.
-    pub(crate) fn listen_for(&mut self, time: Duration) -> anyhow::Result<()> {
+    pub(crate) fn listen_for(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -208,7 +203,7 @@ impl Listeners {
     }
 
     /// Waits for events, at most `limit`, and handles them.
-    fn poll_once(&mut self, limit: Duration) -> anyhow::Result<()> {
+    fn poll_once(&mut self, limit: Duration) -> Result<()> {
         for number in self.poll.wait(limit)? {
             if let Some(Some(listener)) = self.list.get_mut(number) {
                 let handled = listener.on_ready(&mut self.buffer, &mut self.tally);
@@ -223,7 +218,7 @@ impl Listeners {
         &mut self,
         limit: Duration,
         failed: &mut VecDeque<(Instant, usize)>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         for number in self.poll.wait(limit)? {
             let Some(Some(listener)) = self.list.get_mut(number) else { continue };
             if let Err(error) = listener.on_ready(&mut self.buffer, &mut self.tally) {

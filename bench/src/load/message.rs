@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::Result;
 use hdrhistogram::Histogram;
 
 /// The shortest message.
@@ -33,7 +34,7 @@ impl Clock {
 const LONGEST: u64 = 120_000_000_000;
 
 /// A histogram of latencies in nanoseconds.
-pub(crate) fn latencies() -> anyhow::Result<Histogram<u64>> {
+pub(crate) fn latencies() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_max(LONGEST, 3)?)
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -25,13 +25,13 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    pub(crate) fn new(interrupt: Interrupt) -> anyhow::Result<Self> {
+    pub(crate) fn new(interrupt: Interrupt) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self { epoll, events: Vec::with_capacity(EVENTS), interrupt })
     }
 
     /// Reports the events of `socket` under a number until it is closed.
-    pub(crate) fn add(&self, socket: impl AsFd, number: usize) -> anyhow::Result<()> {
+    pub(crate) fn add(&self, socket: impl AsFd, number: usize) -> Result<()> {
         let events = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
@@ -46,7 +46,7 @@ impl Poll {
     pub(crate) fn wait(
         &mut self,
         limit: Duration,
-    ) -> anyhow::Result<impl Iterator<Item = usize> + use<'_>> {
+    ) -> Result<impl Iterator<Item = usize> + use<'_>> {
         self.interrupt.check()?;
         let limit = Timespec::try_from(limit.min(LONGEST_WAIT))?;
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&limit)) {

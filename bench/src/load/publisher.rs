@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::answers::{PublishMethod, answers};
 use super::http;
@@ -27,7 +27,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When that fails.
-    pub(crate) fn connect(target: &Arc<Target>) -> anyhow::Result<Self> {
+    pub(crate) fn connect(target: &Arc<Target>) -> Result<Self> {
         let method = match target.protocol() {
             ClientProtocol::Actions => PublishMethod::WebSocket,
             ClientProtocol::Nchan => PublishMethod::Post,
@@ -41,7 +41,7 @@ impl Publisher {
         Ok(publisher)
     }
 
-    fn upgrade(&mut self) -> anyhow::Result<()> {
+    fn upgrade(&mut self) -> Result<()> {
         self.transport.write(&self.target.upgrade("publisher"))?;
         loop {
             self.read()?;
@@ -58,7 +58,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When it does not.
-    pub(crate) fn publish(&mut self, messages: &[(&str, String)]) -> anyhow::Result<()> {
+    pub(crate) fn publish(&mut self, messages: &[(&str, String)]) -> Result<()> {
         let bytes = messages
             .iter()
             .flat_map(|(tag, message)| self.target.publication(self.method, tag, message, None));
@@ -75,7 +75,7 @@ impl Publisher {
         Ok(())
     }
 
-    fn read(&mut self) -> anyhow::Result<()> {
+    fn read(&mut self) -> Result<()> {
         ensure!(self.filled < self.buffer.len(), "an answer is too long");
         let count = self.transport.read(&mut self.buffer[self.filled..])?;
         ensure!(count > 0, "the server closed the publisher's connection");

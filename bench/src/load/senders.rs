@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
 
 use super::answers::{PublishMethod, answers};
@@ -68,18 +68,14 @@ impl Senders {
     ///
     /// # Errors
     /// When the system has no more sockets.
-    pub(crate) fn new(
-        target: &Arc<Target>,
-        plan: SendPlan,
-        interrupt: Interrupt,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn new(target: &Arc<Target>, plan: SendPlan, interrupt: Interrupt) -> Result<Self> {
         let poll = Poll::new(interrupt)?;
         let mut connections = Vec::with_capacity(plan.senders);
         for number in 0..plan.senders {
             let is_socket = plan.method == PublishMethod::WebSocket;
             let upgrade = is_socket.then(|| target.upgrade(&plan.tag));
             let connection = Connection::new(target.begin(number)?, upgrade);
-            poll.add(&connection, number)?;
+            poll.add(connection.stream(), number)?;
             connections.push(connection);
         }
         let traffic = Traffic {
@@ -112,7 +108,7 @@ impl Senders {
     pub(crate) fn send_until(
         &mut self,
         mut is_enough: impl FnMut(&Accepted) -> bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let Self { poll, connections, traffic, buffer } = self;
         let (mut answered, mut progress) = (traffic.accepted.messages, Instant::now());
         while !is_enough(&traffic.accepted) {
@@ -133,7 +129,7 @@ impl Senders {
     ///
     /// # Errors
     /// As [`Senders::send_until`].
-    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.traffic.is_closing = true;
         self.send_until(|accepted| accepted.messages == accepted.sent)
     }
@@ -145,7 +141,7 @@ impl Traffic {
         sender: usize,
         transport: &mut Transport,
         event: Event<'_>,
-    ) -> anyhow::Result<usize> {
+    ) -> Result<usize> {
         let Self { target, plan, accepted, .. } = self;
         let in_flight = &mut self.in_flight[sender];
         let mut bytes = Vec::new();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
@@ -54,11 +54,7 @@ impl Target {
     ///
     /// # Errors
     /// When its name has no address, or `trusted` is not a file of certificates.
-    pub(crate) fn at(
-        url: &Url,
-        key: Option<String>,
-        trusted: Option<&Path>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn at(url: &Url, key: Option<String>, trusted: Option<&Path>) -> Result<Self> {
         let address = (url.host.as_str(), url.port)
             .to_socket_addrs()
             .with_context(|| format!("{} is not known", url.host))?
@@ -157,7 +153,7 @@ impl Target {
 
     /// Begins to connect, without blocking. `number` counts the connections: those to this machine
     /// come from several loopback addresses, because the ports of one do not suffice.
-    pub(crate) fn begin(&self, number: usize) -> anyhow::Result<Transport> {
+    pub(crate) fn begin(&self, number: usize) -> Result<Transport> {
         let socket =
             Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
@@ -178,7 +174,7 @@ impl Target {
     }
 
     /// Connects and waits until the connection is established. Its reads block, too.
-    pub(crate) fn connect(&self) -> anyhow::Result<Transport> {
+    pub(crate) fn connect(&self) -> Result<Transport> {
         let stream =
             TcpStream::connect_timeout(&self.address, BLOCKING_LIMIT).context("connecting")?;
         stream.set_nodelay(true)?;
@@ -192,7 +188,7 @@ fn is_v4_loopback(address: SocketAddr) -> bool {
 }
 
 /// TLS as browsers use it. It trusts the certificates of `file`, or else those of this system.
-fn tls_config(file: Option<&Path>) -> anyhow::Result<ClientConfig> {
+fn tls_config(file: Option<&Path>) -> Result<ClientConfig> {
     let file = file
         .or_else(|| TRUSTED.iter().map(Path::new).find(|path| path.is_file()))
         .context("this system trusts no certificates; name a file of them with --ca FILE")?;

@@ -5,9 +5,9 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use anyhow::Result;
 use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::ServerName;
 
@@ -29,7 +29,7 @@ pub(crate) struct Transport {
 impl Transport {
     /// # Errors
     /// When TLS cannot begin.
-    pub(crate) fn new(stream: TcpStream, tls: Option<&TlsSettings>) -> anyhow::Result<Self> {
+    pub(crate) fn new(stream: TcpStream, tls: Option<&TlsSettings>) -> Result<Self> {
         let mut session = None;
         if let Some(TlsSettings { config, name }) = tls {
             let mut new = ClientConnection::new(Arc::clone(config), name.clone())?;
@@ -104,10 +104,4 @@ fn send_records(session: &mut ClientConnection, stream: &mut TcpStream) -> io::R
         }
     }
     Ok(())
-}
-
-impl AsFd for Transport {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
 }

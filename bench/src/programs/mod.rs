@@ -7,7 +7,7 @@ pub(crate) mod program;
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 
 /// A build of one of our programs, under the name that the tables give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Build {
     ///
     /// # Errors
     /// When one of them is no file.
-    pub(crate) fn given_or_beside(given: &[Self], name: &str) -> anyhow::Result<Vec<Self>> {
+    pub(crate) fn given_or_beside(given: &[Self], name: &str) -> Result<Vec<Self>> {
         if given.is_empty() {
             let path = std::env::current_exe()?.with_file_name(name);
             ensure!(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::geteuid;
 use serde::Deserialize;
 
@@ -83,7 +83,7 @@ impl Peer {
     ///
     /// # Errors
     /// When it is not installed.
-    pub(crate) fn version(&self, peers: &Path) -> anyhow::Result<String> {
+    pub(crate) fn version(&self, peers: &Path) -> Result<String> {
         if let Some(package) = &self.package {
             let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
             ensure!(
@@ -124,7 +124,7 @@ impl Peer {
         &self,
         directory: &Path,
         mut values: Vec<(&str, String)>,
-    ) -> anyhow::Result<(Program, SocketAddr)> {
+    ) -> Result<(Program, SocketAddr)> {
         let mut address = free_address()?;
         let config = directory.join(format!("{}.conf", self.option));
         values.extend([

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 /// A clock tick of `/proc/PID/stat`: `USER_HZ` is 100 on every Linux architecture in use.
 const TICK: Duration = Duration::from_millis(10);
@@ -119,7 +119,7 @@ impl Memory {
     ///
     /// # Errors
     /// When the program has ended or belongs to someone else.
-    pub(crate) fn of_tree(root: u32) -> anyhow::Result<Self> {
+    pub(crate) fn of_tree(root: u32) -> Result<Self> {
         ensure!(Stat::read(root).is_some(), "the program has ended");
         let mut sum = Self::default();
         for pid in tree(root) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::process;
@@ -35,11 +35,7 @@ impl Program {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn start(
-        name: &str,
-        mut command: Command,
-        directory: &Path,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str, mut command: Command, directory: &Path) -> Result<Self> {
         let errors = directory.join(format!("{name}.log"));
         let log = File::create(&errors).context("cannot write a log")?;
         let earlier_children = process::children(std::process::id());
@@ -64,7 +60,7 @@ impl Program {
     pub(crate) fn announced<const N: usize>(
         &mut self,
         beginnings: [&str; N],
-    ) -> anyhow::Result<[String; N]> {
+    ) -> Result<[String; N]> {
         let output = self.child.stdout.take().context("its output was read already")?;
         let mut found = beginnings.map(|_| None);
         for line in BufReader::new(output).lines() {
@@ -85,7 +81,7 @@ impl Program {
     ///
     /// # Errors
     /// With the end of its stderr, when it does not listen in time.
-    pub(crate) fn wait_for(&self, address: SocketAddr) -> anyhow::Result<()> {
+    pub(crate) fn wait_for(&self, address: SocketAddr) -> Result<()> {
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
             ensure!(
@@ -103,7 +99,7 @@ impl Program {
     ///
     /// # Errors
     /// When it does not end, or ends with an error.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).context("cannot end it")?;
         let begun = Instant::now();
@@ -122,7 +118,7 @@ impl Program {
     ///
     /// # Errors
     /// When there is no such child.
-    pub(crate) fn follow_daemon(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn follow_daemon(&mut self) -> Result<()> {
         self.child.wait()?;
         match self.offspring()[..] {
             [daemon] => self.pid = daemon,
@@ -174,7 +170,7 @@ impl Drop for Program {
 }
 
 /// An address that was free a moment ago, for programs that cannot report the one they chose.
-pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
     Ok(listener.local_addr()?)
 }

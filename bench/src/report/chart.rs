@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -22,7 +22,7 @@ const LONGEST: f64 = 3.0;
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn write(results: &Results, path: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(results: &Results, path: &Path) -> Result<()> {
     draw(results, path)
         .map_err(|error| anyhow!("{error}"))
         .with_context(|| format!("cannot write {}", path.display()))

@@ -1,5 +1,6 @@
 //! The figures: `figures.toml` has their names, units, notes and goals.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -71,8 +72,17 @@ pub(crate) struct SectionData {
     pub(crate) chart: Option<String>,
     pub(crate) figures: Vec<FigureData>,
     pub(crate) goals: Vec<Goal>,
+    cases: BTreeMap<String, CaseData>,
     /// How it was measured, with names in braces for values of the run.
     pub(crate) how: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CaseData {
+    pub(crate) help: String,
+    /// The kinds of programs that it concerns; `None` means all.
+    pub(crate) only: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,6 +159,10 @@ pub(crate) fn sections() -> &'static [SectionData] {
 impl Section {
     pub(crate) fn data(self) -> &'static SectionData {
         sections().iter().find(|data| data.id == self).expect("figures.toml has every section")
+    }
+
+    pub(crate) fn case(self, name: &str) -> &'static CaseData {
+        self.data().cases.get(name).expect("figures.toml has every case")
     }
 }
 

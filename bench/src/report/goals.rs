@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn every_round_counts_where_one_is_too_much() {
-        let server = Subject::new("server", String::new(), Role::Ours);
+        let server = Subject::new("server".to_owned(), "ours", String::new(), Role::Ours);
         let mut rounds = Rounds::new(vec![server], 3);
         for figure in [10.0, 101.0, 20.0] {
             rounds.record(0, vec![(Figure::StormHealthy, figure)]);
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn more_can_be_better() {
         let durable = |figure| {
-            let server = Subject::new("server", String::new(), Role::Ours);
+            let server = Subject::new("server".to_owned(), "ours", String::new(), Role::Ours);
             let mut rounds = Rounds::new(vec![server], 1);
             rounds.record(0, vec![(Figure::Durable, figure)]);
             judge(&rounds.finish()).first().map(Verdict::to_string)
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn goals_are_about_what_was_measured() {
-        let program = |name, role| Subject::new(name, String::new(), role);
+        let program = |name: &str, role| Subject::new(name.to_owned(), "", String::new(), role);
         let mut rounds = Rounds::new(
             vec![
                 program("server", Role::Ours),

@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Args;
 
 use crate::template::fill;
@@ -44,7 +45,7 @@ pub(crate) fn report(
     options: &ReportOptions,
     section: Section,
     values: &[(&str, String)],
-) -> anyhow::Result<ExitCode> {
+) -> Result<ExitCode> {
     writeln!(std::io::stdout().lock(), "{}", table::of_results(results))?;
     if let Some(path) = &options.svg {
         chart::write(results, path)?;
@@ -60,7 +61,7 @@ pub(crate) fn report(
 ///
 /// # Errors
 /// When nothing can be printed.
-pub(crate) fn print_verdicts(results: &Results, check: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn print_verdicts(results: &Results, check: bool) -> Result<ExitCode> {
     let verdicts = goals::judge(results);
     let mut out = std::io::stdout().lock();
     for verdict in &verdicts {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::{fs, io};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 
 use super::figure::{Section, SectionData, sections};
 use super::goals::Verdict;
@@ -47,7 +47,7 @@ pub(crate) fn figures(
 ///
 /// # Errors
 /// When the page cannot be read or written.
-pub(crate) fn write(path: &Path, section: Section, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write(path: &Path, section: Section, text: &str) -> Result<()> {
     let old = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         outcome => outcome.with_context(|| format!("cannot read {}", path.display())),

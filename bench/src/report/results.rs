@@ -14,6 +14,8 @@ pub(crate) struct Results {
 /// A program and its figures.
 pub(crate) struct Subject {
     pub(crate) name: String,
+    /// `ours`, or the option of a peer.
+    pub(crate) kind: &'static str,
     pub(crate) version: String,
     pub(crate) role: Role,
     /// One figure a round.
@@ -61,8 +63,8 @@ impl Results {
 }
 
 impl Subject {
-    pub(crate) fn new(name: &str, version: String, role: Role) -> Self {
-        Self { name: name.to_owned(), version, role, figures: BTreeMap::new() }
+    pub(crate) fn new(name: String, kind: &'static str, version: String, role: Role) -> Self {
+        Self { name, kind, version, role, figures: BTreeMap::new() }
     }
 
     /// The rounds' figures, the lowest first.
@@ -106,6 +108,10 @@ impl Rounds {
         Self { subjects, bar }
     }
 
+    pub(crate) fn name(&self, subject: usize) -> &str {
+        &self.subjects[subject].name
+    }
+
     pub(crate) fn begin(&self, step: String) {
         self.bar.set_message(step);
     }
@@ -130,7 +136,8 @@ mod tests {
 
     #[test]
     fn the_middle_one_counts() {
-        let mut rounds = Rounds::new(vec![Subject::new("x", String::new(), Role::Peer)], 4);
+        let mut rounds =
+            Rounds::new(vec![Subject::new("x".to_owned(), "x", String::new(), Role::Peer)], 4);
         for figure in [9.0, 1.0, 2.0] {
             rounds.record(0, vec![(Figure::Handshake, figure)]);
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::Args;
 use hdrhistogram::Histogram;
 
@@ -110,11 +111,7 @@ pub(crate) struct Delivered {
 
 impl Fanout {
     /// Without any listener yet.
-    pub(crate) fn new(
-        server: &Server,
-        tags: Arc<[String]>,
-        interrupt: &Interrupt,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn new(server: &Server, tags: Arc<[String]>, interrupt: &Interrupt) -> Result<Self> {
         let (target, clock) = (Arc::clone(&server.target), Clock::start());
         let listeners = Listeners::new(Arc::clone(&target), clock, interrupt.clone())?;
         let (pid, interrupt) = (server.pid, interrupt.clone());
@@ -122,7 +119,7 @@ impl Fanout {
     }
 
     /// With `count` listeners on the tag of the comparisons.
-    pub(crate) fn of(server: &Server, count: usize, interrupt: &Interrupt) -> anyhow::Result<Self> {
+    pub(crate) fn of(server: &Server, count: usize, interrupt: &Interrupt) -> Result<Self> {
         let mut fanout = Self::new(server, tag(), interrupt)?;
         fanout.open(count, AT_A_TIME)?;
         Ok(fanout)
@@ -132,7 +129,7 @@ impl Fanout {
     ///
     /// # Errors
     /// When one cannot join, or the process has ended.
-    pub(crate) fn open(&mut self, count: usize, at_a_time: usize) -> anyhow::Result<JoinCost> {
+    pub(crate) fn open(&mut self, count: usize, at_a_time: usize) -> Result<JoinCost> {
         self.listeners.listen_for(SETTLE)?;
         let before = self.pid.map(Memory::of_tree).transpose()?;
         let mut meter = self.pid.map(Meter::start);
@@ -150,11 +147,7 @@ impl Fanout {
     ///
     /// # Errors
     /// When a listener missed a message or got it twice.
-    pub(crate) fn deliver(
-        &mut self,
-        warm_up: &Schedule,
-        schedule: &Schedule,
-    ) -> anyhow::Result<Delivered> {
+    pub(crate) fn deliver(&mut self, warm_up: &Schedule, schedule: &Schedule) -> Result<Delivered> {
         self.broadcast(warm_up)?;
         self.listeners.listen_for(SETTLE)?;
         self.listeners.measure_from(self.clock.now());
@@ -165,7 +158,7 @@ impl Fanout {
         Ok(Delivered { published, micros, latencies: self.listeners.tally().latencies.clone() })
     }
 
-    fn broadcast(&mut self, schedule: &Schedule) -> anyhow::Result<Published> {
+    fn broadcast(&mut self, schedule: &Schedule) -> Result<Published> {
         let publisher = match &mut self.publisher {
             Some(publisher) => publisher,
             absent => absent.insert(Publisher::connect(&self.target)?),
@@ -182,8 +175,8 @@ pub(crate) fn in_turn(
     rate: f64,
     turns: u32,
     interrupt: &Interrupt,
-    value: impl Fn(&Delivered) -> anyhow::Result<f64>,
-) -> anyhow::Result<[f64; 2]> {
+    value: impl Fn(&Delivered) -> Result<f64>,
+) -> Result<[f64; 2]> {
     let [one, other] = servers.map(|server| Fanout::of(server, listeners, interrupt));
     let mut fanouts = [one?, other?];
     let mut sums = [0.0; 2];
@@ -213,7 +206,7 @@ pub(crate) fn tag() -> Arc<[String]> {
 ///
 /// # Errors
 /// When the server is missing, or a listener missed a message.
-pub(crate) fn run(options: &FanoutOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &FanoutOptions, run: &Run) -> Result<ExitCode> {
     let count = options.subscribers as usize;
     let what = format!("{count} listeners");
     run.ensure_files(count + OTHER_FILES, &what, "give --subscribers less")?;

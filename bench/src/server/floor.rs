@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
@@ -19,14 +19,14 @@ const BUFFER: usize = 256 * 1024;
 type Listeners = Arc<Mutex<Vec<TcpStream>>>;
 
 /// Serves until the process is ended.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
     shared::telemetry::announce("floor", listener.local_addr()?);
     serve(&listener)
 }
 
-fn serve(listener: &TcpListener) -> anyhow::Result<()> {
+fn serve(listener: &TcpListener) -> Result<()> {
     let listeners = Listeners::default();
     loop {
         let (stream, _peer) = listener.accept()?;
@@ -38,7 +38,7 @@ fn serve(listener: &TcpListener) -> anyhow::Result<()> {
 
 /// Reads the upgrade and the first action: a client that registers is a listener, any other one
 /// publishes.
-fn upgrade(mut stream: TcpStream, listeners: &Listeners) -> anyhow::Result<()> {
+fn upgrade(mut stream: TcpStream, listeners: &Listeners) -> Result<()> {
     let mut request = [0; REQUEST];
     let mut filled = 0;
     while !request[..filled].ends_with(b"\r\n\r\n") {
@@ -69,7 +69,7 @@ fn publish(
     mut buffer: Vec<u8>,
     mut filled: usize,
     listeners: &Listeners,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     loop {
         let mut used = 0;
         while let Some((length, action)) = client_frame(&buffer[used..filled]) {
@@ -88,7 +88,7 @@ fn publish(
 }
 
 /// The message, which is the last field of the action.
-fn message(action: &[u8]) -> anyhow::Result<&[u8]> {
+fn message(action: &[u8]) -> Result<&[u8]> {
     let name = b"\"message\":";
     let start = action.windows(name.len()).position(|window| window == name);
     let start = start.context("no message")? + name.len();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::publish::plan;
 use super::{Server, tags};
@@ -58,7 +58,7 @@ impl<'a> Launch<'a> {
     ///
     /// # Errors
     /// With the end of its stderr, when it does not start.
-    pub(crate) fn start(&self) -> anyhow::Result<Server> {
+    pub(crate) fn start(&self) -> Result<Server> {
         let [key_file, config] = ["key", "server.toml"].map(|name| self.directory.join(name));
         fs::write(&key_file, KEY).context("cannot write the key")?;
         let text = if self.keeps { "" } else { "ring = 0\ninbox = 0\n" };
@@ -86,11 +86,7 @@ impl<'a> Launch<'a> {
     }
 
     /// Starts it, publishes `entries` messages and restarts it.
-    pub(crate) fn fill_and_restart(
-        &self,
-        entries: u64,
-        interrupt: &Interrupt,
-    ) -> anyhow::Result<Restart> {
+    pub(crate) fn fill_and_restart(&self, entries: u64, interrupt: &Interrupt) -> Result<Restart> {
         let launch = Launch { tags: &tags(), ..*self };
         let server = launch.start()?;
         let mut senders = Senders::new(&server.target, plan(32), interrupt.clone())?;

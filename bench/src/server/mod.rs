@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use tempfile::TempDir;
 
@@ -96,7 +96,7 @@ impl Server {
     ///
     /// # Errors
     /// When its address is not known, or it does not start.
-    pub(crate) fn of(options: &TargetOptions, tags: &[String]) -> anyhow::Result<Self> {
+    pub(crate) fn of(options: &TargetOptions, tags: &[String]) -> Result<Self> {
         let Some(url) = &options.url else {
             let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
             let mut build = options.server.clone().unwrap_or_default();
@@ -130,7 +130,7 @@ impl Server {
         peers: &Path,
         directory: &Path,
         tags: &[String],
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self> {
         if kind.is_ours() {
             return Launch { tags, ..Launch::new(build, directory) }.start();
         }
@@ -167,7 +167,7 @@ impl Server {
     }
 
     /// Asks the program to end, and waits until it has ended.
-    pub(crate) fn stop(self) -> anyhow::Result<()> {
+    pub(crate) fn stop(self) -> Result<()> {
         self.program.map_or(Ok(()), Program::stop)
     }
 }
@@ -177,7 +177,7 @@ pub(crate) fn tags() -> [String; 2] {
     [TAG.to_owned(), QUIET_TAG.to_owned()]
 }
 
-fn first_line(file: &Path) -> anyhow::Result<String> {
+fn first_line(file: &Path) -> Result<String> {
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 
 use crate::programs::program::{Program, free_address};
 
@@ -20,7 +20,7 @@ impl Nats {
     ///
     /// # Errors
     /// With the end of its stderr, when it does not listen.
-    pub(crate) fn start(path: &Path, directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(path: &Path, directory: &Path) -> Result<Self> {
         let address = free_address()?;
         let (file, store) = (directory.join("nats.conf"), directory.join("nats"));
         let store = store.display();

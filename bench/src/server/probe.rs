@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 
 use super::Server;
 use crate::programs::program::Program;
@@ -29,7 +29,7 @@ impl Probe {
         tag: &str,
         time: Duration,
         directory: &Path,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["fanout", "--brief", "--subscribers", "1", "--url", &server.url])
@@ -48,7 +48,7 @@ impl Probe {
     ///
     /// # Errors
     /// When one of its messages was lost.
-    pub(crate) fn finish(mut self) -> anyhow::Result<[u64; 3]> {
+    pub(crate) fn finish(mut self) -> Result<[u64; 3]> {
         let [line] = self.0.announced([LINE]).context("the healthy client")?;
         let times = line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
         times.try_into().ok().context("the healthy client printed no latencies")

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use clap::Args;
 use hdrhistogram::Histogram;
 
@@ -73,7 +74,7 @@ pub(crate) fn measure(
     plan: SendPlan,
     (warm_up, time): (Duration, Duration),
     interrupt: &Interrupt,
-) -> anyhow::Result<PublishCost> {
+) -> Result<PublishCost> {
     let mut senders = Senders::new(&server.target, plan, interrupt.clone())?;
     let begun = Instant::now();
     senders.send_until(|_| begun.elapsed() >= warm_up)?;
@@ -110,7 +111,7 @@ pub(crate) fn plan(in_flight: usize) -> SendPlan {
 ///
 /// # Errors
 /// When the server is missing, or a message is refused.
-pub(crate) fn run(options: &PublishOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &PublishOptions, run: &Run) -> Result<ExitCode> {
     let server = Server::of(&options.to, std::slice::from_ref(&options.tag))?;
     let plan = SendPlan {
         method: options.over,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use clap::Args;
 
 use super::probe::{PROBE_WARM_UP, Probe};
@@ -68,7 +69,7 @@ pub(crate) fn measure(
     (quiet_tag, time): (&str, Duration),
     directory: &Path,
     interrupt: &Interrupt,
-) -> anyhow::Result<StormCost> {
+) -> Result<StormCost> {
     let target = Arc::clone(&server.target);
     let mut clients = Listeners::new(target, Clock::start(), interrupt.clone())?;
     clients.open(count, AT_A_TIME, |_| Join::tag(tag))?;
@@ -89,7 +90,7 @@ pub(crate) fn measure(
 ///
 /// # Errors
 /// When the server is missing, a client does not come back, or the healthy one loses a message.
-pub(crate) fn run(options: &StormOptions, run: &Run) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &StormOptions, run: &Run) -> Result<ExitCode> {
     let count = options.clients as usize;
     let what = format!("{count} clients");
     run.ensure_files(count + OTHER_FILES, &what, "give --clients less")?;
