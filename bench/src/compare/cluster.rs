@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::interrupt::Interrupt;
-use crate::load::listeners::{Join, Listeners};
+use crate::load::listeners::Listeners;
 use crate::load::message::Clock;
 use crate::options::range;
 use crate::programs::process::Meter;
@@ -63,7 +63,7 @@ impl Compared for Member {
     const CASES: &'static [Case<Self>] = &[
         Case::new("latency", 2 * FEW, latency),
         Case::new("servers", SERVERS * LISTENERS, servers),
-        Case::new("follow", SENDERS, follow),
+        Case::new("follow", SENDERS as usize, follow),
     ];
 }
 
@@ -147,7 +147,7 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
 fn listen(server: &Server, stop: &Interrupt, all_listen: &Barrier) -> Result<f64> {
     let target = Arc::clone(&server.target);
     let opened = Listeners::new(target, Clock::start(), stop.clone()).and_then(|mut listeners| {
-        listeners.open(LISTENERS, AT_A_TIME, |_| Join::tag(TAG))?;
+        listeners.open(LISTENERS, AT_A_TIME, &[TAG])?;
         Ok(listeners)
     });
     let mut meter = server.pid.map(Meter::start);

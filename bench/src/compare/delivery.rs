@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, disk, ours};
-use crate::load::listeners::{Join, Listeners};
+use crate::load::listeners::Listeners;
 use crate::load::message::{Clock, message};
 use crate::load::publisher::Publisher;
 use crate::options::range;
@@ -65,10 +65,10 @@ impl Compared for Keeper {
     const SECTION: Section = Section::Delivery;
     const ROUNDS: &'static str = "3";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("durable", SENDERS, durable),
+        Case::new("durable", SENDERS as usize, durable),
         Case::new("keeping", 2 * LISTENERS, keeping),
         Case::new("resume", RETURNING, resume),
-        Case::new("start", SENDERS, start),
+        Case::new("start", SENDERS as usize, start),
     ];
 }
 
@@ -128,7 +128,7 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let clock = Clock::start();
     let target = Arc::clone(&server.target);
     let mut clients = Listeners::new(target, clock, trial.interrupt.clone())?;
-    clients.open(RETURNING, AT_A_TIME, |_| Join::tag(TAG))?;
+    clients.open(RETURNING, AT_A_TIME, &[TAG])?;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING)?;
     let tally = clients.tally();
     let reply = tally.first_reply.as_ref().context("no client was answered")?;
@@ -142,12 +142,12 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     clients.listen_for(GONE)?;
     let mut publisher = Publisher::connect(&server.target)?;
     for _ in 0..MISSED {
-        publisher.publish(&[(TAG, message(clock.now(), MESSAGE_SIZE))])?;
+        publisher.publish(&[(TAG, message(clock.now(), MESSAGE_SIZE as usize))])?;
     }
     clients.listen_for(PROBE_WARM_UP.saturating_sub(GONE))?;
 
     let begun = Instant::now();
-    clients.reconnect(RETURNING, |_| Join { more: more.clone(), ..Join::tag(TAG) })?;
+    clients.reconnect(RETURNING, TAG, &more)?;
     let all = MISSED * RETURNING as u64;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING && tally.messages >= all)?;
     let took = begun.elapsed();

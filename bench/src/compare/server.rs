@@ -65,7 +65,7 @@ impl Compared for Tested {
         Case::new("delivery", LISTENERS, delivery),
         Case::new("crowd", CROWD, crowd),
         Case::new("scale", SCALE[1], scale),
-        Case::new("publish", SENDERS, publish),
+        Case::new("publish", SENDERS as usize, publish),
         Case::new("storm", STORM, storm),
     ];
 }
@@ -144,8 +144,8 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
         _ => vec![web_socket],
     };
     let mut figures = Vec::new();
-    for (method, figure) in methods {
-        let plan = SendPlan { method, ..plan(1) };
+    for (over, figure) in methods {
+        let plan = SendPlan { over, ..plan(1) };
         let times = (Duration::from_millis(500), Duration::from_secs(2));
         let cost = publish::measure(&server, plan, times, trial.interrupt)?;
         figures.extend(cost.micros.map(|micros| (figure, micros)));

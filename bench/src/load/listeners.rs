@@ -45,20 +45,6 @@ pub(crate) struct Listeners {
     buffer: Vec<u8>,
 }
 
-/// How a listener joins.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Join {
-    pub(crate) tag: String,
-    /// Further fields of the action, each with a comma before it.
-    pub(crate) more: String,
-}
-
-impl Join {
-    pub(crate) fn tag(tag: &str) -> Self {
-        Self { tag: tag.to_owned(), more: String::new() }
-    }
-}
-
 impl Listeners {
     /// Without any listener yet.
     pub(crate) fn new(target: Arc<Target>, clock: Clock, interrupt: Interrupt) -> Result<Self> {
@@ -85,7 +71,7 @@ impl Listeners {
         self.list.iter().map(|listener| listener.as_ref().map_or(0, Listener::messages))
     }
 
-    /// Adds `count` listeners, of which `at_a_time` connect at the same time.
+    /// Adds `count` listeners, evenly over the tags, of which `at_a_time` connect at the same time.
     ///
     /// # Errors
     /// When one cannot join.
@@ -93,14 +79,14 @@ impl Listeners {
         &mut self,
         count: usize,
         at_a_time: usize,
-        join: impl Fn(usize) -> Join,
+        tags: &[impl AsRef<str>],
     ) -> Result<()> {
         let wanted = self.list.len() + count;
         let (mut joined, mut progress) = (self.tally.joined, Instant::now());
         while self.tally.joined < wanted {
             while self.list.len() < wanted.min(self.tally.joined + at_a_time) {
                 let number = self.list.len();
-                let listener = self.connect(number, &join(number))?;
+                let listener = self.connect(number, tags[number % tags.len()].as_ref(), "")?;
                 self.list.push(Some(listener));
             }
             self.poll_once(LONGEST_WAIT)?;
@@ -115,10 +101,11 @@ impl Listeners {
         Ok(())
     }
 
-    fn connect(&self, number: usize, join: &Join) -> Result<Listener> {
-        let upgrade = self.target.upgrade(&join.tag);
+    /// `more` are further fields of the action that joins, each with a comma before it.
+    fn connect(&self, number: usize, tag: &str, more: &str) -> Result<Listener> {
+        let upgrade = self.target.upgrade(tag);
         let connection = Connection::new(self.target.begin(number)?, Some(upgrade));
-        let action = self.target.join(&join.tag, &join.more);
+        let action = self.target.join(tag, more);
         self.poll.add(connection.stream(), number)?;
         Ok(Listener::new(connection, action, number.is_multiple_of(SAMPLED)))
     }
@@ -135,16 +122,12 @@ impl Listeners {
     ///
     /// # Errors
     /// When that takes too long.
-    pub(crate) fn reconnect(
-        &mut self,
-        count: usize,
-        join: impl Fn(usize) -> Join,
-    ) -> Result<usize> {
+    pub(crate) fn reconnect(&mut self, count: usize, tag: &str, more: &str) -> Result<usize> {
         let limit = Instant::now() + RECONNECTED;
         let mut retries = 0;
         let mut failed: VecDeque<(Instant, usize)> = VecDeque::new();
         for number in 0..count {
-            let listener = self.connect(number, &join(number))?;
+            let listener = self.connect(number, tag, more)?;
             self.list.push(Some(listener));
             // Otherwise the first one would wait for the last one. A program that opens this many
             // connections at once does so in batches, too.
@@ -155,7 +138,7 @@ impl Listeners {
         while self.tally.joined < count {
             while let Some((_, number)) = failed.pop_front_if(|(when, _)| when.elapsed() >= RETRY) {
                 retries += 1;
-                self.list[number] = Some(self.connect(number, &join(number))?);
+                self.list[number] = Some(self.connect(number, tag, more)?);
             }
             self.poll_and_note_failed(Duration::from_millis(20), &mut failed)?;
             ensure!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 use hdrhistogram::Histogram;
 
 use super::answers::{PublishMethod, answers};
@@ -14,6 +15,7 @@ use super::poll::{LONGEST_WAIT, Poll};
 use super::target::Target;
 use super::transport::Transport;
 use crate::interrupt::Interrupt;
+use crate::options::range;
 
 /// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
@@ -22,17 +24,31 @@ const BUFFER: usize = 64 * 1024;
 const STUCK: Duration = Duration::from_secs(20);
 
 /// The messages to send, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SendPlan {
-    pub(crate) method: PublishMethod,
-    pub(crate) senders: usize,
-    /// Messages of one sender that are sent and not yet answered.
-    pub(crate) in_flight: usize,
+    /// How messages are sent
+    #[arg(long, default_value = "post")]
+    pub(crate) over: PublishMethod,
+
+    /// Senders, each on a connection that stays open
+    #[arg(long, default_value = "64", value_parser = range(1..=10_000))]
+    pub(crate) publishers: u32,
+
+    /// Messages of one sender that are sent and not yet answered
+    #[arg(long, default_value = "1", value_parser = range(1..=64))]
+    pub(crate) in_flight: u32,
+
+    /// Tag of the messages
+    #[arg(long, default_value = "bench")]
     pub(crate) tag: String,
-    /// Bytes of a message.
-    pub(crate) size: usize,
-    /// Whether each message has an ID (`mid`), as those of our clients have.
-    pub(crate) has_mids: bool,
+
+    /// Bytes of a message
+    #[arg(long, default_value = "125", value_parser = range(34..=65_536))]
+    pub(crate) size: u32,
+
+    /// Send messages without an ID (`mid`), which makes a retry safe
+    #[arg(long)]
+    pub(crate) without_mid: bool,
 }
 
 pub(crate) struct Senders {
@@ -70,9 +86,10 @@ impl Senders {
     /// When the system has no more sockets.
     pub(crate) fn new(target: &Arc<Target>, plan: SendPlan, interrupt: Interrupt) -> Result<Self> {
         let poll = Poll::new(interrupt)?;
-        let mut connections = Vec::with_capacity(plan.senders);
-        for number in 0..plan.senders {
-            let is_socket = plan.method == PublishMethod::WebSocket;
+        let senders = plan.publishers as usize;
+        let mut connections = Vec::with_capacity(senders);
+        for number in 0..senders {
+            let is_socket = plan.over == PublishMethod::WebSocket;
             let upgrade = is_socket.then(|| target.upgrade(&plan.tag));
             let connection = Connection::new(target.begin(number)?, upgrade);
             poll.add(connection.stream(), number)?;
@@ -85,7 +102,7 @@ impl Senders {
             // Microseconds since 1970, of which there are more than messages: so no earlier run has
             // used these IDs on the same server.
             last_mid: u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?,
-            in_flight: vec![VecDeque::new(); plan.senders],
+            in_flight: vec![VecDeque::new(); senders],
             accepted: Accepted { sent: 0, messages: 0, latencies: latencies()? },
             plan,
         };
@@ -147,7 +164,7 @@ impl Traffic {
         let mut bytes = Vec::new();
         let mut used = 0;
         if let Event::Bytes(input) = event {
-            let answers = answers(plan.method, input)?;
+            let answers = answers(plan.over, input)?;
             let now = self.clock.now();
             for _ in 0..answers.accepted {
                 let sent = in_flight.pop_front().context("an answer to no message")?;
@@ -156,12 +173,12 @@ impl Traffic {
             }
             (bytes, used) = (answers.pongs, answers.used);
         }
-        while in_flight.len() < plan.in_flight && !self.is_closing {
+        while in_flight.len() < plan.in_flight as usize && !self.is_closing {
             let now = self.clock.now();
             self.last_mid += 1;
-            let mid = plan.has_mids.then_some(self.last_mid);
-            let text = message(now, plan.size);
-            bytes.extend(target.publication(plan.method, &plan.tag, &text, mid));
+            let mid = (!plan.without_mid).then_some(self.last_mid);
+            let text = message(now, plan.size as usize);
+            bytes.extend(target.publication(plan.over, &plan.tag, &text, mid));
             in_flight.push_back(now);
             accepted.sent += 1;
         }

@@ -13,7 +13,7 @@ use super::probe::LINE;
 use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
 use crate::interrupt::Interrupt;
 use crate::load::broadcast::{Published, Schedule, broadcast};
-use crate::load::listeners::{Join, Listeners};
+use crate::load::listeners::Listeners;
 use crate::load::message::Clock;
 use crate::load::publisher::Publisher;
 use crate::load::target::Target;
@@ -133,8 +133,7 @@ impl Fanout {
         self.listeners.listen_for(SETTLE)?;
         let before = self.pid.map(Memory::of_tree).transpose()?;
         let mut meter = self.pid.map(Meter::start);
-        let tags = Arc::clone(&self.tags);
-        self.listeners.open(count, at_a_time, |number| Join::tag(&tags[number % tags.len()]))?;
+        self.listeners.open(count, at_a_time, &self.tags)?;
         self.listeners.listen_for(SETTLE)?;
         let micros = meter.as_mut().map(|meter| meter.micros_each(count as f64));
         let after = self.pid.map(Memory::of_tree).transpose()?;
@@ -195,7 +194,7 @@ pub(crate) fn in_turn(
 
 /// Messages on the tag of the comparisons, for `millis` milliseconds.
 pub(crate) fn schedule(rate: f64, burst: usize, millis: u64) -> Schedule {
-    Schedule::at(&tag(), rate, burst, MESSAGE_SIZE, Duration::from_millis(millis))
+    Schedule::at(&tag(), rate, burst, MESSAGE_SIZE as usize, Duration::from_millis(millis))
 }
 
 pub(crate) fn tag() -> Arc<[String]> {

@@ -16,7 +16,7 @@ use crate::load::frame::server_frame;
 const REQUEST: usize = 4_096;
 const BUFFER: usize = 256 * 1024;
 
-type Listeners = Arc<Mutex<Vec<TcpStream>>>;
+type Sockets = Arc<Mutex<Vec<TcpStream>>>;
 
 /// Serves until the process is ended.
 pub(crate) fn run() -> Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn serve(listener: &TcpListener) -> Result<()> {
-    let listeners = Listeners::default();
+    let listeners = Sockets::default();
     loop {
         let (stream, _peer) = listener.accept()?;
         stream.set_nodelay(true)?;
@@ -38,7 +38,7 @@ fn serve(listener: &TcpListener) -> Result<()> {
 
 /// Reads the upgrade and the first action: a client that registers is a listener, any other one
 /// publishes.
-fn upgrade(mut stream: TcpStream, listeners: &Listeners) -> Result<()> {
+fn upgrade(mut stream: TcpStream, listeners: &Sockets) -> Result<()> {
     let mut request = [0; REQUEST];
     let mut filled = 0;
     while !request[..filled].ends_with(b"\r\n\r\n") {
@@ -68,7 +68,7 @@ fn publish(
     mut stream: TcpStream,
     mut buffer: Vec<u8>,
     mut filled: usize,
-    listeners: &Listeners,
+    listeners: &Sockets,
 ) -> Result<()> {
     loop {
         let mut used = 0;
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::interrupt::Interrupt;
     use crate::load::broadcast::{Schedule, broadcast};
-    use crate::load::listeners::{Join, Listeners};
+    use crate::load::listeners::Listeners;
     use crate::load::message::Clock;
     use crate::load::publisher::Publisher;
     use crate::load::target::{ClientProtocol, Target};
@@ -126,7 +126,7 @@ mod tests {
         let target = Arc::new(Target::local(ClientProtocol::Actions, address, None));
         let (clock, interrupt) = (Clock::start(), Interrupt::default());
         let mut listeners = Listeners::new(Arc::clone(&target), clock, interrupt.clone()).unwrap();
-        listeners.open(30, 4, |_| Join::tag("a")).unwrap();
+        listeners.open(30, 4, &["a"]).unwrap();
         let mut publisher = Publisher::connect(&target).unwrap();
         let tags: Arc<[String]> = ["a".to_owned()].into();
         let schedule = Schedule::at(&tags, 1_000.0, 8, 300, Duration::from_millis(64));

@@ -31,7 +31,7 @@ pub(crate) const TAG: &str = "bench";
 pub(crate) const QUIET_TAG: &str = "bench-quiet";
 
 /// Bytes of a message in the comparisons.
-pub(crate) const MESSAGE_SIZE: usize = 125;
+pub(crate) const MESSAGE_SIZE: u32 = 125;
 
 /// Connections that are opened at the same time. With fewer, a program sleeps and wakes for each, which
 /// costs CPU, too.

@@ -19,36 +19,15 @@ use crate::report::table::{self, latencies, micros, quantiles, row};
 use crate::run::Run;
 
 /// Senders in the comparisons.
-pub(crate) const SENDERS: usize = 64;
+pub(crate) const SENDERS: u32 = 64;
 
 #[derive(Debug, Args)]
 pub(crate) struct PublishOptions {
     #[command(flatten)]
     to: TargetOptions,
 
-    /// How messages are sent
-    #[arg(long, default_value = "post")]
-    over: PublishMethod,
-
-    /// Senders, each on a connection that stays open
-    #[arg(long, default_value = "64", value_parser = range(1..=10_000))]
-    publishers: u32,
-
-    /// Messages of one sender that are sent and not yet answered
-    #[arg(long, default_value = "1", value_parser = range(1..=64))]
-    in_flight: u32,
-
-    /// Tag of the messages
-    #[arg(long, default_value = TAG)]
-    tag: String,
-
-    /// Bytes of a message
-    #[arg(long, default_value = "125", value_parser = range(34..=65_536))]
-    size: u32,
-
-    /// Send messages without an ID (`mid`), which makes a retry safe
-    #[arg(long)]
-    without_mid: bool,
+    #[command(flatten)]
+    plan: SendPlan,
 
     /// Seconds of the measurement, after two seconds of the same load
     #[arg(long, default_value = "10", value_parser = range(1..=3_600))]
@@ -96,14 +75,14 @@ pub(crate) fn measure(
 }
 
 /// The senders of the comparisons.
-pub(crate) fn plan(in_flight: usize) -> SendPlan {
+pub(crate) fn plan(in_flight: u32) -> SendPlan {
     SendPlan {
-        method: PublishMethod::WebSocket,
-        senders: SENDERS,
+        over: PublishMethod::WebSocket,
+        publishers: SENDERS,
         in_flight,
         tag: TAG.to_owned(),
         size: MESSAGE_SIZE,
-        has_mids: true,
+        without_mid: false,
     }
 }
 
@@ -112,17 +91,9 @@ pub(crate) fn plan(in_flight: usize) -> SendPlan {
 /// # Errors
 /// When the server is missing, or a message is refused.
 pub(crate) fn run(options: &PublishOptions, run: &Run) -> Result<ExitCode> {
-    let server = Server::of(&options.to, std::slice::from_ref(&options.tag))?;
-    let plan = SendPlan {
-        method: options.over,
-        senders: options.publishers as usize,
-        in_flight: options.in_flight as usize,
-        tag: options.tag.clone(),
-        size: options.size as usize,
-        has_mids: !options.without_mid,
-    };
+    let server = Server::of(&options.to, std::slice::from_ref(&options.plan.tag))?;
     let times = (WARM_UP, Duration::from_secs(options.seconds.into()));
-    let cost = measure(&server, plan, times, &run.interrupt)?;
+    let cost = measure(&server, options.plan.clone(), times, &run.interrupt)?;
     let per_core = cost.micros.map(|micros| format!("{:.0}", 1e6 / micros));
     let mut rows = vec![
         row("messages accepted", Some(cost.messages.to_string())),

@@ -12,7 +12,7 @@ use clap::Args;
 use super::probe::{PROBE_WARM_UP, Probe};
 use super::{Server, TAG, TargetOptions};
 use crate::interrupt::Interrupt;
-use crate::load::listeners::{Join, Listeners};
+use crate::load::listeners::Listeners;
 use crate::load::message::Clock;
 use crate::options::range;
 use crate::programs::process::Meter;
@@ -72,13 +72,13 @@ pub(crate) fn measure(
 ) -> Result<StormCost> {
     let target = Arc::clone(&server.target);
     let mut clients = Listeners::new(target, Clock::start(), interrupt.clone())?;
-    clients.open(count, AT_A_TIME, |_| Join::tag(tag))?;
+    clients.open(count, AT_A_TIME, &[tag])?;
     let probe = Probe::start(server, quiet_tag, time, directory)?;
     clients.listen_for(PROBE_WARM_UP)?;
     let mut meter = server.pid.map(Meter::start);
     clients.disconnect()?;
     let begun = Instant::now();
-    let retries = clients.reconnect(count, |_| Join::tag(tag))?;
+    let retries = clients.reconnect(count, tag, "")?;
     let took = begun.elapsed();
     clients.listen_for(SETTLE)?;
     let micros = meter.as_mut().map(|meter| meter.micros_each(count as f64));
