@@ -1,4 +1,4 @@
-# What scripts/demo and scripts/test share. Sourced by bash, from the top of the sources.
+# What scripts/check, scripts/demo and scripts/test share. Sourced by bash, from the top of the sources.
 
 say() {
     printf '%(%T)T  %s\n' -1 "$*"
@@ -78,3 +78,51 @@ need_service() {
     rm -f "$policy"
     return "$code"
 }
+
+# Steps that are counted: begin_counting once, `run` for each step, finished=1 after the last one. Whatever happens,
+# the script then ends with the line `N passed, N failed`. The caller sets $out, the folder of the logs.
+
+begin_counting() {
+    passed=0 failed=0 failures=() finished=0
+    export CARGO_TERM_COLOR=never NO_COLOR=1
+    mkdir -p "$out"
+    trap finish EXIT
+}
+
+finish() {
+    local name
+    ((${#failures[@]} == 0)) || printf '\n'
+    for name in "${failures[@]}"; do printf 'FAILED: %s (%s/%s.log)\n' "$name" "$out" "${name// /-}"; done
+    # A script that ended before its last step has failed, even if no step did.
+    ((failed > 0 || finished == 1)) || failed=1
+    printf '\n%d passed, %d failed\n' "$passed" "$failed"
+    ((failed == 0)) || exit 1
+}
+
+# run NAME COUNT COMMAND… writes the command's output to a log and shows the end of it. COUNT names the function that
+# reads from the log how many tests passed and failed. A command that fails without a failed test counts as one.
+run() {
+    local name=$1 count=$2 code=0 good=0 bad=0 lines=3 log=$out/${1// /-}.log
+    shift 2
+    printf '\n=== '
+    say "$name"
+    # In a subshell, so that not even `exit` keeps the other steps from running.
+    ("$@") >"$log" 2>&1 </dev/null || code=$?
+    ((code == 0)) || lines=60
+    tail -n "$lines" "$log" | cut -c -400
+    read -r good bad < <("$count" "$log") || true
+    ((code == 0 || bad > 0)) || bad=1
+    # A runner that found no tests has tested nothing. Only examples in the documentation may be none.
+    ((good + bad > 0)) || [[ $name == 'doc tests' ]] || bad=1
+    passed=$((passed + good)) failed=$((failed + bad))
+    ((bad == 0)) || failures+=("$name")
+    printf '    %d passed, %d failed\n' "$good" "$bad"
+}
+
+# Each prints: passed, failed. `one` is for a step that is one test as a whole; it reads run()'s exit code.
+one() { if ((code == 0)); then echo 1 0; else echo 0 1; fi; }
+sum() { awk '{ for (i = 2; i <= NF; i++) if ($i ~ /^passed/) good += $(i-1); else if ($i ~ /^(failed|timed|exec)/) lost += $(i-1) } END { print good + 0, lost + 0 }'; }
+of_nextest() { sed 's/\x1b\[[0-9;]*m//g' "$1" | grep -E '^ *Summary ' | sum; }
+of_cargo_test() { grep '^test result:' "$1" | sum; }
+of_summary() { tail -n 1 "$1" | sum; }
+of_node() { awk '/^# pass /{ good = $3 } /^# (fail|cancelled) /{ lost += $3 } END { print good + 0, lost + 0 }' "$1"; }

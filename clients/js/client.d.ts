@@ -1,65 +1,65 @@
-// The types of client.js. scripts/test compares the two.
+// The types of client.js. scripts/test checks that the two agree.
 
 /**
  * `idle`: nothing is registered and nothing waits to be sent, so no connection is needed.
- * `waiting`: for the next attempt. `stopped`: by `stop()`, or by a close code that says so.
+ * `waiting`: it reconnects after a while. `stopped`: by `stop()`, or by a close code after which it does not reconnect.
  */
 export type State = 'idle' | 'connecting' | 'open' | 'waiting' | 'stopped';
 
 export interface Message<T = any> {
   tag: string;
-  /** Its number in the server's log. */
+  /** The message's number in the server's log. */
   seq: number;
   /** When it was sent, in milliseconds since 1970. */
   at: number;
-  /** What the sender gave, as JSON.parse reads it. */
+  /** What the sender sent, as JSON.parse reads it. */
   message: T;
   /** Whether it was sent to this ID alone. */
   direct: boolean;
-  /** The frame as it came, for numbers that JSON.parse would round. */
+  /** The frame as text, for numbers that JSON.parse would round. */
   raw: string;
 }
 
-/** A place in the server's log: what comes after it has not been seen. */
+/** A position in the server's log: messages after it have not been received. */
 export interface Cursor {
   epoch: string;
   seq: number;
 }
 
 export interface Registering<T = any> {
-  /** Who listens; without it only broadcasts arrive. */
+  /** The person's ID. Without it only broadcasts arrive. */
   id?: string;
-  /** The key for listening, where that is protected. */
+  /** The key for `set`, if the tag needs one. */
   key?: string;
   /** Keys by action, for later calls on this tag. */
   keys?: Record<string, string>;
-  /** How many of the last broadcasts come too where there is no cursor; 1,000 at most. */
+  /** How many earlier broadcasts to deliver if there is no cursor; at most 1,000. */
   last?: number;
   /**
-   * Where a tab begins that has no cursor of its own yet, such as what PHP's `inbox()` gave. `null`:
-   * every page begins anew, with what `last` says.
+   * Where to start in a tab that has no cursor yet, such as `epoch` and `seq` from PHP's `inbox()`. `null`:
+   * store no cursor, so that every page starts with what `last` says.
    */
   since?: Cursor | null;
   onmessage?: (message: Message<T>) => void;
 }
 
 export interface Sending {
-  /** The key of this tag and action, where it is protected. */
+  /** The key for this tag and action, if they need one. */
   key?: string;
-  /** Seconds after which nobody needs the message any more. */
+  /** After so many seconds the message is no longer delivered. */
   ttl?: number;
-  /** The message's own name: under one mid it is delivered once. Made for each message unless given. */
+  /** The message's own name: sent again with the same mid, it is delivered once. By default a random one. */
   mid?: string;
 }
 
 export interface Receipt {
   mid: string;
   seq: number;
-  /** Registrations that it was handed to. */
+  /** How many registrations it was delivered to. */
   clients: number;
-  /** One of several servers did not answer in time: it may have been handed to more than `clients`. */
+  /** One of several servers did not answer in time, so it may have reached more than `clients`. */
   partial?: boolean;
-  /** Whether an inbox keeps it for the person's return; only of `send`. */
+  /** Whether an inbox stores it until the person comes back; only for `send`. */
   stored?: boolean;
   /** Whether this mid had been accepted before. */
   duplicate?: boolean;
@@ -67,18 +67,18 @@ export interface Receipt {
 
 export interface StateChange {
   state: State;
-  /** The close code, 1006 where there was none; with `waiting`, `stopped` and `idle`. */
+  /** The close code, or 1006 if there was none; with `waiting`, `stopped` and `idle`. */
   code?: number;
   reason?: string;
-  /** Until the next attempt; with `waiting`. */
+  /** Milliseconds until the next attempt; with `waiting`. */
   retryInMs?: number;
 }
 
 export interface Registered {
   tag: string;
-  /** Whether everything since the last connection has been, or is being, replayed. */
+  /** Whether everything since the last connection is delivered. `false` can be a false alarm; `true` never is. */
   recovered: boolean;
-  /** The numbers of the messages that an inbox keeps unread. */
+  /** The seqs of the unread messages in the inbox. */
   unread: number[];
 }
 
@@ -91,7 +91,7 @@ export interface Unread {
 
 export interface Read {
   tag: string;
-  /** The numbers of the messages that need not be shown any longer. */
+  /** The seqs of the messages to remove from the screen. */
   seqs: number[];
 }
 
@@ -100,11 +100,11 @@ export interface Gap {
 }
 
 export interface Fault {
-  /** As in the protocol: `denied`, `weak_id`, `bad_tag` … */
+  /** The error code of the protocol: `denied`, `weak_id`, `bad_tag` … */
   code: string;
-  /** For people. */
+  /** The explanation, for people. */
   detail: string;
-  /** Of the registration that was refused. */
+  /** The tag of the registration that was refused. */
   tag?: string;
 }
 
@@ -112,16 +112,16 @@ export interface Events {
   message: CustomEvent<Message>;
   /** The list of unread messages has changed, or is known for the first time. */
   unread: CustomEvent<Unread>;
-  /** Messages were read on another device or page of the same person, or are no longer kept. */
+  /** Messages were read on another device or page of the same person, or are no longer stored. */
   read: CustomEvent<Read>;
-  /** Messages were lost: the server keeps only so many, and only so long. */
+  /** Messages were lost: the server stores a limited number of them, for a limited time. */
   gap: CustomEvent<Gap>;
   state: CustomEvent<StateChange>;
   registered: CustomEvent<Registered>;
   error: CustomEvent<Fault>;
 }
 
-/** What is used of a WebSocket: the browser's own, Node's, or that of the package `ws`. */
+/** The part of WebSocket that the client uses: the browser's, Node's, or that of the package `ws`. */
 export type WebSocketConstructor = new (url: string) => {
   onopen: ((event: any) => any) | null;
   onmessage: ((event: any) => any) | null;
@@ -131,50 +131,50 @@ export type WebSocketConstructor = new (url: string) => {
   close(): void;
 };
 
-/** Why the server (or the way to it) refused something. */
+/** The reason for which the server, or this client, refused a request. */
 export class TocsinError extends Error {
   constructor(code: string, detail: string, about?: { tag?: string; mid?: string; outcome?: string });
-  /** As in the protocol: `denied`, `weak_id`, `unavailable` … */
+  /** The error code of the protocol: `denied`, `weak_id`, `unavailable` … */
   code: string;
-  /** For people. */
+  /** The explanation, for people. */
   detail: string;
   tag?: string;
-  /** Give this to the next attempt, and the message is delivered once whatever happened. */
+  /** Send again with this mid, and the message is delivered once, whatever happened. */
   mid?: string;
-  /** `refused`: surely not delivered. `unknown`: it may have been. */
+  /** `refused`: certainly not delivered. `unknown`: perhaps delivered. */
   outcome?: string;
 }
 
 export class Tocsin extends EventTarget {
   /**
-   * @param url of the server's `/ws`; by default the one beside client.js
+   * @param url the server's `/ws`; by default `ws` on the server that client.js came from
    * @param options another implementation of WebSocket
    */
   constructor(url?: string | URL, options?: { WebSocket?: WebSocketConstructor });
   get state(): State;
   /**
-   * Listens on a tag from now on, through every reconnection, and goes on where the tab's page
-   * before has ended. The same tag again replaces the registration. A refusal comes as an `error`
-   * event with the tag.
+   * Listens on a tag, also after every reconnection, and continues where the previous page of this tab
+   * stopped. Registering on the same tag again replaces the registration. If the server refuses, there
+   * is an `error` event with the tag.
    */
   register<T = any>(tag: string, options?: Registering<T>): void;
   /** Stops listening on a tag. */
   unregister(tag: string): void;
-  /** The messages that the tag's inbox keeps for the registered ID, the oldest first. */
+  /** The unread messages in the inbox of the registered ID, the oldest first. */
   unread(tag: string): Message[];
   /**
-   * Takes messages out of the inbox, and out of `unread` at once: up to a seq, by default up to the
-   * last that came; or `only` some, 1,000 at most. Resolves when the server has noted it; until
-   * then it is told again, by the tab's next page too. Rejects with a TocsinError.
+   * Marks messages as read: all up to a seq (by default the last received one), or `only` some, at most
+   * 1,000. They leave `unread` at once, and the inbox on all devices. Resolves when the server has confirmed
+   * it; until then the client repeats it, also on the tab's next page. Rejects with a TocsinError.
    */
   markRead(tag: string, which?: number | { only: number[] }): Promise<void>;
-  /** To one ID and nobody else. Rejects with a TocsinError. */
+  /** Sends a message to one ID and nobody else. Rejects with a TocsinError. */
   send(tag: string, id: string, message: any, options?: Sending): Promise<Receipt>;
-  /** To everyone who listens on the tag. Rejects with a TocsinError. */
+  /** Sends a message to everyone who listens on the tag. Rejects with a TocsinError. */
   broadcast(tag: string, message: any, options?: Sending): Promise<Receipt>;
-  /** Closes the connection and stays away until `start()`. */
+  /** Closes the connection. It stays closed until `start()`. */
   stop(): void;
-  /** Comes back after `stop()` or a close code that means to stay away. */
+  /** Connects again after `stop()`, or after a close code that ended the connection for good. */
   start(): void;
 
   addEventListener<K extends keyof Events>(

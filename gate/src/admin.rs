@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use shared::admin::Report;
 
-use crate::Gate;
-use crate::metrics::Now;
+use crate::gate::Gate;
+use crate::metrics::SampledGauges;
 
 /// A gate that tells of itself.
 #[derive(Debug)]
@@ -21,9 +21,9 @@ impl Admin {
         Self { gate, started: Instant::now() }
     }
 
-    fn now(&self) -> Now {
-        Now {
-            handshakes: self.gate.crowd.handshakes(),
+    fn sample(&self) -> SampledGauges {
+        SampledGauges {
+            handshakes: self.gate.limiter.handshakes(),
             expiry: since_1970(self.gate.served.load().identity.expires()),
         }
     }
@@ -31,27 +31,27 @@ impl Admin {
 
 impl Report for Admin {
     fn status(&self) -> String {
-        let (metrics, now) = (&self.gate.metrics, self.now());
+        let (metrics, sampled) = (&self.gate.metrics, self.sample());
         let status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.started.elapsed().as_secs(),
             "connections": metrics.live.get(),
             "max_connections": self.gate.drain.capacity(),
             "accepted": metrics.accepted.get(),
-            "handshakes_unfinished": now.handshakes,
+            "handshakes_unfinished": sampled.handshakes,
             "resumptions": metrics.resumptions.get(),
             "backend": self.gate.backend.to_string(),
             "backend_errors": metrics.backend_errors.get(),
             "certificate": {
                 "names": self.gate.served.load().identity.names(),
-                "expires": now.expiry,
+                "expires": sampled.expiry,
             },
         });
         format!("{status:#}\n")
     }
 
     fn metrics(&self) -> Option<String> {
-        Some(self.gate.metrics.encode(self.now()))
+        Some(self.gate.metrics.encode(self.sample()))
     }
 }
 

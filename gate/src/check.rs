@@ -6,17 +6,18 @@ use std::time::SystemTime;
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::error::Error;
+use crate::gate::Served;
 use crate::pem::{Identity, date, days};
-use crate::tls::{Resumption, Served};
+use crate::tls::Resumption;
 
 /// Describes what a gate with `config` would do, a line for each thing.
 ///
 /// # Errors
 /// What would keep it from starting, apart from what only binding can tell.
-pub fn report(config: &Config) -> Result<String, Error> {
+pub fn check(config: &Config) -> Result<String, Error> {
     config.separate_ports()?;
     Served::new(config.identity.clone(), &Resumption::new()?)?;
-    let backend = Backend::new(config);
+    let backend = Backend::new(config.backend.clone(), config.proxy_protocol, config.backend_retry);
     let mut text = String::new();
     line(&mut text, "listen", &config.listen.to_string());
     line(&mut text, "backend", &backend.to_string());

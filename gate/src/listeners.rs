@@ -5,10 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use shared::accept::Listener;
 use shared::telemetry::announce;
 
-use crate::backend::itself;
+use crate::backend::self_forward;
 use crate::config::Config;
 use crate::error::Error;
-use crate::session;
 
 /// Where clients and administrators connect.
 #[derive(Debug)]
@@ -28,8 +27,8 @@ impl Listeners {
         let unusable = |source| Error::System { what: "use the listening socket", source };
         let mut clients = Vec::new();
         for socket in given {
-            let addresses = itself::addresses_of(&socket).map_err(unusable)?;
-            itself::forbid(&config.backend, &addresses, itself::LISTENS)?;
+            let addresses = self_forward::addresses_of(&socket).map_err(unusable)?;
+            self_forward::reject(&config.backend, &addresses, self_forward::LISTENS)?;
             clients.push(Listener::adopt(socket).map_err(unusable)?);
         }
         if clients.is_empty() {
@@ -39,7 +38,7 @@ impl Listeners {
             tracing::info!(sockets = clients.len(), "listening where the service manager does");
         }
         for listener in &clients {
-            listener.keep_alive(&session::keepalive()).map_err(unusable)?;
+            listener.keep_alive().map_err(unusable)?;
         }
         let admin = config.admin.map(bind_admin).transpose()?;
         Ok(Self { clients, admin })

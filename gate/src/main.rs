@@ -4,15 +4,12 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::ExitCode;
 
-use gate::cli::{self, Command};
-use gate::config::Config;
-use gate::error::Error;
-use gate::listeners::Listeners;
+use gate::{Cli, Command, Config, Error, Listeners};
 use shared::shutdown::{Drained, Hangups, Shutdown, StopSignals};
 use shared::{service, telemetry, workers};
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os()) {
+    let command = match Command::parse(std::env::args_os()) {
         Ok(Command::Run(cli)) => *cli,
         Ok(Command::Print(text)) => {
             // Nobody may be reading; that is no failure.
@@ -33,12 +30,12 @@ fn fail(error: &Error) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-fn start(cli: &cli::Cli) -> Result<(), Error> {
+fn start(cli: &Cli) -> Result<(), Error> {
     telemetry::init(&cli.log, cli.log_format())
         .map_err(|error| Error::Usage(format!("--log {:?}: {error}", cli.log)))?;
     let config = Config::resolve(cli)?;
     if cli.check {
-        let _ = write!(std::io::stdout(), "{}", gate::check::report(&config)?);
+        let _ = write!(std::io::stdout(), "{}", gate::check(&config)?);
         return Ok(());
     }
     // While this is the only thread.

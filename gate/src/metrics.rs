@@ -7,12 +7,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::{CommonState, HandshakeKind};
 use shared::process::Process;
 
-use crate::crowd::Refusal;
 use crate::error::Error;
-use crate::relay::Carried;
+use crate::limits::Refusal;
+use crate::tls::names::{group_name, negotiated_version};
 
 /// Everything that is counted. Counting is one addition, whether anybody asks for it or not.
 #[derive(Debug, Default)]
@@ -20,9 +20,9 @@ pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     pub(crate) live: Gauge,
     /// The most that were open at once since somebody took this.
-    most: AtomicI64,
-    refused: Family<Reason, Counter>,
-    handshakes: Family<Handshake, Counter>,
+    peak: AtomicI64,
+    refused: Family<ReasonLabel, Counter>,
+    handshakes: Family<HandshakeLabels, Counter>,
     pub(crate) resumptions: Counter,
     pub(crate) bytes: Meter,
     pub(crate) backend_errors: Counter,
@@ -32,41 +32,50 @@ pub(crate) struct Metrics {
 
 /// Connections over a while.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tide {
+pub(crate) struct ConnectionPeak {
     pub(crate) live: i64,
-    pub(crate) most: i64,
+    pub(crate) peak: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabel {
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Direction {
+struct DirectionLabel {
     direction: &'static str,
 }
 
 /// Version and group are empty where the handshake did not come to them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Handshake {
+struct HandshakeLabels {
     outcome: &'static str,
     version: &'static str,
     group: &'static str,
 }
 
+/// What a connection has carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// Bytes from the client that the backend took.
+    pub(crate) to_backend: u64,
+    /// Bytes from the backend that were encrypted for the client.
+    pub(crate) to_client: u64,
+}
+
 /// Bytes that were forwarded, counted while connections last.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    family: Family<Direction, Counter>,
+    family: Family<DirectionLabel, Counter>,
     to_backend: Counter,
     to_client: Counter,
 }
 
 impl Default for Meter {
     fn default() -> Self {
-        let family = Family::<Direction, Counter>::default();
-        let of = |direction| family.get_or_create_owned(&Direction { direction });
+        let family = Family::<DirectionLabel, Counter>::default();
+        let of = |direction| family.get_or_create_owned(&DirectionLabel { direction });
         let (to_backend, to_client) = (of("to_backend"), of("to_client"));
         Self { family, to_backend, to_client }
     }
@@ -93,7 +102,7 @@ impl Meter {
 
 /// What is known only when somebody asks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Now {
+pub(crate) struct SampledGauges {
     /// Unfinished handshakes.
     pub(crate) handshakes: usize,
     /// The end of the certificate's validity, in seconds since 1970.
@@ -102,17 +111,17 @@ pub(crate) struct Now {
 
 impl Metrics {
     /// A connection begins.
-    pub(crate) fn begins(&self) {
+    pub(crate) fn opened(&self) {
         let live = self.live.inc() + 1;
-        if live > self.most.load(Ordering::Relaxed) {
-            self.most.fetch_max(live, Ordering::Relaxed);
+        if live > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(live, Ordering::Relaxed);
         }
     }
 
     /// How many are open, and the most that were since this was asked before.
-    pub(crate) fn tide(&self) -> Tide {
+    pub(crate) fn take_peak(&self) -> ConnectionPeak {
         let live = self.live.get();
-        Tide { live, most: self.most.swap(live, Ordering::Relaxed).max(live) }
+        ConnectionPeak { live, peak: self.peak.swap(live, Ordering::Relaxed).max(live) }
     }
 
     pub(crate) fn refused(&self, refusal: Refusal) {
@@ -120,7 +129,7 @@ impl Metrics {
             Refusal::Connections => "connections_per_address",
             Refusal::Handshakes => "handshakes_per_address",
         };
-        self.refused.get_or_create(&Reason { reason }).inc();
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     pub(crate) fn completed(&self, tls: &CommonState) {
@@ -128,10 +137,10 @@ impl Metrics {
         if resumed {
             self.resumptions.inc();
         }
-        self.count(Handshake {
+        self.count(HandshakeLabels {
             outcome: if resumed { "resumed" } else { "full" },
-            version: version(tls),
-            group: tls.negotiated_key_exchange_group().map_or("", |group| name(group.name())),
+            version: negotiated_version(tls),
+            group: tls.negotiated_key_exchange_group().map_or("", |group| group_name(group.name())),
         });
     }
 
@@ -140,19 +149,19 @@ impl Metrics {
             Error::Slow(_) => "slow",
             Error::Left => "left",
             Error::NotTls => "not_tls",
-            Error::Overtaken => "overtaken",
+            Error::Evicted => "overtaken",
             Error::Stopping => "stopping",
             _ => "failed",
         };
-        self.count(Handshake { outcome, version: "", group: "" });
+        self.count(HandshakeLabels { outcome, version: "", group: "" });
     }
 
-    fn count(&self, handshake: Handshake) {
+    fn count(&self, handshake: HandshakeLabels) {
         self.handshakes.get_or_create(&handshake).inc();
     }
 
     /// In OpenMetrics' text format.
-    pub(crate) fn encode(&self, now: Now) -> String {
+    pub(crate) fn encode(&self, now: SampledGauges) -> String {
         self.set(now);
         let mut registry = Registry::default();
         let gate = registry.sub_registry_with_prefix("gate");
@@ -183,31 +192,8 @@ impl Metrics {
         out
     }
 
-    fn set(&self, now: Now) {
+    fn set(&self, now: SampledGauges) {
         self.unfinished.set(i64::try_from(now.handshakes).unwrap_or(i64::MAX));
         self.expiry.set(now.expiry);
-    }
-}
-
-/// As openssl and others write it.
-pub(crate) fn version(tls: &CommonState) -> &'static str {
-    match tls.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "",
-    }
-}
-
-/// As rustls writes it, whose groups these are.
-fn name(group: NamedGroup) -> &'static str {
-    match group {
-        NamedGroup::X25519 => "X25519",
-        NamedGroup::secp256r1 => "secp256r1",
-        NamedGroup::secp384r1 => "secp384r1",
-        NamedGroup::secp521r1 => "secp521r1",
-        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
-        NamedGroup::secp256r1MLKEM768 => "secp256r1MLKEM768",
-        NamedGroup::MLKEM768 => "MLKEM768",
-        _ => "other",
     }
 }

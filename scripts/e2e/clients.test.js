@@ -123,7 +123,7 @@ test('under Node, as its README shows: listens through the gate, comes back afte
   writeFileSync(path.join(app, 'app.mjs'), code.replace('wss://shop.example:9091/ws', wss()));
   const program = new e2e.Program('npm-client', process.execPath, [path.join(app, 'app.mjs')], { env: { NODE_EXTRA_CA_CERTS: root } });
   await program.says(/^listening$/m);
-  await program.says(/^handed to 0$/m);
+  await program.says(/^delivered to 0$/m);
   const broadcast = (message) => e2e.post(server, { action: 'broadcast', tag: TAG, key: server.key, message });
   assert.equal((await broadcast('before')).reply.clients, 1);
   await program.says(/^before$/m);

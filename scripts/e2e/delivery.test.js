@@ -261,7 +261,7 @@ test('logout ends every device of the ID and leaves nothing for the next login',
   for (const page of [desk, phone]) await e2e.arrives(page, 'of the session');
   const { clients } = await php('drop', [TAG, id]);
   assert.equal(clients, 2);
-  for (const page of [desk, phone]) await page.getByText('Ended by the server (4004)').waitFor();
+  for (const page of [desk, phone]) await page.getByText('Closed by the server (4004)').waitFor();
   assert.equal((await e2e.send(server, other.id, 'for another')).clients, 1);
   await e2e.arrives(other, 'for another');
 

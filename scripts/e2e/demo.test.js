@@ -47,9 +47,9 @@ for (const [name, option, other] of [['server', '--server', ['--gate', '127.0.0.
   });
 }
 
-test('the line that it shows rings, with the key', async () => {
+test('the line that it shows sends, with the key', async () => {
   const running = new e2e.Program('demo', demo, LOOPBACK);
-  const [, line] = await running.says(/^  Ring it +(.*)$/m);
+  const [, line] = await running.says(/^  Send +(.*)$/m);
   await running.says(/^  Key +[0-9a-f]{64}$/m);
   const { code, stdout, stderr } = await e2e.run('sh', ['-c', line]);
   assert.equal(code, 0, stderr);

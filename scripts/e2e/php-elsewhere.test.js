@@ -60,21 +60,21 @@ test('an answer that breaks off', async () => {
 });
 
 test('the gate without TLS: its answer, or that of others, which is no HTTP', async () => {
-  const http = new RegExp(`HTTP status 400 from http://localhost:${gate.port}/messages .*is the URL right\\?.*https:`);
+  const http = new RegExp(`http://localhost:${gate.port}/messages answered with HTTP status 400,.*Check the URL.*https:`);
   await refuses(`http://localhost:${gate.port}`, {}, { outcome: 'refused', status: 400 }, http);
   const address = await impostor(net.createServer((socket) => {
     socket.on('error', () => {}).once('data', () => socket.end('\x15\x03\x03\x00\x02\x02\x32'));
   }));
-  const alert = new RegExp(`tcp://${escaped(address)} answers what is not HTTP.*https:`);
+  const alert = new RegExp(`tcp://${escaped(address)} answered something that is not HTTP.*https:`);
   await refuses(`http://${address}`, {}, { outcome: 'unknown', status: 0 }, alert);
 });
 
 test('a wrong path, and a page: the URL and the status', async () => {
-  const nowhere = new RegExp(`HTTP status 404 from ${escaped(server.url)}/nowhere/messages .*is the URL right\\?`);
+  const nowhere = new RegExp(`${escaped(server.url)}/nowhere/messages answered with HTTP status 404,.*Check the URL`);
   await refuses(`${server.url}/nowhere`, {}, { outcome: 'refused', status: 404 }, nowhere);
   const address = await impostor(createServer((request, response) => request.resume().on('end', () => {
     response.writeHead(200, { 'content-type': 'text/html' }).end('<h1>A page</h1>');
   })));
-  const page = new RegExp(`HTTP status 200 from http://${escaped(address)}/messages .*is the URL right\\?`);
+  const page = new RegExp(`http://${escaped(address)}/messages answered with HTTP status 200,.*Check the URL`);
   await refuses(`http://${address}`, {}, { outcome: 'unknown', status: 200 }, page);
 });

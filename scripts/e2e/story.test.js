@@ -123,13 +123,13 @@ test('markup in a message is shown as text', async () => {
 test('the page itself can ring with the key, without it sees why not, and dismisses pop-ups by keyboard and click', async () => {
   const rings = async (text, key) => {
     await first.getByRole('textbox', { name: 'The key' }).fill(key);
-    await first.getByLabel('A message from this page itself').fill(text);
-    await first.getByRole('button', { name: 'Ring', exact: true }).click();
+    await first.getByLabel('Send this user a notification').fill(text);
+    await first.getByRole('button', { name: 'Send', exact: true }).click();
   };
   await rings('without', '');
   await first.locator('#outcome').getByText('denied: ').waitFor();
   await rings('from the page', server.key);
-  await first.getByText('Handed to 1 page.').waitFor();
+  await first.getByText('Delivered to 1 page.').waitFor();
   await rings('once more', server.key);
   await e2e.arrives(first, 'once more');
   assert.deepEqual((await e2e.received(first)).slice(-2), ['from the page', 'once more']);
@@ -155,7 +155,7 @@ test('the administrator on the page broadcasts with the key, and with another se
   await enters('not-the-key-of-this-demo');
   await form.getByText('denied: ').waitFor();
   await enters(` ${server.key} `);
-  await form.getByText('Handed to 3 pages.').waitFor();
+  await form.getByText('Delivered to 3 pages.').waitFor();
   for (const page of [first, second, third]) await e2e.arrives(page, 'From the administrator');
   assert.deepEqual(await e2e.received(third), [...before, 'From the administrator']);
 });
@@ -168,8 +168,8 @@ test('the chat goes to everyone, by keyboard, as text, and rings for nobody', as
   await second.keyboard.press('Tab');
   await second.keyboard.type(text);
   await second.keyboard.press('Enter');
-  await form.getByText('Handed to 3 pages.').waitFor();
-  assert.equal(await form.getByLabel('What you say').inputValue(), '');
+  await form.getByText('Delivered to 3 pages.').waitFor();
+  assert.equal(await form.getByLabel('Your message').inputValue(), '');
   for (const page of [first, second, third]) {
     const line = page.getByRole('log').locator('li');
     await line.getByText(text, { exact: true }).waitFor();

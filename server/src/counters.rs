@@ -1,64 +1,49 @@
-//! What the server counts, and how Prometheus is told.
+//! Counters of connections, closes and error replies. Their text encoding is `http::metrics_text`.
 
-use std::sync::Arc;
-
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, text};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::registry::{Registry, Unit};
-use shared::process::Process;
+use prometheus_client::metrics::gauge::Gauge;
 
-use crate::conn::outbox::{Backlog, Closing};
-use crate::fanout::ShardProgress;
-use crate::hub::{Hub, Totals};
-use crate::log::{Log, Queued};
-use crate::protocol::ErrorCode;
-
-/// What is counted where it happens. Hub, shards and log count what is theirs, and are asked when
-/// somebody wants to know.
+/// The counters that are incremented where the event happens. Hub, shards and log keep their own,
+/// which are read for each scrape.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct Counters {
     pub(crate) accepted: Counter,
-    /// Told to come back.
+    /// Connections that were answered with 503.
     pub(crate) turned_away: Counter,
-    /// Gone before they had said for whom they connect, or not among those who may.
+    /// Connections to `--listen-proxy` that sent no PROXY header, or one of a peer that is not
+    /// trusted.
     pub(crate) unintroduced: Counter,
+    /// Open connections.
     pub(crate) live: Gauge,
-    /// What waits for sockets, of all connections.
-    pub(crate) backlog: Arc<Backlog>,
-    errors: Family<ErrorLabel, Counter>,
-    closes: Family<Close, Counter>,
+    pub(crate) errors: Family<ErrorLabel, Counter>,
+    pub(crate) closes: Family<CloseLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabel {
+pub(crate) struct ErrorLabel {
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Close {
+pub(crate) struct CloseLabel {
     by: &'static str,
     code: &'static str,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new(Arc::default())
-    }
-}
-
-impl Metrics {
-    /// Every error and code stands at 0 from the start: what appears with 1 has no increase.
-    pub(crate) fn new(backlog: Arc<Backlog>) -> Self {
+impl Counters {
+    /// Each of `codes` and of the close codes starts at 0: Prometheus computes no increase for a
+    /// series that first appears with the value 1.
+    pub(crate) fn new(codes: impl IntoIterator<Item = &'static str>) -> Self {
         let errors = Family::<ErrorLabel, Counter>::default();
-        for code in ErrorCode::ALL {
-            drop(errors.get_or_create(&ErrorLabel { code: code.as_str() }));
+        for code in codes {
+            drop(errors.get_or_create(&ErrorLabel { code }));
         }
-        let closes = Family::<Close, Counter>::default();
+        let closes = Family::<CloseLabel, Counter>::default();
         for (by, names) in [("server", &OWN[..]), ("client", &PEERS[..])] {
             for (code, _) in names {
-                drop(closes.get_or_create(&Close::by(by, names, *code)));
+                drop(closes.get_or_create(&CloseLabel::by(by, names, *code)));
             }
         }
         Self {
@@ -66,123 +51,29 @@ impl Metrics {
             turned_away: Counter::default(),
             unintroduced: Counter::default(),
             live: Gauge::default(),
-            backlog,
             errors,
             closes,
         }
     }
 
-    /// Counts an error reply.
-    pub(crate) fn refused(&self, code: ErrorCode) {
-        self.errors.get_or_create(&ErrorLabel { code: code.as_str() }).inc();
+    /// Counts an error reply with this code.
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.errors.get_or_create(&ErrorLabel { code }).inc();
     }
 
-    /// Counts the end of a WebSocket connection; `None` is one without any close frame.
-    pub(crate) fn closed(&self, closing: Option<Closing>) {
+    /// Counts the end of a WebSocket connection: the code of the close frame and whether the peer
+    /// sent it, or `None` if the connection ended without one.
+    pub(crate) fn closed(&self, closing: Option<(u16, bool)>) {
         let close = match closing {
-            None => Close { by: "client", code: "none" },
-            Some(Closing { code, by_peer: true }) => Close::by("client", &PEERS, code),
-            Some(Closing { code, by_peer: false }) => Close::by("server", &OWN, code),
+            None => CloseLabel { by: "client", code: "none" },
+            Some((code, true)) => CloseLabel::by("client", &PEERS, code),
+            Some((code, false)) => CloseLabel::by("server", &OWN, code),
         };
         self.closes.get_or_create(&close).inc();
     }
-
-    /// In OpenMetrics' text format.
-    pub(crate) fn encode(&self, hub: &Hub, log: &dyn Log) -> String {
-        let mut registry = Registry::default();
-        let server = registry.sub_registry_with_prefix("server");
-        server.register("connections", "Connections that are open", self.live.clone());
-        server.register("accepted", "Connections that were accepted", self.accepted.clone());
-        let help = "Connections that were told to come back";
-        server.register("turned_away", help, self.turned_away.clone());
-        let help = "Connections to the listeners for proxies that ended without a PROXY header that is \
-                    believed";
-        server.register("unintroduced", help, self.unintroduced.clone());
-        let help = "Connections that ended as WebSockets";
-        server.register("closes", help, self.closes.clone());
-        server.register("errors", "Error replies", self.errors.clone());
-        bytes(
-            server,
-            "outbox",
-            "Waiting for clients' sockets, or for the ends of their messages",
-            self.backlog.bytes(),
-        );
-        register_totals(server, &hub.totals());
-        register_progress(server, &hub.progress());
-        register_log(server, log);
-        registry.register_collector(Box::new(Process));
-        let mut out = String::new();
-        // Writing to a string fails for nobody.
-        let _ = text::encode(&mut out, &registry);
-        out
-    }
 }
 
-fn register_totals(server: &mut Registry, totals: &Totals) {
-    gauge(
-        server,
-        "registrations",
-        "Listening connections, once for each tag",
-        totals.registrations,
-    );
-    gauge(server, "tags", "Tags that somebody listens on", totals.tags);
-    gauge(server, "ids", "Different IDs that listen, once for each tag", totals.ids);
-    let kept = &totals.kept;
-    gauge(server, "kept_tags", "Tags of which something is remembered", kept.tags);
-    gauge(server, "kept_broadcasts", "Broadcasts kept for those who come back", kept.broadcasts);
-    gauge(server, "kept_unread", "Unread messages in inboxes", kept.unread);
-    gauge(server, "kept_inboxes", "Inboxes with unread messages", kept.inboxes);
-    bytes(server, "kept", "Memory that all that is kept takes", kept.bytes);
-    bytes(server, "kept_limit", "Memory that it may take", kept.max_bytes);
-}
-
-fn register_progress(server: &mut Registry, progress: &ShardProgress) {
-    let done = &progress.tally;
-    let help = "Frames written to clients' sockets or queued for them as things happened";
-    server.register("deliveries", help, ConstCounter::new(done.deliveries));
-    let help = "The same frames";
-    server.register_with_unit("delivered", help, Unit::Bytes, ConstCounter::new(done.bytes));
-    let help = "Messages handed to clients that came back";
-    server.register("replayed", help, ConstCounter::new(done.replayed));
-    gauge(server, "replays", "Registrations still being handed what they missed", done.replays);
-    let help = "From the acceptance of a message until all listeners of a shard have it";
-    server.register_with_unit("delivery", help, Unit::Seconds, done.latency.clone());
-    gauge(server, "shard_queue_entries", "What waits for the shards", progress.entries);
-    bytes(server, "shard_queue", "Frames that wait for the shards", progress.bytes);
-}
-
-fn register_log(server: &mut Registry, log: &dyn Log) {
-    let counts = log.counts();
-    server.register("log_appends", "Entries by what became of them", counts.appends.clone());
-    // A log that keeps nothing has no commits, and nothing waits for it.
-    if let Some(Queued { entries, bytes: waiting }) = log.queued() {
-        gauge(server, "log_queue_entries", "Entries that wait for the disk", entries);
-        bytes(server, "log_queue", "Entries that wait for the disk", waiting);
-        let help = "Writing and syncing a transaction";
-        let commits = counts.commits.lock().clone();
-        server.register_with_unit("log_commit", help, Unit::Seconds, commits);
-    }
-}
-
-fn gauge<N>(registry: &mut Registry, name: &str, help: &str, value: N)
-where
-    i64: TryFrom<N>,
-{
-    registry.register(name, help, constant(value));
-}
-
-fn bytes(registry: &mut Registry, name: &str, help: &str, value: usize) {
-    registry.register_with_unit(name, help, Unit::Bytes, constant(value));
-}
-
-fn constant<N>(value: N) -> impl EncodeMetric + Send + Sync + std::fmt::Debug + 'static
-where
-    i64: TryFrom<N>,
-{
-    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-/// The codes that the server closes with, and those that browsers do; clients may choose any.
+/// The close codes that the server sends.
 const OWN: [(u16, &str); 11] = [
     (1001, "1001"),
     (1002, "1002"),
@@ -196,9 +87,10 @@ const OWN: [(u16, &str); 11] = [
     (4005, "4005"),
     (4500, "4500"),
 ];
+/// The close codes that browsers send. Clients may choose any: the others are counted as `other`.
 const PEERS: [(u16, &str); 2] = [(1000, "1000"), (1001, "1001")];
 
-impl Close {
+impl CloseLabel {
     fn by(by: &'static str, names: &[(u16, &'static str)], code: u16) -> Self {
         let name = names.iter().find(|(known, _)| *known == code).map(|(_, name)| *name);
         Self { by, code: name.unwrap_or("other") }

@@ -50,7 +50,7 @@ impl OpenLog {
     /// What keeps the data directory, the stream or the id key from being used.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         let file = config.id_key_file.as_deref();
-        if let (Some(nats), Some(file)) = (&config.nats, file) {
+        if let (Some(nats), Some(file)) = (config.cluster(), file) {
             let id_key = IdKey::load_or_create(file)?;
             let log = nats::OpenedStream::open(nats, common_settings(config, &id_key)).await?;
             let (epoch, floor) = (log.epoch().into(), log.floor());
@@ -64,7 +64,7 @@ impl OpenLog {
             let epoch = random_hex::<8>().map_err(Error::no_randomness)?.into();
             return Ok(Self { epoch, floor: 0, id_key: id_key?, backend: Backend::Memory });
         };
-        let log = sqlite::OpenedDatabase::open(&data.dir)?;
+        let log = sqlite::OpenedDatabase::open(data)?;
         Ok(Self {
             epoch: log.epoch().into(),
             floor: log.floor(),
@@ -72,7 +72,7 @@ impl OpenLog {
             backend: Backend::Sqlite {
                 log: Box::new(log),
                 retention: retention(config),
-                size: data.size,
+                size: config.data_size,
             },
         })
     }

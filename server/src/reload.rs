@@ -7,7 +7,7 @@ use shared::shutdown::{Hangups, Shutdown};
 use shared::telemetry::announce_text;
 
 use crate::config::cli::RunArgs;
-use crate::config::{Config, Demo, Fixed};
+use crate::config::{Config, Demo, FixedOptions};
 use crate::error::Error;
 use crate::publish::Service;
 
@@ -25,7 +25,7 @@ pub struct Source {
 /// is closed.
 pub(crate) async fn follow(
     source: Source,
-    fixed: Fixed,
+    fixed: FixedOptions,
     mut demo: Demo,
     service: Arc<Service>,
     shutdown: Shutdown,
@@ -59,7 +59,7 @@ pub(crate) async fn follow(
     }
 }
 
-fn adopt(config: Config, fixed: &Fixed, service: &Service) {
+fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -15,18 +15,20 @@ use tokio::task::JoinSet;
 use crate::access::rate_limit::RateLimiter;
 use crate::config::{Config, Demo};
 use crate::conn::outbox::Backlog;
-use crate::counters::Metrics;
+use crate::counters::Counters;
 use crate::error::Error;
-use crate::fanout::{Shard, ShardQueue};
+use crate::fanout::Shard;
 use crate::http::Site;
 use crate::http::admin::Admin;
 use crate::http::publish_api::MemoryBudgets;
 use crate::hub::Hub;
+use crate::hub::delivery_queue::DeliveryQueue;
 use crate::limits;
 use crate::net::admission::Admission;
 use crate::net::dispatch::{self, Accepted};
 use crate::net::listeners::{Listeners, Way};
 use crate::open_log::OpenLog;
+use crate::protocol::ErrorCode;
 use crate::publish::Service;
 use crate::reload::{self, Source};
 use crate::ws::socket::Sockets;
@@ -64,18 +66,23 @@ pub async fn run(
     if let Some(open) = config.policy.open_to_all() {
         tracing::warn!("{open}");
     }
-    let workers = Workers::start("server", config.threads, dispatch::MAX_IMBALANCE, &shutdown)
+    let workers = Workers::start("server", config.threads.0, dispatch::MAX_IMBALANCE, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
-    let queues: Vec<Arc<ShardQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
+    let queues: Vec<Arc<DeliveryQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
     let opened = tokio::select! {
         biased;
         () = shutdown.stopping() => return Ok(()),
         opened = OpenLog::open(&config) => opened?,
     };
     let (epoch, id_key) = (opened.epoch.clone(), opened.id_key.clone());
-    let hub =
-        Arc::new(Hub::new(epoch, queues.clone(), config.keeping, config.bounds.room, opened.floor));
+    let hub = Arc::new(Hub::new(
+        epoch,
+        queues.clone(),
+        config.keeping,
+        config.registrations,
+        opened.floor,
+    ));
     let Some(started) = opened.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
         log: started.log,
@@ -83,7 +90,8 @@ pub async fn run(
         policy: ArcSwap::from_pointee(config.policy),
         rates: RateLimiter::default(),
         id_key,
-        metrics: Arc::new(Metrics::new(Arc::new(Backlog::new(config.bounds.backlog)))),
+        counters: Arc::new(Counters::new(ErrorCode::ALL.map(ErrorCode::as_str))),
+        backlog: Arc::new(Backlog::new(config.max_backlog)),
         at_work: Arc::default(),
     });
     let sockets = Arc::new(Sockets {
@@ -94,7 +102,7 @@ pub async fn run(
     });
     let notice = Arc::clone(&sockets.notice);
     let deliveries = Arc::clone(&service);
-    let metrics = Arc::clone(&service.metrics);
+    let counters = Arc::clone(&service.counters);
     let admin = Arc::new(Admin { service: Arc::clone(&service), started: Instant::now() });
     let site = Arc::new(Site {
         service: Arc::clone(&service),
@@ -115,8 +123,8 @@ pub async fn run(
         announce_text("demo-key", &key.reveal());
     }
     let files = raise_limit().saturating_sub(limits::OTHER_FILES);
-    let most = config.bounds.connections.min(files).max(1);
-    let admission = Arc::new(Admission::new(most, config.bounds.spare_memory, metrics));
+    let most = config.max_connections.min(files).max(1);
+    let admission = Arc::new(Admission::new(most, config.spare_memory, counters));
     let mut accepting = JoinSet::new();
     for way in listeners.public {
         let (site, admission, workers) =
@@ -164,13 +172,13 @@ async fn accept(
     shutdown: Shutdown,
 ) {
     loop {
-        let arrival = way.accept(&site.service.metrics).await;
+        let incoming = way.accept(&site.service.counters).await;
         match admission.admit() {
             Some(permit) => {
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
-                workers.serve(Accepted { arrival, permit, site, shutdown });
+                workers.serve(Accepted { incoming, permit, site, shutdown });
             }
-            None => admission.reject(arrival, &shutdown),
+            None => admission.reject(incoming, &shutdown),
         }
     }
 }

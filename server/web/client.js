@@ -1,38 +1,38 @@
 // @ts-check
 /**
- * Tocsin in the browser: one WebSocket, any number of tags.
+ * The Tocsin client for browsers: one WebSocket for any number of tags.
  *
  *     import { Tocsin } from 'https://shop.example:9091/client.js';
  *     const tocsin = new Tocsin();
  *     tocsin.register('notifications', { id, onmessage: ({ message }) => popUp(message) });
  *
- * What comes may be a stranger's: show it with `textContent`, never with `innerHTML`.
+ * A stranger may have written a message: show it with `textContent`, never with `innerHTML`.
  */
 /** @import * as t from './client.types.d.ts' */
 
-/** The widest first wait before coming back; it doubles with each further one. */
+/** The longest wait before the first reconnection; it doubles with each. */
 const BACKOFF_FIRST_MS = 2_000;
 const BACKOFF_CAP_MS = 30_000;
-/** No server asks for a longer wait in earnest. */
+/** The longest wait that `bye` may ask for. */
 const BYE_CAP_MS = 600_000;
-/** For a WebSocket to open. */
+/** Time for a WebSocket to open. */
 const CONNECT_MS = 20_000;
-/** Silence after which the server is asked for a sign of life, and for that. */
+/** Silence before a ping, and the wait for its answer. */
 const QUIET_MS = 25_000;
 const PONG_MS = 10_000;
-/** For the answer to a call, reconnections included. */
+/** Time for the answer to a call, with reconnections. */
 const ANSWER_MS = 30_000;
-/** Calls that wait, unread messages of a tag: a page left open must not grow. */
+/** The most waiting calls and unread messages: a page left open must not grow. */
 const CALLS_MAX = 64;
 const UNREAD_MAX = 1_000;
-/** The server ends the connection over a longer frame. */
+/** The server closes the connection on a longer frame. */
 const FRAME_MAX = 131_072;
-/** Coming back after these would only repeat what the server has ended. */
+/** Close codes after which the server would only close the connection again. */
 const STAY_AWAY = new Set([1002, 1003, 1007, 1009, 4004, 4005, 4500]);
-/** Refusals that pass. */
+/** Errors after which the client tries again. */
 const PASSING = new Set(['unavailable', 'rate_limited']);
 
-/** Why the server (or the way to it) refused something. */
+/** Why the server, or this client, refused a request. */
 export class TocsinError extends Error {
   /** @param {string} code @param {string} detail @param {{ tag?: string, mid?: string, outcome?: string }} [about] */
   constructor(code, detail, { tag, mid, outcome } = {}) {
@@ -51,25 +51,25 @@ export class Tocsin extends EventTarget {
   #WebSocket;
   /** @type {t.State} */ #state = 'idle';
   /** @type {WebSocket | undefined} */ #socket;
-  /** The one deadline of the present state. @type {any} */ #timer;
+  /** The one deadline of the current state. @type {any} */ #timer;
   #attempts = 0;
   #heard = false;
   /** @type {number | undefined} */ #byeMs;
-  /** The end of a wait that the page may shorten, once. */
+  /** The end of a wait that the page may shorten once, or 0. */
   #hurry = 0;
   #asking = false;
-  /** Ends listening to the page. @type {AbortController | undefined} */ #page;
+  /** Stops listening to the page. @type {AbortController | undefined} */ #page;
   #lastRef = 0;
   /** By tag. @type {t.Registrations} */ #registrations = new Map();
-  /** By `ref`, what awaits a reply on this connection; @type {t.Answers} */ #answers = new Map();
-  /** and calls, which outlive it. @type {t.Calls} */ #calls = new Map();
+  /** By `ref`: replies that this connection awaits. @type {t.Answers} */ #answers = new Map();
+  /** By `ref`: calls, which the next connection repeats. @type {t.Calls} */ #calls = new Map();
 
   /** @param {string | URL} [url] @param {{ WebSocket?: typeof WebSocket }} [options] */
   constructor(url, options = {}) {
     super();
     const resolved = new URL(url ?? 'ws', (url && globalThis.location?.href) ?? import.meta.url);
     resolved.protocol = resolved.protocol.replace(/^http/, 'ws');
-    if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(`not a WebSocket address: ${resolved}`);
+    if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(`not a WebSocket URL: ${resolved}`);
     this.#url = resolved.href;
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
   }
@@ -83,7 +83,7 @@ export class Tocsin extends EventTarget {
     let registration = this.#registrations.get(tag);
     if (!registration || registration.id !== id) {
       if (registration) this.#leave(registration);
-      // Only a page has a tab that outlives it.
+      // Only a page has a tab that stores the cursor for the next page.
       const slot = globalThis.document && since !== null ? `tocsin:${tag}:${digest(this.#url + id)}` : '';
       registration = {
         tag, id, slot, since: since && { ...since }, live: true, marks: [], ...load(slot),
@@ -115,7 +115,7 @@ export class Tocsin extends EventTarget {
     const registration = this.#registrations.get(tag);
     return new Promise((resolve, reject) => {
       const settle = refusing(resolve, reject, { tag });
-      if (!registration) return settle({ error: 'not_registered', detail: `not registered on ${tag}` });
+      if (!registration) return settle({ error: 'not_registered', detail: `call register() on ${tag} first` });
       const refusal = this.#refusal(registration.marks.length);
       if (refusal) return settle(refusal);
       const mark = typeof which === 'object' ? { only: which.only, settle } : { seq: which ?? registration.since?.seq, settle };
@@ -139,7 +139,7 @@ export class Tocsin extends EventTarget {
   }
 
   stop() {
-    this.#halt(1000, 'stopped by the page');
+    this.#halt(1000, 'the page called stop()');
   }
 
   start() {
@@ -164,15 +164,15 @@ export class Tocsin extends EventTarget {
     this.#socket = socket;
     this.#byeMs = undefined;
     this.#hurry = 0;
-    // One that was given up may still speak.
+    // Ignores a socket that was given up.
     /** @type {t.Guard} */
     const current = (handle) => (event) => this.#socket === socket && handle(event);
     socket.onopen = current(() => this.#opened());
     socket.onmessage = current(({ data }) => this.#received(data));
     socket.onclose = current(({ code, reason }) => this.#closed(code, reason));
-    // `onclose` follows; but Node's `ws` throws what nobody listens to.
+    // `onclose` follows; but the package `ws` throws errors that have no listener.
     socket.onerror = () => {};
-    this.#arm(CONNECT_MS, () => this.#closed(1006, 'no connection in time'));
+    this.#arm(CONNECT_MS, () => this.#closed(1006, `no connection within ${CONNECT_MS / 1000} s`));
     this.#become('connecting');
   }
 
@@ -184,13 +184,13 @@ export class Tocsin extends EventTarget {
       registration.active = false;
       this.#set(registration);
     }
-    // With their old mids, so that nothing is delivered twice.
+    // The mids stay the same, so nothing is delivered twice.
     for (const { frame } of this.#calls.values()) this.#socket?.send(frame);
-    // Last: what its listeners send is sent once.
+    // Last, so that calls of its listeners are sent once.
     this.#become('open');
   }
 
-  /** The browser answers the protocol's pings unseen: a dead way shows only by silence. */
+  /** Pages cannot see the server's pings, so a dead connection shows only by silence. */
   #watch() {
     this.#asking = false;
     this.#arm(QUIET_MS, () => {
@@ -205,15 +205,15 @@ export class Tocsin extends EventTarget {
     this.#heard = false;
     this.#asking = true;
     this.#say({ action: 'ping' });
-    this.#arm(PONG_MS, () => (this.#heard ? this.#watch() : this.#closed(1006, 'no sign of life')));
+    this.#arm(PONG_MS, () => (this.#heard ? this.#watch() : this.#closed(1006, 'the server does not answer')));
   }
 
-  /** Looked at again, thawed, or on another network: the connection may be dead. */
+  /** The page is visible again or on another network: the connection may be dead. */
   #recheck() {
-    // No answer is awaited any longer for it.
+    // A ping that is under way keeps its deadline.
     if (this.#state === 'open') this.#asking || this.#ask();
     else if (this.#hurry && navigator.onLine !== false) {
-      // Not at once: a whole office comes back in the same moment.
+      // A random wait: a whole office may come back at the same moment.
       this.#attempts = 0;
       const left = Math.max(0, this.#hurry - Date.now());
       this.#arm(Math.min(left, Math.random() * BACKOFF_FIRST_MS), () => this.#connect());
@@ -232,7 +232,7 @@ export class Tocsin extends EventTarget {
     page.addEventListener('visibilitychange', () => page.hidden || recheck(), { signal });
   }
 
-  /** By the back button, after other pages of the tab. */
+  /** The back button shows this page again. */
   #restored() {
     for (const registration of this.#registrations.values()) {
       const { since, live } = { ...registration, ...load(registration.slot) };
@@ -241,7 +241,7 @@ export class Tocsin extends EventTarget {
     }
   }
 
-  /** Without waiting for the closing handshake, which a dead way would swallow. */
+  /** Does not wait for the closing handshake, which a dead connection never completes. */
   #letGo() {
     const socket = this.#socket;
     this.#socket = undefined;
@@ -269,7 +269,7 @@ export class Tocsin extends EventTarget {
     this.#become('stopped', { code, reason });
     const marks = [...this.#registrations.values()].flatMap((registration) => registration.marks);
     for (const { settle } of [...this.#calls.values(), ...marks]) {
-      settle?.({ error: 'unavailable', detail: 'the connection was ended for good', outcome: 'unknown' });
+      settle?.({ error: 'unavailable', detail: 'the connection is stopped: call start()', outcome: 'unknown' });
     }
   }
 
@@ -295,7 +295,7 @@ export class Tocsin extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  // ---- what goes out ----
+  // ---- requests ----
 
   /** @param {object} frame */
   #say(frame) {
@@ -309,7 +309,7 @@ export class Tocsin extends EventTarget {
     const unread = (since && id !== undefined && !whole) || undefined;
     const ref = (registration.ref = ++this.#lastRef);
     this.#answers.set(ref, (reply) => {
-      // Replaced or ended meanwhile: the answer concerns nobody.
+      // Replaced or ended meanwhile.
       if (!this.#has(registration)) return;
       if (!reply.error) this.#confirmed(reply, registration);
       else if (ref === registration.ref) this.#refused(reply, registration);
@@ -331,7 +331,7 @@ export class Tocsin extends EventTarget {
     this.#say({ action: 'read', tag: registration.tag, seq, only, ref });
   }
 
-  /** Again in a moment, on the same connection. @param {() => void} then */
+  /** Tries again after a random wait on the same connection. @param {() => void} then */
   #later(then) {
     const socket = this.#socket;
     setTimeout(() => {
@@ -341,8 +341,8 @@ export class Tocsin extends EventTarget {
 
   /** @param {number} waiting */
   #refusal(waiting) {
-    const detail = this.#state === 'stopped' ? 'stopped: start() comes back'
-      : waiting >= CALLS_MAX && 'too many calls wait';
+    const detail = this.#state === 'stopped' ? 'the connection is stopped: call start()'
+      : waiting >= CALLS_MAX && 'too many calls wait: try again later';
     return detail && { error: 'unavailable', detail };
   }
 
@@ -357,7 +357,7 @@ export class Tocsin extends EventTarget {
       // JSON has no `undefined`.
       const frame = JSON.stringify({ ...call, message: call.message ?? null, key, ttl, mid, ref });
       if (new Blob([frame]).size > FRAME_MAX) {
-        return answer({ error: 'too_large', detail: `a frame holds at most ${FRAME_MAX} bytes` });
+        return answer({ error: 'too_large', detail: `the message with tag and ID may have ${FRAME_MAX} bytes` });
       }
       /** @type {t.Settle} */
       const settle = (reply) => {
@@ -366,14 +366,14 @@ export class Tocsin extends EventTarget {
         const { seq, clients, stored, duplicate, partial } = reply;
         answer(reply, { mid, seq, clients, stored, duplicate, partial });
       };
-      const late = setTimeout(settle, ANSWER_MS, { error: 'unavailable', detail: 'no answer in time', outcome: 'unknown' });
+      const late = setTimeout(settle, ANSWER_MS, { error: 'unavailable', detail: `no answer within ${ANSWER_MS / 1000} s`, outcome: 'unknown' });
       this.#calls.set(ref, { frame, settle });
       if (this.#state === 'open') this.#socket?.send(frame);
       else this.#wake();
     });
   }
 
-  // ---- what comes in ----
+  // ---- replies, events and messages ----
 
   /** @param {string} text */
   #received(text) {
@@ -382,7 +382,7 @@ export class Tocsin extends EventTarget {
     try {
       frame = JSON.parse(text);
     } catch {
-      return this.#emit('error', { code: 'bad_frame', detail: 'the server sent what is not JSON' });
+      return this.#emit('error', { code: 'bad_frame', detail: 'the server sent a frame that is not JSON' });
     }
     if (frame.event !== undefined) this.#event(frame);
     else if (frame.ok !== undefined || frame.error !== undefined) this.#reply(frame);
@@ -419,7 +419,7 @@ export class Tocsin extends EventTarget {
     if (since?.epoch === epoch) {
       for (const mark of marks) this.#tell(registration, mark);
     } else {
-      // Another epoch counts anew.
+      // Another epoch numbers its messages anew.
       for (const { settle } of marks) settle?.({});
       Object.assign(registration, { since: { epoch, seq: 0 }, live: false, marks: [], unread: new Map() });
     }
@@ -450,7 +450,7 @@ export class Tocsin extends EventTarget {
       if (unread.size > UNREAD_MAX) unread.delete(this.unread(tag)[0].seq);
       if (!registration.replaying) this.#changed(registration);
     }
-    // Of a replay: this tab has had it.
+    // Repeated by the replay: this tab has shown it.
     if (seen || seq <= since.seq) return;
     since.seq = seq;
     save(registration);
@@ -458,12 +458,12 @@ export class Tocsin extends EventTarget {
     try {
       onmessage?.(detail);
     } catch (error) {
-      // The page's mistake, reported as such.
+      // An error of the page, reported as one.
       queueMicrotask(() => { throw error; });
     }
   }
 
-  // ---- what is unread ----
+  // ---- unread messages ----
 
   /** @type {t.Inner['tell']} */
   #readElsewhere(registration, mark) {
@@ -491,10 +491,10 @@ export class Tocsin extends EventTarget {
     return this.#registrations.get(registration.tag) === registration;
   }
 
-  /** What the server was told is answered yet. @type {t.Inner['set']} */
+  /** The server still answers marks on an open connection. @type {t.Inner['set']} */
   #leave({ tag, active, marks }) {
     if (this.#state === 'open' && active) return;
-    for (const { settle } of marks) settle?.({ error: 'not_registered', detail: `left ${tag}`, outcome: 'unknown' });
+    for (const { settle } of marks) settle?.({ error: 'not_registered', detail: `unregistered from ${tag}`, outcome: 'unknown' });
   }
 }
 
@@ -509,7 +509,7 @@ function covers({ only, seq: last = 0 }, seq) {
   return only ? only.includes(seq) : seq <= last;
 }
 
-// ---- what outlives the page, unless storage is missing, full or forbidden ----
+// ---- what the tab stores for its next page, if it can ----
 
 /** @param {string} slot @returns {t.Stored | undefined} */
 function load(slot) {
@@ -517,7 +517,7 @@ function load(slot) {
     const { epoch, seq, live, marks } = JSON.parse(sessionStorage.getItem(slot) ?? '');
     if (typeof epoch === 'string' && Number.isSafeInteger(seq)) return { since: { epoch, seq }, live, marks: [...marks] };
   } catch {
-    // Then the page begins anew.
+    // The page starts without a cursor.
   }
 }
 
@@ -526,11 +526,11 @@ function save({ slot, since, live, marks }) {
   try {
     if (slot) sessionStorage.setItem(slot, JSON.stringify({ ...since, live, marks }));
   } catch {
-    // Then the next page does.
+    // The next page starts without a cursor.
   }
 }
 
-/** FNV-1a: 32 bits tell a few IDs apart and lead back to none. @param {string} text */
+/** FNV-1a: 32 bits distinguish a few IDs and reveal none. @param {string} text */
 function digest(text) {
   return [...text].reduce((hash, char) => Math.imul(hash ^ char.charCodeAt(0), 0x01000193), 0x811c9dc5);
 }

@@ -1,30 +1,30 @@
-// Types within client.js. They stand here because every byte of client.js goes to every page.
+// Types for client.js. They are in a file of their own because every byte of client.js goes to every page.
 import type * as declared from '../../clients/js/client.d.ts';
 
 export type Message = declared.Message;
 export type Receipt = declared.Receipt;
 export type State = declared.State;
-/** What client.js gives to pages is typed as it is declared to them. */
+/** The public types are those that client.d.ts declares to pages. */
 export type Tocsin = declared.Tocsin;
 export type TocsinError = declared.TocsinError;
 
-/** What was marked as read here: up to `seq`, or `only` these. */
+/** Messages that this page marked as read: all up to `seq`, or `only` these. */
 export interface Mark {
   seq?: number;
   only?: number[];
   /** The server has confirmed it. */
   done?: boolean;
-  /** Of the page that marked it; a mark that the page before left has none. */
+  /** Settles the promise of the page that marked it. A mark stored by an earlier page has none. */
   settle?: Settle;
 }
 
-/** What of a registration outlives its page, in the tab. */
+/** The part of a registration that the tab stores for its next page. */
 export interface Stored {
-  /** Up to where messages were handed to the page. */
+  /** The last message that was handed to the page. */
   since?: declared.Cursor | null;
-  /** Whether everything up to there was: only then is it a cursor for the server. */
+  /** Whether all messages before it were too. Only then may the server use it as a cursor. */
   live: boolean;
-  /** What the server has not confirmed. */
+  /** Marks that the server has not confirmed yet. */
   marks: Mark[];
 }
 
@@ -35,41 +35,41 @@ export interface Registration extends Stored {
   keys?: Record<string, string>;
   last?: number;
   onmessage?: (message: Message) => void;
-  /** Where the tab keeps `Stored`; '' for nowhere. */
+  /** The key in sessionStorage for `Stored`; '' if nothing is stored. */
   slot: string;
-  /** Of its latest `set`. */
+  /** The `ref` of the latest `set`. */
   ref?: number;
-  /** On this connection. Before, what arrives under the tag is for the ID before. */
+  /** Whether this connection confirmed it. Until then, messages of the tag are for the previous ID. */
   active?: boolean;
-  /** Between the reply to `set` and `live`. */
+  /** True from the reply to `set` until `live`. */
   replaying: boolean;
   unread: Map<number, Message>;
-  /** Whether `unread` lacks nothing that the inbox keeps. */
+  /** Whether `unread` has everything that the inbox stores. */
   whole: boolean;
 }
 
-/** A call without an answer. */
+/** A call that waits for its answer. */
 export interface Call {
   frame: string;
   settle: Settle;
 }
 
-/** Takes a reply of the server, or a refusal made here in its words. */
+/** Takes a reply of the server, or a refusal of this client in the same form. */
 export type Settle = (reply: any) => void;
-/** Makes one of a promise's two ends: it resolves with `result` unless the reply is a refusal. */
+/** Makes one function of a promise's two: it rejects if the reply is a refusal, else resolves with `result`. */
 export type Refusing = (
   resolve: (result: any) => void,
   reject: (error: Error) => void,
   about: { tag?: string; mid?: string },
 ) => (reply: any, result?: any) => void;
-/** Lets a handler have the events of one socket only. */
+/** Wraps a handler so that it gets the events of the current socket only. */
 export type Guard = (handle: (event: any) => void) => (event: any) => void;
 
 export type Registrations = Map<string, Registration>;
 export type Answers = Map<number, Settle>;
 export type Calls = Map<number, Call>;
 
-/** The private methods that take more than plain values. */
+/** Signatures of private methods, for those with more than plain values. */
 export interface Inner {
   set(registration: Registration): void;
   tell(registration: Registration, mark: Mark): void;

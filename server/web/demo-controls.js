@@ -1,10 +1,10 @@
 // @ts-check
-// What the demo page is made of: elements, texts, tabs, buttons that copy or open.
+// Parts of the demo page: elements, texts, tabs, buttons that copy or open something.
 
 /** @param {string} id @returns {any} */
 export const byId = (id) => document.getElementById(id);
 
-/** Children given as strings become text, never markup. @param {string} name @param {string} className @param {(string | Node)[]} children */
+/** Makes an element. Children that are strings become text, never markup. @param {string} name @param {string} className @param {(string | Node)[]} children */
 export function element(name, className, ...children) {
   const made = document.createElement(name);
   if (className) made.className = className;
@@ -43,7 +43,7 @@ export function wireCopying() {
         button.textContent = 'Copied';
         byId('copied').textContent = 'Copied';
       } catch {
-        // Without permission (or without https) the text is at least selected.
+        // Without permission, or without https, select the text at least.
         getSelection()?.selectAllChildren(source);
         button.textContent = 'Selected';
       }
@@ -55,7 +55,7 @@ export function wireCopying() {
   }
 }
 
-/** A button that shows a panel, and Escape or a click elsewhere that hides it. @param {HTMLElement} button @param {HTMLElement} panel */
+/** The button shows the panel; Escape or a click elsewhere hides it. @param {HTMLElement} button @param {HTMLElement} panel */
 export function wirePanel(button, panel) {
   const show = (/** @type {boolean} */ shown) => {
     panel.hidden = !shown;
@@ -63,7 +63,7 @@ export function wirePanel(button, panel) {
   };
   button.addEventListener('click', () => show(panel.hidden !== false));
   document.addEventListener('click', ({ target }) => {
-    // What a click has taken out of the panel is nowhere now, but was not elsewhere.
+    // A click may have removed its own target from the panel: that is not a click elsewhere.
     const inside = [button, panel].some((part) => part.contains(/** @type {Node} */ (target)));
     if (!inside && /** @type {Node} */ (target).isConnected) show(false);
   });
@@ -72,7 +72,7 @@ export function wirePanel(button, panel) {
     const focused = panel.contains(document.activeElement);
     show(false);
     if (focused) button.focus();
-    // Nothing else is closed by the same key.
+    // The same key must not close a pop-up, too.
     event.stopImmediatePropagation();
   });
 }
@@ -86,7 +86,7 @@ export function timeOf(at) {
 }
 
 /**
- * Title and text of any message: a plain string, `{ title, text }`, or other JSON as it is.
+ * Returns title and text of any message: a plain string, `{ title, text }`, or other JSON as it is.
  * @param {import('./client.types.d.ts').Message} received
  */
 export function wording({ message, raw, direct }) {
@@ -95,7 +95,7 @@ export function wording({ message, raw, direct }) {
   if (typeof message?.text === 'string') {
     return { title: typeof message.title === 'string' ? message.title : title, text: message.text };
   }
-  // As it came: JSON.parse has rounded its large numbers.
+  // From the frame itself, because JSON.parse rounds large numbers.
   const [, json = JSON.stringify(message)] = /"message":(.*?)(?:,"direct":true)?(?:,"seen":true)?\}$/s.exec(raw) ?? [];
   return { title, text: json };
 }

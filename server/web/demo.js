@@ -5,7 +5,7 @@ import { byId, element, quotePhp, quoteShell, timeOf, wireCopying, wirePanel, wi
 /** @import { Message, Receipt, State } from './client.types.d.ts' */
 
 const TAG = 'notifications';
-/** More than these at a time would cover the page; the bell and the list below keep the rest. */
+/** More pop-ups would cover the page. The bell and the list below show all notifications. */
 const POP_UPS_MAX = 4;
 const RECEIVED_MAX = 50;
 const CHAT = 'chat';
@@ -16,8 +16,8 @@ const STATES = {
   idle: 'Not connected',
   connecting: 'Connecting…',
   open: 'Listening',
-  waiting: 'Connection lost, coming back…',
-  stopped: 'Ended by the server',
+  waiting: 'Connection lost, reconnecting…',
+  stopped: 'Closed by the server',
 };
 
 const { id, key } = ofThisTab();
@@ -32,7 +32,7 @@ wirePanel(byId('bell'), byId('unread'));
 
 /** @param {string} type @param {(detail: any) => void} handle */
 const on = (type, handle) => tocsin.addEventListener(type, (event) => handle(/** @type {CustomEvent} */ (event).detail));
-// An open connection does not listen yet: `registered` says when it does.
+// An open connection is not registered yet: the event `registered` says when it is.
 on('state', ({ state, code }) => state !== 'open' && showState(state, state === 'stopped' ? ` (${code})` : ''));
 on('registered', ({ tag }) => tag === TAG && showState('open'));
 on('error', ({ code, detail, tag }) => outcome(tag === CHAT ? 'chat-outcome' : 'outcome', `${code}: ${detail}`, true));
@@ -47,7 +47,7 @@ byId('key').addEventListener('input', () => {
   showSenders();
 });
 
-// What this page sends to itself, as PHP would.
+// The page sends to itself, as PHP would.
 wireForm('try', 'outcome', () => tocsin.send(TAG, id, byId('text').value, { key: ownKey() || undefined }));
 
 wireForm('admin', 'admin-outcome', () => tocsin.broadcast(TAG, byId('admin-text').value, { key: ownKey() || undefined }));
@@ -59,7 +59,7 @@ wireForm('chat', 'chat-outcome', async () => {
   sessionStorage.setItem('tocsin-name', name);
   const said = text.value;
   const receipt = await tocsin.broadcast(CHAT, { name, text: said });
-  // What was typed meanwhile stays.
+  // Keep what was typed meanwhile.
   if (text.value === said) text.value = '';
   return receipt;
 });
@@ -68,7 +68,7 @@ byId('all-read').addEventListener('click', () => read(tocsin.unread(TAG)));
 
 /**
  * @param {string} form
- * @param {string} where  the element that tells what became of it
+ * @param {string} where  the element that shows the result
  * @param {() => Promise<Receipt>} send
  */
 function wireForm(form, where, send) {
@@ -76,12 +76,12 @@ function wireForm(form, where, send) {
   byId(form).addEventListener('submit', async (/** @type {Event} */ event) => {
     event.preventDefault();
     if (button.getAttribute('aria-disabled') === 'true') return;
-    // Not `disabled`, which would take the focus away from who works by keyboard.
+    // Not `disabled`, which would take the keyboard focus away.
     button.setAttribute('aria-disabled', 'true');
-    outcome(where, tocsin.state === 'open' ? '' : 'Waits for the connection…');
+    outcome(where, tocsin.state === 'open' ? '' : 'Waiting for the connection…');
     try {
       const { clients } = await send();
-      outcome(where, clients === 1 ? 'Handed to 1 page.' : `Handed to ${clients} pages.`);
+      outcome(where, clients === 1 ? 'Delivered to 1 page.' : `Delivered to ${clients} pages.`);
     } catch (error) {
       outcome(where, /** @type {Error} */ (error).message, true);
     } finally {
@@ -97,13 +97,13 @@ function outcome(where, text, bad = false) {
 }
 
 /**
- * One ID for each tab, kept while the tab lives, and the key once it is known. `#id=…&key=…` chooses
- * them; they leave the address bar at once, since they are secrets and addresses are copied.
+ * Each tab has an ID, and the key once it is known, as long as the tab is open. `#id=…&key=…` sets them.
+ * The page removes them from the address bar at once, because they are secrets and addresses are copied.
  */
 function ofThisTab() {
   const chosen = new URLSearchParams(location.hash.slice(1));
   if (location.hash) history.replaceState(null, '', location.pathname + location.search);
-  // Given to a page that is open already.
+  // A new fragment for a page that is open already.
   addEventListener('hashchange', () => location.reload());
   const kept = (/** @type {string} */ name, /** @type {() => string} */ otherwise) => {
     const value = chosen.get(name) ?? sessionStorage.getItem(`tocsin-${name}`) ?? otherwise();
@@ -129,7 +129,7 @@ function showState(state, more = '') {
 }
 
 function showSenders() {
-  // Reached without the gate, the page knows where the server is; behind it, that is told by default.
+  // Without the gate, the page was loaded from the server itself. Behind the gate, assume the default address.
   const server = location.protocol === 'http:' ? location.origin : 'http://127.0.0.1:9090';
   const shownKey = ownKey() || 'THE-KEY';
   byId('own-id').textContent = id;
@@ -162,7 +162,7 @@ function show(received) {
   ring();
 }
 
-/** A line of the chat: from anyone, so it may hold anything. @param {Message} received */
+/** Shows a line of the chat. Anyone may have sent it, so it may contain anything. @param {Message} received */
 function showLine(received) {
   const { name: given } = received.message ?? {};
   const name = typeof given === 'string' && given ? given.slice(0, NAME_MAX) : 'Somebody';
@@ -170,7 +170,7 @@ function showLine(received) {
   const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
   lines.append(element('li', '', element('b', '', name), ' ', element('span', '', wording(received).text), ' ', timeOf(received.at)));
   while (lines.children.length > CHAT_MAX) lines.firstElementChild.remove();
-  // Who reads further up is left there.
+  // Do not scroll for a user who reads further up.
   if (atEnd) lines.scrollTop = lines.scrollHeight;
 }
 
@@ -186,7 +186,7 @@ function showUnread(messages) {
   const focused = byId('unread-list').contains(document.activeElement);
   // The newest first.
   byId('unread-list').replaceChildren(...messages.map(unreadItem).reverse());
-  // Who marks one by keyboard goes on with the next.
+  // After marking one by keyboard, the focus goes to the next.
   if (focused) (byId('unread-list').querySelector('button') ?? byId('bell')).focus();
 }
 
@@ -200,9 +200,9 @@ function unreadItem(message) {
   return element('li', '', element('b', '', title), timeOf(message.at), element('span', '', text), button);
 }
 
-/** Marked here, and gone from every page and device of this user. @param {Message[]} messages */
+/** Marks messages as read, on every page and device of this user. @param {Message[]} messages */
 function read(messages) {
-  // A pop-up from before a restart of the server may carry the number of another message by now.
+  // After a restart of the server, another message may have the seq of an old pop-up.
   const seqs = tocsin.unread(TAG).filter((message) => messages.includes(message)).map(({ seq }) => seq);
   tocsin.markRead(TAG, { only: seqs }).catch((error) => outcome('outcome', error.message, true));
   vanish(seqs);
@@ -211,7 +211,7 @@ function read(messages) {
 function ring() {
   const bell = byId('bell').firstElementChild;
   bell.classList.remove('ringing');
-  // Reading the width makes the browser notice the removal, so that the animation starts anew.
+  // Reading the size makes the browser notice the removal, so that the animation starts again.
   bell.getBoundingClientRect();
   bell.classList.add('ringing');
 }
@@ -235,12 +235,12 @@ function popUp(received) {
   while (region.children.length > POP_UPS_MAX) region.firstElementChild.remove();
 }
 
-/** What somebody has closed, that person has read. @param {Element} popUp */
+/** Closing a pop-up marks its message as read. @param {Element} popUp */
 function dismiss(popUp) {
   const focused = popUp.contains(document.activeElement);
   const next = popUp.nextElementSibling ?? popUp.previousElementSibling;
   popUp.remove();
-  // Who dismisses one by keyboard goes on with the next instead of starting at the top of the page.
+  // After dismissing one by keyboard, the focus goes to the next and not to the top of the page.
   if (focused) /** @type {any} */ (next)?.querySelector('button').focus();
   read([/** @type {Message} */ (shownIn.get(popUp))]);
 }
@@ -259,7 +259,7 @@ document.addEventListener('keydown', (event) => {
   if (popUp) dismiss(popUp);
 });
 
-// ---- everything that this page was handed ----
+// ---- the list of received notifications ----
 
 /** @param {Message} received */
 function list(received) {

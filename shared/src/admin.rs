@@ -49,7 +49,8 @@ pub async fn run(listener: Listener, report: Arc<impl Report>, shutdown: Shutdow
     let mut connections = JoinSet::new();
     // The semaphore is never closed.
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
-        let (stream, _peer) = listener.accept().await;
+        let (socket, _peer) = listener.accept().await;
+        let Ok(stream) = socket.register() else { continue };
         let serving = serve(stream, Arc::clone(&report), shutdown.clone());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {

@@ -18,7 +18,7 @@ use sd_notify::NotifyState;
 #[derive(Debug)]
 pub struct Given {
     /// What it is.
-    pub socket: Socket,
+    pub socket: GivenSocket,
     /// What the manager calls it (`LISTEN_FDNAMES`): `FileDescriptorName=` of its unit, or else the
     /// unit's own name. Empty from a manager that knows no names.
     pub name: String,
@@ -26,7 +26,7 @@ pub struct Given {
 
 /// A listening socket of either kind.
 #[derive(Debug)]
-pub enum Socket {
+pub enum GivenSocket {
     /// At an address.
     Tcp(TcpListener),
     /// At a path.
@@ -46,9 +46,9 @@ pub fn sockets() -> io::Result<Vec<Given>> {
     let names = names(std::env::var_os("LISTEN_FDNAMES"), given.len())?;
     let mut sockets = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
-        let tcp = given.take_tcp_listener(index).map(|socket| socket.map(Socket::Tcp));
+        let tcp = given.take_tcp_listener(index).map(|socket| socket.map(GivenSocket::Tcp));
         let socket = tcp.or_else(|_no_tcp| {
-            let unix = given.take_unix_listener(index).map(|socket| socket.map(Socket::Unix));
+            let unix = given.take_unix_listener(index).map(|socket| socket.map(GivenSocket::Unix));
             unix.map_err(|error| unusable(index, error.kind(), "no TCP or Unix stream socket"))
         })?;
         sockets.extend(socket.map(|socket| Given { socket, name }));
@@ -62,8 +62,8 @@ pub fn sockets() -> io::Result<Vec<Given>> {
 /// As [`sockets`]; also when one of them is no TCP socket.
 pub fn tcp_sockets() -> io::Result<Vec<TcpListener>> {
     let tcp = |(index, given): (usize, Given)| match given.socket {
-        Socket::Tcp(socket) => Ok(socket),
-        Socket::Unix(_) => Err(unusable(index, io::ErrorKind::InvalidInput, "no TCP socket")),
+        GivenSocket::Tcp(socket) => Ok(socket),
+        GivenSocket::Unix(_) => Err(unusable(index, io::ErrorKind::InvalidInput, "no TCP socket")),
     };
     sockets()?.into_iter().enumerate().map(tcp).collect()
 }

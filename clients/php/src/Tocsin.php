@@ -4,30 +4,30 @@ declare(strict_types=1);
 
 /**
  * Sends notifications through a Tocsin server, and reads a person's inbox for a page that PHP
- * renders. This one file is all there is: no extension beyond hash and json (and openssl for
- * https), no dependency, no namespace to import.
+ * renders. This file is the whole client: it needs the extensions hash and json (and openssl for
+ * https), has no dependencies, and declares no namespace.
  *
- * An object holds no connection, so it may be kept or made anew for every message.
+ * An object holds no connection: keep one, or make a new one for every message.
  */
 final class Tocsin
 {
-    /** An inbox holds 1 MiB unless the server is told otherwise; all else stays far below. */
+    /** The longest answer, in bytes. An inbox holds 1 MiB by default; all other answers are far shorter. */
     private const REPLY_MAX = 16777216;
-    /** The server takes no more in one request. */
+    /** The most messages that the server accepts in one request. */
     private const BATCH_MAX = 1000;
-    /** What says that nobody is there who could accept anything. */
+    /** A web server that is not Tocsin answers so at a wrong URL: nothing was accepted. */
     private const ELSEWHERE = [301, 302, 303, 307, 308, 400, 404, 405];
-    /** Before the first attempt to send again, in seconds at most; it doubles with each further one. */
+    /** The longest wait before the second attempt, in seconds. It doubles with each further attempt. */
     private const WAIT_FIRST = 0.2;
     private const JSON = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
 
-    /** @var string where to connect, as stream_socket_client wants it */
+    /** @var string where to connect, in the form that stream_socket_client takes */
     private $address;
-    /** @var string host (and port) as the server is to see it */
+    /** @var string host (and port) for the Host header */
     private $host;
-    /** @var string what is asked, for people */
+    /** @var string the URL of the requests, for error messages */
     private $url;
-    /** @var string name that the certificate must carry */
+    /** @var string the name that the server's certificate must have */
     private $peerName;
     /** @var string */
     private $path;
@@ -41,12 +41,12 @@ final class Tocsin
     private $ssl;
 
     /**
-     * @param string $url     of the server: http://127.0.0.1:9090 or https://shop.example/tocsin
-     * @param array  $options key: for protected tags, as its file has it; timeout: seconds for one call, from connecting
-     *                        to the last byte and all attempts together, 5 by default; retries:
-     *                        further attempts while the server is unavailable, 2 by default; ssl:
-     *                        PHP's ssl context options (cafile …), certificates are always verified
-     * @throws InvalidArgumentException
+     * @param string $url     the server: http://127.0.0.1:9090 or https://shop.example/tocsin
+     * @param array  $options key: for protected tags; the content of a key file is fine. timeout: seconds for one
+     *                        call, from connecting to the last byte, all attempts together; 5 by default.
+     *                        retries: how often to try again while the server is unavailable; 2 by default.
+     *                        ssl: PHP's ssl context options (cafile …); certificates are always verified
+     * @throws InvalidArgumentException if the URL or an option is wrong
      */
     public function __construct(
         string $url,
@@ -55,14 +55,16 @@ final class Tocsin
     ) {
         $unknown = array_diff(array_keys($options), ['key', 'timeout', 'retries', 'ssl']);
         if ($unknown) {
-            throw new InvalidArgumentException('Unknown option: ' . implode(', ', $unknown));
+            throw new InvalidArgumentException('new Tocsin() has no option ' . implode(', ', $unknown)
+                . '. Its options are key, timeout, retries and ssl.');
         }
         $parts = parse_url($url);
         $scheme = strtolower($parts['scheme'] ?? '');
         $strange = array_diff(array_keys($parts ?: []), ['scheme', 'host', 'port', 'path']);
         if (!in_array($scheme, ['http', 'https'], true) || empty($parts['host']) || $strange
             || preg_match('/[^\x21-\x7e]/', $url)) {
-            throw new InvalidArgumentException('The URL must look like http://127.0.0.1:9090');
+            throw new InvalidArgumentException('The URL of new Tocsin() is wrong. Write it like http://127.0.0.1:9090'
+                . ' or https://shop.example:9091, without user, query or fragment.');
         }
         $port = $parts['port'] ?? ($scheme === 'https' ? 443 : 80);
         $this->address = ($scheme === 'https' ? 'tls' : 'tcp') . '://' . $parts['host'] . ':' . $port;
@@ -72,32 +74,35 @@ final class Tocsin
         $this->url = "$scheme://{$this->host}{$this->path}";
         $this->key = isset($options['key']) ? self::firstLine((string) $options['key']) : null;
         if ($this->key === '') {
-            throw new InvalidArgumentException('The key is empty: could its file be read?');
+            throw new InvalidArgumentException('The option key is empty. Check that PHP may read the key file'
+                . ' and that its first line is the key.');
         }
-        // It becomes a header line.
+        // The key becomes part of a header line.
         if ($this->key !== null && preg_match('/[^\x21-\x7e]/', $this->key)) {
-            throw new InvalidArgumentException('The key holds what no key has, such as a space');
+            throw new InvalidArgumentException('The option key contains a space or a character that is not ASCII,'
+                . ' which no key has. Give the content of the key file.');
         }
         $this->timeout = (float) ($options['timeout'] ?? 5);
         if ($this->timeout <= 0) {
-            throw new InvalidArgumentException('The timeout must be more than 0 seconds');
+            throw new InvalidArgumentException('The option timeout must be more than 0 seconds.');
         }
         $this->retries = $options['retries'] ?? 2;
         if (!is_int($this->retries) || $this->retries < 0) {
-            throw new InvalidArgumentException('The retries must be a number, 0 or more');
+            throw new InvalidArgumentException('The option retries must be a whole number, 0 or more.');
         }
         $this->ssl = $options['ssl'] ?? [];
     }
 
     /**
-     * To one person. `clients` and `stored` of the answer tell whether anyone listens or an inbox
-     * keeps it: 0 and false mean that an e-mail is due.
+     * Sends a message to one person. In the answer, `clients` is the number of connections that received
+     * it, and `stored` says whether an inbox stores it. With 0 and false, send an e-mail instead.
      *
-     * @param mixed $message anything that json_encode takes
-     * @param array $options ttl: seconds it stays of use; mid: its own name (one is made otherwise)
-     * @return array seq, clients, stored, mid; duplicate where the mid was known; partial where one of
-     *               several servers did not answer in time, so that clients is the least
-     * @throws TocsinException
+     * @param mixed $message anything that json_encode accepts
+     * @param array $options ttl: after so many seconds the message is no longer delivered; mid: the message's
+     *                       own name, by default a random one
+     * @return array seq, clients, stored, mid; duplicate if the server had this mid already; partial if one
+     *               of several servers did not answer in time, so that clients may be too low
+     * @throws TocsinException if the message was not accepted
      */
     public function send(
         string $tag,
@@ -110,12 +115,12 @@ final class Tocsin
     }
 
     /**
-     * To everyone who listens on the tag.
+     * Sends a message to everyone who listens on the tag.
      *
-     * @param mixed $message anything that json_encode takes
+     * @param mixed $message anything that json_encode accepts
      * @param array $options as for send
-     * @return array seq, clients, mid, and duplicate and partial as for send
-     * @throws TocsinException
+     * @return array seq, clients, mid; duplicate and partial as for send
+     * @throws TocsinException if the message was not accepted
      */
     public function broadcast(string $tag, $message, array $options = []): array
     {
@@ -123,12 +128,12 @@ final class Tocsin
     }
 
     /**
-     * A person's unread messages, for a page that shows them before any script runs. Give the page
-     * `epoch` and `seq` as well: its client takes them as `since`, and pops up only what is newer.
+     * Returns a person's unread messages, for a page that shows them before any script runs. Also pass
+     * `epoch` and `seq` to the page: client.js takes them as `since` and then pops up only newer messages.
      *
      * @return array epoch, seq, count, and messages: the oldest first, each with tag, seq, at (in
      *               milliseconds since 1970), message, direct
-     * @throws TocsinException
+     * @throws TocsinException if the server did not answer or refused
      */
     public function inbox(
         string $tag,
@@ -139,10 +144,10 @@ final class Tocsin
     }
 
     /**
-     * Takes messages out of a person's inbox, on all devices: those up to a seq, or only some.
+     * Marks messages as read: they leave the person's inbox on all devices.
      *
-     * @param int|int[] $which a seq, or a list of 1,000 at most
-     * @throws TocsinException
+     * @param int|int[] $which a seq for all messages up to it, or an array of at most 1,000 seqs
+     * @throws TocsinException if the server did not answer or refused
      */
     public function markRead(
         string $tag,
@@ -151,7 +156,7 @@ final class Tocsin
         $which
     ): void {
         if (!is_int($which) && !(is_array($which) && $which === array_filter($which, 'is_int'))) {
-            throw new InvalidArgumentException('What was read is a seq or an array of them');
+            throw new InvalidArgumentException('markRead() needs the seq of a message, or an array of them, as integers.');
         }
         if ($which !== []) {
             $this->ask(['action' => 'read', 'tag' => $tag, 'id' => $id]
@@ -160,11 +165,11 @@ final class Tocsin
     }
 
     /**
-     * Logs a person out: closes all connections under the ID, which do not come back by themselves,
-     * and empties the inbox. The server must have a key for `drop` on the tag.
+     * Logs a person out: closes all connections of the ID, which do not reconnect by themselves, and
+     * empties the inbox. The server must have a key for `drop` on the tag.
      *
-     * @return array seq, and clients: the connections that were closed; partial as for send
-     * @throws TocsinException
+     * @return array seq, and clients: how many connections were closed; partial as for send
+     * @throws TocsinException if the server did not answer or refused
      */
     public function drop(
         string $tag,
@@ -175,11 +180,12 @@ final class Tocsin
     }
 
     /**
-     * A person's ID from a secret of the site, so that none needs to be stored. Another version is
-     * another ID: count it up when an ID may have become known. `server new-id --for` agrees.
+     * Derives a person's ID from a secret of the site, so that you need not store it. Another version
+     * gives another ID: use the next version if an ID may have become known. `server new-id --for` makes
+     * the same IDs.
      *
-     * @param string $secret as its file has it: its first line counts, without white space around it
-     * @throws InvalidArgumentException
+     * @param string $secret the content of the secret's file: the first line, without white space around it
+     * @throws InvalidArgumentException if the secret is too short or the user is empty
      */
     public static function id(
         #[\SensitiveParameter]
@@ -188,46 +194,47 @@ final class Tocsin
         int $version = 1
     ): string {
         $secret = self::firstLine($secret);
-        // A file that could not be read, a user who is not logged in: an ID that anyone could guess.
+        // If the file could not be read, or nobody is logged in, anyone could guess the ID.
         if (strlen($secret) < 16 || $user === '') {
-            throw new InvalidArgumentException('An ID needs a secret of at least 16 bytes and a user');
+            throw new InvalidArgumentException('Tocsin::id() needs a secret of at least 16 bytes and a user that is not empty.'
+                . ' Check that PHP may read the secret and that somebody is logged in.');
         }
-        // The command line could not read it: better known now than when the two are to agree.
+        // `server new-id` reads only text, so refuse here what it could not read.
         if (!preg_match('//u', $secret)) {
-            throw new InvalidArgumentException('The secret is no text: bin2hex makes one of it');
+            throw new InvalidArgumentException('The secret for Tocsin::id() is not text in UTF-8. Store it as text, with bin2hex().');
         }
         return hash_hmac('sha256', $user . "\0" . $version, $secret);
     }
 
     /**
-     * What the server and its command line take of a file with a secret or a key: the first line,
-     * without white space around it. Else a line break at its end would silently make another ID.
+     * Returns the first line without white space around it, as the server reads files with a secret or a
+     * key. Otherwise a line break at the end of the file would silently give another ID.
      */
     private static function firstLine(
         #[\SensitiveParameter]
         string $text
     ): string {
         $line = explode("\n", $text, 2)[0];
-        // All that is white space in Unicode; null for what is no text.
+        // All white space of Unicode. preg_replace returns null if the line is not UTF-8.
         return preg_replace('/^[\s\pZ\x{85}]+|[\s\pZ\x{85}]+\z/u', '', $line) ?? $line;
     }
 
     /**
-     * Up to 1,000 messages in one request, each accepted or refused by itself. What is refused because
-     * it is too much at once is sent again when the server says, within the timeout.
+     * Sends up to 1,000 messages in one request. Each is accepted or refused by itself. Messages that the
+     * server refuses with rate_limited are sent again at the time that it names, within the timeout.
      *
      * @param array $messages each with action ("send" or "broadcast"), tag, message, for send also
-     *                        id, and as wanted key, ttl, mid
-     * @return array under the same array keys, for each message what send or broadcast return, or
+     *                        id, and optionally key, ttl, mid
+     * @return array with the same array keys: for each message what send or broadcast return, or
      *               error, detail, outcome, mid
-     * @throws TocsinException if the request as a whole came to nothing
+     * @throws TocsinException if no message was accepted because the request as a whole failed
      */
     public function batch(
         #[\SensitiveParameter]
         array $messages
     ): array {
         if (count($messages) > self::BATCH_MAX) {
-            throw new InvalidArgumentException('A batch holds at most 1000 messages: use array_chunk');
+            throw new InvalidArgumentException('batch() takes at most 1000 messages. Split the array with array_chunk().');
         }
         $bodies = $mids = $results = [];
         foreach ($messages as $at => $message) {
@@ -238,7 +245,7 @@ final class Tocsin
             }
             $body = json_encode(['mid' => $mids[$at]] + array_filter($message, [self::class, 'isGiven'], ARRAY_FILTER_USE_BOTH), self::JSON);
             if ($body === false) {
-                $error = 'the message is not JSON: ' . json_last_error_msg();
+                $error = 'PHP cannot write the message as JSON: ' . json_last_error_msg();
                 $results[$at] = self::failed('bad_request', $error, 'refused', $mids[$at]);
             } else {
                 $bodies[$at] = $body;
@@ -260,7 +267,7 @@ final class Tocsin
                 if (count($left) === count($bodies)) {
                     throw $failure;
                 }
-                // Some were accepted by an attempt before: their results must not be lost.
+                // An earlier attempt was accepted for some messages: keep their results.
                 $replies = array_fill_keys(array_keys($left), [
                     'error' => $failure->getError(), 'detail' => $failure->getDetail(), 'outcome' => $failure->getOutcome(),
                 ]);
@@ -283,11 +290,11 @@ final class Tocsin
                     $tooOften[$at] = $wait;
                 }
             }
-            // So many wrong keys that the server does not even look at them: later they fit no better.
+            // With many wrong keys the server answers rate_limited instead of denied: waiting does not help.
             if (!array_column($replies, 'ok') && in_array('denied', array_column($replies, 'error'), true)) {
                 $tooOften = [];
             }
-            // What came too often is no attempt that failed: the server is there, and takes more each time.
+            // rate_limited is not a failed attempt: the server is there and accepts more each time.
             $again = $busy + $tooOften;
             if ($again && $this->pauses(max([$this->backOff($attempt), ...array_values($tooOften)]), $deadline)) {
                 $attempt += $busy ? 1 : 0;
@@ -295,7 +302,7 @@ final class Tocsin
                 $results = array_diff_key($results, $again);
             }
         }
-        // In the order of the messages.
+        // The results in the order of the messages.
         return array_replace($messages, $results);
     }
 
@@ -307,16 +314,17 @@ final class Tocsin
     ): void {
         $unknown = is_array($message)
             ? array_diff(array_keys($message), ['action', 'tag', 'id', 'message', 'key', 'ttl', 'mid'])
-            : ['not an array'];
+            : ['it is not an array'];
         if ($unknown) {
-            throw new InvalidArgumentException("Message $at has what no message has: " . implode(', ', $unknown));
+            throw new InvalidArgumentException("Message $at of batch() is wrong: " . implode(', ', $unknown)
+                . '. A message is an array with action, tag, message and, as needed, id, key, ttl, mid.');
         }
         if (isset($message['mid']) && !is_string($message['mid'])) {
-            throw new InvalidArgumentException("The mid of message $at must be a string");
+            throw new InvalidArgumentException("The mid of message $at of batch() must be a string.");
         }
-        // Never guessed: a lost ID must not turn what is for one person into a broadcast.
+        // The action is never guessed: a missing ID must not turn a message for one person into a broadcast.
         if (!in_array($message['action'] ?? null, ['send', 'broadcast'], true)) {
-            throw new InvalidArgumentException("The action of message $at must be send or broadcast");
+            throw new InvalidArgumentException("The action of message $at of batch() must be send or broadcast.");
         }
     }
 
@@ -334,7 +342,7 @@ final class Tocsin
     /**
      * @param array<string> $bodies
      * @param array<string> $mids
-     * @return array[] a reply for each body, under its key
+     * @return array[] a reply for each body, with the same array keys
      */
     private function exchangeBatch(
         #[\SensitiveParameter]
@@ -359,7 +367,8 @@ final class Tocsin
     ): array {
         $unknown = array_diff(array_keys($options), ['ttl', 'mid']);
         if ($unknown) {
-            throw new InvalidArgumentException('Unknown option: ' . implode(', ', $unknown));
+            throw new InvalidArgumentException('send() and broadcast() have no option ' . implode(', ', $unknown)
+                . '. Their options are ttl and mid; give the key to new Tocsin().');
         }
         $mid = $options['mid'] ?? self::newMid();
         $action['mid'] = $mid;
@@ -370,7 +379,8 @@ final class Tocsin
     }
 
     /**
-     * Asks until there is an answer; nothing is done twice for it, as what is sent has a mid.
+     * Sends the request until there is an answer or the time is up. Nothing is delivered twice, because
+     * every message has a mid.
      *
      * @param string[] $mids
      */
@@ -381,7 +391,7 @@ final class Tocsin
     ): array {
         $body = json_encode($action, self::JSON);
         if ($body === false) {
-            throw new TocsinException('bad_request', 'not JSON: ' . json_last_error_msg(), 0, 'refused', $mids);
+            throw new TocsinException('bad_request', 'PHP cannot write the message as JSON: ' . json_last_error_msg(), 0, 'refused', $mids);
         }
         $deadline = microtime(true) + $this->timeout;
         $unknown = false;
@@ -403,25 +413,25 @@ final class Tocsin
         }
     }
 
-    /** Under its own name a message may be sent again without being delivered twice. */
+    /** A message that is sent again with the same mid is delivered once. */
     private static function newMid(): string
     {
         return bin2hex(random_bytes(16));
     }
 
-    /** Waits before a further attempt, if one is due and there is time. */
+    /** Waits before a further attempt. Returns false if no attempt or no time is left. */
     private function waits(int $attempt, float $deadline): bool
     {
         return $attempt < $this->retries && $this->pauses($this->backOff($attempt), $deadline);
     }
 
-    /** In seconds. Not all at the same moment, should many have been refused in one. */
+    /** The wait in seconds. It is random, so that many senders do not return at the same moment. */
     private function backOff(int $attempt): float
     {
         return self::WAIT_FIRST * 2 ** $attempt * random_int(500, 1000) / 1000;
     }
 
-    /** Waits so many seconds, if there is time. */
+    /** Waits so many seconds. Returns false if the deadline comes first. */
     private function pauses(float $wait, float $deadline): bool
     {
         if (microtime(true) + $wait >= $deadline) {
@@ -435,19 +445,19 @@ final class Tocsin
     private function refusal(int $status, $reply, array $mids): TocsinException
     {
         if (is_array($reply) && is_string($reply['error'] ?? null)) {
-            // Without an outcome of its own an error means that nothing was accepted.
+            // An error without an outcome means that nothing was accepted.
             $outcome = $reply['outcome'] ?? 'refused';
             return new TocsinException($reply['error'], $reply['detail'] ?? '', $status, $outcome, $mids);
         }
-        $words = "HTTP status $status from {$this->url} in words that are not Tocsin's";
+        $what = "{$this->url} answered with HTTP status $status, and the answer is not from a Tocsin server.";
         if (in_array($status, self::ELSEWHERE, true)) {
-            // As the gate and other servers answer who speaks to them without TLS.
-            $tls = $status === 400 && $this->isPlain() ? ' If that is the gate, it begins with https:' : '';
-            return new TocsinException('unavailable', "$words: is the URL right?$tls", $status, 'refused', $mids);
+            // The gate and other servers answer 400 to a client that speaks to them without TLS.
+            $tls = $status === 400 && $this->isPlain() ? ' If this is the port of the gate, write https:// instead of http://.' : '';
+            return new TocsinException('unavailable', "$what Nothing was accepted. Check the URL.$tls", $status, 'refused', $mids);
         }
-        // Something before the server may have given up waiting for it: that refuses nothing.
-        $whose = $status < 300 ? 'is the URL right?' : "perhaps a proxy's:";
-        return new TocsinException('unavailable', "$words, $whose what was asked may have been accepted", $status, 'unknown', $mids);
+        // A proxy that gave up waiting for the server does not know what the server accepted.
+        $whose = $status < 300 ? 'Check the URL.' : 'It may be from a proxy in front of the server.';
+        return new TocsinException('unavailable', "$what $whose The request may have been accepted.", $status, 'unknown', $mids);
     }
 
     /** @param string[] $mids @return array{int, string} status and body */
@@ -482,21 +492,23 @@ final class Tocsin
         return strncmp($this->address, 'tcp:', 4) === 0;
     }
 
-    /** Connected, and then no answer came. @param string[] $mids */
+    /** For a connection on which no complete HTTP answer came. @param string[] $mids */
     private function noAnswer(string $came, bool $ended, array $mids): TocsinException
     {
         $plain = $this->isPlain();
         $final = false;
         if ($came !== '' && strncmp($came, 'HTTP/1.', min(7, strlen($came))) !== 0) {
             $final = true;
-            $detail = "{$this->address} answers what is not HTTP" . ($plain ? '; if that is the gate, the URL begins with https:' : '');
+            $detail = "{$this->address} answered something that is not HTTP." . ($plain
+                ? ' If this is the port of the gate, write https:// instead of http://.' : ' Check the URL.');
         } elseif (!$ended) {
-            $detail = "no complete answer from {$this->address} within {$this->timeout} s";
+            $detail = "no complete answer from {$this->address} within {$this->timeout} s. The request may have been accepted.";
         } elseif ($came !== '') {
-            $detail = "{$this->address} closed the connection before the end of its answer";
+            $detail = "{$this->address} closed the connection before the end of its answer. The request may have been accepted.";
         } else {
-            $detail = "{$this->address} closed the connection without an answer" . ($plain
-                ? '; if that is a port of --listen-proxy, which is for the gate, take one of --listen; if it is the gate, https:' : '');
+            $detail = "{$this->address} closed the connection without an answer. The request may have been accepted." . ($plain
+                ? ' If this is a port of --listen-proxy, which is for the gate only, use a port of --listen.'
+                    . ' If this is the port of the gate, write https:// instead of http://.' : '');
         }
         return new TocsinException('unavailable', $detail, 0, 'unknown', $mids, $final);
     }
@@ -506,7 +518,7 @@ final class Tocsin
     {
         $ssl = ['verify_peer' => true, 'verify_peer_name' => true] + $this->ssl + ['peer_name' => $this->peerName];
         $context = stream_context_create(['ssl' => $ssl]);
-        // PHP tells the reason of a failed TLS handshake only in a warning.
+        // PHP gives the reason of a failed TLS handshake only in a warning.
         $warnings = [];
         set_error_handler(static function (int $level, string $text) use (&$warnings): bool {
             $warnings[] = preg_replace('/^stream_socket_client\(\): /', '', $text);
@@ -519,8 +531,8 @@ final class Tocsin
             restore_error_handler();
         }
         if ($stream === false) {
-            $reason = $error !== '' ? $error : ($warnings[0] ?? 'no reason given');
-            throw new TocsinException('unavailable', "no connection to {$this->address}: $reason", 0, 'refused', $mids, $errno === 0);
+            $reason = $error !== '' ? $error : ($warnings[0] ?? 'PHP gives no reason');
+            throw new TocsinException('unavailable', "cannot connect to {$this->address}: $reason", 0, 'refused', $mids, $errno === 0);
         }
         stream_set_blocking($stream, false);
         return $stream;
@@ -529,7 +541,7 @@ final class Tocsin
     /** @param resource $stream */
     private function write($stream, string $data, float $deadline): void
     {
-        // A server that refuses early stops reading; its answer, not the failed write, tells why.
+        // A server that refuses early stops reading. Its answer gives the reason, not the failed write.
         while ($data !== '') {
             $written = @fwrite($stream, $data);
             if ($written === false) {
@@ -542,7 +554,7 @@ final class Tocsin
         }
     }
 
-    /** @param resource $stream @return array{string, bool} what came, and whether the other side then ended */
+    /** @param resource $stream @return array{string, bool} what was received, and whether the peer closed */
     private function read($stream, float $deadline): array
     {
         $answer = '';
@@ -560,7 +572,7 @@ final class Tocsin
     }
 
     /**
-     * Waits until the stream can be written (or read), or the deadline has passed: then false.
+     * Waits until the stream can be written (or read). Returns false if the deadline comes first.
      *
      * @param resource $stream
      */
@@ -571,7 +583,7 @@ final class Tocsin
         $write = $toWrite ? [$stream] : null;
         $except = null;
         $count = @stream_select($read, $write, $except, (int) $left, (int) (fmod($left, 1) * 1e6));
-        // A signal ends the wait early with false: the caller tries again while there is time.
+        // A signal interrupts stream_select, which then returns false: try again while there is time.
         return $count === false ? microtime(true) < $deadline : $count > 0;
     }
 
@@ -587,7 +599,7 @@ final class Tocsin
     }
 }
 
-/** Why a message, a batch as a whole, or another request was not accepted. */
+/** Thrown if a message, a whole batch or another request was not accepted. */
 final class TocsinException extends RuntimeException
 {
     /** @var string */
@@ -609,47 +621,47 @@ final class TocsinException extends RuntimeException
         $this->detail = $detail;
         $this->outcome = $outcome;
         $this->mids = $mids;
-        // What another host says, or a certificate, is the same at the next attempt.
+        // A wrong host or certificate stays wrong at the next attempt.
         $this->final = $final || $error !== 'unavailable' || ($status > 0 && $status < 500);
     }
 
-    /** As in the protocol: denied, weak_id, bad_tag, too_large, rate_limited, unavailable … */
+    /** The error code of the protocol: denied, weak_id, bad_tag, too_large, rate_limited, unavailable … */
     public function getError(): string
     {
         return $this->error;
     }
 
-    /** For people: what to change. */
+    /** The explanation for people: what happened and what to change. */
     public function getDetail(): string
     {
         return $this->detail;
     }
 
-    /** "refused": surely not delivered. "unknown": it may be; send it again with the same mid. */
+    /** "refused": certainly not delivered. "unknown": perhaps delivered; send it again with the same mid. */
     public function getOutcome(): string
     {
         return $this->outcome;
     }
 
-    /** The message's mid, for sending it again. */
+    /** The mid of the message, to send it again with. */
     public function getMid(): string
     {
         return $this->mids[0] ?? '';
     }
 
-    /** The mids of all messages of the batch, in their order. @return string[] */
+    /** The mids of all messages of a batch, in their order. @return string[] */
     public function getMids(): array
     {
         return $this->mids;
     }
 
-    /** Whether a further attempt would end in the same way. */
+    /** Whether a further attempt would fail in the same way. */
     public function isFinal(): bool
     {
         return $this->final;
     }
 
-    /** The same after several attempts, of which one may have been accepted. */
+    /** The same exception after several attempts, one of which may have been accepted. */
     public function afterAll(bool $unknown): self
     {
         $outcome = $unknown ? 'unknown' : $this->outcome;

@@ -8,9 +8,7 @@ use std::net::{Shutdown as End, SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use gate::cli::{self, Command};
-use gate::config::Config;
-use gate::listeners::Listeners;
+use gate::{Command, Config, Listeners};
 use libfuzzer_sys::fuzz_target;
 use shared::shutdown::{Hangups, Shutdown};
 
@@ -55,7 +53,7 @@ fn start() -> SocketAddr {
     let path = pem.path().to_str().expect("a path of text");
     // Nobody gets as far as the backend.
     let line = ["gate", "127.0.0.1:0", "1", path, "--handshake-timeout", "1h"].map(Into::into);
-    let Ok(Command::Run(cli)) = cli::parse(line) else { panic!("a good command line") };
+    let Ok(Command::Run(cli)) = Command::parse(line) else { panic!("a good command line") };
     let config = Config::resolve(&cli).expect("a good configuration");
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use gate::pem::Identity;
+use gate::Identity;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|content: &[u8]| {

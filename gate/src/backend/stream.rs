@@ -8,7 +8,7 @@ use shared::linger::linger;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::source::Lease;
+use super::source_addresses::Lease;
 
 /// TCP or Unix. One branch per system call, so that the relay is one and the same code.
 #[derive(Debug)]

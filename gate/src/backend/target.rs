@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Where the plain server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// These addresses, in the order to try.
     Tcp(Vec<SocketAddr>),
     /// A Unix socket.
@@ -20,7 +20,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::Usage`].
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(text, path);
         }

@@ -6,40 +6,40 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// So many in a row are no single odd client any more.
+/// So many in a streak are no single odd client any more.
 const SUSPICIOUS: u64 = 3;
 
-/// How often it is told while it goes on.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// How often it is logged while it goes on.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// Connections that the server ended without an answer, since it last answered anybody.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered(Mutex<Row>);
+pub(super) struct Unanswered(Mutex<Streak>);
 
 #[derive(Debug, Default)]
-struct Row {
+struct Streak {
     length: u64,
     /// Bytes that the server had sent by the last of them, to all clients.
     answered: u64,
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Unanswered {
     /// Counts one more; `answered` is how many bytes the server has sent so far, to all clients. The
-    /// number of them if it is to be told.
+    /// number of them if it is to be logged.
     pub(super) fn add(&self, answered: u64) -> Option<u64> {
-        let mut row = self.0.lock();
-        if row.answered != answered {
-            row.answered = answered;
-            row.length = 0;
+        let mut streak = self.0.lock();
+        if streak.answered != answered {
+            streak.answered = answered;
+            streak.length = 0;
         }
-        row.length += 1;
-        let due = row.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
-        let tell = row.length >= SUSPICIOUS && due;
-        if tell {
-            row.told = Some(Instant::now());
+        streak.length += 1;
+        let due = streak.logged.is_none_or(|logged| logged.elapsed() >= LOG_AGAIN);
+        let log = streak.length >= SUSPICIOUS && due;
+        if log {
+            streak.logged = Some(Instant::now());
         }
-        tell.then_some(row.length)
+        log.then_some(streak.length)
     }
 }
 
@@ -50,9 +50,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_row_is_told_once_a_minute_with_its_length() {
         let unanswered = Unanswered::default();
-        let told = [0; 5].map(|answered| unanswered.add(answered));
-        assert_eq!(told, [None, None, Some(3), None, None]);
-        tokio::time::advance(TELL_AGAIN).await;
+        let logged = [0; 5].map(|answered| unanswered.add(answered));
+        assert_eq!(logged, [None, None, Some(3), None, None]);
+        tokio::time::advance(LOG_AGAIN).await;
         assert_eq!(unanswered.add(0), Some(6));
         assert_eq!(unanswered.add(0), None);
     }
@@ -60,8 +60,8 @@ mod tests {
     #[test]
     fn an_answer_to_anybody_ends_the_row() {
         let unanswered = Unanswered::default();
-        let told = [0, 0, 10, 10, 30, 30].map(|answered| unanswered.add(answered));
-        assert_eq!(told, [None; 6]);
+        let logged = [0, 0, 10, 10, 30, 30].map(|answered| unanswered.add(answered));
+        assert_eq!(logged, [None; 6]);
         assert_eq!(unanswered.add(30), Some(3));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, PemFault, Place};
+use crate::error::{Error, PemFault, PemLocation};
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
@@ -13,7 +13,7 @@ const DASHES: &str = "-----";
 
 /// What a block is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BlockKind {
     Certificate,
     Key,
     /// Of a curve or of Diffie-Hellman: other programs want them in the file, TLS 1.3 does not.
@@ -23,14 +23,14 @@ pub(super) enum Kind {
 /// One block, written out cleanly: its markers, and its text without header lines.
 #[derive(Debug)]
 pub(super) struct Block {
-    pub(super) place: Place,
-    pub(super) kind: Kind,
+    pub(super) location: PemLocation,
+    pub(super) kind: BlockKind,
     pub(super) pem: Vec<u8>,
 }
 
 /// A block whose END line has not come yet.
-struct Open<'a> {
-    place: Place,
+struct OpenBlock<'a> {
+    location: PemLocation,
     label: &'a str,
     text: String,
     encrypted: bool,
@@ -45,22 +45,23 @@ pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
     let text = String::from_utf8_lossy(content);
     let mut blocks = Vec::new();
     let mut begun = 0;
-    let mut open: Option<Open<'_>> = None;
+    let mut open: Option<OpenBlock<'_>> = None;
 
     for (line, number) in lines(&text) {
-        let fault = |block, fault| Error::Pem { place: Place::block(file, block, number), fault };
+        let fault =
+            |block, fault| Error::Pem { location: PemLocation::block(file, block, number), fault };
         if let Some(label) = line.strip_prefix(BEGIN) {
             if let Some(open) = open {
                 return Err(open.unterminated());
             }
             begun += 1;
             let label = label.strip_suffix(DASHES).ok_or_else(|| fault(begun, PemFault::Marker))?;
-            let place = Place::block(file, begun, number);
-            open = Some(Open { place, label, text: String::new(), encrypted: false });
+            let location = PemLocation::block(file, begun, number);
+            open = Some(OpenBlock { location, label, text: String::new(), encrypted: false });
         } else if let Some(label) = line.strip_prefix(END) {
             let ended = open.take().ok_or_else(|| fault(begun + 1, PemFault::Marker))?;
             if label.strip_suffix(DASHES) != Some(ended.label) {
-                return Err(Error::Pem { place: ended.place, fault: PemFault::Marker });
+                return Err(Error::Pem { location: ended.location, fault: PemFault::Marker });
             }
             blocks.push(ended.close(file)?);
         } else if let Some(open) = &mut open {
@@ -71,7 +72,7 @@ pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
         return Err(open.unterminated());
     }
     if blocks.is_empty() {
-        return Err(Error::Pem { place: Place::file(file), fault: no_block(content) });
+        return Err(Error::Pem { location: PemLocation::file(file), fault: no_block(content) });
     }
     Ok(blocks)
 }
@@ -91,7 +92,7 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     })
 }
 
-impl Open<'_> {
+impl OpenBlock<'_> {
     /// Header lines, "Name: value", stand before the base64 of old formats.
     fn add(&mut self, line: &str) {
         if line.contains(':') {
@@ -104,35 +105,35 @@ impl Open<'_> {
 
     fn unterminated(self) -> Error {
         let fault = PemFault::Unterminated(printable(self.label).to_lowercase());
-        Error::Pem { place: self.place, fault }
+        Error::Pem { location: self.location, fault }
     }
 
     fn close(self, file: &Path) -> Result<Block, Error> {
-        let Self { place, label, text, encrypted } = self;
+        let Self { location, label, text, encrypted } = self;
         let (kind, label) = match label {
-            _ if encrypted => return refuse(place, PemFault::EncryptedKey(file.to_owned())),
-            "CERTIFICATE" | "X509 CERTIFICATE" => (Kind::Certificate, "CERTIFICATE"),
-            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => (Kind::Key, label),
-            "EC PARAMETERS" | "DH PARAMETERS" => (Kind::Parameters, label),
+            _ if encrypted => return refuse(location, PemFault::EncryptedKey(file.to_owned())),
+            "CERTIFICATE" | "X509 CERTIFICATE" => (BlockKind::Certificate, "CERTIFICATE"),
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => (BlockKind::Key, label),
+            "EC PARAMETERS" | "DH PARAMETERS" => (BlockKind::Parameters, label),
             "ENCRYPTED PRIVATE KEY" => {
-                return refuse(place, PemFault::EncryptedKey(file.to_owned()));
+                return refuse(location, PemFault::EncryptedKey(file.to_owned()));
             }
             "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
-                return refuse(place, PemFault::SigningRequest);
+                return refuse(location, PemFault::SigningRequest);
             }
-            "TRUSTED CERTIFICATE" => return refuse(place, PemFault::TrustedCertificate),
+            "TRUSTED CERTIFICATE" => return refuse(location, PemFault::TrustedCertificate),
             other if other.ends_with("PRIVATE KEY") => {
-                return refuse(place, PemFault::ForeignKey(printable(other)));
+                return refuse(location, PemFault::ForeignKey(printable(other)));
             }
-            other => return refuse(place, PemFault::Unknown(printable(other))),
+            other => return refuse(location, PemFault::Unknown(printable(other))),
         };
         let pem = format!("{BEGIN}{label}{DASHES}\n{text}{END}{label}{DASHES}\n").into_bytes();
-        Ok(Block { place, kind, pem })
+        Ok(Block { location, kind, pem })
     }
 }
 
-fn refuse<T>(place: Place, fault: PemFault) -> Result<T, Error> {
-    Err(Error::Pem { place, fault })
+fn refuse<T>(location: PemLocation, fault: PemFault) -> Result<T, Error> {
+    Err(Error::Pem { location, fault })
 }
 
 /// A label as it may be shown: it comes from a file that may be anything.
@@ -174,10 +175,10 @@ mod tests {
              -----BEGIN EC PARAMETERS-----\r\nBggqhkjOPQMBBw==\r\n-----END EC PARAMETERS-----\r\n"
         );
         let blocks = split(Path::new("cert.pem"), content.as_bytes()).unwrap();
-        let kinds: Vec<Kind> = blocks.iter().map(|block| block.kind).collect();
-        assert_eq!(kinds, [Kind::Certificate, Kind::Key, Kind::Parameters]);
+        let kinds: Vec<BlockKind> = blocks.iter().map(|block| block.kind).collect();
+        assert_eq!(kinds, [BlockKind::Certificate, BlockKind::Key, BlockKind::Parameters]);
         assert_eq!(blocks[1].pem, format!("{KEY}\n").into_bytes());
-        assert_eq!(blocks[1].place, Place::block(Path::new("cert.pem"), 2, 3));
+        assert_eq!(blocks[1].location, PemLocation::block(Path::new("cert.pem"), 2, 3));
     }
 
     #[test]

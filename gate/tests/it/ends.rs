@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use rustls::{AlertDescription, Error as TlsError};
-use shared::linger::Socket as _;
+use shared::linger::LingerSocket as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Gate, VERSIONS, accept, backend, noise, rest, soon};

@@ -7,9 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gate::cli;
-use gate::config::Config;
-use gate::listeners::Listeners;
+use gate::{Config, Listeners};
 use rustix::process::Signal;
 use rustls::version::TLS13;
 use shared::shutdown::{Hangups, Shutdown};
@@ -142,7 +140,9 @@ async fn every_listener_serves_however_few_connections_are_allowed() {
     let pem = dir.path().join("cert.pem");
     let backend = echo().await.to_string();
     let arguments = ["gate", "0", &backend, pem.to_str().unwrap(), "--max-connections", "1"];
-    let Ok(cli::Command::Run(cli)) = cli::parse(arguments.map(Into::into)) else { panic!() };
+    let Ok(gate::Command::Run(cli)) = gate::Command::parse(arguments.map(Into::into)) else {
+        panic!()
+    };
     let config = Config::resolve(&cli).unwrap();
     let given = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = given.each_ref().map(|it| it.local_addr().unwrap());

@@ -137,7 +137,7 @@ async fn strangers_are_counted_and_told_of_in_one_line() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_newcomers_wait_their_turn() {
+async fn beyond_the_limit_connections_wait() {
     let gate = Gate::start(echo().await, &["--max-connections", "1"]);
     let mut first = gate.client().await;
     round_trip(&mut first).await;

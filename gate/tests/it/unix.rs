@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::harness::{Gate, NEVER, VERSIONS, noise, rest, soon};
-use crate::proxied::read_version_2;
+use crate::proxy_protocol::read_version_2;
 
 /// More than the buffers of all sockets on the way hold.
 const MUCH: usize = 8 * 1024 * 1024;

@@ -75,11 +75,11 @@ impl fmt::Debug for Key {
 
 /// A configured key's SHA-256. Keys are long and random, so a fast hash is enough.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeyHash([u8; 32]);
+pub(crate) struct KeyHash([u8; 32]);
 
 /// Why a text cannot be configured as a key. The words never repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadKey {
+pub(crate) enum BadKey {
     /// Nothing there.
     #[error("the key is empty; `server new-key` makes one")]
     Empty,
@@ -96,13 +96,13 @@ pub enum BadKey {
 
 impl KeyHash {
     /// The shortest key that may be configured, in bytes.
-    pub const MIN_KEY: usize = 20;
+    pub(crate) const MIN_KEY: usize = 20;
 
     const PREFIX: &str = "sha256:";
 
     /// Whether a configured key is a hash, from which nobody learns the key.
     #[must_use]
-    pub fn is_one(text: &str) -> bool {
+    pub(crate) fn is_one(text: &str) -> bool {
         text.trim().starts_with(Self::PREFIX)
     }
 
@@ -110,7 +110,7 @@ impl KeyHash {
     ///
     /// # Errors
     /// [`BadKey`] says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, BadKey> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadKey> {
         let text = text.trim();
         if let Some(digits) = text.strip_prefix(Self::PREFIX) {
             return from_hex(digits).map(Self).ok_or(BadKey::Hash);
@@ -146,7 +146,7 @@ impl fmt::Debug for KeyHash {
 
 /// Why something may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permit {
+pub(crate) enum Permit {
     /// Everyone may.
     Open,
     /// A right key was given.
@@ -155,7 +155,7 @@ pub enum Permit {
 
 /// The pair needs a key and none that was given fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denied {
+pub(crate) struct Denied {
     /// Whether some key was given at all.
     pub key_given: bool,
 }
@@ -163,13 +163,13 @@ pub struct Denied {
 /// The protected pairs and their keys. Several keys for one pair are allowed, so that a key can
 /// be replaced without an outage.
 #[derive(Debug, Default)]
-pub struct Auth {
+pub(crate) struct Auth {
     pairs: HashMap<(Tag, Protectable), Vec<KeyHash>>,
 }
 
 impl Auth {
     /// Protects a pair with one more key.
-    pub fn protect(&mut self, tag: Tag, action: Protectable, key: KeyHash) {
+    pub(crate) fn protect(&mut self, tag: Tag, action: Protectable, key: KeyHash) {
         self.pairs.entry((tag, action)).or_default().push(key);
     }
 
@@ -177,7 +177,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`] otherwise. The comparison takes the same time whatever the keys are.
-    pub fn check<'a>(
+    pub(crate) fn check<'a>(
         &self,
         tag: &Tag,
         action: Protectable,
@@ -204,13 +204,13 @@ impl Auth {
 
     /// Whether the pair needs a key.
     #[must_use]
-    pub fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
+    pub(crate) fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
         self.pairs.contains_key(&(tag.clone(), action))
     }
 
     /// The protected pairs, sorted, for showing them to people.
     #[must_use]
-    pub fn protected(&self) -> Vec<(Tag, Protectable)> {
+    pub(crate) fn protected(&self) -> Vec<(Tag, Protectable)> {
         let mut pairs: Vec<_> = self.pairs.keys().cloned().collect();
         pairs.sort();
         pairs

@@ -8,7 +8,7 @@ use crate::id::Tag;
 
 /// Who may do what, and how often.
 #[derive(Debug, Default)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Which pairs need a key.
     pub auth: Auth,
     /// The tags that the configuration declares; `None` if it declares none and any is fine.

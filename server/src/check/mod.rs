@@ -9,14 +9,14 @@ use std::path::Path;
 
 use crate::access::auth::Protectable;
 use crate::client::print_line;
+use crate::config::Config;
 use crate::config::cli::RunArgs;
-use crate::config::{Config, Listen, ListenAddress};
 use crate::duration_text;
 use crate::error::Error;
 use crate::hub::history::TagBounds;
 use crate::id::{IdKey, Tag};
 use crate::log::{nats, sqlite};
-use crate::net::listeners;
+use crate::net::addresses::{Listen, ListenAddress};
 use crate::open_log::common_settings;
 use crate::size;
 
@@ -26,7 +26,7 @@ use crate::size;
 /// Everything that is wrong with it.
 pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
-    let mut faults = listeners::clashes(&config);
+    let mut faults = config.clashes();
     let mut warnings = config.warnings.clone();
     let data = match stores::look(&config, &mut warnings).await {
         Ok(data) => data,
@@ -53,7 +53,7 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         list(tags)
     });
     let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
-    warnings.extend(listeners::without_effect(&config));
+    warnings.extend(config.without_effect(false));
     warnings.extend(config.policy.open_to_all());
     let warnings: String =
         warnings.iter().map(|warning| format!("warning    {warning}\n")).collect();
@@ -63,9 +63,15 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         (None, None) => "made anew at every start".into(),
     };
     let lines = [
-        format!("listen     {}", list(config.listen.iter().map(Listen::to_string).collect())),
-        format!("  proxied  {}", addresses(&config.listen_proxy)),
-        format!("admin      {}", config.admin.map_or("off".into(), |admin| addresses(&[admin]))),
+        format!(
+            "listen     {}",
+            list(config.sockets.listen.iter().map(Listen::to_string).collect())
+        ),
+        format!("  proxied  {}", addresses(&config.sockets.listen_proxy)),
+        format!(
+            "admin      {}",
+            config.sockets.admin.map_or("off".into(), |admin| addresses(&[admin]))
+        ),
         format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
         format!("protected  {}", list(pairs.collect())),
         format!("id key     {id_key}"),
@@ -109,9 +115,9 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
 /// # Errors
 /// [`Error::Option`] without a stream; what keeps it from being changed.
 pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Error> {
-    let (Some(cluster), Some(file)) = (&config.nats, &config.id_key_file) else {
+    let (Some(cluster), Some(file)) = (config.cluster(), &config.id_key_file) else {
         let reason = "needed here: it names the stream whose settings are to change".into();
-        return Err(Error::Option { option: "--nats", reason });
+        return Err(Error::Option { option: "nats", reason });
     };
     let id_key = IdKey::load(file)?.ok_or_else(|| Error::Content {
         what: "id key file",

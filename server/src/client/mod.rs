@@ -1,5 +1,6 @@
 //! The senders and the listener of the command line, for cron jobs and administrators.
 
+pub(crate) mod args;
 mod listen;
 mod message;
 mod registration;
@@ -9,10 +10,10 @@ mod server;
 use std::io::Write as _;
 
 use crate::access::auth::KeyHash;
-use crate::config::cli::{ClientCommand, IdArgs, OptionalIdArgs};
 use crate::error::Error;
 use crate::id::{Id, random_hex};
 use crate::secret_file;
+use args::{ClientCommand, IdArgs, OptionalIdArgs};
 
 /// Does what a subcommand asks for.
 ///

@@ -10,9 +10,9 @@ use serde_json::Value;
 use shared::deadline::within;
 use tokio::net::TcpStream;
 
+use super::args::PublishArgs;
 use super::server::{self, Server};
 use super::{message, print_line};
-use crate::config::cli::PublishArgs;
 use crate::error::Error;
 use crate::id::{Id, Tag, random_hex};
 use crate::limits;
@@ -73,7 +73,7 @@ fn body_of(args: &PublishArgs, id: Option<&Id>) -> Result<String, Error> {
     }
     if let Some(ttl) = &args.ttl {
         let ttl = humantime::parse_duration(ttl).map_err(|_| Error::Option {
-            option: "--ttl",
+            option: "ttl",
             reason: format!("{ttl}: write a time such as 90s, 1h or 7d"),
         })?;
         // Not a moment too short.

@@ -9,68 +9,32 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::cluster::NatsSettings;
+use super::given::GivenOptions;
 use super::names;
 use super::setting::{Setting, SettingSource};
+use super::table::{OPTIONS, OptionKind};
 use crate::error::Error;
 
 /// What a file says, as far as it makes sense.
 #[derive(Debug, Default)]
 pub(super) struct ConfigFile {
-    pub(super) listen: Vec<Setting>,
-    pub(super) listen_proxy: Vec<Setting>,
-    pub(super) trust_proxy: Vec<Setting>,
-    pub(super) admin: Option<Setting>,
-    pub(super) protect: Vec<Setting>,
-    pub(super) origin: Vec<Setting>,
-    pub(super) data: Option<Setting>,
-    pub(super) data_size: Option<Setting>,
-    pub(super) nats: NatsSettings,
-    pub(super) id_key_file: Option<Setting>,
-    pub(super) max_memory: Option<Setting>,
-    pub(super) rates: RatesTable,
-    pub(super) bounds: BoundsTable,
-    pub(super) threads: Option<Setting>,
-    pub(super) demo: bool,
-    pub(super) ping_interval: Option<Setting>,
-    pub(super) idle_timeout: Option<Setting>,
-    pub(super) log: Option<Setting>,
-    pub(super) log_format: Option<Setting>,
+    pub(super) options: GivenOptions,
     /// What holds for every tag that says nothing else.
-    pub(super) keep: KeepTable,
+    pub(super) history: HistoryTable,
     pub(super) tags: Vec<TagTable>,
     /// Lines that are no TOML.
     pub(super) unreadable: Vec<usize>,
 }
 
-/// How often clients may do what.
-#[derive(Debug, Default)]
-pub(super) struct RatesTable {
-    pub(super) connect: Option<Setting>,
-    pub(super) set: Option<Setting>,
-    pub(super) send: Option<Setting>,
-    pub(super) wrong_key: Option<Setting>,
-}
-
-/// How much there may be in all.
-#[derive(Debug, Default)]
-pub(super) struct BoundsTable {
-    pub(super) connections: Option<Setting>,
-    pub(super) tags: Option<Setting>,
-    pub(super) registrations: Option<Setting>,
-    pub(super) backlog: Option<Setting>,
-    pub(super) spare_memory: Option<Setting>,
-}
-
 /// How much is kept.
 #[derive(Debug, Default)]
-pub(super) struct KeepTable {
-    /// In the order of [`KeepTable::NAMES`].
+pub(super) struct HistoryTable {
+    /// In the order of [`HistoryTable::NAMES`].
     settings: [Option<Setting>; 6],
 }
 
-impl KeepTable {
-    const NAMES: [&str; 6] =
+impl HistoryTable {
+    pub(super) const NAMES: [&'static str; 6] =
         ["ring", "ring-age", "ring-bytes", "inbox", "inbox-age", "inbox-bytes"];
 
     /// Count, age and bytes of the ring, then of inboxes.
@@ -88,7 +52,7 @@ impl KeepTable {
 #[derive(Debug)]
 pub(super) struct TagTable {
     pub(super) name: Setting,
-    pub(super) keep: KeepTable,
+    pub(super) history: HistoryTable,
     /// Action and key or hash.
     pub(super) keys: Vec<(Setting, Setting)>,
     /// Action and a file whose first line is the key or hash.
@@ -133,50 +97,22 @@ impl Reader<'_> {
         }
         for (key, value) in table.into_inner() {
             let at = key.span().start;
+            let option = OPTIONS.iter().find(|option| option.name == key.get_ref());
             match &**key.get_ref() {
-                "listen" => file.listen = self.texts("listen", value),
-                "listen-proxy" => file.listen_proxy = self.texts("listen-proxy", value),
-                "trust-proxy" => file.trust_proxy = self.texts("trust-proxy", value),
-                "admin" => file.admin = self.text("admin", value),
-                "protect" => file.protect = self.texts("protect", value),
-                "origin" => file.origin = self.texts("origin", value),
-                "data" => file.data = self.text("data", value),
-                "data-size" => file.data_size = self.text("data-size", value),
-                "nats" => file.nats.servers = self.texts("nats", value),
-                "nats-stream" => file.nats.stream = self.text("nats-stream", value),
-                "nats-credentials" => {
-                    file.nats.credentials = self.text("nats-credentials", value);
+                _ if let Some(option) = option => {
+                    let settings = match option.kind {
+                        OptionKind::Flag => self.flag(option.name, &value),
+                        OptionKind::One => self.text(option.name, value).into_iter().collect(),
+                        OptionKind::List | OptionKind::Sum => self.texts(option.name, value),
+                    };
+                    file.options.insert(option, settings);
                 }
-                "nats-ca" => file.nats.ca = self.text("nats-ca", value),
-                "nats-replicas" => file.nats.replicas = self.text("nats-replicas", value),
-                "nats-size" => file.nats.size = self.text("nats-size", value),
-                "id-key-file" => file.id_key_file = self.text("id-key-file", value),
-                "max-memory" => file.max_memory = self.text("max-memory", value),
-                "connect-rate" => file.rates.connect = self.text("connect-rate", value),
-                "set-rate" => file.rates.set = self.text("set-rate", value),
-                "send-rate" => file.rates.send = self.text("send-rate", value),
-                "wrong-key-rate" => file.rates.wrong_key = self.text("wrong-key-rate", value),
-                "max-connections" => {
-                    file.bounds.connections = self.text("max-connections", value);
-                }
-                "max-tags" => file.bounds.tags = self.text("max-tags", value),
-                "max-registrations" => {
-                    file.bounds.registrations = self.text("max-registrations", value);
-                }
-                "max-backlog" => file.bounds.backlog = self.text("max-backlog", value),
-                "spare-memory" => file.bounds.spare_memory = self.text("spare-memory", value),
-                "threads" => file.threads = self.text("threads", value),
-                "demo" => file.demo = self.flag("demo", &value),
-                "ping-interval" => file.ping_interval = self.text("ping-interval", value),
-                "idle-timeout" => file.idle_timeout = self.text("idle-timeout", value),
-                "log" => file.log = self.text("log", value),
-                "log-format" => file.log_format = self.text("log-format", value),
                 "tags" => file.tags = self.tags(value),
-                other if self.keep(&mut file.keep, other, &value) => {}
+                other if self.history(&mut file.history, other, &value) => {}
                 other => {
-                    let reason = match names::nearest(other, &names::FILE) {
+                    let reason = match names::nearest(other, &names::in_file()) {
                         Some(meant) => format!("did you mean `{meant}`?"),
-                        None => format!("there are {}", names::FILE.join(", ")),
+                        None => format!("there are {}", names::in_file().join(", ")),
                     };
                     self.fault(at, format!("`{other}` is no option; {reason}"));
                 }
@@ -190,7 +126,7 @@ impl Reader<'_> {
         for (name, value) in self.table("tags", value) {
             let mut tag = TagTable {
                 name: self.setting(name.span().start, name.get_ref(), Some("tags")),
-                keep: KeepTable::default(),
+                history: HistoryTable::default(),
                 keys: Vec::new(),
                 key_files: Vec::new(),
             };
@@ -199,12 +135,12 @@ impl Reader<'_> {
                 match &**key.get_ref() {
                     "keys" => tag.keys = self.by_action("keys", value),
                     "key-files" => tag.key_files = self.by_action("key-files", value),
-                    other if self.keep(&mut tag.keep, other, &value) => {}
+                    other if self.history(&mut tag.history, other, &value) => {}
                     other => self.fault(
                         at,
                         format!(
                             "`{other}` is nothing that a tag has; there are {}",
-                            [&["keys", "key-files"], &KeepTable::NAMES[..]].concat().join(", ")
+                            [&["keys", "key-files"], &HistoryTable::NAMES[..]].concat().join(", ")
                         ),
                     ),
                 }
@@ -215,10 +151,15 @@ impl Reader<'_> {
     }
 
     /// Whether `name` is a bound of what is kept, which is taken over then.
-    fn keep(&mut self, keep: &mut KeepTable, name: &str, value: &Spanned<DeValue<'_>>) -> bool {
-        let known = KeepTable::NAMES.iter().position(|known| *known == name);
+    fn history(
+        &mut self,
+        table: &mut HistoryTable,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> bool {
+        let known = HistoryTable::NAMES.iter().position(|known| *known == name);
         let Some(index) = known else { return false };
-        keep.settings[index] = self.text(KeepTable::NAMES[index], value.clone());
+        table.settings[index] = self.text(HistoryTable::NAMES[index], value.clone());
         true
     }
 
@@ -271,14 +212,13 @@ impl Reader<'_> {
         }
     }
 
-    fn flag(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>) -> bool {
-        match value.get_ref() {
-            DeValue::Boolean(flag) => *flag,
-            _ => {
-                self.fault(value.span().start, format!("{name} must be true or false"));
-                false
-            }
+    fn flag(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>) -> Vec<Setting> {
+        let at = value.span().start;
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return vec![self.setting(at, &flag.to_string(), Some(name))];
         }
+        self.fault(at, format!("{name} must be true or false"));
+        Vec::new()
     }
 
     fn setting(&self, at: usize, text: &str, option: Option<&'static str>) -> Setting {
@@ -297,7 +237,7 @@ impl Reader<'_> {
     /// repeated.
     fn name_at(&self, at: usize) -> Option<&'static str> {
         let name = self.text.lines().nth(self.line(at) - 1)?.split('=').next()?.trim();
-        names::FILE.into_iter().find(|known| *known == name)
+        names::in_file().into_iter().find(|known| *known == name)
     }
 
     fn fault(&mut self, at: usize, reason: String) {

@@ -2,49 +2,15 @@
 
 use clap::CommandFactory as _;
 
-use crate::config::cli::Cli;
+use super::cli::Cli;
+use super::file::HistoryTable;
+use super::table::OPTIONS;
 
-/// At the top of the configuration file.
-pub(super) const FILE: [&str; 38] = [
-    "listen",
-    "listen-proxy",
-    "trust-proxy",
-    "admin",
-    "protect",
-    "origin",
-    "data",
-    "data-size",
-    "nats",
-    "nats-stream",
-    "nats-credentials",
-    "nats-ca",
-    "nats-replicas",
-    "nats-size",
-    "id-key-file",
-    "max-memory",
-    "ring",
-    "ring-age",
-    "ring-bytes",
-    "inbox",
-    "inbox-age",
-    "inbox-bytes",
-    "connect-rate",
-    "set-rate",
-    "send-rate",
-    "wrong-key-rate",
-    "max-connections",
-    "max-tags",
-    "max-registrations",
-    "max-backlog",
-    "spare-memory",
-    "threads",
-    "demo",
-    "ping-interval",
-    "idle-timeout",
-    "log",
-    "log-format",
-    "tags",
-];
+/// Those at the top of the configuration file.
+pub(super) fn in_file() -> Vec<&'static str> {
+    let options = OPTIONS.iter().map(|option| option.name);
+    options.chain(HistoryTable::NAMES).chain(["tags"]).collect()
+}
 
 const PREFIX: &str = "TOCSIN_";
 /// Read by the senders without an option, and by the deploy hook of scripts/systemd.
@@ -75,27 +41,8 @@ pub(super) fn stray(variables: impl Iterator<Item = String>) -> Vec<String> {
 /// What was meant by `name`, if one of the `known` differs in a few letters.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let most = (name.len() / 4).max(1);
-    let near = known.iter().map(|&known| (distance(name, known), known));
+    let near = known.iter().map(|&known| (strsim::osa_distance(name, known), known));
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, known)| known)
-}
-
-/// How many letters have to be put in, taken out, changed or swapped with their neighbour.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let changed = rows[i][j] + usize::from(a != b);
-            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
 }
 
 #[cfg(test)]
@@ -114,7 +61,7 @@ mod tests {
             ("logs", Some("log")),
             ("", None),
         ] {
-            assert_eq!(nearest(name, &FILE), meant, "{name}");
+            assert_eq!(nearest(name, &in_file()), meant, "{name}");
         }
     }
 

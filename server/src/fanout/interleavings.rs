@@ -16,6 +16,7 @@ use crate::access::rate_limit::{Limits, RateLimiter};
 use crate::access::visitor::Visitor;
 use crate::conn::outbox::Outbox;
 use crate::conn::outbox::pipe::Pipe;
+use crate::counters::Counters;
 use crate::hub::RegistrationLimits;
 use crate::hub::history::{HistoryBounds, Settings, TagBounds};
 use crate::id::IdKey;
@@ -149,7 +150,7 @@ impl World {
         let mut auth = Auth::default();
         auth.protect(tag, Protectable::Send, KeyHash::parse(KEY).unwrap());
         let limits = Limits { connect: None, set: None, send: None, wrong_key: None };
-        let queues: Vec<Arc<ShardQueue>> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let queues: Vec<Arc<DeliveryQueue>> = (0..SHARDS).map(|_| Arc::default()).collect();
         let hub = Arc::new(Hub::new(
             "e".into(),
             queues.clone(),
@@ -167,7 +168,8 @@ impl World {
             policy: ArcSwap::from_pointee(Policy { auth, limits, ..Policy::default() }),
             rates: RateLimiter::default(),
             id_key: IdKey::generate().unwrap(),
-            metrics: Arc::default(),
+            counters: Arc::new(Counters::new([])),
+            backlog: Arc::default(),
             at_work: Arc::default(),
         });
         let clients = [0, 1, 2, 3, 4].map(|index| Client {

@@ -6,10 +6,8 @@
 
 mod batch;
 mod ping_wheel;
-mod queue;
 mod replay;
 mod tag_listeners;
-mod tally;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,14 +16,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use ping_wheel::{Visit, Wheel};
-pub(crate) use queue::{ShardQueue, Work};
 use tag_listeners::TagListeners;
-pub(crate) use tally::{ShardProgress, Tally};
 
 use crate::conn::connection::Connection;
 use crate::conn::frame::PING;
 use crate::conn::outbox::SLOW_CONSUMER;
 use crate::hub::Hub;
+use crate::hub::delivery_queue::{DeliveryQueue, Work};
+use crate::hub::tally::Tally;
 use crate::id::Tag;
 use crate::limits;
 
@@ -43,7 +41,7 @@ pub(crate) const NO_PONG: u16 = 4001;
 pub(crate) struct Shard {
     /// Asked for what those who come back have missed, and for nothing else.
     hub: Arc<Hub>,
-    queue: Arc<ShardQueue>,
+    queue: Arc<DeliveryQueue>,
     audiences: HashMap<Tag, TagListeners>,
     /// The tags that have work, next first; each stands here once.
     rotation: VecDeque<Tag>,
@@ -73,7 +71,7 @@ struct Member {
 impl Shard {
     /// A shard that pings its registered connections after `ping_interval` of silence.
     #[must_use]
-    pub(crate) fn new(hub: Arc<Hub>, queue: Arc<ShardQueue>, ping_interval: Duration) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, queue: Arc<DeliveryQueue>, ping_interval: Duration) -> Self {
         Self {
             hub,
             queue,

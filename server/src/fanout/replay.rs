@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{Delivery, join};
-use super::tally::Tally;
 use crate::clock::now_ms;
 use crate::conn::connection::Connection;
 use crate::conn::frame;
@@ -14,6 +13,7 @@ use crate::conn::outbox::Pushed;
 use crate::entry::Target;
 use crate::hub::Hub;
 use crate::hub::history::{Handed, Pulled, Replay};
+use crate::hub::tally::Tally;
 use crate::id::{Address, Tag};
 use crate::limits;
 use crate::protocol;

@@ -19,7 +19,7 @@ struct Test {
 
 impl Test {
     fn new() -> Self {
-        let queue = Arc::new(ShardQueue::default());
+        let queue = Arc::new(DeliveryQueue::default());
         let queues = vec![Arc::clone(&queue)];
         let hub = Arc::new(Hub::new(
             "e".into(),

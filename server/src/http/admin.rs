@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 use shared::admin::Report;
 
+use crate::http::metrics_text;
 use crate::hub::TagCounts;
 use crate::publish::Service;
 
@@ -67,7 +68,7 @@ impl Report for Admin {
             log: service.log.name(),
             epoch: service.hub.epoch(),
             seq: service.hub.head(),
-            connections: service.metrics.live.get(),
+            connections: service.counters.live.get(),
             other_servers: service.log.cluster().map(|cluster| cluster.peers()),
             tags: Tags(tags),
             tags_left_out,
@@ -82,6 +83,6 @@ impl Report for Admin {
     }
 
     fn metrics(&self) -> Option<String> {
-        Some(self.service.metrics.encode(&self.service.hub, &*self.service.log))
+        Some(metrics_text::encode(&self.service))
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod batch;
 mod body;
 pub(crate) mod memory_budget;
+mod metrics_text;
 pub(crate) mod origin;
 pub(crate) mod publish_api;
 mod replies;
@@ -22,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use shared::answer::{Answer, json, text};
 use shared::deadline::within;
-use shared::linger::{Lingering, Socket};
+use shared::linger::{LingerSocket, Lingering};
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -61,11 +62,11 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// A socket that a client may come by.
 pub(crate) trait Stream:
-    Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
+    LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
 {
 }
 
-impl<S: Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
+impl<S: LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
 
 /// What the requests of one connection share.
 #[derive(Debug)]
@@ -211,7 +212,7 @@ impl Site {
             _ => return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong.\n"),
         };
         if caller.lifetime == Lifetime::Brief {
-            self.service.metrics.turned_away.inc();
+            self.service.counters.turned_away.inc();
             return no_capacity();
         }
         let address = caller.visitor.lock().address();
@@ -247,7 +248,7 @@ impl Site {
 
     /// As one who sends too much by HTTP is told.
     fn too_often(&self, TooOften { retry_in }: TooOften) -> Answer {
-        self.service.metrics.refused(ErrorCode::RateLimited);
+        self.service.counters.refused(ErrorCode::RateLimited.as_str());
         let refusal = Refusal::rate_limited("too many connections of late", retry_in);
         let body = Reply::Refused(refusal).to_json(&Reference::default());
         let mut answer = json(StatusCode::TOO_MANY_REQUESTS, body);

@@ -5,11 +5,13 @@
 //! entries after it. The hub knows no sockets, and never waits for a shard.
 
 pub(crate) mod dedup;
+pub(crate) mod delivery_queue;
 pub(crate) mod history;
 mod position;
 mod registry;
 mod replica;
 mod stats;
+pub(crate) mod tally;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,8 +28,8 @@ pub(crate) use stats::{TagCounts, Totals};
 use crate::conn::connection::Connection;
 use crate::conn::frame;
 use crate::entry::{AppendContext, Appended, Applied, Entry, EntryKind, Target};
-use crate::fanout::{ShardQueue, Work};
 use crate::hub::dedup::{DedupKeys, DedupWindow, Verdict};
+use crate::hub::delivery_queue::{DeliveryQueue, Work};
 use crate::hub::history::ring::StoredMessage;
 use crate::hub::history::{History, Pulled, Replay, Settings};
 use crate::id::{Address, Tag};
@@ -40,7 +42,7 @@ use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 #[derive(Debug)]
 pub(crate) struct Hub {
     epoch: Box<str>,
-    shards: Box<[Arc<ShardQueue>]>,
+    shards: Box<[Arc<DeliveryQueue>]>,
     room: RegistrationLimits,
     /// The last entry applied. Changed under the lock only, but read without it by those who look at
     /// nothing else.
@@ -50,7 +52,7 @@ pub(crate) struct Hub {
 
 /// How much may be registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RegistrationLimits {
+pub(crate) struct RegistrationLimits {
     /// Tags that anyone listens on.
     pub tags: usize,
     /// Registrations on all tags together, and so the most IDs.
@@ -135,7 +137,7 @@ impl Hub {
     #[must_use]
     pub(crate) fn new(
         epoch: Box<str>,
-        shards: Vec<Arc<ShardQueue>>,
+        shards: Vec<Arc<DeliveryQueue>>,
         settings: Settings,
         room: RegistrationLimits,
         evicted_through: u64,

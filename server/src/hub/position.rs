@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 
 use super::{Hub, HubState};
 use crate::entry::Target;
-use crate::fanout::Work;
 use crate::hub::dedup::DedupWindow;
+use crate::hub::delivery_queue::Work;
 
 /// Tasks that wait until an entry is applied, by its number: an entry wakes only those that wait for
 /// it, and costs nothing while nobody waits.

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::Hub;
-use crate::fanout::ShardProgress;
 use crate::hub::history::{TagUsage, TotalUsage};
+use crate::hub::tally::ShardProgress;
 use crate::id::Tag;
 
 /// The counts of one tag.

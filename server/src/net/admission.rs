@@ -17,16 +17,16 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::answer::{Answer, json};
 use shared::deadline::within;
-use shared::linger::{Socket, linger};
+use shared::linger::{LingerSocket, linger};
 use shared::log_throttle::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::counters::Metrics;
+use crate::counters::Counters;
 use crate::limits;
 use crate::net::available_memory;
-use crate::net::listeners::Arrival;
+use crate::net::listeners::Incoming;
 use crate::protocol::{Outcome, Reference, Refusal, Reply};
 
 /// How long what was measured of the memory holds.
@@ -51,7 +51,7 @@ pub(crate) struct Admission {
     full: LogThrottle,
     spare_memory: u64,
     measured: Mutex<Option<(Instant, bool)>>,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
 }
 
 /// A connection's permit, and its part in the count.
@@ -80,7 +80,7 @@ impl Drop for ConnPermit {
 
 impl Admission {
     /// For `most` connections, while so many bytes of memory are left.
-    pub(crate) fn new(most: usize, spare_memory: u64, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(most: usize, spare_memory: u64, counters: Arc<Counters>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(most)),
             brief: Arc::new(Semaphore::new(limits::BRIEF)),
@@ -88,19 +88,19 @@ impl Admission {
             full: LogThrottle::new(),
             spare_memory,
             measured: Mutex::default(),
-            metrics,
+            counters,
         }
     }
 
     /// A permit, if there is one.
     pub(crate) fn admit(&self) -> Option<ConnPermit> {
         let Some((permit, lifetime)) = self.permit() else {
-            self.metrics.turned_away.inc();
+            self.counters.turned_away.inc();
             return None;
         };
-        self.metrics.accepted.inc();
-        self.metrics.live.inc();
-        Some(ConnPermit { _permit: permit, live: self.metrics.live.clone(), lifetime })
+        self.counters.accepted.inc();
+        self.counters.live.inc();
+        Some(ConnPermit { _permit: permit, live: self.counters.live.clone(), lifetime })
     }
 
     fn permit(&self) -> Option<(OwnedSemaphorePermit, Lifetime)> {
@@ -123,21 +123,25 @@ impl Admission {
 
     /// Answers 503 to whatever the newcomer wants, and closes. Waits for nobody: those behind may find
     /// a permit.
-    pub(crate) fn reject(&self, arrival: Arrival, shutdown: &Shutdown) {
+    pub(crate) fn reject(&self, incoming: Incoming, shutdown: &Shutdown) {
         match Arc::clone(&self.away).try_acquire_owned() {
             Ok(leave) => shutdown.spawn(async move {
-                let told = match arrival {
-                    Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => tell(stream).await,
-                    Arrival::Unix(stream) => tell(stream).await,
+                let told = match incoming {
+                    Incoming::Direct { socket, .. } | Incoming::Proxied(socket) => {
+                        tell(socket.register()).await
+                    }
+                    Incoming::Unix(socket) => tell(socket.register()).await,
                 };
                 if let Err(error) = told {
                     tracing::debug!(%error, "could not be told to come back");
                 }
                 drop(leave);
             }),
-            Err(_too_many) => match arrival {
-                Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => tell_at_once(&stream),
-                Arrival::Unix(stream) => tell_at_once(&stream),
+            Err(_too_many) => match incoming {
+                Incoming::Direct { socket, .. } | Incoming::Proxied(socket) => {
+                    tell_at_once(&socket);
+                }
+                Incoming::Unix(socket) => tell_at_once(&socket),
             },
         }
     }
@@ -163,7 +167,8 @@ impl Admission {
     }
 }
 
-async fn tell(mut stream: impl AsyncWrite + Socket + Unpin) -> io::Result<()> {
+async fn tell(stream: io::Result<impl AsyncWrite + LingerSocket + Unpin>) -> io::Result<()> {
+    let mut stream = stream?;
     let answer = answer();
     let _ =
         within("a question", QUESTION, poll_fn(|context| stream.poll_read_ready(context))).await;

@@ -12,7 +12,8 @@ use crate::access::policy::Policy;
 use crate::access::rate_limit::RateLimiter;
 use crate::access::visitor::Visitor;
 use crate::clock::now_ms;
-use crate::counters::Metrics;
+use crate::conn::outbox::Backlog;
+use crate::counters::Counters;
 use crate::entry::{AppendContext, Appended, Entry, EntryKind};
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
@@ -32,8 +33,9 @@ pub(crate) struct Service {
     pub rates: RateLimiter,
     /// Turns IDs into addresses.
     pub id_key: IdKey,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub counters: Arc<Counters>,
+    /// The bytes that wait for the sockets of all connections.
+    pub backlog: Arc<Backlog>,
     /// Held by each request over HTTP that is being worked on.
     pub at_work: Arc<()>,
 }
@@ -180,7 +182,7 @@ impl Service {
     /// Counts an answer that is about to be given.
     pub(crate) fn note(&self, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
-            self.metrics.refused(refusal.code);
+            self.counters.refused(refusal.code.as_str());
         }
     }
 

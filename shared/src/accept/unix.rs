@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use tokio::net::{UnixListener as Socket, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use super::Trouble;
+use super::{AcceptErrors, Unregistered, accept_now, watch};
 
 /// Its owner and group may connect.
 const MODE: u32 = 0o660;
@@ -19,11 +20,11 @@ const MODE: u32 = 0o660;
 /// unless somebody has put another one there meanwhile.
 #[derive(Debug)]
 pub struct UnixListener {
-    socket: Socket,
+    socket: AsyncFd<StdListener>,
     path: PathBuf,
     /// Device and inode of the file, if it is ours to remove.
     file: Option<(u64, u64)>,
-    trouble: Trouble,
+    errors: AcceptErrors,
 }
 
 impl UnixListener {
@@ -38,15 +39,14 @@ impl UnixListener {
         // `bind` makes a file with whatever mode the umask leaves, so it is made where nobody else comes.
         let private = PrivateDirectory::beside(path)?;
         let made = private.file();
-        let socket = Socket::bind(&made)?;
+        let socket = StdListener::bind(&made)?;
         fs::set_permissions(&made, Permissions::from_mode(MODE))?;
         // Renaming would take the place of a server that has come in between.
         fs::hard_link(&made, path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
             _ => error,
         })?;
-        let trouble = Trouble::default();
-        Ok(Self { socket, path: path.into(), file: Some(identity(path)?), trouble })
+        Self::new(socket, path, Some(identity(path)?))
     }
 
     /// Takes a socket that listens already, as a service manager gives it, whose file stays: it is
@@ -60,9 +60,13 @@ impl UnixListener {
         let path = address.as_pathname().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket without a path")
         })?;
+        Self::new(socket, path, None)
+    }
+
+    fn new(socket: StdListener, path: &Path, file: Option<(u64, u64)>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let (path, trouble) = (path.into(), Trouble::default());
-        Ok(Self { socket: Socket::from_std(socket)?, path, file: None, trouble })
+        let socket = watch(socket)?;
+        Ok(Self { socket, path: path.into(), file, errors: AcceptErrors::default() })
     }
 
     /// Where it is bound.
@@ -72,11 +76,11 @@ impl UnixListener {
     }
 
     /// The next connection. Never fails, as [`super::Listener::accept`]. Cancel safe.
-    pub async fn accept(&self) -> UnixStream {
+    pub async fn accept(&self) -> Unregistered<UnixStream> {
         loop {
-            match self.socket.accept().await {
-                Ok((stream, _nameless)) => return stream,
-                Err(error) => self.trouble.wait_out(&self.path.display(), &error).await,
+            match self.socket.async_io(Interest::READABLE, accept_now).await {
+                Ok((socket, _nameless)) => return Unregistered(socket.into()),
+                Err(error) => self.errors.wait_out(&self.path.display(), &error).await,
             }
         }
     }
@@ -120,7 +124,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(file) if !file.file_type().is_socket() => Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) => match StdStream::connect(path) {
+        Ok(_) => match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
             // Somebody listens, or we may not know.
             Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
@@ -165,7 +169,7 @@ mod tests {
             let listener = UnixListener::bind(&path).unwrap();
             assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, MODE);
             assert_eq!(files(directory.path()), ["server.sock"]);
-            let _client = UnixStream::connect(&path).await.unwrap();
+            let _client = UnixStream::connect(&path).unwrap();
             listener.accept().await;
             let error = UnixListener::bind(&path).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

@@ -34,13 +34,13 @@ const TURN: usize = 256 * 1024;
 /// Shuts down writing and discards input: until the peer's end of stream, or until it has
 /// acknowledged all of ours and then sent 256 KiB or waited for [`LIMIT`]. One that neither takes
 /// nor sends anything for that long is given up, and so is any after ten times as long.
-pub async fn linger(stream: &impl Socket) {
-    let mut farewell = Farewell::begin(stream);
-    std::future::poll_fn(|context| farewell.poll(stream, context)).await;
+pub async fn linger(stream: &impl LingerSocket) {
+    let mut state = LingerState::begin(stream);
+    std::future::poll_fn(|context| state.poll(stream, context)).await;
 }
 
 /// A connected stream socket.
-pub trait Socket {
+pub trait LingerSocket {
     /// Whether a read would get something; else the waker is registered.
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -60,7 +60,7 @@ pub trait Socket {
     fn unsent(&self) -> usize;
 }
 
-impl Socket for TcpStream {
+impl LingerSocket for TcpStream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
     }
@@ -78,7 +78,7 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for UnixStream {
+impl LingerSocket for UnixStream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
     }
@@ -100,7 +100,7 @@ impl Socket for UnixStream {
 #[derive(Debug)]
 pub struct Lingering<S> {
     stream: S,
-    farewell: Option<Farewell>,
+    state: Option<LingerState>,
     /// Told once of what comes first.
     first: Option<fn(&[u8])>,
 }
@@ -109,7 +109,7 @@ impl<S> Lingering<S> {
     /// Wraps a connected socket.
     #[must_use]
     pub fn new(stream: S) -> Self {
-        Self { stream, farewell: None, first: None }
+        Self { stream, state: None, first: None }
     }
 
     /// Lets `first` see what is read first.
@@ -126,35 +126,35 @@ impl<S> Lingering<S> {
 }
 
 #[derive(Debug)]
-struct Farewell {
+struct LingerState {
     until: Pin<Box<Sleep>>,
     discarded: usize,
     /// How many limits have passed, and how things stood after the last one.
     limits: u32,
-    then: Standing,
+    then: Progress,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Standing {
+struct Progress {
     unsent: usize,
     discarded: usize,
 }
 
-impl Farewell {
-    fn begin(stream: &impl Socket) -> Self {
+impl LingerState {
+    fn begin(stream: &impl LingerSocket) -> Self {
         // Whatever goes wrong with a socket that is being given up is of no interest.
         let _ = stream.shut_down_writing();
         Self {
             until: Box::pin(sleep(LIMIT)),
             discarded: 0,
             limits: 0,
-            then: Standing { unsent: stream.unsent(), discarded: 0 },
+            then: Progress { unsent: stream.unsent(), discarded: 0 },
         }
     }
 
-    fn poll(&mut self, stream: &impl Socket, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stream: &impl LingerSocket, context: &mut Context<'_>) -> Poll<()> {
         while self.until.as_mut().poll(context).is_ready() {
-            let now = Standing { unsent: stream.unsent(), discarded: self.discarded };
+            let now = Progress { unsent: stream.unsent(), discarded: self.discarded };
             self.limits += 1;
             if now.unsent == 0 || now == self.then || self.limits == MOST {
                 return Poll::Ready(());
@@ -202,7 +202,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     }
 }
 
-impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: LingerSocket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -228,9 +228,9 @@ impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, farewell, .. } = &mut *self;
-        let farewell = farewell.get_or_insert_with(|| Farewell::begin(stream));
-        farewell.poll(&*stream, context).map(Ok)
+        let Self { stream, state, .. } = &mut *self;
+        let state = state.get_or_insert_with(|| LingerState::begin(stream));
+        state.poll(&*stream, context).map(Ok)
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
         takes: usize,
     }
 
-    impl Socket for Silent {
+    impl LingerSocket for Silent {
         fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
         }
@@ -285,7 +285,7 @@ mod tests {
         sent: AtomicUsize,
     }
 
-    impl Socket for Chatty {
+    impl LingerSocket for Chatty {
         fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }

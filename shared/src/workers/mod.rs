@@ -37,50 +37,39 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().event_interval(TASKS_BETWEEN_EVENTS).build()
 }
 
-/// A connection that was accepted and admitted.
-pub trait Newcomer: Sized + Send + 'static {
-    /// The same on its way to another thread: its socket belongs to no runtime.
-    type Adrift: Send + 'static;
-
-    /// Takes it off this thread's runtime.
+/// A connection that was accepted and admitted. No runtime watches its socket yet.
+pub trait Serve: Send + 'static {
+    /// Registers the socket with the runtime of this thread, whose number is `thread`, and serves
+    /// the connection to its end.
     ///
     /// # Errors
-    /// When the system refuses; the connection is closed then.
-    fn detach(self) -> io::Result<Self::Adrift>;
-
-    /// Has this thread's runtime watch it.
-    ///
-    /// # Errors
-    /// As [`Newcomer::detach`].
-    fn attach(adrift: Self::Adrift) -> io::Result<Self>;
-
-    /// Serves it to its end, on the thread with this number.
-    fn serve(self, thread: usize) -> impl Future<Output = ()> + Send + 'static;
+    /// When the socket cannot be registered. The connection is closed then.
+    fn serve(self, thread: usize) -> impl Future<Output = io::Result<()>> + Send + 'static;
 }
 
 /// All threads that serve.
 #[derive(Debug)]
-pub struct Workers<N: Newcomer> {
+pub struct Workers<C: Serve> {
     shutdown: Shutdown,
-    ahead: usize,
+    max_imbalance: usize,
     /// Connections of the thread that accepts, which serves too, as number 0.
     here: Arc<AtomicUsize>,
     cpu_load: Mutex<CpuLoad>,
-    others: Vec<Worker<N>>,
+    others: Vec<Worker<C>>,
 }
 
 #[derive(Debug)]
-struct Worker<N: Newcomer> {
+struct Worker<C: Serve> {
     load: Arc<AtomicUsize>,
-    sender: mpsc::Sender<Moving<N>>,
+    sender: mpsc::Sender<Moving<C>>,
     handle: Handle,
     pulse: Pulse,
 }
 
-/// A newcomer on its way to its thread.
+/// A connection on its way to the thread that will serve it.
 #[derive(Debug)]
-struct Moving<N: Newcomer> {
-    newcomer: N::Adrift,
+struct Moving<C> {
+    connection: C,
     load: Load,
 }
 
@@ -101,11 +90,11 @@ impl Drop for Load {
     }
 }
 
-impl<N: Newcomer> Workers<N> {
+impl<C: Serve> Workers<C> {
     /// Makes `count` threads serve, named after the program, of which the calling one is the first.
     /// The others end when this is dropped and the connections that `shutdown` tracks have ended.
     ///
-    /// One that has time left may have `ahead` connections more than another before newcomers go to
+    /// One that has time left may have `max_imbalance` connections more than another before newcomers go to
     /// that one: two threads that are half asleep cost more than one that is awake.
     ///
     /// # Errors
@@ -113,13 +102,13 @@ impl<N: Newcomer> Workers<N> {
     pub fn start(
         name: &str,
         count: NonZeroUsize,
-        ahead: usize,
+        max_imbalance: usize,
         shutdown: &Shutdown,
     ) -> io::Result<Self> {
         let others = (1..count.get()).map(|number| Worker::start(name, number, shutdown));
         Ok(Self {
             shutdown: shutdown.clone(),
-            ahead,
+            max_imbalance,
             here: Arc::default(),
             cpu_load: Mutex::default(),
             others: others.collect::<io::Result<_>>()?,
@@ -128,23 +117,26 @@ impl<N: Newcomer> Workers<N> {
 
     /// Has this thread serve it, or the one with the fewest connections if this has far more, or
     /// more and no time left. Called on the thread that accepts.
-    pub fn serve(&self, newcomer: N) {
+    pub fn serve(&self, connection: C) {
         let is_busy = self.cpu_load.lock().is_busy(Now::of_this_thread());
-        match self.better_place(is_busy).map(|it| (it, it.sender.try_reserve())) {
-            Some((worker, Ok(way))) => worker.send(way, newcomer),
-            _ => spawn(&self.shutdown, newcomer, 0, Load::new(&self.here)),
+        match self.better_worker(is_busy).map(|it| (it, it.sender.try_reserve())) {
+            Some((worker, Ok(permit))) => {
+                permit.send(Moving { connection, load: Load::new(&worker.load) });
+            }
+            _ => spawn(&self.shutdown, connection, 0, Load::new(&self.here)),
         }
     }
 
-    fn better_place(&self, is_busy: bool) -> Option<&Worker<N>> {
-        let ahead = if is_busy { 1 } else { self.ahead };
+    fn better_worker(&self, is_busy: bool) -> Option<&Worker<C>> {
+        let max_imbalance = if is_busy { 1 } else { self.max_imbalance };
         let here = self.here.load(Ordering::Relaxed);
-        self.idlest().filter(|worker| worker.load.load(Ordering::Relaxed) + ahead <= here)
+        self.least_loaded()
+            .filter(|worker| worker.load.load(Ordering::Relaxed) + max_imbalance <= here)
     }
 
     /// Of the other threads, the one with the fewest connections. One that has ended has none, and
     /// would be it for ever.
-    fn idlest(&self) -> Option<&Worker<N>> {
+    fn least_loaded(&self) -> Option<&Worker<C>> {
         let alive = self.others.iter().filter(|worker| !worker.sender.is_closed());
         alive.min_by_key(|worker| worker.load.load(Ordering::Relaxed))
     }
@@ -161,11 +153,11 @@ impl<N: Newcomer> Workers<N> {
     }
 }
 
-impl<N: Newcomer> Worker<N> {
+impl<C: Serve> Worker<C> {
     fn start(name: &str, number: usize, shutdown: &Shutdown) -> io::Result<Self> {
         let runtime = runtime()?;
         let handle = runtime.handle().clone();
-        let (sender, mut arriving) = mpsc::channel(WAITING);
+        let (sender, mut arriving) = mpsc::channel::<Moving<C>>(WAITING);
         let shutdown = shutdown.clone();
         let pulse = Pulse::default();
         let beating = pulse.clone();
@@ -173,7 +165,7 @@ impl<N: Newcomer> Worker<N> {
             // Ends with the runtime.
             tokio::spawn(async move { beating.beat().await });
             while let Some(moving) = arriving.recv().await {
-                arrive(&shutdown, number, moving);
+                spawn(&shutdown, moving.connection, number, moving.load);
             }
             shutdown.ended().await;
         };
@@ -182,27 +174,15 @@ impl<N: Newcomer> Worker<N> {
             .spawn(move || runtime.block_on(work))?;
         Ok(Self { load: Arc::default(), sender, handle, pulse })
     }
-
-    fn send(&self, way: mpsc::Permit<'_, Moving<N>>, newcomer: N) {
-        match newcomer.detach() {
-            Ok(newcomer) => way.send(Moving { newcomer, load: Load::new(&self.load) }),
-            Err(error) => tracing::warn!(%error, "closed: it cannot change threads"),
-        }
-    }
 }
 
-fn arrive<N: Newcomer>(shutdown: &Shutdown, number: usize, moving: Moving<N>) {
-    match N::attach(moving.newcomer) {
-        Ok(newcomer) => spawn(shutdown, newcomer, number, moving.load),
-        Err(error) => tracing::warn!(%error, "closed: it cannot be watched"),
-    }
-}
-
-fn spawn<N: Newcomer>(shutdown: &Shutdown, newcomer: N, number: usize, load: Load) {
+fn spawn<C: Serve>(shutdown: &Shutdown, connection: C, number: usize, load: Load) {
     shutdown.spawn(async move {
         // Made here: made outside and moved in, the compiler keeps room for it twice, which is a
         // kilobyte for every connection.
-        newcomer.serve(number).await;
+        if let Err(error) = connection.serve(number).await {
+            tracing::warn!(%error, "connection closed: its socket cannot be watched");
+        }
         drop(load);
     });
 }
@@ -217,23 +197,15 @@ mod tests {
 
     use super::*;
 
-    const AHEAD: usize = 64;
+    const MAX_IMBALANCE: usize = 64;
 
     #[derive(Debug)]
     struct Nobody;
 
-    impl Newcomer for Nobody {
-        type Adrift = ();
-
-        fn detach(self) -> io::Result<()> {
+    impl Serve for Nobody {
+        async fn serve(self, _: usize) -> io::Result<()> {
             Ok(())
         }
-
-        fn attach((): ()) -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        async fn serve(self, _: usize) {}
     }
 
     fn worker(load: usize) -> (Worker<Nobody>, mpsc::Receiver<Moving<Nobody>>) {
@@ -245,7 +217,7 @@ mod tests {
     fn workers(here: usize, others: Vec<Worker<Nobody>>) -> Workers<Nobody> {
         Workers {
             shutdown: Shutdown::new(),
-            ahead: AHEAD,
+            max_imbalance: MAX_IMBALANCE,
             here: Arc::new(AtomicUsize::new(here)),
             cpu_load: Mutex::default(),
             others,
@@ -253,21 +225,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_has_ended_is_not_the_idlest() {
+    async fn a_thread_that_has_ended_is_not_the_least_loaded() {
         let ((ended, arriving), (busy, _its), (idle, _own)) = (worker(0), worker(9), worker(5));
         drop(arriving);
         let workers = workers(0, vec![ended, busy, idle]);
-        assert_eq!(workers.idlest().map(|it| it.load.load(Ordering::Relaxed)), Some(5));
+        assert_eq!(workers.least_loaded().map(|it| it.load.load(Ordering::Relaxed)), Some(5));
     }
 
     #[tokio::test]
-    async fn newcomers_leave_a_thread_that_is_far_ahead_or_busy() {
+    async fn connections_leave_a_thread_that_is_far_ahead_or_busy() {
         let elsewhere = |here, there, is_busy| {
             let (worker, _arriving) = worker(there);
-            workers(here, vec![worker]).better_place(is_busy).is_some()
+            workers(here, vec![worker]).better_worker(is_busy).is_some()
         };
-        assert!(!elsewhere(AHEAD + 4, 5, false));
-        assert!(elsewhere(AHEAD + 5, 5, false));
+        assert!(!elsewhere(MAX_IMBALANCE + 4, 5, false));
+        assert!(elsewhere(MAX_IMBALANCE + 5, 5, false));
         assert!(!elsewhere(5, 5, true));
         assert!(elsewhere(6, 5, true));
     }

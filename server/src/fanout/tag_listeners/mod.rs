@@ -11,10 +11,10 @@ use crate::conn::connection::Connection;
 use crate::conn::outbox::GOING_AWAY;
 use crate::fanout::Change;
 use crate::fanout::batch::Delivery;
-use crate::fanout::queue::{Load, Work};
 use crate::fanout::replay::{CatchingUp, Piece};
-use crate::fanout::tally::Tally;
+use crate::hub::delivery_queue::{Load, Work};
 use crate::hub::history::Replay;
+use crate::hub::tally::Tally;
 use crate::hub::{Dismissal, Hub};
 use crate::id::{Address, Tag};
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::{Listener, SLICE, TagListeners};
 use crate::entry::Target;
 use crate::fanout::batch::{Delivery, join};
-use crate::fanout::queue::{Load, Work};
-use crate::fanout::tally::Tally;
+use crate::hub::delivery_queue::{Load, Work};
+use crate::hub::tally::Tally;
 
 /// Connections whose memory is asked for at once: as many loads as a core has in flight.
 const TOUCHED: usize = 8;

@@ -7,7 +7,7 @@ use crate::id::Tag;
 
 /// How much of one kind is kept. A count of 0 keeps nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistoryBounds {
+pub(crate) struct HistoryBounds {
     /// Messages.
     pub count: usize,
     /// Since they were accepted.
@@ -18,7 +18,7 @@ pub struct HistoryBounds {
 
 /// What is kept of one tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TagBounds {
+pub(crate) struct TagBounds {
     /// The last broadcasts.
     pub ring: HistoryBounds,
     /// The unread messages of each person. Nothing where sending is open to strangers, who could
@@ -28,7 +28,7 @@ pub struct TagBounds {
 
 /// What is kept of every tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The most bytes kept in memory, of all tags together.
     pub max_memory: usize,
     usual: TagBounds,
@@ -38,7 +38,7 @@ pub struct Settings {
 impl TagBounds {
     /// The same without an inbox.
     #[must_use]
-    pub fn without_inbox(self) -> Self {
+    pub(crate) fn without_inbox(self) -> Self {
         Self { inbox: HistoryBounds { count: 0, ..self.inbox }, ..self }
     }
 }
@@ -64,35 +64,35 @@ impl Default for Settings {
 impl Settings {
     /// Settings that keep so much of every tag, without inboxes.
     #[must_use]
-    pub fn new(max_memory: usize, usual: TagBounds) -> Self {
+    pub(crate) fn new(max_memory: usize, usual: TagBounds) -> Self {
         Self { max_memory, usual: usual.without_inbox(), by_tag: HashMap::new() }
     }
 
     /// Keeps so much of this tag instead.
-    pub fn set(&mut self, tag: Tag, bounds: TagBounds) {
+    pub(crate) fn set(&mut self, tag: Tag, bounds: TagBounds) {
         self.by_tag.insert(tag, bounds);
     }
 
     /// What is kept of a tag of which nothing else is said.
     #[must_use]
-    pub fn usual(&self) -> TagBounds {
+    pub(crate) fn usual(&self) -> TagBounds {
         self.usual
     }
 
     /// What is kept of the tags of which something is said.
-    pub fn by_tag(&self) -> impl Iterator<Item = (&Tag, TagBounds)> {
+    pub(crate) fn by_tag(&self) -> impl Iterator<Item = (&Tag, TagBounds)> {
         self.by_tag.iter().map(|(tag, bounds)| (tag, *bounds))
     }
 
     /// What is kept of a tag.
     #[must_use]
-    pub fn of(&self, tag: &Tag) -> TagBounds {
+    pub(crate) fn of(&self, tag: &Tag) -> TagBounds {
         self.by_tag.get(tag).copied().unwrap_or(self.usual)
     }
 
     /// The longest that anything is kept.
     #[must_use]
-    pub fn longest_age(&self) -> Duration {
+    pub(crate) fn longest_age(&self) -> Duration {
         let ages = |bounds: &TagBounds| {
             let age =
                 |bounds: HistoryBounds| if bounds.count == 0 { Duration::ZERO } else { bounds.age };

@@ -9,7 +9,7 @@ pub(super) use tag::{Seat, TagRegistry};
 
 use super::{Dismissal, Earlier, Generation, Hub, Registered};
 use crate::conn::connection::Connection;
-use crate::fanout::Work;
+use crate::hub::delivery_queue::Work;
 use crate::hub::history::{Begun, Start};
 use crate::id::Tag;
 use crate::protocol::{Cursor, Outcome, Refusal, Resume};

@@ -48,8 +48,8 @@ use waiting::Shared;
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 
 /// Where the stream is and what it is like, as configured.
-#[derive(Clone, PartialEq, Eq)]
-pub struct NatsConfig {
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct NatsConfig {
     /// NATS servers; any of them will do.
     pub servers: Vec<ServerAddr>,
     /// The stream's name, and the first token of its subjects.

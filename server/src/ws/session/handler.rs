@@ -89,7 +89,8 @@ impl Handler for Session {
     }
 
     fn closed(&self, closing: Option<Closing>) {
-        self.service.metrics.closed(closing);
+        let closing = closing.map(|Closing { code, by_peer }| (code, by_peer));
+        self.service.counters.closed(closing);
     }
 
     fn stopping(&self) {

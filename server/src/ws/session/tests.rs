@@ -8,8 +8,9 @@ use super::*;
 use crate::access::rate_limit::RateLimiter;
 use crate::conn::outbox::Outbox;
 use crate::conn::outbox::pipe::Pipe;
+use crate::counters::Counters;
 use crate::entry::{AppendContext, Appended, Applied, Entry};
-use crate::fanout::ShardQueue;
+use crate::hub::delivery_queue::DeliveryQueue;
 use crate::hub::history::Settings;
 use crate::hub::{Hub, RegistrationLimits};
 use crate::id::IdKey;
@@ -48,7 +49,7 @@ impl Test {
         let appends = Arc::clone(&log.0);
         let hub = Arc::new(Hub::new(
             "e".into(),
-            vec![Arc::new(ShardQueue::default())],
+            vec![Arc::new(DeliveryQueue::default())],
             Settings::default(),
             RegistrationLimits::default(),
             0,
@@ -59,7 +60,8 @@ impl Test {
             policy: ArcSwap::default(),
             rates: RateLimiter::default(),
             id_key: IdKey::generate().unwrap(),
-            metrics: Arc::default(),
+            counters: Arc::new(Counters::new([])),
+            backlog: Arc::default(),
             at_work: Arc::default(),
         };
         let pipe = Pipe::with_room(1 << 20);

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::linger::Socket as _;
+use shared::linger::LingerSocket as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::access::visitor::Visitor;
@@ -66,7 +66,7 @@ impl Sockets {
         shard: usize,
     ) -> impl Future<Output = ()> + use<S> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let outbox = Outbox::new(stream, Arc::clone(&self.service.metrics.backlog));
+        let outbox = Outbox::new(stream, Arc::clone(&self.service.backlog));
         let connection = Arc::new(Connection::new(number, shard, outbox));
         let session = Session::new(Arc::clone(&self.service), Arc::clone(&connection), visitor);
         Socket::new(connection, session, read_ahead, self.idle_timeout)

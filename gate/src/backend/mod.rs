@@ -1,0 +1,255 @@
+//! The plain server behind the gate: where it is, and what to do while it is not there.
+
+mod header;
+pub(crate) mod self_forward;
+mod source_addresses;
+mod stream;
+mod target;
+mod unanswered;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustls::CommonState;
+use shared::accept::keepalive;
+use shared::deadline::within;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+pub(crate) use header::ProxyVersion;
+use source_addresses::SourceAddresses;
+pub(crate) use stream::Stream;
+pub(crate) use target::Target;
+use unanswered::Unanswered;
+
+/// Time to connect to one address. On one machine it takes microseconds; across a network the
+/// kernel has sent three SYNs by then.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first pause before trying again; each further one is twice as long, up to the longest. A
+/// restarted server is found within a quarter of a second, and thousands of waiting clients cost
+/// some percent of one core.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a server may leave data unacknowledged before it counts as dead. Keepalive finds a dead
+/// one on a quiet connection in the same time: 60 + 4 × 15 seconds.
+const DEAD_AFTER: Duration = Duration::from_secs(120);
+
+/// Where to forward to, and whether that works.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    target: Target,
+    proxy_protocol: Option<ProxyVersion>,
+    retry: Duration,
+    sources: SourceAddresses,
+    /// Told once when it goes away and once when it is back, not once per client.
+    unreachable: AtomicBool,
+    unanswered: Unanswered,
+}
+
+impl Backend {
+    pub(crate) fn new(
+        target: Target,
+        proxy_protocol: Option<ProxyVersion>,
+        retry: Duration,
+    ) -> Self {
+        Self {
+            target,
+            proxy_protocol,
+            retry,
+            sources: SourceAddresses::new(),
+            unreachable: AtomicBool::new(false),
+            unanswered: Unanswered::default(),
+        }
+    }
+
+    /// What the backend is to be told about a client before the client's first byte: nothing,
+    /// unless the PROXY protocol is spoken.
+    pub(crate) fn header(
+        &self,
+        peer: SocketAddr,
+        client: &TcpStream,
+        tls: &CommonState,
+    ) -> Vec<u8> {
+        self.proxy_protocol.map_or_else(Vec::new, |version| version.header(peer, client, tls))
+    }
+
+    /// Connects to the first address that answers, and sends it `header`. While the server seems
+    /// to be restarting, it is tried again for as long as `--backend-retry` says.
+    ///
+    /// # Errors
+    /// [`Error::Backend`], naming every address and why it failed. Cancel safe.
+    pub(crate) async fn connect(&self, header: &[u8]) -> Result<Stream, Error> {
+        let until = Instant::now() + self.retry;
+        let mut pause = FIRST_PAUSE;
+        let failure = loop {
+            match self.attempt().await {
+                Ok(mut stream) => {
+                    self.log_reachable();
+                    if !header.is_empty() {
+                        // A new socket takes it at once. If this one does not, the backend has
+                        // closed it already, and the relay will find out with whatever the
+                        // backend said before that.
+                        let sent = stream.write_all(header);
+                        let _ = within("sending the header", CONNECT_TIMEOUT, sent).await;
+                    }
+                    return Ok(stream);
+                }
+                Err(failure) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if !failure.temporary || left.is_zero() {
+                        break failure.text;
+                    }
+                    if pause == FIRST_PAUSE {
+                        tracing::debug!("waiting for the backend ({})", failure.text);
+                    }
+                    tokio::time::sleep(pause.min(left)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        };
+        self.log_unreachable(&failure);
+        Err(Error::Backend(failure))
+    }
+
+    /// The server has closed a connection without a byte, although the client had sent some;
+    /// `answered` is how many bytes it has sent so far, to all clients. Nothing else tells of a
+    /// server that the gate is wrongly paired with, as the bytes are not looked into.
+    pub(crate) fn closed_unanswered(&self, answered: u64) {
+        let Some(times) = self.unanswered.add(answered) else { return };
+        let question = match (self.proxy_protocol, &self.target) {
+            (None, _) => {
+                "does it expect a PROXY header? If so, give gate --proxy-protocol v2, or a port of \
+                 the server that expects none"
+            }
+            (Some(_), Target::Tcp(_)) => {
+                "does it expect no PROXY header? If so, leave out --proxy-protocol, or give a port \
+                 of the server that expects one"
+            }
+            (Some(_), Target::Unix(_)) => {
+                "does it expect no PROXY header? If so, give gate --proxy-protocol off"
+            }
+        };
+        tracing::warn!(
+            "the server behind {self} has closed {times} connections in a row without an answer to \
+             what the client sent: {question}"
+        );
+    }
+
+    async fn attempt(&self) -> Result<Stream, Failure> {
+        match &self.target {
+            Target::Unix(path) => connect_unix(path).await,
+            Target::Tcp(addresses) => {
+                let mut failure = Failure::default();
+                for address in addresses {
+                    match within("connecting", CONNECT_TIMEOUT, self.connect_tcp(*address)).await {
+                        Ok(Ok(stream)) => return Ok(stream),
+                        Ok(Err(error)) => failure.add(address, &error, is_temporary(&error)),
+                        Err(expired) => failure.add(address, &expired, false),
+                    }
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn connect_tcp(&self, address: SocketAddr) -> io::Result<Stream> {
+        let (stream, lease) = match address {
+            SocketAddr::V4(address) if address.ip().is_loopback() => {
+                let (stream, lease) = self.sources.connect(address).await?;
+                (stream, Some(lease))
+            }
+            _ => (TcpStream::connect(address).await?, None),
+        };
+        set_options(&stream, address.ip());
+        Ok(Stream::Tcp { stream, _lease: lease })
+    }
+
+    fn log_reachable(&self) {
+        // Read first: the line of every connection need not be written to.
+        if self.unreachable.load(Ordering::Relaxed)
+            && self.unreachable.swap(false, Ordering::Relaxed)
+        {
+            tracing::info!("the backend {self} is back");
+        }
+    }
+
+    fn log_unreachable(&self, failures: &str) {
+        if !self.unreachable.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "cannot reach the backend ({failures}); clients are turned away until it answers: \
+                 start the server there, or give gate its address"
+            );
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target.fmt(f)?;
+        match self.proxy_protocol {
+            Some(version) => write!(f, " with PROXY protocol {version}"),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
+    UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| {
+        let mut failure = Failure::default();
+        failure.add(&format_args!("unix:{}", path.display()), &error, is_temporary(&error));
+        failure
+    })
+}
+
+/// The kernel knows when a process of this machine ends, so only a server elsewhere can be gone
+/// without a word.
+fn set_options(stream: &TcpStream, address: IpAddr) {
+    let socket = SockRef::from(stream);
+    // Each fails only on a connection that is gone already; its first read says so.
+    let _ = socket.set_tcp_nodelay(true);
+    if !address.is_loopback() {
+        let _ = socket.set_tcp_keepalive(&keepalive());
+        let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER));
+    }
+}
+
+/// Why an attempt failed, at each address.
+#[derive(Debug, Default)]
+struct Failure {
+    text: String,
+    /// One of the addresses may answer in a moment.
+    temporary: bool,
+}
+
+impl Failure {
+    fn add(&mut self, address: &dyn fmt::Display, error: &dyn fmt::Display, temporary: bool) {
+        let separator = if self.text.is_empty() { "" } else { "; " };
+        self.text.push_str(&format!("{separator}{address}: {error}"));
+        self.temporary |= temporary;
+    }
+}
+
+/// Whether it looks like a server that is being restarted, or is behind with accepting.
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        // Nobody listens there, or no longer: it ended with this connection in its queue.
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            // Its Unix socket is not there, or its queue is full (connect(2): EAGAIN).
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::WouldBlock
+            // No port to connect from is free just now.
+            | io::ErrorKind::AddrNotAvailable
+    )
+}

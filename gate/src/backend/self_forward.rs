@@ -1,0 +1,132 @@
+//! Whether a gate would forward to itself: each connection would make another one, until no
+//! descriptor is left.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use nix::ifaddrs::{InterfaceAddressIterator, getifaddrs};
+use socket2::SockRef;
+
+use super::Target;
+use crate::error::Error;
+
+/// Why the address that clients connect to is no backend.
+pub(crate) const LISTENS: &str = "gate itself listens there";
+
+/// Refuses a `target` that is one of the gate's own sockets, because of `why`.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(crate) fn reject(target: &Target, listening: &[SocketAddr], why: &str) -> Result<(), Error> {
+    let Some(own) = reached(target, listening) else { return Ok(()) };
+    Err(Error::Usage(format!(
+        "cannot forward to {own}: {why}; give the port of the server behind the gate, as in \
+         gate 9091 9090 cert.pem"
+    )))
+}
+
+/// Where a socket that a service manager made can be reached: for one on [::] on IPv4 too, unless
+/// it is told otherwise.
+///
+/// # Errors
+/// When it has no address.
+pub(crate) fn addresses_of(socket: &TcpListener) -> io::Result<Vec<SocketAddr>> {
+    let at = socket.local_addr()?;
+    let everywhere = at.is_ipv6() && at.ip().is_unspecified();
+    let both = everywhere && SockRef::from(socket).only_v6().is_ok_and(|only| !only);
+    let four = both.then(|| (Ipv4Addr::UNSPECIFIED, at.port()).into());
+    Ok([at].into_iter().chain(four).collect())
+}
+
+/// The address of `target` that ends at one of the sockets `listening`, if one does. What listens on
+/// every address (0.0.0.0, [::]) is reached at every one of this machine, of its own family.
+fn reached(target: &Target, listening: &[SocketAddr]) -> Option<SocketAddr> {
+    reached_at(target, listening, is_of_this_machine)
+}
+
+fn reached_at(
+    target: &Target,
+    listening: &[SocketAddr],
+    is_local: impl Fn(IpAddr) -> bool,
+) -> Option<SocketAddr> {
+    let Target::Tcp(addresses) = target else { return None };
+    let ends_here = |to: &SocketAddr| {
+        let ip = destination(to.ip());
+        listening.iter().any(|at| {
+            let its = at.ip().to_canonical();
+            at.port() == to.port()
+                && (its == ip
+                    || (its.is_unspecified() && its.is_ipv4() == ip.is_ipv4() && is_local(ip)))
+        })
+    };
+    addresses.iter().copied().find(ends_here)
+}
+
+/// Where a connection to `ip` ends: the kernel takes 0.0.0.0 and [::] for the loopback.
+fn destination(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(four) if four.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(six) if six.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+/// Not by trying to bind: the kernel may be told to allow that for any address. A confined service
+/// may not ask for its interfaces (`RestrictAddressFamilies=` without AF_NETLINK); it knows the
+/// loopback only.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    let has = |interfaces: InterfaceAddressIterator| {
+        interfaces.filter_map(|interface| interface.address).any(|its| {
+            its.as_sockaddr_in().is_some_and(|its| IpAddr::from(its.ip()) == ip)
+                || its.as_sockaddr_in6().is_some_and(|its| IpAddr::from(its.ip()) == ip)
+        })
+    };
+    // The whole of 127.0.0.0/8 is, although only 127.0.0.1 is named.
+    ip.is_loopback() || getifaddrs().is_ok_and(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_own(target: &str, listening: &[&str]) -> bool {
+        let listening: Vec<_> = listening.iter().map(|at| at.parse().unwrap()).collect();
+        let elsewhere = IpAddr::from([192, 0, 2, 7]);
+        let is_local = |ip: IpAddr| ip.is_loopback() || ip == elsewhere;
+        reached_at(&Target::parse(target).unwrap(), &listening, is_local).is_some()
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_found_at_every_own_address() {
+        let everywhere = ["0.0.0.0:9091", "[::]:9091"];
+        for target in ["9091", "127.0.0.1:9091", "127.3.2.1:9091", "[::1]:9091", "0.0.0.0:9091"] {
+            assert!(is_own(target, &everywhere), "{target}");
+        }
+        assert!(is_own("192.0.2.7:9091", &everywhere));
+        for target in ["9090", "192.0.2.8:9091", "[2001:db8::1]:9091", "unix:9091"] {
+            assert!(!is_own(target, &everywhere), "{target}");
+        }
+        // Bound to one family, the other is free for the server.
+        assert!(!is_own("127.0.0.1:9091", &["[::]:9091"]));
+        assert!(!is_own("[::1]:9091", &["0.0.0.0:9091"]));
+    }
+
+    #[test]
+    fn one_address_is_found_there_only() {
+        assert!(is_own("9091", &["127.0.0.1:9091"]));
+        // Which is tried only while nothing answers at 127.0.0.1, but then it is.
+        assert!(is_own("9091", &["[::1]:9091"]));
+        assert!(is_own("[::ffff:127.0.0.1]:9091", &["127.0.0.1:9091"]));
+        assert!(is_own("0.0.0.0:9091", &["127.0.0.1:9091"]));
+        assert!(!is_own("9091", &["192.0.2.7:9091"]));
+        assert!(!is_own("127.0.0.2:9091", &["127.0.0.1:9091"]));
+    }
+
+    #[test]
+    fn addresses_of_interfaces_are_this_machines() {
+        assert!(is_of_this_machine(Ipv6Addr::LOCALHOST.into()));
+        assert!(is_of_this_machine([127, 0, 0, 1].into()));
+        // Reserved for documentation: nobody's.
+        assert!(!is_of_this_machine([203, 0, 113, 1].into()));
+    }
+}

@@ -1,0 +1,165 @@
+//! Source addresses for connections to a server on this machine.
+//!
+//! A connection is told from others by its two addresses and ports. With one source address, and
+//! the server's address and port given, there are as many connections as ephemeral ports: 28,232
+//! on Linux by default. Worse, from half of that on each connect takes the kernel thirty times as
+//! long, because it looks for a port among the odd or the even ones first, one by one, before it
+//! tries the others. All of 127.0.0.0/8 is this machine, so there are more source addresses.
+//!
+//! 127.0.0.1 stays the only one until it has many connections: servers may well know it by that
+//! (`allow 127.0.0.1`).
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// 127.0.0.1 to 127.0.0.64: enough for 700,000 connections with the usual ports, and for 1.8
+/// million in slow ones.
+const ADDRESSES: u8 = 64;
+
+/// The usual range of ephemeral ports, where the system's own cannot be read.
+const USUAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
+
+/// The source addresses, and how many connections come from each.
+#[derive(Debug)]
+pub(crate) struct SourceAddresses {
+    open: Arc<[AtomicU32; ADDRESSES as usize]>,
+    /// The connections of one address before the next one is used.
+    share: u32,
+}
+
+/// A connection's place among those of its source address.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    open: Arc<[AtomicU32; ADDRESSES as usize]>,
+    index: u8,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.open[usize::from(self.index)].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl SourceAddresses {
+    pub(crate) fn new() -> Self {
+        Self::with_ports(&ephemeral_ports())
+    }
+
+    fn with_ports(ports: &RangeInclusive<u16>) -> Self {
+        let open = std::array::from_fn(|_| AtomicU32::new(0));
+        Self { open: Arc::new(open), share: share(ports) }
+    }
+
+    /// Connects to a loopback address from the first source address that has room.
+    ///
+    /// # Errors
+    /// Those of connect(2); `AddrNotAvailable` when no source address has a port left.
+    pub(crate) async fn connect(&self, to: SocketAddrV4) -> io::Result<(TcpStream, Lease)> {
+        let mut exhausted = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        // Connections of the last minute keep their ports without being counted, and so do those
+        // of other programs. So an address may be full although it does not seem so; and in need
+        // those beyond their share have some ports left.
+        let (preferred, others): (Vec<u8>, Vec<u8>) =
+            (0..ADDRESSES).partition(|&index| self.has_room(index));
+        for index in preferred.into_iter().chain(others) {
+            let lease = self.lease(index);
+            match connect_from(index, to).await {
+                Ok(stream) => return Ok((stream, lease)),
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => exhausted = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(exhausted)
+    }
+
+    fn has_room(&self, index: u8) -> bool {
+        self.open[usize::from(index)].load(Ordering::Relaxed) < self.share
+    }
+
+    fn lease(&self, index: u8) -> Lease {
+        self.open[usize::from(index)].fetch_add(1, Ordering::Relaxed);
+        Lease { open: Arc::clone(&self.open), index }
+    }
+}
+
+/// Without binding, connections to loopback come from 127.0.0.1.
+async fn connect_from(index: u8, to: SocketAddrV4) -> io::Result<TcpStream> {
+    if index == 0 {
+        return TcpStream::connect(to).await;
+    }
+    let socket = TcpSocket::new_v4()?;
+    // Else bind would take a port for itself, also away from all other destinations.
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, index + 1), 0)))?;
+    socket.connect(SocketAddr::V4(to)).await
+}
+
+/// Two fifths of the ports: what lies below one half is quick, and connections that are not
+/// counted need some of that.
+fn share(ports: &RangeInclusive<u16>) -> u32 {
+    let count = u32::from(ports.end().saturating_sub(*ports.start())) + 1;
+    (count * 2 / 5).max(1)
+}
+
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|text| {
+            let mut numbers = text.split_whitespace().map(str::parse);
+            Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
+        })
+        .unwrap_or(USUAL_PORTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_share_is_below_half_of_the_ports() {
+        assert_eq!(share(&USUAL_PORTS), 11_292);
+        assert_eq!(share(&(40_000..=40_099)), 40);
+        assert_eq!(share(&(7..=7)), 1);
+        assert!(!ephemeral_ports().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_used_when_one_has_its_share() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(to) = listener.local_addr().unwrap() else { panic!("not IPv4") };
+        let sources = SourceAddresses::with_ports(&(1..=5));
+        let mut held = Vec::new();
+        let mut from = async || {
+            held.push(sources.connect(to).await.unwrap());
+            listener.accept().await.unwrap().1.ip().to_string()
+        };
+        assert_eq!(
+            [from().await, from().await, from().await, from().await, from().await],
+            ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"]
+        );
+        // A place that is given back is used again, lowest address first.
+        held.remove(0);
+        held.push(sources.connect(to).await.unwrap());
+        assert_eq!(listener.accept().await.unwrap().1.ip(), Ipv4Addr::LOCALHOST);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_gives_the_place_back() {
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let SocketAddr::V4(to) = reserved.local_addr().unwrap() else { panic!("not IPv4") };
+        let sources = SourceAddresses::new();
+        let error = sources.connect(to).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(sources.open.iter().all(|open| open.load(Ordering::Relaxed) == 0));
+    }
+}

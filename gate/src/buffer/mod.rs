@@ -1,0 +1,25 @@
+//! Bytes between two system calls.
+
+mod pending;
+mod scratch;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+pub(crate) use pending::Pending;
+pub(crate) use scratch::{CHUNK, Output, RECORD, Scratch, with};
+
+/// Reads what is there. tokio's own `poll_read` costs no second system call to learn that
+/// nothing is left, and counts towards the task's budget.
+pub(crate) fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}

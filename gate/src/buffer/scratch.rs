@@ -1,0 +1,92 @@
+//! The buffers of a thread, which its connections borrow for one synchronous step at a time.
+
+use std::cell::RefCell;
+
+/// Bytes read at once: four TLS records of the largest size, so that a busy connection costs a
+/// system call per 64 KiB and not one per record.
+pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// The largest TLS record on the wire (RFC 8446, 5.2; TLS 1.2 allows some more).
+pub(crate) const RECORD: usize = 5 + 16 * 1024 + 2048;
+
+thread_local! {
+    /// Borrowed inside one poll and never across an `.await`.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        raw: vec![0; CHUNK + RECORD].into_boxed_slice(),
+        plain: Vec::with_capacity(CHUNK + RECORD),
+        output: Output { bytes: vec![0; CHUNK + RECORD].into_boxed_slice(), filled: 0 },
+    });
+}
+
+pub(crate) struct Scratch {
+    /// As read from a socket.
+    pub(crate) raw: Box<[u8]>,
+    /// Decrypted.
+    pub(crate) plain: Vec<u8>,
+    pub(crate) output: Output,
+}
+
+/// Lends this thread's buffers, empty: one whose borrower panicked still holds what was another
+/// connection's.
+pub(crate) fn with<T>(borrow: impl FnOnce(&mut Scratch) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.plain.clear();
+        scratch.output.filled = 0;
+        borrow(scratch)
+    })
+}
+
+/// Encrypted, on its way to a client.
+pub(crate) struct Output {
+    bytes: Box<[u8]>,
+    filled: usize,
+}
+
+impl Output {
+    /// Where more can be put; [`Output::fill`] says how much was.
+    pub(crate) fn spare_capacity(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.filled..]
+    }
+
+    /// Makes room for `more` bytes.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        let needed = self.filled + more;
+        if needed > self.bytes.len() {
+            let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+            bytes.resize(needed, 0);
+            self.bytes = bytes.into_boxed_slice();
+        }
+    }
+
+    pub(crate) fn fill(&mut self, count: usize) {
+        self.filled += count;
+    }
+
+    /// Everything that was put in, which then is no longer here.
+    pub(crate) fn take(&mut self) -> &[u8] {
+        &self.bytes[..std::mem::take(&mut self.filled)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn after_a_panic_nobody_gets_anothers_bytes() {
+        let panicked = catch_unwind(|| {
+            with(|scratch| {
+                scratch.plain.extend(b"secret");
+                scratch.output.fill(6);
+                panic!("a defect");
+            })
+        });
+        panicked.unwrap_err();
+        with(|scratch| {
+            assert_eq!(scratch.output.take(), b"");
+            assert_eq!(scratch.plain, b"");
+        });
+    }
+}

@@ -1,0 +1,41 @@
+//! Closing a connection so that the peers receive the last bytes.
+
+use std::future::poll_fn;
+
+use shared::linger::linger;
+use tokio::net::TcpStream;
+
+use super::flow::Ended;
+use crate::buffer;
+use crate::tls::TlsSession;
+
+/// Closes the sockets that are left after the relay.
+pub(super) async fn close(ended: Ended) {
+    tokio::join!(
+        async {
+            if let Some(client) = ended.client {
+                linger(&client).await;
+            }
+        },
+        async {
+            if let Some(backend) = ended.backend {
+                backend.linger().await;
+            }
+        }
+    );
+}
+
+/// Ends a connection for which there is no backend, with `close_notify`: the client then sees a
+/// server that closes, and not a network that fails.
+pub(super) async fn close_without_backend(mut client: TcpStream, mut session: TlsSession) {
+    let sent = poll_fn(|cx| {
+        buffer::with(|scratch| {
+            session.send_close_notify(&mut scratch.output);
+            session.send(&mut client, cx, &mut scratch.output);
+        });
+        session.poll_flush(&mut client, cx)
+    });
+    if sent.await.is_ok() {
+        linger(&client).await;
+    }
+}

@@ -1,0 +1,198 @@
+//! One connection, from accept to end.
+
+mod close;
+mod flow;
+mod https_hint;
+mod relay;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use rustls::HandshakeKind;
+use shared::accept::Unregistered;
+use shared::deadline::within;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::error::Error;
+use crate::gate::{Gate, Served};
+use crate::limits::{ConnGuard, HandshakeGuard};
+use crate::metrics::Carried;
+use crate::tls::{Secured, handshake, names};
+use close::{close, close_without_backend};
+use flow::Cause;
+use https_hint::send_hint;
+use relay::Relay;
+
+/// A connection's share of the gate's bounds and counts, returned when it is dropped.
+#[derive(Debug)]
+pub(crate) struct ConnPermit {
+    gate: Arc<Gate>,
+    _guard: ConnGuard,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ConnPermit {
+    pub(crate) fn new(gate: &Arc<Gate>, guard: ConnGuard, permit: OwnedSemaphorePermit) -> Self {
+        gate.metrics.opened();
+        Self { gate: Arc::clone(gate), _guard: guard, _permit: permit }
+    }
+}
+
+impl Drop for ConnPermit {
+    fn drop(&mut self) {
+        self.gate.metrics.live.dec();
+    }
+}
+
+/// Serves one client and logs how that ended: at `info`, with the target `access`, if the client
+/// completed the handshake, and at `debug` otherwise.
+///
+/// # Errors
+/// When the runtime of this thread cannot watch the socket.
+pub(crate) async fn serve(
+    client: Unregistered<std::net::TcpStream>,
+    peer: SocketAddr,
+    permit: ConnPermit,
+    handshake: HandshakeGuard,
+) -> io::Result<()> {
+    let client = client.register()?;
+    let begun = Instant::now();
+    let ended = forward(&permit.gate, client, peer, handshake).await;
+    drop(permit);
+    match ended {
+        Ok(AccessRecord { tls, carried, ended }) => tracing::info!(
+            target: "access",
+            %peer,
+            ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            to_backend = carried.to_backend,
+            to_client = carried.to_client,
+            tls = tls.version,
+            resumed = tls.resumed,
+            ended,
+        ),
+        Err(error) => tracing::debug!(%peer, lasted = ?begun.elapsed(), "ended: {error}"),
+    }
+    Ok(())
+}
+
+/// What the access log says of a connection.
+struct AccessRecord {
+    tls: TlsSummary,
+    carried: Carried,
+    ended: &'static str,
+}
+
+/// What the access log says of a handshake.
+#[derive(Clone, Copy)]
+struct TlsSummary {
+    version: &'static str,
+    resumed: bool,
+}
+
+async fn forward(
+    gate: &Gate,
+    client: TcpStream,
+    peer: SocketAddr,
+    handshake: HandshakeGuard,
+) -> Result<AccessRecord, Error> {
+    let mut close_slot = pin!(gate.drain.close_slot());
+    // A box of its own: the handshake needs far more memory than the relay, which lives far longer.
+    let (tls, opened) = Box::pin(open(gate, client, peer, handshake, close_slot.as_mut())).await?;
+    let mut relay = match opened {
+        Ok(relay) => relay,
+        Err(ended) => return Ok(AccessRecord { tls, carried: Carried::default(), ended }),
+    };
+    let meter = &gate.metrics.bytes;
+    let mut polled = false;
+    let slot_reached = poll_fn(|cx| {
+        // Polled once to register the waker, and then only after the stop: each poll takes a lock
+        // that all connections share.
+        if polled && !gate.drain.has_begun() {
+            return Poll::Pending;
+        }
+        polled = true;
+        close_slot.as_mut().poll(cx)
+    });
+    tokio::select! {
+        biased;
+        () = relay.run(meter, gate.half_closed_timeout) => {}
+        () = slot_reached => {
+            relay.close(Cause::Stop);
+            relay.run(meter, gate.half_closed_timeout).await;
+        }
+    }
+    let ended = relay.into_ended();
+    if ended.unanswered {
+        gate.backend.closed_unanswered(meter.answered());
+    }
+    let record = AccessRecord { tls, carried: ended.carried, ended: ended.cause.name() };
+    // Boxed for the same reason: closing is short, and the relay long.
+    Box::pin(close(ended)).await;
+    Ok(record)
+}
+
+/// Completes the handshake and connects to the backend, in this order, so that a stranger opens no
+/// connection there. Without a backend, the inner `Err` says what ended the connection.
+///
+/// `close_slot` must not be polled again after an error: it may have completed.
+async fn open(
+    gate: &Gate,
+    client: TcpStream,
+    peer: SocketAddr,
+    mut guard: HandshakeGuard,
+    mut close_slot: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(TlsSummary, Result<Box<Relay>, &'static str>), Error> {
+    let served = gate.served.load_full();
+    let secured = tokio::select! {
+        biased;
+        secured = within("the handshake", gate.handshake_timeout, secure(client, &served)) => {
+            secured.map_err(Error::Slow).flatten()
+        }
+        () = guard.evicted() => Err(Error::Evicted),
+        () = &mut close_slot => Err(Error::Stopping),
+    };
+    drop(guard);
+    let (client, secured) = secured.inspect_err(|error| gate.metrics.failed(error))?;
+    let tls = secured.session.negotiated();
+    gate.metrics.completed(tls);
+    let summary = TlsSummary {
+        version: names::negotiated_version(tls),
+        resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
+    };
+    let header = gate.backend.header(peer, &client, tls);
+    let connected = tokio::select! {
+        biased;
+        connected = gate.backend.connect(&header) => connected,
+        () = &mut close_slot => Err(Error::Stopping),
+    };
+    let ended = match connected {
+        Ok(backend) => return Ok((summary, Ok(Box::new(Relay::new(client, secured, backend))))),
+        Err(Error::Stopping) => Cause::Stop.name(),
+        Err(_logged) => {
+            gate.metrics.backend_errors.inc();
+            "no backend"
+        }
+    };
+    let closing = close_without_backend(client, secured.session);
+    let _ = within("closing", gate.handshake_timeout, closing).await;
+    Ok((summary, Err(ended)))
+}
+
+/// Does the handshake, or sends the page with the https address to a client that speaks plain HTTP.
+async fn secure(mut client: TcpStream, served: &Served) -> Result<(TcpStream, Secured), Error> {
+    match handshake(&mut client, &served.config).await {
+        Ok(secured) => Ok((client, secured)),
+        Err(error) => {
+            if matches!(error, Error::NotTls) {
+                send_hint(&mut client, served.identity.host()).await;
+            }
+            Err(error)
+        }
+    }
+}

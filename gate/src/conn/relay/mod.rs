@@ -1,0 +1,246 @@
+//! Bytes both ways between a client behind TLS and a plain backend.
+//!
+//! One future per connection, woken by readiness. It owns no buffer: bytes are read into one that
+//! belongs to the thread and handed on in the same synchronous section. Only what the other side
+//! would not take stays with the connection, and then this side is not read until that is gone.
+//! So a reader that stalls stops its writer, and an idle connection holds nothing.
+//!
+//! The directions are independent, as in two pipes: the end of one, or a failure to write, leaves
+//! the other alone. What arrived before an end is always delivered before the end is.
+
+mod to_backend;
+mod to_client;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::flow::{Cause, Ended, Flow};
+use crate::backend::Stream;
+use crate::buffer::{self, Pending};
+use crate::metrics::{Carried, Meter};
+use crate::tls::{PeerState, Secured, TlsSession};
+
+/// Rounds of read and write before other connections get their turn: half a MiB each way, some
+/// milliseconds of encryption at worst.
+const ROUNDS: usize = 8;
+
+/// How often it is asked whether a client that has closed its side is gone altogether. tokio has told
+/// of that side's end and does not tell of the socket's; the kernel knows it after 60 + 4 × 15 s if
+/// the client's machine is silent.
+const GONE_CHECK: Duration = Duration::from_secs(5);
+
+/// Both directions of one connection.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    client: TcpStream,
+    session: TlsSession,
+    backend: Stream,
+    to_backend: Flow,
+    to_client: Flow,
+    /// Decrypted, but not taken by the backend yet. The TLS output that the client has not taken
+    /// yet is `session`'s.
+    pending: Pending,
+    /// The client has sent something, if only to a backend that did not take it.
+    client_sent: bool,
+    /// Whether the source said its last word: only then is nothing of it left unread.
+    client_ended: bool,
+    backend_ended: bool,
+    /// Nothing more can come from the client's socket, whatever TLS said before.
+    client_closed: bool,
+    /// Writing to the backend reported that it is gone without a last word. The kernel says that
+    /// once, so that to the reader it then looks like a proper end.
+    backend_reset: bool,
+    carried: Carried,
+    cause: Option<Cause>,
+    /// Nothing was relayed yet, and what is pending for the client is the end of the handshake.
+    is_new: bool,
+}
+
+impl Relay {
+    /// After the handshake: what the client sent along with the end of it goes to the backend
+    /// first.
+    pub(crate) fn new(client: TcpStream, secured: Secured, backend: Stream) -> Self {
+        let mut this = Self {
+            client,
+            session: secured.session,
+            backend,
+            to_backend: Flow::Open,
+            to_client: Flow::Open,
+            pending: Pending::default(),
+            client_sent: !secured.early.is_empty(),
+            client_ended: false,
+            backend_ended: false,
+            client_closed: false,
+            backend_reset: false,
+            carried: Carried::default(),
+            cause: None,
+            is_new: true,
+        };
+        this.pending.put(&secured.early);
+        this.note_peer(secured.peer);
+        this
+    }
+
+    /// Runs until both directions have ended, and lets `meter` count. Cancel safe: nothing is
+    /// lost, and the next call goes on.
+    ///
+    /// A client to which the backend has ended may go on sending, but one that then sends nothing
+    /// for `half_closed_timeout` is closed: the backend may be gone altogether, which only a write would tell.
+    pub(crate) async fn run(&mut self, meter: &Meter, half_closed_timeout: Duration) {
+        let mut idle = None;
+        let mut next_check = None;
+        poll_fn(|cx| {
+            let before = self.carried;
+            let mut state = self.poll(cx);
+            if state.is_pending() && self.is_silent_too_long(cx, &mut idle, half_closed_timeout) {
+                // Not what came first, but without it the connection would go on.
+                self.cause = None;
+                self.close(Cause::Silence);
+                state = self.poll(cx);
+            }
+            if state.is_pending() && self.client_has_vanished(cx, &mut next_check) {
+                self.lose_client();
+                state = self.poll(cx);
+            }
+            meter.add(before, self.carried);
+            state
+        })
+        .await;
+    }
+
+    /// Whether the client has sent nothing for `half_closed_timeout` since the backend ended. What it has sent
+    /// and the backend has not taken keeps it waiting, and is no silence of its own.
+    fn is_silent_too_long(
+        &self,
+        cx: &mut Context<'_>,
+        idle: &mut Option<(u64, Pin<Box<Sleep>>)>,
+        half_closed_timeout: Duration,
+    ) -> bool {
+        if self.to_client != Flow::Done || self.to_backend != Flow::Open {
+            return false;
+        }
+        if !self.pending.is_empty() {
+            *idle = None;
+            return false;
+        }
+        let sent = self.carried.to_backend;
+        if idle.as_ref().is_none_or(|(before, _)| *before != sent) {
+            *idle = Some((sent, Box::pin(sleep(half_closed_timeout))));
+        }
+        idle.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
+    }
+
+    /// Whether the client, which had closed its side, is gone by now.
+    fn client_has_vanished(
+        &self,
+        cx: &mut Context<'_>,
+        next_check: &mut Option<Pin<Box<Sleep>>>,
+    ) -> bool {
+        if !self.client_closed || self.to_backend != Flow::Done || self.to_client.is_over() {
+            return false;
+        }
+        loop {
+            let until = next_check.get_or_insert_with(|| Box::pin(sleep(GONE_CHECK)));
+            if until.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            *next_check = None;
+            if !matches!(self.client.take_error(), Ok(None)) {
+                return true;
+            }
+        }
+    }
+
+    /// The client's socket has failed: nothing comes from there, and nothing arrives.
+    fn lose_client(&mut self) {
+        self.set_cause(Cause::ClientGone);
+        self.client_ended = true;
+        self.client_closed = true;
+        if !self.to_client.is_over() {
+            self.to_client = Flow::Broken;
+        }
+    }
+
+    /// Ends both directions as if both sources had: what was read is delivered, then the end.
+    /// [`Relay::run`] does that.
+    pub(crate) fn close(&mut self, cause: Cause) {
+        self.set_cause(cause);
+        for flow in [&mut self.to_backend, &mut self.to_client] {
+            if *flow == Flow::Open {
+                *flow = Flow::Ending { complete: true };
+            }
+        }
+    }
+
+    /// The sockets, for closing.
+    pub(crate) fn into_ended(self: Box<Self>) -> Ended {
+        // Nothing else makes an end.
+        let cause = self.cause.unwrap_or(Cause::Stop);
+        // A silent client is one after the backend's end.
+        let by_backend = matches!(cause, Cause::Backend | Cause::BackendGone | Cause::Silence);
+        Ended {
+            unanswered: by_backend && self.client_sent && self.carried.to_client == 0,
+            client: (!self.client_ended && self.to_client == Flow::Done).then_some(self.client),
+            backend: (!self.backend_ended && self.to_backend == Flow::Done).then_some(self.backend),
+            carried: self.carried,
+            cause,
+        }
+    }
+
+    fn set_cause(&mut self, cause: Cause) {
+        self.cause.get_or_insert(cause);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        buffer::with(|scratch| {
+            for _ in 0..ROUNDS {
+                // Reading from the client can leave TLS output (an alert, a key update), so the
+                // direction to the client comes second.
+                let up = self.poll_to_backend(cx, scratch);
+                if std::mem::take(&mut self.is_new) && up.is_ready() {
+                    // The client has spoken, so an answer follows, and the tickets leave with it. If
+                    // it has not, it may be waiting for their packet, which acknowledges the end of
+                    // the handshake: Nagle's algorithm wants that before it sends more.
+                    self.session.send_with_next(&self.client);
+                }
+                let down = self.poll_to_client(cx, scratch);
+                if self.to_backend.is_over() && self.to_client.is_over() {
+                    return Poll::Ready(());
+                }
+                if up.is_pending() && down.is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            // More to do, but not now: a task that wakes itself goes behind the others.
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    /// Takes note of how the client's side stands after its bytes were received.
+    fn note_peer(&mut self, peer: PeerState) {
+        let complete = peer == PeerState::Ended;
+        match peer {
+            PeerState::Open => return,
+            PeerState::Ended => {
+                self.set_cause(Cause::Client);
+                self.client_ended = true;
+            }
+            PeerState::Faulty(_) => {
+                self.set_cause(Cause::ClientFault);
+                // The alert is pending; after it there is nothing more to say to this client.
+                if self.to_client == Flow::Open {
+                    self.to_client = Flow::Ending { complete: false };
+                }
+            }
+        }
+        if self.to_backend == Flow::Open {
+            self.to_backend = Flow::Ending { complete };
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What can go wrong, in words that say what to do about it.
+
+mod pem_fault;
+
+use std::io;
+use std::path::PathBuf;
+
+use shared::deadline::Expired;
+use shared::exit;
+
+pub(crate) use pem_fault::PemFault;
+pub(crate) use pem_fault::{PemLocation, quoted};
+
+/// A start that failed, or a connection that ended before bytes could flow.
+///
+/// Each prints as one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line is wrong.
+    #[error("{0} (gate --help tells more)")]
+    Usage(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {}", bind_remedy(.source))]
+    Bind {
+        /// As it was given.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A PEM file cannot be read.
+    #[error("cannot read {}: {}", .file.display(), read_remedy(.source))]
+    Read {
+        /// As it was given.
+        file: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// What a PEM file holds cannot be served.
+    #[error("{location}: {fault}")]
+    Pem {
+        /// The file, and the block in it if the fault is one block's.
+        location: PemLocation,
+        /// What is wrong.
+        fault: PemFault,
+    },
+    /// The TLS library refused what was put together.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[source] rustls::Error),
+    /// The operating system refused something that should work.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried, to follow "cannot".
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The client was too slow; nobody's defect but its own.
+    #[error(transparent)]
+    Slow(#[from] Expired),
+    /// The client left before the handshake.
+    #[error("the client left before the handshake")]
+    Left,
+    /// The client does not speak TLS.
+    #[error("the client does not speak TLS")]
+    NotTls,
+    /// Too many handshakes were under way, and this was the oldest.
+    #[error("the oldest of too many handshakes, closed in favour of a newcomer")]
+    Evicted,
+    /// The handshake failed: the client's doing, mostly.
+    #[error("the handshake failed: {0}")]
+    Handshake(#[source] io::Error),
+    /// The backend cannot be reached.
+    #[error("cannot reach the backend: {0}")]
+    Backend(String),
+    /// The gate is stopping.
+    #[error("the gate is stopping")]
+    Stopping,
+}
+
+impl Error {
+    /// The exit code of a start that fails with this.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => exit::USAGE,
+            Self::Pem { .. } | Self::Tls(_) => exit::DATA,
+            Self::Bind { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+                _ => exit::UNAVAILABLE,
+            },
+            Self::Read { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+                _ => exit::NO_INPUT,
+            },
+            Self::System { .. } => exit::OS,
+            Self::Slow(_)
+            | Self::Left
+            | Self::NotTls
+            | Self::Evicted
+            | Self::Handshake(_)
+            | Self::Backend(_)
+            | Self::Stopping => exit::UNAVAILABLE,
+        }
+    }
+}
+
+fn bind_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program uses it; end that one (ss -ltnp shows it) \
+                                     or choose another port"
+            .to_owned(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher \
+                                            one or grant CAP_NET_BIND_SERVICE"
+            .to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; give one that \
+                                            `ip address` shows, or the port alone"
+            .to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn read_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "there is no such file; make it with \
+                                    cat leaf.crt intermediate.crt main.key > cert.pem"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "permission is missing; let the user that runs gate \
+                                            read it (chgrp and chmod g+r)"
+            .to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory; name the PEM file in it".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_permission_has_a_code_of_its_own() {
+        let denied = || io::ErrorKind::PermissionDenied.into();
+        let file = PathBuf::from("cert.pem");
+        let read = Error::Read { file, source: denied() };
+        let bind = Error::Bind { address: "port 443".to_owned(), source: denied() };
+        assert_eq!(
+            (read.exit_code(), bind.exit_code()),
+            (exit::NO_PERMISSION, exit::NO_PERMISSION)
+        );
+        assert!(bind.to_string().contains("below 1024"), "{bind}");
+    }
+}

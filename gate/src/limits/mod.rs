@@ -1,0 +1,7 @@
+//! Bounds on connections: of one address, and of all.
+
+mod conn_limits;
+mod drain;
+
+pub(crate) use conn_limits::{ConnGuard, ConnLimiter, ConnLimits, HandshakeGuard, Refusal};
+pub(crate) use drain::Drain;

@@ -1,0 +1,161 @@
+//! The files that the certificate comes from: read anew each time, and told apart by metadata.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::error::{Error, PemFault, PemLocation};
+
+/// A key and a dozen certificates are some 30 KiB; more than this is some other file.
+const LARGEST: u64 = 1024 * 1024;
+
+/// Writes within one tick of a file system's clock leave the same time behind; the coarsest that
+/// serves certificates ticks every second or two.
+const TICK: Duration = Duration::from_secs(2);
+
+/// The permission of others to read.
+const OTHERS_READ: u32 = 0o004;
+
+/// The files that hold key and certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PemFiles {
+    files: Vec<PathBuf>,
+}
+
+impl PemFiles {
+    /// One file, or several as in `key.pem,chain.pem` unless a file has that whole name.
+    #[must_use]
+    pub(crate) fn new(path: &Path) -> Self {
+        let files = match path.to_str() {
+            Some(list) if list.contains(',') && !path.exists() => {
+                list.split(',').filter(|part| !part.is_empty()).map(PathBuf::from).collect()
+            }
+            _ => vec![path.to_owned()],
+        };
+        Self { files }
+    }
+
+    /// Opens the files afresh and reads them.
+    pub(crate) fn read(&self) -> Result<Vec<FileContent>, Error> {
+        self.files.iter().map(|file| read(file)).collect()
+    }
+
+    /// What the file system says about each file, links followed.
+    pub(crate) fn stamps(&self) -> Vec<FileStamp> {
+        self.files.iter().map(|file| FileStamp::of(file)).collect()
+    }
+}
+
+/// The first file's name stands for all of them.
+impl std::fmt::Display for PemFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.files.first().map_or(Path::new(""), PathBuf::as_path).display())
+    }
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(crate) struct FileContent {
+    pub(crate) file: PathBuf,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) world_readable: bool,
+}
+
+/// A file's metadata: while it is the same, so is the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FileStamp {
+    File {
+        device: u64,
+        inode: u64,
+        size: u64,
+        modified: (i64, i64),
+        changed: (i64, i64),
+    },
+    /// A pipe or a device: it cannot be read a second time, and opening it may last.
+    Unrepeatable,
+    Unreadable(io::ErrorKind),
+}
+
+impl FileStamp {
+    fn of(file: &Path) -> Self {
+        match fs::metadata(file) {
+            Ok(found) if found.is_file() || found.is_dir() => Self::File {
+                device: found.dev(),
+                inode: found.ino(),
+                size: found.size(),
+                modified: (found.mtime(), found.mtime_nsec()),
+                changed: (found.ctime(), found.ctime_nsec()),
+            },
+            Ok(_) => Self::Unrepeatable,
+            Err(error) => Self::Unreadable(error.kind()),
+        }
+    }
+
+    /// Whether a change after this look would show: not if the file was just written, as a write
+    /// in the same tick of the clock leaves the same metadata.
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        let Self::File { modified, changed, .. } = self else { return true };
+        let latest = (*modified).max(*changed);
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let tick = TICK.as_secs().cast_signed();
+        now.as_secs().cast_signed().saturating_sub(latest.0) > tick
+    }
+}
+
+/// The whole file. Opened and read, never mapped: it may be replaced meanwhile.
+fn read(file: &Path) -> Result<FileContent, Error> {
+    let failed = |source| Error::Read { file: file.to_owned(), source };
+    let opened = File::open(file).map_err(failed)?;
+    let metadata = opened.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    let mut bytes = Vec::new();
+    opened.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::Pem {
+            location: PemLocation::file(file),
+            fault: PemFault::TooLarge(LARGEST),
+        });
+    }
+    Ok(FileContent { file: file.to_owned(), bytes, world_readable: is_world_readable(&metadata) })
+}
+
+fn is_world_readable(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.mode() & OTHERS_READ != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_separates_files_unless_it_belongs_to_a_name() {
+        let list = PemFiles::new(Path::new("key.pem,chain.pem"));
+        assert_eq!(list.files, [PathBuf::from("key.pem"), PathBuf::from("chain.pem")]);
+
+        let dir = tempfile::tempdir().unwrap();
+        let odd = dir.path().join("a,b.pem");
+        fs::write(&odd, "").unwrap();
+        assert_eq!(PemFiles::new(&odd).files, [odd]);
+    }
+
+    #[test]
+    fn what_was_just_written_may_change_unseen() {
+        let at = |seconds| FileStamp::File {
+            device: 1,
+            inode: 2,
+            size: 3,
+            modified: (seconds, 0),
+            changed: (0, 0),
+        };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        assert!(at(900).is_settled(now));
+        assert!(!at(999).is_settled(now));
+        // A clock that is ahead of ours.
+        assert!(!at(2_000).is_settled(now));
+        assert!(FileStamp::Unreadable(io::ErrorKind::NotFound).is_settled(now));
+    }
+}

@@ -1,0 +1,243 @@
+//! A private key with its certificate chain, and what is wrong with a file that holds none.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::blocks::{self, Block, BlockKind};
+use super::certificate::Certificate;
+use super::chain::{self, Chain};
+use super::files::{FileContent, PemFiles};
+use super::warning::Warning;
+use crate::error::{Error, PemFault, PemLocation};
+use crate::tls;
+
+/// A private key with its certificate chain, and what is to be known of it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    names: Vec<String>,
+    host: Option<String>,
+    key_kind: String,
+    chain: Vec<Link>,
+    left_out: Vec<String>,
+    begins: SystemTime,
+    expires: SystemTime,
+    /// Those that no clock is needed for.
+    warnings: Vec<Warning>,
+}
+
+/// One certificate of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its first name.
+    pub name: String,
+    /// The name of who issued it.
+    pub issuer: String,
+    /// When it is no longer valid.
+    pub expires: SystemTime,
+}
+
+/// A fault, and the block it is in if it is in one.
+type Fault = (Option<PemLocation>, PemFault);
+
+impl Identity {
+    /// Reads the file at `path`, or the files of a list as in `key.pem,chain.pem`.
+    ///
+    /// # Errors
+    /// [`Error::Read`] or [`Error::Pem`], naming file and block.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::from_contents(&PemFiles::new(path).read()?)
+    }
+
+    /// Makes of `content`, as if it had been read from `file`, what can be served.
+    ///
+    /// # Errors
+    /// [`Error::Pem`], naming file and block.
+    pub fn from_bytes(file: &Path, content: &[u8]) -> Result<Self, Error> {
+        Self::from_contents(&[FileContent {
+            file: file.to_owned(),
+            bytes: content.to_vec(),
+            world_readable: false,
+        }])
+    }
+
+    pub(crate) fn from_contents(contents: &[FileContent]) -> Result<Self, Error> {
+        let mut all = Vec::new();
+        let mut warnings = Vec::new();
+        for content in contents {
+            let blocks = blocks::split(&content.file, &content.bytes)?;
+            if content.world_readable && blocks.iter().any(|block| block.kind == BlockKind::Key) {
+                warnings.push(Warning::world_readable(&content.file));
+            }
+            all.extend(blocks);
+        }
+        let mut this = Self::assemble(&all).map_err(|(location, fault)| Error::Pem {
+            location: location.unwrap_or_else(|| at_fault(&fault, contents, &all)),
+            fault,
+        })?;
+        this.warnings.append(&mut warnings);
+        Ok(this)
+    }
+
+    /// The key and the chain to send: leaf first, then each one's issuer, without a root.
+    #[must_use]
+    pub fn certified(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.certified)
+    }
+
+    /// Every name and address that the certificate is for.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The first DNS name, to put into an address; a wildcard's domain stands for it.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The kind of key, as `P-256`.
+    #[must_use]
+    pub fn key_kind(&self) -> &str {
+        &self.key_kind
+    }
+
+    /// The certificates that are sent, in that order.
+    #[must_use]
+    pub fn chain(&self) -> &[Link] {
+        &self.chain
+    }
+
+    /// The certificates of the file that are not sent: roots, and those of other chains.
+    #[must_use]
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// From when on the whole chain is valid.
+    #[must_use]
+    pub fn begins(&self) -> SystemTime {
+        self.begins
+    }
+
+    /// When the first certificate of the chain expires.
+    #[must_use]
+    pub fn expires(&self) -> SystemTime {
+        self.expires
+    }
+
+    /// What should be seen to, as of `now`.
+    #[must_use]
+    pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
+        self.warnings.iter().cloned().chain(self.time_warning(now)).collect()
+    }
+
+    /// What the clock makes of it, which is another thing every day.
+    pub(crate) fn time_warning(&self, now: SystemTime) -> Option<Warning> {
+        let first = self.chain.iter().min_by_key(|link| link.expires)?;
+        Warning::about_time(&first.name, self.begins, first.expires, now)
+    }
+
+    fn assemble(blocks: &[Block]) -> Result<Self, Fault> {
+        let mut certificates: Vec<Certificate> = Vec::new();
+        let mut key: Option<(&PemLocation, PrivateKeyDer<'static>)> = None;
+        for block in blocks {
+            let at = |fault| (Some(block.location.clone()), fault);
+            match block.kind {
+                BlockKind::Certificate => {
+                    let der = CertificateDer::from_pem_slice(&block.pem)
+                        .map_err(|_| at(PemFault::Base64("certificate".to_owned())))?;
+                    let certificate =
+                        Certificate::parse(der).ok_or_else(|| at(PemFault::Certificate))?;
+                    if !certificates.contains(&certificate) {
+                        certificates.push(certificate);
+                    }
+                }
+                BlockKind::Key => {
+                    let der = PrivateKeyDer::from_pem_slice(&block.pem)
+                        .map_err(|_| at(PemFault::Base64("private key".to_owned())))?;
+                    match &key {
+                        None => key = Some((&block.location, der)),
+                        // A list of files may well repeat the key.
+                        Some((_, first)) if *first == der => {}
+                        Some((first, _)) => {
+                            return Err(at(PemFault::SecondKey(PemLocation::clone(first))));
+                        }
+                    }
+                }
+                BlockKind::Parameters => {}
+            }
+        }
+        // Both missing is a file that holds neither; the key is named first as what is secret
+        // is what people leave out.
+        let (location, der) = key.ok_or((None, PemFault::NoKey))?;
+        let key = tls::provider()
+            .key_provider
+            .load_private_key(der)
+            .map_err(|_| (Some(location.clone()), PemFault::Key))?;
+        Self::of_key(key, certificates).map_err(|fault| (None, fault))
+    }
+
+    fn of_key(key: Arc<dyn SigningKey>, certificates: Vec<Certificate>) -> Result<Self, PemFault> {
+        let first = certificates.first().ok_or(PemFault::NoCertificate)?;
+        let mismatch = PemFault::Mismatch(certificates.len(), first.label());
+        let public = key.public_key().ok_or(PemFault::Key)?;
+        let chain = chain::order(certificates, public.as_ref()).ok_or(mismatch)?;
+        Self::of_chain(key, chain).ok_or(PemFault::NoCertificate)
+    }
+
+    /// `None` if the chain is empty.
+    fn of_chain(key: Arc<dyn SigningKey>, chain: Chain) -> Option<Self> {
+        let leaf = chain.sent.first()?;
+        let incomplete = chain
+            .missing()
+            .map(|issuer| Warning::Incomplete { leaf: leaf.label(), issuer: issuer.to_owned() });
+        let self_signed = leaf.is_self_signed().then(|| Warning::SelfSigned(leaf.label()));
+        let nameless = leaf.has_no_alternative_name().then(|| Warning::NoAlternativeName {
+            name: leaf.label(),
+            wanted: leaf.wanted_alternative_name(),
+        });
+        let link = |certificate: &Certificate| Link {
+            name: certificate.label(),
+            issuer: certificate.issuer_name.clone(),
+            expires: certificate.expires,
+        };
+        Some(Self {
+            names: leaf.names(),
+            host: leaf.host(),
+            key_kind: leaf.key_kind.clone(),
+            chain: chain.sent.iter().map(link).collect(),
+            left_out: chain.left_out.iter().map(Certificate::label).collect(),
+            begins: chain.sent.iter().map(|certificate| certificate.begins).max()?,
+            expires: chain.sent.iter().map(|certificate| certificate.expires).min()?,
+            warnings: [incomplete, self_signed, nameless].into_iter().flatten().collect(),
+            certified: Arc::new(CertifiedKey::new(
+                chain.sent.into_iter().map(|certificate| certificate.der).collect(),
+                key,
+            )),
+        })
+    }
+}
+
+/// Of several files the one to look into: whose key fits nothing, or which lacks what the others
+/// do not have either.
+fn at_fault(fault: &PemFault, contents: &[FileContent], blocks: &[Block]) -> PemLocation {
+    let has = |file: &Path, kind| {
+        blocks.iter().any(|block| block.kind == kind && block.location.is_in(file))
+    };
+    let suspect = |file: &Path| match fault {
+        PemFault::Mismatch(..) => has(file, BlockKind::Key),
+        PemFault::NoKey => !has(file, BlockKind::Certificate),
+        PemFault::NoCertificate => !has(file, BlockKind::Key),
+        _ => true,
+    };
+    let files = || contents.iter().map(|content| content.file.as_path());
+    let suspects: Vec<&Path> = files().filter(|file| suspect(file)).collect();
+    PemLocation::files(if suspects.is_empty() { files().collect() } else { suspects })
+}

@@ -1,0 +1,244 @@
+//! The PEM files while the gate runs: whether they have changed since they were last read.
+//!
+//! The paths are opened afresh each time, so it does not matter how a file is replaced: written
+//! in place, renamed over, or behind a symbolic link that was turned elsewhere, be it the file's
+//! or a directory's. File change notification would miss the last two.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::io;
+use std::time::SystemTime;
+
+use super::files::{FileContent, FileStamp, PemFiles};
+use super::identity::Identity;
+use crate::error::Error;
+
+/// The files of a certificate, and how they were at the last look.
+#[derive(Debug, Clone)]
+pub(crate) struct PemWatch {
+    pub(crate) files: PemFiles,
+    /// The files are pipes or devices, which cannot be read again.
+    pub(crate) unrepeatable: bool,
+    stamps: Vec<FileStamp>,
+    settled: bool,
+    found: Fingerprint,
+    /// Keyed at random, so that what is kept tells nothing of the private key.
+    hasher: RandomState,
+}
+
+/// What the last look found, to tell whether the next one finds something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fingerprint {
+    Content(u64),
+    Unreadable(String),
+}
+
+impl Fingerprint {
+    fn content(contents: &[FileContent], hasher: &RandomState) -> Self {
+        let bytes: Vec<_> = contents.iter().map(|content| &content.bytes).collect();
+        Self::Content(hasher.hash_one(bytes))
+    }
+}
+
+impl PemWatch {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// As [`Identity::load`].
+    pub(crate) fn open(files: PemFiles) -> Result<(Self, Identity), Error> {
+        let hasher = RandomState::new();
+        // Before reading: a change in between then shows at the next look.
+        let stamps = files.stamps();
+        let contents = files.read()?;
+        let identity = Identity::from_contents(&contents)?;
+        let found = Fingerprint::content(&contents, &hasher);
+        let settled = is_settled(&stamps);
+        let unrepeatable = is_unrepeatable(&stamps);
+        Ok((Self { files, unrepeatable, stamps, settled, found, hasher }, identity))
+    }
+
+    /// Looks at the files again: at their metadata, and where that changed or `thoroughly`, at
+    /// their content. `None` if nothing has changed since the last look.
+    ///
+    /// # Errors
+    /// As [`Identity::load`], once for each change.
+    pub(crate) fn check(&mut self, thoroughly: bool) -> Option<Result<Identity, Error>> {
+        if self.unrepeatable {
+            return None;
+        }
+        let stamps = self.files.stamps();
+        if !thoroughly && self.settled && stamps == self.stamps {
+            return None;
+        }
+        self.settled = is_settled(&stamps);
+        self.stamps = stamps;
+        // To open a pipe might wait for ever.
+        let contents =
+            if is_unrepeatable(&self.stamps) { Err(self.not_a_file()) } else { self.files.read() };
+        let found = match &contents {
+            Ok(contents) => Fingerprint::content(contents, &self.hasher),
+            Err(error) => Fingerprint::Unreadable(error.to_string()),
+        };
+        if !thoroughly && found == self.found {
+            return None;
+        }
+        self.found = found;
+        Some(contents.and_then(|contents| Identity::from_contents(&contents)))
+    }
+
+    fn not_a_file(&self) -> Error {
+        let source = io::Error::other("it is a pipe or a device now; put a file in its place");
+        Error::Read { file: self.files.to_string().into(), source }
+    }
+}
+
+/// A pipe, as of `<(cat …)`, cannot be read twice.
+fn is_unrepeatable(stamps: &[FileStamp]) -> bool {
+    stamps.contains(&FileStamp::Unrepeatable)
+}
+
+fn is_settled(stamps: &[FileStamp]) -> bool {
+    let now = SystemTime::now();
+    stamps.iter().all(|trace| trace.is_settled(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn pem(name: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        certificate.pem() + &key.serialize_pem()
+    }
+
+    /// A watch on a file that was written some minutes ago, so that its metadata can be relied on.
+    fn settled(dir: &TempDir) -> (PemWatch, std::path::PathBuf) {
+        let path = dir.path().join("cert.pem");
+        fs::write(&path, pem("first")).unwrap();
+        let (mut watch, _) = PemWatch::open(PemFiles::new(&path)).unwrap();
+        watch.settled = true;
+        (watch, path)
+    }
+
+    fn name(found: Option<Result<Identity, Error>>) -> Option<String> {
+        found.map(|found| found.unwrap().names().join(" "))
+    }
+
+    fn fault(found: Option<Result<Identity, Error>>) -> Option<String> {
+        found.map(|found| found.unwrap_err().to_string())
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_told() {
+        let dir = TempDir::new().unwrap();
+        let (mut watch, path) = settled(&dir);
+        assert_eq!(name(watch.check(false)), None);
+        // Touched: other metadata, the same content.
+        fs::write(&path, fs::read(&path).unwrap()).unwrap();
+        assert_eq!(name(watch.check(false)), None);
+        // Asked for.
+        assert_eq!(name(watch.check(true)), Some("first".to_owned()));
+    }
+
+    #[test]
+    fn content_is_read_only_where_metadata_changed() {
+        let dir = TempDir::new().unwrap();
+        let (mut watch, _) = settled(&dir);
+        // Were it read, it would count as changed.
+        watch.found = Fingerprint::Content(0);
+        assert_eq!(name(watch.check(false)), None);
+        watch.stamps.clear();
+        assert_eq!(name(watch.check(false)), Some("first".to_owned()));
+    }
+
+    /// Metadata of the same tick and the same length: only the content tells.
+    #[test]
+    fn a_second_write_in_the_same_moment_is_seen() {
+        let dir = TempDir::new().unwrap();
+        let (mut watch, path) = settled(&dir);
+        fs::write(&path, pem("other")).unwrap();
+        watch.stamps = watch.files.stamps();
+        watch.settled = is_settled(&watch.stamps);
+        assert_eq!(name(watch.check(false)), Some("other".to_owned()));
+    }
+
+    #[test]
+    fn each_fault_is_told_once_and_so_is_its_end() {
+        let dir = TempDir::new().unwrap();
+        let (mut watch, path) = settled(&dir);
+        let good = fs::read(&path).unwrap();
+
+        fs::remove_file(&path).unwrap();
+        assert!(fault(watch.check(false)).unwrap().contains("no such file"));
+        assert_eq!(fault(watch.check(false)), None);
+
+        fs::write(&path, &good[..good.len() / 2]).unwrap();
+        assert!(fault(watch.check(false)).unwrap().contains("END line"));
+        assert_eq!(fault(watch.check(false)), None);
+
+        // Another file with the same fault is another change.
+        fs::write(&path, &good[..good.len() / 2 - 1]).unwrap();
+        assert!(fault(watch.check(false)).unwrap().contains("END line"));
+        assert_eq!(fault(watch.check(false)), None);
+
+        fs::write(&path, &good).unwrap();
+        assert_eq!(name(watch.check(false)), Some("first".to_owned()));
+        assert_eq!(name(watch.check(false)), None);
+    }
+
+    /// Opening it would wait for a writer.
+    #[test]
+    fn a_pipe_in_the_place_of_the_file_is_not_opened() {
+        let dir = TempDir::new().unwrap();
+        let (mut watch, path) = settled(&dir);
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(fault(watch.check(false)).unwrap().contains("a pipe or a device"));
+        assert_eq!(fault(watch.check(true)).map(|_| ()), Some(()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_twice_is_left_alone() {
+        let dir = TempDir::new().unwrap();
+        let (mut watch, _) = settled(&dir);
+        watch.unrepeatable = true;
+        watch.stamps.clear();
+        assert_eq!(name(watch.check(true)), None);
+        assert!(is_unrepeatable(&PemFiles::new(Path::new("/dev/null")).stamps()));
+    }
+
+    /// As certbot leaves it (`live/…/cert.pem`), and as Kubernetes does (`..data`).
+    #[test]
+    fn links_are_followed_each_time() {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for (number, directory) in ["archive1", "archive2"].iter().enumerate() {
+            fs::create_dir(at(directory)).unwrap();
+            fs::write(at(directory).join("cert.pem"), pem(&format!("number{number}"))).unwrap();
+        }
+        let turn = |link: &str, target: &str| {
+            symlink(target, at("new")).unwrap();
+            fs::rename(at("new"), at(link)).unwrap();
+        };
+        turn("live", "archive1");
+        turn("cert.pem", "archive1/cert.pem");
+        for (link, path) in [("live", "live/cert.pem"), ("cert.pem", "cert.pem")] {
+            let (mut watch, identity) = PemWatch::open(PemFiles::new(&at(path))).unwrap();
+            watch.settled = true;
+            assert_eq!(identity.names(), ["number0"]);
+            assert_eq!(name(watch.check(false)), None);
+            turn(link, if link == "live" { "archive2" } else { "archive2/cert.pem" });
+            assert_eq!(name(watch.check(false)), Some("number1".to_owned()), "{link}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The server side of TLS: 1.2 and 1.3, with resumption.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use super::provider::provider;
+use super::resumption::Resumption;
+use crate::error::Error;
+
+/// The configuration that serves `certified`. All connections share it: one per certificate, never
+/// one per connection.
+pub(crate) fn server_config(
+    certified: Arc<CertifiedKey>,
+    resumption: &Resumption,
+) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Tls)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.ticketer = Arc::clone(&resumption.tickets);
+    config.session_storage = Arc::clone(&resumption.sessions);
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,105 @@
+//! The first bytes of a connection: a TLS handshake, or something else.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::{ProtocolVersion, ServerConfig};
+use shared::linger::linger;
+use tokio::net::TcpStream;
+
+use super::session::{PeerState, TlsSession};
+use crate::buffer::{self, Scratch};
+use crate::error::Error;
+
+/// The content type of a TLS record that carries a handshake (RFC 8446, 5.1): what every TLS
+/// connection begins with.
+const HANDSHAKE: u8 = 0x16;
+
+/// A TLS session after the handshake.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    pub(crate) session: TlsSession,
+    /// Plaintext that came in the same packet as the end of the handshake.
+    pub(crate) early: Vec<u8>,
+    /// The client's state after that.
+    pub(crate) peer: PeerState,
+}
+
+/// Reads the first byte, and then does the handshake.
+///
+/// # Errors
+/// When the handshake does not complete. The client got an alert if its TLS was at fault, and
+/// nothing yet after [`Error::NotTls`].
+pub(crate) async fn handshake(
+    client: &mut TcpStream,
+    config: &Arc<ServerConfig>,
+) -> Result<Secured, Error> {
+    let session = TlsSession::new(Arc::clone(config)).map_err(Error::Tls)?;
+    let mut handshake = Handshake { session, begun: false };
+    match poll_fn(|cx| buffer::with(|scratch| handshake.poll(client, cx, scratch))).await {
+        Ok((early, peer)) => Ok(Secured { session: handshake.session, early, peer }),
+        Err(error) => {
+            if matches!(&error, Error::Handshake(why) if why.kind() == io::ErrorKind::InvalidData) {
+                // The alert is written; it shall arrive.
+                let _ = poll_fn(|cx| handshake.session.poll_flush(client, cx)).await;
+                linger(client).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Handshake {
+    session: TlsSession,
+    begun: bool,
+}
+
+impl Handshake {
+    fn poll(
+        &mut self,
+        client: &mut TcpStream,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<(Vec<u8>, PeerState), Error>> {
+        loop {
+            if let Err(error) = ready!(self.session.poll_flush(client, cx)) {
+                return Poll::Ready(Err(Error::Handshake(error)));
+            }
+            let count = match ready!(self.session.poll_read(client, cx, scratch)) {
+                Ok(0) if self.begun => return Poll::Ready(Err(cut_off())),
+                Err(error) if self.begun => return Poll::Ready(Err(Error::Handshake(error))),
+                Ok(0) | Err(_) => return Poll::Ready(Err(Error::Left)),
+                Ok(count) => count,
+            };
+            if !self.begun && scratch.raw[0] != HANDSHAKE {
+                return Poll::Ready(Err(Error::NotTls));
+            }
+            self.begun = true;
+            let peer = self.session.receive(scratch, count);
+            let done = !self.session.negotiated().is_handshaking();
+            // All that a TLS 1.3 server has left to say then are tickets. The relay sends them, as the
+            // client's first words may be here by the time that there is a backend.
+            let version = self.session.negotiated().protocol_version();
+            if done && version == Some(ProtocolVersion::TLSv1_3) {
+                self.session.queue(&mut scratch.output);
+            } else {
+                self.session.send(client, cx, &mut scratch.output);
+            }
+            match peer {
+                peer if done => return Poll::Ready(Ok((scratch.plain.clone(), peer))),
+                PeerState::Open => {}
+                PeerState::Ended => return Poll::Ready(Err(cut_off())),
+                PeerState::Faulty(error) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                    return Poll::Ready(Err(Error::Handshake(error)));
+                }
+            }
+        }
+    }
+}
+
+fn cut_off() -> Error {
+    Error::Handshake(io::Error::new(io::ErrorKind::UnexpectedEof, "the client left in the middle"))
+}

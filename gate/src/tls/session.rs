@@ -1,0 +1,269 @@
+//! The TLS of one connection: ciphertext in, plaintext out, and back.
+//!
+//! rustls's unbuffered interface, over the buffers of the thread: an idle connection keeps none,
+//! only the beginning of a record whose rest has not come, and output that the client has not taken.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{self, SendFlags};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
+    UnbufferedStatus, WriteTraffic,
+};
+use rustls::{CommonState, ServerConfig};
+use tokio::io::{AsyncWrite as _, Interest};
+use tokio::net::TcpStream;
+
+use crate::buffer::{self, Output, Pending, RECORD, Scratch};
+
+/// The most that is kept of a message of the handshake until it is whole. A client's hello has some
+/// 2 KiB, with keys of post-quantum cryptography in it.
+const HANDSHAKE_MESSAGE: usize = 32 * 1024;
+
+/// How the peer's side of the channel stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PeerState {
+    Open,
+    /// It said its last word.
+    Ended,
+    /// It broke the protocol, or someone tampered with its bytes; the alert is among the output.
+    Faulty(rustls::Error),
+}
+
+/// No more can be sent: after a fault, or because the keys may not be used any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CannotSend;
+
+/// A TLS connection without its socket.
+pub(crate) struct TlsSession {
+    tls: UnbufferedServerConnection,
+    /// The beginning of what can be processed only as a whole: [`HANDSHAKE_MESSAGE`] at most, and
+    /// after the handshake one [`RECORD`].
+    partial: Box<[u8]>,
+    /// Encrypted, but not taken by the client yet.
+    pending: Pending,
+    faulty: bool,
+}
+
+impl std::fmt::Debug for TlsSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsSession").field("pending", &self.pending).finish_non_exhaustive()
+    }
+}
+
+impl TlsSession {
+    pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            tls: UnbufferedServerConnection::new(config)?,
+            partial: Box::default(),
+            pending: Pending::default(),
+            faulty: false,
+        })
+    }
+
+    /// What was negotiated.
+    pub(crate) fn negotiated(&self) -> &CommonState {
+        &self.tls
+    }
+
+    /// Reads into `scratch.raw`, behind what was kept, and says how much stands there now; nothing
+    /// at the client's end.
+    pub(crate) fn poll_read(
+        &mut self,
+        client: &mut TcpStream,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<usize>> {
+        let partial = self.partial.len();
+        let count = ready!(buffer::read(client, cx, &mut scratch.raw[partial..]))?;
+        if count == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        scratch.raw[..partial].copy_from_slice(&self.partial);
+        self.partial = Box::default();
+        Poll::Ready(Ok(partial + count))
+    }
+
+    /// Takes the first `count` bytes of `scratch.raw`. What they decrypt to, also what came before
+    /// a fault, is put into `scratch.plain`; what is to be sent on, into `scratch.output`.
+    pub(crate) fn receive(&mut self, scratch: &mut Scratch, count: usize) -> PeerState {
+        let Scratch { raw, plain, output } = scratch;
+        plain.clear();
+        let (taken, peer) = self.process(&mut raw[..count], plain, output);
+        match peer {
+            PeerState::Open if count - taken <= self.max_partial() => {
+                self.partial = raw[taken..count].into()
+            }
+            PeerState::Open => {
+                self.flush_alert(&mut scratch.output);
+                return PeerState::Faulty(rustls::Error::General(
+                    "a message that is too long".into(),
+                ));
+            }
+            // What follows a close_notify is nobody's.
+            PeerState::Ended | PeerState::Faulty(_) => {}
+        }
+        peer
+    }
+
+    /// After the handshake, messages of TLS itself are some bytes long.
+    fn max_partial(&self) -> usize {
+        if self.tls.is_handshaking() { HANDSHAKE_MESSAGE } else { RECORD }
+    }
+
+    fn process(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut Vec<u8>,
+        output: &mut Output,
+    ) -> (usize, PeerState) {
+        let mut taken = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } =
+                self.tls.process_tls_records(&mut input[taken..]);
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        plain.extend_from_slice(record.payload);
+                        discard += record.discard;
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(message)) => encode(message, output),
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    return (taken, PeerState::Ended);
+                }
+                // Nothing more can be done with this input. (Early data is never accepted.)
+                Ok(_) => return (taken + discard, PeerState::Open),
+                Err(error) => {
+                    self.flush_alert(output);
+                    return (taken, PeerState::Faulty(error));
+                }
+            }
+            taken += discard;
+        }
+    }
+
+    /// The alert, and what should go before it. Nothing can be processed any more.
+    fn flush_alert(&mut self, output: &mut Output) {
+        self.faulty = true;
+        while self.tls.wants_write() {
+            match self.tls.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(message)) => encode(message, output),
+                _ => return,
+            }
+        }
+    }
+
+    /// Encrypts all of `plain` into `output`.
+    pub(crate) fn encrypt(&mut self, plain: &[u8], output: &mut Output) -> Result<(), CannotSend> {
+        self.write(output, |traffic, space| traffic.encrypt(plain, space))
+    }
+
+    /// Says that nothing more will be sent (`close_notify`).
+    pub(crate) fn send_close_notify(&mut self, output: &mut Output) {
+        // Fails if the client was told of a fault: that was the end already.
+        let _ = self.write(output, |traffic, space| traffic.queue_close_notify(space));
+    }
+
+    fn write<F>(&mut self, output: &mut Output, mut put: F) -> Result<(), CannotSend>
+    where
+        F: FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    {
+        while !self.faulty {
+            // With what was kept, as rustls remembers where in it a message begins.
+            match self.tls.process_tls_records(&mut self.partial).state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    match put(&mut traffic, output.spare_capacity()) {
+                        Ok(count) => {
+                            output.fill(count);
+                            return Ok(());
+                        }
+                        Err(EncryptError::InsufficientSize(more)) => {
+                            output.reserve(more.required_size);
+                        }
+                        Err(EncryptError::EncryptExhausted) => self.flush_alert(output),
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(message)) => encode(message, output),
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+                Ok(ConnectionState::PeerClosed) => {}
+                Ok(_) | Err(_) => self.flush_alert(output),
+            }
+        }
+        Err(CannotSend)
+    }
+
+    /// Sends what `output` holds, and keeps what the client does not take at once. An error shows
+    /// when that is flushed.
+    pub(crate) fn send(
+        &mut self,
+        client: &mut TcpStream,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+    ) {
+        let mut bytes = output.take();
+        if bytes.is_empty() {
+            return;
+        }
+        if self.pending.is_empty()
+            && let Poll::Ready(Ok(count)) = Pin::new(client).poll_write(cx, bytes)
+        {
+            bytes = &bytes[count..];
+        }
+        self.pending.put(bytes);
+    }
+
+    /// Keeps what `output` holds for the next flush.
+    pub(crate) fn queue(&mut self, output: &mut Output) {
+        self.pending.put(output.take());
+    }
+
+    /// Hands pending output to the kernel, which sends it in one packet with what follows, or after
+    /// 0.2 s (`MSG_MORE` of send(2)).
+    pub(crate) fn send_with_next(&mut self, client: &TcpStream) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let sent = client.try_io(Interest::WRITABLE, || {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            Ok(net::send(client, self.pending.bytes(), flags)?)
+        });
+        // Otherwise the next flush sees to it, and to the error.
+        if let Ok(count) = sent {
+            self.pending.advance(count);
+        }
+    }
+
+    /// Writes pending output until none is left.
+    pub(crate) fn poll_flush(
+        &mut self,
+        client: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            if ready!(self.pending.poll_write_to(client, cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+type Traffic<'a> = WriteTraffic<'a, ServerConnectionData>;
+
+fn encode(mut message: EncodeTlsData<'_, ServerConnectionData>, output: &mut Output) {
+    loop {
+        match message.encode(output.spare_capacity()) {
+            Ok(count) => return output.fill(count),
+            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                output.reserve(required_size);
+            }
+            Err(EncodeError::AlreadyEncoded) => return,
+        }
+    }
+}
