@@ -13,7 +13,7 @@ use crate::entry::{Applied, EntryKind};
 use crate::id::{Address, Tag};
 use crate::log::Appending;
 use crate::protocol::Mark;
-use crate::protocol::{Cursor, ErrorCode, Outcome, PersonRequest, Read, Refusal, Reply};
+use crate::protocol::{Cursor, ErrorCode, PersonRequest, Read, Refusal, Reply};
 
 impl Service {
     /// Ends when this server has caught up with what the cursor's client has seen at another. `None`
