@@ -11,6 +11,7 @@ use shared::shutdown::{Drained, Shutdown};
 use shared::telemetry::announce_text;
 use shared::workers::Workers;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::access::rate_limit::RateLimiter;
 use crate::config::{Config, Demo};
@@ -92,7 +93,7 @@ pub async fn run(
         id_key,
         counters: Arc::new(Counters::new(ErrorCode::ALL.map(ErrorCode::as_str))),
         backlog: Arc::new(Backlog::new(config.max_backlog)),
-        at_work: Arc::default(),
+        at_work: TaskTracker::new(),
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::access::auth::{Auth, KeyHash, Protectable};
@@ -170,7 +171,7 @@ impl World {
             id_key: IdKey::generate().unwrap(),
             counters: Arc::new(Counters::new([])),
             backlog: Arc::default(),
-            at_work: Arc::default(),
+            at_work: TaskTracker::new(),
         });
         let clients = [0, 1, 2, 3, 4].map(|index| Client {
             id: IDS[index],

@@ -117,6 +117,8 @@ impl Work {
 pub(crate) struct DeliveryQueue {
     state: Mutex<QueuedWork>,
     filled: Notify,
+    /// Work was done, and somebody waits for that.
+    progress: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +129,8 @@ struct QueuedWork {
     drained: Vec<u64>,
     /// Not done yet, here and in the shard.
     undone: Load,
+    /// Whether somebody waits until there is less of it.
+    awaited: bool,
     tally: Tally,
 }
 
@@ -143,6 +147,10 @@ impl Load {
         Self { items: 1, bytes: work.bytes() }
     }
 
+    fn has_room(self) -> bool {
+        self.items < limits::SHARD_QUEUE && self.bytes < limits::SHARD_QUEUE_BYTES
+    }
+
     /// Counts more.
     pub(crate) fn add(&mut self, more: Self) {
         self.items += more.items;
@@ -154,16 +162,33 @@ impl DeliveryQueue {
     /// Whether an entry may be appended.
     #[must_use]
     pub(crate) fn has_room(&self) -> bool {
-        let state = self.state.lock();
-        let Load { items, bytes } = state.undone;
-        items < limits::SHARD_QUEUE && bytes < limits::SHARD_QUEUE_BYTES
+        self.state.lock().undone.has_room()
     }
 
-    /// Whether everything that was queued is done: whoever is to get it has it, or it waits for their
+    /// Ends when an entry may be appended.
+    pub(crate) async fn room(&self) {
+        self.until(|undone| undone.has_room()).await;
+    }
+
+    /// Ends when everything that was queued is done: its listeners have it, or it waits for their
     /// sockets.
-    #[must_use]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state.lock().undone.items == 0
+    pub(crate) async fn done_all(&self) {
+        self.until(|undone| undone.items == 0).await;
+    }
+
+    async fn until(&self, is_met: impl Fn(Load) -> bool) {
+        loop {
+            let progress = {
+                let mut state = self.state.lock();
+                if is_met(state.undone) {
+                    return;
+                }
+                state.awaited = true;
+                // Woken from its creation on.
+                self.progress.notified()
+            };
+            progress.await;
+        }
     }
 
     /// What the shard has done, and what waits for it.
@@ -209,6 +234,9 @@ impl DeliveryQueue {
         state.undone.items -= load.items;
         state.undone.bytes -= load.bytes;
         state.tally.add(&std::mem::take(tally));
+        if std::mem::take(&mut state.awaited) {
+            self.progress.notify_waiters();
+        }
     }
 
     /// Ends when something may wait. Cancel safe; for one waiting task.

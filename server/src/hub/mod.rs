@@ -247,10 +247,20 @@ impl Hub {
         self.shards[connection.shard()].drained(connection.number());
     }
 
-    /// Whether no shard has anything to do.
-    #[must_use]
-    pub(crate) fn has_delivered(&self) -> bool {
-        self.shards.iter().all(|shard| shard.is_idle())
+    /// Ends when the shards have done everything that was queued for them.
+    pub(crate) async fn delivered(&self) {
+        for shard in &self.shards {
+            shard.done_all().await;
+        }
+    }
+
+    /// Ends when [`Hub::admit`] does not refuse.
+    async fn admits(&self) {
+        while self.admit().is_err() {
+            for shard in &self.shards {
+                shard.room().await;
+            }
+        }
     }
 
     /// The next messages of a replay, `room` bytes of them or a little more.

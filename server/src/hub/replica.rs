@@ -29,6 +29,10 @@ impl Replica for Hub {
         self.when_applied(seq)
     }
 
+    fn admits(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { Self::admits(&self).await })
+    }
+
     fn skip(&self, seq: u64) {
         self.move_to(&mut self.state.lock(), seq);
     }

@@ -5,8 +5,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
+use super::Appending;
 use crate::histogram::Histogram;
-use crate::protocol::Outcome;
+use crate::protocol::{Outcome, Refusal};
 
 /// Appends and commits since the start.
 #[derive(Debug)]
@@ -40,6 +41,12 @@ impl Counts {
     /// So many entries have their place in the log, whatever they came to there.
     pub(super) fn appended(&self, entries: usize) {
         self.ok.inc_by(entries as u64);
+    }
+
+    /// Refuses an append at once.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Appending {
+        self.failed(1, Outcome::Refused);
+        Appending::done(Err(refusal))
     }
 
     /// So many entries have no place in it, or nobody can tell.

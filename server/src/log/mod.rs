@@ -1,15 +1,16 @@
 //! The log: the one order of everything that is published.
 
+mod answer;
 pub(crate) mod counters;
 mod in_memory;
 pub(crate) mod nats;
 pub(crate) mod sqlite;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -19,6 +20,7 @@ pub(crate) use in_memory::MemoryLog;
 
 use crate::entry::{AppendContext, Appended, Entry};
 use crate::id::{Address, Tag};
+use crate::limits;
 use crate::protocol::{Mark, Outcome, Refusal};
 
 /// Where entries take effect: the hub, as far as a log knows it.
@@ -45,6 +47,9 @@ pub(crate) trait Replica: Sink {
     /// Ends when the entry `seq` was applied.
     fn applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()>;
 
+    /// Ends when [`Sink::admit`] does not refuse.
+    fn admits(self: Arc<Self>) -> BoxFuture<'static, ()>;
+
     /// Passes over a number that has no entry.
     fn skip(&self, seq: u64);
 
@@ -68,9 +73,9 @@ pub(crate) trait Log: Send + Sync + fmt::Debug {
     /// What it has counted.
     fn counts(&self) -> &Counts;
 
-    /// Whether everything that was appended has its answer.
-    fn is_idle(&self) -> bool {
-        true
+    /// Ends when every append has its answer.
+    fn answered(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
     }
 
     /// What waits to be written; `None` if nothing ever waits.
@@ -114,8 +119,15 @@ pub(crate) trait Cluster {
 pub(crate) struct Queued {
     /// How many entries.
     pub entries: usize,
-    /// What they take in memory, roughly.
+    /// Roughly their bytes in memory.
     pub bytes: usize,
+}
+
+impl Queued {
+    /// Whether another entry of that many bytes may wait.
+    fn has_room(self, bytes: usize) -> bool {
+        self.entries < limits::LOG_QUEUE && self.bytes + bytes <= limits::LOG_QUEUE_BYTES
+    }
 }
 
 /// An append under way. Dropping it cancels nothing: the entry may be delivered all the same.
@@ -166,7 +178,7 @@ impl Future for Appending {
             AppendState::Done(outcome) => Poll::Ready(outcome.clone()),
             AppendState::Later(appending) => appending.as_mut().poll(context),
             AppendState::Waiting(outcome) => {
-                Poll::Ready(ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
+                Poll::Ready(task::ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
                     Err(Refusal::unavailable(
                         Outcome::Unknown,
                         "the log ended before it answered; retry with the same mid",

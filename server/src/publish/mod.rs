@@ -3,9 +3,11 @@
 mod persons;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::auth::{Key, Permit, Protectable};
 use crate::access::policy::Policy;
@@ -37,12 +39,8 @@ pub(crate) struct Service {
     /// The bytes that wait for the sockets of all connections.
     pub backlog: Arc<Backlog>,
     /// Held by each request over HTTP that is being worked on.
-    pub at_work: Arc<()>,
+    pub at_work: TaskTracker,
 }
-
-/// A request that is being worked on.
-#[derive(Debug)]
-pub(crate) struct InFlight(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl Service {
     /// Whether anyone may use this tag.
@@ -162,21 +160,18 @@ impl Service {
         self.append(Entry { tag, kind, at, expires, mid, append }, origin)
     }
 
-    /// Ends when all that was accepted has reached those who listen here. Cancel safe.
+    /// Ends when everything that was accepted before has reached its listeners here. Cancel safe.
     pub(crate) async fn delivered(&self) {
-        // In this order: what is worked on comes into the log, and then to the shards.
-        let is_quiet = || {
-            Arc::strong_count(&self.at_work) == 1 && self.log.is_idle() && self.hub.has_delivered()
-        };
-        // Operation once for every stop: not worth a notification on every delivery.
-        while !is_quiet() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // Requests append to the log, and the log hands over to the shards.
+        self.at_work.close();
+        self.at_work.wait().await;
+        self.log.answered().await;
+        self.hub.delivered().await;
     }
 
     /// To be held while a request is worked on.
-    pub(crate) fn work(&self) -> InFlight {
-        InFlight(Arc::clone(&self.at_work))
+    pub(crate) fn work(&self) -> TaskTrackerToken {
+        self.at_work.token()
     }
 
     /// Counts an answer that is about to be given.

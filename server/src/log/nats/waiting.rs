@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use super::connect::Connections;
 use super::peers::Peers;
 use super::progress::StreamProgress;
-use crate::entry::{AppendId, Appended};
-use crate::log::Counts;
-use crate::protocol::{Outcome, Refusal};
+use crate::entry::AppendId;
+use crate::log::answer::{AppendAnswer, OpenAppends};
+use crate::log::{Counts, Queued};
+use crate::protocol::Outcome;
 
 /// What was acknowledged comes back within this time, or its sender is told that it may.
 const COMES_BACK: Duration = Duration::from_secs(10);
@@ -22,6 +22,7 @@ const COMES_BACK: Duration = Duration::from_secs(10);
 pub(super) struct Shared {
     /// This process's own name for its appends.
     pub(super) writer: u64,
+    pub(super) open: OpenAppends,
     pub(super) waiting: Mutex<AllWaiting>,
     pub(super) counts: Counts,
     pub(super) peers: Arc<Peers>,
@@ -39,7 +40,7 @@ pub(super) struct AllWaiting {
 /// An append of which the entry has not come back.
 #[derive(Debug)]
 pub(super) struct PendingAppend {
-    pub(super) answer: oneshot::Sender<Appended>,
+    pub(super) answer: AppendAnswer,
     pub(super) origin: Option<u64>,
     pub(super) received: Instant,
     pub(super) bytes: usize,
@@ -47,11 +48,18 @@ pub(super) struct PendingAppend {
     pub(super) has_left: bool,
 }
 
+impl AllWaiting {
+    pub(super) fn queued(&self) -> Queued {
+        Queued { entries: self.by_number.len(), bytes: self.bytes }
+    }
+}
+
 impl Shared {
     /// Nothing has been appended yet.
     pub(super) fn new(writer: u64, epoch: u64, connections: Connections) -> Self {
         Self {
             writer,
+            open: OpenAppends::default(),
             waiting: Mutex::default(),
             counts: Counts::default(),
             peers: Arc::new(Peers::new(writer, epoch, connections)),
@@ -78,7 +86,7 @@ impl Shared {
     }
 
     /// Its entry has its place in the log.
-    pub(super) fn done(&self, waiting: PendingAppend) -> oneshot::Sender<Appended> {
+    pub(super) fn done(&self, waiting: PendingAppend) -> AppendAnswer {
         self.counts.appended(1);
         self.counts.commits.lock().note(waiting.received.elapsed());
         waiting.answer
@@ -124,6 +132,6 @@ impl Shared {
                 "NATS did not answer in time, and may have the message; retry with the same mid"
             }
         };
-        let _ = waiting.answer.send(Err(Refusal::unavailable(outcome, why)));
+        waiting.answer.fail(outcome, why);
     }
 }

@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dir::Dir;
+use futures_util::future::BoxFuture;
 use id_key_check::fit;
 use queue::{Queue, Rejected};
 use store::Store;
@@ -240,10 +241,7 @@ impl Log for SqliteLog {
             Err(Rejected::Full) => refused("the disk is behind; retry in a moment"),
             Err(Rejected::Closed) => refused("the server is ending; retry in a moment"),
         });
-        queued.unwrap_or_else(|refusal| {
-            self.counts.failed(1, Outcome::Refused);
-            Appending::done(Err(refusal))
-        })
+        queued.unwrap_or_else(|refusal| self.counts.refuse(refusal))
     }
 
     fn name(&self) -> &'static str {
@@ -254,8 +252,8 @@ impl Log for SqliteLog {
         &self.counts
     }
 
-    fn is_idle(&self) -> bool {
-        self.queue.is_idle()
+    fn answered(&self) -> BoxFuture<'_, ()> {
+        self.queue.answered()
     }
 
     fn queued(&self) -> Option<Queued> {

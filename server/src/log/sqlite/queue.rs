@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::entry::{AppendContext, AppendId, Appended, Entry};
-use crate::limits;
 use crate::log::Queued;
+use crate::log::answer::{AppendAnswer, OpenAppends};
 
 /// The most entries that are written at once, and the most bytes: some milliseconds' work, so that
 /// the last of them does not wait for long.
@@ -20,7 +21,7 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 pub(super) struct QueuedAppend {
     pub(super) entry: Entry,
     pub(super) context: AppendContext,
-    pub(super) answer: oneshot::Sender<Appended>,
+    pub(super) answer: AppendAnswer,
 }
 
 /// Why an entry is not taken.
@@ -38,6 +39,7 @@ pub(super) struct Queue {
     state: Mutex<QueueState>,
     filled: Condvar,
     abandoned: Condvar,
+    open: OpenAppends,
     /// This process's own name for its appends.
     writer: u64,
 }
@@ -46,18 +48,22 @@ pub(super) struct Queue {
 struct QueueState {
     waiting: VecDeque<QueuedAppend>,
     bytes: usize,
-    /// Taken and not finished.
-    taken: usize,
     /// Entries taken so far.
     number: u64,
     closed: bool,
     abandoned: bool,
 }
 
+impl QueueState {
+    fn queued(&self) -> Queued {
+        Queued { entries: self.waiting.len(), bytes: self.bytes }
+    }
+}
+
 impl Queue {
     pub(super) fn new(writer: u64) -> Self {
         let (filled, abandoned) = (Condvar::new(), Condvar::new());
-        Self { state: Mutex::default(), filled, abandoned, writer }
+        Self { state: Mutex::default(), filled, abandoned, open: OpenAppends::default(), writer }
     }
 
     /// Takes an entry its place.
@@ -66,16 +72,15 @@ impl Queue {
         mut entry: Entry,
         context: AppendContext,
     ) -> Result<oneshot::Receiver<Appended>, Rejected> {
-        let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();
         let mut state = self.state.lock();
         if state.closed {
             return Err(Rejected::Closed);
         }
-        if state.waiting.len() >= limits::LOG_QUEUE || state.bytes + bytes > limits::LOG_QUEUE_BYTES
-        {
+        if !state.queued().has_room(bytes) {
             return Err(Rejected::Full);
         }
+        let (answer, outcome) = self.open.begin();
         state.number += 1;
         entry.append = Some(AppendId { writer: self.writer, number: state.number });
         state.bytes += bytes;
@@ -101,24 +106,16 @@ impl Queue {
             batch.push(waiting);
         }
         state.bytes -= taken;
-        state.taken = batch.len();
         !(state.closed && state.waiting.is_empty() && batch.is_empty())
     }
 
-    /// What was taken last has its answers.
-    pub(super) fn finished(&self) {
-        self.state.lock().taken = 0;
-    }
-
-    /// Whether everything has its answer.
-    pub(super) fn is_idle(&self) -> bool {
-        let state = self.state.lock();
-        state.waiting.is_empty() && state.taken == 0
-    }
-
     pub(super) fn waiting(&self) -> Queued {
-        let state = self.state.lock();
-        Queued { entries: state.waiting.len(), bytes: state.bytes }
+        self.state.lock().queued()
+    }
+
+    /// Ends when every append has its answer.
+    pub(super) fn answered(&self) -> BoxFuture<'_, ()> {
+        self.open.answered()
     }
 
     /// Takes nothing more and forgets what waits: those who wait learn that there is no answer.
@@ -146,6 +143,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
     use crate::log::sqlite::tests::broadcast;
 
     #[test]

@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::access::rate_limit::RateLimiter;
@@ -62,7 +63,7 @@ impl Test {
             id_key: IdKey::generate().unwrap(),
             counters: Arc::new(Counters::new([])),
             backlog: Arc::default(),
-            at_work: Arc::default(),
+            at_work: TaskTracker::new(),
         };
         let pipe = Pipe::with_room(1 << 20);
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());

@@ -33,8 +33,6 @@ const STANDING: Duration = Duration::from_secs(30);
 const FORGOTTEN: Duration = Duration::from_secs(30);
 /// Between attempts to find a way again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Between looks at whether deliveries have caught up.
-const BEHIND: Duration = Duration::from_millis(2);
 /// How long NATS may take for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// If nothing comes for so long, though there is more, the way is lost too.
@@ -195,7 +193,7 @@ impl Follower {
         let published = info.published.unix_timestamp_nanos() / 1_000_000;
         // Whoever appends is refused meanwhile; what others have appended must wait.
         while self.sink.admit().is_err() {
-            tokio::time::sleep(BEHIND).await;
+            Arc::clone(&self.sink).admits().await;
         }
         let mut last = None;
         match entry::decode_of(&message.subject, &message.payload) {
@@ -219,7 +217,7 @@ impl Follower {
                 let counts = !matches!(entry.kind, EntryKind::Read(..));
                 let answer = match (answer, &appended) {
                     (Some(answer), Ok(applied)) if !counts => {
-                        let _ = answer.send(Ok(*applied));
+                        answer.send(Ok(*applied));
                         None
                     }
                     (answer, _) => answer,

@@ -46,6 +46,11 @@ impl Listening {
         }
     }
 
+    /// When everyone has been heard, if this server's reports come back until then.
+    pub(super) fn settles(&self) -> Option<Instant> {
+        self.echo.as_ref().map(|echo| echo.since + SETTLED)
+    }
+
     /// Whether everyone has been heard, if the connection is still that one.
     pub(super) fn is_settled(&self, connection: u64) -> bool {
         let heard = |echo: &Echo| echo.since.elapsed() >= SETTLED && echo.last.elapsed() < ECHO;

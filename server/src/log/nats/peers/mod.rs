@@ -18,12 +18,13 @@ use async_nats::connection::State as Connection;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connections;
 use crate::entry::{Appended, Applied};
+use crate::log::answer::AppendAnswer;
 use listening::Listening;
 use report::{COUNTS, Report};
 
@@ -61,6 +62,8 @@ pub(super) struct Peers {
     furthest: AtomicU64,
     /// There is something to report.
     changed: Notify,
+    /// A report of this server has come back.
+    heard: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +102,7 @@ struct Other {
 #[derive(Debug)]
 struct PendingCount {
     applied: Applied,
-    answer: oneshot::Sender<Appended>,
+    answer: AppendAnswer,
     until: Instant,
 }
 
@@ -112,6 +115,7 @@ impl Peers {
             state: Mutex::default(),
             furthest: AtomicU64::new(0),
             changed: Notify::new(),
+            heard: Notify::new(),
         }
     }
 
@@ -132,7 +136,8 @@ impl Peers {
     }
 
     /// Whether nobody waits for others' counts.
-    pub(super) fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
         self.state.lock().waiting.is_empty()
     }
 
@@ -142,9 +147,19 @@ impl Peers {
         self.state.lock().takes_part = true;
         self.changed.notify_one();
         let settled = async {
-            while !self.is_settled(&self.state.lock()) {
-                // Once for every start: not worth a notification on every report.
-                sleep(BATCH).await;
+            loop {
+                let heard = self.heard.notified();
+                let settles = {
+                    let state = self.state.lock();
+                    if self.is_settled(&state) {
+                        return;
+                    }
+                    state.listening.as_ref().and_then(Listening::settles)
+                };
+                match settles.filter(|settles| *settles > Instant::now()) {
+                    Some(settles) => drop(timeout_at(settles, heard).await),
+                    None => heard.await,
+                }
             }
         };
         let mut settled = pin!(settled);
@@ -171,12 +186,7 @@ impl Peers {
 
     /// Notes what applying an entry came to, and answers who waits for that, if anybody does, when it
     /// is known of all servers.
-    pub(super) fn applied(
-        &self,
-        seq: u64,
-        appended: Appended,
-        answer: Option<oneshot::Sender<Appended>>,
-    ) {
+    pub(super) fn applied(&self, seq: u64, appended: Appended, answer: Option<AppendAnswer>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.head = seq;
@@ -209,8 +219,7 @@ impl Peers {
                 state.answer_those_complete();
             }
             appended => {
-                // Whoever asked may have left.
-                let _ = answer.send(appended);
+                answer.send(appended);
             }
         }
         drop(guard);
@@ -227,6 +236,7 @@ impl Peers {
             if let Some(listening) = &mut state.listening {
                 listening.echo(number);
             }
+            self.heard.notify_waiters();
             return;
         }
         if epoch != self.epoch {
@@ -268,7 +278,7 @@ impl Peers {
             && oldest.get().until <= now
         {
             let PendingCount { applied, answer, .. } = oldest.remove();
-            let _ = answer.send(Ok(Applied { partial: true, ..applied }));
+            answer.send(Ok(Applied { partial: true, ..applied }));
         }
         state.waiting.first_key_value().map(|(_, oldest)| oldest.until)
     }
@@ -381,7 +391,7 @@ impl PeersState {
             && *oldest.key() <= slowest
         {
             let PendingCount { applied, answer, .. } = oldest.remove();
-            let _ = answer.send(Ok(applied));
+            answer.send(Ok(applied));
         }
     }
 }

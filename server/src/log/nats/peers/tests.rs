@@ -1,9 +1,10 @@
 //! Counts of several servers, as one of them adds them up.
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::listening::{ECHO, SETTLED};
 use super::*;
+use crate::log::answer::OpenAppends;
 
 const ME: u64 = 1;
 const EPOCH: u64 = 77;
@@ -64,7 +65,7 @@ fn takes_leave(peers: &Peers, server: u64) {
 
 /// Applies an entry that this server was asked for.
 fn asked(peers: &Peers, seq: u64, clients: u64) -> oneshot::Receiver<Appended> {
-    let (answer, outcome) = oneshot::channel();
+    let (answer, outcome) = OpenAppends::default().begin();
     peers.applied(seq, applied(seq, clients), Some(answer));
     outcome
 }

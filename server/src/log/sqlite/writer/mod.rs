@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::queue::{Queue, QueuedAppend};
 use super::store::{Disk, Fate, WriteFailure};
 use crate::entry::{AppendContext, Appended, Entry};
+use crate::log::answer::AppendAnswer;
 use crate::log::{Counts, Sink};
-use crate::protocol::{Outcome, Refusal};
+use crate::protocol::Outcome;
 
 /// How often an idle writer looks after its files.
 const IDLE: Duration = Duration::from_secs(1);
@@ -57,7 +56,6 @@ impl<D: Disk> Writer<D> {
         while self.queue.take(&mut batch, if more { Duration::ZERO } else { IDLE }) {
             if !batch.is_empty() {
                 self.write(&mut batch);
-                self.queue.finished();
             }
             more = self.tidy();
             self.out_of_trouble();
@@ -94,8 +92,7 @@ impl<D: Disk> Writer<D> {
                     trouble.better = true;
                 }
                 for (entry, (context, answer)) in entries.iter().zip(senders) {
-                    // The sender may have left; the entry counts all the same.
-                    let _ = answer.send(self.apply(entry, context));
+                    answer.send(self.apply(entry, context));
                 }
             }
             Fate::Absent => {
@@ -106,11 +103,10 @@ impl<D: Disk> Writer<D> {
                 self.doubt = true;
                 self.counts.failed(entries.len(), Outcome::Unknown);
                 for (_, answer) in senders {
-                    let _ = answer.send(Err(Refusal::unavailable(
+                    answer.fail(
                         Outcome::Unknown,
-                        "the disk failed, and the message may have been written; retry with the \
-                         same mid",
-                    )));
+                        "the disk failed, and the message may have been written; retry with the same mid",
+                    );
                 }
             }
         }
@@ -174,12 +170,10 @@ impl<D: Disk> Writer<D> {
     }
 }
 
-fn refuse(answers: impl IntoIterator<Item = oneshot::Sender<Appended>>) {
+fn refuse(answers: impl IntoIterator<Item = AppendAnswer>) {
     for answer in answers {
-        let _ = answer.send(Err(Refusal::unavailable(
-            Outcome::Refused,
-            "the disk takes nothing more at present; the server's log says why",
-        )));
+        let why = "the disk takes nothing more at present; the server's log says why";
+        answer.fail(Outcome::Refused, why);
     }
 }
 
