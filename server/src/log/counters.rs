@@ -1,4 +1,4 @@
-//! What a log counts.
+//! A log's counters.
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,14 +14,14 @@ use crate::protocol::{Outcome, Refusal};
 pub(crate) struct Counts {
     /// Appends by outcome.
     pub(crate) appends: Family<OutcomeLabel, Counter>,
-    /// How long transactions took, failed ones too.
+    /// The durations of commits, failed ones included.
     pub(crate) commits: Mutex<Histogram>,
     ok: Counter,
     refused: Counter,
     unknown: Counter,
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabel {
     outcome: &'static str,
@@ -38,7 +38,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// So many entries have their place in the log, whatever they came to there.
+    /// Counts entries that stand in the log, whatever their effect.
     pub(super) fn appended(&self, entries: usize) {
         self.ok.inc_by(entries as u64);
     }
@@ -49,7 +49,7 @@ impl Counts {
         Appending::done(Err(refusal))
     }
 
-    /// So many entries have no place in it, or nobody can tell.
+    /// Counts entries that do not stand in the log, or may not.
     pub(super) fn failed(&self, entries: usize, outcome: Outcome) {
         let counter = match outcome {
             Outcome::Refused => &self.refused,

@@ -1,4 +1,4 @@
-//! The log: the one order of everything that is published.
+//! The log: the order of everything that is published.
 
 mod answer;
 pub(crate) mod counters;
@@ -23,23 +23,23 @@ use crate::id::{Address, Tag};
 use crate::limits;
 use crate::protocol::{Mark, Outcome, Refusal};
 
-/// Where entries take effect: the hub, as far as a log knows it.
+/// Where entries take effect: the part of the hub that a log calls.
 pub(crate) trait Sink: Send + Sync + fmt::Debug {
-    /// Whether what follows a log keeps up; asked before an entry is appended.
+    /// Whether deliveries keep up. The log asks before it appends an entry.
     ///
     /// # Errors
-    /// `unavailable`, refused.
+    /// `unavailable`, refused, while they do not.
     fn admit(&self) -> Result<(), Refusal>;
 
     /// Applies the log's next entry.
     ///
     /// # Errors
-    /// `mid_conflict`; the entry has its place in the log all the same.
+    /// `mid_conflict`; the entry stands in the log all the same.
     fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended;
 }
 
-/// A sink of a log that others append to as well, and that may have lost entries when they are
-/// asked for.
+/// The sink of a log that other servers append to, and that may have trimmed entries before they
+/// are read.
 pub(crate) trait Replica: Sink {
     /// The last entry applied.
     fn head(&self) -> u64;
@@ -50,27 +50,27 @@ pub(crate) trait Replica: Sink {
     /// Ends when [`Sink::admit`] does not refuse.
     fn admits(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
-    /// Passes over a number that has no entry.
+    /// Skips a number that has no entry.
     fn skip(&self, seq: u64);
 
-    /// Tells a person's connections of a read mark that changes nothing.
+    /// Delivers a read mark that changes nothing to a person's connections.
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark);
 
-    /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets
-    /// everything, and sends every client away to come anew.
+    /// Entries through `seq` are gone, and some of them were not applied: forgets everything, and
+    /// disconnects every client, so that it registers again.
     fn reset_to(&self, seq: u64);
 }
 
-/// Orders entries, keeps them as durably as it promises, and hands each to the hub, in order.
+/// Orders entries, stores them, and hands each to its sink, in order.
 pub(crate) trait Log: Send + Sync + fmt::Debug {
-    /// Takes `entry` its place in the order: entries appended one after the other by one caller
-    /// stand in that order, whether or not the outcomes are awaited.
+    /// Appends `entry`. The entries of one caller stand in the order of its calls, whether or not it
+    /// awaits the outcomes.
     fn append(&self, entry: Entry, context: AppendContext) -> Appending;
 
-    /// The log's name, for people.
+    /// The log's name in `/status`.
     fn name(&self) -> &'static str;
 
-    /// What it has counted.
+    /// Its counters.
     fn counts(&self) -> &Counts;
 
     /// Ends when every append has its answer.
@@ -78,7 +78,7 @@ pub(crate) trait Log: Send + Sync + fmt::Debug {
         Box::pin(ready(()))
     }
 
-    /// What waits to be written; `None` if nothing ever waits.
+    /// The entries that wait to be written; `None` if entries never wait.
     fn queued(&self) -> Option<Queued> {
         None
     }
@@ -114,7 +114,7 @@ pub(crate) trait Cluster {
     fn not_ready(&self) -> Option<&'static str>;
 }
 
-/// What waits to be written.
+/// Entries that wait to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Queued {
     /// How many entries.
@@ -130,7 +130,7 @@ impl Queued {
     }
 }
 
-/// An append under way. Dropping it cancels nothing: the entry may be delivered all the same.
+/// An append under way. Dropping it does not cancel the append: the entry may still be delivered.
 #[derive(Debug)]
 pub(crate) struct Appending(AppendState);
 
@@ -151,7 +151,7 @@ impl fmt::Debug for AppendState {
 }
 
 impl Appending {
-    /// An append that is over already.
+    /// An append with this outcome.
     #[must_use]
     pub(crate) fn done(outcome: Appended) -> Self {
         Self(AppendState::Done(outcome))
@@ -163,7 +163,7 @@ impl Appending {
         Self(AppendState::Waiting(outcome))
     }
 
-    /// An append that begins when something else is over.
+    /// An append that begins within this future.
     #[must_use]
     pub(crate) fn later(appending: impl Future<Output = Appended> + Send + 'static) -> Self {
         Self(AppendState::Later(Box::pin(appending)))

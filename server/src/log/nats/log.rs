@@ -20,13 +20,13 @@ use crate::error::Error;
 use crate::log::{Appending, Cluster, Counts, Log, Queued, Replica};
 use crate::protocol::{Outcome, Refusal};
 
-/// How long the last words take at most, when the log ends.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long taking leave of the other servers may take.
+const LAST_REPORT: Duration = Duration::from_millis(500);
 /// How often the reading of a long stream logs its progress.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// The log in NATS. Dropping it takes leave of the other servers and ends the thread; what waits
-/// learns that there is no answer.
+/// The log in NATS. Dropping it takes leave of the other servers and ends the thread; the waiting
+/// appends learn that there is no answer.
 #[derive(Debug)]
 pub(crate) struct NatsLog {
     pub(super) shared: Arc<Shared>,
@@ -37,13 +37,13 @@ pub(crate) struct NatsLog {
     pub(super) stop: CancellationToken,
     pub(super) ended: CancellationToken,
     pub(super) why: Arc<Mutex<Option<Error>>>,
-    pub(super) last_words: Mutex<std::sync::mpsc::Receiver<()>>,
+    pub(super) last_report: Mutex<std::sync::mpsc::Receiver<()>>,
     #[expect(dead_code, reason = "the tasks end with it")]
     pub(super) runtime: Runtime,
 }
 
 impl NatsLog {
-    /// Ends when the log has, and answers why.
+    /// Ends when the log has ended, and answers why.
     pub(crate) fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
         let (ended, why) = (self.ended.clone(), Arc::clone(&self.why));
         async move {
@@ -115,7 +115,7 @@ impl NatsLog {
         let (answer, outcome) = self.shared.open.begin();
         let received = context.received.unwrap_or_else(Instant::now);
         let waiting =
-            PendingAppend { answer, origin: context.origin, received, bytes, has_left: false };
+            PendingAppend { answer, origin: context.origin, received, bytes, is_sent: false };
         all.number = number;
         all.bytes += bytes;
         all.by_number.insert(number, waiting);
@@ -126,7 +126,7 @@ impl NatsLog {
 impl Drop for NatsLog {
     fn drop(&mut self) {
         self.stop.cancel();
-        // So that nobody waits for this server's counts.
-        let _ = self.last_words.lock().recv_timeout(LAST_WORDS);
+        // The other servers stop waiting for this server's counts.
+        let _ = self.last_report.lock().recv_timeout(LAST_REPORT);
     }
 }

@@ -1,4 +1,4 @@
-//! What waits to be written: bounded, taken as a whole.
+//! The entries that wait to be written.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::entry::{AppendContext, AppendId, Appended, Entry};
 use crate::log::Queued;
 use crate::log::answer::{AppendAnswer, OpenAppends};
 
-/// The most entries that are written at once, and the most bytes: some milliseconds' work, so that
-/// the last of them does not wait for long.
+/// How many entries one transaction writes at most, and how many bytes: a few milliseconds' work, so
+/// that the last of them does not wait for long.
 const BATCH: usize = 2_048;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
-/// An entry and whoever waits to hear of it.
+/// An entry, and the answer that its sender waits for.
 #[derive(Debug)]
 pub(super) struct QueuedAppend {
     pub(super) entry: Entry,
@@ -24,12 +24,12 @@ pub(super) struct QueuedAppend {
     pub(super) answer: AppendAnswer,
 }
 
-/// Why an entry is not taken.
+/// Why an entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejected {
-    /// There are too many, or too large ones.
+    /// Too many entries wait, or too many bytes.
     Full,
-    /// Nobody will write any more.
+    /// The writer ends.
     Closed,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Queue {
     filled: Condvar,
     abandoned: Condvar,
     open: OpenAppends,
-    /// This process's own name for its appends.
+    /// This process's number in [`AppendId`].
     writer: u64,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Queue {
 struct QueueState {
     waiting: VecDeque<QueuedAppend>,
     bytes: usize,
-    /// Entries taken so far.
+    /// The number of the last append.
     number: u64,
     closed: bool,
     abandoned: bool,
@@ -66,7 +66,7 @@ impl Queue {
         Self { state: Mutex::default(), filled, abandoned, open: OpenAppends::default(), writer }
     }
 
-    /// Takes an entry its place.
+    /// Queues an entry.
     pub(super) fn push(
         &self,
         mut entry: Entry,
@@ -90,8 +90,8 @@ impl Queue {
         Ok(outcome)
     }
 
-    /// Moves what waits, up to a batch, into `batch`; waits for `patience` if there is nothing.
-    /// Whether there will ever be more.
+    /// Moves the next entries into `batch`, at most as many as one transaction writes. Waits for them
+    /// up to `patience`. `false` if the queue is closed and empty.
     pub(super) fn take(&self, batch: &mut Vec<QueuedAppend>, patience: Duration) -> bool {
         let mut state = self.state.lock();
         if state.waiting.is_empty() && !state.closed && !patience.is_zero() {
@@ -118,7 +118,7 @@ impl Queue {
         self.open.answered()
     }
 
-    /// Takes nothing more and forgets what waits: those who wait learn that there is no answer.
+    /// Closes the queue and drops the waiting entries, whose senders learn that there is no answer.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         (state.closed, state.abandoned) = (true, true);
@@ -126,14 +126,14 @@ impl Queue {
         self.abandoned.notify_all();
     }
 
-    /// Whether it is abandoned within this time.
+    /// Waits until the queue is abandoned. `false` if it is not within `limit`.
     pub(super) fn is_abandoned_within(&self, limit: Duration) -> bool {
         let mut state = self.state.lock();
         self.abandoned.wait_while_for(&mut state, |state| !state.abandoned, limit);
         state.abandoned
     }
 
-    /// Takes nothing more.
+    /// Refuses every further entry.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.filled.notify_one();
