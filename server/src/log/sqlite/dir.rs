@@ -78,9 +78,9 @@ fn nearest(path: &Path) -> &Path {
 fn not_made(path: &Path, source: &io::Error) -> Error {
     let nearest = nearest(path);
     let reason = if !nearest.is_dir() {
-        format!("{} is no directory; name another", nearest.display())
+        format!("{} is not a directory; name another", nearest.display())
     } else if nearest == path {
-        format!("nothing can be made in it: {source}; let the server's user write there")
+        format!("no file can be made in it: {source}; let the server's user write there")
     } else {
         format!(
             "cannot be made in {}: {source}; name one where the server's user may write, on a local disk",

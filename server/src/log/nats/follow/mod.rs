@@ -102,7 +102,7 @@ impl Follower {
     fn warn(&mut self, error: &str) {
         if self.warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
             self.warned_at = Some(Instant::now());
-            tracing::warn!(error, "the way to the stream is lost; looking for another");
+            tracing::warn!(error, "the stream cannot be read; trying again");
         }
     }
 
