@@ -172,7 +172,7 @@ impl DeliveryQueue {
 
     /// Ends when everything that was queued is done: its listeners have it, or it waits for their
     /// sockets.
-    pub(crate) async fn done_all(&self) {
+    pub(crate) async fn emptied(&self) {
         self.until(|undone| undone.items == 0).await;
     }
 

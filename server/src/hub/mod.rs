@@ -9,7 +9,6 @@ pub(crate) mod delivery_queue;
 pub(crate) mod history;
 mod position;
 mod registry;
-mod replica;
 mod stats;
 pub(crate) mod tally;
 
@@ -34,6 +33,7 @@ use crate::hub::history::ring::StoredMessage;
 use crate::hub::history::{History, Pulled, Replay, Settings};
 use crate::id::{Address, Tag};
 use crate::limits;
+use crate::log::Sink;
 use crate::protocol::Mark;
 use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 
@@ -250,16 +250,7 @@ impl Hub {
     /// Ends when the shards have done everything that was queued for them.
     pub(crate) async fn delivered(&self) {
         for shard in &self.shards {
-            shard.done_all().await;
-        }
-    }
-
-    /// Ends when [`Hub::admit`] does not refuse.
-    async fn admits(&self) {
-        while self.admit().is_err() {
-            for shard in &self.shards {
-                shard.room().await;
-            }
+            shard.emptied().await;
         }
     }
 
@@ -324,6 +315,16 @@ impl Hub {
     fn dismiss(&self, tag: &Tag, address: Address, seat: Seat, why: Dismissal) {
         let (tag, connection) = (tag.clone(), seat.connection);
         self.shards[seat.shard].push(Work::Dismiss { tag, address, connection, why });
+    }
+}
+
+impl Sink for Hub {
+    fn admit(&self) -> Result<(), Refusal> {
+        Self::admit(self)
+    }
+
+    fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
+        Self::apply(self, seq, entry, context)
     }
 }
 

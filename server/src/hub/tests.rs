@@ -9,6 +9,7 @@ use super::*;
 use crate::entry::{AppendContext, AppendId};
 use crate::hub::history::{Begun, Start};
 use crate::hub::history::{HistoryBounds, TagBounds};
+use crate::log::Replica as _;
 use crate::protocol::Resume;
 use crate::protocol::{Message, Mid};
 
@@ -372,7 +373,7 @@ proptest! {
                 }
                 Move::Lose => {
                     seq += 1;
-                    hub.reset(seq);
+                    hub.reset_to(seq);
                     let totals = hub.totals();
                     prop_assert_eq!(
                         (totals.tags, totals.registrations, totals.ids, totals.kept.broadcasts),
