@@ -166,7 +166,7 @@ impl DeliveryQueue {
     }
 
     /// Ends when an entry may be appended.
-    pub(crate) async fn room(&self) {
+    pub(crate) async fn until_free(&self) {
         self.until(|undone| undone.has_room()).await;
     }
 

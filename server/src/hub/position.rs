@@ -71,7 +71,7 @@ impl Replica for Hub {
         async move {
             while Self::admit(&self).is_err() {
                 for shard in &self.shards {
-                    shard.room().await;
+                    shard.until_free().await;
                 }
             }
         }

@@ -177,7 +177,7 @@ impl OpenedStream {
         let ended = log.ended();
         let ready = async {
             log.has_read(found.floor, found.head).await;
-            log.shared.peers.introduced().await;
+            log.shared.peers.settled().await;
         };
         tokio::select! {
             biased;

@@ -26,9 +26,8 @@ use dir::Dir;
 use futures_util::future::BoxFuture;
 use id_key_check::check_id_key;
 use queue::{Queue, Rejected};
-use store::Store;
+use store::{Store, Upkeep};
 use tokio_util::sync::CancellationToken;
-use trim::Upkeep;
 use writer::Writer;
 
 pub(crate) use check::check;

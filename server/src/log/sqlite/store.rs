@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Error as SqliteError, ErrorCode, TransactionBehavior};
 
-use super::trim::Upkeep;
 use super::{meta, row, schema};
 use crate::entry::Entry;
 use crate::error::Error;
@@ -56,6 +56,29 @@ pub(super) struct Store {
     /// Whether a sync has failed since the WAL was truncated. The kernel may have dropped the pages
     /// then, and a later sync would succeed without them.
     suspect: bool,
+}
+
+/// What the database may hold.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    /// Older entries are deleted.
+    pub(super) retention: Duration,
+    /// Bytes of entries, counted in whole pages.
+    pub(super) size: u64,
+    pub(super) next_age_check: Option<Instant>,
+}
+
+impl Upkeep {
+    pub(super) fn new(retention: Duration, size: u64) -> Self {
+        Self { retention, size, next_age_check: None }
+    }
+}
+
+impl Default for Upkeep {
+    /// Keeps everything.
+    fn default() -> Self {
+        Self::new(Duration::MAX, u64::MAX)
+    }
 }
 
 /// Frames in the WAL that lead to a checkpoint: some 4 MiB, a few milliseconds' work.

@@ -18,29 +18,6 @@ const BYTES: u64 = 4 * 1024 * 1024;
 /// How often ages are checked.
 const AGE_CHECK: Duration = Duration::from_secs(10);
 
-/// What the database may hold.
-#[derive(Debug)]
-pub(super) struct Upkeep {
-    /// Older entries are deleted.
-    pub(super) retention: Duration,
-    /// Bytes of entries, counted in whole pages.
-    pub(super) size: u64,
-    next_age_check: Option<Instant>,
-}
-
-impl Upkeep {
-    pub(super) fn new(retention: Duration, size: u64) -> Self {
-        Self { retention, size, next_age_check: None }
-    }
-}
-
-impl Default for Upkeep {
-    /// Keeps everything.
-    fn default() -> Self {
-        Self::new(Duration::MAX, u64::MAX)
-    }
-}
-
 impl Store {
     /// Deletes some of the oldest entries if the log is too large or they are too old. `true` if there
     /// may be more.

@@ -42,8 +42,8 @@ const ALIVE: Duration = Duration::from_secs(2);
 const MISSED: Duration = Duration::from_secs(60);
 /// How long a server of another epoch is remembered.
 const ELSEWHERE: Duration = Duration::from_secs(10);
-/// How long the introduction takes at most if nothing is wrong.
-const INTRODUCED: Duration = Duration::from_secs(10);
+/// A start that takes longer than this to hear the other servers logs a warning.
+const SETTLE_WARNING: Duration = Duration::from_secs(10);
 /// How many counts are kept of entries that this server has not applied yet.
 const EARLY: usize = 64 * 1024;
 /// How many servers are told apart.
@@ -142,7 +142,7 @@ impl Peers {
 
     /// Ends when the others know this server, and it them. To be awaited before it takes clients.
     /// Cancel safe.
-    pub(super) async fn introduced(&self) {
+    pub(super) async fn settled(&self) {
         self.state.lock().takes_part = true;
         self.changed.notify_one();
         let settled = async {
@@ -162,7 +162,7 @@ impl Peers {
             }
         };
         let mut settled = pin!(settled);
-        while timeout(INTRODUCED, &mut settled).await.is_err() {
+        while timeout(SETTLE_WARNING, &mut settled).await.is_err() {
             tracing::warn!(
                 "this server's reports to the others do not come back from NATS; it takes clients when they \
                  do. Its NATS user must be allowed to publish and to subscribe"

@@ -293,16 +293,16 @@ async fn who_takes_no_part_says_nothing_and_takes_part_when_known() {
     let (connection, connections) = watch::channel(1);
     let peers = Peers::new(ME, EPOCH, connections);
     peers.listen();
-    let is_introduced = async || timeout(2 * SETTLED, peers.introduced()).await.is_ok();
-    assert!(!is_introduced().await, "it has said nothing");
+    let is_settled = async || timeout(2 * SETTLED, peers.settled()).await.is_ok();
+    assert!(!is_settled().await, "it has said nothing");
     let first = peers.report(false);
-    assert!(!is_introduced().await, "nobody can have heard that yet");
+    assert!(!is_settled().await, "nobody can have heard that yet");
     connection.send_replace(2);
     peers.hear(&first);
-    assert!(!is_introduced().await, "nor heard anybody over this connection");
+    assert!(!is_settled().await, "nor heard anybody over this connection");
     peers.listen();
     echo(&peers);
-    assert!(is_introduced().await);
+    assert!(is_settled().await);
 }
 
 #[test]
