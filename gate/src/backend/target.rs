@@ -1,4 +1,4 @@
-//! Where to forward to, as the command line says it.
+//! Where to forward to, as given on the command line.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 
-/// Where the plain server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// These addresses, in the order to try.
@@ -52,7 +51,7 @@ fn local(port: u16) -> Vec<SocketAddr> {
 }
 
 fn unix(text: &str, path: &str) -> Result<Target, Error> {
-    // The kernel's own rule: 107 bytes on Linux, none of them zero.
+    // The kernel's limit: 107 bytes on Linux, and none of them zero.
     let fits = std::os::unix::net::SocketAddr::from_pathname(path).is_ok();
     if path.is_empty() || !fits {
         return Err(Error::Usage(format!(

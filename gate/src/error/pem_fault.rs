@@ -1,4 +1,4 @@
-//! What is wrong with a PEM file, and where in it.
+//! Faults of a PEM file, and their location.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ pub struct PemLocation {
 }
 
 impl PemLocation {
-    /// The file as a whole.
+    /// The whole file.
     #[must_use]
     pub fn file(file: &Path) -> Self {
         Self { files: vec![file.to_owned()], block: None }
     }
 
-    /// Several files as a whole.
+    /// Several whole files.
     pub(crate) fn files(files: Vec<&Path>) -> Self {
         Self { files: files.into_iter().map(Path::to_owned).collect(), block: None }
     }
 
-    /// Whether it is `file`, or a block in it.
+    /// Whether this is `file` or a block in it.
     pub(crate) fn is_in(&self, file: &Path) -> bool {
         self.files.iter().any(|own| own == file)
     }
@@ -50,7 +50,7 @@ impl fmt::Display for PemLocation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PemFault {
-    /// Too long for what it should be.
+    /// The file is too large for a PEM file.
     #[error("it is larger than {0} bytes, so it is no PEM file of a key and its certificates")]
     TooLarge(u64),
     /// No block at all.
@@ -67,7 +67,7 @@ pub enum PemFault {
         /// The command that converts it.
         remedy: &'static str,
     },
-    /// A BEGIN or END line that is none.
+    /// A BEGIN or END line is damaged.
     #[error("its BEGIN or END line is damaged; copy the block again, each line whole")]
     Marker,
     /// BEGIN without END.
@@ -79,7 +79,7 @@ pub enum PemFault {
     /// The text between BEGIN and END is damaged.
     #[error("the {0} is damaged (its base64 cannot be decoded); copy the block again")]
     Base64(String),
-    /// A block that has no place here.
+    /// A block of a kind that does not belong in the file.
     #[error("a block {0} has no place here; remove it")]
     Unknown(String),
     /// A certificate signing request.
@@ -97,7 +97,7 @@ pub enum PemFault {
     /// No certificate.
     #[error("no certificate in it; append it: cat leaf.crt intermediate.crt main.key > cert.pem")]
     NoCertificate,
-    /// Not a certificate inside.
+    /// The block holds no X.509 certificate.
     #[error("the certificate is damaged (it is not X.509); copy the block again")]
     Certificate,
     /// No private key.
@@ -130,7 +130,7 @@ pub enum PemFault {
     Mismatch(usize, String),
 }
 
-/// A path as one word of a shell command.
+/// Quotes a path so that it is one word of a shell command.
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@=".contains(c);

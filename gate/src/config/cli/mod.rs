@@ -23,7 +23,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Reads the command line and, for what it does not give, the environment.
+    /// Parses the command line, and the environment for options that it does not give.
     ///
     /// # Errors
     /// [`Error::Usage`], in one line.
