@@ -35,7 +35,10 @@ impl Listeners {
             config.separate_ports()?;
             clients.push(config.listen.bind()?);
         } else {
-            tracing::info!(sockets = clients.len(), "listening where the service manager does");
+            tracing::info!(
+                sockets = clients.len(),
+                "listening on the sockets of the service manager"
+            );
         }
         for listener in &clients {
             listener.keep_alive().map_err(unusable)?;

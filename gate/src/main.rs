@@ -61,7 +61,9 @@ async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
     let shutdown = Shutdown::new();
     let stopped = async {
         let signal = signals.next().await;
-        tracing::info!("{signal}: accepting no more connections; a second signal ends at once");
+        tracing::info!(
+            "{signal}: accepting no more connections; a second signal ends gate at once"
+        );
         shutdown.stop();
         signals.next().await
     };
@@ -69,7 +71,7 @@ async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
         drained = gate::run(listeners, config, hangups, shutdown.clone()) => match drained? {
             Drained::Clean => tracing::info!("ended: no connection was left"),
             Drained::Late(left) => {
-                tracing::warn!(connections = left, "ended at the drain limit: the rest was cut");
+                tracing::warn!(connections = left, "ended at the drain limit: the remaining connections were cut");
             }
         },
         signal = stopped => tracing::warn!("{signal} again: ended at once"),

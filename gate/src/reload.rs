@@ -22,7 +22,10 @@ pub(crate) async fn follow(
     shutdown: Shutdown,
 ) {
     if watch.unrepeatable {
-        tracing::info!("{} cannot be read twice: renewal needs a restart", watch.files);
+        tracing::info!(
+            "{} cannot be read twice; restart gate to renew the certificate",
+            watch.files
+        );
     }
     let mut reminder = Reminder::new(SystemTime::now());
     loop {
@@ -46,7 +49,9 @@ pub(crate) async fn follow(
             checked = checked => checked,
         };
         let Ok((returned, outcome)) = checked else {
-            tracing::error!("a defect: the certificate is no longer watched; restart to renew it");
+            tracing::error!(
+                "internal error: the PEM file is no longer checked; restart gate to renew it"
+            );
             return shutdown.stopping().await;
         };
         watch = returned;

@@ -71,7 +71,7 @@ pub fn tcp_sockets() -> io::Result<Vec<TcpListener>> {
 
 fn unusable(index: usize, kind: io::ErrorKind, why: &str) -> io::Error {
     // The first three descriptors are stdin, stdout and stderr.
-    io::Error::new(kind, format!("descriptor {} of LISTEN_FDS: {why}", index + 3))
+    io::Error::new(kind, format!("descriptor {} of LISTEN_FDS is {why}", index + 3))
 }
 
 /// The name of each of `count` sockets, from a list such as `a:b:c`.
@@ -178,7 +178,7 @@ async fn every(times: u32) -> tokio::time::Interval {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot tell the service manager (NOTIFY_SOCKET)");
+        tracing::warn!(%error, "cannot notify the service manager (NOTIFY_SOCKET)");
     }
 }
 

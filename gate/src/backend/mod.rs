@@ -187,8 +187,8 @@ impl Backend {
     fn log_unreachable(&self, failures: &str) {
         if !self.unreachable.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "cannot reach the backend ({failures}); clients are turned away until it answers: \
-                 start the server there, or give gate its address"
+                "cannot reach the backend ({failures}); clients are disconnected until it answers: \
+                 start the server there, or start gate with its address"
             );
         }
     }

@@ -17,7 +17,7 @@ pub(crate) use pem_fault::{PemLocation, quoted};
 #[non_exhaustive]
 pub enum Error {
     /// The command line is wrong.
-    #[error("{0} (gate --help tells more)")]
+    #[error("{0} (see gate --help)")]
     Usage(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
@@ -64,7 +64,7 @@ pub enum Error {
     #[error("the client does not speak TLS")]
     NotTls,
     /// This was the oldest of too many unfinished handshakes.
-    #[error("the oldest of too many handshakes, closed in favour of a newcomer")]
+    #[error("closed as the oldest of too many unfinished handshakes")]
     Evicted,
     /// The handshake failed, usually through the client's fault.
     #[error("the handshake failed: {0}")]
@@ -106,9 +106,11 @@ impl Error {
 
 fn bind_remedy(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program uses it; end that one (ss -ltnp shows it) \
+        io::ErrorKind::AddrInUse => {
+            "another program uses it; stop that program (ss -ltnp shows it) \
                                      or choose another port"
-            .to_owned(),
+                .to_owned()
+        }
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher \
                                             one or grant CAP_NET_BIND_SERVICE"
             .to_owned(),
@@ -122,14 +124,16 @@ fn bind_remedy(error: &io::Error) -> String {
 fn read_remedy(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            "there is no such file; make it with \
+            "there is no such file; create it with \
                                     cat leaf.crt intermediate.crt main.key > cert.pem"
                 .to_owned()
         }
         io::ErrorKind::PermissionDenied => "permission is missing; let the user that runs gate \
                                             read it (chgrp and chmod g+r)"
             .to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory; name the PEM file in it".to_owned(),
+        io::ErrorKind::IsADirectory => {
+            "it is a directory; give the path of the PEM file".to_owned()
+        }
         _ => error.to_string(),
     }
 }

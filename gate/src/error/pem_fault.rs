@@ -80,7 +80,7 @@ pub enum PemFault {
     #[error("the {0} is damaged (its base64 cannot be decoded); copy the block again")]
     Base64(String),
     /// A block of a kind that does not belong in the file.
-    #[error("a block {0} has no place here; remove it")]
+    #[error("a block of type {0} does not belong in this file; remove it")]
     Unknown(String),
     /// A certificate signing request.
     #[error(
@@ -108,12 +108,14 @@ pub enum PemFault {
              decrypt it: openssl pkey -in {} -out main.key, and put that key in its place", quoted(.0))]
     EncryptedKey(PathBuf),
     /// More than one private key.
-    #[error("a second private key, and another than that of {0}; keep only the certificate's own")]
+    #[error(
+        "a second private key, different from that of {0}; keep only the key of the certificate"
+    )]
     SecondKey(PemLocation),
     /// A private key that TLS cannot use.
     #[error(
-        "the private key cannot be used (damaged, or none of RSA of 2048 to 8192 bits, \
-             P-256, P-384, P-521, Ed25519); ask for a certificate with a P-256 key"
+        "the private key cannot be used (damaged, or not one of RSA with 2048 to 8192 bits, \
+             P-256, P-384, P-521, Ed25519); request a certificate with a P-256 key"
     )]
     Key,
     /// A private key in another program's format.

@@ -13,7 +13,7 @@ const NEAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub enum Warning {
     /// Every user of the machine can read the file with the key.
     #[error(
-        "every user of this machine can read the private key in {0}; take that permission away: \
+        "every user of this machine can read the private key in {0}; remove that permission: \
          chmod o-rwx {0}"
     )]
     WorldReadable(String),

@@ -87,7 +87,7 @@ impl PemWatch {
     }
 
     fn not_a_file(&self) -> Error {
-        let source = io::Error::other("it is a pipe or a device now; put a file in its place");
+        let source = io::Error::other("it is a pipe or a device now; replace it with a file");
         Error::Read { file: self.files.to_string().into(), source }
     }
 }
