@@ -142,11 +142,11 @@ fn faults_of_options_are_said_in_words_for_people() {
         ),
     ] {
         let args: Vec<_> = ["0", "9090", &good].into_iter().chain(options.split(' ')).collect();
-        fails(&args, 64, &[&format!("gate: {words} (gate --help tells more)\n")]);
+        fails(&args, 64, &[&format!("gate: {words} (see gate --help)\n")]);
     }
     fails(&["0", "9090", ""], 64, &["gate: PEM is empty; ", usual]);
     let missing = "gate: missing: PORT|ADDR:PORT|unix:PATH, PEM; ";
-    fails(&["9091"], 64, &[&format!("{missing}{usual} (gate --help tells more)\n")]);
+    fails(&["9091"], 64, &[&format!("{missing}{usual} (see gate --help)\n")]);
 }
 
 #[test]
