@@ -30,13 +30,13 @@ pub fn check(config: &Config) -> Result<String, Error> {
 
 fn identity(text: &mut String, identity: &Identity, now: SystemTime) {
     line(text, "names", &identity.names().join(", "));
-    let left = match identity.expires().duration_since(now) {
+    let left = match identity.expires.duration_since(now) {
         Ok(left) => format!("{} left", days(left)),
         Err(_) => "expired".to_owned(),
     };
-    let (begins, expires) = (date(identity.begins()), date(identity.expires()));
+    let (begins, expires) = (date(identity.begins), date(identity.expires));
     line(text, "valid", &format!("{begins} to {expires}, {left}"));
-    line(text, "key", identity.key_kind());
+    line(text, "key", &identity.key_kind);
     for (link, number) in identity.chain().iter().zip(1..) {
         line(text, "chain", &format!("{number}. {}, issued by {}", link.name, link.issuer));
     }

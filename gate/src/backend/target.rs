@@ -66,11 +66,8 @@ impl fmt::Display for Target {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(addresses) => {
-                for (index, address) in addresses.iter().enumerate() {
-                    let separator = if index == 0 { "" } else { ", else " };
-                    write!(f, "{separator}{address}")?;
-                }
-                Ok(())
+                let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join(", else "))
             }
         }
     }

@@ -14,7 +14,6 @@ pub(crate) use pem_fault::{PemLocation, quoted};
 /// Why a start failed, or why a connection ended before any bytes were relayed. Each prints as one
 /// line.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The command line is wrong.
     #[error("{0} (see gate --help)")]
@@ -79,7 +78,6 @@ pub enum Error {
 
 impl Error {
     /// The exit code of a start that fails with this error.
-    #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,

@@ -12,8 +12,7 @@ pub struct PemLocation {
 
 impl PemLocation {
     /// The whole file.
-    #[must_use]
-    pub fn file(file: &Path) -> Self {
+    pub(crate) fn file(file: &Path) -> Self {
         Self { files: vec![file.to_owned()], block: None }
     }
 
@@ -28,17 +27,15 @@ impl PemLocation {
     }
 
     /// The `block`-th block of `file`, which begins on `line`; both count from 1.
-    #[must_use]
-    pub fn block(file: &Path, block: usize, line: usize) -> Self {
+    pub(crate) fn block(file: &Path, block: usize, line: usize) -> Self {
         Self { files: vec![file.to_owned()], block: Some((block, line)) }
     }
 }
 
 impl fmt::Display for PemLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, file) in self.files.iter().enumerate() {
-            write!(f, "{}{}", if index == 0 { "" } else { " and " }, file.display())?;
-        }
+        let files: Vec<_> = self.files.iter().map(|file| file.to_string_lossy()).collect();
+        write!(f, "{}", files.join(" and "))?;
         match self.block {
             Some((block, line)) => write!(f, ", block {block} (line {line})"),
             None => Ok(()),
@@ -48,7 +45,6 @@ impl fmt::Display for PemLocation {
 
 /// What is wrong with the content of a PEM file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum PemFault {
     /// The file is too large for a PEM file.
     #[error("it is larger than {0} bytes, so it is no PEM file of a key and its certificates")]

@@ -25,7 +25,6 @@ pub(crate) struct PemFiles {
 
 impl PemFiles {
     /// One file, or several as in `key.pem,chain.pem`, unless a file of that whole name exists.
-    #[must_use]
     pub(crate) fn new(path: &Path) -> Self {
         let files = match path.to_str() {
             Some(list) if list.contains(',') && !path.exists() => {

@@ -21,12 +21,16 @@ use crate::tls;
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     names: Vec<String>,
-    host: Option<String>,
-    key_kind: String,
+    /// The first DNS name, for use in a URL. For a wildcard it is the domain.
+    pub(crate) host: Option<String>,
+    /// The kind of key, such as `P-256`.
+    pub(crate) key_kind: String,
     chain: Vec<Link>,
     left_out: Vec<String>,
-    begins: SystemTime,
-    expires: SystemTime,
+    /// When the whole chain becomes valid.
+    pub(crate) begins: SystemTime,
+    /// When the first certificate of the chain expires.
+    pub(crate) expires: SystemTime,
     /// The warnings that do not depend on the time.
     warnings: Vec<Warning>,
 }
@@ -86,55 +90,26 @@ impl Identity {
 
     /// The key and the chain to send: first the leaf, then each certificate's issuer, without the
     /// root.
-    #[must_use]
     pub fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
 
     /// All names and addresses of the certificate.
-    #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The first DNS name, for use in a URL. For a wildcard it is the domain.
-    #[must_use]
-    pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
-    }
-
-    /// The kind of key, such as `P-256`.
-    #[must_use]
-    pub fn key_kind(&self) -> &str {
-        &self.key_kind
-    }
-
     /// The certificates that are sent, in this order.
-    #[must_use]
     pub fn chain(&self) -> &[Link] {
         &self.chain
     }
 
     /// The certificates of the file that are not sent: roots, and those of other chains.
-    #[must_use]
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
 
-    /// When the whole chain becomes valid.
-    #[must_use]
-    pub fn begins(&self) -> SystemTime {
-        self.begins
-    }
-
-    /// When the first certificate of the chain expires.
-    #[must_use]
-    pub fn expires(&self) -> SystemTime {
-        self.expires
-    }
-
     /// What the operator should fix, as of `now`.
-    #[must_use]
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
         self.warnings.iter().cloned().chain(self.time_warning(now)).collect()
     }

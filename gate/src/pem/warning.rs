@@ -9,7 +9,6 @@ const NEAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A warning. Each prints as one line that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Warning {
     /// Every user of the machine can read the file with the key.
     #[error(

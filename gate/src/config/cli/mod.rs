@@ -77,13 +77,8 @@ pub struct Cli {
           value_parser = duration)]
     pub(crate) handshake_timeout: Duration,
     /// Close a client that sends nothing for this long after the backend has ended its side
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "GATE_HALF_CLOSED_TIMEOUT",
-        default_value = "60s",
-        value_parser = duration
-    )]
+    #[arg(long, value_name = "TIME", env = "GATE_HALF_CLOSED_TIMEOUT",
+          default_value = "60s", value_parser = duration)]
     pub(crate) half_closed_timeout: Duration,
 
     /// Send each client's address to the backend; v2 also sends TLS version and cipher. Default:
@@ -110,23 +105,13 @@ pub struct Cli {
     pub(crate) max_connections: Option<NonZeroUsize>,
 
     /// Connections of one address (or one IPv6 /64) at a time; more are closed
-    #[arg(
-        long,
-        value_name = "COUNT",
-        env = "GATE_MAX_CONNECTIONS_PER_ADDRESS",
-        default_value = "4096",
-        value_parser = count
-    )]
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS_PER_ADDRESS",
+          default_value = "4096", value_parser = count)]
     pub(crate) max_connections_per_address: NonZeroUsize,
 
     /// Unfinished handshakes of one address at a time; more are closed
-    #[arg(
-        long,
-        value_name = "COUNT",
-        env = "GATE_MAX_HANDSHAKES_PER_ADDRESS",
-        default_value = "256",
-        value_parser = count
-    )]
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_HANDSHAKES_PER_ADDRESS",
+          default_value = "256", value_parser = count)]
     pub(crate) max_handshakes_per_address: NonZeroUsize,
 
     /// Unfinished handshakes of all addresses at a time; beyond that, the oldest is closed
@@ -161,7 +146,6 @@ pub(crate) enum ProxyProtocol {
 
 impl Cli {
     /// The format of the log lines.
-    #[must_use]
     pub fn log_format(&self) -> LogFormat {
         if self.log_format == "json" { LogFormat::Json } else { LogFormat::Text }
     }
