@@ -1,4 +1,4 @@
-//! The administrators' port, and the access log.
+//! The admin port, and the access log.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ async fn get(admin: SocketAddr, path: &str, host: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-/// Samples by their whole name, labels included.
+/// Samples by their full name, including labels.
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let (status, text) = get(admin, "/metrics", "localhost").await;
     assert_eq!(status, 200);
@@ -73,7 +73,7 @@ async fn health_status_and_who_may_ask() {
     assert_eq!(status["certificate"]["names"], serde_json::json!(["localhost"]));
     assert!(status["certificate"]["expires"].as_i64().unwrap() > 1_700_000_000);
 
-    // Whoever asks during the drain is told; the port is closed with the gate.
+    // The port answers during the drain, and is closed when the gate ends.
     gate.signal(Signal::TERM);
     // The signal takes a moment to arrive.
     soon(async { while get(admin, "/readyz", "localhost").await.0 != 503 {} }).await;
@@ -92,7 +92,7 @@ async fn everything_is_counted() {
         for _ in 0..2 {
             let mut client = gate.client_of(Arc::clone(config)).await;
             round_trip(&mut client).await;
-            // The ticket has come, and the gate has heard the end.
+            // The ticket has arrived, and the gate has seen the end.
             client.shutdown().await.unwrap();
             assert_eq!(rest(&mut client).await.unwrap(), b"");
             gate.log_line("access");
@@ -107,7 +107,7 @@ async fn everything_is_counted() {
     let mut live = gate.client_of(Arc::clone(&config[1])).await;
     round_trip(&mut live).await;
 
-    // The client may have read an answer that is not counted yet.
+    // The client may have read an answer before it was counted.
     let forwarded = |direction| format!("gate_forwarded_bytes_total{{direction=\"{direction}\"}}");
     let counted = async {
         loop {
@@ -132,7 +132,7 @@ async fn everything_is_counted() {
     }
     assert_eq!(value("gate_resumptions_total"), 3.0);
     assert_eq!(value("gate_accepted_total"), 8.0);
-    // The live one too, while it lives.
+    // The open connection counts while it is open.
     assert_eq!(value("gate_connections"), 1.0);
     for direction in ["to_backend", "to_client"] {
         assert_eq!(value(&forwarded(direction)), 5.0 * 12.0);

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::harness::{Gate, NEVER, echo, round_trip};
 
-/// What the gate has used of the processor, in user mode and in the kernel.
+/// The CPU time of the gate, in user mode and in the kernel.
 fn processor_time(gate: &Gate) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", gate.id())).unwrap();
     // After the name, which may hold anything, these are the 12th and the 13th field (proc(5)).
@@ -16,7 +16,8 @@ fn processor_time(gate: &Gate) -> Duration {
     Duration::from_millis(ticks * 1_000 / clock_ticks_per_second())
 }
 
-/// The limit is lowered under the running gate, which believes that it has room for all of them.
+/// The limit is lowered while the gate runs, and the gate believes that it has room for all
+/// connections.
 #[tokio::test]
 async fn without_descriptors_accepting_waits_and_recovers() {
     let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);
@@ -34,13 +35,13 @@ async fn without_descriptors_accepting_waits_and_recovers() {
         if wave == 0 {
             let line = gate.log_line("cannot accept connections");
             assert!(line.contains("WARN"), "{line}");
-            // With connections in the queue, who asks again and again would use all of this time.
+            // With connections in the queue, a busy loop would use all of this time.
             let before = processor_time(&gate);
             tokio::time::sleep(Duration::from_millis(500)).await;
             let used = processor_time(&gate) - before;
             assert!(used < Duration::from_millis(100), "{used:?} of the processor in 500 ms");
         }
-        // Those who are served notice nothing, and the newcomer is served once there is room.
+        // Open connections are not affected, and the new one is served once there is room.
         round_trip(&mut live).await;
         drop(silent);
         round_trip(&mut gate.client().await).await;

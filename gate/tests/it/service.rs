@@ -1,4 +1,4 @@
-//! Under a service manager: sockets that outlive the gate, and what it tells.
+//! Under a service manager: inherited sockets, and notifications.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -19,10 +19,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::harness::{Gate, PATIENCE, Pki, echo, name, program, round_trip, soon};
 
-/// A gate that was given `socket` as systemd gives one: descriptor 3, and three variables. The name
-/// means nothing to a gate.
+/// A gate that inherits `socket` from systemd: descriptor 3, and three variables. The gate ignores
+/// the name.
 ///
-/// The shell is what a manager does between fork and exec; `$$` stays the same through `exec`.
+/// The shell does what a manager does between fork and exec; `$$` stays the same through `exec`.
 fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Command {
     let mut command = Command::new("/bin/sh");
     command
@@ -30,7 +30,7 @@ fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Comm
         .arg("-c")
         .arg("export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=proxy; exec \"$0\" \"$@\" 3<&0 </dev/null")
         .arg(program().get_program())
-        // The address is the socket's; this one would be refused.
+        // The address of the socket counts; this one would be refused.
         .args(["192.0.2.1:1", &backend.to_string()])
         .arg(files.path().join("cert.pem"))
         .args(["--log", "info,access=off", "--drain", "0s"])
@@ -44,8 +44,8 @@ fn files(pki: &Pki) -> TempDir {
     dir
 }
 
-/// Clients that connect all the time meet no refusal while the gate is restarted under them. One
-/// whose handshake was under way may be closed, with the gate that it was under way with.
+/// Clients that keep connecting are never refused while the gate is restarted. A client in the
+/// middle of its handshake may be closed, together with the gate that it was talking to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_refuses_nobody() {
     let backend = echo().await;
@@ -82,7 +82,7 @@ async fn a_restart_refuses_nobody() {
         gate.signal(Signal::TERM);
         let (status, log) = gate.ended().await;
         assert_eq!(status.code(), Some(0), "{log:?}");
-        // Nobody accepts now, and still nobody is refused.
+        // No gate is running now, and still no client is refused.
         let waiting = soon(TcpStream::connect(address)).await.expect("refused");
         gate = start();
         let mut client = soon(connector.connect(name(), waiting)).await.unwrap();
@@ -105,7 +105,7 @@ async fn what_is_no_listening_socket_is_said() {
     }
 }
 
-/// Which only the socket tells: the address on the command line is another one.
+/// Only the socket shows it: the command line has another address.
 #[tokio::test]
 async fn a_socket_that_is_the_backend_itself_is_refused() {
     let dir = files(&Pki::new());
@@ -121,7 +121,7 @@ async fn a_socket_that_is_the_backend_itself_is_refused() {
     }
 }
 
-/// On [::] for IPv4 too, as systemd makes it.
+/// A socket on [::] that takes IPv4 too, as systemd creates it.
 fn listening_at(address: SocketAddr) -> Option<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).ok()?;
     if address.is_ipv6() {
@@ -132,7 +132,7 @@ fn listening_at(address: SocketAddr) -> Option<TcpListener> {
     Some(socket.into())
 }
 
-/// Each listener keeps a place for its next connection.
+/// Each listener reserves a permit for its next connection.
 #[tokio::test]
 async fn every_listener_serves_however_few_connections_are_allowed() {
     let pki = Pki::new();
@@ -176,7 +176,7 @@ async fn the_manager_is_told_of_start_life_and_stop() {
     command
         .args(["127.0.0.1:0", &echo().await.to_string()])
         .arg(dir.path().join("cert.pem"))
-        // Each of which has to live.
+        // Each thread has to be alive.
         .args(["--threads", "3"])
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "200000");

@@ -12,10 +12,10 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::harness::{Gate, NEVER, VERSIONS, noise, rest, soon};
 use crate::proxy_protocol::read_version_2;
 
-/// More than the buffers of all sockets on the way hold.
+/// More than the buffers of all sockets between the two ends hold.
 const MUCH: usize = 8 * 1024 * 1024;
 
-/// A writer that has made no progress for so long is stopped.
+/// A writer without progress for this long counts as blocked.
 const STOPPED: Duration = Duration::from_millis(500);
 
 /// A path for a socket, in a directory of its own.
@@ -112,7 +112,7 @@ async fn a_full_queue_is_waited_out() {
     assert_eq!(&got, b"my turn");
 }
 
-/// Closing with unread input resets a Unix socket too, so the gate throws the input away first.
+/// Closing a Unix socket with unread input resets it too, so the gate discards the input first.
 #[tokio::test]
 async fn a_client_that_is_gone_is_a_plain_end() {
     let (_dir, path, argument) = place();
@@ -123,7 +123,7 @@ async fn a_client_that_is_gone_is_a_plain_end() {
     read_version_2(&mut server).await;
     client.write_all(b"the message").await.unwrap();
     client.flush().await.unwrap();
-    // The client does not read, so in the end neither does the gate.
+    // The client does not read, so at some point the gate stops reading as well.
     let bytes = noise(3, 64 * 1024);
     while tokio::time::timeout(STOPPED, server.write_all(&bytes)).await.is_ok() {}
     let (tcp, _) = client.into_inner();
