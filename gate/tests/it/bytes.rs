@@ -10,7 +10,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Gate, VERSIONS, accept, backend, echo, name, noise, rest, round_trip, soon};
+use crate::harness::{
+    Gate, VERSIONS, accept, backend, carries_both_ways, echo, name, noise, rest, round_trip, soon,
+};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -22,25 +24,8 @@ async fn a_mebibyte_each_way_at_once_arrives_unchanged() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let (up, down) = (noise(1, MEBIBYTE), noise(2, MEBIBYTE));
         let client = gate.client_of(gate.pki.client(version)).await;
-        let server = accept(&listener).await;
-        let (mut client_in, mut client_out) = tokio::io::split(client);
-        let (mut server_in, mut server_out) = server.into_split();
-        let send_up = async {
-            client_out.write_all(&up).await.unwrap();
-            client_out.shutdown().await.unwrap();
-        };
-        let send_down = async {
-            server_out.write_all(&down).await.unwrap();
-            server_out.shutdown().await.unwrap();
-        };
-        let ((), (), at_server, at_client) = soon(async {
-            tokio::join!(send_up, send_down, rest(&mut server_in), rest(&mut client_in))
-        })
-        .await;
-        assert!(at_server.unwrap() == up, "{version:?}: client to server");
-        assert!(at_client.unwrap() == down, "{version:?}: server to client");
+        carries_both_ways(client, accept(&listener).await, MEBIBYTE).await;
     }
 }
 

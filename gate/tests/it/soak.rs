@@ -1,14 +1,15 @@
 //! What takes long: `cargo nextest run --profile all` runs it.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustix::process::Pid;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::CertificateDer;
+use testkit::proc::open_files;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -66,15 +67,11 @@ fn leaf(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-fn descriptors(id: u32) -> usize {
-    fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
-}
-
 /// Waits until no more than `most` descriptors are open: those of callers are closed a moment
 /// after the callers have left.
-async fn descriptors_fall_to(id: u32, most: usize) {
+async fn open_files_fall_to(pid: Pid, most: usize) {
     soon(async {
-        while descriptors(id) > most {
+        while open_files(pid) > most {
             tokio::task::yield_now().await;
         }
     })
@@ -84,7 +81,7 @@ async fn descriptors_fall_to(id: u32, most: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_renewals_under_load() {
     let mut gate = Gate::start(echo().await, &["--reload-interval", "1ms"]);
-    let id = gate.id();
+    let pid = gate.pid();
     let mut live = Vec::new();
     for _ in 0..LIVE {
         live.push(gate.client().await);
@@ -142,5 +139,5 @@ async fn a_thousand_renewals_under_load() {
         round_trip(&mut client).await;
         as_many.push(client);
     }
-    descriptors_fall_to(id, descriptors(fresh.id())).await;
+    open_files_fall_to(pid, open_files(fresh.pid())).await;
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use testkit::files::directory_with;
 
 use crate::harness::{ALICE, Server};
 use crate::metrics::metrics;
@@ -19,8 +20,7 @@ struct Flooded {
 
 impl Flooded {
     async fn start() -> Self {
-        let dir = tempfile::TempDir::new().unwrap();
-        std::fs::write(dir.path().join("key"), KEY).unwrap();
+        let dir = directory_with("key", KEY);
         let protect = ["crowd", "calm"].map(|tag| format!("{tag}:send:{{dir}}/key"));
         let arguments = ["--max-memory", "2MiB", "--send-rate", "off", "--protect", &protect[0]];
         let server = Server::start_in(dir, &[&arguments[..], &["--protect", &protect[1]]].concat());

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{ALICE, BOB, Server, program};
 
@@ -96,8 +96,7 @@ async fn what_begins_like_json_but_is_not_is_refused() {
 
 #[tokio::test]
 async fn exit_codes_of_the_senders() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(dir, &["--protect", "p:broadcast:{dir}/key"]);
     let url = server.url();
     let code = async |args: &[&str]| {
@@ -142,8 +141,7 @@ async fn a_server_that_is_away_is_unavailable() {
 
 #[tokio::test]
 async fn secrets_from_stdin_and_environment() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(dir, &["--protect", "p:send:{dir}/key"]);
     let url = server.url();
     let mut alice = server.listener("p", Some(ALICE)).await;
@@ -213,8 +211,7 @@ async fn ids_and_keys() {
     let hash = text(&run_with(&key, &["hash-key"]).await.stdout);
     assert!(hash.starts_with("sha256:"));
     // The hash opens what the key opens.
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("hash"), &hash).unwrap();
+    let dir = directory_with("hash", &hash);
     let server = Server::start_in(dir, &["--protect", "t:broadcast:{dir}/hash"]);
     let body = json!({"action":"broadcast","tag":"t","message":1,"key":key.trim()});
     assert_eq!(server.post(&body).await.0, 200);

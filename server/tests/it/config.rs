@@ -4,6 +4,7 @@ use std::process::Output;
 
 use serde_json::json;
 use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{Server, program};
 
@@ -216,8 +217,7 @@ fn one_port_for_two_options() {
 
 #[test]
 fn a_data_directory_that_cannot_be_made() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("file"), "").unwrap();
+    let dir = directory_with("file", "");
     for (data, words) in [
         ("/proc/tocsin", "data directory /proc/tocsin: cannot be made in /proc: "),
         ("/proc/a/b", "data directory /proc/a/b: cannot be made in /proc: "),

@@ -1,7 +1,7 @@
 //! What waits for those who are away: rings, inboxes, read marks, replays.
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use testkit::files::directory_with;
 use tokio::net::TcpSocket;
 
 use crate::harness::{ALICE, BOB, Client, Server};
@@ -11,8 +11,7 @@ const KEY: &str = "shop-key-0123456789abcdef";
 
 /// `send` and `drop` on shop are protected, so shop has inboxes.
 fn shop() -> Server {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let protect = ["--protect", "shop:send:{dir}/key", "--protect", "shop:drop:{dir}/key"];
     Server::start_in(dir, &protect)
 }

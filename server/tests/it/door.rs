@@ -1,10 +1,11 @@
 //! Newcomers for whom there is no room, and what bounds all clients together.
 
 use serde_json::{Value, json};
+use testkit::soon;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, PATIENCE, Server, exchange_over, program, proxy_line, request};
+use crate::harness::{Answer, Server, exchange_over, program, proxy_line, request};
 use crate::metrics::metrics;
 
 /// Programs understand it too.
@@ -60,7 +61,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
             }
         }
     };
-    let mut third = tokio::time::timeout(PATIENCE, coming).await.unwrap();
+    let mut third = soon(coming).await;
     third.set("shop", None).await;
     let log = server.stop().await.output;
     assert_eq!(log.matches("every place is taken").count(), 1, "{log}");
@@ -122,7 +123,7 @@ async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, coming).await.expect("a place in time");
+    soon(coming).await;
 }
 
 #[tokio::test]

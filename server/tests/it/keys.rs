@@ -1,7 +1,7 @@
 //! Protected (tag, action) pairs.
 
 use serde_json::json;
-use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{ALICE, Server};
 
@@ -10,8 +10,7 @@ const NEWS_KEY: &str = "news-key-0123456789abcdef";
 
 /// `send` and `broadcast` on shop, and `broadcast` on news, are protected.
 fn protected() -> Server {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("send"), format!("{SEND_KEY}\nanything else\n")).unwrap();
+    let dir = directory_with("send", format!("{SEND_KEY}\nanything else\n"));
     std::fs::write(dir.path().join("news"), NEWS_KEY).unwrap();
     Server::start_in(
         dir,
@@ -109,8 +108,7 @@ async fn a_remembered_key_works_for_that_connection_and_tag_only() {
 
 #[tokio::test]
 async fn set_itself_can_be_protected() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), SEND_KEY).unwrap();
+    let dir = directory_with("key", SEND_KEY);
     let server = Server::start_in(dir, &["--protect", "staff:set:{dir}/key"]);
     let mut client = server.connect().await;
     assert_eq!(client.ask(&json!({"action":"set","tag":"staff"})).await["error"], "denied");

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use testkit::PATIENCE;
+use testkit::files::directory_with;
+use testkit::metrics::samples;
 
-use crate::harness::{ALICE, BOB, Client, PATIENCE, Server, request};
+use crate::harness::{ALICE, BOB, Client, Server, request};
 
 pub(crate) const KEY: &str = "metrics-key-0123456789abcdef";
 
@@ -13,12 +16,7 @@ pub(crate) const KEY: &str = "metrics-key-0123456789abcdef";
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let answer = request(admin, "GET /metrics", &[], b"").await;
     assert_eq!(answer.status, 200);
-    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
-    let samples = answer.body.lines().filter(|line| !line.starts_with('#'));
-    samples
-        .map(|line| line.rsplit_once(' ').unwrap())
-        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
-        .collect()
+    samples(&answer.body)
 }
 
 /// Asks until the metric is so: a client may have what is not counted yet.
@@ -45,8 +43,7 @@ fn assert_all(now: &HashMap<String, f64>, wanted: &[(&str, f64)]) {
 
 /// A server on which the tag shop has inboxes.
 pub(crate) fn shop() -> Server {
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     Server::start_in(dir, &["--protect", "shop:send:{dir}/key", "--max-memory", "32MiB"])
 }
 
@@ -157,8 +154,7 @@ async fn latency_is_measured_once_for_an_entry_and_shard() {
 
 #[tokio::test]
 async fn every_error_reply_is_counted_by_its_code() {
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server =
         Server::start_in(dir, &["--protect", "shop:send:{dir}/key", "--max-registrations", "1"]);
     let _only = server.listener("t", None).await;

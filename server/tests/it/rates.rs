@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use testkit::files::directory_with;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -387,7 +388,5 @@ async fn guess_until_too_often(client: &mut Client, guess: &Value) -> u32 {
 }
 
 fn dir_with_key() -> tempfile::TempDir {
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
-    dir
+    directory_with("key", KEY)
 }

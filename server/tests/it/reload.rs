@@ -1,10 +1,12 @@
 //! SIGHUP: keys, tags and limits change under the connections.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::service_manager::NotifySocket;
+use testkit::{Program, soon};
 
-use crate::harness::{ALICE, PATIENCE, Server, program};
-use crate::manager::Told;
+use crate::harness::{ALICE, Server, program, request};
 
 const OLD: &str = "the-old-key-of-some-length";
 const NEW: &str = "the-new-key-of-some-length";
@@ -13,7 +15,7 @@ const NEW: &str = "the-new-key-of-some-length";
 pub(crate) struct Managed {
     pub(crate) server: Server,
     dir: TempDir,
-    told: Told,
+    told: NotifySocket,
 }
 
 impl Managed {
@@ -21,7 +23,7 @@ impl Managed {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("tocsin.toml");
         std::fs::write(&file, config).unwrap();
-        let told = Told::new();
+        let told = NotifySocket::new();
         let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned())];
         let options = [&["--config", file.to_str().unwrap()], options].concat();
         let server = Server::start_with(&environment, &options);
@@ -31,7 +33,7 @@ impl Managed {
 
     pub(crate) fn reload(&self, config: &str) {
         std::fs::write(self.dir.path().join("tocsin.toml"), config).unwrap();
-        self.server.signal(rustix::process::Signal::HUP);
+        self.server.signal(Signal::HUP);
         self.told.until("RELOADING=1");
         self.told.until("READY=1");
     }
@@ -119,7 +121,7 @@ async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
     // One takes 5 ms.
     assert!(reply["ok"] == "ping" || wait.is_some_and(|wait| wait < 10), "{reply}");
     let going_on = async { while client.ask(&ping).await["ok"] != "ping" {} };
-    tokio::time::timeout(PATIENCE, going_on).await.expect("a grant in time");
+    soon(going_on).await;
 }
 
 #[tokio::test]
@@ -163,28 +165,20 @@ async fn who_takes_away_the_keys_of_what_the_demo_shows_is_told_its_own() {
 
 #[tokio::test]
 async fn the_demos_key_stays() {
-    let told = Told::new();
-    let mut child = program()
-        .args(["--listen", "127.0.0.1:0", "--admin", "off", "--demo"])
-        .env("NOTIFY_SOCKET", told.path())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-    let mut line = |beginning: &str| {
-        lines.next().unwrap().unwrap().strip_prefix(beginning).unwrap().to_owned()
-    };
-    let (address, key) = (line("listening server "), line("demo-key "));
+    let told = NotifySocket::new();
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--demo"]);
+    command.env("NOTIFY_SOCKET", told.path());
+    let server = Program::start(command);
+    let address = server.announced("server");
+    let line = server.stdout.next_blocking().unwrap();
+    let key = line.strip_prefix("demo-key ").unwrap();
     told.until("READY=1");
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    server.signal(Signal::HUP);
     told.until("RELOADING=1");
     told.until("READY=1");
     let body = json!({"action": "broadcast", "tag": "notifications", "key": key, "message": 1});
     let to = address.parse().unwrap();
-    let answer =
-        crate::harness::request(to, "POST /messages", &[], body.to_string().as_bytes()).await;
-    let _ = (child.kill(), child.wait());
+    let answer = request(to, "POST /messages", &[], body.to_string().as_bytes()).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
 }

@@ -1,10 +1,12 @@
 //! What requests may take of the memory together.
 
 use serde_json::{Value, json};
+use testkit::files::directory_with;
+use testkit::soon;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, PATIENCE, Server};
+use crate::harness::{ALICE, Server};
 
 /// The largest body that is taken.
 const BODY: usize = 8 * 1024 * 1024;
@@ -61,14 +63,13 @@ async fn however_many_large_ones_come_there_is_room_for_small_ones() {
     // What they took is there again when they are gone.
     drop(large);
     let free = async { while server.post_with(&" ".repeat(BODY), &[]).await.0 != 400 {} };
-    tokio::time::timeout(PATIENCE, free).await.expect("room again");
+    soon(free).await;
 }
 
 #[tokio::test]
 async fn small_requests_for_large_inboxes_are_answered_as_far_as_there_is_room() {
     const KEY: &str = "rooms-key-0123456789abcdef";
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(dir, &["--protect", "shop:send:{dir}/key"]);
     let message = "x".repeat(20_000);
     let send =

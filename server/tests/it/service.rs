@@ -4,17 +4,20 @@ use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 
+use rustix::process::Signal;
 use serde_json::json;
+use testkit::Process;
+use testkit::service_manager::NotifySocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{Client, Stream, request};
-use crate::manager::{Given, Running, Told};
+use crate::manager::Given;
 
 const NO_OPTIONS: [&str; 0] = [];
 
 /// A server that has said that it serves.
-fn start(given: &Given, told: &Told, environment: &[(&str, &OsStr)]) -> Running {
+fn start(given: &Given, told: &NotifySocket, environment: &[(&str, &OsStr)]) -> Process {
     let path = [("NOTIFY_SOCKET", told.path().as_os_str())];
     let running = given.start(&[&path[..], environment].concat(), &NO_OPTIONS);
     told.until("READY=1");
@@ -23,7 +26,7 @@ fn start(given: &Given, told: &Told, environment: &[(&str, &OsStr)]) -> Running 
 
 #[tokio::test]
 async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
-    let (given, told) = (Given::new(), Told::new());
+    let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
     for _ in 0..3 {
         // Nobody accepts yet, and nobody is refused.
@@ -32,9 +35,9 @@ async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
         let mut running = start(&given, &told, &[("WATCHDOG_USEC", "200000".as_ref())]);
         assert_eq!(waiting.await.unwrap().status, 426);
         told.until("WATCHDOG=1");
-        running.terminate();
+        running.signal(Signal::TERM);
         told.until("STOPPING=1");
-        assert_eq!(running.ended().code(), Some(0));
+        assert_eq!(running.wait().code(), Some(0));
     }
 }
 
@@ -57,7 +60,7 @@ fn proxied() -> (TcpListener, SocketAddr) {
 #[tokio::test]
 async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain() {
     let (socket, address) = proxied();
-    let (given, told) = (Given::new().and(socket, "proxy"), Told::new());
+    let (given, told) = (Given::new().and(socket, "proxy"), NotifySocket::new());
     let _running = start(&given, &told, &[("TOCSIN_CONNECT_RATE", "1:2".as_ref())]);
     let to = async |address: SocketAddr| TcpStream::connect(address).await.unwrap();
 
@@ -85,7 +88,7 @@ async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain
 #[tokio::test]
 async fn a_given_socket_named_proxy_believes_those_who_are_trusted() {
     let (socket, address) = proxied();
-    let (given, told) = (Given::new().and(socket, "proxy"), Told::new());
+    let (given, told) = (Given::new().and(socket, "proxy"), NotifySocket::new());
     let _running = start(&given, &told, &[("TOCSIN_TRUST_PROXY", "192.0.2.0/24".as_ref())]);
     let mut stream = TcpStream::connect(address).await.unwrap();
     let _ = stream.write_all(b"PROXY UNKNOWN\r\n").await;
@@ -99,7 +102,7 @@ async fn a_given_unix_socket_demands_the_header_and_its_file_stays() {
     let path = dir.path().join("server.sock");
     let socket = UnixListener::bind(&path).unwrap();
     let given = Given::new().and(proxied().0, "proxy").and(socket, "tocsin-server-unix.socket");
-    let told = Told::new();
+    let told = NotifySocket::new();
     for _ in 0..2 {
         let mut running = start(&given, &told, &[]);
         let to = async || UnixStream::connect(&path).await.unwrap();
@@ -109,8 +112,8 @@ async fn a_given_unix_socket_demands_the_header_and_its_file_stays() {
         let message = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
         request(given.address(), "POST /messages", &[], message.as_bytes()).await;
         assert_eq!(client.message().await, "hi");
-        running.terminate();
-        assert_eq!(running.ended().code(), Some(0));
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait().code(), Some(0));
         told.until("STOPPING=1");
         assert!(path.exists(), "it is the manager's");
     }
@@ -126,13 +129,13 @@ async fn addresses_that_were_asked_for_are_not_used_beside_given_sockets_and_tha
         ("TOCSIN_LISTEN_PROXY", "127.0.0.1:1".as_ref(), "--listen-proxy not used"),
         ("TOCSIN_CONFIG", file.as_os_str(), "--listen not used"),
     ] {
-        let (given, told) = (Given::new(), Told::new());
+        let (given, told) = (Given::new(), NotifySocket::new());
         // To bind a low port would be an error, or at least done.
         let mut running = start(&given, &told, &[(variable, value)]);
         assert!(given.log().contains(told_of), "{variable}: {}", given.log());
         assert!(TcpStream::connect("127.0.0.1:1").await.is_err());
-        running.terminate();
-        assert_eq!(running.ended().code(), Some(0));
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait().code(), Some(0));
     }
 }
 
@@ -142,7 +145,7 @@ const LISTENERS: usize = 2_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody() {
     let _files = shared::descriptors::raise_limit();
-    let (given, told) = (Given::new(), Told::new());
+    let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
     let mut running = start(&given, &told, &[]);
     let mut listeners = Vec::new();
@@ -167,14 +170,14 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     });
 
     begins.await.unwrap();
-    running.terminate();
+    running.signal(Signal::TERM);
     let (mut waits, mut counts) = (Vec::new(), Vec::new());
     for listener in listeners {
         let (wait, messages) = farewell(listener).await;
         waits.push(wait);
         counts.push(messages);
     }
-    assert_eq!(running.ended().code(), Some(0));
+    assert_eq!(running.wait().code(), Some(0));
     // Each has its own moment to come back.
     waits.sort_unstable();
     waits.dedup();

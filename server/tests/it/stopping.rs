@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::service_manager::NotifySocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{ALICE, Client, Server};
-use crate::manager::Told;
 use crate::metrics::{metrics, until};
 
 /// What is promised are 2 s; a machine that has much to do may take as long once more.
@@ -40,7 +40,7 @@ async fn sigterm_says_goodbye_and_ends_well() {
 /// It was let in, so it is answered.
 #[tokio::test]
 async fn a_connection_that_comes_right_before_the_end_may_still_ask() {
-    let told = Told::new();
+    let told = NotifySocket::new();
     let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned())];
     let server = Server::start_with(&environment, &[]);
     let mut late = TcpStream::connect(server.address).await.unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::harness::{ALICE, Client, Server};
@@ -10,8 +10,7 @@ use crate::harness::{ALICE, Client, Server};
 /// A proxy before `server` that carries until it is told to freeze: then it keeps both sockets
 /// open and moves nothing any more.
 async fn through_proxy(server: &Server) -> (Client, oneshot::Sender<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = testkit::listener().await;
     let target = server.address;
     let (freeze, frozen) = oneshot::channel();
     tokio::spawn(async move {

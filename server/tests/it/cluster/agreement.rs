@@ -4,10 +4,11 @@ use std::fs;
 use std::process::Output;
 
 use serde_json::{Value, json};
+use testkit::{PATIENCE, soon};
 
 use super::nats::Nats;
 use super::{Common, broadcast, until_peers};
-use crate::harness::{ALICE, PATIENCE, Server, program};
+use crate::harness::{ALICE, Server, program};
 use crate::reload::Managed;
 
 /// Starts what must not come up, and says why.
@@ -121,7 +122,7 @@ async fn sighup_changes_nothing_that_all_must_have_in_common() {
     managed.reload("send-rate = \"1:1\"\n");
     let limited =
         async { while client.ask(&broadcast(&json!(1))).await["error"] != "rate_limited" {} };
-    tokio::time::timeout(PATIENCE, limited).await.expect("what others need not have changes");
+    soon(limited).await;
     drop(client);
     let log = managed.server.stop().await.output;
     assert!(log.contains("adopt-settings") && log.contains("stays as it was"), "{log}");

@@ -1,10 +1,11 @@
 //! NATS that is away, and servers that fall behind.
 
 use serde_json::{Value, json};
+use testkit::soon;
 
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, until_peers};
-use crate::harness::{ALICE, BOB, Line, PATIENCE};
+use crate::harness::{ALICE, BOB, Line};
 
 /// As it is tried again under one mid, which is the message itself.
 fn with_mid(message: &Value) -> Value {
@@ -41,7 +42,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, refusal).await.expect("refused in time");
+        soon(refusal).await;
         assert!(!is_ready(&far).await);
         let mut newcomer = far.connect().await;
         assert_eq!(newcomer.ask(&json!({"action":"ping"})).await["ok"], "ping");
@@ -52,7 +53,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
         }
         line.heal();
         let ready = async { while !is_ready(&far).await {} };
-        tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
+        soon(ready).await;
         let message = json!([round, "after"]);
         accepted(&far, &with_mid(&message)).await;
         expected.push(message);
@@ -115,7 +116,7 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     assert_eq!(alice.closed().await, Some(1001));
     let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
     let caught_up = async { while slow.status().await["seq"] != last {} };
-    tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the other in time");
+    soon(caught_up).await;
     let mut kept = Vec::new();
     for server in [&slow, &quick] {
         let (again, messages, _) = server.come_back(BOB, &since).await;

@@ -5,10 +5,11 @@ use std::net::TcpListener;
 use async_nats::jetstream;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::{PATIENCE, soon, within};
 
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, send, until_peers};
-use crate::harness::{ALICE, BOB, Line, PATIENCE, Server};
+use crate::harness::{ALICE, BOB, Line, Server};
 
 /// A delivery that is lost on its way is no entry that was trimmed: nobody is sent away for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,7 +211,7 @@ async fn a_stream_that_is_gone_is_said_and_ends_the_server() {
 
 /// How a server ends that must not go on as it is: what it has said.
 async fn ended_for_config(server: Server) -> String {
-    let ended = tokio::time::timeout(3 * PATIENCE, server.ended()).await.expect("it ends");
+    let ended = within(3 * PATIENCE, server.ended()).await;
     assert_eq!(ended.status.code(), Some(78), "{}", ended.output);
     ended.output
 }
@@ -237,7 +238,7 @@ async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know
     assert_eq!(moved.ask(&set).await["error"], "unavailable");
     line.heal();
     let ready = async { while !is_ready(&far).await {} };
-    tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
+    soon(ready).await;
     let back = moved.ask(&set).await;
     assert_eq!((&back["recovered"], &back["unread"]), (&json!(true), &json!([sent["seq"]])));
     assert_eq!(moved.next().await["event"], "live", "nothing comes twice");
@@ -289,5 +290,5 @@ async fn a_read_mark_does_not_overtake_what_was_read() {
 /// Ends when a server has noticed that it cannot reach NATS.
 async fn until_away(server: &Server) {
     let away = async { while is_ready(server).await {} };
-    tokio::time::timeout(PATIENCE, away).await.expect("noticed in time");
+    soon(away).await;
 }

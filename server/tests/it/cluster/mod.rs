@@ -12,8 +12,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Line, PATIENCE, Server, request};
+use crate::harness::{Line, Server, request};
 use nats::Nats;
+use testkit::files::directory_with;
+use testkit::{PATIENCE, soon, within};
 
 const KEY: &str = "cluster-key-0123456789abcdef";
 
@@ -26,8 +28,7 @@ struct Common {
 
 impl Common {
     fn of(nats: &Nats, replicas: u16) -> Self {
-        let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("key"), KEY).unwrap();
+        let dir = directory_with("key", KEY);
         Self { dir, urls: nats.urls(), replicas: replicas.to_string() }
     }
 
@@ -89,13 +90,13 @@ async fn accepted(server: &Server, action: &Value) -> Value {
             assert_eq!(reply["error"], "unavailable", "{reply}");
         }
     };
-    tokio::time::timeout(3 * PATIENCE, trying).await.expect("accepted in time")
+    within(3 * PATIENCE, trying).await
 }
 
 /// Ends when so many other servers are known.
 async fn until_peers(server: &Server, others: u64) {
     let seen = async { while server.status().await["other_servers"] != others {} };
-    tokio::time::timeout(PATIENCE, seen).await.expect("other servers in time");
+    soon(seen).await;
 }
 
 async fn is_ready(server: &Server) -> bool {

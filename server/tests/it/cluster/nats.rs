@@ -3,12 +3,11 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+use testkit::{PATIENCE, Process, soon, within};
 use tokio::net::TcpStream;
-
-use crate::harness::PATIENCE;
 
 /// Where its clients connect, and its nodes each other; of the first node.
 const CLIENTS: u16 = 4_222;
@@ -16,10 +15,11 @@ const ROUTES: u16 = 6_222;
 
 /// Nodes that are one cluster. Ended when dropped.
 pub(crate) struct Nats {
+    /// Before `dir`: they are ended before their files are removed.
+    nodes: Vec<Option<Process>>,
     dir: TempDir,
     /// No other test has it: each is a process of its own.
     address: Ipv4Addr,
-    nodes: Vec<Option<Child>>,
     settings: String,
 }
 
@@ -47,7 +47,7 @@ impl Nats {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, connecting).await.expect("NATS in time");
+        soon(connecting).await;
         nats
     }
 
@@ -66,14 +66,9 @@ impl Nats {
         let program = program.expect("NATS_SERVER names the program; scripts/test installs it");
         let config = self.config(node);
         let log = fs::File::options().create(true).append(true).open(self.log(node)).unwrap();
-        let child = Command::new(program)
-            .arg("--config")
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.nodes[usize::from(node)] = Some(child);
+        let mut command = Command::new(program);
+        command.arg("--config").arg(config).stdout(Stdio::null()).stderr(log);
+        self.nodes[usize::from(node)] = Some(Process::start(command));
     }
 
     fn config(&self, node: u16) -> PathBuf {
@@ -130,10 +125,7 @@ impl Nats {
 
     /// `kill -9`.
     pub(crate) fn kill_node(&mut self, node: u16) {
-        if let Some(mut child) = self.nodes[usize::from(node)].take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        drop(self.nodes[usize::from(node)].take());
     }
 
     /// A connection to whichever node answers.
@@ -148,7 +140,7 @@ impl Nats {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, connecting).await.expect("NATS in time")
+        soon(connecting).await
     }
 
     /// Ends when every node takes connections and JetStream answers.
@@ -190,7 +182,7 @@ impl Nats {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(3 * PATIENCE, asking).await.expect("all nodes in time");
+        within(3 * PATIENCE, asking).await;
     }
 
     /// The node that leads a stream.
@@ -208,7 +200,7 @@ impl Nats {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, asking).await.expect("a leader in time")
+        soon(asking).await
     }
 }
 
@@ -219,15 +211,6 @@ fn copy(from: &Path, to: &Path) {
         match entry.file_type().unwrap().is_dir() {
             true => copy(&entry.path(), &to),
             false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        for child in self.nodes.iter_mut().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testkit::{PATIENCE, within};
 use tokio::sync::watch;
 
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, until_peers};
-use crate::harness::{ALICE, PATIENCE, Server};
+use crate::harness::{ALICE, Server};
 
 const KILLS: u16 = 5;
 
@@ -45,8 +46,7 @@ async fn until_each_has_published(counts: &mut [watch::Receiver<u64>]) {
     let wanted: Vec<u64> = counts.iter().map(|count| *count.borrow() + 2).collect();
     for (count, wanted) in counts.iter_mut().zip(wanted) {
         let published = count.wait_for(|count| *count >= wanted);
-        let published = tokio::time::timeout(3 * PATIENCE, published).await;
-        published.expect("a message of each in time").expect("a publisher that goes on");
+        within(3 * PATIENCE, published).await.expect("a publisher that goes on");
     }
 }
 

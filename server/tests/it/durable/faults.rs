@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::files::make_fifo;
+use testkit::preload;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::load::{Load, Otherwise, Told, kept, verify};
@@ -16,27 +17,23 @@ use crate::harness::{Server, request};
 use crate::metrics::{metrics, until};
 use crate::stopping::stops_in_time;
 
-/// A library that takes the place of the C library's own calls. What SQLite is compiled with
-/// compiles it too.
-fn library(dir: &Path) -> PathBuf {
-    let library = dir.join("faults.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durable/faults.c");
-    let output = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([library.as_os_str(), source.as_ref()])
-        .output()
-        .expect("this test needs a C compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    library
-}
-
 /// A server whose log's disk does as the file says that is answered beside it.
 fn start_faulty(dir: &Path) -> (Server, PathBuf) {
-    let (arguments, library, faults) = (arguments(dir), library(dir), dir.join("faults"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durable/faults.c");
+    let (arguments, faults) = (arguments(dir), dir.join("faults"));
+    let library = preload::compile(source, dir);
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let environment = [("LD_PRELOAD", text(&library)), ("FAULTS", text(&faults))];
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     (Server::start_with(&environment, &arguments), faults)
+}
+
+/// Waits until the server comes to its disk, where `faults` is a named pipe: to open one end waits
+/// for the other. The server waits there until something is written, or the file is dropped.
+async fn disk_is_reached(faults: &Path) -> File {
+    let faults = faults.to_owned();
+    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(faults).unwrap());
+    opening.await.unwrap()
 }
 
 struct Faults {
@@ -107,13 +104,10 @@ async fn what_waits_for_the_disk_is_told() {
     let (server, faults) = start_faulty(dir.path());
     let mut client = server.connect().await;
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": "x".repeat(1_000)});
-    let status = Command::new("mkfifo").arg(&faults).status().unwrap();
-    assert!(status.success());
+    make_fifo(&faults);
     client.send(&message).await;
-    // Opening one end waits for the other: from here on the first entry is at the disk, alone.
-    let held = faults.clone();
-    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
-    let mut disk = opening.await.unwrap();
+    // From here on the first entry is at the disk, alone.
+    let mut disk = disk_is_reached(&faults).await;
     client.send_at_once([&message, &message, &message].map(Value::clone)).await;
     let now = until(server.admin, "server_log_queue_entries", 3.0).await;
     let bytes = now["server_log_queue_bytes"];
@@ -139,11 +133,9 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
     let mut listener = server.listener(super::TAG, None).await;
     let mut client = server.connect().await;
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": "last"});
-    assert!(Command::new("mkfifo").arg(&faults).status().unwrap().success());
+    make_fifo(&faults);
     client.send(&message).await;
-    let held = faults.clone();
-    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
-    let mut disk = opening.await.unwrap();
+    let mut disk = disk_is_reached(&faults).await;
     client.send_at_once(std::iter::repeat_n(message, 19)).await;
     until(server.admin, "server_log_queue_entries", 19.0).await;
     server.signal(Signal::TERM);
@@ -174,11 +166,9 @@ async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
         assert_eq!(client.ask(&message(format!("{name}-0"))).await["ok"], "broadcast");
         senders.push((name, client));
     }
-    assert!(Command::new("mkfifo").arg(&faults).status().unwrap().success());
+    make_fifo(&faults);
     senders[0].1.send(&message("0-1".into())).await;
-    let held = faults.clone();
-    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
-    let _disk = opening.await.unwrap();
+    let _disk = disk_is_reached(&faults).await;
     for (name, client) in &mut senders[1..] {
         client.send(&message(format!("{name}-1"))).await;
     }

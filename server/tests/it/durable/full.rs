@@ -1,11 +1,11 @@
 //! A full disk: in a mount namespace of its own, on a file system of a few megabytes.
 
 use std::path::Path;
-use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
+use testkit::namespace::Namespace;
 
 use super::load::{Told, kept, verify};
 use super::{TAG, arguments, start};
@@ -14,8 +14,7 @@ use crate::harness::program;
 /// Set for the process inside the namespace: the file system's directory.
 const INSIDE: &str = "SERVER_TEST_SMALL_DISK";
 
-const PREPARE: &str = "mount -t tmpfs -o size=24m,mode=700 none \"$SERVER_TEST_SMALL_DISK\" \
-     && echo prepared && exec \"$@\"";
+const PREPARE: &str = "mount -t tmpfs -o size=24m,mode=700 none \"$SERVER_TEST_SMALL_DISK\"";
 
 #[test]
 fn a_full_disk_refuses_truly_and_goes_on_when_there_is_room() {
@@ -24,26 +23,13 @@ fn a_full_disk_refuses_truly_and_goes_on_when_there_is_room() {
         return;
     }
     let disk = TempDir::new().unwrap();
-    let mut unshare = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        unshare.arg("--map-root-user");
-    }
-    let output = unshare
-        .args(["--mount", "sh", "-c", PREPARE, "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg("durable::full::a_full_disk_refuses_truly_and_goes_on_when_there_is_room")
-        .env(INSIDE, disk.path())
-        .output()
-        .expect("this test needs unshare (Debian: util-linux)");
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(
-        text.contains("prepared"),
-        "this test needs a mount namespace of its own (root or unprivileged user namespaces): \
-         {text}"
-    );
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let namespace = Namespace {
+        kind: "--mount",
+        prepare: PREPARE,
+        inside: (INSIDE, disk.path().as_ref()),
+        needs: "a mount namespace of its own (root or unprivileged user namespaces)",
+    };
+    namespace.run_again("durable::full::a_full_disk_refuses_truly_and_goes_on_when_there_is_room");
 }
 
 async fn fill(disk: &Path) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use testkit::Process;
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, random, start};
@@ -66,7 +67,7 @@ async fn killed_at_random(times: usize) {
                 0 => 60_000,
                 1 => {
                     load.acknowledged(1 + random(30)).await;
-                    server.terminate();
+                    server.signal(Signal::TERM);
                     5_000
                 }
                 kind => {
@@ -100,10 +101,10 @@ async fn a_server_killed_at_its_first_start_starts_again() {
         for _ in 0..2 {
             let mut command = program();
             command.args(["--listen", "127.0.0.1:0", "--admin", "off"]).args(arguments(dir.path()));
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let server = Process::start(command);
             tokio::time::sleep(Duration::from_micros(random(60_000))).await;
-            child.kill().unwrap();
-            child.wait().unwrap();
+            drop(server);
             assert!(good(dir.path()));
         }
         let server = start(dir.path());

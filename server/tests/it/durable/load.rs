@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use testkit::{PATIENCE, soon, within};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -15,7 +16,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::TAG;
-use crate::harness::PATIENCE;
 
 /// A connection that may end at any moment.
 struct Wire(WebSocketStream<TcpStream>);
@@ -41,7 +41,7 @@ impl Wire {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, opening).await.expect("a server in time")
+        soon(opening).await
     }
 
     async fn send(&mut self, value: &Value) -> Option<()> {
@@ -51,8 +51,7 @@ impl Wire {
     /// The next text; `None` at the end.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, self.0.next()).await;
-            match frame.expect("a frame or an end in time")?.ok()? {
+            match soon(self.0.next()).await?.ok()? {
                 Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
                 Message::Close(_) => return None,
                 _ => {}
@@ -143,7 +142,7 @@ impl Load {
                 self.shared.answered.notified().await;
             }
         };
-        tokio::time::timeout(PATIENCE * 3, counting).await.expect("answers in time");
+        within(3 * PATIENCE, counting).await;
     }
 
     /// Connections that were refused so far.

@@ -1,5 +1,6 @@
 //! SIGTERM under load.
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::load::{Load, Otherwise, kept, verify};
@@ -16,8 +17,8 @@ async fn restarts_under_load_lose_nothing_and_refuse_nobody() {
     let mut load = Load::begin(address, 8, Otherwise::Again);
     for _ in 0..3 {
         load.acknowledged(100 + random(200)).await;
-        server.terminate();
-        assert_eq!(server.ended().code(), Some(0));
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
         // Everything is in one file when it ends.
         assert!(!dir.path().join("data/log.sqlite3-wal").exists());
         server = given.start(&[], &arguments(dir.path()));

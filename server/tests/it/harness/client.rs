@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use testkit::soon;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -11,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{PATIENCE, proxy_line};
+use super::proxy_line;
 
 /// What carries a WebSocket.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -92,15 +93,13 @@ impl Client {
     /// What comes next as it is on the wire. Nothing may have come that was not taken before.
     pub(crate) async fn read_raw(&mut self, bytes: &mut [u8]) {
         let reading = self.socket.get_mut().read_exact(bytes);
-        let read = tokio::time::timeout(PATIENCE, reading).await;
-        read.expect("bytes in time").expect("an open connection");
+        soon(reading).await.expect("an open connection");
     }
 
     /// The next text frame.
     pub(crate) async fn next_text(&mut self) -> String {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
-            match frame.expect("a frame in time") {
+            match soon(self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => return text.to_string(),
                 Some(Ok(Message::Ping(_))) => self.pings += 1,
                 other => panic!("{other:?} instead of a text"),
@@ -115,8 +114,7 @@ impl Client {
 
     /// The next text frame as JSON, or the close code.
     pub(crate) async fn next_or_closed(&mut self) -> Result<Value, Option<u16>> {
-        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
-        match frame.expect("a frame in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
             Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
             other => panic!("{other:?} instead of a text or an end"),
@@ -125,8 +123,7 @@ impl Client {
 
     /// The next text frame as JSON; none at the end, whatever it is.
     pub(crate) async fn next_or_ended(&mut self) -> Option<Value> {
-        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
-        match frame.expect("a frame or an end in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).unwrap()),
             _ => None,
         }
@@ -134,7 +131,7 @@ impl Client {
 
     /// The next ping.
     pub(crate) async fn next_ping(&mut self) {
-        match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a ping in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Ping(_))) => self.pings += 1,
             other => panic!("{other:?} instead of a ping"),
         }
@@ -146,7 +143,7 @@ impl Client {
     }
 
     pub(crate) async fn next_pong_or_closed(&mut self) -> Result<(), Option<u16>> {
-        match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a pong in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
             other => panic!("{other:?} instead of a pong"),
@@ -207,6 +204,6 @@ impl Client {
             }
             code
         };
-        tokio::time::timeout(PATIENCE, reading).await.expect("an end in time")
+        soon(reading).await
     }
 }

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
+use testkit::soon;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, accept_async};
-
-use super::PATIENCE;
 
 pub(crate) struct Impostor(TcpListener);
 
@@ -31,7 +30,7 @@ impl Impostor {
     }
 
     async fn accept(&self) -> TcpStream {
-        tokio::time::timeout(PATIENCE, self.0.accept()).await.expect("a client in time").unwrap().0
+        soon(self.0.accept()).await.unwrap().0
     }
 
     /// Answers the next connection's request with these bytes, and closes.
@@ -50,7 +49,7 @@ impl Impostor {
     /// The next connection as a WebSocket, and the first frame that comes over it.
     pub(crate) async fn websocket(&self) -> (Accepted, Value) {
         let mut socket = accept_async(self.accept().await).await.unwrap();
-        let first = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a frame in time");
+        let first = soon(socket.next()).await;
         let first = first.unwrap().unwrap().into_text().unwrap();
         (Accepted(socket), serde_json::from_str(&first).unwrap())
     }

@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use testkit::{listener, soon};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-
-use super::PATIENCE;
 
 /// Passes bytes on while it is whole.
 pub(crate) struct Line {
@@ -53,8 +52,7 @@ impl Line {
     }
 
     async fn of(to: SocketAddr, unit: Unit) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listener().await;
         let (state, unlucky) = (Arc::new(watch::Sender::new(State::Whole)), Unlucky::default());
         let refused = Arc::new(watch::Sender::new(0));
         let (all, lost) = (Arc::clone(&state), Arc::clone(&unlucky));
@@ -93,7 +91,7 @@ impl Line {
     pub(crate) async fn until_refused(&self, attempts: u32) {
         let mut refused = self.refused.subscribe();
         let seen = refused.wait_for(|count| *count >= attempts);
-        tokio::time::timeout(PATIENCE, seen).await.expect("attempts in time").unwrap();
+        soon(seen).await.unwrap();
     }
 
     /// Keeps every connection and passes nothing on.

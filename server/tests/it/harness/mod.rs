@@ -1,24 +1,23 @@
 //! Starts the program in a directory of its own, on ports of its own, and talks to it.
 
 mod client;
+mod http;
 mod impostor;
 mod line;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::process::{Command, ExitStatus};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use testkit::{PATIENCE, Program};
 use tokio::net::TcpStream;
 
 pub(crate) use client::{Client, Stream};
+pub(crate) use http::{Answer, exchange, exchange_over, request};
 pub(crate) use impostor::Impostor;
 pub(crate) use line::Line;
 
@@ -26,30 +25,25 @@ pub(crate) use line::Line;
 pub(crate) const ALICE: &str = "a11ce-5f3c9a7e21b04d86";
 pub(crate) const BOB: &str = "b0b00-91c2d3e4f5a6b7c8";
 
-/// A failing test ends after this; a passing one never waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The program under test.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
-    command.env_clear().stdin(Stdio::null());
-    command
+    testkit::command(env!("CARGO_BIN_EXE_server"))
 }
 
+/// A running server.
 pub(crate) struct Server {
-    child: Child,
+    program: Program,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
-    /// Of `--listen-proxy`.
+    /// The address of `--listen-proxy`.
     pub(crate) proxied: Option<SocketAddr>,
     pub(crate) dir: TempDir,
-    stdout: JoinHandle<String>,
-    stderr: JoinHandle<String>,
 }
 
-/// What a program left behind.
+/// What a server left behind that has ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
+    /// What it printed, and then what it logged.
     pub(crate) output: String,
 }
 
@@ -72,46 +66,31 @@ impl Server {
 
     /// Starts one that may open so many files and cannot raise that.
     pub(crate) fn start_with_files(files: u32, args: &[&str]) -> Self {
-        let mut limited = Command::new("/bin/sh");
-        limited.env_clear().stdin(Stdio::null());
-        limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]);
-        limited.arg(program().get_program());
+        let script = format!("ulimit -n {files} && exec \"$@\"");
+        let launcher = ["/bin/sh", "-c", &script, "sh"];
+        let limited = testkit::command_through(&launcher, env!("CARGO_BIN_EXE_server"));
         Self::run(limited, TempDir::new().unwrap(), args)
     }
 
-    fn run(mut program: Command, dir: TempDir, args: &[&str]) -> Self {
+    fn run(mut command: Command, dir: TempDir, args: &[&str]) -> Self {
         let path = dir.path().to_str().unwrap();
-        let mut child = program
+        command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(args.iter().map(|arg| arg.replace("{dir}", path)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            .args(args.iter().map(|arg| arg.replace("{dir}", path)));
+        let program = Program::start(command);
         let (mut address, mut proxied) = (None, None);
+        // The admin port is announced last.
         let admin = loop {
-            let line = lines.next().map(Result::unwrap);
-            let Some(line) = line else {
-                panic!("the server ended at its start: {}", stderr.join().unwrap())
-            };
-            match line.strip_prefix("listening ").unwrap().split_once(' ').unwrap() {
-                ("server", path) if path.starts_with("unix:") => {}
-                ("server", at) => address = Some(at.parse().unwrap()),
-                ("server-proxy", at) => proxied = Some(at.parse().unwrap()),
-                ("admin", at) => break at.parse().unwrap(),
-                other => panic!("{other:?} is announced"),
+            let (name, at) = program.announcement();
+            match &*name {
+                "server" if at.starts_with("unix:") => {}
+                "server" => address = Some(at.parse().unwrap()),
+                "server-proxy" => proxied = Some(at.parse().unwrap()),
+                "admin" => break at.parse().unwrap(),
+                _ => panic!("{name:?} is announced"),
             }
         };
-        let address = address.unwrap();
-        let stdout = std::thread::spawn(move || lines.map_while(Result::ok).collect());
-        Self { child, address, admin, proxied, dir, stdout, stderr }
+        Self { program, address: address.unwrap(), admin, proxied, dir }
     }
 
     /// Writes a file into the server's directory.
@@ -214,11 +193,11 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        self.program.pid()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
+        self.program.signal(signal);
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -228,32 +207,10 @@ impl Server {
     }
 
     /// Waits for the end; one that does not come fails the test.
-    pub(crate) async fn ended(mut self) -> Ended {
-        let ending = async {
-            loop {
-                if let Some(status) = self.child.try_wait().unwrap() {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let status = tokio::time::timeout(PATIENCE, ending).await.expect("an end in time");
-        tokio::task::spawn_blocking(move || {
-            let ended = |thread: &mut JoinHandle<String>| {
-                std::mem::replace(thread, std::thread::spawn(String::new)).join().unwrap()
-            };
-            let output = ended(&mut self.stdout) + &ended(&mut self.stderr);
-            Ended { status, output }
-        })
-        .await
-        .unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub(crate) async fn ended(self) -> Ended {
+        let ended = self.program.ended().await;
+        let lines = ended.stdout.into_iter().chain(ended.stderr);
+        Ended { status: ended.status, output: lines.map(|line| line + "\n").collect() }
     }
 }
 
@@ -261,57 +218,4 @@ impl Drop for Server {
 pub(crate) fn proxy_line(from: &str) -> String {
     let family = if from.contains(':') { ("TCP6", "::1") } else { ("TCP4", "127.0.0.1") };
     format!("PROXY {} {from} {} 50000 9091\r\n", family.0, family.1)
-}
-
-/// An HTTP answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    /// As a text, and as it came.
-    pub(crate) body: String,
-    pub(crate) bytes: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            found.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-}
-
-/// One HTTP request on a connection of its own. `Host` is the address unless given.
-pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-    let mut head =
-        format!("{line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
-    if !headers.iter().any(|header| header.starts_with("Host:")) {
-        head.push_str(&format!("Host: {to}\r\n"));
-    }
-    for header in headers {
-        head.push_str(header);
-        head.push_str("\r\n");
-    }
-    head.push_str("\r\n");
-    exchange(to, &[head.as_bytes(), body].concat()).await
-}
-
-/// Sends bytes, or as many as the server takes before it refuses, and reads to the end.
-pub(crate) async fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
-    exchange_over(TcpStream::connect(to).await.unwrap(), bytes).await
-}
-
-/// The same over a stream that is connected.
-pub(crate) async fn exchange_over(mut stream: impl Stream, bytes: &[u8]) -> Answer {
-    let _ = stream.write_all(bytes).await;
-    let mut answer = Vec::new();
-    // A reset may follow the answer.
-    let reading = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-    let _ = reading.expect("an answer in time");
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a whole head");
-    let bytes = answer.split_off(end + 4);
-    let head = String::from_utf8(answer).unwrap().trim_end().to_owned();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
 }
