@@ -13,14 +13,14 @@ use crate::door::{KEY, UPGRADE, told_to_come_back};
 use crate::harness::{Server, request};
 use crate::metrics::metrics;
 
-/// Places for connections of the server that starts with few files.
+/// Connections that the server with few descriptors has room for.
 const PLACES: usize = 20;
 
 fn broadcast(number: usize) -> serde_json::Value {
     json!({"action": "broadcast", "tag": "shop", "message": number})
 }
 
-/// It knows what it needs besides connections, and so never runs out.
+/// The server subtracts the descriptors that it needs for other things, so it never runs out.
 #[tokio::test]
 async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
     let files = limits::OTHER_FILES + PLACES;
@@ -32,7 +32,7 @@ async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
     }
     let upgrade = [UPGRADE, &[KEY]].concat();
     told_to_come_back(&request(server.address, "GET /ws", &upgrade, b"").await);
-    // Far more than there are files, none of whom says anything.
+    // Far more connections than there are descriptors; none of them sends anything.
     let mut silent = Vec::new();
     for number in 0..2 * files {
         silent.push(TcpStream::connect(server.address).await.unwrap());
@@ -53,7 +53,7 @@ async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
     assert!(!log.contains("cannot accept"), "{log}");
 }
 
-/// The limit is lowered under the running server, which believes that it has room for all of them.
+/// The limit is lowered while the server runs, so the server still counts on the old one.
 #[tokio::test]
 async fn without_descriptors_old_clients_go_on_and_newcomers_wait() {
     let server = Server::start(&[]);
@@ -77,7 +77,8 @@ async fn without_descriptors_old_clients_go_on_and_newcomers_wait() {
             }
         };
         soon(exhausting).await;
-        // One that asks again without a pause takes a whole core, or as much as it gets of one.
+        // A server that retries `accept` without a pause would use a whole core, or what it gets of
+        // one.
         let (begun, used) = (Instant::now(), cpu_time(server.pid()));
         while begun.elapsed() < Duration::from_secs(1) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -98,7 +99,7 @@ async fn without_descriptors_old_clients_go_on_and_newcomers_wait() {
         server.until_counts("shop", (5, 0)).await;
     }
     let log = server.stop().await.output;
-    // Not with every wave, and not for every listener that tries again.
+    // The line is logged once or twice, not with each wave and not for each listening socket.
     let told = log.matches("cannot accept").count();
     assert!((1..=2).contains(&told), "{log}");
 }

@@ -27,7 +27,7 @@ impl Listening {
         serde_json::from_str::<Value>(&line).unwrap()["message"].clone()
     }
 
-    /// The next line on stderr, which holds all of `parts`.
+    /// The next line on stderr, which must contain all of `parts`.
     async fn says(&self, parts: &[&str]) -> String {
         let line = self.0.stderr.next().await.expect("a line on stderr");
         for part in parts {
@@ -119,7 +119,7 @@ async fn what_is_lost_is_told() {
     let (mut second, set) = impostor.websocket().await;
     assert_eq!(set["since"], json!({"epoch": "k1", "seq": 7}));
     second.says(&confirmed("k1", &json!({"recovered": true}))).await;
-    // Of a server that hands over more than it is asked for.
+    // Sent by a server that hands over more than the client has asked for.
     second.says(&message(7)).await;
     second.says(&message(8)).await;
     listening.says(&["listening to shop at"]).await;
@@ -144,7 +144,7 @@ async fn a_full_server_is_asked_again_when_it_says() {
     let only = server.listener("shop", None).await;
     let listening = Listening::start(&server.url(), &["--count", "1"]);
     let refused = listening.says(&["503", "this server is full", "trying again in"]).await;
-    // Within 3 to 10 s, as it said, and not in a moment.
+    // The client reconnects after the 3 to 10 s of the `bye`, not at once.
     let wait = refused.rsplit(' ').nth(1).unwrap().parse::<f64>().unwrap();
     assert!((3.0..10.0).contains(&wait), "{refused}");
     only.close().await;

@@ -9,28 +9,28 @@ use testkit::{Process, service_manager};
 
 use crate::harness::program;
 
-/// The sockets that servers are given, one after the other.
+/// Sockets that are passed to several servers in turn.
 pub(crate) struct Given {
     plain: TcpListener,
-    /// At most two, with their names.
+    /// At most two, each with its name.
     others: Vec<(OwnedFd, &'static str)>,
     dir: TempDir,
 }
 
 impl Given {
-    /// One, which has no name.
+    /// One socket without a name.
     pub(crate) fn new() -> Self {
         let plain = TcpListener::bind("127.0.0.1:0").unwrap();
         Self { plain, others: Vec::new(), dir: TempDir::new().unwrap() }
     }
 
-    /// One more with this name; the first then has one, too.
+    /// Adds a socket with this name; the first one then gets a name too.
     pub(crate) fn and(mut self, socket: impl Into<OwnedFd>, name: &'static str) -> Self {
         self.others.push((socket.into(), name));
         self
     }
 
-    /// Of the first.
+    /// The address of the first socket.
     pub(crate) fn address(&self) -> SocketAddr {
         self.plain.local_addr().unwrap()
     }

@@ -1,4 +1,4 @@
-//! SIGHUP: keys, tags and limits change under the connections.
+//! SIGHUP: keys, tags and limits change while connections stay.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ use crate::harness::{ALICE, Server, program, request};
 const OLD: &str = "the-old-key-of-some-length";
 const NEW: &str = "the-new-key-of-some-length";
 
-/// A server with a configuration file, under a manager that learns when it has been read again.
+/// A server with a configuration file, and the service manager that it notifies when it has read
+/// the file again.
 pub(crate) struct Managed {
     pub(crate) server: Server,
     dir: TempDir,
@@ -38,7 +39,7 @@ impl Managed {
         self.told.until("READY=1");
     }
 
-    /// What a broadcast with this key comes to.
+    /// The reply to a broadcast with this key.
     async fn broadcast(&self, tag: &str, key: &str) -> Value {
         let action = json!({"action": "broadcast", "tag": tag, "key": key, "message": key});
         self.server.post(&action).await.1
@@ -79,7 +80,7 @@ async fn a_bad_file_changes_nothing_and_is_told_of() {
     assert!(!log.contains("short"), "{log}");
 }
 
-/// Until then nobody has an inbox, since strangers could fill it.
+/// Without that key there are no inboxes, since anyone could fill them.
 #[tokio::test]
 async fn with_the_key_for_send_come_the_inboxes() {
     let managed = Managed::start("[tags.shop]\n", &[]);
@@ -103,7 +104,7 @@ async fn limits_change_for_those_who_are_there_too() {
     }
 }
 
-/// What was used up at the old rate, ten minutes of it, is not to be waited for at the new one.
+/// A client that owes ten minutes at the old rate does not wait for them at the new one.
 #[tokio::test]
 async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
     let managed = Managed::start("send-rate = \"1:600\"\n", &[]);
@@ -118,7 +119,7 @@ async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
     managed.reload("send-rate = \"200:400\"\n");
     let reply = client.ask(&ping).await;
     let wait = reply["retry_in_ms"].as_u64();
-    // One takes 5 ms.
+    // At the new rate one request takes 5 ms.
     assert!(reply["ok"] == "ping" || wait.is_some_and(|wait| wait < 10), "{reply}");
     let going_on = async { while client.ask(&ping).await["ok"] != "ping" {} };
     soon(going_on).await;
@@ -132,7 +133,7 @@ async fn what_only_a_restart_changes_is_named() {
     assert!(log.contains("only a restart makes it hold: origin, ping-interval, max-tags"), "{log}");
 }
 
-/// A page that is served goes on being protected, and one that is not protects nothing.
+/// A reload neither starts nor stops the demo page, nor the protection of its tag.
 #[tokio::test]
 async fn the_demo_neither_comes_nor_goes_and_nor_does_its_protection() {
     let demo = "demo = true\n";

@@ -1,4 +1,4 @@
-//! Under a service manager: a socket that outlives the server, and what it tells.
+//! Under a service manager: sockets that outlive the server, and notifications.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
@@ -16,7 +16,7 @@ use crate::manager::Given;
 
 const NO_OPTIONS: [&str; 0] = [];
 
-/// A server that has said that it serves.
+/// Starts a server and waits for its `READY=1`.
 fn start(given: &Given, told: &NotifySocket, environment: &[(&str, &OsStr)]) -> Process {
     let path = [("NOTIFY_SOCKET", told.path().as_os_str())];
     let running = given.start(&[&path[..], environment].concat(), &NO_OPTIONS);
@@ -29,7 +29,7 @@ async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
     let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
     for _ in 0..3 {
-        // Nobody accepts yet, and nobody is refused.
+        // No server accepts yet, and no client is refused.
         let waiting = tokio::spawn(async move { request(address, "GET /ws", &[], b"").await });
         tokio::task::yield_now().await;
         let mut running = start(&given, &told, &[("WATCHDOG_USEC", "200000".as_ref())]);
@@ -41,10 +41,10 @@ async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
     }
 }
 
-/// What a given socket answers to a client that a proxy has not introduced: nothing if it demands that.
+/// The answer to a client without a PROXY header: empty where the header is required.
 async fn answer_without_header(mut stream: impl Stream) -> String {
     let asked = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    // It may be closed already.
+    // The server may have closed the connection already.
     let _ = stream.write_all(asked).await;
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer).await;
@@ -78,7 +78,7 @@ async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain
     };
     assert!(refusal == (429, Some("1".into())) && granted >= 2, "{granted}, {refusal:?}");
     assert!(Client::introduced(to(address).await, "192.0.2.8").await.is_ok());
-    // Nobody on this machine has an address where no header is read.
+    // On a socket without PROXY headers, local clients have no address that counts.
     for _ in 0..5 {
         Client::connect(given.address(), "/ws", &[]).await.unwrap().close().await;
     }
@@ -130,7 +130,7 @@ async fn addresses_that_were_asked_for_are_not_used_beside_given_sockets_and_tha
         ("TOCSIN_CONFIG", file.as_os_str(), "--listen not used"),
     ] {
         let (given, told) = (Given::new(), NotifySocket::new());
-        // To bind a low port would be an error, or at least done.
+        // Binding port 1 would fail, or succeed as root.
         let mut running = start(&given, &told, &[(variable, value)]);
         assert!(given.log().contains(told_of), "{variable}: {}", given.log());
         assert!(TcpStream::connect("127.0.0.1:1").await.is_err());
@@ -139,7 +139,7 @@ async fn addresses_that_were_asked_for_are_not_used_beside_given_sockets_and_tha
     }
 }
 
-/// Listeners that are there when the server is restarted.
+/// Clients that are connected when the server is restarted.
 const LISTENERS: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +155,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let (begun, begins) = tokio::sync::oneshot::channel();
     let mut begun = Some(begun);
-    // Each message on a connection of its own, as PHP sends them, one after the other.
+    // A connection for each message, one after the other, as PHP does.
     let publisher = tokio::spawn(async move {
         let message = json!({"action": "broadcast", "tag": "shop", "message": 1}).to_string();
         let mut reached = Vec::new();
@@ -178,7 +178,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
         counts.push(messages);
     }
     assert_eq!(running.wait().code(), Some(0));
-    // Each has its own moment to come back.
+    // Each client is told another delay, so that they come back spread over time.
     waits.sort_unstable();
     waits.dedup();
     assert!(waits.len() > LISTENERS / 4 && *waits.last().unwrap() < 5_000, "{}", waits.len());
@@ -190,11 +190,11 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     }
     stop.send(true).unwrap();
     let reached = publisher.await.unwrap();
-    // The next server counts from 1 again.
+    // The next server's sequence numbers begin at 1 again.
     let first = reached.iter().zip(&reached[1..]).take_while(|((seq, _), (next, _))| seq < next);
     let first = first.count() as u64 + 1;
     assert_eq!(reached[0], (1, LISTENERS as u64));
-    // Whatever the first was asked to deliver, everyone has had it before the end.
+    // Each client received every message that the first server had accepted.
     assert!(counts.iter().all(|count| *count == first), "{first}: {:?}", counts.iter().min());
     let message = json!({"action": "broadcast", "tag": "shop", "message": 2}).to_string();
     let last = request(address, "POST /messages", &[], message.as_bytes()).await;
@@ -209,7 +209,7 @@ async fn listen(address: SocketAddr) -> Client {
     client
 }
 
-/// What a listener is told at the end: when to come back; and how many messages it has had.
+/// The delay that the `bye` names, and the number of messages before it.
 async fn farewell(mut client: Client) -> (u64, u64) {
     let (mut wait, mut messages) = (None, 0);
     loop {

@@ -1,4 +1,4 @@
-//! IDs and keys appear nowhere but where they belong.
+//! IDs, keys and messages never appear in logs, replies or errors.
 
 use serde_json::json;
 use testkit::files::directory_with;

@@ -1,4 +1,4 @@
-//! NATS that is away, and servers that fall behind.
+//! NATS is unreachable, and servers fall behind.
 
 use serde_json::{Value, json};
 use testkit::soon;
@@ -7,14 +7,14 @@ use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, until_peers};
 use crate::harness::{ALICE, BOB, Line};
 
-/// As it is tried again under one mid, which is the message itself.
+/// A message that is sent again has the same mid, so the mid serves as the message.
 fn with_mid(message: &Value) -> Value {
     let mut action = broadcast(message);
     action["mid"] = json!(message.to_string());
     action
 }
 
-/// The line is served while the servers start.
+/// Needs a second thread, which relays the connection while the servers start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
     let nats = Nats::start(1).await;
@@ -31,8 +31,8 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
             expected.push(message);
         }
         line.cut();
-        // Its clients stay, and its senders are told the truth: the first may be told that nobody
-        // knows, if it came before the cut was noticed.
+        // Its clients stay connected, and its senders get true answers. The first may get
+        // `unknown`, if it was sent before the server noticed the cut.
         let refusal = async {
             loop {
                 let (_, reply) = far.post(&broadcast(&json!("never"))).await;
@@ -65,7 +65,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
         let seq = delivery["seq"].as_u64().unwrap();
         assert!(seq > last, "in order");
         last = seq;
-        // Whose fate was unknown may have come after all.
+        // A message whose outcome was `unknown` may have been stored.
         if delivery["message"] != "never" {
             got.push(delivery["message"].clone());
         }
@@ -92,7 +92,7 @@ async fn nats_itself_restarts() {
     assert_eq!((&again["recovered"], messages), (&json!(true), vec![json!(1), json!(2)]));
 }
 
-/// The stream holds less than what came meanwhile.
+/// The stream keeps fewer entries than were published meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     let nats = Nats::start(1).await;
@@ -122,14 +122,15 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
         let (again, messages, _) = server.come_back(BOB, &since).await;
         kept.push((again["recovered"].clone(), messages.len()));
     }
-    // Each tells of the loss; the other has never lost what its ring still holds.
+    // Each server reports the loss. The other server's ring still holds those messages, so it has
+    // lost nothing.
     assert_eq!(kept[0].0, false);
     assert!((5..40).contains(&kept[0].1), "{kept:?}");
     let (_, sent) = slow.post(&broadcast(&json!("on it goes"))).await;
     assert_eq!(sent["error"], Value::Null, "{sent}");
 }
 
-/// More attempts than a moment has: whoever boots at the same time takes longer.
+/// Eight attempts fail first: NATS may boot at the same time and take longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_may_come_up_after_the_server() {
     let nats = Nats::start(1).await;
@@ -140,7 +141,7 @@ async fn nats_may_come_up_after_the_server() {
         line.until_refused(8).await;
         line.heal();
     };
-    // The harness waits for the server's addresses, on this thread.
+    // The harness blocks this thread until the server announces its addresses.
     let (server, ()) = std::thread::scope(|scope| {
         let server = scope.spawn(|| common.server_over(&line));
         tokio::task::block_in_place(|| {
@@ -170,11 +171,11 @@ async fn nats_that_stays_away_ends_the_start_after_a_stated_time() {
     assert!((25..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(log.lines().last().unwrap().contains("no connection within 30 s"), "{log}");
     assert!(log.contains("start NATS, or correct the addresses of --nats"), "{log}");
-    // At the beginning and every ten seconds.
+    // Logged at the first attempt and every ten seconds.
     assert_eq!(log.matches("does not answer for").count(), 3, "{log}");
 }
 
-/// Each attempt to come back fails the same way; nobody needs to read that each second.
+/// Each attempt fails for the same reason, which need not be logged each second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_told_once_and_so_is_its_end() {
     let nats = Nats::start(1).await;

@@ -19,7 +19,7 @@ use testkit::{PATIENCE, soon, within};
 
 const KEY: &str = "cluster-key-0123456789abcdef";
 
-/// What all servers of a cluster have in common.
+/// What all servers of a cluster share.
 struct Common {
     dir: TempDir,
     urls: String,
@@ -58,7 +58,7 @@ impl Common {
         Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// The same over another way to NATS.
+    /// Starts a server that reaches NATS over `line`.
     fn server_over(&self, line: &Line) -> Server {
         self.server_over_with(line, &["--send-rate", "off"])
     }
@@ -79,7 +79,7 @@ fn send(id: &str, message: &Value, mid: &str) -> Value {
     json!({"action":"send","tag":"shop","id":id,"key":KEY,"message":message,"mid":mid})
 }
 
-/// Tries until an action is accepted; its reply. It has a `mid`.
+/// Sends an action, which has a `mid`, until it is accepted: its reply.
 async fn accepted(server: &Server, action: &Value) -> Value {
     let trying = async {
         loop {
@@ -93,7 +93,7 @@ async fn accepted(server: &Server, action: &Value) -> Value {
     within(3 * PATIENCE, trying).await
 }
 
-/// Ends when so many other servers are known.
+/// Returns when the server knows so many other servers.
 async fn until_peers(server: &Server, others: u64) {
     let seen = async { while server.status().await["other_servers"] != others {} };
     soon(seen).await;

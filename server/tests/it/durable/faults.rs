@@ -1,4 +1,4 @@
-//! A disk whose writes and syncs fail: what senders are told is true.
+//! A disk whose writes and syncs fail: senders get true answers.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -17,7 +17,7 @@ use crate::harness::{Server, request};
 use crate::metrics::{metrics, until};
 use crate::stopping::stops_in_time;
 
-/// A server whose log's disk does as the file says that is answered beside it.
+/// Starts a server with the library of `faults.c`, which reads its faults from the returned file.
 fn start_faulty(dir: &Path) -> (Server, PathBuf) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durable/faults.c");
     let (arguments, faults) = (arguments(dir), dir.join("faults"));
@@ -28,8 +28,8 @@ fn start_faulty(dir: &Path) -> (Server, PathBuf) {
     (Server::start_with(&environment, &arguments), faults)
 }
 
-/// Waits until the server comes to its disk, where `faults` is a named pipe: to open one end waits
-/// for the other. The server waits there until something is written, or the file is dropped.
+/// `faults` is a named pipe. Returns when the server is about to write to its disk: opening one end
+/// of a pipe waits for the other. The server waits until faults are written or the file is closed.
 async fn disk_is_reached(faults: &Path) -> File {
     let faults = faults.to_owned();
     let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(faults).unwrap());
@@ -50,7 +50,7 @@ impl Faults {
         Self { dir, server, load }
     }
 
-    /// From here on so many of a thousand calls fail.
+    /// From now on so many of a thousand calls fail.
     fn fail(&self, writes: u32, syncs: u32) {
         let new = self.dir.path().join("faults.new");
         std::fs::write(&new, format!("{writes} {syncs}")).unwrap();
@@ -61,8 +61,8 @@ impl Faults {
         std::fs::remove_file(self.dir.path().join("faults")).unwrap();
     }
 
-    /// Kills the server and looks what is there. How many were refused, and of how many nothing
-    /// was promised.
+    /// Kills the server and compares its log with what senders were told: how many outcomes were
+    /// `refused`, and how many `unknown`.
     async fn end(mut self) -> (usize, usize) {
         let said = self.load.quiet().await;
         self.server.signal(Signal::KILL);
@@ -85,7 +85,8 @@ async fn appends_are_counted_by_what_senders_are_told() {
     let (server, faults) = start_faulty(dir.path());
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": 1});
     assert_eq!(server.post(&message).await.0, 200);
-    // Every sync fails: of the first nobody can tell, and the log cannot be read anew after it.
+    // Every sync fails: the outcome of the first message is unknown, and after it the server cannot
+    // read the log again.
     std::fs::write(&faults, "0 1000").unwrap();
     for outcome in ["unknown", "refused"] {
         assert_eq!(server.post(&message).await.1["outcome"], outcome);
@@ -106,7 +107,7 @@ async fn what_waits_for_the_disk_is_told() {
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": "x".repeat(1_000)});
     make_fifo(&faults);
     client.send(&message).await;
-    // From here on the first entry is at the disk, alone.
+    // From now on the first entry waits for the disk, alone.
     let mut disk = disk_is_reached(&faults).await;
     client.send_at_once([&message, &message, &message].map(Value::clone)).await;
     let now = until(server.admin, "server_log_queue_entries", 3.0).await;
@@ -122,7 +123,7 @@ async fn what_waits_for_the_disk_is_told() {
     let now = metrics(server.admin).await;
     assert_eq!(now["server_log_queue_entries"], 0.0);
     assert_eq!(now["server_log_queue_bytes"], 0.0);
-    // Those that waited were one transaction.
+    // The entries that waited were one transaction.
     assert_eq!(now["server_log_commit_seconds_count"], 2.0);
 }
 
@@ -139,7 +140,7 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
     client.send_at_once(std::iter::repeat_n(message, 19)).await;
     until(server.admin, "server_log_queue_entries", 19.0).await;
     server.signal(Signal::TERM);
-    // It stops by now, and the disk still stands still.
+    // The server is stopping, and the disk still blocks.
     while request(server.admin, "GET /readyz", &[], b"").await.status == 200 {}
     std::fs::remove_file(&faults).unwrap();
     disk.write_all(b"0 0").unwrap();
@@ -154,7 +155,7 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
     assert_eq!(server.ended().await.status.code(), Some(0));
 }
 
-/// Nobody can tell what becomes of what is at the disk by then, and nobody is told.
+/// The outcome of an entry that is at the disk is unknown, so its sender gets no reply.
 #[tokio::test]
 async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
     let dir = TempDir::new().unwrap();
@@ -173,7 +174,7 @@ async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
         client.send(&message(format!("{name}-1"))).await;
     }
     until(server.admin, "server_log_queue_entries", 2.0).await;
-    // Who has asked over HTTP and left has not taken back what was asked.
+    // A client that posts and leaves has still published.
     let posted = json!([message("3-0".into())]).to_string();
     let address = server.address;
     let posting = tokio::spawn(async move {

@@ -14,19 +14,19 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::proxy_line;
 
-/// What carries a WebSocket.
+/// A connection that can carry a WebSocket.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 pub(crate) struct Client {
     socket: WebSocketStream<Box<dyn Stream>>,
-    /// Pings that came so far.
+    /// Number of pings so far.
     pub(crate) pings: u32,
 }
 
 impl Client {
-    /// Connects with more headers; answers the status of a refusal.
+    /// Connects with more headers; the error is the status of a refusal.
     pub(crate) async fn connect(
         to: SocketAddr,
         path: &str,
@@ -37,7 +37,7 @@ impl Client {
         connected.map_err(|answer| answer.status().as_u16())
     }
 
-    /// The same over a stream that is connected; answers a refusal.
+    /// Connects over an open stream; the error is the refusal.
     pub(crate) async fn over(
         stream: impl Stream + 'static,
         url: &str,
@@ -55,8 +55,8 @@ impl Client {
         }
     }
 
-    /// The same as a proxy connects for a client at `from`; answers status and `Retry-After` of a
-    /// refusal.
+    /// Connects over an open stream as a proxy does for a client at `from`; the error is the status
+    /// and the `Retry-After` of a refusal.
     pub(crate) async fn introduced(
         mut stream: impl Stream + 'static,
         from: &str,
@@ -77,8 +77,8 @@ impl Client {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Sends all in one write, so that nothing stays behind in this side's kernel, which
-    /// throws that away when the connection is reset.
+    /// Sends all in one write. Frames that stay behind in this side's kernel would be lost if the
+    /// connection is reset.
     pub(crate) async fn send_at_once(&mut self, values: impl IntoIterator<Item = Value>) {
         for value in values {
             self.socket.feed(Message::text(value.to_string())).await.unwrap();
@@ -90,7 +90,7 @@ impl Client {
         self.socket.get_mut().write_all(bytes).await.unwrap();
     }
 
-    /// What comes next as it is on the wire. Nothing may have come that was not taken before.
+    /// The next bytes as they are on the wire. No frame may have been read ahead.
     pub(crate) async fn read_raw(&mut self, bytes: &mut [u8]) {
         let reading = self.socket.get_mut().read_exact(bytes);
         soon(reading).await.expect("an open connection");
@@ -121,7 +121,7 @@ impl Client {
         }
     }
 
-    /// The next text frame as JSON; none at the end, whatever it is.
+    /// The next text frame as JSON; `None` at any other frame or end.
     pub(crate) async fn next_or_ended(&mut self) -> Option<Value> {
         match soon(self.socket.next()).await {
             Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).unwrap()),
@@ -150,7 +150,7 @@ impl Client {
         }
     }
 
-    /// Sends and reads the next frame, which must be the reply.
+    /// Sends an action and reads the next frame, which must be its reply.
     pub(crate) async fn ask(&mut self, value: &Value) -> Value {
         self.send(value).await;
         self.next().await
@@ -163,9 +163,8 @@ impl Client {
         assert_eq!((&live["event"], &live["tag"]), (&json!("live"), &json!(tag)));
     }
 
-    /// Asks for the same again and again until it is too often; how often it was granted, and the
-    /// wait that the refusal names, in milliseconds. However slow this machine is, it asks more often
-    /// than once a second.
+    /// Sends the action until it is rate limited: how often it was granted, and the wait in
+    /// milliseconds that the refusal names. Even a slow machine sends more than one a second.
     pub(crate) async fn until_too_often(&mut self, value: &Value) -> (u64, u64) {
         for granted in 0..100 {
             let reply = self.ask(value).await;
@@ -187,13 +186,13 @@ impl Client {
     /// Drops the TCP connection without a close frame.
     pub(crate) fn vanish(self) {}
 
-    /// Closes as RFC 6455 wants it; when this returns, the server has done its part.
+    /// Closes as RFC 6455 requires, and waits until the server has done its part.
     pub(crate) async fn close(mut self) {
         self.socket.close(None).await.unwrap();
         assert_eq!(self.closed().await, None);
     }
 
-    /// Reads to the end; the close code, if the server sent one.
+    /// Reads to the end; the close code, if the server has sent one.
     pub(crate) async fn closed(&mut self) -> Option<u16> {
         let reading = async {
             let mut code = None;

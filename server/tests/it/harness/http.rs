@@ -1,4 +1,4 @@
-//! HTTP requests of tests, byte for byte.
+//! HTTP requests, byte for byte.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use super::Stream;
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
-    /// As a text, and as it came.
+    /// The body as text, and as bytes.
     pub(crate) body: String,
     pub(crate) bytes: Vec<u8>,
 }
@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// One HTTP request on a connection of its own. `Host` is the address unless given.
+/// Sends one HTTP request on a connection of its own. `Host` is the address unless given.
 pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut head =
         format!("{line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
@@ -42,12 +42,12 @@ pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: 
     exchange(to, &[head.as_bytes(), body].concat()).await
 }
 
-/// Sends bytes, or as many as the server takes before it refuses, and reads to the end.
+/// Sends the bytes, or as many as the server takes before it refuses, and reads to the end.
 pub(crate) async fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
     exchange_over(TcpStream::connect(to).await.unwrap(), bytes).await
 }
 
-/// The same over a stream that is connected.
+/// As [`exchange`], over an open stream.
 pub(crate) async fn exchange_over(mut stream: impl Stream, bytes: &[u8]) -> Answer {
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! What the command line's clients meet in place of a server: it says what a test wants it to.
+//! A server for the command line's clients that says what a test wants.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub(crate) struct Impostor(TcpListener);
 
-/// One WebSocket of it.
+/// A WebSocket that the impostor has accepted.
 pub(crate) struct Accepted(WebSocketStream<TcpStream>);
 
 impl Impostor {
@@ -33,11 +33,11 @@ impl Impostor {
         soon(self.0.accept()).await.unwrap().0
     }
 
-    /// Answers the next connection's request with these bytes, and closes.
+    /// Answers the next request with these bytes, and closes.
     pub(crate) async fn answer(&self, bytes: &[u8]) {
         let mut stream = self.accept().await;
         let mut asked = Vec::new();
-        // One byte after the other of a head; what follows is small and of no interest.
+        // Reads the head byte by byte; the body is small and does not matter.
         while !asked.ends_with(b"\r\n\r\n") {
             asked.push(stream.read_u8().await.unwrap());
         }
@@ -46,7 +46,7 @@ impl Impostor {
         let _ = stream.read_to_end(&mut asked).await;
     }
 
-    /// The next connection as a WebSocket, and the first frame that comes over it.
+    /// Accepts the next connection as a WebSocket, and reads its first frame.
     pub(crate) async fn websocket(&self) -> (Accepted, Value) {
         let mut socket = accept_async(self.accept().await).await.unwrap();
         let first = soon(socket.next()).await;

@@ -1,4 +1,4 @@
-//! Starts the program in a directory of its own, on ports of its own, and talks to it.
+//! Starts the server in a directory of its own, on ports of its own, and talks to it.
 
 mod client;
 mod http;
@@ -21,7 +21,7 @@ pub(crate) use http::{Answer, exchange, exchange_over, request};
 pub(crate) use impostor::Impostor;
 pub(crate) use line::Line;
 
-/// Two IDs for tests. They are no secrets, but the trace test looks for them in logs.
+/// Two IDs. They are no secrets, but one test makes sure that no log contains them.
 pub(crate) const ALICE: &str = "a11ce-5f3c9a7e21b04d86";
 pub(crate) const BOB: &str = "b0b00-91c2d3e4f5a6b7c8";
 
@@ -52,19 +52,19 @@ impl Server {
         Self::start_in(TempDir::new().unwrap(), args)
     }
 
-    /// Starts with files that `dir` holds already; `{dir}` in an argument stands for its path.
+    /// Starts with the files of `dir`; `{dir}` in an argument stands for its path.
     pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
         Self::run(program(), dir, args)
     }
 
-    /// Starts with these variables.
+    /// Starts with these environment variables.
     pub(crate) fn start_with(environment: &[(&str, String)], args: &[&str]) -> Self {
         let mut program = program();
         program.envs(environment.iter().map(|(name, value)| (name, value)));
         Self::run(program, TempDir::new().unwrap(), args)
     }
 
-    /// Starts one that may open so many files and cannot raise that.
+    /// Starts a server that may open so many files and cannot raise the limit.
     pub(crate) fn start_with_files(files: u32, args: &[&str]) -> Self {
         let script = format!("ulimit -n {files} && exec \"$@\"");
         let launcher = ["/bin/sh", "-c", &script, "sh"];
@@ -108,7 +108,7 @@ impl Server {
         self.connect_with(&[]).await.unwrap()
     }
 
-    /// Connects with more headers; answers the status of a refusal.
+    /// Connects with more headers; the error is the status of a refusal.
     pub(crate) async fn connect_with(
         &self,
         headers: &[(&'static str, &str)],
@@ -116,8 +116,8 @@ impl Server {
         Client::connect(self.address, "/ws", headers).await
     }
 
-    /// Connects as a proxy would for a client at `from`; answers status and `Retry-After` of a
-    /// refusal.
+    /// Connects as a proxy does for a client at `from`; the error is the status and the
+    /// `Retry-After` of a refusal.
     pub(crate) async fn connect_from(&self, from: &str) -> Result<Client, (u16, Option<String>)> {
         let stream = TcpStream::connect(self.proxied.unwrap()).await.unwrap();
         Client::introduced(stream, from).await
@@ -130,7 +130,7 @@ impl Server {
         client
     }
 
-    /// Connects and registers on the tag shop, where so many messages wait for the ID.
+    /// Connects and registers on the tag shop with an ID whose inbox has so many unread messages.
     pub(crate) async fn listener_with_inbox(&self, id: &str, waiting: usize) -> Client {
         let mut client = self.connect().await;
         let reply = client.ask(&json!({"action": "set", "tag": "shop", "id": id})).await;
@@ -142,8 +142,8 @@ impl Server {
         client
     }
 
-    /// Registers on the tag shop and takes what is handed over until it is live: the reply, the
-    /// messages, the client.
+    /// Connects and registers on the tag shop: the reply, the messages before the `live` event, and
+    /// the client.
     pub(crate) async fn come_back(&self, id: &str, since: &Value) -> (Value, Vec<Value>, Client) {
         let mut client = self.connect().await;
         let reply = client.ask(&json!({"action":"set","tag":"shop","id":id,"since":since})).await;
@@ -176,7 +176,7 @@ impl Server {
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// The counts of a tag: registrations, IDs.
+    /// The registrations and the IDs of a tag.
     pub(crate) async fn counts(&self, tag: &str) -> (u64, u64) {
         let status = self.status().await;
         let counts = &status["tags"][tag];
@@ -184,7 +184,8 @@ impl Server {
         (count("registrations"), count("ids"))
     }
 
-    /// Asks until the counts are so: for what the server learns by itself, such as a reset.
+    /// Asks until the counts are `wanted`: some changes, such as a reset, the server notices a
+    /// little later.
     pub(crate) async fn until_counts(&self, tag: &str, wanted: (u64, u64)) {
         let asking = async { while self.counts(tag).await != wanted {} };
         let Ok(()) = tokio::time::timeout(PATIENCE, asking).await else {
@@ -206,7 +207,7 @@ impl Server {
         self.ended().await
     }
 
-    /// Waits for the end; one that does not come fails the test.
+    /// Waits for the end.
     pub(crate) async fn ended(self) -> Ended {
         let ended = self.program.ended().await;
         let lines = ended.stdout.into_iter().chain(ended.stderr);
@@ -214,7 +215,7 @@ impl Server {
     }
 }
 
-/// The PROXY header, version 1, of a client at this address.
+/// A PROXY protocol header, version 1, for a client at this address.
 pub(crate) fn proxy_line(from: &str) -> String {
     let family = if from.contains(':') { ("TCP6", "::1") } else { ("TCP4", "127.0.0.1") };
     format!("PROXY {} {from} {} 50000 9091\r\n", family.0, family.1)
