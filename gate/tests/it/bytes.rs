@@ -121,8 +121,7 @@ async fn write_until_stopped(to: &mut (impl tokio::io::AsyncWrite + Unpin), byte
 async fn a_client_that_does_not_read_stops_the_backend() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     let bytes = noise(4, bound() + 16 * MEBIBYTE);
     let written = write_until_stopped(&mut server, &bytes).await;
     assert!(written < bound(), "{written} bytes are in flight");
@@ -139,8 +138,7 @@ async fn a_client_that_does_not_read_stops_the_backend() {
 async fn a_backend_that_does_not_read_stops_the_client() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     let bytes = noise(5, bound() + 16 * MEBIBYTE);
     let written = write_until_stopped(&mut client, &bytes).await;
     assert!(written < bound(), "{written} bytes are in flight");
@@ -209,8 +207,7 @@ async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
 async fn a_client_that_is_gone_stops_nobody() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     let bytes = noise(7, bound() + 16 * MEBIBYTE);
     // More in both directions than the backend's socket holds.
     let sent = write_until_stopped(&mut client, &bytes).await;

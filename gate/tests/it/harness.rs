@@ -171,6 +171,21 @@ impl Gate {
         self.client_of(self.pki.client(&TLS13)).await
     }
 
+    /// A client that speaks TLS 1.3, and its connection at the backend.
+    pub(crate) async fn connect(&self, backend: &TcpListener) -> (TlsStream<TcpStream>, TcpStream) {
+        self.connect_by(&TLS13, backend).await
+    }
+
+    /// A client, and its connection at the backend.
+    pub(crate) async fn connect_by(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        backend: &TcpListener,
+    ) -> (TlsStream<TcpStream>, TcpStream) {
+        let client = self.client_of(self.pki.client(version)).await;
+        (client, accept(backend).await)
+    }
+
     pub(crate) async fn client_of(&self, config: Arc<ClientConfig>) -> TlsStream<TcpStream> {
         soon(TlsConnector::from(config).connect(name(), self.tcp().await)).await.unwrap()
     }

@@ -98,7 +98,7 @@ async fn a_retry_across_a_restart_is_delivered_once() {
         let (url, text) = (server.url(), text.to_owned());
         let mut command = program();
         command.args(args).arg(url).arg(text).env("TOCSIN_KEY", KEY);
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let output = testkit::output(command).await;
         let reply: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         (output.status.code(), reply)
     };

@@ -9,7 +9,7 @@ use testkit::proc::{cpu_time, open_files};
 use testkit::soon;
 use tokio::net::TcpStream;
 
-use crate::door::{KEY, UPGRADE, told_to_come_back};
+use crate::admission::{KEY, UPGRADE, told_to_come_back};
 use crate::harness::{Server, request};
 use crate::metrics::metrics;
 
@@ -55,7 +55,7 @@ async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
 
 /// The limit is lowered while the server runs, so the server still counts on the old one.
 #[tokio::test]
-async fn without_descriptors_old_clients_go_on_and_newcomers_wait() {
+async fn without_descriptors_old_clients_go_on_and_new_ones_wait() {
     let server = Server::start(&[]);
     let mut sender = server.connect().await;
     let mut clients = Vec::new();

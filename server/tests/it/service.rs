@@ -70,14 +70,14 @@ async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain
 
     let mut granted = 0;
     let refusal = loop {
-        match Client::introduced(to(address).await, "192.0.2.7").await {
+        match Client::connect_as_proxy(to(address).await, "192.0.2.7").await {
             Ok(_client) => granted += 1,
             Err(refusal) => break refusal,
         }
         assert!(granted < 100, "never too often");
     };
     assert!(refusal == (429, Some("1".into())) && granted >= 2, "{granted}, {refusal:?}");
-    assert!(Client::introduced(to(address).await, "192.0.2.8").await.is_ok());
+    assert!(Client::connect_as_proxy(to(address).await, "192.0.2.8").await.is_ok());
     // On a socket without PROXY headers, local clients have no address that counts.
     for _ in 0..5 {
         Client::connect(given.address(), "/ws", &[]).await.unwrap().close().await;
@@ -107,7 +107,7 @@ async fn a_given_unix_socket_demands_the_header_and_its_file_stays() {
         let mut running = start(&given, &told, &[]);
         let to = async || UnixStream::connect(&path).await.unwrap();
         assert_eq!(answer_without_header(to().await).await, "");
-        let mut client = Client::introduced(to().await, "192.0.2.7").await.unwrap();
+        let mut client = Client::connect_as_proxy(to().await, "192.0.2.7").await.unwrap();
         client.set("shop", None).await;
         let message = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
         request(given.address(), "POST /messages", &[], message.as_bytes()).await;
@@ -173,7 +173,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     running.signal(Signal::TERM);
     let (mut waits, mut counts) = (Vec::new(), Vec::new());
     for listener in listeners {
-        let (wait, messages) = farewell(listener).await;
+        let (wait, messages) = shutdown_notice(listener).await;
         waits.push(wait);
         counts.push(messages);
     }
@@ -210,7 +210,7 @@ async fn listen(address: SocketAddr) -> Client {
 }
 
 /// The delay that the `bye` names, and the number of messages before it.
-async fn farewell(mut client: Client) -> (u64, u64) {
+async fn shutdown_notice(mut client: Client) -> (u64, u64) {
     let (mut wait, mut messages) = (None, 0);
     loop {
         match client.next_or_closed().await {

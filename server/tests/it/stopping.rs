@@ -8,14 +8,14 @@ use testkit::service_manager::NotifySocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::harness::{ALICE, Client, Server};
+use crate::harness::{ALICE, Client, Server, post_head};
 use crate::metrics::{metrics, until};
 
 /// The server ends within 2 s; twice that on a busy machine.
 const END: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn sigterm_says_goodbye_and_ends_well() {
+async fn sigterm_tells_the_clients_and_ends_well() {
     let server = Server::start(&[]);
     let address = server.address;
     let mut alice = server.listener("t", Some(ALICE)).await;
@@ -48,9 +48,7 @@ async fn a_connection_that_comes_right_before_the_end_may_still_ask() {
     server.signal(Signal::TERM);
     told.until("STOPPING=1");
     let body = json!({"action": "broadcast", "tag": "shop", "message": 1}).to_string();
-    let length = body.len();
-    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
-    late.write_all((head + &body).as_bytes()).await.unwrap();
+    late.write_all((post_head(body.len()) + &body).as_bytes()).await.unwrap();
     let mut answer = String::new();
     late.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");

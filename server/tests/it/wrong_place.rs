@@ -1,7 +1,5 @@
 //! The command line's clients at an address where no Tocsin server answers.
 
-use std::process::Output;
-
 use serde_json::json;
 
 use crate::harness::{ALICE, Impostor, Server, program};
@@ -12,8 +10,7 @@ const COMMANDS: [&[&str]; 2] = [&["broadcast", "--tag", "t", "x"], &["listen", "
 async fn told(command: &[&str], to: &str) -> (Option<i32>, String) {
     let mut program = program();
     program.args(command).args(["--to", to]).env("TOCSIN_KEY", "a-key-0123456789abcdef");
-    let output: Output =
-        tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let output = testkit::output(program).await;
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.stdout.len(), errors.lines().count()), (0, 1), "one line: {errors}");
     assert!(!errors.contains("a-key-"), "{errors}");

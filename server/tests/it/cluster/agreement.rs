@@ -23,7 +23,7 @@ async fn run<const N: usize>(command: [&str; N], options: Vec<String>) -> Output
     let mut program = program();
     program.args(command).args(["--listen", "127.0.0.1:0", "--admin", "off", "--log", "off"]);
     program.args(options);
-    tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap()
+    testkit::output(program).await
 }
 
 #[tokio::test]

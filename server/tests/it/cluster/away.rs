@@ -165,7 +165,7 @@ async fn nats_that_stays_away_ends_the_start_after_a_stated_time() {
     program.args(["--listen", "127.0.0.1:0", "--admin", "off", "--nats", &url, "--id-key-file"]);
     program.arg(dir.path().join("id.key"));
     let begun = std::time::Instant::now();
-    let output = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let output = testkit::output(program).await;
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{log}");
     assert!((25..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());

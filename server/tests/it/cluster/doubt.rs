@@ -189,7 +189,7 @@ async fn a_new_epoch_can_be_given_and_ends_the_servers_that_have_the_old_one() {
     let (reply, _, _) = server.come_back(ALICE, &Value::Null).await;
     let mut adopting = crate::harness::program();
     adopting.arg("adopt-settings").args(common.options(&["--new-epoch"]));
-    let output = tokio::task::spawn_blocking(move || adopting.output().unwrap()).await.unwrap();
+    let output = testkit::output(adopting).await;
     assert!(output.status.success(), "{output:?}");
     let fresh = common.server();
     let (again, _, _) = fresh.come_back(BOB, &Value::Null).await;

@@ -215,7 +215,7 @@ async fn senders_of_the_command_line_reach_all() {
     let mut command = program();
     command.args(["send", "--tag", "shop", "--id", ALICE, "--require", "--to"]);
     command.arg(servers[0].url()).arg("from cron").env("TOCSIN_KEY", KEY);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = testkit::output(command).await;
     assert!(output.status.success(), "{output:?}");
     assert_eq!(listener.message().await, "from cron");
 }

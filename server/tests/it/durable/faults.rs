@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, start};
-use crate::harness::{Server, request};
+use crate::harness::{Server, post_head, request};
 use crate::metrics::{metrics, until};
 use crate::stopping::stops_in_time;
 
@@ -178,10 +178,8 @@ async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
     let posted = json!([message("3-0".into())]).to_string();
     let address = server.address;
     let posting = tokio::spawn(async move {
-        let head =
-            format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}", posted.len());
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("{head}\r\n\r\n{posted}").as_bytes()).await.unwrap();
+        stream.write_all((post_head(posted.len()) + &posted).as_bytes()).await.unwrap();
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer).await;
         answer

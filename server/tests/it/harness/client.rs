@@ -57,7 +57,7 @@ impl Client {
 
     /// Connects over an open stream as a proxy does for a client at `from`; the error is the status
     /// and the `Retry-After` of a refusal.
-    pub(crate) async fn introduced(
+    pub(crate) async fn connect_as_proxy(
         mut stream: impl Stream + 'static,
         from: &str,
     ) -> Result<Self, (u16, Option<String>)> {

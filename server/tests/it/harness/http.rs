@@ -27,6 +27,11 @@ impl Answer {
     }
 }
 
+/// The head of a request that publishes, as a client sends it that keeps its connection.
+pub(crate) fn post_head(length: usize) -> String {
+    format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+}
+
 /// Sends one HTTP request on a connection of its own. `Host` is the address unless given.
 pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut head =

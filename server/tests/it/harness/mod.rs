@@ -17,7 +17,7 @@ use testkit::{PATIENCE, Program};
 use tokio::net::TcpStream;
 
 pub(crate) use client::{Client, Stream};
-pub(crate) use http::{Answer, exchange, exchange_over, request};
+pub(crate) use http::{Answer, exchange, exchange_over, post_head, request};
 pub(crate) use impostor::Impostor;
 pub(crate) use line::Line;
 
@@ -120,7 +120,7 @@ impl Server {
     /// `Retry-After` of a refusal.
     pub(crate) async fn connect_from(&self, from: &str) -> Result<Client, (u16, Option<String>)> {
         let stream = TcpStream::connect(self.proxied.unwrap()).await.unwrap();
-        Client::introduced(stream, from).await
+        Client::connect_as_proxy(stream, from).await
     }
 
     /// Connects and registers.

@@ -5,7 +5,7 @@ use testkit::soon;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Server, exchange_over, program, proxy_line, request};
+use crate::harness::{Answer, Server, exchange_over, post_head, program, proxy_line, request};
 use crate::metrics::metrics;
 
 /// Checks a 503 whose `Retry-After` and body programs understand too.
@@ -37,10 +37,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
 
     // Senders are still served; their connections are closed after one answer.
     let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
-    let post = format!(
-        "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{broadcast}",
-        broadcast.len()
-    );
+    let post = post_head(broadcast.len()) + &broadcast;
     let stream = TcpStream::connect(server.address).await.unwrap();
     let answer = exchange_over(stream, post.repeat(2).as_bytes()).await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
@@ -135,7 +132,7 @@ async fn while_memory_is_scarce_everyone_is_told_to_come_back() {
     told_to_come_back(&request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await);
     let mut command = program();
     command.args(["broadcast", "--tag", "shop", "--to", &server.url(), "hi"]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = testkit::output(command).await;
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{errors}");
     assert!(errors.contains("this server is full"), "{errors}");

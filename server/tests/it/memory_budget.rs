@@ -6,7 +6,7 @@ use testkit::soon;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, Server};
+use crate::harness::{ALICE, Server, post_head};
 
 /// The size of the largest body that is accepted.
 const BODY: usize = 8 * 1024 * 1024;
@@ -14,8 +14,7 @@ const BODY: usize = 8 * 1024 * 1024;
 /// Sends the head of a request with a large body.
 async fn announce(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY}\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(post_head(BODY).as_bytes()).await.unwrap();
     stream
 }
 

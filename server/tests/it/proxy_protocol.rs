@@ -77,7 +77,7 @@ impl Path {
 
     async fn connect(&self) -> Client {
         let stream = UnixStream::connect(&self.path).await.unwrap();
-        Client::introduced(stream, "192.0.2.7").await.unwrap()
+        Client::connect_as_proxy(stream, "192.0.2.7").await.unwrap()
     }
 }
 
