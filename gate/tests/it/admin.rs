@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use testkit::metrics::samples;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -24,12 +25,7 @@ async fn get(admin: SocketAddr, path: &str, host: &str) -> (u16, String) {
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let (status, text) = get(admin, "/metrics", "localhost").await;
     assert_eq!(status, 200);
-    assert!(text.ends_with("# EOF\n"), "{text}");
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    samples
-        .map(|line| line.rsplit_once(' ').unwrap())
-        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
-        .collect()
+    samples(&text)
 }
 
 #[tokio::test]
@@ -58,7 +54,7 @@ async fn without_the_option_there_is_no_port() {
 
 #[tokio::test]
 async fn health_status_and_who_may_ask() {
-    let mut gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0", "--drain", NEVER]);
+    let gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0", "--drain", NEVER]);
     let admin = gate.admin();
     let mut client = gate.client().await;
     round_trip(&mut client).await;
@@ -85,7 +81,7 @@ async fn health_status_and_who_may_ask() {
 
 #[tokio::test]
 async fn everything_is_counted() {
-    let mut gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
+    let gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
     let admin = gate.admin();
     let config: Vec<_> = VERSIONS.iter().map(|version| gate.pki.client(version)).collect();
     for config in &config {
@@ -149,7 +145,7 @@ async fn refusals_and_backend_errors_are_counted() {
     let (listener, address) = backend().await;
     drop(listener);
     let options = ["--admin", "127.0.0.1:0", "--max-handshakes-per-address", "1"];
-    let mut gate = Gate::start(address, &options);
+    let gate = Gate::start(address, &options);
     let admin = gate.admin();
     assert_eq!(rest(&mut gate.client().await).await.unwrap(), b"");
     let line = gate.log_line("access");

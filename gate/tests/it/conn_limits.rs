@@ -168,11 +168,11 @@ async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
     command.args(["127.0.0.1:0", &echo().await.to_string()]).arg(pem);
     command.args(["--admin", "127.0.0.1:0", "--threads", "2", "--log", "debug"]);
     command.args(["--handshake-timeout", NEVER]);
-    let mut gate = Gate::launch(command, pki);
+    let gate = Gate::launch(command, pki);
     let admin = gate.admin();
     let line = gate.log_line("forwarding TLS");
     assert!(line.contains(&format!("max_connections={POSSIBLE}")), "{line}");
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gate.id())).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gate.pid())).unwrap();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["200", "200", "files"]);
 

@@ -20,8 +20,7 @@ async fn after_the_clients_end_it_still_gets_the_whole_answer() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         client.write_all(b"a question").await.unwrap();
         client.shutdown().await.unwrap();
         assert_eq!(rest(&mut server).await.unwrap(), b"a question");
@@ -42,8 +41,7 @@ async fn after_the_backends_end_it_still_gets_what_the_client_sends() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         server.write_all(b"all I have").await.unwrap();
         server.shutdown().await.unwrap();
         assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
@@ -63,8 +61,7 @@ async fn a_client_that_stays_silent_after_the_backends_end_is_closed() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &["--half-closed-timeout", "300ms"]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         server.write_all(b"all I have").await.unwrap();
         server.shutdown().await.unwrap();
         assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
@@ -80,8 +77,7 @@ async fn a_client_that_stays_silent_after_the_backends_end_is_closed() {
 async fn an_upload_that_the_backend_has_not_read_yet_is_not_cut() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &["--half-closed-timeout", "300ms"]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     server.shutdown().await.unwrap();
     assert_eq!(rest(&mut client).await.unwrap(), b"");
     let bytes = noise(9, 64 * 1024);
@@ -100,8 +96,7 @@ async fn an_end_without_close_notify_is_an_end() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         let bytes = noise(3, SOME);
         let send = async {
             client.write_all(&bytes).await.unwrap();
@@ -121,8 +116,7 @@ async fn a_client_that_leaves_at_once_is_heard_to_the_end() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for round in 0..20 {
-        let mut client = gate.client().await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect(&listener).await;
         client.write_all(b"the message").await.unwrap();
         client.shutdown().await.unwrap();
         drop(client);
@@ -137,8 +131,7 @@ async fn a_client_that_leaves_at_once_is_heard_to_the_end() {
 async fn a_reset_by_the_backend_is_no_complete_answer() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     server.write_all(b"the first half").await.unwrap();
     let mut half = [0; 14];
     soon(client.read_exact(&mut half)).await.unwrap();
@@ -171,8 +164,7 @@ async fn a_reset_by_the_backend_during_an_upload_is_no_complete_answer() {
 async fn a_reset_by_the_client_ends_the_backends_connection() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     client.write_all(b"the first half").await.unwrap();
     let mut half = [0; 14];
     soon(server.read_exact(&mut half)).await.unwrap();
@@ -187,8 +179,7 @@ async fn a_reset_by_the_client_ends_the_backends_connection() {
 async fn a_reset_by_the_client_cuts_nothing_off_that_was_on_its_way() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     // More than the backend's receive buffer holds, so the rest waits in the gate's send buffer.
     let bytes = noise(10, 2 * SOME);
     client.write_all(&bytes).await.unwrap();
@@ -213,8 +204,7 @@ async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for closes_its_side in [false, true] {
-        let mut client = gate.client().await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect(&listener).await;
         let peer = client.get_ref().0.local_addr().unwrap();
         if closes_its_side {
             client.shutdown().await.unwrap();
@@ -237,8 +227,7 @@ async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
 async fn a_backend_that_refuses_the_rest_of_an_upload_is_still_heard() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (client, mut server) = gate.connect(&listener).await;
     let (mut from, mut to) = tokio::io::split(client);
     // Never ends by itself, and rightly fails once the gate has closed.
     let upload = tokio::spawn(async move { while to.write_all(&[7; 16 * 1024]).await.is_ok() {} });
@@ -258,8 +247,7 @@ async fn a_damaged_record_is_answered_with_an_alert() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         client.write_all(b"before").await.unwrap();
         client.flush().await.unwrap();
         let (mut tcp, mut tls) = client.into_inner();

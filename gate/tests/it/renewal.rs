@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
+use testkit::files::make_fifo;
 
 use crate::harness::{Gate, NEVER, Pki, echo, program_of_a_user, round_trip, write_secret};
 
@@ -233,11 +234,9 @@ async fn warnings_come_with_a_renewed_certificate_too() {
 /// `gate 9091 9090 <(cat leaf.crt main.key)` works, and is not read again.
 #[tokio::test]
 async fn a_pipe_is_read_once() {
-    use std::process::Command;
-
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    make_fifo(&path);
     let pki = Pki::new();
     let (content, writer) = (pki.together(), path.clone());
     let writing = tokio::task::spawn_blocking(move || fs::write(writer, content).unwrap());

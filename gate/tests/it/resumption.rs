@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
 use rustls::client::{ClientSessionMemoryCache, Resumption, Tls12Resumption};
 use rustls::version::TLS12;
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use tempfile::TempDir;
+use testkit::preload;
 
 use crate::harness::{Gate, NEVER, Pki, VERSIONS, echo, program, round_trip, write_secret};
 use crate::renewal::{RENEWED, replace};
@@ -60,24 +60,18 @@ async fn by_session_id() {
 struct Clock {
     dir: TempDir,
     ahead: File,
+    library: PathBuf,
 }
 
 impl Clock {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let ahead = File::create(dir.path().join("ahead")).unwrap();
-        let this = Self { dir, ahead };
-        this.set_to(0);
-        // Whoever can build this program has a C compiler too.
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/clock.c");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O", "-o"]).arg(this.library()).arg(source);
-        assert!(cc.status().unwrap().success());
+        let library = preload::compile(source, dir.path());
+        let this = Self { dir, ahead, library };
+        this.set_to(0);
         this
-    }
-
-    fn library(&self) -> PathBuf {
-        self.dir.path().join("clock.so")
     }
 
     /// Sets the clock to this many hours after the start.
@@ -90,7 +84,7 @@ impl Clock {
         let pem = self.dir.path().join("cert.pem");
         write_secret(&pem, pki.together());
         let mut command = program();
-        command.env("LD_PRELOAD", self.library());
+        command.env("LD_PRELOAD", &self.library);
         command.env("CLOCK_AHEAD", self.dir.path().join("ahead"));
         command.args(["127.0.0.1:0", &echo().await.to_string()]).arg(pem);
         command.args(["--reload-interval", NEVER, "--log", "debug"]);

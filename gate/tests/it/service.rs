@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,35 +13,28 @@ use rustls::version::TLS13;
 use shared::shutdown::{Hangups, Shutdown};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
+use testkit::files::directory_with;
+use testkit::service_manager::{self, NotifySocket};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Gate, PATIENCE, Pki, echo, name, program, round_trip, soon};
+use crate::harness::{Gate, Pki, echo, name, program, round_trip, soon};
 
-/// A gate that inherits `socket` from systemd: descriptor 3, and three variables. The gate ignores
-/// the name.
-///
-/// The shell does what a manager does between fork and exec; `$$` stays the same through `exec`.
+/// A gate that inherits `socket` from systemd. The gate ignores the name.
 fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Command {
-    let mut command = Command::new("/bin/sh");
+    let given = [(socket.try_clone().unwrap().into(), "proxy")];
+    let mut command = service_manager::activated(program().get_program(), given, "</dev/null");
     command
-        .env_clear()
-        .arg("-c")
-        .arg("export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=proxy; exec \"$0\" \"$@\" 3<&0 </dev/null")
-        .arg(program().get_program())
         // The address of the socket counts; this one would be refused.
         .args(["192.0.2.1:1", &backend.to_string()])
         .arg(files.path().join("cert.pem"))
-        .args(["--log", "info,access=off", "--drain", "0s"])
-        .stdin(OwnedFd::from(socket.try_clone().unwrap()));
+        .args(["--log", "info,access=off", "--drain", "0s"]);
     command
 }
 
 fn files(pki: &Pki) -> TempDir {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("cert.pem"), pki.together()).unwrap();
-    dir
+    directory_with("cert.pem", pki.together())
 }
 
 /// Clients that keep connecting are never refused while the gate is restarted. A client in the
@@ -163,14 +156,8 @@ async fn every_listener_serves_however_few_connections_are_allowed() {
 async fn the_manager_is_told_of_start_life_and_stop() {
     let pki = Pki::new();
     let dir = files(&pki);
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let next = || {
-        let mut message = [0; 256];
-        let length = socket.recv(&mut message).expect("nothing was told");
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    };
+    let manager = NotifySocket::new();
+    let next = || manager.next();
 
     let mut command = program();
     command
@@ -178,7 +165,7 @@ async fn the_manager_is_told_of_start_life_and_stop() {
         .arg(dir.path().join("cert.pem"))
         // Each thread has to be alive.
         .args(["--threads", "3"])
-        .env("NOTIFY_SOCKET", &path)
+        .env("NOTIFY_SOCKET", manager.path())
         .env("WATCHDOG_USEC", "200000");
     let gate = Gate::launch(command, pki);
     let mut told = vec![next(), next(), next()];

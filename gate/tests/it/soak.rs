@@ -1,14 +1,15 @@
 //! Long tests. `cargo nextest run --profile all` runs them.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustix::process::Pid;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::CertificateDer;
+use testkit::proc::open_files;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -67,15 +68,11 @@ fn leaf(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-fn descriptors(id: u32) -> usize {
-    fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
-}
-
 /// Waits until at most `most` descriptors are open: those of clients are closed shortly after the
 /// clients have disconnected.
-async fn descriptors_fall_to(id: u32, most: usize) {
+async fn open_files_fall_to(pid: Pid, most: usize) {
     soon(async {
-        while descriptors(id) > most {
+        while open_files(pid) > most {
             tokio::task::yield_now().await;
         }
     })
@@ -85,7 +82,7 @@ async fn descriptors_fall_to(id: u32, most: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_renewals_under_load() {
     let mut gate = Gate::start(echo().await, &["--reload-interval", "1ms"]);
-    let id = gate.id();
+    let pid = gate.pid();
     let mut live = Vec::new();
     for _ in 0..LIVE {
         live.push(gate.client().await);
@@ -143,5 +140,5 @@ async fn a_thousand_renewals_under_load() {
         round_trip(&mut client).await;
         as_many.push(client);
     }
-    descriptors_fall_to(id, descriptors(fresh.id())).await;
+    open_files_fall_to(pid, open_files(fresh.pid())).await;
 }

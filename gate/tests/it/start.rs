@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{Gate, Pki, echo, program, program_of_a_user, round_trip};
 
@@ -31,9 +32,8 @@ fn fails_of(mut program: Command, args: &[&str], code: i32, words: &[&str]) {
 
 /// A directory with `cert.pem`, and that file's path.
 fn with(content: impl AsRef<[u8]>) -> (TempDir, String) {
-    let dir = TempDir::new().unwrap();
+    let dir = directory_with("cert.pem", content);
     let path = dir.path().join("cert.pem");
-    fs::write(&path, content).unwrap();
     let path = path.to_str().unwrap().to_owned();
     (dir, path)
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use testkit::Program;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -136,7 +137,7 @@ async fn a_second_signal_ends_at_once() {
 
 /// The CPU time of each serving thread of the gate, by name.
 fn processor_times(gate: &Gate) -> Vec<(String, Duration)> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.id())).unwrap();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
     let mut times: Vec<_> = tasks
         .map(|task| task.unwrap().path())
         .map(|task| {
@@ -201,7 +202,7 @@ async fn those_who_wait_for_the_backend_are_closed_in_order() {
 #[tokio::test]
 async fn handshakes_that_the_stop_ends_are_counted() {
     let options = ["--admin", "127.0.0.1:0", "--handshake-timeout", NEVER, "--drain", "1s"];
-    let mut gate = Gate::start(echo().await, &options);
+    let gate = Gate::start(echo().await, &options);
     let admin = gate.admin();
     let mut silent = [gate.tcp().await, gate.tcp().await];
     // Both have been accepted by now.
@@ -222,24 +223,21 @@ async fn handshakes_that_the_stop_ends_are_counted() {
 
 /// Holds a lease on a file, so that opening it blocks, as on a file system that hangs: for 45 s
 /// (`/proc/sys/fs/lease-break-time`).
-fn lease(path: &std::path::Path) -> Child {
+fn lease(path: &std::path::Path) -> Program {
     // 1024 is F_SETLEASE and 1 is F_WRLCK. SIGIO says that somebody waits for the file.
     let script = "$SIG{IO} = sub {}; open(my $file, '<', $ARGV[0]) or die; \
                   fcntl($file, 1024, 1) or die; $| = 1; print \"held\\n\"; sleep 1 while 1";
     let mut perl = Command::new("perl");
-    perl.args(["-e", script]).arg(path).stdout(Stdio::piped());
-    let mut child = perl.spawn().unwrap();
-    let mut line = String::new();
-    let stdout = child.stdout.as_mut().unwrap();
-    io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
-    assert_eq!(line, "held\n");
-    child
+    perl.args(["-e", script]).arg(path);
+    let holder = Program::start(perl);
+    assert_eq!(holder.stdout.next_blocking().as_deref(), Some("held"));
+    holder
 }
 
 #[tokio::test]
 async fn a_file_system_that_hangs_does_not_delay_the_end() {
     let gate = Gate::start(echo().await, &["--reload-interval", NEVER]);
-    let mut holder = lease(&gate.pem);
+    let _holder = lease(&gate.pem);
     gate.signal(Signal::HUP);
     // Once somebody waits for the file, its lease is listed as breaking.
     soon(async {
@@ -250,7 +248,5 @@ async fn a_file_system_that_hangs_does_not_delay_the_end() {
     .await;
     gate.signal(Signal::TERM);
     let (status, log) = gate.ended().await;
-    holder.kill().unwrap();
-    holder.wait().unwrap();
     assert_eq!(status.code(), Some(0), "{log:?}");
 }

@@ -80,7 +80,7 @@ async fn too_old_clients_are_told_so() {
 /// Port scanners and outdated clients are closed and counted, with one line at debug for each.
 #[tokio::test]
 async fn strangers_are_counted_and_told_of_in_one_line() {
-    let mut gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
+    let gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
     let admin = gate.admin();
     let mut told = Vec::new();
     // Checks whether the port is open, as `nc -z` does, and resets the connection as nmap does.

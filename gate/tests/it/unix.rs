@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::harness::{Gate, NEVER, VERSIONS, noise, rest, soon};
+use crate::harness::{Gate, NEVER, VERSIONS, carries_both_ways, noise, rest, soon};
 use crate::proxy_protocol::read_version_2;
 
 /// More than the buffers of all sockets between the two ends hold.
@@ -43,23 +43,7 @@ async fn bytes_and_ends_are_those_of_tcp_and_the_client_is_named() {
         assert_eq!(header.proxied_address().unwrap().source, from);
         assert!(header.ssl().is_some());
 
-        let (up, down) = (noise(1, MUCH), noise(2, MUCH));
-        let (mut client_in, mut client_out) = tokio::io::split(client);
-        let (mut server_in, mut server_out) = server.into_split();
-        let send_up = async {
-            client_out.write_all(&up).await.unwrap();
-            client_out.shutdown().await.unwrap();
-        };
-        let send_down = async {
-            server_out.write_all(&down).await.unwrap();
-            server_out.shutdown().await.unwrap();
-        };
-        let ((), (), at_server, at_client) = soon(async {
-            tokio::join!(send_up, send_down, rest(&mut server_in), rest(&mut client_in))
-        })
-        .await;
-        assert!(at_server.unwrap() == up, "{version:?}: client to server");
-        assert!(at_client.unwrap() == down, "{version:?}: server to client");
+        carries_both_ways(client, server, MUCH).await;
     }
 }
 
