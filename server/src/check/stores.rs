@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::IdKey;
-use crate::log::nats::Cluster;
+use crate::log::nats::NatsConfig;
 use crate::log::{nats, sqlite};
+use crate::open_log::common_settings;
 use crate::size;
 
 /// What there is in the data directory or in NATS, a line each. An id key that is elsewhere is looked
@@ -70,7 +71,7 @@ pub(super) async fn look(config: &Config, warnings: &mut Vec<String>) -> Result<
 /// What NATS has, which nothing is made in or changed.
 async fn stream(
     config: &Config,
-    cluster: &Cluster,
+    cluster: &NatsConfig,
     warnings: &mut Vec<String>,
 ) -> Result<String, Error> {
     let file = config.id_key_file.as_deref();
@@ -78,8 +79,8 @@ async fn stream(
     warnings.extend(file.and_then(|file| exposed("id key", file)));
     let secret = cluster.credentials.as_deref();
     warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
-    let protected = config.policy.auth.protected();
-    let there = nats::look(cluster, &config.keeping, &protected, id_key.as_ref()).await?;
+    let common = id_key.as_ref().map(|id_key| common_settings(config, id_key));
+    let there = nats::inspect(cluster, common.as_ref()).await?;
     let mut text = format!("nats       {cluster}, stream {}\n", cluster.stream);
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<9}{value}");

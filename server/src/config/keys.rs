@@ -7,10 +7,10 @@ use super::file::TagTable;
 use super::setting::Setting;
 use super::{Config, Demo, Resolver};
 use crate::access::auth::{Auth, Key, KeyHash, Protectable};
-use crate::access::secret;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::{Tag, random_hex};
+use crate::secret_file;
 
 /// Where the demo's administrator broadcasts to.
 const DEMO_TAG: &str = "notifications";
@@ -32,7 +32,7 @@ pub(super) fn protect(config: &mut Config, setting: &Setting) -> Result<(), Erro
 
 impl Config {
     fn key_in(&mut self, file: &Path) -> Result<KeyHash, Error> {
-        let line = secret::first_line("key file", file)?;
+        let line = secret_file::first_line("key file", file)?;
         if !KeyHash::is_one(&line) && file != Path::new("-") {
             self.warn(exposed("key", file));
         }

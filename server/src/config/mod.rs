@@ -29,7 +29,7 @@ use crate::http::origin::Origins;
 use crate::hub::RegistrationLimits;
 use crate::hub::history::Settings;
 use crate::id::Tag;
-use crate::log::nats::Cluster;
+use crate::log::nats::NatsConfig;
 use crate::net::addresses::ListenSettings;
 
 /// Everything that running depends on.
@@ -46,7 +46,7 @@ pub struct Config {
     /// How many bytes of entries it may hold; beyond, the oldest go.
     pub(crate) data_size: u64,
     /// The stream that this server shares with others; without servers of NATS it shares none.
-    pub(crate) nats: Cluster,
+    pub(crate) nats: NatsConfig,
     /// The file with the key that turns IDs into addresses; without one the key is that of the
     /// data directory, or of this run.
     pub(crate) id_key_file: Option<PathBuf>,
@@ -162,7 +162,7 @@ impl Config {
     }
 
     /// The stream that this server shares with others, if it does.
-    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+    pub(crate) fn cluster(&self) -> Option<&NatsConfig> {
         (!self.nats.servers.is_empty()).then_some(&self.nats)
     }
 
