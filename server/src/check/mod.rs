@@ -81,7 +81,7 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
 
 /// How much is kept, a line for each tag that is named anywhere.
 fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
-    let memory = size::show(config.keeping.max_memory as u64);
+    let memory = size::show(config.history.max_memory as u64);
     let mut text = format!("kept       at most {memory} in memory\n");
     let mut line = |name: &str, kept: TagBounds| {
         let [ring, inbox] =
@@ -100,10 +100,10 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
     let named =
         protected.iter().map(|(tag, _)| tag).chain(config.policy.declared_tags.iter().flatten());
     for tag in named.collect::<BTreeSet<_>>() {
-        line(tag.as_str(), config.keeping.of(tag));
+        line(tag.as_str(), config.history.of(tag));
     }
     if config.policy.declared_tags.is_none() {
-        line("any other tag", config.keeping.usual());
+        line("any other tag", config.history.usual());
     }
     text
 }
@@ -124,7 +124,7 @@ pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Erro
         reason: "missing; put that of the stream's servers here".into(),
     })?;
     let protected = config.policy.auth.protected();
-    let epoch = nats::adopt(cluster, &config.keeping, &protected, &id_key, new_epoch).await?;
+    let epoch = nats::adopt(cluster, &config.history, &protected, &id_key, new_epoch).await?;
     print_line(&format!(
         "stream {} has these settings and the epoch {epoch}; restart its servers with them, one after \
          the other",

@@ -79,7 +79,7 @@ async fn stream(
     let secret = cluster.credentials.as_deref();
     warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
     let protected = config.policy.auth.protected();
-    let there = nats::look(cluster, &config.keeping, &protected, id_key.as_ref()).await?;
+    let there = nats::look(cluster, &config.history, &protected, id_key.as_ref()).await?;
     let mut text = format!("nats       {cluster}, stream {}\n", cluster.stream);
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<9}{value}");

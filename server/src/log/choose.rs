@@ -53,7 +53,7 @@ impl Chosen {
             let id_key = IdKey::load_or_create(file)?;
             let protected = config.policy.auth.protected();
             let log =
-                nats::OpenedStream::open(cluster, &config.keeping, &protected, &id_key).await?;
+                nats::OpenedStream::open(cluster, &config.history, &protected, &id_key).await?;
             let (epoch, floor) = (log.epoch().into(), log.floor());
             return Ok(Self { epoch, floor, id_key, opened: OpenedLog::Nats(Box::new(log)) });
         }
@@ -74,7 +74,7 @@ impl Chosen {
                 log: Box::new(log),
                 // A retry after a restart is known by the first copy in the log, which therefore
                 // outlives every retry that is still of use to anybody.
-                retention: config.keeping.longest_age().saturating_add(dedup::WINDOW),
+                retention: config.history.longest_age().saturating_add(dedup::WINDOW),
                 size: config.data_size,
             },
         })
