@@ -79,7 +79,7 @@ pub async fn run(
     let hub = Arc::new(Hub::new(
         epoch,
         queues.clone(),
-        config.keeping,
+        config.history,
         config.registrations,
         opened.floor,
     ));

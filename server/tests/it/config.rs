@@ -166,7 +166,7 @@ fn a_fault_names_its_option_and_is_told_once() {
         errors.lines().filter_map(|error| Some(error.split_once("bad.toml, ")?.1)).collect();
     let [threads, ping, memory, log, inbox, age, unknown] = told[..] else { panic!("{errors}") };
     for (told, words) in [
-        (threads, "line 1: threads: 0: at least 1"),
+        (threads, "line 1: threads: 0: must be at least 1"),
         (ping, "line 2: ping-interval: string values must be quoted"),
         (memory, "line 3: max-memory: lots: write a size"),
         (log, "line 5: log: duplicate key"),
