@@ -121,7 +121,7 @@ impl OpenLog {
 /// How long an entry is of use. A retry is recognised by its first copy, also after a restart, so
 /// the log keeps an entry for the longest age and then for as long as its `mid` is remembered.
 fn retention(config: &Config) -> Duration {
-    config.keeping.longest_age().saturating_add(dedup::WINDOW)
+    config.history.longest_age().saturating_add(dedup::WINDOW)
 }
 
 /// What this server's configuration must have in common with that of the stream's other servers.
@@ -133,7 +133,7 @@ pub(crate) fn common_settings(config: &Config, id_key: &IdKey) -> CommonSettings
         });
         [ring[0], ring[1], ring[2], inbox[0], inbox[1], inbox[2]]
     };
-    let settings = &config.keeping;
+    let settings = &config.history;
     let by_tag = settings.by_tag().map(|(tag, bounds)| (tag.to_string(), numbers(bounds)));
     let history =
         CommonHistory::new(by_tag.collect(), numbers(settings.usual()), settings.max_memory as u64);

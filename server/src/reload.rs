@@ -63,7 +63,7 @@ fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let Config { policy, keeping, .. } = &config;
+    let Config { policy, history, .. } = &config;
     let now = config.fixed();
     if fixed.disagrees(&now) {
         tracing::error!(
@@ -75,7 +75,7 @@ fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
     let waiting = fixed.changed(&now);
     let (pairs, tags) =
         (policy.auth.protected().len(), policy.declared_tags.as_ref().map(|tags| tags.len()));
-    service.hub.adopt(keeping.clone());
+    service.hub.adopt(history.clone());
     service.policy.store(Arc::new(config.policy));
     tracing::info!(protected = pairs, tags, "the configuration as it is now holds");
     if !waiting.is_empty() {

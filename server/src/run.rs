@@ -80,7 +80,7 @@ pub async fn run(
     let hub = Arc::new(Hub::new(
         epoch,
         queues.clone(),
-        config.keeping,
+        config.history,
         config.registrations,
         opened.floor,
     ));

@@ -82,7 +82,7 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
 
 /// How much is kept, a line for each tag that is named anywhere.
 fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
-    let memory = size::show(config.keeping.max_memory as u64);
+    let memory = size::show(config.history.max_memory as u64);
     let mut text = format!("kept       at most {memory} in memory\n");
     let mut line = |name: &str, kept: TagBounds| {
         let [ring, inbox] =
@@ -101,10 +101,10 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
     let named =
         protected.iter().map(|(tag, _)| tag).chain(config.policy.declared_tags.iter().flatten());
     for tag in named.collect::<BTreeSet<_>>() {
-        line(tag.as_str(), config.keeping.of(tag));
+        line(tag.as_str(), config.history.of(tag));
     }
     if config.policy.declared_tags.is_none() {
-        line("any other tag", config.keeping.usual());
+        line("any other tag", config.history.usual());
     }
     text
 }

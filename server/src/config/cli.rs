@@ -1,4 +1,4 @@
-//! The command line as it is typed; `config` makes sense of it.
+//! The command line of the program.
 
 use std::path::PathBuf;
 
@@ -14,58 +14,57 @@ use crate::client::args::ClientCommand;
 #[derive(Debug, Parser)]
 #[command(name = "server", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do other than to run.
+    /// `None` runs the server.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// How to run.
+    /// The options of the server, if it is to run.
     #[command(flatten)]
     pub run: RunArgs,
 }
 
-/// Options of the running server. The configuration file knows them by the same names; the
+/// The options of the running server. The configuration file has them under the same names; the
 /// command line and the environment win over it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
-    /// Those that the file may hold too.
     #[command(flatten)]
-    pub options: GivenOptions,
+    pub(super) options: GivenOptions,
     /// A TOML file with these options, tags and keys
     #[arg(long, value_name = "FILE", env = "TOCSIN_CONFIG")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 }
 
-/// Everything but running.
+/// Everything but running the server.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a configuration and the data directory or NATS that it names; say what is wrong with
-    /// them, or what they come to. Nothing is changed
+    /// Check a configuration and the data directory or the NATS stream that it names: print every
+    /// fault, or a summary. This changes nothing
     Check {
-        /// As if to run.
+        /// The options of the server that would run.
         #[command(flatten)]
         run: Box<RunArgs>,
     },
-    /// Give a data directory a new epoch, after a backup was restored: what clients remember of
-    /// the time after the backup must not be taken for what comes now
+    /// Give a data directory a new epoch after you restored a backup of it: clients remember messages
+    /// that are newer than the backup and must not take new ones for those
     NewEpoch {
-        /// The directory; no server may be using it
+        /// The data directory; no server may be using it
         #[arg(long, value_name = "DIR", env = "TOCSIN_DATA")]
         data: PathBuf,
-        /// The file with its id key [default: id.key in it]
+        /// The file with the key that hashes IDs [default: id.key in the data directory]
         #[arg(long, value_name = "FILE", env = "TOCSIN_ID_KEY_FILE")]
         id_key_file: Option<PathBuf>,
     },
-    /// Tell the stream of --nats what is kept and protected from now on, for all of its servers, which
-    /// are to be restarted with the same configuration then, one after the other
+    /// Change what the stream of --nats retains and protects, for all of its servers. Restart them
+    /// with the same configuration afterwards, one after the other
     AdoptSettings {
-        /// Give it a new epoch too, after NATS was restored from a backup: what clients remember of the
-        /// time after the backup must not be taken for what comes now
+        /// Give the stream a new epoch too, after you restored a backup of NATS: clients remember
+        /// messages that are newer than the backup and must not take new ones for those
         #[arg(long)]
         new_epoch: bool,
-        /// As if to run.
+        /// The options of the stream's servers.
         #[command(flatten)]
         run: Box<RunArgs>,
     },
-    /// What talks to a server, or makes something for it.
+    /// The commands that talk to a server, or make something for one.
     #[command(flatten)]
     Client(ClientCommand),
 }

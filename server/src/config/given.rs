@@ -7,9 +7,9 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use super::setting::{Setting, SettingSource};
 use super::table::{OPTIONS, OptionKind, OptionSpec};
 
-/// What was given, by the options' names.
+/// The settings that were given, by the names of their options.
 #[derive(Debug, Clone, Default)]
-pub struct GivenOptions(BTreeMap<&'static str, Vec<Setting>>);
+pub(super) struct GivenOptions(BTreeMap<&'static str, Vec<Setting>>);
 
 impl GivenOptions {
     pub(super) fn insert(&mut self, option: &OptionSpec, settings: Vec<Setting>) {
@@ -24,8 +24,7 @@ impl GivenOptions {
         self.0.get(name)?.first()
     }
 
-    /// Every setting that holds, in the order of the table: those given here win over those of the
-    /// `file`, and either over the default.
+    /// Those given here, which win, and those of the `file`.
     pub(super) fn over(mut self, mut file: Self) -> Self {
         for option in OPTIONS {
             let mut settings = self.remove(option.name);
@@ -37,14 +36,15 @@ impl GivenOptions {
         self
     }
 
-    /// The settings of an option, or its default.
-    pub(super) fn of(&self, option: &OptionSpec) -> Vec<Setting> {
-        let settings = self.0.get(option.name).cloned().unwrap_or_default();
-        let defaults = option.defaults.iter().filter(|_| settings.is_empty()).map(|text| Setting {
-            text: (*text).into(),
-            source: SettingSource::Default(option.name),
-        });
-        settings.iter().cloned().chain(defaults).collect()
+    /// The settings of an option that apply: its default if none was given.
+    pub(super) fn of(&mut self, option: &OptionSpec) -> Vec<Setting> {
+        let settings = self.remove(option.name);
+        if !settings.is_empty() {
+            return settings;
+        }
+        let source = SettingSource::Default(option.name);
+        let setting = |text: &&str| Setting { text: (*text).into(), source: source.clone() };
+        option.defaults.iter().map(setting).collect()
     }
 }
 
@@ -82,7 +82,7 @@ impl FromArgMatches for GivenOptions {
 
 impl OptionSpec {
     fn argument(&self) -> Arg {
-        // The lines of a doc comment begin with a space.
+        // Each line of a doc comment begins with a space.
         let help = match self.default_words {
             "" => self.help.trim_start().to_owned(),
             words => format!("{} [default: {words}]", self.help.trim_start()),
@@ -92,8 +92,7 @@ impl OptionSpec {
             OptionKind::Flag => argument.action(ArgAction::SetTrue),
             OptionKind::One => argument.value_name(self.value),
             OptionKind::List | OptionKind::Sum => {
-                let argument = argument.value_name(self.value);
-                argument.action(ArgAction::Append).value_delimiter(',')
+                argument.value_name(self.value).action(ArgAction::Append).value_delimiter(',')
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How much is kept of each tag.
+//! How many messages are retained for each tag.
 
 use std::time::Duration;
 
@@ -11,100 +11,96 @@ use crate::error::Error;
 use crate::hub::history::{HistoryBounds, Settings, TagBounds};
 use crate::limits;
 
-/// More messages of one kind are a mistake: a client takes no more than `limits::LAST` at once.
-const MOST_MESSAGES: u64 = 1_000_000;
-/// More bytes of one kind are a mistake too: they would be kept in memory.
-const MOST_BYTES: u64 = 1 << 40;
-
-/// Where the count of a kind stands in [`HistoryTable::settings`]; its age and bytes follow.
-type Kind = usize;
-const RING: Kind = 0;
-const INBOX: Kind = 3;
+/// More is a mistake: a client asks for at most `limits::LAST` broadcasts.
+const MAX_MESSAGES: u64 = 1_000_000;
+/// More is a mistake: the messages are retained in memory.
+const MAX_BYTES: u64 = 1 << 40;
 
 impl Resolver {
-    /// `whole` is the file's top level: the defaults of every tag.
-    pub(super) fn history(&mut self, whole: &HistoryTable, tables: &[TagTable]) {
-        let usual = self.bounds(whole, TagBounds::default());
-        // A tag's own count may make use of them.
-        let counted =
-            |kind: Kind| tables.iter().any(|table| table.history.settings()[kind].is_some());
-        self.warn_of_useless(whole, TagBounds::default(), counted);
-        let mut settings = Settings::new(self.config.keeping.max_memory, usual);
-        let protected = self.config.policy.auth.protected();
-        for (tag, action) in protected.iter().cloned() {
-            if action == Protectable::Send {
-                settings.set(tag, usual);
-            }
+    /// `top` is the top of the file, which holds for tags that have nothing else in `tables`.
+    pub(super) fn history(&mut self, top: &HistoryTable, tables: &[TagTable]) {
+        let usual = self.tag_bounds(top, TagBounds::default());
+        // The count may be in the tag's table and the age at the top.
+        let counted = |kind: usize| tables.iter().any(|table| table.history[kind][0].is_some());
+        self.warn_of_useless(top, TagBounds::default(), counted);
+        let mut settings = Settings::new(self.config.history.max_memory, usual);
+        let protected = self.config.policy.auth.protected().into_iter();
+        let with_inboxes: Vec<_> = protected
+            .filter_map(|(tag, action)| (action == Protectable::Send).then_some(tag))
+            .collect();
+        if let (true, Some(inbox)) = (with_inboxes.is_empty(), inbox_wanted(top)) {
+            let reason = "has no effect: only a tag whose `send` needs a key has inboxes, and no \
+                          tag has such a key";
+            self.config.warn(Some(inbox.source.warning(reason)));
         }
-        if !protected.iter().any(|(_, action)| *action == Protectable::Send) {
-            let useless = whole.inbox_settings().find(|setting| setting.text != "0");
-            let reason = "means nothing: there are inboxes only where a key protects `send`, and \
-                          no tag has one";
-            self.config.warn(useless.map(|setting| setting.source.warning(reason)));
+        for tag in &with_inboxes {
+            settings.set(tag.clone(), usual);
         }
         for table in tables {
-            // A bad name has been found already.
+            // A bad name was reported with the keys.
             let Ok(tag) = table.tag() else { continue };
             let faults = self.faults.len();
-            let mut bounds = self.bounds(&table.history, usual);
+            let mut bounds = self.tag_bounds(&table.history, usual);
             self.warn_of_useless(&table.history, usual, |_| false);
-            // What cannot be read has been told of.
-            let good = self.faults.len() == faults;
-            if !self.config.policy.auth.is_protected(&tag, Protectable::Send) {
-                let useless = table.history.inbox_settings().find(|setting| setting.text != "0");
-                if let Some(setting) = useless.filter(|_| good) {
-                    let reason = "there are inboxes only where a key protects `send`, or strangers \
-                         could fill them";
-                    self.or((), Err(setting.fault(reason)));
+            if !with_inboxes.contains(&tag) {
+                // Unless a fault in this table was reported already.
+                if let Some(inbox) = inbox_wanted(&table.history)
+                    && self.faults.len() == faults
+                {
+                    let reason = "only a tag whose `send` needs a key has inboxes; otherwise \
+                                  anyone could fill them";
+                    self.faults.push(inbox.fault(reason));
                 }
                 bounds = bounds.without_inbox();
             }
             settings.set(tag, bounds);
         }
-        self.config.keeping = settings;
+        self.config.history = settings;
     }
 
-    fn bounds(&mut self, table: &HistoryTable, default: TagBounds) -> TagBounds {
-        let [ring, ring_age, ring_bytes, inbox, inbox_age, inbox_bytes] = table.settings();
+    fn tag_bounds(&mut self, [ring, inbox]: &HistoryTable, default: TagBounds) -> TagBounds {
         TagBounds {
-            ring: self.kind([ring, ring_age, ring_bytes], default.ring),
-            inbox: self.kind([inbox, inbox_age, inbox_bytes], default.inbox),
+            ring: self.bounds(ring, default.ring),
+            inbox: self.bounds(inbox, default.inbox),
         }
     }
 
-    /// Ages and sizes of what is not kept at all.
+    /// Warns of an age or a size of messages whose count is 0, unless a tag's table has a count.
     fn warn_of_useless(
         &mut self,
         table: &HistoryTable,
         default: TagBounds,
-        counted: impl Fn(Kind) -> bool,
+        counted: impl Fn(usize) -> bool,
     ) {
-        let settings = table.settings();
-        for (kind, default) in [(RING, default.ring), (INBOX, default.inbox)] {
-            let none = settings[kind].map_or(default.count == 0, |count| count.text == "0");
-            let useless = settings[kind + 1].or(settings[kind + 2]);
-            if none && !counted(kind) {
-                let reason = "means nothing where the count is 0, which keeps none";
-                self.config.warn(useless.map(|setting| setting.source.warning(reason)));
+        for (kind, default) in [default.ring, default.inbox].into_iter().enumerate() {
+            let [count, age, bytes] = &table[kind];
+            let none = count.as_ref().map_or(default.count == 0, |count| count.text == "0");
+            if let (true, Some(useless)) = (none && !counted(kind), age.as_ref().or(bytes.as_ref()))
+            {
+                let reason = "has no effect where the count is 0, which retains no message";
+                self.config.warn(Some(useless.source.warning(reason)));
             }
         }
     }
 
-    fn kind(&mut self, settings: [Option<&Setting>; 3], default: HistoryBounds) -> HistoryBounds {
-        let [count, age, bytes] = settings;
+    fn bounds(
+        &mut self,
+        [count, age, bytes]: &[Option<Setting>; 3],
+        default: HistoryBounds,
+    ) -> HistoryBounds {
         let bounds = HistoryBounds {
-            count: self.bound(count, default.count, values::count(0..=MOST_MESSAGES)),
+            count: self.bound(count, default.count, values::count(0..=MAX_MESSAGES)),
             age: self.bound(age, default.age, values::duration(Duration::ZERO..=limits::TTL)),
-            bytes: self.bound(bytes, default.bytes, values::memory(0..=MOST_BYTES)),
+            bytes: self.bound(bytes, default.bytes, values::memory(0..=MAX_BYTES)),
         };
-        // Each of them can switch it off.
+        // An age or a size of 0 retains nothing either.
         let off = bounds.age.is_zero() || bounds.bytes == 0;
         HistoryBounds { count: if off { 0 } else { bounds.count }, ..bounds }
     }
 
     fn bound<T>(
         &mut self,
-        setting: Option<&Setting>,
+        setting: &Option<Setting>,
         default: T,
         parse: impl Fn(&Setting) -> Result<T, Error>,
     ) -> T {
@@ -113,4 +109,9 @@ impl Resolver {
             None => default,
         }
     }
+}
+
+/// A setting that asks for inboxes.
+fn inbox_wanted([_, inbox]: &HistoryTable) -> Option<&Setting> {
+    inbox.iter().flatten().find(|setting| setting.text != "0")
 }

@@ -1,4 +1,5 @@
-//! Options, environment and file, checked and made one before anything is bound.
+//! The configuration: command line, environment and file together, checked before the server binds
+//! anything.
 
 pub(crate) mod cli;
 mod faults;
@@ -10,6 +11,7 @@ mod names;
 mod setting;
 mod sockets;
 mod table;
+mod tags;
 mod values;
 
 use std::num::NonZeroUsize;
@@ -32,53 +34,44 @@ use crate::id::Tag;
 use crate::log::nats::NatsConfig;
 use crate::net::addresses::ListenSettings;
 
-/// Everything that running depends on.
+/// The configuration of a server.
 #[derive(Debug, Default)]
 pub struct Config {
-    /// Where to listen.
     pub(crate) sockets: ListenSettings,
-    /// Keys, tags, and how often something may be done.
     pub(crate) policy: Policy,
-    /// How much of each tag is kept.
-    pub(crate) keeping: Settings,
-    /// The directory of a log on disk, if there is one.
+    pub(crate) history: Settings,
+    /// The directory of the log on disk, if there is one.
     pub(crate) data: Option<PathBuf>,
-    /// How many bytes of entries it may hold; beyond, the oldest go.
+    /// How many bytes of entries that log may hold.
     pub(crate) data_size: u64,
-    /// The stream that this server shares with others; without servers of NATS it shares none.
+    /// The stream that this server shares with others; see [`Config::cluster`].
     pub(crate) nats: NatsConfig,
-    /// The file with the key that turns IDs into addresses; without one the key is that of the
-    /// data directory, or of this run.
+    /// The file with the key that hashes IDs. Without one the key is in the data directory; without
+    /// that, too, it is made for this run.
     pub(crate) id_key_file: Option<PathBuf>,
-    /// The pages that may use the server besides those of its own name.
     pub(crate) origins: Origins,
-    /// Whether the demo page is served.
     pub(crate) demo: bool,
-    /// The key that the demo's administrator needs, if it was made for this run.
+    /// The key of the demo's administrator, if one was made for this run.
     pub(crate) demo_key: Option<Key>,
-    /// A registered connection is pinged after this much silence.
     pub(crate) ping_interval: Duration,
-    /// How long a connection may be good for nothing.
     pub(crate) idle_timeout: Duration,
-    /// What is logged: a level, or tracing directives.
+    /// A level, or tracing directives.
     pub log: String,
-    /// How it is logged.
+    /// Whether the log is for people or for programs.
     pub log_format: LogFormat,
-    /// Connections; fewer if the limit of open files is lower.
+    /// The limit of open files may allow fewer.
     pub(crate) max_connections: usize,
-    /// What is registered.
     pub(crate) registrations: RegistrationLimits,
-    /// Bytes that wait for all sockets together.
+    /// Bytes that may wait for all sockets together.
     pub(crate) max_backlog: usize,
-    /// Bytes of memory below which newcomers are told to come back; 0: never.
+    /// Bytes of free memory below which the server rejects connections.
     pub(crate) spare_memory: u64,
-    /// Threads that serve.
     pub(crate) threads: Threads,
-    /// What is right but hardly meant.
+    /// Settings that are valid but probably a mistake.
     pub(crate) warnings: Vec<String>,
 }
 
-/// How many threads serve.
+/// The number of threads that serve connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Threads(pub(crate) NonZeroUsize);
 
@@ -89,40 +82,35 @@ impl Default for Threads {
     }
 }
 
-/// The demo of a server that runs.
+/// The demo of a running server.
 #[derive(Debug, Clone)]
 pub(crate) struct Demo {
-    /// Whether its page is served.
     pub(crate) served: bool,
-    /// The key that its administrator needs, if one was made.
+    /// The key of its administrator, if one was made.
     pub(crate) key: Option<Key>,
 }
 
-/// As it was when the server began.
+/// What a reload cannot change.
 #[derive(Debug, Clone)]
 pub(crate) struct FixedOptions {
-    /// The options that a running server cannot change, each with its value.
+    /// The options that only a restart changes, with their values.
     options: Vec<(&'static str, String)>,
-    /// What is kept and protected, where others that share the log must keep and protect the same.
+    /// What is retained and protected, if other servers share the log: all must agree on it.
     agreed: Option<(Settings, Vec<(Tag, Protectable)>)>,
 }
 
 impl Config {
-    /// Reads the configuration file, if one is named, and checks everything. What the command
-    /// line or the environment says wins over the file; lists of keys and origins add up.
+    /// Reads the configuration file, if the arguments name one, and checks everything. The command line
+    /// and the environment win over the file; keys and origins of both are added up.
     ///
     /// # Errors
-    /// Everything that is wrong, from the top of the file to its end, at least one.
+    /// All faults, at least one.
     pub fn resolve(args: RunArgs) -> Result<Self, Vec<Error>> {
         Self::resolve_with(args, None)
     }
 
-    /// The same for a server that runs already. It has begun with or without the `demo` and goes on
-    /// so, whatever the configuration says by now: what the demo shows stays protected by its key,
-    /// and nothing is protected for a demo that is not served.
-    ///
-    /// # Errors
-    /// As [`Config::resolve`].
+    /// The same for a running server. The `demo` stays as it is, whatever the configuration says by now:
+    /// its key goes on protecting what it can do.
     pub(crate) fn resolve_again(args: RunArgs, demo: Demo) -> Result<Self, Vec<Error>> {
         Self::resolve_with(args, Some(demo))
     }
@@ -133,10 +121,10 @@ impl Config {
             Some(path) => ConfigFile::read(path, &mut resolver.faults),
             None => ConfigFile::default(),
         };
-        // The environment of a server that runs does not change.
+        // The environment of a running server does not change, so one warning is enough.
         if running.is_none() {
             let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-            resolver.config.warnings = names::stray(variables);
+            resolver.config.warnings = names::unknown_variables(variables);
         }
         let mut options = args.options.over(file.options);
         resolver.log_options(&mut options);
@@ -147,7 +135,9 @@ impl Config {
             }
         }
         resolver.tags(&file.tags);
-        resolver.demo(running);
+        let demo = running.unwrap_or(Demo { served: resolver.config.demo, key: None });
+        let protected = resolver.config.protect_demo(demo);
+        resolver.or((), protected);
         resolver.history(&file.history, &file.tags);
         match resolver.faults.is_empty() {
             true => Ok(resolver.config),
@@ -155,39 +145,38 @@ impl Config {
         }
     }
 
-    /// Where to listen.
+    /// The addresses to listen on.
     #[must_use]
     pub fn sockets(&self) -> &ListenSettings {
         &self.sockets
     }
 
-    /// The stream that this server shares with others, if it does.
+    /// The stream that this server shares with others, if there is one.
     pub(crate) fn cluster(&self) -> Option<&NatsConfig> {
         (!self.nats.servers.is_empty()).then_some(&self.nats)
     }
 
-    /// What a running server cannot change.
     pub(crate) fn fixed(&self) -> FixedOptions {
-        let agreed = self.cluster().map(|_| (self.keeping.clone(), self.policy.auth.protected()));
+        let agreed = self.cluster().map(|_| (self.history.clone(), self.policy.auth.protected()));
         let value = |option: &table::OptionSpec| Some((option.name, option.fixed?(self)));
         FixedOptions { options: OPTIONS.iter().filter_map(value).collect(), agreed }
     }
 }
 
 impl FixedOptions {
-    /// The options that are another way in `other`.
+    /// The options that have other values in `other`.
     pub(crate) fn changed(&self, other: &Self) -> Vec<&'static str> {
         let pairs = self.options.iter().zip(&other.options);
         pairs.filter(|(one, other)| one != other).map(|((name, _), _)| *name).collect()
     }
 
-    /// Whether `other` keeps or protects something else than the servers have agreed on.
+    /// Whether `other` contradicts what the servers of a stream have agreed on.
     pub(crate) fn disagrees(&self, other: &Self) -> bool {
         self.agreed.is_some() && self.agreed != other.agreed
     }
 }
 
-/// Goes on after a fault, to find the others.
+/// Makes a configuration, and goes on after a fault to find the others.
 #[derive(Default)]
 struct Resolver {
     config: Config,
@@ -202,36 +191,31 @@ impl Resolver {
         })
     }
 
-    /// What the log excludes and needs, according to where it is.
+    /// Options that contradict each other, according to where the log is.
     fn log_options(&mut self, options: &mut GivenOptions) {
-        let useless = OPTIONS.iter().filter(|option| option.name.starts_with("nats-"));
-        match (options.first("nats").is_some(), options.first("data")) {
-            (true, data) => {
-                let reason =
-                    "the log is either in a directory or in NATS; leave out --data or --nats";
-                self.faults.extend(data.map(|data| data.source.fault(reason.into())));
-                if options.first("id-key-file").is_none() {
-                    let reason = "--id-key-file is needed too: all servers must have the same key for IDs; \
-                         copy one file to all of them";
-                    self.faults.push(Error::Option { option: "nats", reason: reason.into() });
+        if options.first("nats").is_none() {
+            for option in OPTIONS.iter().filter(|option| option.name.starts_with("nats-")) {
+                for setting in options.remove(option.name) {
+                    self.faults.push(setting.source.fault("has no effect without --nats".into()));
                 }
             }
-            (false, _) => {
-                for setting in useless.flat_map(|option| options.remove(option.name)) {
-                    self.faults.push(setting.source.fault("means nothing without --nats".into()));
-                }
+        } else {
+            let both = "the log is either in a directory or in NATS; remove --data or --nats";
+            self.faults.extend(options.first("data").map(|data| data.source.fault(both.into())));
+            if options.first("id-key-file").is_none() {
+                let reason = "--id-key-file is missing: all servers must have the same key for IDs; \
+                              copy one file to all of them";
+                self.faults.push(Error::Option { option: "nats", reason: reason.into() });
             }
         }
-        if options.first("data").is_none() {
-            let useless = options.first("data-size");
-            let warning = useless.map(|size| size.source.warning("means nothing without --data"));
-            self.config.warn(warning);
+        if let (None, Some(size)) = (options.first("data"), options.first("data-size")) {
+            self.config.warn(Some(size.source.warning("has no effect without --data")));
         }
     }
 }
 
 impl Config {
-    /// Once, however often it comes up.
+    /// Adds a warning, unless it is there already.
     fn warn(&mut self, warning: Option<String>) {
         self.warnings.extend(warning.filter(|warning| !self.warnings.contains(warning)));
     }
