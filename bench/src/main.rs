@@ -18,7 +18,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     let run = Run { open_files, interrupt: Interrupt::default() };
     let outcome = Runtime::new().context("cannot start the runtime").and_then(|runtime| {
         let outcome = runtime.block_on(until_interrupted(cli.command, run));
-        runtime.shutdown_timeout(LAST_STEPS);
+        runtime.shutdown_background();
         outcome
     });
     outcome.unwrap_or_else(|error| {
@@ -89,18 +89,20 @@ fn main() -> ExitCode {
     })
 }
 
-/// Runs the command on a thread that may block. An interrupted command returns soon, and so ends every
-/// program that it has started.
+/// Runs the command on a thread that may block. An interrupted command gets some time to end the
+/// programs that it has started.
 async fn until_interrupted(command: Command, run: Run) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle signals")?;
     let interrupt = run.interrupt.clone();
-    let outcome = tokio::select! {
-        outcome = tokio::task::spawn_blocking(move || execute(&command, &run)) => outcome?,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("terminated")),
+    let mut work = tokio::task::spawn_blocking(move || execute(&command, &run));
+    let reason = tokio::select! {
+        outcome = &mut work => return outcome?,
+        _ = tokio::signal::ctrl_c() => "interrupted",
+        _ = terminate.recv() => "terminated",
     };
     interrupt.set();
-    outcome
+    let _ = tokio::time::timeout(LAST_STEPS, work).await;
+    bail!(reason)
 }
 
 fn execute(command: &Command, run: &Run) -> Result<ExitCode> {

@@ -24,10 +24,10 @@ use crate::http::publish_api::MemoryBudgets;
 use crate::hub::Hub;
 use crate::hub::delivery_queue::DeliveryQueue;
 use crate::limits;
-use crate::log::Chosen;
 use crate::net::admission::Admission;
 use crate::net::dispatch::{self, Accepted};
 use crate::net::listeners::{Listeners, PublicListener};
+use crate::open_log::OpenLog;
 use crate::protocol::ErrorCode;
 use crate::publish::Service;
 use crate::reload::{self, Source};
@@ -70,20 +70,20 @@ pub async fn run(
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
     let queues: Vec<Arc<DeliveryQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
-    let chosen = tokio::select! {
+    let opened = tokio::select! {
         biased;
         () = shutdown.stopping() => return Ok(()),
-        chosen = Chosen::open(&config) => chosen?,
+        opened = OpenLog::open(&config) => opened?,
     };
-    let (epoch, id_key) = (chosen.epoch.clone(), chosen.id_key.clone());
+    let (epoch, id_key) = (opened.epoch.clone(), opened.id_key.clone());
     let hub = Arc::new(Hub::new(
         epoch,
         queues.clone(),
         config.history,
         config.registrations,
-        chosen.floor,
+        opened.floor,
     ));
-    let Some(started) = chosen.start(&hub, &shutdown).await? else { return Ok(()) };
+    let Some(started) = opened.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
         log: started.log,
         hub: Arc::clone(&hub),

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 pub use deadline::{PATIENCE, soon, within};
 pub use lines::Lines;
-pub use process::{Process, command, command_through};
+pub use process::{Process, command, command_through, output};
 pub use program::{Ended, Program};
 
 /// A listener on a free port of the loopback interface, and its address.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -40,12 +40,14 @@ impl Lines {
     /// The next line, `None` at the end. Blocks the thread.
     ///
     /// # Panics
-    /// When neither comes within [`PATIENCE`].
+    /// When neither comes within a minute: a program may need half of it for its start, if it waits
+    /// for others.
+    #[track_caller]
     pub fn next_blocking(&self) -> Option<String> {
-        match self.received.lock().recv_timeout(PATIENCE) {
+        match self.received.lock().recv_timeout(3 * PATIENCE) {
             Ok(line) => Some(line),
-            Err(mpsc::RecvTimeoutError::Disconnected) => None,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("no line within {PATIENCE:?}"),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line in time"),
         }
     }
 
@@ -101,7 +103,7 @@ impl Lines {
     /// As [`Self::rest`], and blocks the thread.
     ///
     /// # Panics
-    /// When a line or the end does not come within [`PATIENCE`].
+    /// When a line or the end does not come in time.
     pub fn rest_blocking(&self) -> Vec<String> {
         std::iter::from_fn(|| self.next_blocking()).collect()
     }

@@ -38,7 +38,7 @@ pub fn resident_kib(pid: Pid) -> usize {
 }
 
 fn path(pid: Pid, file: &str) -> String {
-    format!("/proc/{}/{file}", pid.as_raw_nonzero())
+    format!("/proc/{pid}/{file}")
 }
 
 #[cfg(test)]

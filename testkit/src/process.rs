@@ -1,7 +1,7 @@
 //! A child process that does not outlive its test.
 
 use std::ffi::OsStr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -18,6 +18,14 @@ pub fn command_through(launcher: &[&str], program: impl AsRef<OsStr>) -> Command
     let mut through = command(launcher[0]);
     through.args(&launcher[1..]).arg(program);
     through
+}
+
+/// Runs `command` to its end, while the test's other tasks go on.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn output(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 /// A child process. Dropping it kills it and waits for its end.

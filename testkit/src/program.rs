@@ -44,7 +44,7 @@ impl Program {
     /// The next announcement, `listening NAME ADDRESS`: its name and its address. Blocks the thread.
     ///
     /// # Panics
-    /// When the program ends instead, or prints something else.
+    /// When the program ends instead, prints something else, or prints nothing in time.
     #[track_caller]
     pub fn announcement(&self) -> (String, String) {
         let Some(line) = self.stdout.next_blocking() else {

@@ -190,7 +190,7 @@ async fn secure(mut client: TcpStream, served: &Served) -> Result<(TcpStream, Se
         Ok(secured) => Ok((client, secured)),
         Err(error) => {
             if matches!(error, Error::NotTls) {
-                send_hint(&mut client, served.identity.host()).await;
+                send_hint(&mut client, served.identity.host.as_deref()).await;
             }
             Err(error)
         }

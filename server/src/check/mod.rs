@@ -17,6 +17,7 @@ use crate::hub::history::{HistoryBounds, TagBounds};
 use crate::id::{IdKey, Tag};
 use crate::log::{nats, sqlite};
 use crate::net::addresses::{Listen, ListenAddress};
+use crate::open_log::common_settings;
 use crate::size;
 
 /// The lines that `server check` prints.
@@ -121,8 +122,8 @@ pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Erro
         file: file.clone(),
         reason: "it does not exist; copy that of the stream's servers".into(),
     })?;
-    let protected = config.policy.auth.protected();
-    let epoch = nats::adopt(cluster, &config.history, &protected, &id_key, new_epoch).await?;
+    let common = common_settings(config, &id_key);
+    let epoch = nats::adopt(cluster, &common, new_epoch).await?;
     print_line(&format!(
         "stream {} has these settings and the epoch {epoch}; restart its servers with them, one after \
          the other",

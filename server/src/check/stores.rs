@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::IdKey;
-use crate::log::nats::Cluster;
+use crate::log::nats::NatsConfig;
 use crate::log::{nats, sqlite};
+use crate::open_log::common_settings;
 use crate::size;
 
 /// Describes the data directory or the NATS stream, and looks at the id key too, wherever it is.
@@ -81,7 +82,7 @@ fn describe_directory(
 
 async fn describe_stream(
     config: &Config,
-    cluster: &Cluster,
+    cluster: &NatsConfig,
     summary: &mut Summary,
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
@@ -90,8 +91,8 @@ async fn describe_stream(
     warnings.extend(file.and_then(|file| exposed("id key", file)));
     let secret = cluster.credentials.as_deref();
     warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
-    let protected = config.policy.auth.protected();
-    let stream = nats::look(cluster, &config.history, &protected, id_key.as_ref()).await?;
+    let common = id_key.as_ref().map(|id_key| common_settings(config, id_key));
+    let stream = nats::inspect(cluster, common.as_ref()).await?;
     summary.line("nats", format!("{cluster}, stream {}", cluster.stream));
     let Some(stream) = stream else {
         let (replicas, limit) = (cluster.replicas, size::show(cluster.size));

@@ -13,10 +13,10 @@ use tokio::net::TcpStream;
 use super::args::PublishArgs;
 use super::server::{self, Server};
 use super::{message, print_line};
-use crate::access::secret;
 use crate::error::Error;
 use crate::id::{Id, Tag, random_hex};
 use crate::limits;
+use crate::secret_file;
 
 /// Waits before further attempts: the server may be restarting. The `mid` makes them safe. The help and
 /// docs/operations.md name these times.
@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error> {
     let server = Server::parse(&args.to.to)?;
     let key = match &args.key_file {
-        Some(file) => Some(secret::first_line("key file", file)?),
+        Some(file) => Some(secret_file::first_line("key file", file)?),
         None => std::env::var("TOCSIN_KEY").ok().filter(|key| !key.is_empty()),
     };
     let body = body_of(&args, id.as_ref())?;

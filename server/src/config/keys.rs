@@ -5,10 +5,10 @@ use std::path::Path;
 use super::setting::Setting;
 use super::{Config, Demo};
 use crate::access::auth::{Key, KeyHash, Protectable};
-use crate::access::secret;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::{Tag, random_hex};
+use crate::secret_file;
 
 /// The tag that the administrator of the demo sends to.
 const DEMO_TAG: &str = "notifications";
@@ -36,7 +36,7 @@ pub(super) fn not_protectable(action: &str) -> String {
 
 impl Config {
     pub(super) fn key_in(&mut self, file: &Path) -> Result<KeyHash, Error> {
-        let line = secret::first_line("key file", file)?;
+        let line = secret_file::first_line("key file", file)?;
         if !KeyHash::is_one(&line) && file != Path::new("-") {
             self.warn(exposed("key", file));
         }

@@ -31,7 +31,7 @@ use crate::http::origin::Origins;
 use crate::hub::RegistrationLimits;
 use crate::hub::history::Settings;
 use crate::id::Tag;
-use crate::log::nats::Cluster;
+use crate::log::nats::NatsConfig;
 use crate::net::addresses::ListenSettings;
 
 /// The configuration of a server.
@@ -45,7 +45,7 @@ pub struct Config {
     /// How many bytes of entries that log may hold.
     pub(crate) data_size: u64,
     /// The stream that this server shares with others; see [`Config::cluster`].
-    pub(crate) nats: Cluster,
+    pub(crate) nats: NatsConfig,
     /// The file with the key that hashes IDs. Without one the key is in the data directory; without
     /// that, too, it is made for this run.
     pub(crate) id_key_file: Option<PathBuf>,
@@ -152,7 +152,7 @@ impl Config {
     }
 
     /// The stream that this server shares with others, if there is one.
-    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+    pub(crate) fn cluster(&self) -> Option<&NatsConfig> {
         (!self.nats.servers.is_empty()).then_some(&self.nats)
     }
 

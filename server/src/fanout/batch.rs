@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::entry::Target;
 use crate::id::Address;
-use crate::log::Target;
 
 /// A message on its way to those whom it concerns.
 #[derive(Debug, Clone)]

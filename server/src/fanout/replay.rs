@@ -6,17 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{Delivery, join};
+use crate::clock::now_ms;
 use crate::conn::connection::Connection;
 use crate::conn::frame;
 use crate::conn::outbox::Pushed;
+use crate::entry::Target;
 use crate::hub::Hub;
 use crate::hub::history::{Handed, Pulled, Replay};
 use crate::hub::tally::Tally;
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::Target;
 use crate::protocol;
-use crate::publish::now_ms;
 
 /// Bytes of live messages that wait behind a replay. Beyond, the replay goes on to them instead
 /// and finds them among what is kept.

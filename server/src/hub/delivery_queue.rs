@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::conn::connection::Connection;
+use crate::entry::Target;
 use crate::hub::history::Replay;
 use crate::hub::tally::{ShardProgress, Tally};
 use crate::hub::{Dismissal, Registration};
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::Target;
 
 /// One thing for a shard to do, in the order of the log.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ pub(crate) mod delivery_queue;
 pub(crate) mod history;
 mod position;
 mod registry;
+mod replica;
 mod stats;
 pub(crate) mod tally;
 
@@ -19,19 +20,21 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use position::Waiters;
 pub(crate) use registry::Registration;
 use registry::{Seat, TagRegistry};
 pub(crate) use stats::{TagCounts, Totals};
 
 use crate::conn::connection::Connection;
 use crate::conn::frame;
+use crate::entry::{AppendContext, Appended, Applied, Entry, EntryKind, Target};
 use crate::hub::dedup::{DedupKeys, DedupWindow, Verdict};
 use crate::hub::delivery_queue::{DeliveryQueue, Work};
 use crate::hub::history::ring::StoredMessage;
 use crate::hub::history::{History, Pulled, Replay, Settings};
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::{Appended, Applied, Entry, EntryKind, Mark, Target};
+use crate::protocol::Mark;
 use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 
 /// Both generation, what is kept for those who are away, and the log's head as far as it has been
@@ -72,6 +75,7 @@ struct HubState {
     audiences: HashMap<Tag, TagRegistry>,
     history: History,
     dedup: DedupWindow,
+    waiters: Waiters,
 }
 
 /// Which generation a registration is on: everyone was taken off those before, when entries were lost. A
@@ -145,6 +149,7 @@ impl Hub {
             ids: 0,
             history: History::new(settings, evicted_through),
             dedup: DedupWindow::default(),
+            waiters: Waiters::default(),
         };
         let head = AtomicU64::new(evicted_through);
         Self { epoch, shards: shards.into(), room, head, state: Mutex::new(state) }
@@ -178,16 +183,16 @@ impl Hub {
     ///
     /// # Errors
     /// `mid_conflict` if another message has its `mid`; it has its place in the log all the same.
-    pub(crate) fn apply(&self, seq: u64, entry: &Entry) -> Appended {
+    pub(crate) fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
         // Without this lock, so that whoever registers, reads or replays meanwhile does not wait for
         // it. The log that orders entries may hold a lock of its own around all of this.
         let frame = encode(seq, entry);
         let names = DedupKeys::of(entry);
-        let target = entry.body.target();
+        let target = entry.kind.target();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         debug_assert!(seq > self.head(), "entries are applied in order");
-        self.move_to(seq);
+        self.move_to(state, seq);
         state.history.advance(entry.at);
         // What is answered below must not depend on whether anybody has looked before.
         state.history.refresh(&entry.tag);
@@ -203,7 +208,7 @@ impl Hub {
                 ));
             }
         };
-        match &entry.body {
+        match &entry.kind {
             EntryKind::Broadcast(_) | EntryKind::Direct(..) => {
                 let (at, expires, frame) = (entry.at, entry.expires, frame.clone());
                 state.history.push(&entry.tag, target, StoredMessage { seq, at, expires, frame });
@@ -218,16 +223,16 @@ impl Hub {
         }
         let applied = state.applied(seq, entry, duplicate);
         if let Some(audience) = state.audiences.get_mut(&entry.tag) {
-            audience.note_delivery(target, entry.origin);
+            audience.note_delivery(target, context.origin);
             for (index, shard) in self.shards.iter().enumerate() {
                 if audience.concerns(index, target) {
                     shard.push(Work::Deliver {
                         tag: entry.tag.clone(),
                         seq,
                         target,
-                        except: entry.origin,
-                        kept: entry.body.message().is_some(),
-                        received: entry.received,
+                        except: context.origin,
+                        kept: entry.kind.message().is_some(),
+                        received: context.received,
                         frame: frame.clone(),
                     });
                 }
@@ -315,7 +320,7 @@ impl Hub {
 impl HubState {
     /// What is told of an entry that was applied, as things are now.
     fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
-        let target = entry.body.target();
+        let target = entry.kind.target();
         let audience = self.audiences.get(&entry.tag);
         Applied {
             seq,
@@ -362,8 +367,8 @@ impl HubState {
 
 /// What those get whom an entry concerns.
 fn encode(seq: u64, entry: &Entry) -> Bytes {
-    let direct = entry.body.target() != Target::Everyone;
-    match &entry.body {
+    let direct = entry.kind.target() != Target::Everyone;
+    match &entry.kind {
         EntryKind::Broadcast(message) | EntryKind::Direct(_, message) => {
             frame::text_frame(&protocol::delivery(&entry.tag, seq, entry.at, message, direct))
         }

@@ -74,10 +74,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address`. Port 0 takes a free one; [`Listener::address`] tells which.
+    /// Binds `address`. Port 0 takes a free port; [`Listener::address`] returns it.
     ///
     /// # Errors
-    /// What `bind` and `listen` answer: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`.
+    /// The errors of `bind` and `listen`: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = stream_socket(address)?;
         if address.is_ipv6() {
@@ -86,8 +86,8 @@ impl Listener {
         Self::listen(socket, address)
     }
 
-    /// Binds `port` on every address of the machine: IPv6 and IPv4 in one socket where the
-    /// machine has IPv6, else IPv4 alone.
+    /// Binds `port` on every address of the machine: IPv6 and IPv4 in one socket if the machine has
+    /// IPv6, or else IPv4 alone.
     ///
     /// # Errors
     /// As [`Listener::bind`].
@@ -109,14 +109,15 @@ impl Listener {
         Self::adopt(socket.into())
     }
 
-    /// Takes a socket that listens already, as a service manager gives it.
+    /// Takes a socket that is listening already, as a service manager passes it.
     ///
     /// # Errors
-    /// When it is no socket of this kind, or there is no runtime for it.
+    /// When it is no TCP socket, or when no runtime is running.
     pub fn adopt(socket: TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        // Linux hands both on to every accepted connection, which saves it two system calls.
+        // Linux copies both options to every accepted connection, which saves two system calls for
+        // each.
         let options = SockRef::from(&socket);
         options.set_tcp_nodelay(true)?;
         options.set_tcp_user_timeout(Some(STALLED))?;
@@ -138,11 +139,12 @@ impl Listener {
         self.address
     }
 
-    /// The next connection and its peer's address, with `TCP_NODELAY` and `TCP_USER_TIMEOUT` set.
+    /// Waits for the next connection, and returns it with its peer's address. `TCP_NODELAY` and
+    /// `TCP_USER_TIMEOUT` are set.
     ///
-    /// Never fails: a connection that died in the queue is skipped, and running out of
-    /// descriptors or memory is logged (once a minute at most) and waited out. Cancel safe: no
-    /// accepted connection is lost.
+    /// Never fails: a connection that died in the queue is skipped. Running out of descriptors or
+    /// memory is logged, at most once a minute, and waited out. Cancel safe: no accepted connection
+    /// is lost.
     pub async fn accept(&self) -> (Unregistered<std::net::TcpStream>, SocketAddr) {
         loop {
             match self.socket.async_io(Interest::READABLE, accept_tcp).await {
@@ -186,19 +188,19 @@ pub fn keepalive() -> TcpKeepalive {
         .with_retries(4)
 }
 
-/// What accepting has failed of.
+/// Handles the errors of accept.
 #[derive(Debug, Default)]
 struct AcceptErrors {
     throttle: LogThrottle,
 }
 
 impl AcceptErrors {
-    /// Waits as long as the error is worth, nothing if it was one connection's own.
+    /// Waits before the next attempt, or not at all if the error concerned a single connection.
     async fn wait_out(&self, address: &(dyn Display + Sync), error: &io::Error) {
         if concerns_one_connection(error) {
             return;
         }
-        // Exhaustion comes and goes with every connection that ends.
+        // Throttled, because exhaustion comes and goes with every connection that ends.
         if self.throttle.record().is_some() {
             tracing::warn!(
                 %address, %error,
@@ -212,19 +214,20 @@ impl AcceptErrors {
 
 fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the last run's connections to leave TIME_WAIT.
+    // A restart must not wait until the last run's connections leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// An IPv4 peer of a dual-stack socket as the IPv4 address that it is.
+/// Maps an IPv4 peer of a dual-stack socket to its IPv4 address.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// accept(2): "Linux accept() passes already-pending network errors on the new socket as an
-/// error code from accept()"; those are the peer's, not ours.
+/// Whether an error of accept belongs to the new connection and not to this process. accept(2):
+/// "Linux accept() passes already-pending network errors on the new socket as an error code from
+/// accept()".
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,7 +1,7 @@
 //! The threads that serve connections: one per core, each with a runtime of its own.
 //!
-//! A connection stays on one thread from its handshake to its end, so no thread ever wakes another
-//! for it and nothing of it is locked. Which one is decided when it is accepted. A runtime whose
+//! A connection stays on one thread from its handshake to its end, so no thread wakes another for
+//! it, and nothing of it needs a lock. Its thread is chosen when it is accepted. A runtime whose
 //! threads share their tasks costs a fifth more CPU here (docs/internals.md has the figures).
 
 mod cpu_load;
@@ -20,16 +20,16 @@ use crate::service::Pulse;
 use crate::shutdown::Shutdown;
 use cpu_load::{CpuLoad, Now};
 
-/// Newcomers that may wait for a thread. While it is so far behind, they are served by the one
-/// that accepted them.
+/// Accepted connections that may wait for a thread. If a thread is further behind than that, the
+/// accepting thread serves them.
 const WAITING: usize = 256;
 
-/// Tasks that run before the kernel is asked what has become ready. tokio asks after 61, and one that
-/// relays may last the better part of a millisecond: on a busy thread, newcomers and timers would
-/// wait for 61 of those.
+/// How many tasks run before the kernel is asked for events. tokio's default is 61. A task that
+/// relays may last almost a millisecond, so on a busy thread new connections and timers would wait
+/// for 61 of them.
 const TASKS_BETWEEN_EVENTS: u32 = 8;
 
-/// A runtime for one thread that serves connections.
+/// Creates the runtime of one thread that serves connections.
 ///
 /// # Errors
 /// When the system has no descriptors for it.
@@ -52,7 +52,7 @@ pub trait Serve: Send + 'static {
 pub struct Workers<C: Serve> {
     shutdown: Shutdown,
     max_imbalance: usize,
-    /// Connections of the thread that accepts, which serves too, as number 0.
+    /// Connections of the accepting thread, which also serves, as number 0.
     here: Arc<AtomicUsize>,
     cpu_load: Mutex<CpuLoad>,
     others: Vec<Worker<C>>,
@@ -73,7 +73,7 @@ struct Moving<C> {
     load: Load,
 }
 
-/// One connection among those of a thread, until it is dropped.
+/// Counts one connection of a thread until it is dropped.
 #[derive(Debug)]
 struct Load(Arc<AtomicUsize>);
 
@@ -91,11 +91,12 @@ impl Drop for Load {
 }
 
 impl<C: Serve> Workers<C> {
-    /// Makes `count` threads serve, named after the program, of which the calling one is the first.
-    /// The others end when this is dropped and the connections that `shutdown` tracks have ended.
+    /// Starts `count - 1` threads, named after the program; the calling thread is the first. They
+    /// end when this is dropped and the connections that `shutdown` tracks have ended.
     ///
-    /// One that has time left may have `max_imbalance` connections more than another before newcomers go to
-    /// that one: two threads that are half asleep cost more than one that is awake.
+    /// While the accepting thread is not busy, it may have up to `max_imbalance` more connections
+    /// than another before new ones go to that thread: two half-idle threads cost more than one
+    /// that is awake.
     ///
     /// # Errors
     /// When the system has no further thread, or no descriptors for it.
@@ -115,8 +116,8 @@ impl<C: Serve> Workers<C> {
         })
     }
 
-    /// Has this thread serve it, or the one with the fewest connections if this has far more, or
-    /// more and no time left. Called on the thread that accepts.
+    /// Serves the connection on this thread; or on the least loaded one, if this thread has far
+    /// more connections, or has more and is busy. Must be called on the accepting thread.
     pub fn serve(&self, connection: C) {
         let is_busy = self.cpu_load.lock().is_busy(Now::of_this_thread());
         match self.better_worker(is_busy).map(|it| (it, it.sender.try_reserve())) {
@@ -134,20 +135,20 @@ impl<C: Serve> Workers<C> {
             .filter(|worker| worker.load.load(Ordering::Relaxed) + max_imbalance <= here)
     }
 
-    /// Of the other threads, the one with the fewest connections. One that has ended has none, and
-    /// would be it for ever.
+    /// The least loaded of the other threads that are alive. A dead one has load 0 and would
+    /// otherwise always win.
     fn least_loaded(&self) -> Option<&Worker<C>> {
         let alive = self.others.iter().filter(|worker| !worker.sender.is_closed());
         alive.min_by_key(|worker| worker.load.load(Ordering::Relaxed))
     }
 
-    /// The signs of life of the other threads.
+    /// The pulses of the other threads, for the watchdog.
     #[must_use]
     pub fn pulses(&self) -> Vec<Pulse> {
         self.others.iter().map(|worker| worker.pulse.clone()).collect()
     }
 
-    /// The runtimes of all threads, by number. Called on the thread that accepts.
+    /// The runtimes of all threads, by number. Must be called on the accepting thread.
     pub fn runtimes(&self) -> impl Iterator<Item = Handle> {
         [Handle::current()].into_iter().chain(self.others.iter().map(|it| it.handle.clone()))
     }
@@ -178,8 +179,8 @@ impl<C: Serve> Worker<C> {
 
 fn spawn<C: Serve>(shutdown: &Shutdown, connection: C, number: usize, load: Load) {
     shutdown.spawn(async move {
-        // Made here: made outside and moved in, the compiler keeps room for it twice, which is a
-        // kilobyte for every connection.
+        // The future is created here. If it were created outside and moved in, the compiler would
+        // reserve its memory twice: a kilobyte for every connection.
         if let Err(error) = connection.serve(number).await {
             tracing::warn!(%error, "connection closed: its socket cannot be watched");
         }
@@ -244,7 +245,7 @@ mod tests {
         assert!(elsewhere(6, 5, true));
     }
 
-    /// Bytes that arrive while others keep the thread busy.
+    /// Measures how long bytes wait that arrive while other tasks keep the thread busy.
     #[test]
     fn a_busy_thread_looks_for_events_often() {
         let (mut far, near) = UnixStream::pair().unwrap();
@@ -253,7 +254,7 @@ mod tests {
         let runs = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&runs);
         runtime.spawn(poll_fn(move |cx| {
-            // Soon after tokio's own 61.
+            // Shortly after tokio's default of 61.
             if counted.fetch_add(1, Ordering::Relaxed) == 70 {
                 far.write_all(b"!").unwrap();
             }

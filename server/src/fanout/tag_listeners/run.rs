@@ -6,10 +6,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Listener, SLICE, TagListeners};
+use crate::entry::Target;
 use crate::fanout::batch::{Delivery, join};
 use crate::hub::delivery_queue::{Load, Work};
 use crate::hub::tally::Tally;
-use crate::log::Target;
 
 /// Connections whose memory is asked for at once: as many loads as a core has in flight.
 const TOUCHED: usize = 8;

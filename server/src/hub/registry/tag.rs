@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::entry::Target;
 use crate::id::{Address, Tag};
-use crate::log::Target;
 
 /// One connection's listening on one tag, perhaps under an ID.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::access::auth::{Key, Protectable};
 use crate::access::visitor::Visitor;
+use crate::clock::now_ms;
 use crate::conn::connection::Connection;
 use crate::conn::frame::text_frame;
 use crate::hub::{Earlier, Generation, Registered as Stands, Registration};
@@ -22,7 +23,7 @@ use crate::log::Appending;
 use crate::protocol::{
     self, Action, ErrorCode, Incoming, Publish, Read, Reference, Refusal, Reply, Set,
 };
-use crate::publish::{Operation, Service, now_ms};
+use crate::publish::{Operation, Service};
 
 /// Close code of a connection that repeats what it was refused.
 pub(crate) const DEAF: u16 = 4500;

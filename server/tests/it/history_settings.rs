@@ -1,4 +1,4 @@
-//! How much is kept: options, and tables of tags.
+//! How much history is kept: options and tables of tags.
 
 use serde_json::json;
 use tempfile::TempDir;

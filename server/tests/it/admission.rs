@@ -1,13 +1,14 @@
-//! Newcomers for whom there is no room, and what bounds all clients together.
+//! Admission: connections beyond a limit, and what limits all clients together.
 
 use serde_json::{Value, json};
+use testkit::soon;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, PATIENCE, Server, exchange_over, program, proxy_line, request};
+use crate::harness::{Answer, Server, exchange_over, post_head, program, proxy_line, request};
 use crate::metrics::metrics;
 
-/// Programs understand it too.
+/// Checks a 503 whose `Retry-After` and body programs understand too.
 pub(crate) fn told_to_come_back(answer: &Answer) {
     assert_eq!(answer.status, 503);
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
@@ -34,12 +35,9 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
     let stream = TcpStream::connect(server.proxied.unwrap()).await.unwrap();
     told_to_come_back(&exchange_over(stream, through_a_proxy.concat().as_bytes()).await);
 
-    // The site sends as before, and its connections end after one answer.
+    // Senders are still served; their connections are closed after one answer.
     let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
-    let post = format!(
-        "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{broadcast}",
-        broadcast.len()
-    );
+    let post = post_head(broadcast.len()) + &broadcast;
     let stream = TcpStream::connect(server.address).await.unwrap();
     let answer = exchange_over(stream, post.repeat(2).as_bytes()).await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
@@ -48,19 +46,19 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
     let now = metrics(server.admin).await;
     assert_eq!(now["server_turned_away_total"], 2.0);
 
-    // A place that is left is free.
+    // A client that leaves makes room for another.
     second.close().await;
     server.until_counts("shop", (1, 0)).await;
     let coming = async {
         loop {
-            // The closed one's place is free once its socket is.
+            // The client that was closed counts until its socket is gone.
             match server.connect_with(&[]).await {
                 Ok(client) => return client,
                 Err(status) => assert_eq!(status, 503),
             }
         }
     };
-    let mut third = tokio::time::timeout(PATIENCE, coming).await.unwrap();
+    let mut third = soon(coming).await;
     third.set("shop", None).await;
     let log = server.stop().await.output;
     assert_eq!(log.matches("every place is taken").count(), 1, "{log}");
@@ -70,7 +68,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
 async fn even_senders_are_bounded() {
     let server = Server::start(&["--max-connections", "1"]);
     let listener = server.listener("shop", None).await;
-    // Each of them may ask something, and none does.
+    // Each of these connections may send a request, and none does.
     let mut silent = Vec::new();
     let answer = loop {
         let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
@@ -79,11 +77,11 @@ async fn even_senders_are_bounded() {
             break answer;
         }
         silent.push(TcpStream::connect(server.address).await.unwrap());
-        // The first of them are sent away after 5 s.
+        // The oldest of them are closed after 5 s.
         assert!(silent.len() < 20 * server::limits::BRIEF);
     };
     told_to_come_back(&answer);
-    // One that was answered may have left its place only now.
+    // A connection that was answered may not be closed yet.
     let large = loop {
         let answer = request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await;
         if answer.status != 400 {
@@ -96,7 +94,7 @@ async fn even_senders_are_bounded() {
     drop((silent, listener));
 }
 
-/// It would take half a minute to wait for each of them to ask something or to close.
+/// Waiting for each of them to send a request or to close would take half a minute.
 #[tokio::test]
 async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
     const STRANGERS: usize = 900;
@@ -106,12 +104,13 @@ async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
     for _ in 0..server::limits::BRIEF + STRANGERS {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
-    // The last of them is told, so none of them waits for the place.
+    // The newest one is refused, so none of them waits for room.
     told_to_come_back(&exchange_over(silent.pop().unwrap(), b"").await);
     listener.close().await;
     let coming = async {
         loop {
-            // The closed one's place is free once its socket is. Until then the answer may get lost.
+            // The client that was closed counts until its socket is gone. Until then the answer may
+            // get lost.
             let mut stream = TcpStream::connect(server.address).await.unwrap();
             let head = [UPGRADE, &[KEY]].concat().join("\r\n");
             let _ =
@@ -122,18 +121,18 @@ async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, coming).await.expect("a place in time");
+    soon(coming).await;
 }
 
 #[tokio::test]
 async fn while_memory_is_scarce_everyone_is_told_to_come_back() {
-    // More than any machine has.
+    // More memory than any machine has.
     let server = Server::start(&["--spare-memory", "900TiB"]);
     told_to_come_back(&request(server.address, "GET /ws", &[], b"").await);
     told_to_come_back(&request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await);
     let mut command = program();
     command.args(["broadcast", "--tag", "shop", "--to", &server.url(), "hi"]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = testkit::output(command).await;
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{errors}");
     assert!(errors.contains("this server is full"), "{errors}");
@@ -155,11 +154,11 @@ async fn tags_and_registrations_have_a_bound_in_all() {
         (&refusal["error"], &refusal["outcome"]),
         (&json!("unavailable"), &json!("refused"))
     );
-    // What is registered already may be so anew.
+    // A registration that exists may be renewed.
     assert_eq!(one.ask(&set("b")).await["ok"], "set");
     let mut other = server.listener("b", None).await;
     assert_eq!(other.ask(&set("a")).await["error"], "unavailable");
-    // Messages for a tag on which nobody listens are another thing.
+    // Publishing to a tag without listeners is not limited by this.
     let broadcast = json!({"action": "broadcast", "tag": "c", "message": 1});
     assert_eq!(server.post(&broadcast).await.0, 200);
     one.close().await;
@@ -169,8 +168,8 @@ async fn tags_and_registrations_have_a_bound_in_all() {
 
 const STUCK: u32 = 60;
 
-/// Their sockets are full, and what waits behind them is bounded in all: the more of them there are,
-/// the less may wait for each.
+/// The sockets of slow clients are full, and the outboxes share one limit: the more slow clients
+/// there are, the less may wait for each.
 #[tokio::test]
 async fn all_that_waits_for_slow_readers_is_bounded() {
     let server = Server::start(&["--max-backlog", "8MiB", "--send-rate", "off"]);
@@ -181,8 +180,8 @@ async fn all_that_waits_for_slow_readers_is_bounded() {
     }
     let message = "x".repeat(30_000);
     let broadcast = json!({"action": "broadcast", "tag": "shop", "message": message});
-    // With 256 KiB for each they would have almost twice as much together. What is left of a message
-    // that was begun, and the close frame, come on top.
+    // With 256 KiB for each client they would hold almost twice the limit. The rest of a message
+    // that is partly written, and the close frame, come on top.
     let most = f64::from((8 << 20) + STUCK * 31_000);
     let mut clients = u64::from(STUCK) + 1;
     let mut sent = 0;
@@ -198,7 +197,8 @@ async fn all_that_waits_for_slow_readers_is_bounded() {
     }
     for mut client in stuck {
         let mut got = 0;
-        // Whole messages, then the code that says: come back and resume.
+        // Each client gets whole messages, and then the close code that tells it to reconnect and
+        // resume.
         let code = loop {
             match client.next_or_closed().await {
                 Ok(delivery) => {

@@ -1,19 +1,20 @@
-//! What requests may take of the memory together.
+//! The memory budget that all requests share.
 
 use serde_json::{Value, json};
+use testkit::files::directory_with;
+use testkit::soon;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, PATIENCE, Server};
+use crate::harness::{ALICE, Server, post_head};
 
-/// The largest body that is taken.
+/// The size of the largest body that is accepted.
 const BODY: usize = 8 * 1024 * 1024;
 
-/// The beginning of a request with a large body.
+/// Sends the head of a request with a large body.
 async fn announce(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY}\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(post_head(BODY).as_bytes()).await.unwrap();
     stream
 }
 
@@ -38,14 +39,14 @@ async fn however_many_large_ones_come_there_is_room_for_small_ones() {
     let server = Server::start(&[]);
     let mut large = Vec::new();
     let almost = vec![b' '; BODY - 1];
-    // Refused at last, with so much of it unread that writing may fail before that.
+    // The request is refused in the end. So much of it is unread then that writing may fail before.
     let refused = loop {
         let mut stream = announce(&server).await;
         let _ = stream.write_all(&almost).await;
         large.push(stream);
         let (status, reply) = server.post_with(&" ".repeat(BODY), &[]).await;
         match status {
-            // There is nothing in it.
+            // There was room: a body of spaces is read, and is no JSON.
             400 => assert!(large.len() < 100, "all of them have room"),
             status => {
                 assert_eq!(status, 503, "{reply}");
@@ -58,17 +59,16 @@ async fn however_many_large_ones_come_there_is_room_for_small_ones() {
         (&json!("unavailable"), &json!("refused"))
     );
     sends(&server).await;
-    // What they took is there again when they are gone.
+    // The memory is free again once these requests are gone.
     drop(large);
     let free = async { while server.post_with(&" ".repeat(BODY), &[]).await.0 != 400 {} };
-    tokio::time::timeout(PATIENCE, free).await.expect("room again");
+    soon(free).await;
 }
 
 #[tokio::test]
 async fn small_requests_for_large_inboxes_are_answered_as_far_as_there_is_room() {
     const KEY: &str = "rooms-key-0123456789abcdef";
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(dir, &["--protect", "shop:send:{dir}/key"]);
     let message = "x".repeat(20_000);
     let send =
@@ -93,7 +93,7 @@ async fn small_requests_for_large_inboxes_are_answered_as_far_as_there_is_room()
         }
         assert_eq!(replies.len(), 200);
     }
-    // What was answered takes nothing any more.
+    // A request that was answered holds no memory.
     let (status, reply) = server.post(&inbox).await;
     assert_eq!((status, &reply["count"]), (200, &json!(50)));
 }

@@ -1,4 +1,4 @@
-//! Who is on the lists, and who gets what.
+//! Registrations, and who receives which message.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ async fn without_set_a_connection_is_on_no_list_and_gets_nothing() {
 
     let (_, reply) = server.post(&json!({"action":"broadcast","tag":"t","message":1})).await;
     assert_eq!(reply["clients"], 0);
-    // The next frame is the one that follows, not the broadcast.
+    // The client's next frame is the later message, so it did not get the broadcast.
     assert_eq!(stranger.ask(&json!({"action": "ping"})).await, json!({"ok": "ping"}));
 
     stranger.set("t", None).await;
@@ -62,7 +62,7 @@ async fn a_sender_is_on_no_list_and_its_message_outlives_it() {
     assert_eq!(reply["clients"], 1);
     assert_eq!(server.counts("t").await, (1, 1));
     assert_eq!(alice.message().await, "all");
-    // What comes next to the sender is not the broadcast.
+    // The sender's next frame is the reply to the next action, not the broadcast.
     assert_eq!(sender.ask(&json!({"action":"ping"})).await, json!({"ok":"ping"}));
 }
 
@@ -76,7 +76,7 @@ async fn many_frames_and_an_abrupt_end_lose_nothing() {
             (0..200).map(|number| json!({"action":"send","tag":"t","id":ALICE,"message":number})),
         )
         .await;
-    // Unread replies wait in its socket, so this close sends RST.
+    // The client has not read its replies, so closing its socket sends RST.
     sender.vanish();
     for number in 0..200 {
         assert_eq!(alice.message().await, number);
