@@ -1,8 +1,8 @@
-//! Times as people write them.
+//! Durations as text.
 
 use std::time::Duration;
 
-/// All of it: `7 days`, `1 hour 30 minutes`. Can be configured so.
+/// A duration in full, for example `7 days` or `1 hour 30 minutes`. Options accept this form.
 #[must_use]
 pub(crate) fn show(time: Duration) -> String {
     let mut left = time.as_secs();

@@ -1,135 +1,135 @@
-//! What can go wrong outside the protocol, each with its exit code.
+//! Errors of the program, with their exit codes. Errors of the protocol are in `protocol`.
 
 use std::io;
 use std::path::PathBuf;
 
 use shared::exit;
 
-/// A failure that ends the program. Prints as one line that says what to do.
+/// A failure that ends the program. It prints as one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An option's value is wrong.
+    /// The value of an option is invalid.
     #[error("--{option}: {reason}")]
     Option {
-        /// Its name, as it is typed after the dashes.
+        /// The option's name, without dashes.
         option: &'static str,
-        /// What is wrong and what would be right.
+        /// What is wrong and what to do.
         reason: String,
     },
-    /// The configuration file is wrong.
+    /// The configuration file is invalid.
     #[error("{}{}: {reason}", .file.display(), line.map_or(String::new(), |line| format!(", line {line}")))]
     Config {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Where in it, if that is known.
+        /// The line, if it is known.
         line: Option<usize>,
-        /// What is wrong and what would be right.
+        /// What is wrong and what to do.
         reason: String,
     },
     /// A file cannot be read.
     #[error("{what} {}: {source}", .file.display())]
     Read {
-        /// What it is for.
+        /// The purpose of the file.
         what: &'static str,
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// A file's content is wrong.
+    /// The content of a file is invalid.
     #[error("{what} {}: {reason}", .file.display())]
     Content {
-        /// What it is for.
+        /// The purpose of the file.
         what: &'static str,
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// What is wrong and what would be right.
+        /// What is wrong and what to do.
         reason: String,
     },
-    /// A file or directory cannot be made or written.
+    /// A file or directory cannot be created or written.
     #[error("{what} {}: {source}", .path.display())]
     Write {
-        /// What it is for.
+        /// The purpose of the file.
         what: &'static str,
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// Another server uses the data directory.
     #[error(
-        "data directory {}: in use by another server{}; two servers cannot share one directory",
+        "data directory {}: in use by another server{}; each server needs a directory of its own",
         .dir.display(), .pid.as_ref().map_or(String::new(), |pid| format!(" (process {pid})"))
     )]
     InUse {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
-        /// The other one's process, if it has said so.
+        /// The process that uses it, if it is known.
         pid: Option<String>,
     },
     /// The log on disk cannot be used.
     #[error("log {}: {what}: {source}{}", .file.display(), database_remedy(.source))]
     Database {
-        /// Its file.
+        /// The file of the log.
         file: PathBuf,
-        /// What was tried.
+        /// What the server tried to do.
         what: &'static str,
-        /// Why not. Never holds anything of what the log holds.
+        /// The reason, which contains nothing of the log's content.
         source: rusqlite::Error,
     },
-    /// The stream that several servers share does not fit this one.
+    /// The stream that several servers share contradicts the configuration of this one.
     #[error("stream {stream}: {reason}")]
     Cluster {
-        /// Its name.
+        /// The name of the stream.
         stream: String,
-        /// What is different, and what to do.
+        /// The difference, and what to do.
         reason: String,
     },
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
     Bind {
-        /// Which, or `unix:` and a path.
+        /// The address, or `unix:` and a path.
         address: String,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// A message, ID or tag to be sent is wrong, or the server says so.
+    /// A message, an ID or a tag is invalid, or the server says so.
     #[error("{0}")]
     Data(String),
-    /// The server wants a key, or another one.
+    /// The server requires a key, or another one.
     #[error("{0}")]
     Denied(String),
-    /// The server cannot be reached or cannot take the message now.
+    /// The server cannot be reached, or cannot accept the message now.
     #[error("{0}")]
     Unavailable(String),
-    /// With `--require`: nobody got it and nothing keeps it.
+    /// `--require` was given, nobody received the message, and no inbox stores it.
     #[error(
-        "nobody is {}, and no inbox keeps the message",
+        "nobody is {}, and no inbox stores the message",
         if *partial {
             "known to be registered there (one of the servers did not answer in time: it may have \
-             handed it to some)"
+             delivered the message)"
         } else {
             "registered there"
         }
     )]
     NobodyThere {
-        /// Whether not all servers are known to have handed it to nobody.
+        /// Whether some servers did not answer, so that somebody may have received it after all.
         partial: bool,
     },
-    /// This program is wrong.
-    #[error("{0}, which is a defect of this program; please report it with the log")]
+    /// A defect of this program.
+    #[error("{0}; this is a defect of the program: please report it with the log")]
     Defect(&'static str),
-    /// The operating system refused something that should work.
+    /// The operating system refused something.
     #[error("{what}: {source}")]
     Os {
-        /// What was tried.
+        /// What the server tried to do.
         what: &'static str,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
 }
 
-/// Several at once: the first gives the exit code.
+/// Of several errors, the first determines the exit code.
 impl From<Error> for Vec<Error> {
     fn from(error: Error) -> Self {
         vec![error]
@@ -137,7 +137,7 @@ impl From<Error> for Vec<Error> {
 }
 
 impl Error {
-    /// The exit code, as `sysexits.h` has them; 3 for [`Error::NobodyThere`].
+    /// The exit code, from `sysexits.h`, but 3 for [`Error::NobodyThere`].
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
@@ -165,7 +165,7 @@ impl Error {
     }
 }
 
-/// Whether the file itself is wrong, rather than the disk or the permission.
+/// Whether the file is damaged, in contrast to a problem with the disk or a permission.
 fn is_damaged(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(error, rusqlite::Error::FromSqlConversionFailure(..))
@@ -174,9 +174,9 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
 
 fn database_remedy(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "; the server needs room to start",
+        Some(rusqlite::ErrorCode::DiskFull) => "; the server needs free space to start",
         _ if is_damaged(error) => {
-            "; restore a backup, or move the data directory away to begin anew"
+            "; restore a backup, or move the data directory away to start with an empty one"
         }
         _ => "",
     }
@@ -185,12 +185,13 @@ fn database_remedy(error: &rusqlite::Error) -> &'static str {
 fn bind_remedy(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program has it; end that (`ss -ltnpx` names it) or choose another".into()
+            "another program has it; end that program (`ss -ltnpx` names it) or choose another address"
+                .into()
         }
-        io::ErrorKind::AlreadyExists => "there is a file that is no socket".into(),
-        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
+        io::ErrorKind::AlreadyExists => "a file that is not a socket is in the way; remove it or choose another path".into(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address; choose another".into(),
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one".into()
+            "a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose a higher one".into()
         }
         _ => error.to_string(),
     }

@@ -1,16 +1,16 @@
-//! Files that more people can get at than should.
+//! Secret files that every user of the machine can read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// What a mode lets those do who are neither the owner nor of the group.
+/// The permissions of users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
-/// Of a directory: whether they get at what is in it.
+/// Of a directory: whether those users can open files in it.
 const OTHERS_ENTER: u32 = 0o001;
 
-/// Says so if every user of this machine can get at a secret file: its mode lets them, and so does
-/// the directory that it is in. `what` names what the file holds.
+/// A warning if every user of this machine can read or change a secret file: its mode allows that, and
+/// so does its directory. `what` names the secret.
 pub(crate) fn exposed(what: &str, file: &Path) -> Option<String> {
     let lets = |path: &Path, how: u32| {
         fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & how != 0)
@@ -19,7 +19,10 @@ pub(crate) fn exposed(what: &str, file: &Path) -> Option<String> {
     let directory = directory.unwrap_or(Path::new("."));
     let exposed = file.is_file() && lets(file, OTHERS) && lets(directory, OTHERS_ENTER);
     exposed.then(|| {
-        format!("every user of this machine can get at the {what}; chmod o-rwx {}", file.display())
+        format!(
+            "every user of this machine can read or change the {what}; run chmod o-rwx {}",
+            file.display()
+        )
     })
 }
 

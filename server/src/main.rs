@@ -1,4 +1,4 @@
-//! The server program: log, configuration, sockets, run, exit code.
+//! The server program: configuration, log, sockets, run, exit code.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -16,22 +16,22 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to stdout and are no failure.
+            // Help and version are printed to stdout and are no failure.
             let _ = error.print();
             return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    // While this is the only thread.
+    // Reads environment variables and removes them, which only a single thread may do.
     let given = match &cli.command {
         None => service::sockets(),
         Some(_) => Ok(Vec::new()),
     };
-    // Of this thread; a running server has more of them.
+    // For this thread; a running server starts further ones.
     let result = match workers::runtime() {
         Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
         Ok(runtime) => {
             let result = runtime.block_on(perform(cli, given));
-            // Waits neither for a manager that does not listen nor for a file that hangs.
+            // Does not wait for a service manager that does not answer or a disk that hangs.
             runtime.shutdown_background();
             result
         }
@@ -72,7 +72,8 @@ async fn serve(args: RunArgs, given: io::Result<Vec<Given>>) -> Result<(), Vec<E
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
     let hangups = Hangups::install().map_err(|source| Error::Os { what: "signals", source })?;
-    let given = given.map_err(|source| Error::Os { what: "using the sockets given", source })?;
+    let given = given
+        .map_err(|source| Error::Os { what: "using the sockets of the service manager", source })?;
     if given.is_empty()
         && let Some(clash) = config.clashes().into_iter().next()
     {
@@ -93,7 +94,7 @@ async fn serve(args: RunArgs, given: io::Result<Vec<Given>>) -> Result<(), Vec<E
     tokio::select! {
         ended = running => Ok(ended?),
         signal = signals.next() => {
-            tracing::warn!(signal, "ending at once");
+            tracing::warn!(signal, "a second signal: ending at once");
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! Keys, tags and limits while the server runs: read again on SIGHUP.
+//! Reading the configuration again on SIGHUP: keys, tags and limits of a running server.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::config::{Config, Demo, FixedOptions};
 use crate::error::Error;
 use crate::publish::Service;
 
-/// Where a configuration came from, to read it there again.
+/// What is needed to read the configuration again.
 #[derive(Debug)]
 pub struct Source {
-    /// The command line and the environment, which name the file.
+    /// The command line and the environment; they name the file.
     pub args: RunArgs,
-    /// What tells when.
+    /// SIGHUP.
     pub hangups: Hangups,
 }
 
-/// Reads the configuration again on each SIGHUP until the stop. A good one is put in the place of
-/// the one before as far as it can change; a bad one is told of, and changes nothing. No connection
-/// is closed.
+/// Reads the configuration again on each SIGHUP until the server stops. A valid one replaces the old one
+/// as far as a running server can change; the faults of an invalid one are logged, and it changes
+/// nothing. No connection is closed.
 pub(crate) async fn follow(
     source: Source,
     fixed: FixedOptions,
@@ -39,11 +39,11 @@ pub(crate) async fn follow(
         }
         service::reloading();
         let (again, as_begun) = (args.clone(), demo.clone());
-        // Files may lie on a disk that hangs.
+        // In a thread of its own: the disk may hang.
         let read = tokio::task::spawn_blocking(|| Config::resolve_again(again, as_begun)).await;
         match read {
             Ok(Ok(config)) => {
-                // The configuration had keys for everything that the demo shows, and has none now.
+                // The configuration no longer has keys for the demo, which now gets its own.
                 if demo.key.is_none()
                     && let Some(key) = &config.demo_key
                 {
@@ -52,8 +52,8 @@ pub(crate) async fn follow(
                 }
                 adopt(config, &fixed, &service);
             }
-            Ok(Err(faults)) => tell(&faults),
-            Err(_panicked) => tell(&[Error::Defect("reading the configuration failed")]),
+            Ok(Err(faults)) => reject(&faults),
+            Err(_panicked) => reject(&[Error::Defect("reading the configuration failed")]),
         }
         service::ready();
     }
@@ -67,23 +67,23 @@ fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
     let now = config.fixed();
     if fixed.disagrees(&now) {
         tracing::error!(
-            "what is kept, or which pairs are protected, is another than the other servers of the \
-             stream have: `server adopt-settings` changes it for all of them"
+            "the configuration retains or protects something else than the other servers of the \
+             stream: `server adopt-settings` changes it for all of them"
         );
-        return tracing::error!("the configuration stays as it was");
+        return reject(&[]);
     }
-    let waiting = fixed.changed(&now);
+    let unapplied = fixed.changed(&now);
     let (pairs, tags) =
         (policy.auth.protected().len(), policy.declared_tags.as_ref().map(|tags| tags.len()));
     service.hub.adopt(history.clone());
     service.policy.store(Arc::new(config.policy));
-    tracing::info!(protected = pairs, tags, "the configuration as it is now holds");
-    if !waiting.is_empty() {
-        tracing::warn!("changed, but only a restart makes it hold: {}", waiting.join(", "));
+    tracing::info!(protected = pairs, tags, "the new configuration applies");
+    if !unapplied.is_empty() {
+        tracing::warn!("changed, but only a restart applies it: {}", unapplied.join(", "));
     }
 }
 
-fn tell(faults: &[Error]) {
+fn reject(faults: &[Error]) {
     for fault in faults {
         tracing::error!("{fault}");
     }

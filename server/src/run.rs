@@ -27,7 +27,7 @@ use crate::hub::delivery_queue::DeliveryQueue;
 use crate::limits;
 use crate::net::admission::Admission;
 use crate::net::dispatch::{self, Accepted};
-use crate::net::listeners::{Listeners, Way};
+use crate::net::listeners::{Listeners, PublicListener};
 use crate::open_log::OpenLog;
 use crate::protocol::ErrorCode;
 use crate::publish::Service;
@@ -55,7 +55,7 @@ pub async fn run(
     for address in listeners.plain().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
     }
-    if listeners.public.iter().all(|way| matches!(way, Way::Plain(_))) {
+    if listeners.public.iter().all(|way| matches!(way, PublicListener::Plain(_))) {
         tracing::info!(
             "whoever comes through a gate comes from this machine: limits for each address do not \
              apply; see --listen-proxy (for sockets of systemd, FileDescriptorName=proxy)"
@@ -166,7 +166,7 @@ pub async fn run(
 
 /// Takes connections for ever; those for which there is no place are turned away.
 async fn accept(
-    way: Way,
+    way: PublicListener,
     admission: Arc<Admission>,
     site: Arc<Site>,
     workers: Arc<Workers<Accepted>>,

@@ -1,17 +1,18 @@
-//! Secrets come from files, stdin or the environment, never from where others can see them.
+//! Secrets in files or stdin: other users can see a command line.
 
 use std::io::{self, BufRead as _};
 use std::path::Path;
 
 use crate::error::Error;
 
-/// Longer first lines are no secret of ours, in bytes.
+/// No key, ID or secret is longer, in bytes.
 const MAX_LINE: u64 = 4096;
 
-/// The first line of a file, or of stdin for `-`, without white space around it.
+/// The first line of a file, or of stdin for `-`, trimmed.
 ///
 /// # Errors
-/// [`Error::Read`] if it cannot be, or is no text; [`Error::Content`] if the line is empty or too long.
+/// [`Error::Read`] if it cannot be read or is not text; [`Error::Content`] if the line is empty or too
+/// long.
 pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Error> {
     let read = |source| Error::Read { what, file: file.into(), source };
     let line = if file == Path::new("-") {
@@ -20,7 +21,7 @@ pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Erro
         line_of(io::BufReader::new(std::fs::File::open(file).map_err(read)?)).map_err(read)?
     };
     let fault = |reason: &str| Error::Content { what, file: file.into(), reason: reason.into() };
-    // What is left of it after a cut would be another secret, for who reads all of it.
+    // The beginning of a line is another secret than the line.
     if line.len() as u64 >= MAX_LINE {
         return Err(fault("its first line is too long"));
     }

@@ -1,6 +1,6 @@
-//! Sizes in bytes, as people write them.
+//! Sizes in bytes, as text.
 
-/// The units, largest first of each kind: what is printed is the first that fits without a rest.
+/// The units, each kind from the largest: [`exact`] prints the first that leaves no remainder.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -13,15 +13,15 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// The text is no size.
+/// The text is not a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write a size such as 64MiB, 1GiB, 500KB, or a number of bytes")]
+#[error("write a size, for example 64MiB, 1GiB, 500KB, or a number of bytes")]
 pub(crate) struct BadSize;
 
-/// Reads `64MiB`, `1GiB`, `500KB` or a number of bytes. Upper and lower case are the same.
+/// Parses `64MiB`, `1GiB`, `500KB` or a number of bytes, in upper or lower case.
 ///
 /// # Errors
-/// [`BadSize`] for anything else, fractions among it, and for what exceeds 64 bits.
+/// [`BadSize`] for anything else, such as a fraction, and for a size beyond 64 bits.
 pub(crate) fn parse(text: &str) -> Result<u64, BadSize> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -34,7 +34,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, BadSize> {
     number.checked_mul(factor).ok_or(BadSize)
 }
 
-/// A size for people, three digits of it.
+/// A size for people, rounded down to about three digits.
 #[must_use]
 pub(crate) fn show(bytes: u64) -> String {
     let (name, unit) = UNITS[..4].iter().find(|(_, unit)| bytes >= *unit).unwrap_or(&("B", 1));
@@ -46,7 +46,7 @@ pub(crate) fn show(bytes: u64) -> String {
     }
 }
 
-/// A size as it is configured, nothing rounded.
+/// A size as it is configured, not rounded.
 #[must_use]
 pub(crate) fn exact(bytes: u64) -> String {
     let fits = |unit: u64| bytes >= unit && bytes.is_multiple_of(unit);

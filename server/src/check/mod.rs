@@ -1,10 +1,10 @@
-//! `server check`: are configuration and data good, and what do they come to? And the one thing that
-//! is changed in data without a server.
+//! `server check`: whether a configuration and its data are valid, and a summary of them. Also the two
+//! commands that change stored data without a running server.
 
 mod stores;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use crate::access::auth::Protectable;
@@ -13,116 +13,114 @@ use crate::config::Config;
 use crate::config::cli::RunArgs;
 use crate::duration_text;
 use crate::error::Error;
-use crate::hub::history::TagBounds;
+use crate::hub::history::{HistoryBounds, TagBounds};
 use crate::id::{IdKey, Tag};
 use crate::log::{nats, sqlite};
 use crate::net::addresses::{Listen, ListenAddress};
 use crate::open_log::common_settings;
 use crate::size;
 
-/// Prints what a configuration comes to; no secret is among it.
+/// The lines that `server check` prints.
+#[derive(Default)]
+struct Summary(String);
+
+impl Summary {
+    fn line(&mut self, name: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{name:<11}{value}");
+    }
+}
+
+/// `server check`: prints a summary of a configuration, without secrets.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All faults of the configuration; the first fault of its data.
 pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
     let mut faults = config.clashes();
     let mut warnings = config.warnings.clone();
-    let data = match stores::look(&config, &mut warnings).await {
-        Ok(data) => data,
-        Err(fault) => {
-            faults.push(fault);
-            return Err(faults);
-        }
-    };
+    let mut summary = Summary::default();
+    describe(&config, &mut summary);
+    faults.extend(stores::describe(&config, &mut summary, &mut warnings).await.err());
     if !faults.is_empty() {
         return Err(faults);
     }
-    let list = |items: Vec<String>| match items.is_empty() {
-        true => "none".to_owned(),
-        false => items.join(" "),
-    };
-    let addresses = |addresses: &[ListenAddress]| {
-        list(addresses.iter().map(|address| address.socket.to_string()).collect())
-    };
-    let protected = config.policy.auth.protected();
-    let kept = kept(&config, &protected);
-    let tags = config.policy.declared_tags.as_ref().map(|tags| {
-        let mut tags: Vec<String> = tags.iter().map(Tag::to_string).collect();
-        tags.sort();
-        list(tags)
-    });
-    let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
     warnings.extend(config.without_effect(false));
     warnings.extend(config.policy.open_to_all());
-    let warnings: String =
-        warnings.iter().map(|warning| format!("warning    {warning}\n")).collect();
-    let id_key = match (&config.id_key_file, &config.data) {
-        (Some(file), _) => file.display().to_string(),
-        (None, Some(_)) => format!("{} in the data directory", sqlite::ID_KEY),
-        (None, None) => "made anew at every start".into(),
-    };
-    let lines = [
-        format!(
-            "listen     {}",
-            list(config.sockets.listen.iter().map(Listen::to_string).collect())
-        ),
-        format!("  proxied  {}", addresses(&config.sockets.listen_proxy)),
-        format!(
-            "admin      {}",
-            config.sockets.admin.map_or("off".into(), |admin| addresses(&[admin]))
-        ),
-        format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
-        format!("protected  {}", list(pairs.collect())),
-        format!("id key     {id_key}"),
-        format!("{kept}{data}{warnings}The configuration is good."),
-    ];
-    Ok(print_line(&lines.join("\n"))?)
+    for warning in warnings {
+        summary.line("warning", warning);
+    }
+    Ok(print_line(&(summary.0 + "The configuration is good."))?)
 }
 
-/// How much is kept, a line for each tag that is named anywhere.
-fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
+fn describe(config: &Config, summary: &mut Summary) {
+    let address = |address: &ListenAddress| address.socket.to_string();
+    let sockets = &config.sockets;
+    summary.line("listen", list(sockets.listen.iter().map(Listen::to_string)));
+    summary.line("  proxied", list(sockets.listen_proxy.iter().map(address)));
+    summary.line("admin", sockets.admin.as_ref().map_or("off".into(), address));
+    let protected = config.policy.auth.protected();
+    let declared = config.policy.declared_tags.as_ref();
+    let sorted = declared.map(|tags| tags.iter().collect::<BTreeSet<_>>());
+    summary.line(
+        "tags",
+        sorted.map_or("any".into(), |tags| list(tags.into_iter().map(Tag::to_string))),
+    );
+    let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
+    summary.line("protected", list(pairs));
+    match (&config.id_key_file, &config.data) {
+        (Some(file), _) => summary.line("id key", file.display()),
+        (None, Some(_)) => {
+            summary.line("id key", format!("{} in the data directory", sqlite::ID_KEY));
+        }
+        (None, None) => summary.line("id key", "made anew at every start"),
+    }
+    describe_history(config, &protected, summary);
+}
+
+/// A line for each tag that the configuration names.
+fn describe_history(config: &Config, protected: &[(Tag, Protectable)], summary: &mut Summary) {
     let memory = size::show(config.history.max_memory as u64);
-    let mut text = format!("kept       at most {memory} in memory\n");
-    let mut line = |name: &str, kept: TagBounds| {
-        let [ring, inbox] =
-            [("ring", kept.ring), ("inbox", kept.inbox)].map(|(kind, kept)| match kept.count {
-                0 => format!("no {kind}"),
-                count => {
-                    format!(
-                        "{kind} {count}, {}, {}",
-                        duration_text::show(kept.age),
-                        size::show(kept.bytes as u64)
-                    )
-                }
-            });
-        let _ = writeln!(text, "  {name}: {ring}; {inbox}");
+    summary.line("kept", format!("at most {memory} in memory"));
+    let kind = |name: &str, bounds: HistoryBounds| match bounds.count {
+        0 => format!("no {name}"),
+        count => {
+            let bytes = size::show(bounds.bytes as u64);
+            format!("{name} {count}, {}, {bytes}", duration_text::show(bounds.age))
+        }
     };
-    let named =
-        protected.iter().map(|(tag, _)| tag).chain(config.policy.declared_tags.iter().flatten());
-    for tag in named.collect::<BTreeSet<_>>() {
+    let mut line = |name: &str, bounds: TagBounds| {
+        let (ring, inbox) = (kind("ring", bounds.ring), kind("inbox", bounds.inbox));
+        let _ = writeln!(summary.0, "  {name}: {ring}; {inbox}");
+    };
+    let protected = protected.iter().map(|(tag, _)| tag);
+    let declared = config.policy.declared_tags.iter().flatten();
+    for tag in protected.chain(declared).collect::<BTreeSet<_>>() {
         line(tag.as_str(), config.history.of(tag));
     }
     if config.policy.declared_tags.is_none() {
         line("any other tag", config.history.usual());
     }
-    text
 }
 
-/// `server adopt-settings`: tells the stream what is kept and protected from now on, and gives it a
-/// `new_epoch` if that is wanted.
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() { "none".into() } else { items.join(" ") }
+}
+
+/// `server adopt-settings`: changes what the stream retains and protects, and gives it a `new_epoch` on
+/// demand.
 ///
 /// # Errors
-/// [`Error::Option`] without a stream; what keeps it from being changed.
+/// [`Error::Option`] if no stream is configured; what prevents the change.
 pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Error> {
     let (Some(cluster), Some(file)) = (config.cluster(), &config.id_key_file) else {
-        let reason = "needed here: it names the stream whose settings are to change".into();
-        return Err(Error::Option { option: "nats", reason });
+        let reason = "this command needs it: it names the stream whose settings are to change";
+        return Err(Error::Option { option: "nats", reason: reason.into() });
     };
     let id_key = IdKey::load(file)?.ok_or_else(|| Error::Content {
         what: "id key file",
         file: file.clone(),
-        reason: "missing; put that of the stream's servers here".into(),
+        reason: "it does not exist; copy that of the stream's servers".into(),
     })?;
     let common = common_settings(config, &id_key);
     let epoch = nats::adopt(cluster, &common, new_epoch).await?;
@@ -133,10 +131,10 @@ pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Erro
     ))
 }
 
-/// `server new-epoch`: gives the log in a data directory a new epoch and says so.
+/// `server new-epoch`: gives the log in a data directory a new epoch and prints it.
 ///
 /// # Errors
-/// What keeps the directory from being used; a server that uses it among that.
+/// What prevents the change, such as a server that uses the directory.
 pub fn new_epoch(data: &Path, id_key_file: Option<&Path>) -> Result<(), Error> {
     let (old, new) = sqlite::new_epoch(data, id_key_file)?;
     let old = old.unwrap_or_else(|| "none".into());

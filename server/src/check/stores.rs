@@ -1,9 +1,9 @@
-//! What `server check` finds where the log is kept.
+//! The part of `server check` that looks at the stored log.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::Summary;
 use crate::config::Config;
 use crate::error::Error;
 use crate::file_permissions::exposed;
@@ -13,98 +13,107 @@ use crate::log::{nats, sqlite};
 use crate::open_log::common_settings;
 use crate::size;
 
-/// What there is in the data directory or in NATS, a line each. An id key that is elsewhere is looked
-/// at too.
-pub(super) async fn look(config: &Config, warnings: &mut Vec<String>) -> Result<String, Error> {
-    let id_key_file = config.id_key_file.as_deref();
+/// Describes the data directory or the NATS stream, and looks at the id key too, wherever it is.
+pub(super) async fn describe(
+    config: &Config,
+    summary: &mut Summary,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
     if let Some(cluster) = config.cluster() {
-        return stream(config, cluster, warnings).await;
+        return describe_stream(config, cluster, summary, warnings).await;
     }
-    let Some(data) = &config.data else {
+    let id_key_file = config.id_key_file.as_deref();
+    let Some(dir) = &config.data else {
         id_key_file.map(IdKey::load).transpose()?;
         warnings.extend(id_key_file.and_then(|file| exposed("id key", file)));
-        return Ok("data       none; what is kept ends with the server\n".into());
+        summary.line("data", "none; what is kept ends with the server");
+        return Ok(());
     };
-    let limit = size::show(config.data_size);
-    let mut text = format!("data       {}, at most {limit} of entries\n", data.display());
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "  {name:<9}{value}");
-    };
-    let own = || data.join(sqlite::ID_KEY);
-    let id_key_file = id_key_file.map_or_else(own, PathBuf::from);
-    let log = sqlite::check(&data, Some(&id_key_file))?;
+    describe_directory(dir, config.data_size, id_key_file, summary, warnings)
+}
+
+fn describe_directory(
+    dir: &Path,
+    limit: u64,
+    id_key_file: Option<&Path>,
+    summary: &mut Summary,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    let limit = size::show(limit);
+    summary.line("data", format!("{}, at most {limit} of entries", dir.display()));
+    let id_key_file = id_key_file.map_or_else(|| dir.join(sqlite::ID_KEY), PathBuf::from);
+    let log = sqlite::check(dir, Some(&id_key_file))?;
     warnings.extend(exposed("id key", &id_key_file));
-    if !data.is_dir() {
-        warnings.push(format!("{} does not exist; the first start makes it", data.display()));
+    if !dir.is_dir() {
+        warnings.push(format!("{} does not exist; the first start creates it", dir.display()));
     }
     let Some(log) = log else {
-        line("log", "none yet; the first start makes it".into());
-        return Ok(text);
+        summary.line("  log", "none yet; the first start creates it");
+        return Ok(());
     };
     warnings.extend(log.exposed);
-    line("log", format!("{}, undamaged", log.file.display()));
+    summary.line("  log", format!("{}, undamaged", log.file.display()));
     if let Some(process) = log.in_use {
         let process =
             if process.is_empty() { "a server".into() } else { format!("process {process}") };
-        line("in use", format!("by {process}, whose options may be others than are told here"));
+        summary.line("  in use", format!("by {process}, which may have other options than these"));
     }
-    match log.schema {
-        (has, known) if has == known => line("schema", format!("version {has}")),
-        (has, known) => {
-            line("schema", format!("version {has}; the next start brings it to {known}"));
-        }
-    }
-    line("epoch", log.epoch.unwrap_or_else(|| "none yet".into()));
-    line("id key", log.id_key.map_or("none yet".into(), |id_key| format!("fingerprint {id_key}")));
-    line("entries", log.entries.to_string());
-    for (name, entry) in [("first", log.first), ("last", log.last)] {
+    let (has, known) = log.schema;
+    let upgrade = match has == known {
+        true => String::new(),
+        false => format!("; the next start upgrades it to {known}"),
+    };
+    summary.line("  schema", format!("version {has}{upgrade}"));
+    summary.line("  epoch", log.epoch.unwrap_or_else(|| "none yet".into()));
+    let id_key = log.id_key.map(|id_key| format!("fingerprint {id_key}"));
+    summary.line("  id key", id_key.unwrap_or_else(|| "none yet".into()));
+    summary.line("  entries", log.entries);
+    for (name, entry) in [("  first", log.first), ("  last", log.last)] {
         if let Some((seq, at)) = entry {
             let at = UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(UNIX_EPOCH);
-            line(name, format!("seq {seq}, {}", humantime::format_rfc3339_millis(at)));
+            summary.line(name, format!("seq {seq}, {}", humantime::format_rfc3339_millis(at)));
         }
     }
-    line("file", format!("{}, {} of it free", size::show(log.size), size::show(log.free)));
-    line("WAL", size::show(log.wal));
-    Ok(text)
+    let (size, free) = (size::show(log.size), size::show(log.free));
+    summary.line("  file", format!("{size}, {free} of it free"));
+    summary.line("  WAL", size::show(log.wal));
+    Ok(())
 }
 
-/// What NATS has, which nothing is made in or changed.
-async fn stream(
+async fn describe_stream(
     config: &Config,
     cluster: &NatsConfig,
+    summary: &mut Summary,
     warnings: &mut Vec<String>,
-) -> Result<String, Error> {
+) -> Result<(), Error> {
     let file = config.id_key_file.as_deref();
     let id_key = file.map(IdKey::load).transpose()?.flatten();
     warnings.extend(file.and_then(|file| exposed("id key", file)));
     let secret = cluster.credentials.as_deref();
     warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
     let common = id_key.as_ref().map(|id_key| common_settings(config, id_key));
-    let there = nats::inspect(cluster, common.as_ref()).await?;
-    let mut text = format!("nats       {cluster}, stream {}\n", cluster.stream);
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "  {name:<9}{value}");
-    };
-    let Some(there) = there else {
-        line(
-            "stream",
+    let stream = nats::inspect(cluster, common.as_ref()).await?;
+    summary.line("nats", format!("{cluster}, stream {}", cluster.stream));
+    let Some(stream) = stream else {
+        let (replicas, limit) = (cluster.replicas, size::show(cluster.size));
+        summary.line(
+            "  stream",
             format!(
-                "none yet; the first start makes it: {} replicas, at most {} of entries",
-                cluster.replicas,
-                size::show(cluster.size)
+                "none yet; the first start creates it: {replicas} replicas, at most {limit} of entries"
             ),
         );
         if let (None, Some(file)) = (id_key, file) {
-            let file = file.display();
             warnings.push(format!(
-                "{file} does not exist; the first start makes it, and all servers need a copy of it"
+                "{} does not exist; the first start creates it, and all servers need a copy of it",
+                file.display()
             ));
         }
-        return Ok(text);
+        return Ok(());
     };
-    line("stream", "its servers are configured as this one".into());
-    let bytes = size::show(there.bytes);
-    line("entries", format!("{}, {bytes}; the last is seq {}", there.entries, there.last));
-    warnings.extend(there.warnings);
-    Ok(text)
+    summary.line("  stream", "its servers have the same configuration as this one");
+    let bytes = size::show(stream.bytes);
+    let (entries, last) = (stream.entries, stream.last);
+    summary.line("  entries", format!("{entries}, {bytes}; the last is seq {last}"));
+    warnings.extend(stream.warnings);
+    Ok(())
 }

@@ -1,19 +1,20 @@
-//! The arguments of the commands that talk to a server, or make something for it.
+//! The arguments of the commands that talk to a server, or make something for one.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
-/// What talks to a server, or makes something for it.
+/// The commands that talk to a server, or make something for one.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// Send a notification to one person
     ///
-    /// While the server is unavailable it tries again after 0.2, 1 and 3 s, 4.2 s in all, under the
-    /// same mid: it is delivered once. Exit status: 0 accepted, 3 nobody got it (with --require), 65
-    /// bad input, 69 unavailable or too often, 77 denied.
+    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all. All
+    /// attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3 it
+    /// reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77 denied.
+    #[command(group(ArgGroup::new("person").args(["id", "id_file"]).required(true).multiple(true)))]
     Send {
-        /// Whom and what.
+        /// The person.
         #[command(flatten)]
         id: IdArgs,
         /// The message and how to send it.
@@ -22,52 +23,52 @@ pub enum ClientCommand {
     },
     /// Send a notification to everyone on a tag
     ///
-    /// While the server is unavailable it tries again after 0.2, 1 and 3 s, 4.2 s in all, under the
-    /// same mid: it is delivered once. Exit status: 0 accepted, 3 nobody got it (with --require), 65
-    /// bad input, 69 unavailable or too often, 77 denied.
+    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all. All
+    /// attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3 it
+    /// reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77 denied.
     Broadcast {
         /// The message and how to send it.
         #[command(flatten)]
         publish: PublishArgs,
     },
-    /// Register and print messages, a JSON object a line
+    /// Register and print messages, one JSON object per line
     ///
-    /// How things stand is told on stderr. It comes back by itself after the server was away or full
-    /// and goes on where it was: each message is printed once, and it says if some may be missing. Exit
-    /// status: 0 after --count messages, SIGTERM or SIGINT, 65 bad input or no Tocsin server, 69
-    /// unavailable from the start, 77 denied or logged out.
+    /// The state of the connection is reported on stderr. After the server was away or full, the
+    /// command reconnects and continues where it stopped: it prints each message once, and reports when
+    /// some may be missing. Exit status: 0 after --count messages, SIGTERM or SIGINT, 65 invalid input
+    /// or no Tocsin server, 69 unavailable from the start, 77 denied or logged out.
     Listen {
         /// The tag to listen on
         #[arg(long)]
         tag: String,
-        /// As whom.
+        /// The person who listens.
         #[command(flatten)]
-        id: OptionalIdArgs,
+        id: IdArgs,
         /// A file whose first line is the key for set on this tag; - reads stdin
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
-        /// End after so many messages
+        /// End after this number of messages
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
         /// The server.
         #[command(flatten)]
         to: ToArgs,
     },
-    /// Print a new ID: random, or derived from a user's name and the site's secret
+    /// Print a new ID: random, or derived from a user and the site's secret
     NewId {
-        /// The user, by whatever name or number the site has for them
+        /// The user, by the name or number that the site has for them
         #[arg(long = "for", value_name = "USER", requires = "secret_file")]
         user: Option<String>,
         /// A file whose first line is the site's secret; - reads stdin
         #[arg(long, value_name = "FILE", requires = "user")]
         secret_file: Option<PathBuf>,
-        /// Count it up to give the user a new ID
+        /// Increase this number to give the user a new ID
         #[arg(long = "id-version", value_name = "N", default_value_t = 1, requires = "user")]
         version: u32,
     },
     /// Print a new key of 256 random bits
     NewKey,
-    /// Read a key from a file or stdin and print what may stand for it in a configuration
+    /// Read a key from a file or stdin and print its hash, which a configuration may hold instead
     HashKey {
         /// A file whose first line is the key; - reads stdin
         #[arg(value_name = "FILE", default_value = "-")]
@@ -75,66 +76,54 @@ pub enum ClientCommand {
     },
 }
 
-/// Whom a message is for.
+/// A person.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
 pub struct IdArgs {
-    /// The person's ID; other users of this machine can see it while the command runs
+    /// The person's ID. Other users of this machine can see it while the command runs
     #[arg(long, env = "TOCSIN_ID", hide_env_values = true)]
-    pub id: Option<String>,
-    /// A file whose first line is the person's ID; - reads stdin; it wins over an ID given otherwise
+    pub(super) id: Option<String>,
+    /// A file whose first line is the person's ID; - reads stdin. It wins over --id and TOCSIN_ID
     #[arg(long, value_name = "FILE")]
-    pub id_file: Option<PathBuf>,
+    pub(super) id_file: Option<PathBuf>,
 }
 
-/// As whom to listen.
-#[derive(Debug, Args)]
-pub struct OptionalIdArgs {
-    /// The ID; other users of this machine can see it while the command runs
-    #[arg(long, env = "TOCSIN_ID", hide_env_values = true)]
-    pub id: Option<String>,
-    /// A file whose first line is the ID; - reads stdin; it wins over an ID given otherwise
-    #[arg(long, value_name = "FILE")]
-    pub id_file: Option<PathBuf>,
-}
-
-/// What to send and how.
+/// A message and how to send it.
 #[derive(Debug, Args)]
 pub struct PublishArgs {
     /// The tag
     #[arg(long)]
-    pub tag: String,
-    /// A file whose first line is the key; - reads stdin (or set TOCSIN_KEY)
+    pub(super) tag: String,
+    /// A file whose first line is the key; - reads stdin. Without it the key is in TOCSIN_KEY
     #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
-    /// Keep the message for a person who is away for so long at most
+    pub(super) key_file: Option<PathBuf>,
+    /// Store the message for at most this long for a person who is away
     #[arg(long, value_name = "TIME")]
-    pub ttl: Option<String>,
-    /// The message's own name: the same message under it is delivered once, however often this
-    /// command is repeated [default: a random one]
+    pub(super) ttl: Option<String>,
+    /// The message's ID. However often you repeat the command with it, the message is delivered once
+    /// [default: a random one]
     #[arg(long)]
-    pub mid: Option<String>,
-    /// Exit with status 3 if the message is not known to have reached anybody and no inbox keeps it
+    pub(super) mid: Option<String>,
+    /// Exit with status 3 if the message is not known to have reached anybody and no inbox stores it
     #[arg(long)]
-    pub require: bool,
-    /// Take the message as text even if it is JSON or begins like it
+    pub(super) require: bool,
+    /// Send the message as text even if it is JSON or begins like JSON
     #[arg(long)]
-    pub text: bool,
+    pub(super) text: bool,
     /// Print nothing on success
     #[arg(long, short)]
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// The server.
     #[command(flatten)]
-    pub to: ToArgs,
-    /// JSON as it is, anything else as a text, but what begins with {, [ or " must be JSON unless --text
-    /// is given; - reads stdin
-    pub message: String,
+    pub(super) to: ToArgs,
+    /// JSON is sent as it is, anything else as text. A message that begins with {, [ or " must be JSON,
+    /// unless --text is given; - reads stdin
+    pub(super) message: String,
 }
 
-/// Where the server is.
+/// The address of the server.
 #[derive(Debug, Args)]
 pub struct ToArgs {
     /// The server's address
     #[arg(long, value_name = "URL", env = "TOCSIN_URL", default_value = "http://127.0.0.1:9090")]
-    pub to: String,
+    pub(super) to: String,
 }

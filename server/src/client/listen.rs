@@ -1,4 +1,4 @@
-//! Registers and prints what comes.
+//! `server listen`: registers and prints messages.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -14,25 +14,25 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::registration::{News, TagSubscription};
+use super::registration::{ServerFrame, TagSubscription};
 use super::server::{self, Server};
-use super::{print_line, say};
+use super::{print_line, report};
 use crate::error::Error;
 use crate::id::{Id, Tag};
 
-/// For the handshake, and for handing over a frame.
+/// The handshake, and each write of a frame, must end within this time.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// A living server pings a registered connection every 25 s by default.
-const SILENCE: Duration = Duration::from_secs(120);
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A connection that holds so long is no part of a series that fails; client.js has the same bound.
-const LASTING: Duration = Duration::from_secs(25);
-/// No server asks for a longer wait in earnest.
-const LONGEST_TOLD: Duration = Duration::from_secs(600);
+/// Longer than the interval of the server's pings, 25 s by default.
+const MAX_SILENCE: Duration = Duration::from_secs(120);
+const MIN_WAIT: Duration = Duration::from_millis(250);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// A connection that lasts this long ends the series of failures. client.js has the same limit.
+const STABLE: Duration = Duration::from_secs(25);
+/// A server that asks for a longer wait is not obeyed.
+const MAX_ADVISED_WAIT: Duration = Duration::from_secs(600);
 
-/// Prints messages, each once and as one line of JSON, until `count` of them came or a stop signal;
-/// comes back after the server was away, and goes on where it was.
+/// Prints messages, each once and as one line of JSON, until `count` of them or a stop signal came.
+/// Reconnects after the server was away, and continues where it stopped.
 pub(super) async fn listen(
     tag: &str,
     id: Option<&Id>,
@@ -46,47 +46,47 @@ pub(super) async fn listen(
         Subscription { server, registration: TagSubscription::new(tag, id, key), left: count };
     let mut signals =
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
-    let mut backoff = FIRST_WAIT;
+    let mut backoff = MIN_WAIT;
     loop {
         let begun = Instant::now();
         let ended = tokio::select! {
             ended = listener.listen_once() => ended,
             _ = signals.next() => return Ok(()),
         };
-        let (why, told) = match ended {
+        let (why, advised) = match ended {
             Ok(()) => return Ok(()),
-            Err(Ended::ForNow { why, wait }) => (why, wait),
-            // The first time, the address is more likely wrong than the server away.
-            Err(Ended::With(Error::Unavailable(why))) if listener.registration.has_stood() => {
+            Err(Ended::Later { why, wait }) => (why, wait),
+            // At the first attempt the address is more likely to be wrong than the server to be away.
+            Err(Ended::With(Error::Unavailable(why))) if listener.registration.was_accepted() => {
                 (why, None)
             }
             Err(Ended::With(error)) => return Err(error),
         };
-        if begun.elapsed() >= LASTING {
-            backoff = FIRST_WAIT;
+        if begun.elapsed() >= STABLE {
+            backoff = MIN_WAIT;
         }
-        let wait = told.map_or(backoff, |told| told.clamp(FIRST_WAIT, LONGEST_TOLD));
-        say(&format!("{why}; trying again in {:.1} s", wait.as_secs_f64()));
+        let wait = advised.map_or(backoff, |wait| wait.clamp(MIN_WAIT, MAX_ADVISED_WAIT));
+        report(&format!("{why}; trying again in {:.1} s", wait.as_secs_f64()));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = signals.next() => return Ok(()),
         }
-        backoff = LONGEST_WAIT.min(backoff * 2);
+        backoff = MAX_WAIT.min(backoff * 2);
     }
 }
 
 struct Subscription {
     server: Server,
     registration: TagSubscription,
-    /// Messages, before it ends.
+    /// Messages until the end, if there is one.
     left: Option<u64>,
 }
 
 /// How a connection ended.
 enum Ended {
-    /// The server is there and takes it later, when it says so after this `wait`.
-    ForNow { why: String, wait: Option<Duration> },
-    /// For good, unless it is [`Error::Unavailable`].
+    /// The server answers, but not yet with messages; it may have said how long to `wait`.
+    Later { why: String, wait: Option<Duration> },
+    /// This ends the command, unless it is [`Error::Unavailable`].
     With(Error),
 }
 
@@ -97,7 +97,7 @@ impl From<Error> for Ended {
 }
 
 impl Subscription {
-    /// `Ok` when enough messages came.
+    /// `Ok` if enough messages came.
     async fn listen_once(&mut self) -> Result<(), Ended> {
         let mut socket = connect(&self.server).await?;
         let authority = self.server.authority.clone();
@@ -109,14 +109,14 @@ impl Subscription {
             .await
             .map_err(|expired| lost(&expired))?
             .map_err(|error| lost(&error))?;
-        let mut bye = None;
+        let mut stopping = None;
         loop {
-            let message = within("a sign of life", SILENCE, socket.next())
+            let message = within("a frame or a ping", MAX_SILENCE, socket.next())
                 .await
                 .map_err(|expired| lost(&expired))?;
             match message {
-                Some(Ok(Message::Text(text))) => match self.registration.hear(&text) {
-                    News::Message => {
+                Some(Ok(Message::Text(text))) => match self.registration.receive(&text) {
+                    ServerFrame::Message => {
                         print_line(&text)?;
                         self.left = self.left.map(|left| left.saturating_sub(1));
                         if self.left == Some(0) {
@@ -124,30 +124,30 @@ impl Subscription {
                             return Ok(());
                         }
                     }
-                    News::Registered { lost } => {
+                    ServerFrame::Registered { lost } => {
                         let tag = self.registration.tag();
-                        say(&format!("listening to {tag} at {authority}"));
+                        report(&format!("listening to {tag} at {authority}"));
                         if lost {
-                            self.tell_of_loss();
+                            self.report_loss();
                         }
                     }
-                    News::Gap => self.tell_of_loss(),
-                    News::Bye(wait) => bye = Some(wait),
-                    News::Refused(refusal) => return Err(self.refused(&refusal)),
-                    News::Nothing => {}
+                    ServerFrame::Gap => self.report_loss(),
+                    ServerFrame::Bye(wait) => stopping = Some(wait),
+                    ServerFrame::Refused(refusal) => return Err(self.refused(&refusal)),
+                    ServerFrame::Ignored => {}
                 },
-                Some(Ok(Message::Close(frame))) => return Err(self.closed(frame, bye)),
+                Some(Ok(Message::Close(frame))) => return Err(self.closed(frame, stopping)),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(lost(&error).into()),
-                None => return Err(lost(&"it ended without a farewell").into()),
+                None => return Err(lost(&"it ended without a close frame").into()),
             }
         }
     }
 
-    fn tell_of_loss(&self) {
+    fn report_loss(&self) {
         let tag = self.registration.tag();
-        say(&format!(
-            "some messages to {tag} may be missing: the server no longer has all that came meanwhile"
+        report(&format!(
+            "some messages on {tag} may be missing: the server no longer has all that were sent meanwhile"
         ));
     }
 
@@ -156,18 +156,21 @@ impl Subscription {
         let (code, words) = server::refusal(reply).unwrap_or_default();
         match code {
             "denied" => Error::Denied(words).into(),
-            "unavailable" | "rate_limited" => Ended::ForNow {
-                why: format!("{authority} does not take the registration now: {words}"),
+            "unavailable" | "rate_limited" => Ended::Later {
+                why: format!("{authority} does not accept the registration now: {words}"),
                 wait: reply["retry_in_ms"].as_u64().map(Duration::from_millis),
             },
             _ => Error::Data(words).into(),
         }
     }
 
-    fn closed(&self, frame: Option<CloseFrame>, bye: Option<Duration>) -> Ended {
+    fn closed(&self, frame: Option<CloseFrame>, stopping: Option<Duration>) -> Ended {
         let authority = &self.server.authority;
-        if bye.is_some() {
-            return Ended::ForNow { why: format!("{authority} stops or restarts"), wait: bye };
+        if stopping.is_some() {
+            return Ended::Later {
+                why: format!("{authority} is stopping or restarting"),
+                wait: stopping,
+            };
         }
         let Some(CloseFrame { code, reason }) = frame else {
             return Error::Unavailable(format!("{authority} closed the connection")).into();
@@ -177,7 +180,7 @@ impl Subscription {
             "" => format!("{authority} closed the connection ({code})"),
             reason => format!("{authority} closed the connection: {reason} ({code})"),
         };
-        if comes_back(code) {
+        if may_reconnect(code) {
             Error::Unavailable(words).into()
         } else {
             Error::Denied(words).into()
@@ -204,14 +207,14 @@ async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
         .unwrap_or_default();
     let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
     Err(match server::refusal(&reply) {
-        // Its own words, or a proxy's before it that says when.
-        Some((_, words)) if later => Ended::ForNow {
+        // The server answers, or a proxy before it that says when to come back.
+        Some((_, words)) if later => Ended::Later {
             why: format!("{} answers {status}: {words}", server.authority),
-            wait: server::come_back(headers),
+            wait: server::retry_after(headers),
         },
-        None if later && server::come_back(headers).is_some() => Ended::ForNow {
+        None if later && server::retry_after(headers).is_some() => Ended::Later {
             why: format!("{} answers {status}", server.authority),
-            wait: server::come_back(headers),
+            wait: server::retry_after(headers),
         },
         _ if status.is_server_error() => {
             Error::Unavailable(server.strange("/ws", status, headers)).into()
@@ -220,7 +223,7 @@ async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
     })
 }
 
-/// Close codes that mean to stay away: see the protocol's list.
-fn comes_back(code: u16) -> bool {
+/// Whether a close code allows to reconnect; docs/protocol.md lists them.
+fn may_reconnect(code: u16) -> bool {
     !matches!(code, 1002 | 1003 | 1007 | 1009 | 4004 | 4005 | 4500)
 }

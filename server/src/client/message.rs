@@ -1,4 +1,4 @@
-//! The message as it was typed: JSON or text.
+//! The message of the command line: JSON or text.
 
 use std::io::Read as _;
 
@@ -8,8 +8,8 @@ use super::args::PublishArgs;
 use crate::error::Error;
 use crate::limits;
 
-/// JSON as it is, anything else as a text; but what begins like JSON and is none is a mistake that
-/// nobody would notice before the page that gets it.
+/// JSON is taken as it is, anything else as text. Text that begins like JSON is probably JSON with a
+/// mistake, which would otherwise be noticed only by the page that gets it.
 pub(super) fn message(args: &PublishArgs) -> Result<Box<RawValue>, Error> {
     let text = if args.message == "-" { from_stdin()? } else { args.message.clone() };
     if !args.text {
@@ -17,7 +17,7 @@ pub(super) fn message(args: &PublishArgs) -> Result<Box<RawValue>, Error> {
             Ok(json) => return Ok(json),
             Err(error) if text.trim_start().starts_with(['{', '[', '"']) => {
                 return Err(Error::Data(format!(
-                    "the message begins like JSON but is not: {error}; --text sends it as a text"
+                    "the message begins like JSON but is not: {error}; use --text to send it as text"
                 )));
             }
             Err(_) => {}
@@ -27,17 +27,20 @@ pub(super) fn message(args: &PublishArgs) -> Result<Box<RawValue>, Error> {
         .map_err(|error| Error::Data(format!("the message: {error}")))
 }
 
-/// Without the end of its last line.
+/// Without the last line end.
 fn from_stdin() -> Result<String, Error> {
     let fault = |what: &dyn std::fmt::Display| Error::Data(format!("the message on stdin: {what}"));
     let mut bytes = Vec::new();
-    // Somewhat more than is accepted: never a part of it.
+    // More than is accepted, so that a part of a longer message is never sent.
     let most = limits::FRAME as u64;
     std::io::stdin().take(most).read_to_end(&mut bytes).map_err(|error| fault(&error))?;
     if bytes.len() >= limits::FRAME {
-        return Err(fault(&format!("too_large: at most {} bytes of JSON", limits::MESSAGE)));
+        return Err(fault(&format!(
+            "too_large: a message has at most {} bytes of JSON",
+            limits::MESSAGE
+        )));
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| fault(&"not UTF-8"))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| fault(&"it is not UTF-8"))?;
     let line_end = if text.ends_with("\r\n") { 2 } else { usize::from(text.ends_with('\n')) };
     text.truncate(text.len() - line_end);
     Ok(text)

@@ -1,4 +1,4 @@
-//! The senders and the listener of the command line, for cron jobs and administrators.
+//! The commands that send, listen and make IDs and keys, for cron jobs and administrators.
 
 pub(crate) mod args;
 mod listen;
@@ -13,19 +13,15 @@ use crate::access::auth::KeyHash;
 use crate::error::Error;
 use crate::id::{Id, random_hex};
 use crate::secret_file;
-use args::{ClientCommand, IdArgs, OptionalIdArgs};
+use args::{ClientCommand, IdArgs};
 
-/// Does what a subcommand asks for.
+/// Runs a command.
 ///
 /// # Errors
-/// What the exit code tells; see [`Error::exit_code`].
+/// See [`Error::exit_code`].
 pub async fn run(command: ClientCommand) -> Result<(), Error> {
     match command {
-        ClientCommand::Send { id, publish } => {
-            let IdArgs { id, id_file } = id;
-            let id = given_id(OptionalIdArgs { id, id_file })?;
-            send::send(publish, id).await
-        }
+        ClientCommand::Send { id, publish } => send::send(publish, given_id(id)?).await,
         ClientCommand::Broadcast { publish } => send::send(publish, None).await,
         ClientCommand::Listen { tag, id, key_file, count, to } => {
             let id = given_id(id)?;
@@ -39,7 +35,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
                     let secret = secret_file::first_line("secret file", &file)?;
                     if secret.len() < Id::MIN_SECRET || user.is_empty() {
                         return Err(Error::Data(format!(
-                            "an ID needs a secret of at least {} bytes and a user",
+                            "an ID is derived from a user, which must not be empty, and a secret of at least {} bytes",
                             Id::MIN_SECRET
                         )));
                     }
@@ -62,9 +58,9 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
     }
 }
 
-fn given_id(args: OptionalIdArgs) -> Result<Option<Id>, Error> {
+fn given_id(args: IdArgs) -> Result<Option<Id>, Error> {
     let text = match (args.id, args.id_file) {
-        // A file that is named wins over the environment.
+        // The ID may come from the environment, which a file wins over.
         (_, Some(file)) => secret_file::first_line("ID file", &file)?,
         (Some(text), None) => text,
         (None, None) => return Ok(None),
@@ -72,9 +68,9 @@ fn given_id(args: OptionalIdArgs) -> Result<Option<Id>, Error> {
     Id::parse(&text).map(Some).map_err(|error| Error::Data(format!("weak_id: {error}")))
 }
 
-/// Tells whoever sits before it how things stand; stdout is for what comes.
-fn say(words: &str) {
-    // Nobody may be reading it any more; that is no reason to stop.
+/// Reports a change on stderr; stdout is for messages.
+fn report(words: &str) {
+    // A closed stderr is no reason to end.
     let _ = writeln!(std::io::stderr(), "server: {words}");
 }
 

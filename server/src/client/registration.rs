@@ -1,4 +1,4 @@
-//! How far a listener has come: what it asks for, and what of the answers is new to it.
+//! The state of a listener: what it asks the server for, and which messages it has had.
 
 use std::time::Duration;
 
@@ -6,110 +6,109 @@ use serde_json::{Value, json};
 
 use crate::id::{Id, Tag};
 
-/// One tag, listened to over one connection after the other.
+/// A tag that is listened to, over one connection after the other.
 pub(super) struct TagSubscription {
     tag: Tag,
     id: Option<String>,
     key: Option<String>,
-    /// None before the server has accepted the registration for the first time.
-    place: Option<Cursor>,
+    /// `None` until the server has accepted the registration once.
+    position: Option<ReadPosition>,
 }
 
-struct Cursor {
+struct ReadPosition {
     epoch: String,
-    /// Of the last message that came, or of what was live.
+    /// The last message that came, or the position at which the replay ended.
     seq: u64,
-    /// Whether everything up to there has come: only then it is a cursor for the server.
+    /// Whether everything before it has come, so that the server can continue there.
     live: bool,
 }
 
-/// What a frame of the server means.
+/// What a frame from the server means.
 #[derive(Debug, PartialEq)]
-pub(super) enum News {
-    /// A message that has not come before.
+pub(super) enum ServerFrame {
+    /// A new message.
     Message,
-    /// The registration stands. `lost`: some of what came meanwhile is gone.
+    /// The registration is accepted. `lost`: some messages since the last one may be missing.
     Registered { lost: bool },
-    /// Messages were dropped before they could be handed over.
+    /// The server dropped messages.
     Gap,
-    /// The server stops; come back after so long.
+    /// The server stops; reconnect after this time.
     Bye(Duration),
     /// An error.
     Refused(Value),
-    /// Nothing that concerns anyone.
-    Nothing,
+    /// Nothing of interest.
+    Ignored,
 }
 
 impl TagSubscription {
     pub(super) fn new(tag: Tag, id: Option<&Id>, key: Option<&str>) -> Self {
         let (id, key) = (id.map(|id| id.reveal().to_owned()), key.map(ToOwned::to_owned));
-        Self { tag, id, key, place: None }
+        Self { tag, id, key, position: None }
     }
 
     pub(super) fn tag(&self) -> &Tag {
         &self.tag
     }
 
-    /// Whether the server has ever accepted it.
-    pub(super) fn has_stood(&self) -> bool {
-        self.place.is_some()
+    /// Whether the server has accepted it once.
+    pub(super) fn was_accepted(&self) -> bool {
+        self.position.is_some()
     }
 
-    /// The action.
+    /// The action that registers.
     pub(super) fn set(&self) -> String {
-        let since = self.place.as_ref().filter(|place| place.live);
-        let since = since.map(|place| json!({"epoch": place.epoch, "seq": place.seq}));
+        let since = self.position.as_ref().filter(|position| position.live);
+        let since = since.map(|position| json!({"epoch": position.epoch, "seq": position.seq}));
         json!({
             "action": "set", "tag": self.tag.as_str(), "id": self.id, "key": self.key, "since": since,
         })
         .to_string()
     }
 
-    /// Takes what the server says.
-    pub(super) fn hear(&mut self, text: &str) -> News {
+    pub(super) fn receive(&mut self, text: &str) -> ServerFrame {
         let frame: Value = serde_json::from_str(text).unwrap_or_default();
         if frame["error"].is_string() {
-            return News::Refused(frame);
+            return ServerFrame::Refused(frame);
         }
         if frame["ok"] == "set" {
             return self.accepted(&frame);
         }
         match frame["event"].as_str() {
             Some("live") => {
-                if let (Some(place), Some(seq)) = (&mut self.place, frame["seq"].as_u64()) {
-                    (place.seq, place.live) = (seq, true);
+                if let (Some(position), Some(seq)) = (&mut self.position, frame["seq"].as_u64()) {
+                    (position.seq, position.live) = (seq, true);
                 }
-                News::Nothing
+                ServerFrame::Ignored
             }
-            Some("gap") => News::Gap,
+            Some("gap") => ServerFrame::Gap,
             Some("bye") => match frame["retry_in_ms"].as_u64() {
-                Some(wait) => News::Bye(Duration::from_millis(wait)),
-                None => News::Nothing,
+                Some(wait) => ServerFrame::Bye(Duration::from_millis(wait)),
+                None => ServerFrame::Ignored,
             },
-            Some(_) => News::Nothing,
-            None if frame["ok"].is_string() => News::Nothing,
+            Some(_) => ServerFrame::Ignored,
+            None if frame["ok"].is_string() => ServerFrame::Ignored,
             None => self.message(&frame),
         }
     }
 
-    fn accepted(&mut self, reply: &Value) -> News {
+    fn accepted(&mut self, reply: &Value) -> ServerFrame {
         let epoch = reply["epoch"].as_str().unwrap_or_default();
-        // Another epoch counts anew.
-        if self.place.as_ref().is_none_or(|place| place.epoch != epoch) {
-            self.place = Some(Cursor { epoch: epoch.to_owned(), seq: 0, live: false });
+        // Each epoch has its own numbers.
+        if self.position.as_ref().is_none_or(|position| position.epoch != epoch) {
+            self.position = Some(ReadPosition { epoch: epoch.to_owned(), seq: 0, live: false });
         }
-        News::Registered { lost: reply["recovered"] == false }
+        ServerFrame::Registered { lost: reply["recovered"] == false }
     }
 
-    fn message(&mut self, frame: &Value) -> News {
-        if let (Some(place), Some(seq)) = (&mut self.place, frame["seq"].as_u64()) {
-            if seq <= place.seq {
-                // Of a replay that was cut off.
-                return News::Nothing;
+    fn message(&mut self, frame: &Value) -> ServerFrame {
+        if let (Some(position), Some(seq)) = (&mut self.position, frame["seq"].as_u64()) {
+            if seq <= position.seq {
+                // A replay that was cut off begins anew.
+                return ServerFrame::Ignored;
             }
-            place.seq = seq;
+            position.seq = seq;
         }
-        News::Message
+        ServerFrame::Message
     }
 }
 
@@ -138,28 +137,28 @@ mod tests {
     #[test]
     fn a_first_replay_that_is_cut_off_is_no_cursor_but_prints_nothing_twice() {
         let mut it = registration();
-        assert_eq!(it.hear(SET), News::Registered { lost: false });
-        assert_eq!(it.hear(&message(4)), News::Message);
+        assert_eq!(it.receive(SET), ServerFrame::Registered { lost: false });
+        assert_eq!(it.receive(&message(4)), ServerFrame::Message);
         assert_eq!(since(&it), Value::Null, "what comes before 4 on the tag is not known");
-        it.hear(SET);
-        assert_eq!(it.hear(&message(4)), News::Nothing);
-        assert_eq!(it.hear(&message(6)), News::Message);
-        it.hear(&live(9));
+        it.receive(SET);
+        assert_eq!(it.receive(&message(4)), ServerFrame::Ignored);
+        assert_eq!(it.receive(&message(6)), ServerFrame::Message);
+        it.receive(&live(9));
         assert_eq!(since(&it), json!({"epoch": "k1", "seq": 9}));
-        it.hear(&message(12));
+        it.receive(&message(12));
         assert_eq!(since(&it), json!({"epoch": "k1", "seq": 12}));
     }
 
     #[test]
     fn another_epoch_counts_anew() {
         let mut it = registration();
-        it.hear(SET);
-        it.hear(&live(9));
+        it.receive(SET);
+        it.receive(&live(9));
         let reply = r#"{"ok":"set","tag":"t","epoch":"k2","recovered":false}"#;
-        assert_eq!(it.hear(reply), News::Registered { lost: true });
-        assert_eq!(it.hear(&message(1)), News::Message);
+        assert_eq!(it.receive(reply), ServerFrame::Registered { lost: true });
+        assert_eq!(it.receive(&message(1)), ServerFrame::Message);
         assert_eq!(since(&it), Value::Null);
-        it.hear(&live(1));
+        it.receive(&live(1));
         assert_eq!(since(&it), json!({"epoch": "k2", "seq": 1}));
     }
 }

@@ -1,4 +1,4 @@
-//! One `POST` for one message, retried safely.
+//! `server send` and `server broadcast`: a message in a `POST`, with retries.
 
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ use crate::id::{Id, Tag, random_hex};
 use crate::limits;
 use crate::secret_file;
 
-/// Waits before each further attempt, while the server restarts. The `mid` makes them safe. The help
-/// and docs/operations.md name them.
+/// Waits before further attempts: the server may be restarting. The `mid` makes them safe. The help and
+/// docs/operations.md name these times.
 const RETRIES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 const PATH: &str = "/messages";
+/// Longer than the server waits for its log.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Sends to `id`, or to everyone on the tag.
+/// Sends to the person with this `id`, or to everyone on the tag.
 pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error> {
     let server = Server::parse(&args.to.to)?;
     let key = match &args.key_file {
@@ -36,15 +37,15 @@ pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error>
     let mut retries = RETRIES.into_iter();
     let Answer { text, reply, .. } = loop {
         let answer = post(&server, &body, key.as_deref()).await;
-        // Too often is no better in a moment.
-        let passing =
+        // A rate limit lasts longer than these waits.
+        let worth_retrying =
             !matches!(&answer, Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS);
         let failure = match answer.and_then(|answer| answer.judge(&server)) {
             Ok(answer) => break answer,
             Err(failure) => failure,
         };
         match (failure, retries.next()) {
-            (Error::Unavailable(_), Some(wait)) if passing => tokio::time::sleep(wait).await,
+            (Error::Unavailable(_), Some(wait)) if worth_retrying => tokio::time::sleep(wait).await,
             (failure, _) => return Err(failure),
         }
     };
@@ -74,29 +75,29 @@ fn body_of(args: &PublishArgs, id: Option<&Id>) -> Result<String, Error> {
     if let Some(ttl) = &args.ttl {
         let ttl = humantime::parse_duration(ttl).map_err(|_| Error::Option {
             option: "ttl",
-            reason: format!("{ttl}: write a time such as 90s, 1h or 7d"),
+            reason: format!("{ttl}: write a time, for example 90s, 1h or 7d"),
         })?;
-        // Not a moment too short.
+        // Rounded up.
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         action.insert("ttl".into(), seconds.into());
     }
     let fields = Value::Object(action).to_string();
-    // The message goes in as it is: a parsed one might come out with other digits.
+    // The message is inserted as it is: parsing it might change the digits of its numbers.
     let open = fields.strip_suffix('}').unwrap_or(&fields);
     Ok(format!(r#"{open},"message":{}}}"#, message.get()))
 }
 
-/// What came back.
+/// The answer to a `POST`.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     text: String,
-    /// `text` as JSON; null if it is none.
+    /// `text` as JSON; null if it is not JSON.
     reply: Value,
 }
 
 impl Answer {
-    /// `Ok` with what a Tocsin server accepts with.
+    /// `Ok` if a Tocsin server accepted the message.
     fn judge(self, server: &Server) -> Result<Self, Error> {
         let words = server::refusal(&self.reply).map(|(_, words)| words);
         let ours = words.is_some();
@@ -111,7 +112,6 @@ impl Answer {
     }
 }
 
-/// Posts `body`.
 async fn post(server: &Server, body: &str, key: Option<&str>) -> Result<Answer, Error> {
     let stream = server.connect().await?;
     within("answer", ANSWER, exchange(server, stream, body, key))
@@ -138,9 +138,9 @@ async fn exchange(
     }
     let request = request
         .body(Full::from(body.to_owned()))
-        .map_err(|_| Error::Data("the key holds characters that no key has".into()))?;
-    // The connection must be driven while its answer is awaited. It ends with the answer, and at
-    // the latest when `sender` is dropped.
+        .map_err(|_| Error::Data("the key contains characters that no key has".into()))?;
+    // This task moves the bytes of the connection. It ends with the answer, at the latest when
+    // `sender` is dropped.
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| server.unanswered(&error))?;
     let (head, body) = answer.into_parts();

@@ -51,8 +51,8 @@ impl Config {
             let unused = changed([("--listen", listen), ("--listen-proxy", !no_port)]);
             let unused = unused.collect::<Vec<_>>().join(" and ");
             let warning = format!(
-                "{unused} has no effect: the service manager gives the sockets; change its units, in \
-                 which FileDescriptorName={PROXY} stands for --listen-proxy"
+                "not used: {unused}; the service manager gives the sockets: change its units, in which \
+                 FileDescriptorName={PROXY} stands for --listen-proxy"
             );
             return if unused.is_empty() { Vec::new() } else { vec![warning] };
         }

@@ -6,24 +6,24 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-/// Where to listen, and whom to believe there.
+/// The addresses of the server, and the proxies that may connect to them.
 #[derive(Debug, Clone, Default)]
 pub struct ListenSettings {
-    /// Where to take connections.
+    /// For clients.
     pub(crate) listen: Vec<Listen>,
-    /// Where to take connections that begin with a PROXY header.
+    /// For proxies: each connection begins with a PROXY header.
     pub(crate) listen_proxy: Vec<ListenAddress>,
-    /// From whom such a header is believed.
+    /// The proxies whose header is trusted.
     pub(crate) trust_proxy: Vec<IpNet>,
-    /// Where to answer administrators.
+    /// The admin port, if there is one.
     pub(crate) admin: Option<ListenAddress>,
 }
 
-/// Where to listen.
+/// An address or a path to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listen {
     Tcp(ListenAddress),
-    /// At a path; connections begin with a PROXY header.
+    /// Each connection begins with a PROXY header.
     Unix(PathBuf),
 }
 
@@ -31,12 +31,12 @@ pub(crate) enum Listen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenAddress {
     pub(crate) socket: SocketAddr,
-    /// Whether somebody asked for it. What is only a default may be missing on a machine.
+    /// Whether an option names it. A default address need not exist on the machine.
     pub(crate) given: bool,
 }
 
 impl ListenSettings {
-    /// The default address of the admin port, if clients connect there already: then there is none.
+    /// The default address of the admin port, if clients connect there. There is no admin port then.
     pub(crate) fn displaced_admin(&self) -> Option<Listen> {
         let admin = Listen::Tcp(self.admin.filter(|address| !address.given)?);
         let proxied = self.listen_proxy.iter().map(|address| Listen::Tcp(*address));
@@ -46,7 +46,7 @@ impl ListenSettings {
 }
 
 impl Listen {
-    /// Whether only one of the two can be had.
+    /// Whether binding one of them prevents binding the other.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {

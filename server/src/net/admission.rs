@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::counters::Counters;
 use crate::limits;
 use crate::net::available_memory;
-use crate::net::listeners::NewConnection;
+use crate::net::listeners::AcceptedSocket;
 use crate::protocol::{Outcome, Reference, Refusal, Reply};
 
 /// How long what was measured of the memory holds.
@@ -123,14 +123,14 @@ impl Admission {
 
     /// Answers 503 to whatever the newcomer wants, and closes. Waits for nobody: those behind may find
     /// a permit.
-    pub(crate) fn reject(&self, incoming: NewConnection, shutdown: &Shutdown) {
+    pub(crate) fn reject(&self, incoming: AcceptedSocket, shutdown: &Shutdown) {
         match Arc::clone(&self.away).try_acquire_owned() {
             Ok(leave) => shutdown.spawn(async move {
                 let told = match incoming {
-                    NewConnection::Direct { socket, .. } | NewConnection::Proxied(socket) => {
+                    AcceptedSocket::Direct { socket, .. } | AcceptedSocket::Proxied(socket) => {
                         tell(socket.register()).await
                     }
-                    NewConnection::Unix(socket) => tell(socket.register()).await,
+                    AcceptedSocket::Unix(socket) => tell(socket.register()).await,
                 };
                 if let Err(error) = told {
                     tracing::debug!(%error, "could not be told to come back");
@@ -138,10 +138,10 @@ impl Admission {
                 drop(leave);
             }),
             Err(_too_many) => match incoming {
-                NewConnection::Direct { socket, .. } | NewConnection::Proxied(socket) => {
+                AcceptedSocket::Direct { socket, .. } | AcceptedSocket::Proxied(socket) => {
                     tell_at_once(&socket);
                 }
-                NewConnection::Unix(socket) => tell_at_once(&socket),
+                AcceptedSocket::Unix(socket) => tell_at_once(&socket),
             },
         }
     }

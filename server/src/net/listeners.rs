@@ -1,4 +1,4 @@
-//! The sockets of a server, and the ways in that they are.
+//! The listening sockets of a server.
 
 use std::fmt;
 use std::io;
@@ -16,49 +16,48 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::net::addresses::{Listen, ListenAddress, ListenSettings};
 
-/// Where a server is reached.
+/// The listening sockets of a server.
 #[derive(Debug)]
 pub struct Listeners {
-    pub(crate) public: Vec<Way>,
+    pub(crate) public: Vec<PublicListener>,
     pub(crate) admin: Option<Listener>,
 }
 
-/// A way in for clients.
+/// A listening socket for clients or their proxies.
 #[derive(Debug)]
-pub(crate) enum Way {
-    /// Whoever connects is the client, or a program that says nothing of it.
+pub(crate) enum PublicListener {
+    /// The peer is taken for the client.
     Plain(Listener),
-    /// A proxy connects and says first who the client is.
+    /// The peer is a proxy that first sends the address of the client.
     Proxied { listener: Listener, trusted: Vec<IpNet> },
-    /// The same, through the file system, whose permissions say who may.
+    /// The same; the permissions of the file decide which proxies may connect.
     Unix(UnixListener),
 }
 
 /// A new connection, by the kind of its listener.
 #[derive(Debug)]
-pub(crate) enum NewConnection {
+pub(crate) enum AcceptedSocket {
     Direct { socket: Unregistered<TcpStream>, from: IpAddr },
     Proxied(Unregistered<TcpStream>),
     Unix(Unregistered<UnixStream>),
 }
 
 impl Listeners {
-    /// Takes the sockets `given` by a service manager for clients; binds what the settings name if there
-    /// are none.
-    ///
-    /// A given TCP socket is plain unless it is named `proxy`. Must be called within a runtime.
+    /// Uses the sockets `given` by a service manager for clients; without any, binds the addresses of the
+    /// settings. A given TCP socket is plain unless its name is `proxy`. Needs a runtime.
     ///
     /// # Errors
-    /// [`Error::Bind`]; an address that nobody asked for may be missing, with a warning.
-    /// [`Error::Os`] for a socket that cannot be used.
+    /// [`Error::Bind`], unless the address is only a default: then a warning is logged.
+    /// [`Error::Os`] for a given socket that cannot be used.
     pub fn open(settings: &ListenSettings, given: Vec<Given>) -> Result<Self, Error> {
         let displaced = given.is_empty() && settings.displaced_admin().is_some();
         let public = if given.is_empty() {
             bind_all(settings)?
         } else {
-            let ways = given.into_iter().map(|given| adopt(given, settings));
-            let unusable = |source| Error::Os { what: "using the sockets given", source };
-            ways.collect::<io::Result<_>>().map_err(unusable)?
+            let listeners = given.into_iter().map(|given| adopt(given, settings));
+            let unusable =
+                |source| Error::Os { what: "using the sockets of the service manager", source };
+            listeners.collect::<io::Result<_>>().map_err(unusable)?
         };
         let admin = settings
             .admin
@@ -69,18 +68,18 @@ impl Listeners {
         Ok(Self { public, admin })
     }
 
-    /// The bound addresses to which clients connect by themselves, without a proxy.
+    /// The addresses of plain sockets.
     pub(crate) fn plain(&self) -> impl Iterator<Item = SocketAddr> {
-        self.public.iter().filter_map(|way| match way {
-            Way::Plain(listener) => Some(listener.address()),
-            Way::Proxied { .. } | Way::Unix(_) => None,
+        self.public.iter().filter_map(|listener| match listener {
+            PublicListener::Plain(listener) => Some(listener.address()),
+            PublicListener::Proxied { .. } | PublicListener::Unix(_) => None,
         })
     }
 
-    /// Tells on stdout where each of them is.
+    /// Prints all addresses on stdout.
     pub(crate) fn announce(&self) {
-        for way in &self.public {
-            announce_text("listening", &way.to_string());
+        for listener in &self.public {
+            announce_text("listening", &listener.to_string());
         }
         if let Some(listener) = &self.admin {
             announce_text("listening", &format!("admin {}", listener.address()));
@@ -88,47 +87,54 @@ impl Listeners {
     }
 }
 
-/// The name of a given socket to which a proxy connects.
+/// The name of a given socket that proxies connect to.
 pub(crate) const PROXY: &str = "proxy";
 
-fn adopt(given: Given, settings: &ListenSettings) -> io::Result<Way> {
+fn adopt(given: Given, settings: &ListenSettings) -> io::Result<PublicListener> {
     Ok(match given.socket {
-        GivenSocket::Unix(socket) => Way::Unix(UnixListener::adopt(socket)?),
+        GivenSocket::Unix(socket) => PublicListener::Unix(UnixListener::adopt(socket)?),
         GivenSocket::Tcp(socket) => {
             let listener = Listener::adopt(socket)?;
-            if given.name == PROXY { proxied(listener, settings) } else { Way::Plain(listener) }
+            if given.name == PROXY {
+                proxied(listener, settings)
+            } else {
+                PublicListener::Plain(listener)
+            }
         }
     })
 }
 
-fn proxied(listener: Listener, settings: &ListenSettings) -> Way {
-    Way::Proxied { listener, trusted: settings.trust_proxy.clone() }
+fn proxied(listener: Listener, settings: &ListenSettings) -> PublicListener {
+    PublicListener::Proxied { listener, trusted: settings.trust_proxy.clone() }
 }
 
-fn bind_all(settings: &ListenSettings) -> Result<Vec<Way>, Error> {
-    let mut ways = Vec::new();
-    for place in &settings.listen {
-        match place {
-            Listen::Tcp(address) => ways.extend(bind(*address, NO_LISTENER)?.map(Way::Plain)),
-            Listen::Unix(path) => ways.push(Way::Unix(bind_path(path)?)),
+fn bind_all(settings: &ListenSettings) -> Result<Vec<PublicListener>, Error> {
+    let mut listeners = Vec::new();
+    for listen in &settings.listen {
+        match listen {
+            Listen::Tcp(address) => {
+                listeners.extend(bind(*address, NO_LISTENER)?.map(PublicListener::Plain))
+            }
+            Listen::Unix(path) => listeners.push(PublicListener::Unix(bind_path(path)?)),
         }
     }
     for address in &settings.listen_proxy {
         let listener = bind(*address, NO_LISTENER)?;
-        ways.extend(listener.map(|listener| proxied(listener, settings)));
+        listeners.extend(listener.map(|listener| proxied(listener, settings)));
     }
-    Ok(ways)
+    Ok(listeners)
 }
 
-const NO_LISTENER: &str = "not listening there";
-const NO_ADMIN: &str = "no admin port; choose one with --admin ADDR:PORT, or --admin off";
+const NO_LISTENER: &str = "cannot listen on a default address";
+const NO_ADMIN: &str =
+    "there is no admin port; choose another with --admin ADDR:PORT, or --admin off";
 
-/// None if nobody asked for the address and it cannot be had, which is said as `without`.
-fn bind(address: ListenAddress, without: &str) -> Result<Option<Listener>, Error> {
+/// `None` if the address is only a default and cannot be bound; `warning` is logged then.
+fn bind(address: ListenAddress, warning: &str) -> Result<Option<Listener>, Error> {
     match Listener::bind(address.socket) {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if !address.given => {
-            tracing::warn!(address = %address.socket, %error, "{without}");
+            tracing::warn!(address = %address.socket, %error, "{warning}");
             Ok(None)
         }
         Err(source) => Err(Error::Bind { address: address.socket.to_string(), source }),
@@ -140,36 +146,36 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
     UnixListener::bind(path).map_err(|source| Error::Bind { address: address(), source })
 }
 
-impl Way {
-    /// The next connection, whoever may use this way; the others are closed and counted. Cancel safe.
-    pub(crate) async fn accept(&self, counters: &Counters) -> NewConnection {
+impl PublicListener {
+    /// The next connection. Those of untrusted proxies are closed and counted. Cancel safe.
+    pub(crate) async fn accept(&self, counters: &Counters) -> AcceptedSocket {
         static UNTRUSTED: LogThrottle = LogThrottle::new();
         match self {
             Self::Plain(listener) => {
                 let (socket, peer) = listener.accept().await;
-                NewConnection::Direct { socket, from: peer.ip() }
+                AcceptedSocket::Direct { socket, from: peer.ip() }
             }
             Self::Proxied { listener, trusted } => loop {
                 let (socket, peer) = listener.accept().await;
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
-                    return NewConnection::Proxied(socket);
+                    return AcceptedSocket::Proxied(socket);
                 }
                 counters.unintroduced.inc();
                 if let Some(connections) = UNTRUSTED.record() {
                     tracing::warn!(
                         connections, last = %peer.ip(),
-                        "closed: not among those of --trust-proxy, who may say for whom they connect"
+                        "connections to --listen-proxy closed: the peer is not among those of --trust-proxy"
                     );
                 }
-                tracing::debug!(%peer, "closed: not among those of --trust-proxy");
+                tracing::debug!(%peer, "connection closed: the peer is not among those of --trust-proxy");
             },
-            Self::Unix(listener) => NewConnection::Unix(listener.accept().await),
+            Self::Unix(listener) => AcceptedSocket::Unix(listener.accept().await),
         }
     }
 }
 
-/// As it is announced.
-impl fmt::Display for Way {
+/// As it is printed at the start.
+impl fmt::Display for PublicListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plain(listener) => write!(f, "server {}", listener.address()),

@@ -131,7 +131,7 @@ async fn a_server_that_is_away_is_unavailable() {
     let begun = std::time::Instant::now();
     let output = run(&["broadcast", "--tag", "t", "--to", &url, "x"]).await;
     assert_eq!(output.status.code(), Some(69));
-    assert!(text(&output.stderr).contains("does the server run?"));
+    assert!(text(&output.stderr).contains("is the server running?"));
     // `--help` promises this time.
     assert!(begun.elapsed() >= std::time::Duration::from_millis(4_200));
     for command in ["send", "broadcast"] {

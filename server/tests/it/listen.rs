@@ -177,7 +177,7 @@ async fn a_server_that_stops_in_order_is_said_to_and_come_back_to_when_it_said()
     listening.says(&["listening to shop at", &server.address.to_string()]).await;
     let address = server.address.to_string();
     server.stop().await;
-    listening.says(&[&address, "stops or restarts", "trying again in"]).await;
+    listening.says(&[&address, "is stopping or restarting", "trying again in"]).await;
     assert_eq!(listening.stop().await.0, Some(0));
 
     let impostor = Impostor::start().await;
@@ -188,7 +188,7 @@ async fn a_server_that_stops_in_order_is_said_to_and_come_back_to_when_it_said()
     let begun = Instant::now();
     first.says(&json!({"event": "bye", "retry_in_ms": 1200})).await;
     first.closes(1001, "the server restarts").await;
-    listening.says(&["stops or restarts", "trying again in 1.2 s"]).await;
+    listening.says(&["is stopping or restarting", "trying again in 1.2 s"]).await;
     impostor.websocket().await;
     assert!(begun.elapsed() >= Duration::from_millis(1200));
 }

@@ -130,7 +130,7 @@ async fn what_only_a_restart_changes_is_named() {
     let managed = Managed::start("ping-interval = \"30s\"\n", &[]);
     managed.reload("ping-interval = \"40s\"\nmax-tags = 7\norigin = \"https://shop.example\"\n");
     let log = managed.server.stop().await.output;
-    assert!(log.contains("only a restart makes it hold: origin, ping-interval, max-tags"), "{log}");
+    assert!(log.contains("only a restart applies it: origin, ping-interval, max-tags"), "{log}");
 }
 
 /// A reload neither starts nor stops the demo page, nor the protection of its tag.
@@ -147,7 +147,7 @@ async fn the_demo_neither_comes_nor_goes_and_nor_does_its_protection() {
         let after = managed.broadcast("notifications", "").await;
         assert_eq!(after[outcome], before[outcome], "{begun_with:?}, then {then:?}: {after}");
         let log = managed.server.stop().await.output;
-        assert!(log.contains("only a restart makes it hold: demo"), "{log}");
+        assert!(log.contains("only a restart applies it: demo"), "{log}");
     }
 }
 

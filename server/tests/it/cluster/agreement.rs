@@ -333,7 +333,7 @@ async fn check_asks_nats_and_changes_nothing() {
     };
     let (code, summary, errors) = check(common.options(&[])).await;
     assert_eq!(code, Some(0), "{errors}");
-    assert!(summary.contains("none yet; the first start makes it: 1 replicas"), "{summary}");
+    assert!(summary.contains("none yet; the first start creates it: 1 replicas"), "{summary}");
     assert!(summary.contains("id.key does not exist"), "{summary}");
     assert!(!common.dir.path().join("id.key").exists());
     let context = async_nats::jetstream::new(nats.client().await);
