@@ -202,7 +202,7 @@ impl World {
         let Ok(Action::Publish(publish)) = protocol::parse(&action.to_string()).action else {
             panic!("{action}")
         };
-        let appending = self.service.publish(&mut Visitor::new(None), *publish, None).unwrap();
+        let appending = self.service.publish(&mut Visitor::new(None), *publish, |_| None).unwrap();
         futures_util::FutureExt::now_or_never(appending).unwrap().unwrap().seq
     }
 

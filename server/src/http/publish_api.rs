@@ -18,9 +18,9 @@ use crate::access::visitor::Visitor;
 use crate::http::memory_budget::{Full, MemoryBudget, Reservation};
 use crate::http::replies::{closing, refused, retry_after, status_of, unauthorised};
 use crate::limits;
-use crate::log::Appending;
 use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
-use crate::publish::{Operation, Service};
+use crate::publish::Service;
+use crate::publish::dispatcher::{Dispatcher, PendingReply, Via, needs_websocket};
 
 /// What requests take, of all together.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Posted<'_> {
     }
 
     /// They have the time until `until` together, not each.
-    async fn finish_all(&mut self, pending: &mut Vec<Pending>, until: Instant) {
+    async fn finish_all(&mut self, pending: &mut Vec<Unanswered>, until: Instant) {
         for pending in pending.drain(..) {
             let (reply, reference) = pending.finish(self.service, until).await;
             if self.text.len() > 1 {
@@ -166,65 +166,31 @@ impl AsRef<[u8]> for Text {
     }
 }
 
-/// One action of a `POST`, appended but not yet answered.
-struct Pending {
+/// One action of a `POST`, performed but not yet answered.
+struct Unanswered {
     reference: Reference,
     key_given: bool,
-    answer: Answering,
-}
-
-enum Answering {
-    Known(Reply),
-    Appending(Operation, Appending),
+    pending: PendingReply,
 }
 
 impl Posted<'_> {
-    fn begin(&mut self, incoming: protocol::Incoming) -> Pending {
-        let visitor = &mut self.visitor.lock();
-        let own = incoming.action.as_ref().ok().and_then(|action| match action {
-            Action::Publish(publish) => publish.key.as_ref(),
-            Action::Read(read) => read.key.as_ref(),
-            Action::Inbox(person) | Action::Drop(person) => person.key.as_ref(),
-            _ => None,
-        });
+    fn begin(&mut self, incoming: protocol::Incoming) -> Unanswered {
+        let protocol::Incoming { reference, action } = incoming;
+        let own = action.as_ref().ok().and_then(Action::key);
         let key_given = self.bearer.is_some() || own.is_some_and(|key| !key.is_empty());
-        let answer = match incoming.action {
-            Ok(action) => self.act(visitor, action),
-            Err(refusal) => self.service.count(visitor).and(Err(refusal)),
-        };
-        let answer = answer.unwrap_or_else(|refusal| Answering::Known(Reply::Refused(refusal)));
-        Pending { reference: incoming.reference, key_given, answer }
+        let visitor = &mut self.visitor.lock();
+        let via = Via::Post(self.bearer.as_ref());
+        let result = Dispatcher { service: self.service, visitor, via }
+            .perform(action, &reference)
+            .and_then(|pending| pending.ok_or_else(needs_websocket))
+            .and_then(|pending| self.budget_for(&pending).map(|()| pending));
+        let pending = result.unwrap_or_else(|refusal| PendingReply::Known(Reply::Refused(refusal)));
+        Unanswered { reference, key_given, pending }
     }
 
-    fn act(&mut self, visitor: &mut Visitor, action: Action) -> Result<Answering, Refusal> {
-        let (service, bearer) = (self.service, self.bearer.as_ref());
-        Ok(match action {
-            Action::Publish(publish) => {
-                let asked = Operation::Message(publish.action());
-                Answering::Appending(asked, service.publish(visitor, *publish, bearer)?)
-            }
-            Action::Read(read) => match service.read_for(visitor, &read, bearer)? {
-                None => Answering::Known(Reply::Read),
-                Some(appending) => Answering::Appending(Operation::Read, appending),
-            },
-            Action::Drop(person) => {
-                Answering::Appending(Operation::Drop, service.log_out(visitor, &person, bearer)?)
-            }
-            Action::Inbox(person) => {
-                let reply = service.inbox(visitor, &person, bearer)?;
-                self.make_room(&reply)?;
-                Answering::Known(reply)
-            }
-            Action::Set(_) | Action::Unset(_) | Action::Ping => {
-                service.count(visitor)?;
-                return Err(Refusal::bad("this action needs a WebSocket, at /ws".into()));
-            }
-        })
-    }
-
-    /// Small requests for large inboxes must not fill the memory.
-    fn make_room(&mut self, reply: &Reply) -> Result<(), Refusal> {
-        let Reply::Inbox { messages, .. } = reply else { return Ok(()) };
+    /// Reserves memory for an inbox: small requests for large inboxes must not fill the memory.
+    fn budget_for(&mut self, pending: &PendingReply) -> Result<(), Refusal> {
+        let PendingReply::Known(Reply::Inbox { messages, .. }) = pending else { return Ok(()) };
         let bytes = messages.iter().map(|message| message.len()).sum();
         self.budget.grow(bytes).map_err(|Full| {
             let detail = "too many inboxes at once; retry soon, or ask for fewer at once";
@@ -233,20 +199,15 @@ impl Posted<'_> {
     }
 }
 
-impl Pending {
+impl Unanswered {
     async fn finish(self, service: &Service, until: Instant) -> (Reply, Reference) {
-        let reply = match self.answer {
-            Answering::Known(reply) => reply,
-            Answering::Appending(asked, appending) => {
-                let appended = within("append", until - Instant::now(), appending).await;
-                asked.reply(appended.unwrap_or_else(|_expired| {
-                    Err(Refusal::unavailable(
-                        Outcome::Unknown,
-                        "the log did not answer in time; retry with the same mid",
-                    ))
-                }))
-            }
-        };
+        let reply = within("append", until - Instant::now(), self.pending).await;
+        let reply = reply.unwrap_or_else(|_expired| {
+            Reply::Refused(Refusal::unavailable(
+                Outcome::Unknown,
+                "the log did not answer in time; retry with the same mid",
+            ))
+        });
         service.note(&reply);
         (reply, self.reference)
     }

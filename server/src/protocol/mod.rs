@@ -35,6 +35,19 @@ pub enum Action {
     Ping,
 }
 
+impl Action {
+    /// The key that the action itself carries.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Set(set) => set.key.as_ref(),
+            Self::Publish(publish) => publish.key.as_ref(),
+            Self::Read(read) => read.key.as_ref(),
+            Self::Inbox(person) | Self::Drop(person) => person.key.as_ref(),
+            Self::Unset(_) | Self::Ping => None,
+        }
+    }
+}
+
 /// `set`: listen on a tag, perhaps under an ID.
 #[derive(Debug, Clone)]
 pub struct Set {

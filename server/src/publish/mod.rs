@@ -1,6 +1,8 @@
 //! What every way in shares: is the tag known, does the key fit, then into the log.
 
+pub(crate) mod dispatcher;
 mod persons;
+pub(crate) mod registrations;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,7 +17,7 @@ use crate::conn::outbox::Backlog;
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
-use crate::log::{Appended, Appending, Entry, EntryKind, Log};
+use crate::log::{Appending, Entry, EntryKind, Log};
 use crate::protocol::{ErrorCode, Publish, Recipient, Refusal, Reply};
 
 /// The parts that sockets and HTTP requests work on.
@@ -125,18 +127,18 @@ impl Service {
 
     /// Checks a message and appends it to the log.
     ///
-    /// `otherwise` is the key to be tried if the message carries none: the request's Bearer token,
-    /// or what the connection has remembered.
+    /// `otherwise` gives the key for a message that carries none: that of the request's
+    /// `Authorization` header, or one that the connection gave with its `set`.
     ///
     /// # Errors
     /// `bad_tag`, `denied`, `rate_limited`. What the append itself comes to is the future's output.
-    pub(crate) fn publish(
+    pub(crate) fn publish<'a>(
         &self,
         visitor: &mut Visitor,
         publish: Publish,
-        otherwise: Option<&Key>,
+        otherwise: impl FnOnce(&Publish) -> Option<&'a Key>,
     ) -> Result<Appending, Refusal> {
-        let key = publish.key.as_ref().or(otherwise);
+        let key = publish.key.as_ref().or_else(|| otherwise(&publish));
         self.admit(visitor, &publish.tag, publish.action(), key)?;
         let at = now_ms();
         let ttl = publish.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
@@ -191,41 +193,6 @@ impl Service {
     #[must_use]
     pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
         self.id_key.address(tag, id)
-    }
-}
-
-/// What an append was asked for, which its reply names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// `send` or `broadcast`.
-    Message(Protectable),
-    /// `read`.
-    Read,
-    /// `drop`.
-    Drop,
-}
-
-impl Operation {
-    /// The reply to an append that came to `outcome`.
-    #[must_use]
-    pub(crate) fn reply(self, outcome: Appended) -> Reply {
-        match (self, outcome) {
-            (_, Err(refusal)) => Reply::Refused(refusal),
-            (Self::Message(action), Ok(applied)) => Reply::Published {
-                action,
-                seq: applied.seq,
-                clients: applied.clients,
-                stored: (action == Protectable::Send).then_some(applied.stored),
-                duplicate: applied.duplicate,
-                partial: applied.partial,
-            },
-            (Self::Read, Ok(_)) => Reply::Read,
-            (Self::Drop, Ok(applied)) => Reply::Dropped {
-                seq: applied.seq,
-                clients: applied.clients,
-                partial: applied.partial,
-            },
-        }
     }
 }
 

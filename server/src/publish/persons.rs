@@ -56,7 +56,7 @@ impl Service {
     /// beside it. What others have applied and this server has not is waited for. `origin` is the
     /// connection that says so.
     #[must_use]
-    pub(crate) fn read(
+    pub(super) fn read(
         self: &Arc<Self>,
         read: &Read,
         address: Address,
@@ -100,28 +100,28 @@ impl Service {
         None
     }
 
-    /// Notes what a person has read, for a sender that knows that person's ID.
+    /// The address of a `read` over HTTP, which a sender marks for a person whose ID it knows.
     ///
     /// # Errors
     /// `bad_tag`, `denied`, `rate_limited`, `bad_request` without an ID.
-    pub(crate) fn read_for(
-        self: &Arc<Self>,
+    pub(super) fn reader(
+        &self,
         visitor: &mut Visitor,
         read: &Read,
         otherwise: Option<&Key>,
-    ) -> Result<Option<Appending>, Refusal> {
+    ) -> Result<Address, Refusal> {
         self.admit(visitor, &read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
         let Some(id) = &read.id else {
             return Err(Refusal::bad("`id` is missing".into()));
         };
-        Ok(self.read(read, self.address(&read.tag, id), None))
+        Ok(self.address(&read.tag, id))
     }
 
     /// A person's unread messages.
     ///
     /// # Errors
     /// `bad_tag`, `rate_limited`; `denied` where listening needs a key that was not given.
-    pub(crate) fn inbox(
+    pub(super) fn inbox(
         &self,
         visitor: &mut Visitor,
         person: &PersonRequest,
@@ -142,7 +142,7 @@ impl Service {
     ///
     /// # Errors
     /// `bad_tag`, `rate_limited`; `denied`, also where no key is configured for it.
-    pub(crate) fn log_out(
+    pub(super) fn log_out(
         &self,
         visitor: &mut Visitor,
         person: &PersonRequest,

@@ -13,7 +13,8 @@ use crate::hub::delivery_queue::DeliveryQueue;
 use crate::hub::history::Settings;
 use crate::hub::{Hub, RegistrationLimits};
 use crate::id::IdKey;
-use crate::log::{Appended, Applied, Counts, Entry, Log};
+use crate::limits;
+use crate::log::{Appended, Appending, Applied, Counts, Entry, Log};
 use crate::ws::handler::Handler as _;
 
 /// A log that answers when the test says so.
