@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::access::auth::Protectable;
 use crate::client::print_line;
 use crate::config::cli::RunArgs;
 use crate::config::{Config, Listen, ListenAddress};
@@ -17,6 +16,7 @@ use crate::hub::history::TagBounds;
 use crate::id::{IdKey, Tag};
 use crate::log::{nats, sqlite};
 use crate::net::listeners;
+use crate::protocol::Protectable;
 use crate::size;
 
 /// Prints what a configuration comes to; no secret is among it.

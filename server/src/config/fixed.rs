@@ -1,9 +1,9 @@
 //! What a running server cannot change.
 
 use super::Config;
-use crate::access::auth::Protectable;
 use crate::hub::history::Settings;
 use crate::id::Tag;
+use crate::protocol::Protectable;
 
 /// As it was when the server began.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,10 @@ use super::Checking;
 use super::file::{KeepTable, TagTable};
 use super::setting::Setting;
 use super::values;
-use crate::access::auth::{Auth, Protectable};
+use crate::access::auth::Auth;
 use crate::hub::history::{HistoryBounds, Settings, TagBounds};
 use crate::limits;
+use crate::protocol::Protectable;
 
 /// More messages of one kind are a mistake: a client takes no more than `limits::LAST` at once.
 const MOST_MESSAGES: u64 = 1_000_000;

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use super::file::TagTable;
 use super::setting::Setting;
-use crate::access::auth::{Auth, Key, KeyHash, Protectable};
+use crate::access::auth::{Auth, KeyHash};
 use crate::access::secret;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::{Tag, random_hex};
+use crate::protocol::{Key, Protectable};
 
 /// Where the demo's administrator broadcasts to.
 const DEMO_TAG: &str = "notifications";

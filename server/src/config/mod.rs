@@ -26,13 +26,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use setting::Setting;
 use shared::telemetry;
 
-use crate::access::auth::Key;
 use crate::access::policy::Policy;
 use crate::config::cli::RunArgs;
 use crate::error::Error;
 use crate::http::origin::Origins;
 use crate::hub::history::Settings;
 use crate::log::nats::Cluster;
+use crate::protocol::Key;
 
 const PORT: u16 = 9090;
 const DEFAULT_ADMIN: Option<ListenAddress> = Some(ListenAddress {

@@ -1,4 +1,4 @@
-//! How far the log has been applied, and what to do when it cannot be any further.
+//! How far the log is applied, and the reset after lost entries.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,14 +29,14 @@ impl Hub {
         }
     }
 
-    /// Passes over a number that has no entry.
+    /// Skips a number that has no entry.
     pub(crate) fn skip(&self, seq: u64) {
         let _state = self.state.lock();
         self.move_to(seq);
     }
 
-    /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets all
-    /// that is kept, and sends everyone who listens away to come anew.
+    /// Entries through `seq` are lost and some of them were not applied: clears the history and closes
+    /// all listeners, so that they reconnect.
     pub(crate) fn reset_to(&self, seq: u64) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -46,16 +46,16 @@ impl Hub {
         state.generation.0 += 1;
         state.registrations = 0;
         state.ids = 0;
-        for (tag, audience) in state.audiences.drain() {
+        for (tag, listeners) in state.tags.drain() {
             for (index, shard) in self.shards.iter().enumerate() {
-                if audience.concerns(index, Target::Everyone) {
+                if listeners.concerns(index, Target::Everyone) {
                     shard.push(Work::Dissolve { tag: tag.clone() });
                 }
             }
         }
     }
 
-    /// To be called with the state locked.
+    /// The caller holds the lock.
     pub(super) fn move_to(&self, seq: u64) {
         self.head.store(seq, Ordering::Release);
     }

@@ -257,7 +257,7 @@ impl Way {
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
                     return Arrival::Proxied(stream);
                 }
-                counters.unintroduced.inc();
+                counters.without_proxy_header.inc();
                 if let Some(connections) = UNTRUSTED.record() {
                     tracing::warn!(
                         connections, last = %peer.ip(),

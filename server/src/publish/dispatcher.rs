@@ -4,15 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::access::auth::{Key, Protectable};
 use crate::access::visitor::Visitor;
 use crate::log::{Appended, Appending};
-use crate::protocol::{Action, Publish, Reference, Refusal, Reply};
+use crate::protocol::{Action, Key, Protectable, Publish, Reference, Refusal, Reply};
 use crate::publish::Service;
 use crate::publish::registrations::Registrations;
 
 /// The way an action came in, and what only that way has.
-#[derive(Debug)]
 pub(crate) enum Via<'a> {
     WebSocket(&'a mut Registrations),
     /// `POST /messages`, perhaps with the key of the `Authorization` header.
@@ -20,7 +18,6 @@ pub(crate) enum Via<'a> {
 }
 
 /// Checks who may do what, and how often, and performs it.
-#[derive(Debug)]
 pub(crate) struct Dispatcher<'a> {
     pub(crate) service: &'a Arc<Service>,
     pub(crate) visitor: &'a mut Visitor,
@@ -55,7 +52,8 @@ impl Dispatcher<'_> {
                 return Ok(None);
             }
             (Ok(Action::Unset(tag)), Via::WebSocket(registrations)) => {
-                PendingReply::Known(registrations.unset(service, visitor, tag)?)
+                service.count_set(visitor)?;
+                PendingReply::Known(registrations.unset(&service.hub, tag)?)
             }
             (Ok(Action::Ping), Via::WebSocket(_)) => {
                 service.count(visitor)?;
@@ -64,7 +62,8 @@ impl Dispatcher<'_> {
             (Ok(Action::Read(read)), via) => {
                 let (address, origin) = match via {
                     Via::WebSocket(registrations) => {
-                        registrations.reader(service, visitor, &read)?
+                        service.count(visitor)?;
+                        registrations.reader(&read)?
                     }
                     Via::Post(bearer) => (service.reader(visitor, &read, bearer)?, None),
                 };
@@ -110,7 +109,6 @@ pub(crate) fn needs_websocket() -> Refusal {
 }
 
 /// The reply to an action, as soon as it is known. Not to be polled again once it is ready.
-#[derive(Debug)]
 pub(crate) enum PendingReply {
     Known(Reply),
     Appending { operation: Operation, appending: Appending },
@@ -131,7 +129,7 @@ impl Future for PendingReply {
 }
 
 /// The operation of an append, which its reply names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Operation {
     /// `send` or `broadcast`.
     Message(Protectable),

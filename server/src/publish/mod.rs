@@ -1,4 +1,4 @@
-//! What every way in shares: is the tag known, does the key fit, then into the log.
+//! Checks tags, keys and rates, and appends to the log; shared by WebSocket and HTTP.
 
 pub(crate) mod dispatcher;
 mod persons;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
-use crate::access::auth::{Key, Permit, Protectable};
+use crate::access::auth::Permit;
 use crate::access::policy::Policy;
 use crate::access::rate_limit::RateLimiter;
 use crate::access::visitor::Visitor;
@@ -18,37 +18,33 @@ use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
 use crate::log::{Appending, Entry, EntryKind, Log};
-use crate::protocol::{ErrorCode, Publish, Recipient, Refusal, Reply};
+use crate::protocol::{ErrorCode, Key, Protectable, Publish, Recipient, Refusal, Reply};
 
-/// The parts that sockets and HTTP requests work on.
+/// The state that all WebSockets and HTTP requests share.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// Who listens to what.
     pub hub: Arc<Hub>,
-    /// The one order of what is published.
     pub log: Box<dyn Log>,
-    /// Who may do what, as it is now.
+    /// Replaced on reload.
     pub policy: ArcSwap<Policy>,
-    /// How often it was done.
     pub rates: RateLimiter,
-    /// Turns IDs into addresses.
     pub id_key: IdKey,
     pub counters: Arc<Counters>,
     /// The bytes that wait for the sockets of all connections.
     pub backlog: Arc<Backlog>,
-    /// Held by each request over HTTP that is being worked on.
+    /// Cloned by each request over HTTP that is in flight.
     pub at_work: Arc<()>,
 }
 
-/// A request that is being worked on.
+/// A request over HTTP that is in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl Service {
-    /// Whether anyone may use this tag.
+    /// Checks that the configuration permits the tag.
     ///
     /// # Errors
-    /// `bad_tag` where the configuration declares tags, but not this one.
+    /// `bad_tag` if the configuration declares tags, but not this one.
     pub(crate) fn check_tag(&self, tag: &Tag) -> Result<(), Refusal> {
         match &self.policy.load().declared_tags {
             Some(declared) if !declared.contains(tag) => Err(Refusal::new(
@@ -59,10 +55,10 @@ impl Service {
         }
     }
 
-    /// Whether `action` on `tag` is open or one of `keys` fits.
+    /// Checks that `action` on `tag` needs no key or that one of `keys` is right.
     ///
     /// # Errors
-    /// `denied`; `rate_limited` after too many wrong keys. A right one is never refused for these.
+    /// `denied`; `rate_limited` after too many wrong keys, which never affects the right key.
     pub(crate) fn authorise<'a>(
         &self,
         visitor: &mut Visitor,
@@ -95,7 +91,7 @@ impl Service {
             .map_err(|often| Refusal::rate_limited("too many registrations", often.retry_in))
     }
 
-    /// Counts whatever else a client says without a right key.
+    /// Counts any other request without the right key.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -105,8 +101,7 @@ impl Service {
             .map_err(|often| Refusal::rate_limited("too many requests", often.retry_in))
     }
 
-    /// As [`Service::authorise`], for a tag that there is; counts it if it was for everyone, or
-    /// refused.
+    /// Checks key and tag. Counts the request unless the right key was given.
     fn admit(
         &self,
         visitor: &mut Visitor,
@@ -131,7 +126,7 @@ impl Service {
     /// `Authorization` header, or one that the connection gave with its `set`.
     ///
     /// # Errors
-    /// `bad_tag`, `denied`, `rate_limited`. What the append itself comes to is the future's output.
+    /// `bad_tag`, `denied`, `rate_limited`. The outcome of the append is the output of the future.
     pub(crate) fn publish<'a>(
         &self,
         visitor: &mut Visitor,
@@ -165,31 +160,30 @@ impl Service {
         self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin, received })
     }
 
-    /// Ends when all that was accepted has reached those who listen here. Cancel safe.
+    /// Waits until all accepted messages are delivered to the listeners here. Cancel safe.
     pub(crate) async fn delivered(&self) {
-        // In this order: what is worked on comes into the log, and then to the shards.
+        // In this order, in which a message passes through them.
         let is_quiet = || {
             Arc::strong_count(&self.at_work) == 1 && self.log.is_idle() && self.hub.has_delivered()
         };
-        // Operation once for every stop: not worth a notification on every delivery.
+        // Called once, when the server stops: not worth a notification for every delivery.
         while !is_quiet() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// To be held while a request is worked on.
+    /// To be held while a request over HTTP is in flight.
     pub(crate) fn work(&self) -> InFlight {
         InFlight(Arc::clone(&self.at_work))
     }
 
-    /// Counts an answer that is about to be given.
+    /// Counts the reply if it is an error.
     pub(crate) fn note(&self, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
             self.counters.refused(refusal.code.as_str());
         }
     }
 
-    /// Where messages for this ID go.
     #[must_use]
     pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
         self.id_key.address(tag, id)

@@ -1,4 +1,4 @@
-//! What concerns one person: where a cursor stands, what was read, the inbox, logging out.
+//! Requests about one person: read marks, the inbox, logging out, and cursors of other servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::{Service, now_ms};
-use crate::access::auth::{Key, Protectable};
 use crate::access::visitor::Visitor;
 use crate::conn::frame;
 use crate::id::{Address, Tag};
 use crate::log::{Appending, Applied, EntryKind, Mark};
-use crate::protocol::{Cursor, ErrorCode, Outcome, PersonRequest, Read, Refusal, Reply};
+use crate::protocol::{
+    Cursor, ErrorCode, Key, Outcome, PersonRequest, Protectable, Read, Refusal, Reply,
+};
 
 /// How long a client that was at another server waits until this one has come as far.
 const LAG: Duration = Duration::from_secs(2);
@@ -51,10 +52,9 @@ impl Service {
         seq > head && (self.log.known() > head || self.log.not_ready().is_some())
     }
 
-    /// Notes what a person has read. Only what changes an inbox has a place in the log, which whoever
-    /// repeats himself could fill otherwise; the person's other connections are told of the rest
-    /// beside it. What others have applied and this server has not is waited for. `origin` is the
-    /// connection that says so.
+    /// Marks messages as read. Only a mark that changes an inbox is appended to the log, because repeated
+    /// marks could fill it; any other is sent to the person's connections directly. Entries that only
+    /// other servers have applied are awaited. `origin` is the connection that sends the mark.
     #[must_use]
     pub(super) fn read(
         self: &Arc<Self>,
@@ -88,7 +88,7 @@ impl Service {
         origin: Option<u64>,
     ) -> Option<Appending> {
         let mark = match mark {
-            // What is yet to come was not read.
+            // A later message was not read.
             Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
             only => only.clone(),
         };
@@ -117,10 +117,10 @@ impl Service {
         Ok(self.address(&read.tag, id))
     }
 
-    /// A person's unread messages.
+    /// The unread messages of a person.
     ///
     /// # Errors
-    /// `bad_tag`, `rate_limited`; `denied` where listening needs a key that was not given.
+    /// `bad_tag`, `rate_limited`; `denied` without the key for `set`.
     pub(super) fn inbox(
         &self,
         visitor: &mut Visitor,
@@ -138,10 +138,10 @@ impl Service {
         })
     }
 
-    /// Logs a person out: ends the ID's connections and empties its inbox.
+    /// Logs a person out: closes the connections under the ID and empties its inbox.
     ///
     /// # Errors
-    /// `bad_tag`, `rate_limited`; `denied`, also where no key is configured for it.
+    /// `bad_tag`, `rate_limited`; `denied`, also if no key is configured for `drop`.
     pub(super) fn log_out(
         &self,
         visitor: &mut Visitor,

@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::access::auth::{Key, Protectable};
 use crate::access::visitor::Visitor;
 use crate::conn::connection::Connection;
 use crate::conn::frame::text_frame;
 use crate::hub::{Earlier, Generation, Hub, Registered, Registration};
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::protocol::{self, ErrorCode, Read, Reference, Refusal, Reply, Set};
+use crate::protocol::{self, ErrorCode, Key, Protectable, Read, Reference, Refusal, Reply, Set};
 use crate::publish::{Service, now_ms};
 
 /// What a connection listens to.
-#[derive(Debug)]
 pub(crate) struct Registrations {
     connection: Arc<Connection>,
     all: Vec<ConnRegistration>,
 }
 
-#[derive(Debug)]
 struct ConnRegistration {
     registration: Registration,
     /// The connection is handed everything above this seq.
@@ -54,13 +51,7 @@ impl Registrations {
     }
 
     /// The address that the connection listens under, for a `read`, and its number.
-    pub(super) fn reader(
-        &self,
-        service: &Service,
-        visitor: &mut Visitor,
-        read: &Read,
-    ) -> Result<(Address, Option<u64>), Refusal> {
-        service.count(visitor)?;
+    pub(super) fn reader(&self, read: &Read) -> Result<(Address, Option<u64>), Refusal> {
         if read.id.is_some() || read.key.is_some() {
             return Err(Refusal::bad(
                 "over a WebSocket, read is for the ID that the connection listens under".into(),
@@ -70,12 +61,9 @@ impl Registrations {
             let Registration { tag, address } = &one.registration;
             address.filter(|_| *tag == read.tag)
         });
-        let Some(address) = listening else {
-            return Err(Refusal::new(
-                ErrorCode::NotRegistered,
-                "this connection does not listen on the tag under an ID".into(),
-            ));
-        };
+        let address = listening.ok_or_else(|| {
+            not_registered("this connection does not listen on the tag under an ID")
+        })?;
         Ok((address, Some(self.connection.number())))
     }
 
@@ -144,25 +132,20 @@ impl Registrations {
         Ok(())
     }
 
-    pub(super) fn unset(
-        &mut self,
-        service: &Service,
-        visitor: &mut Visitor,
-        tag: Tag,
-    ) -> Result<Reply, Refusal> {
-        service.count_set(visitor)?;
-        let Some(index) = self.index_of(&tag) else {
-            return Err(Refusal::new(
-                ErrorCode::NotRegistered,
-                "this connection does not listen on the tag".into(),
-            ));
-        };
+    pub(super) fn unset(&mut self, hub: &Hub, tag: Tag) -> Result<Reply, Refusal> {
+        let index = self.index_of(&tag);
+        let index =
+            index.ok_or_else(|| not_registered("this connection does not listen on the tag"))?;
         let gone = self.all.swap_remove(index);
-        service.hub.unregister(&self.connection, [(&gone.registration, gone.generation)]);
+        hub.unregister(&self.connection, [(&gone.registration, gone.generation)]);
         Ok(Reply::Unset { tag })
     }
 
     fn index_of(&self, tag: &Tag) -> Option<usize> {
         self.all.iter().position(|one| one.registration.tag == *tag)
     }
+}
+
+fn not_registered(detail: &'static str) -> Refusal {
+    Refusal::new(ErrorCode::NotRegistered, detail.into())
 }

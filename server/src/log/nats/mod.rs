@@ -34,11 +34,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Replica;
-use crate::access::auth::Protectable;
 use crate::error::Error;
 use crate::hub::history::Settings;
 use crate::id::{IdKey, Tag};
 use crate::limits;
+use crate::protocol::Protectable;
 use connect::Connections;
 use follow::Follower;
 pub(crate) use inspect::Looked;

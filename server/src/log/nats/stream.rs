@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::difference::{self, OTHERS, TOGETHER};
 use super::{Cluster, make, unreachable};
-use crate::access::auth::Protectable;
 use crate::error::Error;
 use crate::hub::dedup;
 use crate::hub::history::{Settings, TagBounds};
 use crate::id::{IdKey, Tag, random_hex};
 use crate::limits;
+use crate::protocol::Protectable;
 use crate::size;
 
 /// Of what stands in the stream's metadata. Servers of another one do not agree.

@@ -1,11 +1,10 @@
-//! What one WebSocket connection has said so far, and the answers it is owed.
+//! The session of one WebSocket: it performs the requests and writes the replies in their order.
 //!
-//! No reading or waiting happens here: text goes in, frames go to the outbox.
+//! It does not read or wait: text comes in, frames go to the outbox.
 
 mod handler;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -19,11 +18,10 @@ use crate::publish::Service;
 use crate::publish::dispatcher::{Dispatcher, PendingReply, Via};
 use crate::publish::registrations::Registrations;
 
-/// Close code of a connection that repeats what it was refused.
+/// Close code of a connection that ignores the rate limits.
 pub(crate) const DEAF: u16 = 4500;
 
 /// A connection's registrations and unanswered requests. Dropping it ends the registrations.
-#[derive(Debug)]
 pub(crate) struct Session {
     service: Arc<Service>,
     registrations: Registrations,
@@ -42,17 +40,7 @@ enum Unanswered {
     Lag(BoxFuture<'static, ()>),
 }
 
-impl fmt::Debug for Unanswered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reply(..) => "Reply",
-            Self::Lag(_) => "Lag",
-        })
-    }
-}
-
 impl Session {
-    /// A connection that has not said anything.
     #[must_use]
     pub(crate) fn new(
         service: Arc<Service>,

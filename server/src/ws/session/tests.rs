@@ -17,7 +17,7 @@ use crate::limits;
 use crate::log::{Appended, Appending, Applied, Counts, Entry, Log};
 use crate::ws::handler::Handler as _;
 
-/// A log that answers when the test says so.
+/// A log whose appends the test completes.
 #[derive(Debug, Default)]
 struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>, Counts);
 
@@ -80,7 +80,7 @@ impl Test {
         ));
     }
 
-    /// Gives the outcome of the `index`th append.
+    /// Completes the append with this index.
     fn appended(&mut self, index: usize) {
         let outcome = Applied {
             seq: index as u64 + 1,
@@ -99,7 +99,7 @@ impl Test {
         self.session.poll_answers(&mut Context::from_waker(waker))
     }
 
-    /// What was written, frame headers left out.
+    /// The written text without frame headers.
     fn written(&self) -> String {
         String::from_utf8_lossy(&self.pipe.taken()).replace(|c: char| c.is_control(), "")
     }
