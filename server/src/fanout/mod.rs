@@ -228,7 +228,7 @@ impl Shard {
                     // The ping may still wait behind the replay, so its pong would come late.
                     heard = true;
                 } else if now - member.progress.1 >= limits::REPLAY_STALL {
-                    outbox.shed_and_close(SLOW_CONSUMER, "takes nothing of its replay; come back");
+                    outbox.shed_and_close(SLOW_CONSUMER, "does not read its replay; reconnect");
                 }
             }
             match ping_wheel::visit(&mut member.quiet, heard) {
@@ -236,7 +236,7 @@ impl Shard {
                 Visit::Ping => {
                     outbox.push(&PING);
                 }
-                Visit::Dead => outbox.shed_and_close(NO_PONG, "no answer to pings; come back"),
+                Visit::Dead => outbox.shed_and_close(NO_PONG, "no answer to pings; reconnect"),
             }
         }
     }

@@ -50,7 +50,7 @@ pub(super) async fn read(
             return Err(Box::new(closing(retry_soon(refused(service, status, refusal)))));
         }
         Ok(Err(BodyError::BrokenOff)) => {
-            (StatusCode::BAD_REQUEST, Refusal::bad("the body broke off".into()))
+            (StatusCode::BAD_REQUEST, Refusal::bad("the connection ended within the body".into()))
         }
         Err(expired) => (StatusCode::REQUEST_TIMEOUT, Refusal::bad(expired.to_string())),
     };

@@ -145,7 +145,7 @@ impl Site {
             },
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "HTTP connection ended");
+            tracing::debug!(%error, "the HTTP connection failed");
         }
     }
 
@@ -159,7 +159,7 @@ impl Site {
             Err(_foreign) => {
                 return text(
                     StatusCode::FORBIDDEN,
-                    "This page may not use this server. Its owner can allow it: --origin URL\n",
+                    "Pages of this origin may not use this server. Allow them with --origin URL\n",
                 );
             }
         };
@@ -183,7 +183,7 @@ impl Site {
             (_, path) if static_files::file(path, self.demo).is_some() => {
                 not_allowed("GET, HEAD, OPTIONS")
             }
-            _ => text(StatusCode::NOT_FOUND, "Nothing here.\n"),
+            _ => text(StatusCode::NOT_FOUND, "Not found.\n"),
         };
         if let Some(origin) = origin {
             let headers = answer.headers_mut();
@@ -201,13 +201,14 @@ impl Site {
     ) -> Answer {
         let headers = request.headers();
         if !is_upgrade(headers) {
-            let mut answer = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket address.\n");
+            let mut answer =
+                text(StatusCode::UPGRADE_REQUIRED, "Connect to this address with a WebSocket.\n");
             answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             return answer;
         }
         if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             let mut answer =
-                text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is needed.\n");
+                text(StatusCode::UPGRADE_REQUIRED, "The server needs WebSocket version 13.\n");
             let version = HeaderValue::from_static("13");
             answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
             return answer;
@@ -254,7 +255,7 @@ impl Site {
     /// The answer to an address that opens too many WebSockets.
     fn too_often(&self, TooOften { retry_in }: TooOften) -> Answer {
         self.service.counters.refused(ErrorCode::RateLimited.as_str());
-        let refusal = Refusal::rate_limited("too many connections of late", retry_in);
+        let refusal = Refusal::rate_limited("too many new connections", retry_in);
         let body = Reply::Refused(refusal).to_json(&Reference::default());
         let mut answer = json(StatusCode::TOO_MANY_REQUESTS, body);
         retry_after(&mut answer, retry_in);
@@ -288,7 +289,7 @@ fn preflight() -> Answer {
 }
 
 fn not_allowed(allow: &'static str) -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n");
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.\n");
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     answer
 }

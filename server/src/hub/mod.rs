@@ -193,7 +193,7 @@ impl Hub {
             Verdict::Conflict => {
                 return Err(Refusal::new(
                     ErrorCode::MidConflict,
-                    "another message was sent under this mid; give each message its own".into(),
+                    "another message was sent with this mid; give each message its own".into(),
                 ));
             }
         };

@@ -59,8 +59,8 @@ impl IdKey {
             None => Err(Error::Content {
                 what: WHAT,
                 file: path.into(),
-                reason: "not 64 hex digits; restore it from a backup, for with another key nobody \
-                         gets what is kept for them"
+                reason: "not 64 hex digits; restore it from a backup: with another key stored \
+                         messages do not reach their recipients"
                     .into(),
             }),
         }

@@ -99,8 +99,8 @@ impl Admission {
         if let Some(connections) = self.full.record() {
             tracing::warn!(
                 connections,
-                "every place is taken (--max-connections, the limit of open files): newcomers may \
-                 send something, but whoever wants to listen is told to come back"
+                "the limit of connections is reached (--max-connections or the limit of open files): \
+                 new connections may send, but not listen"
             );
         }
         Some((one_of(&self.brief)?, Lifetime::Brief))
@@ -117,7 +117,7 @@ impl Admission {
                     Arrival::Unix(stream) => answer_and_close(stream).await,
                 };
                 if let Err(error) = answered {
-                    tracing::debug!(%error, "could not be told to come back");
+                    tracing::debug!(%error, "the 503 could not be written");
                 }
                 drop(permit);
             }),
@@ -142,7 +142,7 @@ impl Admission {
         // If the system does not report it, assume that it is enough.
         let scarce = available_memory::available().is_some_and(|left| left < self.spare_memory);
         if scarce && measured.is_none_or(|(_, before)| !before) {
-            tracing::warn!("memory is running out; newcomers are told to come back");
+            tracing::warn!("memory is running out; new connections are rejected with 503");
         }
         *measured = Some((now, scarce));
         scarce

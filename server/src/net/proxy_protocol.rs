@@ -48,11 +48,11 @@ pub(crate) async fn read_header(
     {
         tracing::warn!(
             connections,
-            "closed: no PROXY header, which --listen-proxy and unix: demand; start the gate with \
+            "closed: no PROXY header, which --listen-proxy and unix: require; start the gate with \
              --proxy-protocol v2, or let it connect to --listen"
         );
     }
-    tracing::debug!(%error, "closed: it did not say for whom it connects");
+    tracing::debug!(%error, "closed: the connection sent no valid PROXY header");
     None
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn expect_none(first: &[u8]) {
     {
         tracing::warn!(
             connections,
-            "refused: a PROXY header, which --listen does not take; let the gate connect to \
+            "refused: a PROXY header, which --listen does not accept; let the gate connect to \
              --listen-proxy, or start it without --proxy-protocol"
         );
     }

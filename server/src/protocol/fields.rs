@@ -119,10 +119,10 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             let fault = match name {
                 Ok(field) => match fields.values[field as usize].replace(value) {
                     None => continue,
-                    Some(_) => format!("`{}` is there twice", field.name()),
+                    Some(_) => format!("`{}` appears twice", field.name()),
                 },
-                Err(Some(unknown)) => format!("`{unknown}` is no field of this protocol"),
-                Err(None) => "one field is none of this protocol".into(),
+                Err(Some(unknown)) => format!("`{unknown}` is not a field of this protocol"),
+                Err(None) => "a field is not part of this protocol".into(),
             };
             fields.fault.get_or_insert_with(|| Refusal::bad(fault));
         }

@@ -83,7 +83,7 @@ impl Dispatcher<'_> {
             }
             (Ok(Action::Drop(_) | Action::Inbox(_)), Via::WebSocket(_)) => {
                 service.count(visitor)?;
-                return Err(Refusal::bad("this action goes to POST /messages".into()));
+                return Err(Refusal::bad("send this action to POST /messages".into()));
             }
             (Ok(Action::Set(_) | Action::Unset(_) | Action::Ping), Via::Post(_)) => {
                 service.count(visitor)?;

@@ -76,7 +76,7 @@ impl Service {
             visitor
                 .wrong_key(&self.rates, &policy.limits)
                 .map_err(|often| Refusal::rate_limited("too many wrong keys", often.retry_in))?;
-            let detail = format!("the key does not fit {name} on {tag}");
+            let detail = format!("the key is wrong for {name} on {tag}");
             Err(Refusal::new(ErrorCode::Denied, detail.into()))
         })
     }

@@ -160,6 +160,6 @@ impl Service {
 }
 
 fn behind() -> Refusal {
-    let why = "this server has not come as far as you were elsewhere; retry, or go to another";
+    let why = "this server lags behind the one you used before; retry, or use another server";
     Refusal::unavailable(Outcome::Refused, why)
 }

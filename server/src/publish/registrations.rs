@@ -54,7 +54,8 @@ impl Registrations {
     pub(super) fn reader(&self, read: &Read) -> Result<(Address, Option<u64>), Refusal> {
         if read.id.is_some() || read.key.is_some() {
             return Err(Refusal::bad(
-                "over a WebSocket, read is for the ID that the connection listens under".into(),
+                "over a WebSocket, read takes no `id` or `key`: it is for the ID you listen under"
+                    .into(),
             ));
         }
         let listening = self.all.iter().find_map(|one| {

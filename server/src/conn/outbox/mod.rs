@@ -110,7 +110,7 @@ impl Outbox {
         let overflowed = state.waiting.bytes() > most(&state.waiting);
         if overflowed {
             state.shed();
-            state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
+            state.close(SLOW_CONSUMER, "reads too slowly; reconnect and resume");
         }
         drop(state);
         self.changed.wake();
@@ -122,7 +122,7 @@ impl Outbox {
     pub fn note_incoming(&self, bytes: usize) {
         let mut state = self.state.lock();
         if !state.waiting.set_incoming(bytes) {
-            state.close(SLOW_CONSUMER, "a long message, and too much waits already; come back");
+            state.close(SLOW_CONSUMER, "too little memory for a message of this length; reconnect");
             drop(state);
             self.changed.wake();
         }

@@ -44,7 +44,7 @@ fn a_slow_consumer_is_closed_at_a_frame_boundary() {
     assert!(outbox.state.lock().waiting.bytes() < 100, "its memory returns at once");
     pipe.make_room(1000);
     assert_eq!(outbox.flush(), Demand::Close);
-    let close = close_frame(SLOW_CONSUMER, "reads too slowly; come back and resume");
+    let close = close_frame(SLOW_CONSUMER, "reads too slowly; reconnect and resume");
     assert_eq!(pipe.taken(), [joined, close].concat());
     assert_eq!(outbox.close_code(), Some(SLOW_CONSUMER));
 }
@@ -116,7 +116,7 @@ fn the_less_is_left_in_all_the_less_may_wait_for_one() {
     assert_eq!(first.push(&frame), Pushed::Overflowed, "more than its share");
     assert_eq!(
         backlog.bytes(),
-        close_frame(SLOW_CONSUMER, "reads too slowly; come back and resume").len()
+        close_frame(SLOW_CONSUMER, "reads too slowly; reconnect and resume").len()
     );
 
     // Each takes 1/64 of what is left: in the end not even a short message may wait.

@@ -244,7 +244,7 @@ impl TagListeners {
         let listeners = self.listeners.drain(..).map(|listener| listener.connection);
         for connection in late.chain(listeners) {
             changes.push(Change::Left(connection.number()));
-            connection.outbox().close(GOING_AWAY, "come back and resume");
+            connection.outbox().close(GOING_AWAY, "reconnect and resume");
         }
         self.indexes.clear();
         self.people.clear();
@@ -254,7 +254,7 @@ impl TagListeners {
 fn dismiss(connection: &Connection, why: Dismissal) {
     match why {
         Dismissal::Replaced => {
-            connection.outbox().close(REPLACED, "too many connections of this ID");
+            connection.outbox().close(REPLACED, "too many connections under this ID");
         }
         Dismissal::Dropped => connection.outbox().close(DROPPED, "logged out"),
     }

@@ -22,9 +22,9 @@ impl Hub {
     pub(crate) fn admit_registration(&self, tag: &Tag) -> Result<(), Refusal> {
         let state = self.state.lock();
         let why = if state.registrations >= self.limits.registrations {
-            "this server has as many registrations as it may; come back later"
+            "this server has reached its limit of registrations; retry later"
         } else if state.tags.len() >= self.limits.tags && !state.tags.contains_key(tag) {
-            "this server has as many tags as it may; come back later"
+            "this server has reached its limit of tags; retry later"
         } else {
             return Ok(());
         };

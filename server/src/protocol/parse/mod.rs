@@ -115,7 +115,7 @@ impl Fields<'_> {
             (Some(seq), None) => Mark::UpTo(seq),
             (None, Some(seqs)) => Mark::Only(seqs),
             _ => {
-                return Err(Refusal::bad("read takes either `seq`, up to which, or `only`".into()));
+                return Err(Refusal::bad("read takes either `seq` or `only`".into()));
             }
         };
         let (tag, id, key) = (self.tag()?, self.id()?, self.key()?);

@@ -72,7 +72,7 @@ impl Session {
         self.answer(reference, pending);
         if self.visitor.is_deaf() {
             let outbox = self.registrations.connection().outbox();
-            outbox.close(DEAF, "goes on although it was told to wait");
+            outbox.close(DEAF, "ignored the rate limits");
         }
     }
 

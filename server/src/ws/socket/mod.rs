@@ -217,8 +217,8 @@ impl<H: Handler> Socket<H> {
         if over {
             let limit = self.idle_timeout;
             let reason = match self.handler.may_be_idle() {
-                true => format!("the rest of a message did not come in {limit:?}"),
-                false => format!("neither registered nor a valid action for {limit:?}"),
+                true => format!("a message was not completed within {limit:?}"),
+                false => format!("no registration and no valid action for {limit:?}"),
             };
             self.connection.outbox().close(IDLE, &reason);
         }
