@@ -1,98 +1,147 @@
 //! Load generator and side-by-side comparison: what a gate and a server cost, on any machine.
 //!
-//! Everything happens on the loopback interface, with programs that this one starts and ends,
-//! unless it is given the address of a server that runs.
+//! All of it happens on the loopback interface, with programs that this one starts and ends, unless the
+//! user gives the address of a server that runs.
 
-mod certificate;
-mod cli;
-mod client;
-mod cluster;
-mod delivery;
-mod echo;
-mod fanout;
+mod compare;
 mod gate;
-mod goals;
+mod interrupt;
 mod load;
-mod machine;
-mod metric;
-mod process;
-mod program;
-mod publish;
+mod options;
+mod programs;
 mod report;
-mod results;
-mod servers;
-mod slow;
-mod storm;
-mod tickets;
+mod run;
+mod server;
+mod template;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use clap::Parser as _;
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{Cli, Command};
-use load::interrupt::Interrupt;
+use compare::cluster::{self, ClusterOptions};
+use compare::delivery::{self, DeliveryOptions};
+use compare::server::{self as servers, ServerOptions};
+use gate::GateOptions;
+use gate::echo::{self, EchoOptions};
+use gate::slow_handshakes::{self, SlowOptions};
+use interrupt::Interrupt;
+use run::Run;
+use server::fanout::{self, FanoutOptions};
+use server::floor;
+use server::publish::{self, PublishOptions};
+use server::storm::{self, StormOptions};
+
+/// Time for an interrupted command to end the programs that it has started.
+const LAST_STEPS: Duration = Duration::from_secs(30);
+
+/// Measures what a gate and a server cost, beside others of their kind and against goals.
+#[derive(Parser)]
+#[command(name = "bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections; and
+    /// a healthy client among slow ones
+    Gate(GateOptions),
+    /// A healthy client's handshake while thousands of others never finish theirs
+    SlowHandshakes(SlowOptions),
+    /// CPU, memory and latency of the server and its peers: deliveries, connecting, idle listeners
+    Server(ServerOptions),
+    /// What the server keeps: messages on disk, clients that resume, restarts
+    Delivery(DeliveryOptions),
+    /// Servers that share a log in NATS JetStream
+    Cluster(ClusterOptions),
+    /// Broadcasts to many listeners: CPU of each delivery, latency, memory, cost of connecting
+    Fanout(FanoutOptions),
+    /// Many senders: messages accepted a second, CPU of each, time until the answer
+    Publish(PublishOptions),
+    /// All clients reconnect at once: how long that takes, and how it delays a healthy client
+    Storm(StormOptions),
+    /// The backend of the gates, in a process of its own: it sends back all that it receives
+    Echo(EchoOptions),
+    /// The lowest cost of a delivery: one blocking write for each
+    #[command(hide = true)]
+    Floor,
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Thousands of connections at once, and what is started here inherits the limit.
-    let files = shared::descriptors::raise_limit();
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(until_interrupted(cli.command, files)));
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "bench: {error:#}");
-            ExitCode::FAILURE
-        }
+    // For thousands of connections. The programs that are started here inherit the limit.
+    let open_files = shared::descriptors::raise_limit();
+    let run = Run { open_files, interrupt: Interrupt::default() };
+    let outcome = Runtime::new().context("cannot start the runtime").and_then(|runtime| {
+        let outcome = runtime.block_on(until_interrupted(cli.command, run));
+        runtime.shutdown_background();
+        outcome
+    });
+    outcome.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the command on a thread that may block. An interrupted command gets some time to end the
+/// programs that it has started.
+async fn until_interrupted(command: Command, run: Run) -> Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle signals")?;
+    let interrupt = run.interrupt.clone();
+    let mut work = tokio::task::spawn_blocking(move || execute(&command, &run));
+    let reason = tokio::select! {
+        outcome = &mut work => return outcome?,
+        _ = tokio::signal::ctrl_c() => "interrupted",
+        _ = terminate.recv() => "terminated",
+    };
+    interrupt.set();
+    let _ = tokio::time::timeout(LAST_STEPS, work).await;
+    bail!(reason)
+}
+
+fn execute(command: &Command, run: &Run) -> Result<ExitCode> {
+    match command {
+        Command::Gate(options) => gate::run(options, run),
+        Command::SlowHandshakes(options) => slow_handshakes::run(options, run),
+        Command::Server(options) => servers::run(options, run),
+        Command::Delivery(options) => delivery::run(options, run),
+        Command::Cluster(options) => cluster::run(options, run),
+        Command::Fanout(options) => fanout::run(options, run),
+        Command::Publish(options) => publish::run(options, run),
+        Command::Storm(options) => storm::run(options, run),
+        Command::Echo(options) => echo::run(options, run).map(|()| ExitCode::SUCCESS),
+        Command::Floor => floor::run().map(|()| ExitCode::SUCCESS),
     }
 }
 
-/// Dropping the unfinished work ends every program that it started; work on a thread of its own
-/// ends by itself when it is told so.
-async fn until_interrupted(command: Command, files: usize) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle signals")?;
-    let interrupt = Interrupt::default();
-    let outcome = tokio::select! {
-        outcome = run(command, files, interrupt.clone()) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("terminated")),
-    };
-    interrupt.set();
-    outcome
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Compared as _;
+    use crate::gate::cases::Loaded;
+    use crate::options::Choice;
+    use crate::programs::peers::gates;
 
-async fn run(command: Command, files: usize, interrupt: Interrupt) -> anyhow::Result<ExitCode> {
-    let on_a_thread = |work: Box<dyn FnOnce() -> anyhow::Result<ExitCode> + Send>| async {
-        tokio::task::spawn_blocking(work).await?
-    };
-    match command {
-        Command::Server(options) => {
-            on_a_thread(Box::new(move || servers::compare::run(&options, files, &interrupt))).await
-        }
-        Command::Delivery(options) => {
-            on_a_thread(Box::new(move || delivery::run(&options, files, &interrupt))).await
-        }
-        Command::Cluster(options) => {
-            on_a_thread(Box::new(move || cluster::run(&options, &interrupt))).await
-        }
-        Command::Fanout(options) => {
-            on_a_thread(Box::new(move || fanout::run(&options, files, &interrupt))).await
-        }
-        Command::Publish(options) => {
-            on_a_thread(Box::new(move || publish::run(&options, &interrupt))).await
-        }
-        Command::Storm(options) => {
-            on_a_thread(Box::new(move || storm::run(&options, files, &interrupt))).await
-        }
-        Command::Floor => servers::floor::run().map(|()| ExitCode::SUCCESS),
-        Command::Gate(options) => gate::run(&options, files).await,
-        Command::SlowHandshakes(options) => slow::run(&options, files).await,
-        Command::Echo(options) => echo::run(&options).await.map(|()| ExitCode::SUCCESS),
+    #[test]
+    fn everything_has_a_default() {
+        let Command::Gate(options) = Cli::try_parse_from(["bench", "gate"]).unwrap().command else {
+            panic!("gate was asked for");
+        };
+        assert!(
+            options
+                .peers
+                .iter()
+                .map(|peer| peer.option())
+                .eq(gates()[1..].iter().map(Choice::option))
+        );
+        assert!(
+            options.compare.cases.iter().map(|case| case.name).eq(options::names(Loaded::CASES))
+        );
     }
 }

@@ -2,45 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
+use testkit::Program;
+use testkit::files::write_secret;
 
-/// A program that was built beside the load generator. Ended when dropped.
-struct Program {
-    child: Child,
-    address: String,
-}
-
-impl Program {
-    fn start(name: &str, args: &[&str]) -> Self {
-        let path = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name(name);
-        assert!(path.is_file(), "{} is missing: test the whole workspace", path.display());
-        let mut child = Command::new(path)
-            .args(args)
-            .args(["--log", "off"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let beginning = format!("listening {name} ");
-        let address = lines
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.strip_prefix(&beginning)?.to_owned()));
-        Self { address: address.expect("it listens"), child }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts a program that was built beside the load generator; the program, and its address.
+fn start(name: &str, args: &[&str]) -> (Program, String) {
+    let path = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name(name);
+    assert!(path.is_file(), "{} is missing: test the whole workspace", path.display());
+    let mut command = testkit::command(path);
+    command.args(args).args(["--log", "off"]);
+    let program = Program::start(command);
+    let address = program.announced(name);
+    (program, address)
 }
 
 fn bench(args: &[&str]) -> String {
@@ -57,18 +35,15 @@ fn loads_can_be_put_on_any_server_directly_and_through_a_gate() {
     let key = KeyPair::generate().unwrap();
     let names = ["localhost".to_owned()];
     let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-    fs::write(&pem, certificate.pem() + &key.serialize_pem()).unwrap();
-    fs::set_permissions(&pem, Permissions::from_mode(0o600)).unwrap();
+    write_secret(&pem, certificate.pem() + &key.serialize_pem());
     let pem = pem.to_str().unwrap();
     let rates = ["--connect-rate", "off", "--set-rate", "off", "--send-rate", "off"];
-    let server = Program::start(
-        "server",
-        &[&["--listen", "127.0.0.1:0", "--admin", "off"], &rates[..]].concat(),
-    );
-    let gate = Program::start("gate", &["127.0.0.1:0", &server.address, pem]);
-    let (_, port) = gate.address.rsplit_once(':').unwrap();
+    let (_server, plain_address) =
+        start("server", &[&["--listen", "127.0.0.1:0", "--admin", "off"], &rates[..]].concat());
+    let (_gate, secure_address) = start("gate", &["127.0.0.1:0", &plain_address, pem]);
+    let (_, port) = secure_address.rsplit_once(':').unwrap();
     let (plain, secure) =
-        (format!("ws://{}/ws", server.address), format!("wss://localhost:{port}/ws"));
+        (format!("ws://{plain_address}/ws"), format!("wss://localhost:{port}/ws"));
     for way in [vec!["--url", &plain], vec!["--url", &secure, "--ca", pem]] {
         let load = |load: &[&str]| bench(&[load, &way[..]].concat());
         let told = load(&["fanout", "--subscribers", "20", "--rate", "10", "--seconds", "1"]);

@@ -1,5 +1,5 @@
 //! Writes a certificate chain to try the gate with: root, intermediate, leaf, key, and the
-//! `cert.pem` that the gate takes.
+//! `cert.pem` that the gate reads.
 //!
 //! `cargo run -p gate --example example-chain -- DIR [--force]`
 
@@ -29,13 +29,13 @@ const VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const FILES: [&str; 5] = ["root.crt", "intermediate.crt", "leaf.crt", "main.key", "cert.pem"];
 
-/// Writes an example certificate chain and its key for localhost. For trying only: its root is
-/// nobody's, and its key lies beside it.
+/// Writes an example certificate chain and its key for localhost. For trying only: nobody trusts
+/// its root, and its key is stored beside it.
 #[derive(Parser)]
 struct Options {
-    /// Directory to write to; made if missing
+    /// Directory to write to; created if missing
     dir: PathBuf,
-    /// Write even where a set that is still valid exists
+    /// Write even if a set that is still valid exists
     #[arg(long)]
     force: bool,
 }
@@ -103,7 +103,7 @@ fn leaf() -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-/// From yesterday, for clocks that are behind.
+/// Valid since yesterday, for clocks that are behind.
 fn set_name_and_dates(params: &mut CertificateParams, name: &str) {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
@@ -125,7 +125,7 @@ fn is_valid(dir: &Path) -> bool {
         })
 }
 
-/// Written beside and renamed, so that a gate that reads it meanwhile never sees half a file.
+/// Writes another file and renames it, so that a gate never reads half a file.
 fn replace(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file =

@@ -1,5 +1,6 @@
-//! A listener behind the gate: registers a tag over WSS, verifying the certificate as a browser
-//! would, and prints what arrives. `scripts/demo --check` proves the way from end to end with it.
+//! A listener behind the gate. It registers a tag over WSS, verifies the certificate as a browser
+//! would, and prints what arrives. `scripts/demo --check` uses it as proof that everything works
+//! from end to end.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -36,10 +37,10 @@ struct Options {
     /// A file with the ID to listen under; without it only broadcasts arrive.
     #[arg(long)]
     id_file: Option<PathBuf>,
-    /// Ends well after so many messages.
+    /// End successfully after this many messages
     #[arg(long, default_value_t = 1)]
     count: usize,
-    /// Seconds after which it gives up.
+    /// Give up after this many seconds
     #[arg(long, default_value_t = 20)]
     timeout: u64,
 }

@@ -1,4 +1,4 @@
-//! What the gate tells its administrators, on a port of its own.
+//! The gate's answers on the admin port.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -9,7 +9,6 @@ use shared::admin::Report;
 use crate::gate::Gate;
 use crate::metrics::SampledGauges;
 
-/// A gate that tells of itself.
 #[derive(Debug)]
 pub(crate) struct Admin {
     gate: Arc<Gate>,
@@ -24,7 +23,7 @@ impl Admin {
     fn sample(&self) -> SampledGauges {
         SampledGauges {
             handshakes: self.gate.limiter.handshakes(),
-            expiry: since_1970(self.gate.served.load().identity.expires()),
+            expiry: since_1970(self.gate.served.load().identity.expires),
         }
     }
 }

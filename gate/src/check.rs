@@ -1,4 +1,4 @@
-//! `--check`: what would be served, in words.
+//! `--check`: describes what would be served.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -10,10 +10,10 @@ use crate::gate::Served;
 use crate::pem::{Identity, date, days};
 use crate::tls::Resumption;
 
-/// Describes what a gate with `config` would do, a line for each thing.
+/// Describes what a gate with `config` would do, one line for each setting.
 ///
 /// # Errors
-/// What would keep it from starting, apart from what only binding can tell.
+/// What would prevent the start, except what only shows when the port is bound.
 pub fn check(config: &Config) -> Result<String, Error> {
     config.separate_ports()?;
     Served::new(config.identity.clone(), &Resumption::new()?)?;
@@ -30,13 +30,13 @@ pub fn check(config: &Config) -> Result<String, Error> {
 
 fn identity(text: &mut String, identity: &Identity, now: SystemTime) {
     line(text, "names", &identity.names().join(", "));
-    let left = match identity.expires().duration_since(now) {
+    let left = match identity.expires.duration_since(now) {
         Ok(left) => format!("{} left", days(left)),
         Err(_) => "expired".to_owned(),
     };
-    let (begins, expires) = (date(identity.begins()), date(identity.expires()));
+    let (begins, expires) = (date(identity.begins), date(identity.expires));
     line(text, "valid", &format!("{begins} to {expires}, {left}"));
-    line(text, "key", identity.key_kind());
+    line(text, "key", &identity.key_kind);
     for (link, number) in identity.chain().iter().zip(1..) {
         line(text, "chain", &format!("{number}. {}, issued by {}", link.name, link.issuer));
     }
@@ -49,6 +49,6 @@ fn identity(text: &mut String, identity: &Identity, now: SystemTime) {
 }
 
 fn line(text: &mut String, what: &str, value: &str) {
-    // Writing to a String cannot fail.
+    // Writing to a `String` cannot fail.
     let _ = writeln!(text, "{what:10}{value}");
 }

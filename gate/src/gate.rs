@@ -43,7 +43,7 @@ impl Gate {
         let identity = &served.identity;
         tracing::info!(
             names = identity.names().join(" "),
-            expires = date(identity.expires()),
+            expires = date(identity.expires),
             "{message}"
         );
         for warning in identity.warnings(SystemTime::now()) {

@@ -1,40 +1,41 @@
-//! Memory that connections have left is given back to the system.
+//! Returns the memory of closed connections to the system.
 //!
-//! glibc's allocator gives back only what lies at the end of its heap, and there is always a
-//! connection that lies behind. After thousands have left, all of theirs would stay resident. So
-//! once many of them have, it is told to look through its heaps.
+//! glibc's allocator returns by itself only what lies at the end of its heap, and there is always
+//! some connection that lies behind. Without this, the memory of thousands of closed connections
+//! would stay resident. So after many connections have closed, `malloc_trim` releases free pages
+//! everywhere.
 
 use std::time::Duration;
 
 use crate::metrics::{ConnectionPeak, Metrics};
 
-/// How often the connections are counted.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Fewer than these leave too little behind to look for it: some 4 MiB.
+/// The least number of closed connections that is worth a trim: they leave about 4 MiB.
 const MIN_GONE: i64 = 500;
 
-/// Gives back what can be, a moment after many connections have ended. Never ends.
+/// Trims the heap shortly after many connections have closed. Never ends.
 pub(crate) async fn run(metrics: &Metrics) {
     let mut held = HeldFor::default();
     loop {
         tokio::time::sleep(INTERVAL).await;
         if held.should_trim(metrics.take_peak()) {
-            // Some milliseconds. It holds the lock of one of glibc's heaps after another, so who
-            // allocates from that heap waits; on a thread of its own, nobody else does.
+            // A trim takes some milliseconds. It locks one of glibc's heaps after another, and
+            // whoever allocates from a locked heap waits. On a thread of its own, it delays nobody
+            // else.
             let _ = tokio::task::spawn_blocking(trim).await;
         }
     }
 }
 
-/// The peak connections that memory is still held for.
+/// The peak number of connections whose memory may still be held.
 #[derive(Debug, Default)]
 struct HeldFor(i64);
 
 impl HeldFor {
-    /// Whether it is for many more than there are; then it is given back.
+    /// Whether that is many more than there are now, so that a trim is due.
     fn should_trim(&mut self, connections: ConnectionPeak) -> bool {
-        // Also of those who came and left since the last look.
+        // The peak includes connections that came and left since the last check.
         let peak = self.0.max(connections.peak);
         let trim = peak - connections.live >= MIN_GONE.max(peak / 4);
         self.0 = if trim { connections.live } else { peak };
@@ -49,15 +50,15 @@ fn trim() {
         /// malloc_trim(3). Since glibc 2.8 it releases whole pages anywhere in all heaps.
         fn malloc_trim(pad: usize) -> i32;
     }
-    // SAFETY: the declaration is that of the manual; it takes any value, is safe to call from any
-    // thread at any time (MT-Safe), takes the heaps' locks itself and leaves all that is in use as
+    // SAFETY: the declaration is that of the manual. malloc_trim takes any value, may be called
+    // from any thread at any time (MT-Safe), locks the heaps itself and leaves all used memory as
     // it is. The allocator of this program is glibc's: nothing declares another one.
     unsafe {
         malloc_trim(0);
     }
 }
 
-/// musl's allocator gives back by itself.
+/// musl's allocator returns memory by itself.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn trim() {}
 
@@ -78,15 +79,15 @@ mod tests {
     #[test]
     fn who_comes_and_leaves_between_two_looks_counts() {
         let mut held = HeldFor::default();
-        let mut look = |peak, live| held.should_trim(ConnectionPeak { live, peak: peak });
+        let mut look = |peak, live| held.should_trim(ConnectionPeak { live, peak });
         assert!(!look(0, 0));
         assert!(look(3_000, 0));
         assert!(!look(0, 0), "once");
-        // Gradually, too.
+        // Also when they leave gradually.
         assert!(!look(3_000, 3_000));
         assert!(!look(3_000, 2_400));
         assert!(look(2_400, 2_200));
-        // Few of many, and few at all.
+        // Not for few of many, nor for few at all.
         assert!(!look(10_000, 8_000));
         let mut held = HeldFor::default();
         assert!(!held.should_trim(ConnectionPeak { live: 0, peak: MIN_GONE - 1 }));

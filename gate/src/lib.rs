@@ -1,8 +1,9 @@
-//! Ends TLS from one concatenated PEM file and forwards bytes to a plain server.
+//! Terminates TLS with the key and certificates of a PEM file, and forwards the bytes to a plain
+//! server.
 //!
-//! [`run`] takes open [`Listeners`], a resolved [`Config`] and the stop signal. Each connection
-//! is one task in `conn`: first byte, handshake, backend, then `relay` until both directions
-//! have ended.
+//! [`run`] takes the open [`Listeners`], a resolved [`Config`] and the stop signal. Each connection
+//! is one task (`conn`): first the handshake, then the connection to the backend, then the relay
+//! until both directions have ended.
 
 mod admin;
 mod backend;

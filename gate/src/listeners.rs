@@ -1,4 +1,4 @@
-//! The sockets of a gate.
+//! The listening sockets of a gate.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -9,7 +9,7 @@ use crate::backend::self_forward;
 use crate::config::Config;
 use crate::error::Error;
 
-/// Where clients and administrators connect.
+/// The sockets that clients and administrators connect to.
 #[derive(Debug)]
 pub struct Listeners {
     pub(crate) clients: Vec<Listener>,
@@ -17,12 +17,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Takes the sockets `given` by a service manager; binds what the configuration names if
-    /// there are none. Needs a tokio runtime around it.
+    /// Uses the sockets `given` by a service manager, or else binds what the configuration names.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used; [`Error::Usage`] for one
-    /// that is the backend itself, and for one port that is given twice.
+    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used; [`Error::Usage`] for a
+    /// socket that is the backend itself, and for a port that is given twice.
     pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
         let unusable = |source| Error::System { what: "use the listening socket", source };
         let mut clients = Vec::new();
@@ -35,7 +35,10 @@ impl Listeners {
             config.separate_ports()?;
             clients.push(config.listen.bind()?);
         } else {
-            tracing::info!(sockets = clients.len(), "listening where the service manager does");
+            tracing::info!(
+                sockets = clients.len(),
+                "listening on the sockets of the service manager"
+            );
         }
         for listener in &clients {
             listener.keep_alive().map_err(unusable)?;

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
         Ok(Command::Run(cli)) => *cli,
         Ok(Command::Print(text)) => {
-            // Nobody may be reading; that is no failure.
+            // It is no failure if nobody reads the output.
             let _ = write!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line on stderr, and the code that scripts can tell it by.
+/// Prints one line on stderr, and returns the exit code.
 fn fail(error: &Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "gate: {error}");
     ExitCode::from(error.exit_code())
@@ -38,19 +38,19 @@ fn start(cli: &Cli) -> Result<(), Error> {
         let _ = write!(std::io::stdout(), "{}", gate::check(&config)?);
         return Ok(());
     }
-    // While this is the only thread.
+    // Before there are other threads: this changes the environment.
     let given = service::tcp_sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
     let runtime =
         workers::runtime().map_err(|source| Error::System { what: "start the runtime", source })?;
     let served = runtime.block_on(serve(config, given));
-    // Waits for nobody who reads the PEM file from a file system that hangs.
+    // Does not wait for a read of the PEM file, whose file system may hang.
     runtime.shutdown_background();
     served
 }
 
 async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
-    // Before the port is announced, so that a signal sent right after it already counts.
+    // Before the port is announced, so that a signal that is sent right afterwards counts.
     let mut signals = StopSignals::install()
         .map_err(|source| Error::System { what: "handle signals", source })?;
     let hangups =
@@ -61,7 +61,9 @@ async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
     let shutdown = Shutdown::new();
     let stopped = async {
         let signal = signals.next().await;
-        tracing::info!("{signal}: accepting no more connections; a second signal ends at once");
+        tracing::info!(
+            "{signal}: accepting no more connections; a second signal ends gate at once"
+        );
         shutdown.stop();
         signals.next().await
     };
@@ -69,7 +71,7 @@ async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
         drained = gate::run(listeners, config, hangups, shutdown.clone()) => match drained? {
             Drained::Clean => tracing::info!("ended: no connection was left"),
             Drained::Late(left) => {
-                tracing::warn!(connections = left, "ended at the drain limit: the rest was cut");
+                tracing::warn!(connections = left, "ended at the drain limit: the remaining connections were cut");
             }
         },
         signal = stopped => tracing::warn!("{signal} again: ended at once"),

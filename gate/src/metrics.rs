@@ -1,4 +1,4 @@
-//! What the gate counts.
+//! The gate's metrics.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -14,12 +14,12 @@ use crate::error::Error;
 use crate::limits::Refusal;
 use crate::tls::names::{group_name, negotiated_version};
 
-/// Everything that is counted. Counting is one addition, whether anybody asks for it or not.
+/// All counters. Counting is one addition, whether or not anybody collects the metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     pub(crate) live: Gauge,
-    /// The most that were open at once since somebody took this.
+    /// The peak of `live` since [`Metrics::take_peak`] was last called.
     peak: AtomicI64,
     refused: Family<ReasonLabel, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     expiry: Gauge,
 }
 
-/// Connections over a while.
+/// Open connections now, and their peak over some time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionPeak {
     pub(crate) live: i64,
@@ -47,7 +47,7 @@ struct DirectionLabel {
     direction: &'static str,
 }
 
-/// Version and group are empty where the handshake did not come to them.
+/// Version and group are empty if the handshake did not get that far.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandshakeLabels {
     outcome: &'static str,
@@ -55,16 +55,16 @@ struct HandshakeLabels {
     group: &'static str,
 }
 
-/// What a connection has carried.
+/// Bytes that a connection has forwarded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Carried {
-    /// Bytes from the client that the backend took.
+    /// Bytes from the client that the backend has taken.
     pub(crate) to_backend: u64,
     /// Bytes from the backend that were encrypted for the client.
     pub(crate) to_client: u64,
 }
 
-/// Bytes that were forwarded, counted while connections last.
+/// Bytes that were forwarded, counted while connections are open.
 #[derive(Debug)]
 pub(crate) struct Meter {
     family: Family<DirectionLabel, Counter>,
@@ -82,10 +82,10 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Counts what a connection has carried since `before`.
+    /// Counts what a connection has forwarded since `before`.
     pub(crate) fn add(&self, before: Carried, now: Carried) {
-        // Only if there is something: the counters are everybody's, and writing to them is not
-        // free even then.
+        // Only if something was forwarded: all threads share the counters, and even adding 0 would
+        // cost a write to shared memory.
         if now.to_backend != before.to_backend {
             self.to_backend.inc_by(now.to_backend - before.to_backend);
         }
@@ -94,23 +94,23 @@ impl Meter {
         }
     }
 
-    /// Bytes from the backend, of all connections so far.
+    /// Bytes that the backend has sent so far on all connections.
     pub(crate) fn answered(&self) -> u64 {
         self.to_client.get()
     }
 }
 
-/// What is known only when somebody asks.
+/// Values that are determined only when metrics are collected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SampledGauges {
     /// Unfinished handshakes.
     pub(crate) handshakes: usize,
-    /// The end of the certificate's validity, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub(crate) expiry: i64,
 }
 
 impl Metrics {
-    /// A connection begins.
+    /// Counts a connection that was opened.
     pub(crate) fn opened(&self) {
         let live = self.live.inc() + 1;
         if live > self.peak.load(Ordering::Relaxed) {
@@ -118,7 +118,7 @@ impl Metrics {
         }
     }
 
-    /// How many are open, and the most that were since this was asked before.
+    /// Open connections, and their peak since the last call.
     pub(crate) fn take_peak(&self) -> ConnectionPeak {
         let live = self.live.get();
         ConnectionPeak { live, peak: self.peak.swap(live, Ordering::Relaxed).max(live) }
@@ -160,7 +160,7 @@ impl Metrics {
         self.handshakes.get_or_create(&handshake).inc();
     }
 
-    /// In OpenMetrics' text format.
+    /// Encodes everything in OpenMetrics' text format.
     pub(crate) fn encode(&self, now: SampledGauges) -> String {
         self.set(now);
         let mut registry = Registry::default();
@@ -187,7 +187,7 @@ impl Metrics {
         );
         registry.register_collector(Box::new(Process));
         let mut out = String::new();
-        // Writing to a string fails for nobody.
+        // Writing to a `String` cannot fail.
         let _ = text::encode(&mut out, &registry);
         out
     }

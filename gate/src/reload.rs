@@ -1,4 +1,4 @@
-//! Serving a renewed certificate without a restart.
+//! Serves a renewed certificate without a restart.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,10 +9,11 @@ use shared::shutdown::{Hangups, Shutdown};
 use crate::gate::Gate;
 use crate::pem::PemWatch;
 
-/// How often a certificate that expires soon is told of.
+/// How often the log repeats that the certificate expires soon.
 const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Keeps what `gate` serves up to date until the stop: looks every `interval`, and on SIGHUP.
+/// Checks the PEM files every `interval` and at each SIGHUP, and serves what has changed, until the
+/// stop.
 pub(crate) async fn follow(
     gate: Arc<Gate>,
     mut watch: PemWatch,
@@ -21,7 +22,10 @@ pub(crate) async fn follow(
     shutdown: Shutdown,
 ) {
     if watch.unrepeatable {
-        tracing::info!("{} cannot be read twice: renewal needs a restart", watch.files);
+        tracing::info!(
+            "{} cannot be read twice; restart gate to renew the certificate",
+            watch.files
+        );
     }
     let mut reminder = Reminder::new(SystemTime::now());
     loop {
@@ -34,7 +38,7 @@ pub(crate) async fn follow(
         if requested {
             service::reloading();
         }
-        // A file system may hang, and must not take a thread of the connections with it.
+        // A file system may hang, and must not block a thread that serves connections.
         let checked = tokio::task::spawn_blocking(move || {
             let outcome = watch.check(requested);
             (watch, outcome)
@@ -45,7 +49,9 @@ pub(crate) async fn follow(
             checked = checked => checked,
         };
         let Ok((returned, outcome)) = checked else {
-            tracing::error!("a defect: the certificate is no longer watched; restart to renew it");
+            tracing::error!(
+                "internal error: the PEM file is no longer checked; restart gate to renew it"
+            );
             return shutdown.stopping().await;
         };
         watch = returned;
@@ -67,7 +73,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// When to tell again of a certificate that expires.
+/// When the last reminder of expiry was logged.
 #[derive(Debug)]
 struct Reminder {
     told: SystemTime,
@@ -78,7 +84,7 @@ impl Reminder {
         Self { told }
     }
 
-    /// Once a day.
+    /// True once a day.
     fn is_due(&mut self, now: SystemTime) -> bool {
         let due = now.duration_since(self.told).is_ok_and(|passed| passed >= REMINDER);
         if due {

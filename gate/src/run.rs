@@ -1,4 +1,4 @@
-//! The life of a gate: bind nothing, start everything, accept, stop.
+//! Runs a gate: starts its threads and tasks, accepts connections, and stops.
 
 use std::sync::Arc;
 
@@ -23,20 +23,19 @@ use crate::metrics::Metrics;
 use crate::reload;
 use crate::tls::Resumption;
 
-/// Forwards connections from `listeners` until `shutdown` stops, then closes those that are left,
-/// one after the other over `config.drain`, and says how that ended.
+/// Forwards connections from `listeners` until `shutdown` stops. Then closes the open connections
+/// one after the other over the time of `config.drain`, and returns whether all ended in time.
 ///
-/// The certificate is read again every `config.reload_interval` and at each of `hangups`.
+/// The PEM file is checked every `config.reload_interval` and at each of `hangups`.
 ///
-/// The calling thread accepts and serves, and `config.threads - 1` more serve beside it.
+/// The calling thread accepts and serves; `config.threads - 1` further threads serve.
 ///
-/// At most `config.max_connections` are served at a time; more of them wait in the kernel's
-/// queue. Each listener keeps a place for its next connection, so there are as many places as
-/// listeners at least. Dropping the future closes the listeners; connections stay `shutdown`'s to
-/// wait for.
+/// At most `config.max_connections` are served at a time; more wait in the kernel's queue. Each
+/// listener reserves a permit for its next connection, so there are at least as many permits as
+/// listeners. Dropping the future closes the listeners; `shutdown` still waits for the connections.
 ///
 /// # Errors
-/// When the TLS library refuses the certificate and key that `config` holds, or the system another
+/// When the TLS library refuses the certificate and key of `config`, or the system refuses another
 /// thread.
 pub async fn run(
     listeners: Listeners,
@@ -73,7 +72,7 @@ pub async fn run(
         shutdown.clone(),
     );
     shutdown.spawn(watched);
-    // Dropped, and so ended, only when the last connection has ended.
+    // These tasks end when the set is dropped, after the last connection has ended.
     let mut others = JoinSet::new();
     let all = Arc::clone(&gate);
     others.spawn(async move { heap_trim::run(&all.metrics).await });
@@ -94,7 +93,7 @@ pub async fn run(
     service::ready();
     shutdown.stopping().await;
     service::stopping();
-    // Each closes its listening socket.
+    // Each task closes its listening socket.
     while accepting.join_next().await.is_some() {}
     Ok(gate.drain.finished().await)
 }

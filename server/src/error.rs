@@ -9,9 +9,9 @@ use shared::exit;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An option's value is wrong.
-    #[error("{option}: {reason}")]
+    #[error("--{option}: {reason}")]
     Option {
-        /// As it is typed.
+        /// Its name, as it is typed after the dashes.
         option: &'static str,
         /// What is wrong and what would be right.
         reason: String,

@@ -8,10 +8,12 @@
 mod access;
 mod check;
 mod client;
+mod clock;
 mod config;
 mod conn;
 mod counters;
 mod duration_text;
+mod entry;
 mod error;
 mod fanout;
 mod file_permissions;
@@ -22,10 +24,12 @@ mod id;
 pub mod limits;
 mod log;
 mod net;
+mod open_log;
 mod protocol;
 mod publish;
 mod reload;
 mod run;
+mod secret_file;
 mod size;
 mod ws;
 

@@ -73,7 +73,15 @@ async fn serve(args: RunArgs, given: io::Result<Vec<Given>>) -> Result<(), Vec<E
         StopSignals::install().map_err(|source| Error::Os { what: "signals", source })?;
     let hangups = Hangups::install().map_err(|source| Error::Os { what: "signals", source })?;
     let given = given.map_err(|source| Error::Os { what: "using the sockets given", source })?;
-    let listeners = Listeners::open(&config, given)?;
+    if given.is_empty()
+        && let Some(clash) = config.clashes().into_iter().next()
+    {
+        return Err(clash.into());
+    }
+    for warning in config.without_effect(!given.is_empty()) {
+        tracing::warn!("{warning}");
+    }
+    let listeners = Listeners::open(config.sockets(), given)?;
     let shutdown = Shutdown::new();
     let running = run(listeners, config, Source { args, hangups }, shutdown.clone());
     tokio::pin!(running);
@@ -93,5 +101,5 @@ async fn serve(args: RunArgs, given: io::Result<Vec<Given>>) -> Result<(), Vec<E
 
 fn start_log(filter: &str, format: telemetry::LogFormat) -> Result<(), Error> {
     telemetry::init(filter, format)
-        .map_err(|error| Error::Option { option: "--log", reason: format!("{filter}: {error}") })
+        .map_err(|error| Error::Option { option: "log", reason: format!("{filter}: {error}") })
 }

@@ -7,7 +7,7 @@ use shared::shutdown::{Hangups, Shutdown};
 use shared::telemetry::announce_text;
 
 use crate::config::cli::RunArgs;
-use crate::config::{Config, Demo, Fixed};
+use crate::config::{Config, Demo, FixedOptions};
 use crate::error::Error;
 use crate::publish::Service;
 
@@ -25,7 +25,7 @@ pub struct Source {
 /// is closed.
 pub(crate) async fn follow(
     source: Source,
-    fixed: Fixed,
+    fixed: FixedOptions,
     mut demo: Demo,
     service: Arc<Service>,
     shutdown: Shutdown,
@@ -59,11 +59,11 @@ pub(crate) async fn follow(
     }
 }
 
-fn adopt(config: Config, fixed: &Fixed, service: &Service) {
+fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let Config { policy, keeping, .. } = &config;
+    let Config { policy, history, .. } = &config;
     let now = config.fixed();
     if fixed.disagrees(&now) {
         tracing::error!(
@@ -75,7 +75,7 @@ fn adopt(config: Config, fixed: &Fixed, service: &Service) {
     let waiting = fixed.changed(&now);
     let (pairs, tags) =
         (policy.auth.protected().len(), policy.declared_tags.as_ref().map(|tags| tags.len()));
-    service.hub.adopt(keeping.clone());
+    service.hub.adopt(history.clone());
     service.policy.store(Arc::new(config.policy));
     tracing::info!(protected = pairs, tags, "the configuration as it is now holds");
     if !waiting.is_empty() {

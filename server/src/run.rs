@@ -24,11 +24,11 @@ use crate::http::memory_budget::MemoryBudget;
 use crate::hub::Hub;
 use crate::hub::delivery_queue::DeliveryQueue;
 use crate::limits;
-use crate::log::Chosen;
 use crate::net::admission::Admission;
 use crate::net::dispatch::{self, Accepted};
 use crate::net::listeners::{Listeners, Way};
 use crate::net::proxy_protocol;
+use crate::open_log::OpenLog;
 use crate::protocol::ErrorCode;
 use crate::publish::Service;
 use crate::reload::{self, Source};
@@ -67,19 +67,24 @@ pub async fn run(
     if let Some(open) = config.policy.open_to_all() {
         tracing::warn!("{open}");
     }
-    let workers = Workers::start("server", config.threads, dispatch::MAX_IMBALANCE, &shutdown)
+    let workers = Workers::start("server", config.threads.0, dispatch::MAX_IMBALANCE, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;
     let workers = Arc::new(workers);
     let queues: Vec<Arc<DeliveryQueue>> = workers.runtimes().map(|_| Arc::default()).collect();
-    let chosen = tokio::select! {
+    let opened = tokio::select! {
         biased;
         () = shutdown.stopping() => return Ok(()),
-        chosen = Chosen::open(&config) => chosen?,
+        opened = OpenLog::open(&config) => opened?,
     };
-    let (epoch, id_key) = (chosen.epoch.clone(), chosen.id_key.clone());
-    let hub =
-        Arc::new(Hub::new(epoch, queues.clone(), config.keeping, config.bounds.room, chosen.floor));
-    let Some(started) = chosen.start(&hub, &shutdown).await? else { return Ok(()) };
+    let (epoch, id_key) = (opened.epoch.clone(), opened.id_key.clone());
+    let hub = Arc::new(Hub::new(
+        epoch,
+        queues.clone(),
+        config.history,
+        config.registrations,
+        opened.floor,
+    ));
+    let Some(started) = opened.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
         log: started.log,
         hub: Arc::clone(&hub),
@@ -87,7 +92,7 @@ pub async fn run(
         rates: RateLimiter::default(),
         id_key,
         counters: Arc::new(Counters::new(ErrorCode::NAMES)),
-        backlog: Arc::new(Backlog::new(config.bounds.backlog)),
+        backlog: Arc::new(Backlog::new(config.max_backlog)),
         at_work: Arc::default(),
     });
     let sockets = Arc::new(Sockets {
@@ -121,8 +126,8 @@ pub async fn run(
         announce_text("demo-key", &key.reveal());
     }
     let files = raise_limit().saturating_sub(limits::OTHER_FILES);
-    let most = config.bounds.connections.min(files).max(1);
-    let admission = Arc::new(Admission::new(most, config.bounds.spare_memory, counters));
+    let most = config.max_connections.min(files).max(1);
+    let admission = Arc::new(Admission::new(most, config.spare_memory, counters));
     let mut accepting = JoinSet::new();
     for way in listeners.public {
         let (site, admission, workers) =
@@ -170,13 +175,13 @@ async fn accept(
     shutdown: Shutdown,
 ) {
     loop {
-        let arrival = way.accept(&site.service.counters).await;
+        let incoming = way.accept(&site.service.counters).await;
         match admission.admit() {
             Some(permit) => {
                 let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
-                workers.serve(Accepted { arrival, permit, site, shutdown });
+                workers.serve(Accepted { incoming, permit, site, shutdown });
             }
-            None => admission.reject(arrival, &shutdown),
+            None => admission.reject(incoming, &shutdown),
         }
     }
 }

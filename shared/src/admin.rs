@@ -1,4 +1,4 @@
-//! The administrators' side, on a port of its own: health, metrics, status.
+//! The admin port: health, metrics, status.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -18,38 +18,38 @@ use crate::answer::{Answer, json, text, with_type};
 use crate::linger::Lingering;
 use crate::shutdown::Shutdown;
 
-/// Connections of administrators at once; further ones wait in the kernel's queue.
+/// Connections of administrators at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
 /// The request line and headers must arrive within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes.
 const HEAD: usize = 16 * 1024;
 
-/// What a program tells its administrators. Never a secret.
+/// What a program reports to its administrators. It must not contain secrets.
 pub trait Report: Send + Sync + 'static {
-    /// How it stands: a JSON object.
+    /// The status, as a JSON object.
     fn status(&self) -> String;
 
-    /// Why nobody should be sent here just now, if that is so.
+    /// The reason why the program should get no traffic now, if there is one.
     fn not_ready(&self) -> Option<&'static str> {
         None
     }
 
-    /// What Prometheus collects, in OpenMetrics' text format; `None` if it has nothing for it.
+    /// Metrics in OpenMetrics' text format; `None` if the program has none.
     fn metrics(&self) -> Option<String> {
         None
     }
 }
 
-/// Serves `/healthz`, `/readyz`, `/status` and `/metrics`, and never ends: while the last
-/// connections of a stopping program are waited for, it tells that they are. Dropping the future
-/// closes all of it.
+/// Serves `/healthz`, `/readyz`, `/status` and `/metrics`. Never ends, so that it also answers
+/// while a stopping program waits for its last connections. Dropping the future closes everything.
 pub async fn run(listener: Listener, report: Arc<impl Report>, shutdown: Shutdown) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     // The semaphore is never closed.
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
-        let (stream, _peer) = listener.accept().await;
+        let (socket, _peer) = listener.accept().await;
+        let Ok(stream) = socket.register() else { continue };
         let serving = serve(stream, Arc::clone(&report), shutdown.clone());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
@@ -77,7 +77,7 @@ async fn serve(stream: TcpStream, report: Arc<impl Report>, shutdown: Shutdown) 
 
 fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> Answer {
     if !is_local_name(request.headers()) {
-        // A page of a stranger that made its name point here (DNS rebinding).
+        // A foreign web page whose own name now points here (DNS rebinding).
         return text(StatusCode::FORBIDDEN, "Ask for localhost or an IP address.\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -1,26 +1,26 @@
-//! HTTP answers whose body is there already.
+//! HTTP answers with a complete body.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
-/// An answer with a body that is there already.
+/// An answer with a complete body.
 pub type Answer = Response<Full<Bytes>>;
 
-/// An answer for programs.
+/// A JSON answer, for programs.
 #[must_use]
 pub fn json(status: StatusCode, text: String) -> Answer {
     with_type(status, text.into(), "application/json")
 }
 
-/// An answer for people.
+/// A plain text answer, for people.
 #[must_use]
 pub fn text(status: StatusCode, text: &'static str) -> Answer {
     with_type(status, Bytes::from_static(text.as_bytes()), "text/plain; charset=utf-8")
 }
 
-/// An answer that no cache keeps.
+/// An answer of any content type, which caches must not store.
 #[must_use]
 pub fn with_type(status: StatusCode, body: Bytes, content_type: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(body));

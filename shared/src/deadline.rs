@@ -1,4 +1,4 @@
-//! Waits on a peer that end, and say which phase ran out.
+//! Deadlines for waiting on a peer. The error names the phase that took too long.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{phase} took longer than {after:?}")]
 pub struct Expired {
-    /// What was waited for, in words: "TLS handshake".
+    /// The phase, in words: "TLS handshake".
     pub phase: &'static str,
     /// The time that was allowed.
     pub after: Duration,
 }
 
-/// Waits for `work`, `limit` at most.
+/// Waits for `work`, at most for `limit`.
 ///
 /// # Errors
-/// [`Expired`], naming `phase`; `work` is dropped then, so it must be cancel safe or the peer
-/// must be given up.
+/// [`Expired`] with `phase`. `work` is then dropped, so it must be cancel safe, or the peer must be
+/// given up.
 pub async fn within<T>(
     phase: &'static str,
     limit: Duration,

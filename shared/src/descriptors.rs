@@ -1,10 +1,10 @@
-//! How many files the process may have open; every connection is one.
+//! The limit of open files. Every connection is one.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit of open files as far as it may be raised without privileges, and answers it.
+/// Raises the limit of open files as far as possible without privileges, and returns it.
 ///
-/// The soft limit is 1,024 nearly everywhere, for the sake of programs that use select(2).
+/// The soft limit is 1,024 on most systems, for programs that use select(2).
 #[must_use]
 pub fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);

@@ -1,9 +1,9 @@
-//! What counts as one address.
+//! What counts as one client address in limits.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The address, or the /64 that it belongs to: a customer has one IPv4 address, but at least 2^64
-/// IPv6 ones (RFC 6177 gives an end site a /64 or more).
+/// The IPv4 address, or the /64 of an IPv6 address. A customer has one IPv4 address, but at least
+/// 2^64 IPv6 addresses (RFC 6177 gives an end site a /64 or more).
 #[must_use]
 pub fn ip_prefix(address: IpAddr) -> IpAddr {
     match address {

@@ -1,5 +1,5 @@
-//! What `gate` and `server` both need: accepting without failing, deadlines that name their
-//! phase, stopping in phases, and telling people and service managers what happens.
+//! What `gate` and `server` share: accepting that cannot fail, deadlines that name their phase,
+//! shutdown in phases, logging, and reporting to people and service managers.
 
 pub mod accept;
 pub mod admin;

@@ -1,15 +1,15 @@
-//! What may happen at any time and at any rate, but is told now and then only.
+//! Throttled log lines, for events that may happen at any rate.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long nothing is told after it was.
+/// The shortest time between two log lines.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Counts what happens, and says once a minute at most that it is to be told. Meant for a
-/// `static`, or the place that it is about.
+/// Counts an event, and lets it be logged once a minute at most. Meant for a `static`, or for a
+/// field of what the event concerns.
 #[derive(Debug, Default)]
 pub struct LogThrottle {
     state: Mutex<State>,
@@ -17,26 +17,27 @@ pub struct LogThrottle {
 
 #[derive(Debug, Default)]
 struct State {
-    told: Option<Instant>,
-    /// Since then.
+    logged: Option<Instant>,
+    /// Events since then.
     times: u64,
 }
 
 impl LogThrottle {
-    /// Nothing has happened yet.
+    /// A throttle without events.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: Mutex::new(State { told: None, times: 0 }) }
+        Self { state: Mutex::new(State { logged: None, times: 0 }) }
     }
 
-    /// It has happened once more. If it is to be told: how often since it was told before.
+    /// Counts one event. If it should be logged, returns how many there were since the last log
+    /// line, this one included.
     pub fn record(&self) -> Option<u64> {
         let mut state = self.state.lock();
         state.times += 1;
-        if state.told.is_some_and(|told| told.elapsed() < PAUSE) {
+        if state.logged.is_some_and(|logged| logged.elapsed() < PAUSE) {
             return None;
         }
-        state.told = Some(Instant::now());
+        state.logged = Some(Instant::now());
         Some(std::mem::take(&mut state.times))
     }
 }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_told_at_once_and_then_once_a_minute_with_how_often() {
+    async fn it_is_logged_at_once_and_then_once_a_minute_with_how_often() {
         let throttle = LogThrottle::new();
         assert_eq!(throttle.record(), Some(1));
         assert_eq!((throttle.record(), throttle.record()), (None, None));

@@ -1,4 +1,4 @@
-//! What the process itself costs, by the names that Prometheus' own clients use.
+//! Metrics of the process itself, by the names that Prometheus' own clients use.
 
 use std::fmt;
 use std::fs;
@@ -19,7 +19,7 @@ impl Collector for Process {
         let mut tell = |name: &str, help: &str, metric: &dyn Metric| {
             metric.encode_as(&mut encoder, name, help)
         };
-        // What cannot be read is left out: a hardened unit may hide /proc.
+        // What cannot be read is left out: a hardened unit may hide `/proc`.
         if let Some(seconds) = cpu_seconds() {
             let help = "User and system CPU time spent, in seconds";
             tell("process_cpu_seconds", help, &ConstCounter::new(seconds))?;
@@ -39,7 +39,7 @@ impl Collector for Process {
     }
 }
 
-/// A metric that names its own type.
+/// A metric that knows its own type.
 trait Metric {
     fn encode_as(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str)
     -> fmt::Result;
@@ -56,8 +56,8 @@ impl<M: EncodeMetric> Metric for M {
     }
 }
 
-/// proc_pid_stat(5): utime is the 14th field, stime the 15th. The second, the name, may hold
-/// blanks and parentheses.
+/// User and system time. In proc_pid_stat(5) utime is the 14th field and stime the 15th. The second
+/// field, the name, may contain blanks and parentheses.
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let (_name, rest) = stat.rsplit_once(')')?;
@@ -66,7 +66,7 @@ fn cpu_seconds() -> Option<f64> {
     Some(ticks / f64::from(u32::try_from(clock_ticks_per_second()).ok()?))
 }
 
-/// proc_pid_statm(5): the second field, in pages.
+/// Resident memory: the second field of proc_pid_statm(5), in pages.
 fn resident_bytes() -> Option<i64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = statm.split_whitespace().nth(1)?.parse().ok()?;
@@ -74,7 +74,7 @@ fn resident_bytes() -> Option<i64> {
 }
 
 fn open_files() -> Option<i64> {
-    // One of them is the directory's own.
+    // One of the descriptors is that of the directory itself.
     i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1)).ok()
 }
 

@@ -1,7 +1,7 @@
-//! What a service manager gives and is told: sockets opened beforehand, readiness, life.
+//! The service manager: sockets that it opened, and notifications of readiness and life.
 //!
-//! systemd's interfaces (`sd_listen_fds(3)`, `sd_notify(3)`), which others speak too. Without a
-//! manager, all of it does nothing.
+//! Uses systemd's interfaces (`sd_listen_fds(3)`, `sd_notify(3)`), which other managers implement
+//! too. Without a manager, all of this does nothing.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,38 +17,39 @@ use sd_notify::NotifyState;
 /// A listening socket that the service manager opened for this process (`LISTEN_FDS`).
 #[derive(Debug)]
 pub struct Given {
-    /// What it is.
-    pub socket: Socket,
-    /// What the manager calls it (`LISTEN_FDNAMES`): `FileDescriptorName=` of its unit, or else the
-    /// unit's own name. Empty from a manager that knows no names.
+    /// The socket.
+    pub socket: GivenSocket,
+    /// Its name (`LISTEN_FDNAMES`): `FileDescriptorName=` of the unit, or else the name of the
+    /// unit. Empty if the manager sends no names.
     pub name: String,
 }
 
 /// A listening socket of either kind.
 #[derive(Debug)]
-pub enum Socket {
-    /// At an address.
+pub enum GivenSocket {
+    /// A TCP socket.
     Tcp(TcpListener),
-    /// At a path.
+    /// A Unix socket.
     Unix(UnixListener),
 }
 
-/// The sockets that the service manager gives; none without one. As they outlive the process, a
-/// restart refuses nobody: newcomers wait in them.
+/// The sockets that the service manager passes; none without a manager. They outlive the process,
+/// so a restart refuses no client: connections wait in their queues.
 ///
-/// To be called before there are other threads, once: it takes the sockets and their variables.
+/// Must be called once, before there are other threads: it takes over the sockets and removes their
+/// environment variables.
 ///
 /// # Errors
-/// When one of them is no stream socket, naming the descriptor; when there are more or fewer names
-/// than sockets, as nobody knows then which is which.
+/// When a descriptor is no stream socket, with its number; when the number of names and sockets
+/// differs, because it is then unknown which is which.
 pub fn sockets() -> io::Result<Vec<Given>> {
     let mut given = ListenFd::from_env();
     let names = names(std::env::var_os("LISTEN_FDNAMES"), given.len())?;
     let mut sockets = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
-        let tcp = given.take_tcp_listener(index).map(|socket| socket.map(Socket::Tcp));
+        let tcp = given.take_tcp_listener(index).map(|socket| socket.map(GivenSocket::Tcp));
         let socket = tcp.or_else(|_no_tcp| {
-            let unix = given.take_unix_listener(index).map(|socket| socket.map(Socket::Unix));
+            let unix = given.take_unix_listener(index).map(|socket| socket.map(GivenSocket::Unix));
             unix.map_err(|error| unusable(index, error.kind(), "no TCP or Unix stream socket"))
         })?;
         sockets.extend(socket.map(|socket| Given { socket, name }));
@@ -56,24 +57,24 @@ pub fn sockets() -> io::Result<Vec<Given>> {
     Ok(sockets)
 }
 
-/// As [`sockets`], for a program to which names mean nothing and that listens on TCP only.
+/// As [`sockets`], for a program that ignores names and only listens on TCP.
 ///
 /// # Errors
-/// As [`sockets`]; also when one of them is no TCP socket.
+/// As [`sockets`]; also when a descriptor is no TCP socket.
 pub fn tcp_sockets() -> io::Result<Vec<TcpListener>> {
     let tcp = |(index, given): (usize, Given)| match given.socket {
-        Socket::Tcp(socket) => Ok(socket),
-        Socket::Unix(_) => Err(unusable(index, io::ErrorKind::InvalidInput, "no TCP socket")),
+        GivenSocket::Tcp(socket) => Ok(socket),
+        GivenSocket::Unix(_) => Err(unusable(index, io::ErrorKind::InvalidInput, "no TCP socket")),
     };
     sockets()?.into_iter().enumerate().map(tcp).collect()
 }
 
 fn unusable(index: usize, kind: io::ErrorKind, why: &str) -> io::Error {
-    // The first three are stdin, stdout and stderr.
-    io::Error::new(kind, format!("descriptor {} of LISTEN_FDS: {why}", index + 3))
+    // The first three descriptors are stdin, stdout and stderr.
+    io::Error::new(kind, format!("descriptor {} of LISTEN_FDS is {why}", index + 3))
 }
 
-/// One name for each of `count` sockets, out of `a:b:c`.
+/// The name of each of `count` sockets, from a list such as `a:b:c`.
 fn names(listed: Option<OsString>, count: usize) -> io::Result<Vec<String>> {
     let Some(listed) = listed.filter(|listed| count > 0 && !listed.is_empty()) else {
         return Ok(vec![String::new(); count]);
@@ -87,32 +88,33 @@ fn names(listed: Option<OsString>, count: usize) -> io::Result<Vec<String>> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, told))
 }
 
-/// Says that connections are served from now on, or again after [`reloading`].
+/// Reports that connections are served from now on, or again after [`reloading`].
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// Says that the configuration is being read anew; [`ready`] must follow, also if that fails.
+/// Reports that the configuration is being reloaded. [`ready`] must follow, even if the reload
+/// fails.
 pub fn reloading() {
-    // systemd 253 and later wants the time along with it.
+    // systemd 253 and later needs the time in the same message.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(_no_clock) => tell(&[NotifyState::Reloading]),
     }
 }
 
-/// Says that the process is about to end, however long its last connections take.
+/// Reports that the process is stopping, however long its last connections take.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells the manager that the runtime still runs tasks, four times in the time that it allows
-/// (`WatchdogSec=`). Never ends; pending for ever if the manager does not ask.
+/// Reports to the manager that the runtime still runs tasks, four times within the time that it
+/// allows (`WatchdogSec=`). Never ends; pending for ever if the manager has no watchdog.
 pub async fn watchdog() {
     watchdog_of(Vec::new()).await;
 }
 
-/// As [`watchdog`], and tells it only while every one of `pulses` goes on, too: those of further
+/// As [`watchdog`], but reports only while each of `pulses` goes on too. These belong to other
 /// runtimes, each of which runs [`Pulse::beat`].
 pub async fn watchdog_of(pulses: Vec<Pulse>) {
     let mut look = every(4).await;
@@ -120,20 +122,21 @@ pub async fn watchdog_of(pulses: Vec<Pulse>) {
     loop {
         look.tick().await;
         if watched.all_live() {
-            // A manager that does not read would block this thread, and its connections with it.
+            // If the manager does not read, the write blocks, and must not block the connections of
+            // this thread.
             let told = tokio::task::spawn_blocking(|| tell(&[NotifyState::Watchdog]));
             let _ = told.await;
         }
     }
 }
 
-/// A thread's sign of life. Clones are the same one.
+/// A thread's sign of life. Clones share the same counter.
 #[derive(Debug, Clone, Default)]
 pub struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// Gives it twice between two looks of the watchdog, so that one that is late is not missed.
-    /// Never ends; pending for ever if the manager does not ask.
+    /// Beats twice between two checks of the watchdog, so that a late beat is not missed. Never
+    /// ends; pending for ever if the manager has no watchdog.
     pub async fn beat(&self) {
         let mut beat = every(8).await;
         loop {
@@ -143,7 +146,7 @@ impl Pulse {
     }
 }
 
-/// What was seen of pulses.
+/// The pulses, each with its count at the last check.
 #[derive(Debug)]
 struct Watched(Vec<(Pulse, u64)>);
 
@@ -152,7 +155,7 @@ impl Watched {
         Self(pulses.into_iter().map(|pulse| (pulse, 0)).collect())
     }
 
-    /// Whether all have gone on since the last look.
+    /// Whether all have gone on since the last check.
     fn all_live(&mut self) -> bool {
         let mut all = true;
         for (pulse, seen) in &mut self.0 {
@@ -164,7 +167,8 @@ impl Watched {
     }
 }
 
-/// So many times in the time that the manager allows; never if it does not ask.
+/// A timer that ticks `times` times within the time that the manager allows; pending for ever if it
+/// has no watchdog.
 async fn every(times: u32) -> tokio::time::Interval {
     match sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero()) {
         Some(allowed) => tokio::time::interval((allowed / times).max(Duration::from_millis(1))),
@@ -174,7 +178,7 @@ async fn every(times: u32) -> tokio::time::Interval {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot tell the service manager (NOTIFY_SOCKET)");
+        tracing::warn!(%error, "cannot notify the service manager (NOTIFY_SOCKET)");
     }
 }
 
@@ -187,7 +191,7 @@ mod tests {
         let of = |listed: Option<&str>, count| names(listed.map(Into::into), count);
         assert_eq!(of(Some("server.socket:proxy"), 2).unwrap(), ["server.socket", "proxy"]);
         assert_eq!(of(Some("proxy"), 1).unwrap(), ["proxy"]);
-        // No manager has names for sockets that it does not give, but one before it may have.
+        // A manager sends no names without sockets, but the variable may come from another process.
         assert_eq!(of(Some("proxy"), 0).unwrap(), [""; 0]);
         assert_eq!(of(None, 2).unwrap(), ["", ""]);
         assert_eq!(of(Some(""), 2).unwrap(), ["", ""]);

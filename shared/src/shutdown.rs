@@ -1,4 +1,4 @@
-//! Stopping in phases: stop accepting, tell the connections, wait for them, give up at a limit.
+//! Shutdown in phases: stop accepting, notify the connections, wait for them, give up at a limit.
 
 use std::future::Future;
 use std::io;
@@ -13,47 +13,47 @@ use tokio_util::task::TaskTracker;
 /// How the wait for the last connections ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every tracked task ended by itself.
+    /// Every tracked task ended in time.
     Clean,
     /// The limit came first; this many tasks were still running.
     Late(usize),
 }
 
-/// The stop signal and the tasks that must end after it. Clones share both.
+/// The stop signal, and the tasks that must end after it. Clones share both.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// As `stop` is, to be looked at without a lock.
+    /// The same as `stop`, readable without a lock.
     stopping: Arc<AtomicBool>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Shutdown {
-    /// Nothing tracked, not stopping.
+    /// Neither stopping nor tracking tasks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tells everyone to stop. Repeating it does nothing.
+    /// Sends the stop signal. Repeating it does nothing.
     pub fn stop(&self) {
-        // First: whom the second wakes looks at it.
+        // Set before `cancel`, because the tasks that it wakes read this.
         self.stopping.store(true, Ordering::Release);
         self.stop.cancel();
     }
 
-    /// Whether [`Shutdown::stop`] was called. True by the time that [`Shutdown::stopping`] ends.
+    /// Whether [`Shutdown::stop`] was called. Already true when [`Shutdown::stopping`] completes.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Ends when the stop is called. Cancel safe.
+    /// Completes when [`Shutdown::stop`] is called. Cancel safe.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;
     }
 
-    /// Runs `task` on the runtime and counts it among those that [`Shutdown::drained`] awaits.
+    /// Spawns `task` and tracks it: [`Shutdown::drained`] waits for it.
     pub fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -61,12 +61,13 @@ impl Shutdown {
         self.tasks.spawn(task);
     }
 
-    /// Ends when the tracked tasks have ended after a call of [`Shutdown::drained`]. Cancel safe.
+    /// Completes when the tracked tasks have ended after a call of [`Shutdown::drained`]. Cancel
+    /// safe.
     pub async fn ended(&self) {
         self.tasks.wait().await;
     }
 
-    /// Waits until the tracked tasks have ended, `limit` at most.
+    /// Waits until the tracked tasks have ended, at most for `limit`.
     pub async fn drained(&self, limit: Duration) -> Drained {
         self.tasks.close();
         match tokio::time::timeout(limit, self.tasks.wait()).await {
@@ -84,10 +85,10 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Takes over both signals: from here on they no longer end the process by themselves.
+    /// Installs handlers for both signals, which from now on do not end the process by themselves.
     ///
     /// # Errors
-    /// When the operating system refuses the handler.
+    /// When the operating system refuses the handlers.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -95,7 +96,7 @@ impl StopSignals {
         })
     }
 
-    /// The next signal's name. Cancel safe.
+    /// Waits for the next signal, and returns its name. Cancel safe.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -104,12 +105,12 @@ impl StopSignals {
     }
 }
 
-/// SIGHUP: read again what may have changed.
+/// SIGHUP: a request to reload.
 #[derive(Debug)]
 pub struct Hangups(Signal);
 
 impl Hangups {
-    /// Takes over the signal: from here on it no longer ends the process.
+    /// Installs a handler for the signal, which from now on does not end the process.
     ///
     /// # Errors
     /// When the operating system refuses the handler.
@@ -117,10 +118,10 @@ impl Hangups {
         signal(SignalKind::hangup()).map(Self)
     }
 
-    /// The next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub async fn next(&mut self) {
         if self.0.recv().await.is_none() {
-            // The runtime has ended; nothing comes any more.
+            // The runtime has ended, so no signal comes any more.
             std::future::pending().await
         }
     }

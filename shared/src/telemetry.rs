@@ -13,28 +13,28 @@ use tracing_subscriber::filter::ParseError;
 )]
 pub struct BadFilter;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people: time, level, text, fields; coloured on a terminal.
+    /// Text for people: time, level, message, fields; coloured on a terminal.
     #[default]
     Text,
-    /// For collectors: one JSON object a line.
+    /// One JSON object a line, for log collectors.
     Json,
 }
 
-/// Starts logging to stderr. `filter` is a level (`info`) or tracing directives
-/// (`info,server::shard=trace`).
+/// Starts logging to stderr. `filter` is a level (`info`) or a list of tracing directives
+/// (`info,server::fanout=trace`).
 ///
-/// The `log` crate's records are deliberately not bridged: tungstenite logs payloads there.
+/// Records of the `log` crate are left out on purpose: tungstenite logs payloads there.
 ///
 /// # Errors
-/// When `filter` cannot be parsed. A second call in one process changes nothing.
+/// When `filter` cannot be parsed. A second call in one process has no effect.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // Only the first subscriber of a process counts; tests that start several programs in one
-    // process keep the first.
+    // A process has one subscriber. Tests that start several programs in one process keep the
+    // first.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -47,7 +47,7 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
 /// # Errors
 /// When it cannot be parsed.
 pub fn check(filter: &str) -> Result<(), BadFilter> {
-    // A bare word is a target to tracing: a mistyped level would silence everything.
+    // tracing takes a bare word for a target, so a mistyped level would silence everything.
     let mistyped = |part: &str| {
         let level = part.parse::<tracing::level_filters::LevelFilter>();
         !part.contains(['=', '[', ':']) && level.is_err()
@@ -65,7 +65,7 @@ pub fn announce(name: &str, address: SocketAddr) {
 
 /// Prints `WHAT TEXT` on stdout.
 pub fn announce_text(what: &str, text: &str) {
-    // Nobody may be reading stdout any more; that is no reason to stop.
+    // It is no reason to stop if nobody reads stdout.
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{what} {text}").and_then(|()| out.flush());
 }

@@ -1,82 +1,104 @@
-//! The gate beside its peers: rounds in which each program is measured once, one after the other.
+//! The gate beside its peers.
 
 pub(crate) mod cases;
-mod page;
-pub(crate) mod peers;
-pub(crate) mod setup;
+mod certificate;
+mod client;
+pub(crate) mod echo;
+mod environment;
+pub(crate) mod slow_handshakes;
+mod tickets;
 
-use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Result;
+use clap::Args;
 
-use crate::cli::gate::GateOptions;
-use crate::client::Closed;
-use crate::report::{self, page::Section};
-use crate::results::{Measured, Results, Role, Rounds};
-use crate::slow;
-use cases::Case;
-use setup::{Contender, Stage};
+use crate::compare::{CompareOptions, ours, theirs};
+use crate::options::{names, one_of};
+use crate::programs::peers::{Peer, gates};
+use crate::programs::{Build, machine};
+use crate::run::Run;
+use cases::{GateLoad, Loaded};
+use client::{Group, Offer, Suite};
+use environment::{Environment, Gate, GateKind};
 
-/// Measures, prints and writes what was asked for. The exit code says whether goals are met.
-///
-/// # Errors
-/// When a program is missing or anything went wrong with one: such a run is none.
-pub(crate) async fn run(options: &GateOptions, files: usize) -> anyhow::Result<ExitCode> {
-    // Each connection is two descriptors of a program under test, and one here.
-    let needed = options.idle as usize * 2 + 1_000;
-    ensure!(
-        files >= needed,
-        "{} idle connections need {needed} open files, {files} are allowed: raise `ulimit -Hn`, \
-         or give --idle less",
-        options.idle
-    );
-    let needed = slow::files_for(slow::CLIENTS);
-    ensure!(
-        files >= needed || !options.cases.contains(&Case::SlowHandshakes),
-        "{} slow clients need {needed} open files, {files} are allowed: raise `ulimit -Hn`",
-        slow::CLIENTS
-    );
-    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
-    let stage = Stage::new(options.offer(), directory.path())?;
-    let contenders = stage.contenders(options)?;
-    let (results, abrupt) = measure(options, &stage, &contenders).await?;
-    report::give(&results, &options.report, Section::Gate, |results| {
-        page::how(options, results, &abrupt)
-    })
+#[derive(Args)]
+pub(crate) struct GateOptions {
+    /// The gate; give it again for another build beside it. The default is the one beside this program
+    #[arg(long = "gate", value_name = "[NAME=]PATH", value_parser = Build::gate)]
+    gates: Vec<Build>,
+
+    /// The programs to compare with; `none` for the gate alone
+    #[arg(long, value_delimiter = ',', default_values = names(&gates()[1..]), value_parser = one_of(gates()))]
+    pub(crate) peers: Vec<&'static Peer>,
+
+    /// The only cipher suite that the client offers
+    #[arg(long, default_value = "aes128")]
+    suite: Suite,
+
+    /// The only key exchange group that the client offers. httpGate supports P-256 alone and always
+    /// gets that
+    #[arg(long, default_value = "p256")]
+    group: Group,
+
+    #[command(flatten)]
+    load: GateLoad,
+
+    #[command(flatten)]
+    pub(crate) compare: CompareOptions<Loaded>,
 }
 
-/// Answers also who closed without `close_notify`.
-async fn measure(
-    options: &GateOptions,
-    stage: &Stage,
-    contenders: &[Contender],
-) -> anyhow::Result<(Results, Vec<String>)> {
-    let programs = contenders
-        .iter()
-        .map(|contender| Measured::new(contender.name(), contender.version(), contender.role()));
-    let steps = options.rounds as usize * contenders.len() * options.cases.len();
-    let mut rounds = Rounds::new(programs.collect(), steps as u64);
-    let mut abrupt = BTreeSet::new();
-    for round in 1..=options.rounds {
-        for (number, contender) in contenders.iter().enumerate() {
-            for case in &options.cases {
-                rounds.step(format!("round {round}, {}: {case}", contender.name()));
-                let outcome = case
-                    .measure(options, stage, contender)
-                    .await
-                    .with_context(|| format!("{case} through {}", contender.name()))?;
-                rounds.record(number, outcome.figures);
-                if outcome.closed == Closed::Abruptly {
-                    ensure!(
-                        contender.role() == Role::Peer,
-                        "{case} through {}: a connection was closed without close_notify",
-                        contender.name()
-                    );
-                    abrupt.insert(contender.name().to_owned());
-                }
-            }
-        }
+/// Measures, prints and writes what the options ask for.
+///
+/// # Errors
+/// When a program is missing or fails.
+pub(crate) fn run(options: &GateOptions, run: &Run) -> Result<ExitCode> {
+    let load = options.load;
+    // Each connection is two open files of a program under test, and one here.
+    let what = format!("{} idle connections", load.idle);
+    run.ensure_files(load.idle as usize * 2 + 1_000, &what, "give --idle less")?;
+    let environment = Environment::new(Offer { suite: options.suite, group: options.group })?;
+    let loaded = |kind| {
+        let gate = Gate { environment: Arc::clone(&environment), kind };
+        Loaded { gate, load }
+    };
+    let builds = Build::given_or_beside(&options.gates, "gate")?;
+    let mut programs = ours(builds, |path| loaded(GateKind::Ours(path)));
+    for peer in options.peers.iter().filter(|peer| peer.option != "none") {
+        programs.push((theirs(peer, Path::new(""))?, loaded(GateKind::Peer(peer))));
     }
-    Ok((rounds.finish(), abrupt.into_iter().collect()))
+    let values = || values(options, &environment);
+    options.compare.run(run, programs, &std::env::temp_dir(), values)
+}
+
+/// What the page says about how gates are measured.
+fn values(options: &GateOptions, environment: &Environment) -> Vec<(&'static str, String)> {
+    let suite = match options.suite {
+        Suite::Aes128 => "TLS13_AES_128_GCM_SHA256 (which browsers offer first)",
+        Suite::Aes256 => "TLS13_AES_256_GCM_SHA384",
+    };
+    let group = match options.group {
+        Group::P256 => "P-256",
+        Group::X25519 => "X25519 (httpGate P-256, as it knows no other group)",
+    };
+    let peers: Vec<String> = environment.closed_abruptly.lock().iter().cloned().collect();
+    let closed_abruptly = match peers[..] {
+        [] => String::new(),
+        _ => format!("- Closed without `close_notify`: {}.\n", peers.join(", ")),
+    };
+    let load = options.load;
+    vec![
+        ("suite", suite.to_owned()),
+        ("group", group.to_owned()),
+        ("openssl", machine::version_of_package("libssl3")),
+        ("handshakes", load.handshakes.to_string()),
+        ("at_a_time", load.at_a_time.to_string()),
+        ("round_trips", load.round_trips.to_string()),
+        ("bulk", load.bulk.to_string()),
+        ("idle", load.idle.to_string()),
+        ("slow_handshakes", slow_handshakes::HANDSHAKES.to_string()),
+        ("closed_abruptly", closed_abruptly),
+    ]
 }

@@ -1,13 +1,14 @@
-//! What a server answers to senders.
+//! The answers of a server to published messages.
 
-use anyhow::{bail, ensure};
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
 
 use super::frame::{CLOSE, Frame, PING, PONG, TEXT, client_frame, scan};
 use super::http;
 
-/// How messages are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Way {
+/// How messages are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PublishMethod {
     /// A WebSocket that stays open
     #[value(name = "ws")]
     WebSocket,
@@ -15,38 +16,29 @@ pub(crate) enum Way {
     Post,
 }
 
-impl std::fmt::Display for Way {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::WebSocket => "ws",
-            Self::Post => "post",
-        })
-    }
-}
-
-/// Whole answers at the beginning of some bytes.
+/// The whole answers at the beginning of some bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     /// Messages that the server has accepted.
     pub(crate) accepted: usize,
-    /// Bytes that are done with.
+    /// Bytes of the whole answers.
     pub(crate) used: usize,
-    /// What has to be sent back.
+    /// Frames that have to be sent back.
     pub(crate) pongs: Vec<u8>,
 }
 
-/// Reads what is whole.
+/// Reads the whole answers.
 ///
 /// # Errors
 /// When a message was not accepted.
-pub(crate) fn answers(way: Way, input: &[u8]) -> anyhow::Result<Answers> {
-    match way {
-        Way::WebSocket => replies(input),
-        Way::Post => responses(input),
+pub(crate) fn answers(method: PublishMethod, input: &[u8]) -> Result<Answers> {
+    match method {
+        PublishMethod::WebSocket => replies(input),
+        PublishMethod::Post => responses(input),
     }
 }
 
-fn replies(input: &[u8]) -> anyhow::Result<Answers> {
+fn replies(input: &[u8]) -> Result<Answers> {
     let mut answers = Answers::default();
     answers.used = scan(input, |frame| match frame {
         Frame { opcode: TEXT, payload } if payload.starts_with(b"{\"ok\":") => {
@@ -65,7 +57,7 @@ fn replies(input: &[u8]) -> anyhow::Result<Answers> {
     Ok(answers)
 }
 
-fn responses(input: &[u8]) -> anyhow::Result<Answers> {
+fn responses(input: &[u8]) -> Result<Answers> {
     let mut answers = Answers::default();
     while let Some(response) = http::response(&input[answers.used..])? {
         let body = &input[answers.used + response.head..answers.used + response.length];
@@ -90,22 +82,22 @@ mod tests {
     fn whole_answers_count() {
         let reply = server_frame(br#"{"ok":"broadcast","seq":7}"#);
         let input = [reply.as_slice(), &reply, &reply[..5]].concat();
-        let got = answers(Way::WebSocket, &input).unwrap();
+        let got = answers(PublishMethod::WebSocket, &input).unwrap();
         assert_eq!((got.accepted, got.used), (2, 2 * reply.len()));
 
         let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
         let input = [response.as_slice(), response, b"HTTP/1.1 2"].concat();
-        let got = answers(Way::Post, &input).unwrap();
+        let got = answers(PublishMethod::Post, &input).unwrap();
         assert_eq!((got.accepted, got.used), (2, 2 * response.len()));
     }
 
     #[test]
     fn refusals_are_errors() {
         let refused = server_frame(br#"{"error":"denied"}"#);
-        let error = answers(Way::WebSocket, &refused).unwrap_err();
+        let error = answers(PublishMethod::WebSocket, &refused).unwrap_err();
         assert_eq!(error.to_string(), r#"the server said: {"error":"denied"}"#);
         let refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nno!\n";
-        let error = answers(Way::Post, refused).unwrap_err();
+        let error = answers(PublishMethod::Post, refused).unwrap_err();
         assert_eq!(error.to_string(), "the server answered 403: no!\n");
     }
 }

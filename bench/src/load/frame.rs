@@ -1,28 +1,26 @@
-//! WebSocket frames (RFC 6455 section 5), as little of them as the load needs.
+//! WebSocket frames (RFC 6455 section 5), as far as the load needs them.
 
-use anyhow::bail;
+use anyhow::{Result, bail};
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// A whole frame of a server's.
+/// A whole frame from a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) opcode: u8,
     pub(crate) payload: &'a [u8],
 }
 
-/// Hands over every whole frame. Answers how many bytes they were; the rest is the beginning of
-/// one.
+/// Calls `handle` with every whole frame. Answers how many bytes they take; the rest is the beginning
+/// of a frame.
 ///
 /// # Errors
-/// For what no server under test sends: fragments, masks, extensions; and what `handle` answers.
-pub(crate) fn scan(
-    input: &[u8],
-    mut handle: impl FnMut(Frame<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<usize> {
+/// For frames that no server under test sends (fragments, masked ones, those of extensions), and those
+/// of `handle`.
+pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>) -> Result<usize> {
     let mut used = 0;
     while let Some((header, length, opcode)) = head(&input[used..])? {
         let Some(payload) = input[used..].get(header..header + length) else { break };
@@ -33,7 +31,7 @@ pub(crate) fn scan(
 }
 
 /// Length of the header and of the payload, and the opcode, if the header is whole.
-fn head(input: &[u8]) -> anyhow::Result<Option<(usize, usize, u8)>> {
+fn head(input: &[u8]) -> Result<Option<(usize, usize, u8)>> {
     let [first, second, rest @ ..] = input else { return Ok(None) };
     if first & 0xf0 != 0x80 || second & 0x80 != 0 {
         bail!("the server sent a fragment, a masked frame or an extension's");
@@ -50,7 +48,7 @@ fn head(input: &[u8]) -> anyhow::Result<Option<(usize, usize, u8)>> {
     Ok(Some((header, length, first & 0x0f)))
 }
 
-/// A client's frame. Masked with zeros, which changes no byte: a server unmasks all the same.
+/// A frame from a client. The mask is zero, which changes no byte; a server unmasks it all the same.
 pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(opcode, payload.len(), MASKED);
     frame.extend([0; 4]);
@@ -58,7 +56,7 @@ pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A server's frame.
+/// A frame from a server.
 pub(crate) fn server_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = header(TEXT, payload.len(), 0);
     frame.extend(payload);

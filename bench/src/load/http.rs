@@ -1,20 +1,20 @@
-//! Answers to HTTP requests, as far as their end and status are concerned.
+//! The status and the end of HTTP responses.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, bail};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Of head and body.
+    /// Bytes of head and body.
     pub(crate) length: usize,
     pub(crate) head: usize,
 }
 
-/// The first answer in `input`, once it is whole.
+/// The first response in `input`, once it has arrived completely.
 ///
 /// # Errors
-/// When it is none, or its length is told in a way that servers use for large bodies only.
-pub(crate) fn response(input: &[u8]) -> anyhow::Result<Option<Response>> {
+/// When it is not a response, or comes in chunks, which servers use for large bodies only.
+pub(crate) fn response(input: &[u8]) -> Result<Option<Response>> {
     let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
     };

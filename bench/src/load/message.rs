@@ -1,6 +1,9 @@
-//! The messages of the load: JSON that says when it was sent, padded to a length.
+//! The messages of the load: JSON with the time of sending, padded to a size.
 
 use std::time::Instant;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
 
 /// The shortest message.
 pub(crate) const SHORTEST: usize = BEGINNING.len() + DIGITS + PADDING.len() + END.len();
@@ -9,7 +12,7 @@ const BEGINNING: &str = "{\"t\":";
 const PADDING: &str = ",\"pad\":\"";
 const END: &str = "\"}";
 
-/// Times count from here, so that all of them have as many digits.
+/// Times count from here, so that all of them have the same number of digits.
 const ZERO: u64 = 1_000_000_000_000_000_000;
 const DIGITS: usize = 19;
 
@@ -27,6 +30,14 @@ impl Clock {
     }
 }
 
+/// The longest latency that is recorded exactly, in nanoseconds.
+const LONGEST: u64 = 120_000_000_000;
+
+/// A histogram of latencies in nanoseconds.
+pub(crate) fn latencies() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(LONGEST, 3)?)
+}
+
 /// A message of `size` bytes, or the shortest if that is longer.
 pub(crate) fn message(sent: u64, size: usize) -> String {
     let mut message = format!("{BEGINNING}{}{PADDING}", ZERO + sent);
@@ -37,7 +48,7 @@ pub(crate) fn message(sent: u64, size: usize) -> String {
     message
 }
 
-/// When a message was sent, wherever in the payload it stands.
+/// When the message was sent that is somewhere in `payload`.
 pub(crate) fn sent(payload: &[u8]) -> Option<u64> {
     let start =
         payload.windows(BEGINNING.len()).position(|window| window == BEGINNING.as_bytes())?

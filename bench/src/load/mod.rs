@@ -1,18 +1,16 @@
-//! The load on servers of WebSockets: many listeners, few senders, next to no work of its own.
+//! The load on servers of WebSockets: many listeners and few senders, at next to no cost of its own.
 
 pub(crate) mod answers;
 pub(crate) mod broadcast;
-pub(crate) mod crowd;
+mod connection;
 pub(crate) mod frame;
-pub(crate) mod http;
-pub(crate) mod interrupt;
-pub(crate) mod link;
-pub(crate) mod member;
+mod http;
+mod listener;
+pub(crate) mod listeners;
 pub(crate) mod message;
-pub(crate) mod poll;
+mod poll;
 pub(crate) mod publisher;
 pub(crate) mod senders;
-pub(crate) mod session;
 pub(crate) mod target;
+mod transport;
 pub(crate) mod url;
-pub(crate) mod wire;

@@ -3,20 +3,21 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::interrupt::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// Events taken at once.
 const EVENTS: usize = 1_024;
 
-/// How often an interruption is looked for, so how long to wait at most.
-pub(crate) const LOOK_UP: Duration = Duration::from_millis(100);
+/// The longest wait: after it, the interrupt is checked.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// An edge-triggered `epoll`: each change is told once, so who is told must read all there is.
+/// An edge-triggered `epoll`: it reports each change once, so its user must read until the socket is
+/// empty.
 pub(crate) struct Poll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
@@ -24,36 +25,31 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    /// # Errors
-    /// When the system has none to give.
-    pub(crate) fn new(interrupt: Interrupt) -> anyhow::Result<Self> {
+    pub(crate) fn new(interrupt: Interrupt) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self { epoll, events: Vec::with_capacity(EVENTS), interrupt })
     }
 
-    /// Tells of `socket` under a number from now on, until it is closed.
-    ///
-    /// # Errors
-    /// When the system has no room for that.
-    pub(crate) fn add(&self, socket: impl AsFd, number: usize) -> anyhow::Result<()> {
-        let about = epoll::EventFlags::IN
+    /// Reports the events of `socket` under a number until it is closed.
+    pub(crate) fn add(&self, socket: impl AsFd, number: usize) -> Result<()> {
+        let events = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
             | epoll::EventFlags::ET;
-        Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(number as u64), about)?)
+        Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(number as u64), events)?)
     }
 
-    /// Waits until something has changed, `most` at most, and answers where.
+    /// Waits for events, at most `limit`, and answers the numbers of their sockets.
     ///
     /// # Errors
     /// When the user wants to end.
     pub(crate) fn wait(
         &mut self,
-        most: Duration,
-    ) -> anyhow::Result<impl Iterator<Item = usize> + use<'_>> {
+        limit: Duration,
+    ) -> Result<impl Iterator<Item = usize> + use<'_>> {
         self.interrupt.check()?;
-        let most = Timespec::try_from(most.min(LOOK_UP))?;
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&most)) {
+        let limit = Timespec::try_from(limit.min(LONGEST_WAIT))?;
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&limit)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for sockets"),
         }

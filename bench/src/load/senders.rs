@@ -1,66 +1,76 @@
-//! Many senders on one thread, each with so many messages on their way at a time.
+//! Many senders on one thread, each with a number of messages in flight.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 use hdrhistogram::Histogram;
 
-use super::answers::{Way, answers};
-use super::frame::{TEXT, client_frame};
-use super::interrupt::Interrupt;
-use super::link::{Link, News};
-use super::member::histogram;
-use super::message::{Clock, message};
-use super::poll::{LOOK_UP, Poll};
+use super::answers::{PublishMethod, answers};
+use super::connection::{Connection, Event};
+use super::message::{Clock, latencies, message};
+use super::poll::{LONGEST_WAIT, Poll};
 use super::target::Target;
-use super::wire::Wire;
+use super::transport::Transport;
+use crate::interrupt::Interrupt;
+use crate::options::range;
 
-/// Read at once.
+/// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
 
 /// Time without any answer.
 const STUCK: Duration = Duration::from_secs(20);
 
-/// What is sent and how.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) way: Way,
-    pub(crate) senders: usize,
-    /// Messages of one sender that are sent and not yet answered.
-    pub(crate) in_flight: usize,
+/// The messages to send, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SendPlan {
+    /// How messages are sent
+    #[arg(long, default_value = "post")]
+    pub(crate) over: PublishMethod,
+
+    /// Senders, each on a connection that stays open
+    #[arg(long, default_value = "64", value_parser = range(1..=10_000))]
+    pub(crate) publishers: u32,
+
+    /// Messages of one sender that are sent and not yet answered
+    #[arg(long, default_value = "1", value_parser = range(1..=64))]
+    pub(crate) in_flight: u32,
+
+    /// Tag of the messages
+    #[arg(long, default_value = "bench")]
     pub(crate) tag: String,
-    /// Bytes of a message.
-    pub(crate) size: usize,
-    /// Whether each has a name of its own, as those of our clients do.
-    pub(crate) mids: bool,
+
+    /// Bytes of a message
+    #[arg(long, default_value = "125", value_parser = range(34..=65_536))]
+    pub(crate) size: u32,
+
+    /// Send messages without an ID (`mid`), which makes a retry safe
+    #[arg(long)]
+    pub(crate) without_mid: bool,
 }
 
 pub(crate) struct Senders {
     poll: Poll,
-    list: Vec<Sender>,
-    office: Office,
+    connections: Vec<Connection>,
+    traffic: Traffic,
     buffer: Vec<u8>,
 }
 
-struct Sender {
-    link: Link,
-    /// When those on their way were sent.
-    sent: VecDeque<u64>,
-}
-
-/// What all senders share.
-struct Office {
+/// The messages of all senders.
+struct Traffic {
     target: Arc<Target>,
-    plan: Plan,
+    plan: SendPlan,
     clock: Clock,
-    closing: bool,
-    numbers: u64,
-    tally: Accepted,
+    is_closing: bool,
+    last_mid: u64,
+    /// For each sender, when its messages in flight were sent.
+    in_flight: Vec<VecDeque<u64>>,
+    accepted: Accepted,
 }
 
-/// What was accepted so far.
+/// The messages so far.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) sent: u64,
@@ -70,119 +80,111 @@ pub(crate) struct Accepted {
 }
 
 impl Senders {
-    /// Begins to connect all of them. Each sends as soon as it is there.
+    /// Begins to connect all of them. Each sends as soon as it is connected.
     ///
     /// # Errors
-    /// When the system has no sockets to give.
-    pub(crate) fn new(
-        target: &Arc<Target>,
-        plan: Plan,
-        interrupt: Interrupt,
-    ) -> anyhow::Result<Self> {
+    /// When the system has no more sockets.
+    pub(crate) fn new(target: &Arc<Target>, plan: SendPlan, interrupt: Interrupt) -> Result<Self> {
         let poll = Poll::new(interrupt)?;
-        let mut list = Vec::with_capacity(plan.senders);
-        for number in 0..plan.senders {
-            let upgrade = (plan.way == Way::WebSocket).then(|| target.upgrade(&plan.tag));
-            let link = Link::new(target.begin(number)?, upgrade);
-            poll.add(&link, number)?;
-            list.push(Sender { link, sent: VecDeque::new() });
+        let senders = plan.publishers as usize;
+        let mut connections = Vec::with_capacity(senders);
+        for number in 0..senders {
+            let is_socket = plan.over == PublishMethod::WebSocket;
+            let upgrade = is_socket.then(|| target.upgrade(&plan.tag));
+            let connection = Connection::new(target.begin(number)?, upgrade);
+            poll.add(connection.stream(), number)?;
+            connections.push(connection);
         }
-        let tally = Accepted { sent: 0, messages: 0, latencies: histogram()? };
-        let (target, clock) = (Arc::clone(target), Clock::start());
-        let office =
-            Office { target, plan, clock, closing: false, numbers: first_number()?, tally };
-        Ok(Self { poll, list, office, buffer: vec![0; BUFFER] })
+        let traffic = Traffic {
+            target: Arc::clone(target),
+            clock: Clock::start(),
+            is_closing: false,
+            // Microseconds since 1970, of which there are more than messages: so no earlier run has
+            // used these IDs on the same server.
+            last_mid: u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?,
+            in_flight: vec![VecDeque::new(); senders],
+            accepted: Accepted { sent: 0, messages: 0, latencies: latencies()? },
+            plan,
+        };
+        Ok(Self { poll, connections, traffic, buffer: vec![0; BUFFER] })
     }
 
     pub(crate) fn accepted(&self) -> &Accepted {
-        &self.office.tally
+        &self.traffic.accepted
     }
 
     /// Forgets the latencies so far.
-    pub(crate) fn measure(&mut self) {
-        self.office.tally.latencies.clear();
+    pub(crate) fn forget_latencies(&mut self) {
+        self.traffic.accepted.latencies.clear();
     }
 
-    /// Sends until `enough` says so.
+    /// Sends until `is_enough`.
     ///
     /// # Errors
-    /// When a message is refused, or no answer comes any more.
-    pub(crate) fn send(&mut self, mut enough: impl FnMut(&Accepted) -> bool) -> anyhow::Result<()> {
-        let (mut progress, mut progressed) = (self.office.tally.messages, Instant::now());
-        while !enough(&self.office.tally) {
-            for number in self.poll.wait(LOOK_UP)? {
-                let Some(sender) = self.list.get_mut(number) else { continue };
-                let (office, sent) = (&mut self.office, &mut sender.sent);
-                sender
-                    .link
-                    .go_on(&mut self.buffer, |wire, news| office.take(wire, news, sent))
+    /// When a message is refused, or no answer arrives any more.
+    pub(crate) fn send_until(
+        &mut self,
+        mut is_enough: impl FnMut(&Accepted) -> bool,
+    ) -> Result<()> {
+        let Self { poll, connections, traffic, buffer } = self;
+        let (mut answered, mut progress) = (traffic.accepted.messages, Instant::now());
+        while !is_enough(&traffic.accepted) {
+            for number in poll.wait(LONGEST_WAIT)? {
+                connections[number]
+                    .on_ready(buffer, |transport, event| traffic.handle(number, transport, event))
                     .with_context(|| format!("sender {number}"))?;
             }
-            if self.office.tally.messages != progress {
-                (progress, progressed) = (self.office.tally.messages, Instant::now());
-            } else if progressed.elapsed() > STUCK {
-                bail!("no message was accepted for {STUCK:?}");
+            if traffic.accepted.messages != answered {
+                (answered, progress) = (traffic.accepted.messages, Instant::now());
             }
+            ensure!(progress.elapsed() <= STUCK, "no message was accepted for {STUCK:?}");
         }
         Ok(())
     }
 
-    /// Waits for the answers to what has been sent.
+    /// Waits for the answers to the messages in flight.
     ///
     /// # Errors
-    /// As [`Senders::send`].
-    pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
-        self.office.closing = true;
-        self.send(|tally| tally.messages == tally.sent)
+    /// As [`Senders::send_until`].
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.traffic.is_closing = true;
+        self.send_until(|accepted| accepted.messages == accepted.sent)
     }
 }
 
-impl Office {
-    fn take(
+impl Traffic {
+    fn handle(
         &mut self,
-        wire: &mut Wire,
-        news: News<'_>,
-        sent: &mut VecDeque<u64>,
-    ) -> anyhow::Result<usize> {
+        sender: usize,
+        transport: &mut Transport,
+        event: Event<'_>,
+    ) -> Result<usize> {
+        let Self { target, plan, accepted, .. } = self;
+        let in_flight = &mut self.in_flight[sender];
+        let mut bytes = Vec::new();
         let mut used = 0;
-        if let News::Bytes(input) = news {
-            let answers = answers(self.plan.way, input)?;
+        if let Event::Bytes(input) = event {
+            let answers = answers(plan.over, input)?;
             let now = self.clock.now();
             for _ in 0..answers.accepted {
-                let begun = sent.pop_front().context("an answer to nothing")?;
-                self.tally.messages += 1;
-                self.tally.latencies.saturating_record(now.saturating_sub(begun));
+                let sent = in_flight.pop_front().context("an answer to no message")?;
+                accepted.messages += 1;
+                accepted.latencies.saturating_record(now.saturating_sub(sent));
             }
-            if !answers.pongs.is_empty() {
-                wire.write(&answers.pongs).context("answering a ping")?;
-            }
-            used = answers.used;
+            (bytes, used) = (answers.pongs, answers.used);
         }
-        let mut bytes = Vec::new();
-        while sent.len() < self.plan.in_flight && !self.closing {
+        while in_flight.len() < plan.in_flight as usize && !self.is_closing {
             let now = self.clock.now();
-            self.numbers += 1;
-            let mid = self.plan.mids.then_some(self.numbers);
-            let text = message(now, self.plan.size);
-            match self.plan.way {
-                Way::WebSocket => {
-                    let action = self.target.broadcast(&self.plan.tag, &text, mid);
-                    bytes.extend(client_frame(TEXT, action.as_bytes()));
-                }
-                Way::Post => bytes.extend(self.target.post(&self.plan.tag, &text, mid)),
-            }
-            sent.push_back(now);
-            self.tally.sent += 1;
+            self.last_mid += 1;
+            let mid = (!plan.without_mid).then_some(self.last_mid);
+            let text = message(now, plan.size as usize);
+            bytes.extend(target.publication(plan.over, &plan.tag, &text, mid));
+            in_flight.push_back(now);
+            accepted.sent += 1;
         }
         if !bytes.is_empty() {
-            wire.write(&bytes).context("sending")?;
+            transport.write(&bytes).context("sending")?;
         }
         Ok(used)
     }
-}
-
-/// Messages have names that no earlier run has used on the same server: microseconds since 1970, of
-/// which there are more than messages.
-fn first_number() -> anyhow::Result<u64> {
-    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
 }

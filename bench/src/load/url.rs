@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) tls: bool,
-    /// A name or an address, that of IPv6 without brackets.
+    /// A name or an address; one of IPv6 is without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) path: String,
@@ -17,12 +17,10 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (tls, rest) = if let Some(rest) = text.strip_prefix("wss://") {
-            (true, rest)
-        } else if let Some(rest) = text.strip_prefix("ws://") {
-            (false, rest)
-        } else {
-            return Err("give ws://HOST:PORT/ws, or wss://…".to_owned());
+        let (tls, rest) = match text.split_once("://") {
+            Some(("wss", rest)) => (true, rest),
+            Some(("ws", rest)) => (false, rest),
+            _ => return Err("give ws://HOST:PORT/ws, or wss://…".to_owned()),
         };
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
@@ -30,7 +28,7 @@ impl FromStr for Url {
         };
         let (host, port) = split_port(authority);
         let port = match port {
-            Some(port) => port.parse().map_err(|_| format!("{port} is no port"))?,
+            Some(port) => port.parse().map_err(|_| format!("{port} is not a port"))?,
             None if tls => 443,
             None => 80,
         };
@@ -62,10 +60,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     if let Some((host, rest)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (host, rest.strip_prefix(':'));
     }
-    match authority.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (authority, None),
-    }
+    authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
 }
 
 #[cfg(test)]

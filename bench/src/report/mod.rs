@@ -1,62 +1,72 @@
 //! The figures for people: on the terminal, as a page, as a chart.
 
-pub(crate) mod chart;
-pub(crate) mod page;
-pub(crate) mod sheet;
+mod chart;
+pub(crate) mod figure;
+mod goals;
+mod page;
+pub(crate) mod results;
 pub(crate) mod table;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::ReportOptions;
-use crate::goals::{self, Verdict};
-use crate::metric::Metric;
-use crate::results::{Measured, Results, Role};
-use page::Section;
+use anyhow::Result;
+use clap::Args;
 
-/// Prints the figures, and writes them where that was asked for. The exit code says whether goals
-/// are met, if that was asked for. `section` answers what the page tells about how it was
-/// measured.
+use crate::template::fill;
+use figure::Section;
+use goals::Verdict;
+use results::Results;
+
+/// Where the figures go, and whether they must meet the goals.
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// Write the figures into a page, in place of its section about the same
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Write the figures as a chart
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Fail when a goal is missed
+    #[arg(long)]
+    check: bool,
+}
+
+/// Prints the figures, and writes the page and the chart if the user asked for them. `values` are
+/// those that the section's text about how it was measured names.
 ///
 /// # Errors
-/// When something cannot be written.
-pub(crate) fn give(
+/// When a file cannot be written.
+pub(crate) fn report(
     results: &Results,
     options: &ReportOptions,
     section: Section,
-    how: impl FnOnce(&Results) -> String,
-) -> anyhow::Result<ExitCode> {
-    let verdicts = goals::judge(results);
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", table::of(results))?;
-    for verdict in &verdicts {
-        writeln!(out, "{verdict}")?;
-    }
+    values: &[(&str, String)],
+) -> Result<ExitCode> {
+    writeln!(std::io::stdout().lock(), "{}", table::of_results(results))?;
     if let Some(path) = &options.svg {
         chart::write(results, path)?;
     }
     if let Some(path) = &options.markdown {
-        let text = page::figures(results, &verdicts, section, &how(results))?;
-        page::write(path, section, &text)?;
+        let how = fill(&section.data().how, values);
+        page::write(path, section, &page::figures(results, &goals::judge(results), section, &how))?;
     }
-    let missed = options.check && verdicts.iter().any(|verdict| !Verdict::is_met(verdict));
-    Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    print_verdicts(results, options.check)
 }
 
-/// `801 µs (1.00)`: the median and its ratio to the best peer.
-fn cell(results: &Results, program: &Measured, metric: Metric) -> String {
-    let Some(figure) = program.median(metric) else { return "–".to_owned() };
-    let shown = metric.show(figure);
-    match results.best_peer(metric) {
-        Some((_, best)) if metric.is_compared() => format!("{shown} ({:.2})", figure / best),
-        _ => shown,
+/// Prints whether the goals are met. With `check`, a missed goal makes the exit code a failure.
+///
+/// # Errors
+/// When nothing can be printed.
+pub(crate) fn print_verdicts(results: &Results, check: bool) -> Result<ExitCode> {
+    let verdicts = goals::judge(results);
+    let mut out = std::io::stdout().lock();
+    for verdict in &verdicts {
+        writeln!(out, "{verdict}")?;
     }
-}
-
-/// The name, and the version if it has one.
-fn title(program: &Measured) -> String {
-    match program.role {
-        Role::Floor => program.name.clone(),
-        Role::Ours | Role::Peer => format!("{} {}", program.name, program.version),
-    }
+    let is_missed = check && !verdicts.iter().all(Verdict::is_met);
+    Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

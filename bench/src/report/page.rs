@@ -1,24 +1,15 @@
-//! The page for the documentation: a section for each thing that is measured, written anew by each
-//! run while the others stay.
+//! The page for the documentation: a section for each comparison, which its run replaces while the
+//! other sections stay.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 
-use super::{cell, title};
-use crate::goals::Verdict;
-use crate::results::Results;
-
-/// The sections, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Section {
-    Gate,
-    Server,
-    Delivery,
-    Cluster,
-}
+use super::figure::{Section, SectionData, sections};
+use super::goals::Verdict;
+use super::results::Results;
+use super::table;
 
 const INTRODUCTION: &str = "# What it costs\n\n\
     Written by `scripts/bench`, which anyone can run on a machine of their own. It installs what \
@@ -26,69 +17,37 @@ const INTRODUCTION: &str = "# What it costs\n\n\
     all of them in turn. A\nfigure is the median of all rounds; in parentheses its ratio to the \
     best peer.\n";
 
-impl Section {
-    const ALL: [Self; 4] = [Self::Gate, Self::Server, Self::Delivery, Self::Cluster];
+/// Lines of text are not longer than this; rows of tables are.
+const WIDTH: usize = 104;
 
-    fn heading(self) -> &'static str {
-        match self {
-            Self::Gate => "## The gate\n",
-            Self::Server => "## The server\n",
-            Self::Delivery => "## What the server keeps\n",
-            Self::Cluster => "## Servers that share a log\n",
-        }
-    }
-
-    /// Relative to the page. What is not compared has none.
-    fn chart(self) -> Option<&'static str> {
-        match self {
-            Self::Gate => Some("benchmarks-gate.svg"),
-            Self::Server => Some("benchmarks-server.svg"),
-            Self::Delivery | Self::Cluster => None,
-        }
-    }
-}
-
-/// A section: the figures, their explanations, the goals, and `how` they were measured.
-///
-/// # Errors
-/// None that happens: a string takes everything.
+/// A section: the figures, their notes, the goals, and `how` they were measured.
 pub(crate) fn figures(
     results: &Results,
     verdicts: &[Verdict],
     section: Section,
     how: &str,
-) -> anyhow::Result<String> {
-    let mut text = section.heading().to_owned();
-    writeln!(text)?;
-    if let Some(chart) = section.chart() {
-        writeln!(text, "![Ratios to the best peer]({chart})\n")?;
-    }
-    let mut row = |cells: Vec<String>| writeln!(text, "| {} |", cells.join(" | "));
-    let head = [String::new()].into_iter().chain(results.programs.iter().map(title));
-    row(head.collect())?;
-    let rule = results.programs.iter().map(|_| "---:".to_owned());
-    row(["---".to_owned()].into_iter().chain(rule).collect())?;
-    for metric in results.metrics() {
-        let cells = results.programs.iter().map(|program| cell(results, program, metric));
-        row([metric.title().to_owned()].into_iter().chain(cells).collect())?;
-    }
-    writeln!(text)?;
-    for metric in results.metrics() {
-        writeln!(text, "- **{}**: {}.", metric.title(), metric.explanation())?;
-    }
-    writeln!(text, "\n### Goals\n")?;
-    for verdict in verdicts {
-        writeln!(text, "- {verdict}")?;
-    }
-    write!(text, "\n### How\n\n{how}")?;
-    Ok(wrapped(&text))
+) -> String {
+    let data = section.data();
+    let mut lines = vec![heading(data)];
+    lines.extend(data.chart.iter().map(|chart| format!("![Ratios to the best peer]({chart})\n")));
+    let mut rows = table::rows(results, false);
+    let rule = results.subjects.iter().map(|_| "---:".to_owned());
+    rows.insert(1, ["---".to_owned()].into_iter().chain(rule).collect());
+    lines.extend(rows.iter().map(|cells| format!("| {} |", cells.join(" | "))));
+    lines.push(String::new());
+    let notes = results.figures().map(|figure| figure.data());
+    lines.extend(notes.map(|data| format!("- **{}**: {}.", data.name, data.note)));
+    lines.push("\n### Goals\n".to_owned());
+    lines.extend(verdicts.iter().map(|verdict| format!("- {verdict}")));
+    lines.push(format!("\n### How\n\n{how}"));
+    wrapped(&lines.join("\n"))
 }
 
-/// Puts a section in its place.
+/// Replaces a section of the page.
 ///
 /// # Errors
 /// When the page cannot be read or written.
-pub(crate) fn write(path: &Path, section: Section, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write(path: &Path, section: Section, text: &str) -> Result<()> {
     let old = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         outcome => outcome.with_context(|| format!("cannot read {}", path.display())),
@@ -98,27 +57,26 @@ pub(crate) fn write(path: &Path, section: Section, text: &str) -> anyhow::Result
 }
 
 fn replaced(old: &str, section: Section, text: &str) -> String {
-    let parts = Section::ALL.into_iter().filter_map(|other| match other == section {
-        true => Some(text),
-        false => part(old, other),
-    });
     let mut page = INTRODUCTION.to_owned();
-    for part in parts {
-        page.push('\n');
-        page.push_str(part.trim_end());
-        page.push('\n');
+    for data in sections() {
+        let kept = if data.id == section { Some(text) } else { part(old, data) };
+        page.extend(kept.map(|text| format!("\n{}\n", text.trim_end())));
     }
     page
 }
 
+fn heading(data: &SectionData) -> String {
+    format!("## {}\n", data.heading)
+}
+
 /// A section of a page, from its heading to the next one.
-fn part(page: &str, section: Section) -> Option<&str> {
-    let start = page.find(&format!("\n{}", section.heading()))? + 1;
+fn part<'a>(page: &'a str, data: &SectionData) -> Option<&'a str> {
+    let start = page.find(&format!("\n{}", heading(data)))? + 1;
     let length = page[start + 1..].find("\n## ").map_or(page.len() - start, |end| end + 2);
     page.get(start..start + length)
 }
 
-/// Long lines of text are wrapped; rows of tables cannot be.
+/// Wraps long lines of text; rows of tables cannot be wrapped.
 fn wrapped(text: &str) -> String {
     let mut page = String::new();
     for line in text.lines() {
@@ -141,8 +99,6 @@ fn wrapped(text: &str) -> String {
     }
     page
 }
-
-const WIDTH: usize = 104;
 
 #[cfg(test)]
 mod tests {

@@ -1,28 +1,77 @@
-//! The summary on the terminal.
+//! Tables: the figures of a comparison, and those of one run.
 
 use comfy_table::{CellAlignment, Table, presets};
+use hdrhistogram::Histogram;
 
-use super::{cell, title};
-use crate::results::Results;
+use super::figure::{Figure, millis};
+use super::results::{Results, Role, Subject};
 
-/// One row a figure; in parentheses the ratio to the best peer, then how far the rounds differ.
-pub(crate) fn of(results: &Results) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    let names = results.programs.iter().map(title);
-    table.set_header([String::new()].into_iter().chain(names));
-    for metric in results.metrics() {
-        let cells = results.programs.iter().map(|program| {
-            let shown = cell(results, program, metric);
-            match program.spread(metric) {
-                Some(spread) => format!("{shown} ±{:.0}%", spread * 100.0),
-                None => shown,
-            }
-        });
-        table.add_row([metric.title().to_owned()].into_iter().chain(cells));
+/// The programs' names, then a row for each figure. After the median stands its ratio to the best
+/// peer, then, if `spread` is wanted, how far the rounds differ.
+pub(crate) fn rows(results: &Results, spread: bool) -> Vec<Vec<String>> {
+    let cell = |subject: &Subject, figure| match subject.spread(figure) {
+        Some(part) if spread => format!("{} ±{:.0}%", cell(results, subject, figure), part * 100.0),
+        _ => cell(results, subject, figure),
+    };
+    let row = |name: &str, cell: &dyn Fn(&Subject) -> String| {
+        [name.to_owned()].into_iter().chain(results.subjects.iter().map(cell)).collect()
+    };
+    let head = row("", &|subject| match subject.role {
+        Role::Floor => subject.name.clone(),
+        Role::Ours | Role::Peer => format!("{} {}", subject.name, subject.version),
+    });
+    let figures =
+        results.figures().map(|figure| row(&figure.data().name, &|subject| cell(subject, figure)));
+    [head].into_iter().chain(figures).collect()
+}
+
+/// `801 µs (1.00)`: the median and its ratio to the best peer's.
+fn cell(results: &Results, subject: &Subject, figure: Figure) -> String {
+    let Some(median) = subject.median(figure) else { return "–".to_owned() };
+    let shown = figure.show(median);
+    match results.best_peer(figure) {
+        Some((_, best)) if figure.data().compared => format!("{shown} ({:.2})", median / best),
+        _ => shown,
     }
+}
+
+/// The figures of all programs.
+pub(crate) fn of_results(results: &Results) -> Table {
+    let mut rows = rows(results, true).into_iter();
+    let head = rows.next().unwrap_or_default();
+    let mut table = of_rows(rows);
+    table.set_header(head);
+    table
+}
+
+/// Rows whose cells stand to the right, except the first one.
+pub(crate) fn of_rows<R: Into<comfy_table::Row>>(rows: impl IntoIterator<Item = R>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// A figure of one run and its name. What was not measured is a dash.
+pub(crate) fn row(name: &str, value: Option<String>) -> [String; 2] {
+    [name.to_owned(), value.unwrap_or_else(|| "–".to_owned())]
+}
+
+/// Microseconds as a table has them.
+pub(crate) fn micros(micros: f64) -> String {
+    format!("{micros:.2} µs")
+}
+
+/// Median, 99th percentile and maximum of nanoseconds, each a row.
+pub(crate) fn latencies(name: &str, times: [u64; 3]) -> [[String; 2]; 3] {
+    let [p50, p99, max] = times.map(|nanos| Some(format!("{:.2} ms", millis(nanos))));
+    [("p50", p50), ("p99", p99), ("max", max)]
+        .map(|(quantile, time)| row(&format!("{name}, {quantile}"), time))
+}
+
+/// Median, 99th percentile and maximum.
+pub(crate) fn quantiles(times: &Histogram<u64>) -> [u64; 3] {
+    [0.5, 0.99, 1.0].map(|quantile| times.value_at_quantile(quantile))
 }

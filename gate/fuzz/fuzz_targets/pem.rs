@@ -1,4 +1,5 @@
-//! Whatever a PEM file holds, reading it ends with something to serve or with one line for a person.
+//! Whatever a PEM file holds, reading it gives either a certificate to serve or an error of one
+//! line.
 
 #![no_main]
 
@@ -27,7 +28,7 @@ fuzz_target!(|content: &[u8]| {
     }
 });
 
-/// What goes to a terminal and into logs.
+/// The text goes to terminals and logs.
 fn assert_one_line(text: &str) {
     assert!(!text.contains(char::is_control), "{text:?}");
 }

@@ -1,4 +1,4 @@
-//! The PROXY protocol: who the client is, said to the backend before the client's first byte.
+//! The PROXY protocol: tells the backend who the client is, before the client's first byte.
 //!
 //! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
 
@@ -11,16 +11,16 @@ use tokio::net::TcpStream;
 
 use crate::tls::names::{suite_name, version_name};
 
-/// The field `verify` of a client that presented no certificate; 0 would mean that it presented
-/// one, and that it was verified.
+/// The value of the field `verify` for a client that presented no certificate. 0 would mean a
+/// certificate that was verified.
 const NOT_VERIFIED: u32 = 1;
 
 /// A version of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyVersion {
-    /// One line of text: addresses and ports.
+    /// One line of text with addresses and ports.
     V1,
-    /// Binary: TLS version and cipher suite too.
+    /// Binary, with TLS version and cipher suite too.
     V2,
 }
 
@@ -46,14 +46,15 @@ impl ProxyVersion {
         local: Option<SocketAddr>,
         tls: Option<(ProtocolVersion, CipherSuite)>,
     ) -> Vec<u8> {
-        // Of a socket for IPv6 and IPv4 at once, both ends of an IPv4 connection look like IPv6.
+        // On a dual-stack socket, both addresses of an IPv4 connection look like IPv6.
         let plain =
             |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let mut header = match local {
             Some(local) => {
                 ProxyHeader::with_address(ProxiedAddress::stream(plain(peer), plain(local)))
             }
-            // Cannot happen to an open socket; the backend then sees a connection of the gate's.
+            // Cannot happen to an open socket. The backend would see a connection made by the gate
+            // itself.
             None => ProxyHeader::with_local(),
         };
         let mut bytes = Vec::with_capacity(128);
@@ -101,7 +102,7 @@ mod tests {
         );
     }
 
-    /// Byte for byte as the specification has it, chapters 2.2 and 2.2.5.
+    /// Byte for byte as in chapters 2.2 and 2.2.5 of the specification.
     #[test]
     fn version_2_names_tls_version_and_suite() {
         let tlvs = [

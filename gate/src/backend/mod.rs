@@ -1,4 +1,4 @@
-//! The plain server behind the gate: where it is, and what to do while it is not there.
+//! The backend: the plain server behind the gate, and what to do while it is down.
 
 mod header;
 pub(crate) mod self_forward;
@@ -30,28 +30,28 @@ pub(crate) use stream::Stream;
 pub(crate) use target::Target;
 use unanswered::Unanswered;
 
-/// Time to connect to one address. On one machine it takes microseconds; across a network the
+/// Time to connect to one address. On the same machine it takes microseconds; across a network, the
 /// kernel has sent three SYNs by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The first pause before trying again; each further one is twice as long, up to the longest. A
-/// restarted server is found within a quarter of a second, and thousands of waiting clients cost
-/// some percent of one core.
+/// The pause before the first retry. It doubles with each retry, up to the longest pause: a
+/// restarted server is found within a quarter of a second, and thousands of waiting clients cost a
+/// few percent of one core.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long a server may leave data unacknowledged before it counts as dead. Keepalive finds a dead
-/// one on a quiet connection in the same time: 60 + 4 × 15 seconds.
+/// server on a quiet connection in the same time: 60 + 4 × 15 seconds.
 const DEAD_AFTER: Duration = Duration::from_secs(120);
 
-/// Where to forward to, and whether that works.
+/// The server to forward to, and whether it is reachable.
 #[derive(Debug)]
 pub(crate) struct Backend {
     target: Target,
     proxy_protocol: Option<ProxyVersion>,
     retry: Duration,
     sources: SourceAddresses,
-    /// Told once when it goes away and once when it is back, not once per client.
+    /// Whether the last attempt failed. Logged when it changes, not for each client.
     unreachable: AtomicBool,
     unanswered: Unanswered,
 }
@@ -72,8 +72,7 @@ impl Backend {
         }
     }
 
-    /// What the backend is to be told about a client before the client's first byte: nothing,
-    /// unless the PROXY protocol is spoken.
+    /// The PROXY header to send before the client's first byte; empty without the PROXY protocol.
     pub(crate) fn header(
         &self,
         peer: SocketAddr,
@@ -83,11 +82,11 @@ impl Backend {
         self.proxy_protocol.map_or_else(Vec::new, |version| version.header(peer, client, tls))
     }
 
-    /// Connects to the first address that answers, and sends it `header`. While the server seems
-    /// to be restarting, it is tried again for as long as `--backend-retry` says.
+    /// Connects to the first address that answers, and sends it `header`. While the server seems to
+    /// be restarting, retries for the time of `--backend-retry`. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Backend`], naming every address and why it failed. Cancel safe.
+    /// [`Error::Backend`], with the reason for every address.
     pub(crate) async fn connect(&self, header: &[u8]) -> Result<Stream, Error> {
         let until = Instant::now() + self.retry;
         let mut pause = FIRST_PAUSE;
@@ -96,9 +95,9 @@ impl Backend {
                 Ok(mut stream) => {
                     self.log_reachable();
                     if !header.is_empty() {
-                        // A new socket takes it at once. If this one does not, the backend has
-                        // closed it already, and the relay will find out with whatever the
-                        // backend said before that.
+                        // A new socket takes the header at once. If this one does not, the backend
+                        // has closed it already, and the relay delivers whatever the backend sent
+                        // before that.
                         let sent = stream.write_all(header);
                         let _ = within("sending the header", CONNECT_TIMEOUT, sent).await;
                     }
@@ -121,9 +120,11 @@ impl Backend {
         Err(Error::Backend(failure))
     }
 
-    /// The server has closed a connection without a byte, although the client had sent some;
-    /// `answered` is how many bytes it has sent so far, to all clients. Nothing else tells of a
-    /// server that the gate is wrongly paired with, as the bytes are not looked into.
+    /// Records that the server closed a connection without sending a byte, although the client had
+    /// sent some. `answered` is how many bytes the server has sent so far to all clients.
+    ///
+    /// The gate does not read the bytes that it forwards, so nothing else shows that the gate and
+    /// the server disagree about the PROXY protocol.
     pub(crate) fn closed_unanswered(&self, answered: u64) {
         let Some(times) = self.unanswered.add(answered) else { return };
         let question = match (self.proxy_protocol, &self.target) {
@@ -175,7 +176,7 @@ impl Backend {
     }
 
     fn log_reachable(&self) {
-        // Read first: the line of every connection need not be written to.
+        // Reads before it writes: a write would take the cache line from all other threads.
         if self.unreachable.load(Ordering::Relaxed)
             && self.unreachable.swap(false, Ordering::Relaxed)
         {
@@ -186,8 +187,8 @@ impl Backend {
     fn log_unreachable(&self, failures: &str) {
         if !self.unreachable.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "cannot reach the backend ({failures}); clients are turned away until it answers: \
-                 start the server there, or give gate its address"
+                "cannot reach the backend ({failures}); clients are disconnected until it answers: \
+                 start the server there, or start gate with its address"
             );
         }
     }
@@ -211,11 +212,11 @@ async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
     })
 }
 
-/// The kernel knows when a process of this machine ends, so only a server elsewhere can be gone
-/// without a word.
+/// Sets the options that find a dead server. The kernel knows when a process on the same machine
+/// ends, so only a server elsewhere can vanish without a word.
 fn set_options(stream: &TcpStream, address: IpAddr) {
     let socket = SockRef::from(stream);
-    // Each fails only on a connection that is gone already; its first read says so.
+    // These fail only if the connection is gone already, and then its first read reports that.
     let _ = socket.set_tcp_nodelay(true);
     if !address.is_loopback() {
         let _ = socket.set_tcp_keepalive(&keepalive());
@@ -223,11 +224,11 @@ fn set_options(stream: &TcpStream, address: IpAddr) {
     }
 }
 
-/// Why an attempt failed, at each address.
+/// The reason for each address why an attempt failed.
 #[derive(Debug, Default)]
 struct Failure {
     text: String,
-    /// One of the addresses may answer in a moment.
+    /// At least one of the addresses may answer soon.
     temporary: bool,
 }
 
@@ -239,17 +240,17 @@ impl Failure {
     }
 }
 
-/// Whether it looks like a server that is being restarted, or is behind with accepting.
+/// Whether the server seems to be restarting, or is slow to accept.
 fn is_temporary(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        // Nobody listens there, or no longer: it ended with this connection in its queue.
+        // Nobody listens there, or the server ended with this connection in its queue.
         io::ErrorKind::ConnectionRefused
             | io::ErrorKind::ConnectionReset
-            // Its Unix socket is not there, or its queue is full (connect(2): EAGAIN).
+            // The Unix socket does not exist yet, or its queue is full (connect(2): EAGAIN).
             | io::ErrorKind::NotFound
             | io::ErrorKind::WouldBlock
-            // No port to connect from is free just now.
+            // No source port is free just now.
             | io::ErrorKind::AddrNotAvailable
     )
 }

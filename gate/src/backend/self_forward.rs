@@ -1,4 +1,4 @@
-//! Whether a gate would forward to itself: each connection would make another one, until no
+//! Detects a gate that would forward to itself: each connection would open another one, until no
 //! descriptor is left.
 
 use std::io;
@@ -10,10 +10,10 @@ use socket2::SockRef;
 use super::Target;
 use crate::error::Error;
 
-/// Why the address that clients connect to is no backend.
+/// The reason why the address that clients connect to cannot be the backend.
 pub(crate) const LISTENS: &str = "gate itself listens there";
 
-/// Refuses a `target` that is one of the gate's own sockets, because of `why`.
+/// Refuses a `target` that is one of the gate's own sockets; `why` says which.
 ///
 /// # Errors
 /// [`Error::Usage`].
@@ -25,11 +25,11 @@ pub(crate) fn reject(target: &Target, listening: &[SocketAddr], why: &str) -> Re
     )))
 }
 
-/// Where a socket that a service manager made can be reached: for one on [::] on IPv4 too, unless
-/// it is told otherwise.
+/// The addresses at which a socket of a service manager is reached: for one on [::] on IPv4 too,
+/// unless it is IPv6 only.
 ///
 /// # Errors
-/// When it has no address.
+/// When the socket has no address.
 pub(crate) fn addresses_of(socket: &TcpListener) -> io::Result<Vec<SocketAddr>> {
     let at = socket.local_addr()?;
     let everywhere = at.is_ipv6() && at.ip().is_unspecified();
@@ -38,8 +38,8 @@ pub(crate) fn addresses_of(socket: &TcpListener) -> io::Result<Vec<SocketAddr>> 
     Ok([at].into_iter().chain(four).collect())
 }
 
-/// The address of `target` that ends at one of the sockets `listening`, if one does. What listens on
-/// every address (0.0.0.0, [::]) is reached at every one of this machine, of its own family.
+/// The address of `target` that leads to one of the sockets `listening`, if there is one. A socket
+/// on every address (0.0.0.0, [::]) is reached at each address of this machine, of its own family.
 fn reached(target: &Target, listening: &[SocketAddr]) -> Option<SocketAddr> {
     reached_at(target, listening, is_of_this_machine)
 }
@@ -62,7 +62,8 @@ fn reached_at(
     addresses.iter().copied().find(ends_here)
 }
 
-/// Where a connection to `ip` ends: the kernel takes 0.0.0.0 and [::] for the loopback.
+/// The address that a connection to `ip` reaches: the kernel treats 0.0.0.0 and [::] as the
+/// loopback.
 fn destination(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(four) if four.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -71,9 +72,9 @@ fn destination(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Not by trying to bind: the kernel may be told to allow that for any address. A confined service
-/// may not ask for its interfaces (`RestrictAddressFamilies=` without AF_NETLINK); it knows the
-/// loopback only.
+/// Whether `ip` is an address of this machine. Binding it would be no proof, because the kernel may
+/// allow that for any address. A confined service may not list its interfaces
+/// (`RestrictAddressFamilies=` without AF_NETLINK), and then only the loopback counts.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let has = |interfaces: InterfaceAddressIterator| {
         interfaces.filter_map(|interface| interface.address).any(|its| {
@@ -81,7 +82,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
                 || its.as_sockaddr_in6().is_some_and(|its| IpAddr::from(its.ip()) == ip)
         })
     };
-    // The whole of 127.0.0.0/8 is, although only 127.0.0.1 is named.
+    // All of 127.0.0.0/8 is this machine's, although its interface lists only 127.0.0.1.
     ip.is_loopback() || getifaddrs().is_ok_and(has)
 }
 
@@ -106,7 +107,7 @@ mod tests {
         for target in ["9090", "192.0.2.8:9091", "[2001:db8::1]:9091", "unix:9091"] {
             assert!(!is_own(target, &everywhere), "{target}");
         }
-        // Bound to one family, the other is free for the server.
+        // A socket of one family leaves the other family free for the server.
         assert!(!is_own("127.0.0.1:9091", &["[::]:9091"]));
         assert!(!is_own("[::1]:9091", &["0.0.0.0:9091"]));
     }
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn one_address_is_found_there_only() {
         assert!(is_own("9091", &["127.0.0.1:9091"]));
-        // Which is tried only while nothing answers at 127.0.0.1, but then it is.
+        // [::1] is tried only while nothing answers at 127.0.0.1, but then it is.
         assert!(is_own("9091", &["[::1]:9091"]));
         assert!(is_own("[::ffff:127.0.0.1]:9091", &["127.0.0.1:9091"]));
         assert!(is_own("0.0.0.0:9091", &["127.0.0.1:9091"]));

@@ -1,12 +1,12 @@
 //! Source addresses for connections to a server on this machine.
 //!
-//! A connection is told from others by its two addresses and ports. With one source address, and
-//! the server's address and port given, there are as many connections as ephemeral ports: 28,232
-//! on Linux by default. Worse, from half of that on each connect takes the kernel thirty times as
-//! long, because it looks for a port among the odd or the even ones first, one by one, before it
-//! tries the others. All of 127.0.0.0/8 is this machine, so there are more source addresses.
+//! Two addresses and two ports identify a connection. With one source address, and the server's
+//! address and port given, there are only as many connections as ephemeral ports: 28,232 on Linux
+//! by default. Worse, once half of them are in use, each connect takes the kernel thirty times as
+//! long, because it first tries either the odd or the even ports one by one. All of 127.0.0.0/8 is
+//! this machine, so there are more source addresses.
 //!
-//! 127.0.0.1 stays the only one until it has many connections: servers may well know it by that
+//! Connections come from 127.0.0.1 alone until it has many: servers may have rules for that address
 //! (`allow 127.0.0.1`).
 
 use std::fs;
@@ -19,22 +19,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// 127.0.0.1 to 127.0.0.64: enough for 700,000 connections with the usual ports, and for 1.8
-/// million in slow ones.
+/// 127.0.0.1 to 127.0.0.64. With the default range of ports, this is enough for 700,000
+/// connections, or for 1.8 million that are slow to connect.
 const ADDRESSES: u8 = 64;
 
-/// The usual range of ephemeral ports, where the system's own cannot be read.
+/// The default range of ephemeral ports, used if the system's own cannot be read.
 const USUAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
-/// The source addresses, and how many connections come from each.
+/// The source addresses, and how many connections each has.
 #[derive(Debug)]
 pub(crate) struct SourceAddresses {
     open: Arc<[AtomicU32; ADDRESSES as usize]>,
-    /// The connections of one address before the next one is used.
+    /// How many connections an address gets before the next one is used.
     share: u32,
 }
 
-/// A connection's place among those of its source address.
+/// One connection in the count of its source address, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lease {
     open: Arc<[AtomicU32; ADDRESSES as usize]>,
@@ -60,12 +60,12 @@ impl SourceAddresses {
     /// Connects to a loopback address from the first source address that has room.
     ///
     /// # Errors
-    /// Those of connect(2); `AddrNotAvailable` when no source address has a port left.
+    /// Those of connect(2); `AddrNotAvailable` if no source address has a free port.
     pub(crate) async fn connect(&self, to: SocketAddrV4) -> io::Result<(TcpStream, Lease)> {
         let mut exhausted = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        // Connections of the last minute keep their ports without being counted, and so do those
-        // of other programs. So an address may be full although it does not seem so; and in need
-        // those beyond their share have some ports left.
+        // Connections that closed in the last minute keep their ports without being counted, and so
+        // do those of other programs. So an address may be full although its count is low. If all
+        // others fail, addresses beyond their share still have some ports.
         let (preferred, others): (Vec<u8>, Vec<u8>) =
             (0..ADDRESSES).partition(|&index| self.has_room(index));
         for index in preferred.into_iter().chain(others) {
@@ -89,20 +89,20 @@ impl SourceAddresses {
     }
 }
 
-/// Without binding, connections to loopback come from 127.0.0.1.
+/// Connects from 127.0.0.(index + 1). Without binding, the kernel uses 127.0.0.1.
 async fn connect_from(index: u8, to: SocketAddrV4) -> io::Result<TcpStream> {
     if index == 0 {
         return TcpStream::connect(to).await;
     }
     let socket = TcpSocket::new_v4()?;
-    // Else bind would take a port for itself, also away from all other destinations.
+    // Otherwise bind would reserve a port for all destinations.
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, index + 1), 0)))?;
     socket.connect(SocketAddr::V4(to)).await
 }
 
-/// Two fifths of the ports: what lies below one half is quick, and connections that are not
-/// counted need some of that.
+/// Two fifths of the ports: connects are fast below one half, and uncounted connections need some
+/// of that.
 fn share(ports: &RangeInclusive<u16>) -> u32 {
     let count = u32::from(ports.end().saturating_sub(*ports.start())) + 1;
     (count * 2 / 5).max(1)
@@ -146,7 +146,7 @@ mod tests {
             [from().await, from().await, from().await, from().await, from().await],
             ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"]
         );
-        // A place that is given back is used again, lowest address first.
+        // A freed place is used again, lowest address first.
         held.remove(0);
         held.push(sources.connect(to).await.unwrap());
         assert_eq!(listener.accept().await.unwrap().1.ip(), Ipv4Addr::LOCALHOST);

@@ -1,4 +1,4 @@
-//! A connection to the backend, whichever kind it is.
+//! A connection to the backend, by TCP or a Unix socket.
 
 use std::io;
 use std::pin::Pin;
@@ -10,11 +10,11 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::source_addresses::Lease;
 
-/// TCP or Unix. One branch per system call, so that the relay is one and the same code.
+/// One type for both, so that the relay is the same code. It costs one branch for each system call.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// With its place among the connections from that source address, if those are counted: it
-    /// is given back once the socket is closed.
+    /// `_lease` counts the connection for its source address, if those are counted, until the
+    /// socket is closed.
     Tcp {
         stream: TcpStream,
         _lease: Option<Lease>,
@@ -23,7 +23,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Closes it in such a way that the last words arrive.
+    /// Closes the connection so that the server receives the last bytes.
     pub(crate) async fn linger(&self) {
         match self {
             Self::Tcp { stream, .. } => linger(stream).await,

@@ -1,4 +1,4 @@
-//! Where to forward to, as the command line says it.
+//! Where to forward to, as given on the command line.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 
-/// Where the plain server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// These addresses, in the order to try.
@@ -52,7 +51,7 @@ fn local(port: u16) -> Vec<SocketAddr> {
 }
 
 fn unix(text: &str, path: &str) -> Result<Target, Error> {
-    // The kernel's own rule: 107 bytes on Linux, none of them zero.
+    // The kernel's limit: 107 bytes on Linux, and none of them zero.
     let fits = std::os::unix::net::SocketAddr::from_pathname(path).is_ok();
     if path.is_empty() || !fits {
         return Err(Error::Usage(format!(
@@ -67,11 +66,8 @@ impl fmt::Display for Target {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(addresses) => {
-                for (index, address) in addresses.iter().enumerate() {
-                    let separator = if index == 0 { "" } else { ", else " };
-                    write!(f, "{separator}{address}")?;
-                }
-                Ok(())
+                let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join(", else "))
             }
         }
     }

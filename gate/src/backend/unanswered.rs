@@ -1,32 +1,33 @@
-//! A server that closes connections without a word, as one does that the gate is wrongly paired with:
-//! it waits for a PROXY header that does not come, or takes the header for nonsense.
+//! Detects a server that closes every connection without an answer. Such a server disagrees with
+//! the gate about the PROXY protocol: it waits for a header that does not come, or cannot read the
+//! one that does.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// So many in a streak are no single odd client any more.
+/// So many in a row are not just one odd client.
 const SUSPICIOUS: u64 = 3;
 
-/// How often it is logged while it goes on.
+/// How often the warning is repeated while this goes on.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
-/// Connections that the server ended without an answer, since it last answered anybody.
+/// Connections that the server closed without an answer since it last answered any client.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered(Mutex<Streak>);
 
 #[derive(Debug, Default)]
 struct Streak {
     length: u64,
-    /// Bytes that the server had sent by the last of them, to all clients.
+    /// Bytes that the server had sent to all clients when the last of them was closed.
     answered: u64,
     logged: Option<Instant>,
 }
 
 impl Unanswered {
-    /// Counts one more; `answered` is how many bytes the server has sent so far, to all clients. The
-    /// number of them if it is to be logged.
+    /// Counts one more. `answered` is how many bytes the server has sent so far to all clients.
+    /// Returns how many there were in a row if that should be logged.
     pub(super) fn add(&self, answered: u64) -> Option<u64> {
         let mut streak = self.0.lock();
         if streak.answered != answered {

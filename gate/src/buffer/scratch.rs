@@ -1,16 +1,16 @@
-//! The buffers of a thread, which its connections borrow for one synchronous step at a time.
+//! The buffers of a thread. Its connections borrow them for one synchronous step at a time.
 
 use std::cell::RefCell;
 
-/// Bytes read at once: four TLS records of the largest size, so that a busy connection costs a
-/// system call per 64 KiB and not one per record.
+/// How much is read at once: four TLS records of the largest size, so that a busy connection costs
+/// one system call for 64 KiB and not one for each record.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// The largest TLS record on the wire (RFC 8446, 5.2; TLS 1.2 allows some more).
 pub(crate) const RECORD: usize = 5 + 16 * 1024 + 2048;
 
 thread_local! {
-    /// Borrowed inside one poll and never across an `.await`.
+    /// Borrowed within one poll, never across an `.await`.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         raw: vec![0; CHUNK + RECORD].into_boxed_slice(),
         plain: Vec::with_capacity(CHUNK + RECORD),
@@ -19,15 +19,15 @@ thread_local! {
 }
 
 pub(crate) struct Scratch {
-    /// As read from a socket.
+    /// Bytes as read from a socket.
     pub(crate) raw: Box<[u8]>,
-    /// Decrypted.
+    /// Plaintext.
     pub(crate) plain: Vec<u8>,
     pub(crate) output: Output,
 }
 
-/// Lends this thread's buffers, empty: one whose borrower panicked still holds what was another
-/// connection's.
+/// Lends the buffers of this thread, emptied: after a panic they may still hold bytes of another
+/// connection.
 pub(crate) fn with<T>(borrow: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.plain.clear();
@@ -36,19 +36,19 @@ pub(crate) fn with<T>(borrow: impl FnOnce(&mut Scratch) -> T) -> T {
     })
 }
 
-/// Encrypted, on its way to a client.
+/// Ciphertext to be sent to a client.
 pub(crate) struct Output {
     bytes: Box<[u8]>,
     filled: usize,
 }
 
 impl Output {
-    /// Where more can be put; [`Output::fill`] says how much was.
+    /// The unused space. After writing into it, call [`Output::fill`].
     pub(crate) fn spare_capacity(&mut self) -> &mut [u8] {
         &mut self.bytes[self.filled..]
     }
 
-    /// Makes room for `more` bytes.
+    /// Grows the unused space to at least `more` bytes.
     pub(crate) fn reserve(&mut self, more: usize) {
         let needed = self.filled + more;
         if needed > self.bytes.len() {
@@ -62,7 +62,7 @@ impl Output {
         self.filled += count;
     }
 
-    /// Everything that was put in, which then is no longer here.
+    /// Takes everything that was put in, which empties the output.
     pub(crate) fn take(&mut self) -> &[u8] {
         &self.bytes[..std::mem::take(&mut self.filled)]
     }

@@ -1,4 +1,4 @@
-//! Where to accept connections, as the command line says it.
+//! Where to accept connections, as given on the command line.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,10 +7,9 @@ use shared::accept::Listener;
 
 use crate::error::Error;
 
-/// Where to accept connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
-    /// This port of every address.
+    /// This port on every address.
     Every(u16),
     /// One address.
     At(SocketAddr),

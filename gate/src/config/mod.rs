@@ -1,4 +1,5 @@
-//! The command line, checked and resolved: nothing binds before all of it is valid.
+//! The configuration: the command line, checked and resolved. Nothing binds before all of it is
+//! valid.
 
 pub(crate) mod cli;
 mod listen;
@@ -18,17 +19,17 @@ use cli::{Cli, ProxyProtocol};
 pub(crate) use listen::Listen;
 use listen::not_an_address;
 
-/// Descriptors kept for everything that is no client: listeners, log, certificate, and 64
+/// Descriptors reserved for everything but clients: listeners, log, certificate, and 64
 /// administrators.
 const RESERVED_DESCRIPTORS: usize = 128;
 
-/// Those of one runtime: epoll twice, what wakes it, and signals.
+/// Descriptors of one runtime: two for epoll, one to wake it, one for signals.
 const DESCRIPTORS_PER_THREAD: usize = 4;
 
-/// Where a system without a limit of open files is bounded all the same.
+/// The limit of connections on a system without a limit of open files.
 const MOST_CONNECTIONS: usize = 1_000_000;
 
-/// A gate that can run.
+/// A checked configuration.
 #[derive(Debug)]
 pub struct Config {
     /// Where to accept.
@@ -62,8 +63,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks everything that can be checked without binding, and reads the PEM file. The limit
-    /// of open files is raised as far as the system allows, as each connection takes two.
+    /// Checks everything that can be checked without binding, and reads the PEM file. Raises the
+    /// limit of open files as far as the system allows, because each connection needs two.
     ///
     /// # Errors
     /// The first fault found.
@@ -117,8 +118,8 @@ impl Config {
         })
     }
 
-    /// Refuses an admin port that clients are to connect to. Not for sockets of a service manager,
-    /// which take the place of [`Config::listen`].
+    /// Refuses an admin port that is also the port for clients. Not meant for sockets of a service
+    /// manager, which replace [`Config::listen`].
     ///
     /// # Errors
     /// [`Error::Usage`].
@@ -139,8 +140,8 @@ impl Config {
     }
 }
 
-/// A Unix socket has no address of its own to go by, so there the client's is said unless it is
-/// not wanted.
+/// The version of the PROXY protocol. With a Unix socket, the backend has no other way to learn the
+/// client's address, so it is on by default.
 fn proxy_protocol(wanted: Option<ProxyProtocol>, backend: &Target) -> Option<ProxyVersion> {
     match (wanted, backend) {
         (Some(ProxyProtocol::Off), _) | (None, Target::Tcp(_)) => None,
@@ -149,7 +150,7 @@ fn proxy_protocol(wanted: Option<ProxyProtocol>, backend: &Target) -> Option<Pro
     }
 }
 
-/// A port alone is this machine's own, for administrators are.
+/// Parses `--admin`. A port alone is opened on the loopback only.
 fn admin(text: &str) -> Result<SocketAddr, Error> {
     match text.parse() {
         Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
@@ -157,12 +158,13 @@ fn admin(text: &str) -> Result<SocketAddr, Error> {
     }
 }
 
-/// Those that this process may use.
+/// The number of cores that this process may use.
 fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Each connection has two sockets, the client's and the backend's.
+/// The number of connections that the limit of open files allows: each connection has two sockets,
+/// the client's and the backend's.
 fn possible_connections(files: usize, threads: NonZeroUsize) -> usize {
     let runtimes = threads.get().saturating_mul(DESCRIPTORS_PER_THREAD);
     let reserved = runtimes.saturating_add(RESERVED_DESCRIPTORS);

@@ -1,24 +1,24 @@
-//! How the directions of a connection stand, and what is left of it.
+//! The state of each direction, and how a connection ended.
 
 use tokio::net::TcpStream;
 
 use crate::backend::Stream;
 use crate::metrics::Carried;
 
-/// What has become of one direction.
+/// The state of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Open,
-    /// Its source has ended; what is pending and then the end itself are still to be delivered.
-    /// With `complete`, TLS says so too (`close_notify`); without, the client can tell that the
-    /// end is not the backend's word.
+    /// The source has ended. What is pending, and then the end, are still to be delivered. If
+    /// `complete`, a `close_notify` precedes the end; otherwise the client can tell that the stream
+    /// was cut off.
     Ending {
         complete: bool,
     },
-    /// The end is delivered.
+    /// The end has been delivered.
     Done,
-    /// Its sink takes nothing any more, so what its source still sends is thrown away: left
-    /// unread, it would block a source that has more to say in the other direction.
+    /// The sink takes nothing any more. What the source still sends is read and thrown away: left
+    /// unread, it would block a source that still has something to send in the other direction.
     Broken,
 }
 
@@ -28,18 +28,19 @@ impl Flow {
     }
 }
 
-/// The sockets after the relay; those whose input was not read to its end want lingering.
+/// What is left after the relay. A socket is here only if its input was not read to the end, so
+/// that closing it must linger.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) client: Option<TcpStream>,
     pub(crate) backend: Option<Stream>,
     pub(crate) carried: Carried,
     pub(crate) cause: Cause,
-    /// The backend ended it without a byte, although the client had sent some.
+    /// The backend closed the connection without sending a byte, although the client had sent some.
     pub(crate) unanswered: bool,
 }
 
-/// What ended a connection, of all that did the first.
+/// What ended a connection first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     Client,
@@ -47,13 +48,13 @@ pub(crate) enum Cause {
     ClientGone,
     BackendGone,
     ClientFault,
-    /// Of the client, after the backend's end.
+    /// The client sent nothing after the backend had ended.
     Silence,
     Stop,
 }
 
 impl Cause {
-    /// As the access log has it.
+    /// The value of `ended` in the access log.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Client => "by the client",

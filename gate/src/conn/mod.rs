@@ -6,6 +6,7 @@ mod https_hint;
 mod relay;
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use rustls::HandshakeKind;
+use shared::accept::Unregistered;
 use shared::deadline::within;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -50,12 +52,16 @@ impl Drop for ConnPermit {
 
 /// Serves one client and logs how that ended: at `info`, with the target `access`, if the client
 /// completed the handshake, and at `debug` otherwise.
+///
+/// # Errors
+/// When the runtime of this thread cannot watch the socket.
 pub(crate) async fn serve(
-    client: TcpStream,
+    client: Unregistered<std::net::TcpStream>,
     peer: SocketAddr,
     permit: ConnPermit,
     handshake: HandshakeGuard,
-) {
+) -> io::Result<()> {
+    let client = client.register()?;
     let begun = Instant::now();
     let ended = forward(&permit.gate, client, peer, handshake).await;
     drop(permit);
@@ -72,6 +78,7 @@ pub(crate) async fn serve(
         ),
         Err(error) => tracing::debug!(%peer, lasted = ?begun.elapsed(), "ended: {error}"),
     }
+    Ok(())
 }
 
 /// What the access log says of a connection.
@@ -183,7 +190,7 @@ async fn secure(mut client: TcpStream, served: &Served) -> Result<(TcpStream, Se
         Ok(secured) => Ok((client, secured)),
         Err(error) => {
             if matches!(error, Error::NotTls) {
-                send_hint(&mut client, served.identity.host()).await;
+                send_hint(&mut client, served.identity.host.as_deref()).await;
             }
             Err(error)
         }

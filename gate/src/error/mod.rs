@@ -1,4 +1,4 @@
-//! What can go wrong, in words that say what to do about it.
+//! Errors that say what to do.
 
 mod pem_fault;
 
@@ -11,14 +11,12 @@ use shared::exit;
 pub(crate) use pem_fault::PemFault;
 pub(crate) use pem_fault::{PemLocation, quoted};
 
-/// A start that failed, or a connection that ended before bytes could flow.
-///
-/// Each prints as one line.
+/// Why a start failed, or why a connection ended before any bytes were relayed. Each prints as one
+/// line.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The command line is wrong.
-    #[error("{0} (gate --help tells more)")]
+    #[error("{0} (see gate --help)")]
     Usage(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
@@ -36,38 +34,38 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
-    /// What a PEM file holds cannot be served.
+    /// The content of a PEM file cannot be used.
     #[error("{location}: {fault}")]
     Pem {
-        /// The file, and the block in it if the fault is one block's.
+        /// The file, and the block if the fault is in one.
         location: PemLocation,
         /// What is wrong.
         fault: PemFault,
     },
-    /// The TLS library refused what was put together.
+    /// The TLS library refused the key or the configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[source] rustls::Error),
     /// The operating system refused something that should work.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried, to follow "cannot".
+        /// What was tried, in words that follow "cannot".
         what: &'static str,
-        /// What it said.
+        /// What the operating system answered.
         source: io::Error,
     },
-    /// The client was too slow; nobody's defect but its own.
+    /// The client was too slow.
     #[error(transparent)]
     Slow(#[from] Expired),
-    /// The client left before the handshake.
+    /// The client closed the connection before the handshake.
     #[error("the client left before the handshake")]
     Left,
     /// The client does not speak TLS.
     #[error("the client does not speak TLS")]
     NotTls,
-    /// Too many handshakes were under way, and this was the oldest.
-    #[error("the oldest of too many handshakes, closed in favour of a newcomer")]
+    /// This was the oldest of too many unfinished handshakes.
+    #[error("closed as the oldest of too many unfinished handshakes")]
     Evicted,
-    /// The handshake failed: the client's doing, mostly.
+    /// The handshake failed, usually through the client's fault.
     #[error("the handshake failed: {0}")]
     Handshake(#[source] io::Error),
     /// The backend cannot be reached.
@@ -79,8 +77,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code of a start that fails with this.
-    #[must_use]
+    /// The exit code of a start that fails with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,
@@ -107,9 +104,11 @@ impl Error {
 
 fn bind_remedy(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program uses it; end that one (ss -ltnp shows it) \
+        io::ErrorKind::AddrInUse => {
+            "another program uses it; stop that program (ss -ltnp shows it) \
                                      or choose another port"
-            .to_owned(),
+                .to_owned()
+        }
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher \
                                             one or grant CAP_NET_BIND_SERVICE"
             .to_owned(),
@@ -123,14 +122,16 @@ fn bind_remedy(error: &io::Error) -> String {
 fn read_remedy(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            "there is no such file; make it with \
+            "there is no such file; create it with \
                                     cat leaf.crt intermediate.crt main.key > cert.pem"
                 .to_owned()
         }
         io::ErrorKind::PermissionDenied => "permission is missing; let the user that runs gate \
                                             read it (chgrp and chmod g+r)"
             .to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory; name the PEM file in it".to_owned(),
+        io::ErrorKind::IsADirectory => {
+            "it is a directory; give the path of the PEM file".to_owned()
+        }
         _ => error.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a PEM file, and where in it.
+//! Faults of a PEM file, and their location.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,31 @@ pub struct PemLocation {
 }
 
 impl PemLocation {
-    /// The file as a whole.
-    #[must_use]
-    pub fn file(file: &Path) -> Self {
+    /// The whole file.
+    pub(crate) fn file(file: &Path) -> Self {
         Self { files: vec![file.to_owned()], block: None }
     }
 
-    /// Several files as a whole.
+    /// Several whole files.
     pub(crate) fn files(files: Vec<&Path>) -> Self {
         Self { files: files.into_iter().map(Path::to_owned).collect(), block: None }
     }
 
-    /// Whether it is `file`, or a block in it.
+    /// Whether this is `file` or a block in it.
     pub(crate) fn is_in(&self, file: &Path) -> bool {
         self.files.iter().any(|own| own == file)
     }
 
     /// The `block`-th block of `file`, which begins on `line`; both count from 1.
-    #[must_use]
-    pub fn block(file: &Path, block: usize, line: usize) -> Self {
+    pub(crate) fn block(file: &Path, block: usize, line: usize) -> Self {
         Self { files: vec![file.to_owned()], block: Some((block, line)) }
     }
 }
 
 impl fmt::Display for PemLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, file) in self.files.iter().enumerate() {
-            write!(f, "{}{}", if index == 0 { "" } else { " and " }, file.display())?;
-        }
+        let files: Vec<_> = self.files.iter().map(|file| file.to_string_lossy()).collect();
+        write!(f, "{}", files.join(" and "))?;
         match self.block {
             Some((block, line)) => write!(f, ", block {block} (line {line})"),
             None => Ok(()),
@@ -48,9 +45,8 @@ impl fmt::Display for PemLocation {
 
 /// What is wrong with the content of a PEM file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum PemFault {
-    /// Too long for what it should be.
+    /// The file is too large for a PEM file.
     #[error("it is larger than {0} bytes, so it is no PEM file of a key and its certificates")]
     TooLarge(u64),
     /// No block at all.
@@ -67,7 +63,7 @@ pub enum PemFault {
         /// The command that converts it.
         remedy: &'static str,
     },
-    /// A BEGIN or END line that is none.
+    /// A BEGIN or END line is damaged.
     #[error("its BEGIN or END line is damaged; copy the block again, each line whole")]
     Marker,
     /// BEGIN without END.
@@ -79,8 +75,8 @@ pub enum PemFault {
     /// The text between BEGIN and END is damaged.
     #[error("the {0} is damaged (its base64 cannot be decoded); copy the block again")]
     Base64(String),
-    /// A block that has no place here.
-    #[error("a block {0} has no place here; remove it")]
+    /// A block of a kind that does not belong in the file.
+    #[error("a block of type {0} does not belong in this file; remove it")]
     Unknown(String),
     /// A certificate signing request.
     #[error(
@@ -97,7 +93,7 @@ pub enum PemFault {
     /// No certificate.
     #[error("no certificate in it; append it: cat leaf.crt intermediate.crt main.key > cert.pem")]
     NoCertificate,
-    /// Not a certificate inside.
+    /// The block holds no X.509 certificate.
     #[error("the certificate is damaged (it is not X.509); copy the block again")]
     Certificate,
     /// No private key.
@@ -108,12 +104,14 @@ pub enum PemFault {
              decrypt it: openssl pkey -in {} -out main.key, and put that key in its place", quoted(.0))]
     EncryptedKey(PathBuf),
     /// More than one private key.
-    #[error("a second private key, and another than that of {0}; keep only the certificate's own")]
+    #[error(
+        "a second private key, different from that of {0}; keep only the key of the certificate"
+    )]
     SecondKey(PemLocation),
     /// A private key that TLS cannot use.
     #[error(
-        "the private key cannot be used (damaged, or none of RSA of 2048 to 8192 bits, \
-             P-256, P-384, P-521, Ed25519); ask for a certificate with a P-256 key"
+        "the private key cannot be used (damaged, or not one of RSA with 2048 to 8192 bits, \
+             P-256, P-384, P-521, Ed25519); request a certificate with a P-256 key"
     )]
     Key,
     /// A private key in another program's format.
@@ -130,7 +128,7 @@ pub enum PemFault {
     Mismatch(usize, String),
 }
 
-/// A path as one word of a shell command.
+/// Quotes a path so that it is one word of a shell command.
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@=".contains(c);

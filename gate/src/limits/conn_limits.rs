@@ -1,7 +1,7 @@
-//! How much of the gate one address may take, and all unfinished handshakes together.
+//! Limits by address, and on all unfinished handshakes, before TLS.
 //!
-//! Counted before TLS, so that a stranger costs a socket and no cryptography. Each count is held
-//! by a guard of the connection and given back when that is dropped.
+//! A refused client costs a socket and no cryptography. A guard in the connection holds each count
+//! and returns it when it is dropped.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -11,14 +11,15 @@ use parking_lot::Mutex;
 use shared::ip_prefix::ip_prefix;
 use tokio::sync::oneshot;
 
-/// The bounds that strangers meet before TLS.
+/// The limits before TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnLimits {
-    /// Connections of one address; further ones are closed.
+    /// Connections of one address; more are closed.
     pub(crate) connections_per_address: usize,
-    /// Unfinished handshakes of one address; further ones are closed.
+    /// Unfinished handshakes of one address; more are closed.
     pub(crate) handshakes_per_address: usize,
-    /// Unfinished handshakes in all; beyond, the oldest is closed and the newcomer stays.
+    /// Unfinished handshakes of all addresses. Beyond that, the oldest is closed in favour of the
+    /// newest.
     pub(crate) handshakes: usize,
 }
 
@@ -30,7 +31,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Of what there are too many.
+    /// What the address has too many of.
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::Connections => "connections from this address",
@@ -39,7 +40,7 @@ impl Refusal {
     }
 }
 
-/// Everyone who is connected, by address.
+/// Counts connections and unfinished handshakes by address.
 #[derive(Debug)]
 pub(crate) struct ConnLimiter {
     limits: ConnLimits,
@@ -49,7 +50,7 @@ pub(crate) struct ConnLimiter {
 #[derive(Debug, Default)]
 struct LimiterState {
     addresses: HashMap<IpAddr, AddressCounts>,
-    /// By age. Dropping one tells its connection to end.
+    /// Unfinished handshakes by age. Dropping a sender ends that handshake.
     unfinished: BTreeMap<u64, oneshot::Sender<()>>,
     next: u64,
 }
@@ -65,10 +66,10 @@ impl ConnLimiter {
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
-    /// AddressCounts a connection from `address`, and its handshake, unless that address has too many.
+    /// Counts a connection from `address`, and its handshake, unless that address has too many.
     ///
-    /// If that makes too many handshakes in all, the oldest one learns it from its
-    /// [`HandshakeGuard::evicted`].
+    /// If there are then too many handshakes in all, the oldest one is evicted: its
+    /// [`HandshakeGuard::evicted`] completes.
     pub(crate) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
@@ -77,7 +78,7 @@ impl ConnLimiter {
         let mut state = self.state.lock();
         let state = &mut *state;
         let counts = state.addresses.entry(address).or_default();
-        // Whoever is refused here has others, so no empty entry is left behind.
+        // A refused address has other connections, so no empty entry is left behind.
         if counts.connections >= self.limits.connections_per_address {
             return Err(Refusal::Connections);
         }
@@ -97,13 +98,13 @@ impl ConnLimiter {
         Ok((guard, HandshakeGuard { limiter: Arc::clone(self), address, number, evicted }))
     }
 
-    /// Unfinished handshakes.
+    /// How many handshakes are unfinished.
     pub(crate) fn handshakes(&self) -> usize {
         self.state.lock().unfinished.len()
     }
 }
 
-/// A counted connection, until it is dropped.
+/// A counted connection. Dropping it ends the count.
 #[derive(Debug)]
 pub(crate) struct ConnGuard {
     limiter: Arc<ConnLimiter>,
@@ -117,7 +118,7 @@ impl Drop for ConnGuard {
     }
 }
 
-/// A counted handshake, until it is dropped.
+/// A counted handshake. Dropping it ends the count.
 #[derive(Debug)]
 pub(crate) struct HandshakeGuard {
     limiter: Arc<ConnLimiter>,
@@ -127,9 +128,9 @@ pub(crate) struct HandshakeGuard {
 }
 
 impl HandshakeGuard {
-    /// Ends when this is the oldest of too many handshakes. Cancel safe.
+    /// Completes when this is the oldest of too many handshakes. Cancel safe.
     pub(crate) async fn evicted(&mut self) {
-        // Nothing is ever sent: an error is what tells it.
+        // Nothing is ever sent on the channel: that its sender was dropped is the message.
         let _ = (&mut self.evicted).await;
     }
 }
@@ -150,7 +151,7 @@ impl LimiterState {
             return;
         }
         self.addresses.remove(&address);
-        // A wave of strangers shall not leave its memory behind.
+        // After a wave of clients, the map's memory must be freed too.
         if self.addresses.capacity() > 4 * (self.addresses.len() + 64) {
             self.addresses.shrink_to_fit();
         }
@@ -198,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_handshake_gives_way_to_the_newcomer() {
+    fn the_oldest_handshake_gives_way_to_the_newest() {
         let limiter = limiter(100, 100, 2);
         let mut held: Vec<_> = (0..3).map(|_| limiter.admit(ip("10.0.0.1")).unwrap()).collect();
         assert_eq!(limiter.handshakes(), 2);
         let mut gone = |index: usize| held[index].1.evicted().now_or_never().is_some();
         assert_eq!([gone(0), gone(1), gone(2)], [true, false, false]);
-        // A finished one is none of them any more.
+        // A finished handshake does not count any more.
         drop(held.remove(1));
         held.push(limiter.admit(ip("10.0.0.1")).unwrap());
         assert!(held.iter_mut().skip(1).all(|(_, it)| it.evicted().now_or_never().is_none()));

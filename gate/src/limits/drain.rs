@@ -1,7 +1,7 @@
-//! Places for connections, and whose turn it is to be closed after the stop signal.
+//! The limit of all connections, and the order in which they are closed after the stop signal.
 //!
-//! Clients whose connection ends come back. Closed all together they would come back together, so
-//! each gets another moment of the time allowed.
+//! Clients reconnect when their connection ends. If all were closed at once, all would come back at
+//! once, so each is closed at a moment of its own within the time allowed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,6 @@ use shared::linger;
 use shared::shutdown::{Drained, Shutdown};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The bound on connections, and the order in which those left at the stop are closed.
 #[derive(Debug)]
 pub(crate) struct Drain {
     shutdown: Shutdown,
@@ -34,27 +33,27 @@ impl Drain {
         }
     }
 
-    /// The most connections at a time.
+    /// How many connections may be open at a time.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// A place for one connection, once there is one; dropping it frees the place. `None` when
-    /// the gate stops. Cancel safe.
+    /// Waits for a permit for one connection; dropping the permit returns it. `None` when the gate
+    /// stops. Cancel safe.
     pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
             () = self.shutdown.stopping() => None,
-            // Never closed, so this cannot fail.
+            // The semaphore is never closed, so this cannot fail.
             permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
         }
     }
 
-    /// Ends when this connection is to be closed: never before the stop, and then each at
-    /// another moment, the last one before the limit.
+    /// Completes when this connection must be closed: never before the stop, and then at a moment
+    /// of its own, for the last connection shortly before the limit.
     pub(crate) async fn close_slot(&self) {
         self.shutdown.stopping().await;
-        // Asked by every live connection at once, right after the stop.
+        // Every live connection gets here right after the stop; the first one counts them.
         let live = *self
             .live_at_stop
             .get_or_init(|| self.capacity.saturating_sub(self.permits.available_permits()));
@@ -62,23 +61,25 @@ impl Drain {
         tokio::time::sleep(slot_delay(self.limit, slot, live)).await;
     }
 
-    /// Whether [`Drain::close_slot`] can end at all: it need not be polled again before that.
+    /// Whether the stop has come. Before that, [`Drain::close_slot`] cannot complete and need not
+    /// be polled again.
     pub(crate) fn has_begun(&self) -> bool {
         self.shutdown.is_stopping()
     }
 
-    /// Waits for the connections that are left, until the limit.
+    /// Waits for the remaining connections, at most until the limit.
     pub(crate) async fn finished(&self) -> Drained {
-        // Even with no time at all, those told to close need a moment for their last words.
+        // Even with a limit of 0, closing takes a moment: what was written must arrive.
         self.shutdown.drained(self.limit.max(linger::LIMIT)).await
     }
 }
 
-/// The moment of the `slot`-th of `live` connections: evenly spread, so that a single one still
-/// gets half the time for what it is doing, and the last one has time to say goodbye.
+/// When the `slot`-th of `live` connections is closed. The slots are evenly spread: a single
+/// connection gets half of the limit to finish what it is doing, and the last one still has time to
+/// close properly.
 fn slot_delay(limit: Duration, slot: usize, live: usize) -> Duration {
     let live = live.max(slot);
-    // Connections are far fewer than 2^52, so nothing is lost here.
+    // There are far fewer than 2^52 connections, so the conversion is exact.
     #[allow(clippy::cast_precision_loss, reason = "exact below 2^52")]
     limit.mul_f64(slot as f64 / (live + 1) as f64)
 }

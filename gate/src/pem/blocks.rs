@@ -1,7 +1,7 @@
-//! Cutting a PEM file into blocks, and refusing those that cannot be meant.
+//! Splits a PEM file into blocks, and refuses those that cannot be intended.
 //!
-//! `rustls-pki-types` decodes the blocks, but skips what it does not know, and says of no fault
-//! where it is. So the file is cut here, by line.
+//! `rustls-pki-types` decodes blocks, but it skips those that it does not know, and its errors do
+//! not say where a fault is. So the file is split here, line by line.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// What a block is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockKind {
     Certificate,
     Key,
-    /// Of a curve or of Diffie-Hellman: other programs want them in the file, TLS 1.3 does not.
+    /// Parameters of a curve or of Diffie-Hellman. Other programs need them in the file; TLS 1.3
+    /// does not.
     Parameters,
 }
 
-/// One block, written out cleanly: its markers, and its text without header lines.
+/// One block in its plain form: the markers and the base64 text, without header lines.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) location: PemLocation,
@@ -28,7 +28,7 @@ pub(super) struct Block {
     pub(super) pem: Vec<u8>,
 }
 
-/// A block whose END line has not come yet.
+/// A block before its END line.
 struct OpenBlock<'a> {
     location: PemLocation,
     label: &'a str,
@@ -36,11 +36,11 @@ struct OpenBlock<'a> {
     encrypted: bool,
 }
 
-/// Cuts `content` of `file` into its blocks. What stands between blocks is ignored.
+/// Splits `content` of `file` into its blocks. Text between blocks is ignored.
 ///
 /// # Errors
-/// [`Error::Pem`] if there is no block, or one is cut off, encrypted, or has no place in such a
-/// file.
+/// [`Error::Pem`] if there is no block, or if one is cut off, encrypted, or of a kind that does not
+/// belong in the file.
 pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
     let text = String::from_utf8_lossy(content);
     let mut blocks = Vec::new();
@@ -77,8 +77,8 @@ pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
     Ok(blocks)
 }
 
-/// Lines with their numbers. Files joined without a line break between them leave END and BEGIN
-/// on one line; that is two here.
+/// Lines with their numbers. If files were joined without a line break, END and BEGIN are on one
+/// line; that counts as two lines here.
 fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     const JOINED: &str = "----------BEGIN ";
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -93,7 +93,7 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
 }
 
 impl OpenBlock<'_> {
-    /// Header lines, "Name: value", stand before the base64 of old formats.
+    /// Adds a line. Old formats have header lines ("Name: value") before the base64.
     fn add(&mut self, line: &str) {
         if line.contains(':') {
             self.encrypted |= line.starts_with("Proc-Type:") && line.contains("ENCRYPTED");
@@ -136,13 +136,13 @@ fn refuse<T>(location: PemLocation, fault: PemFault) -> Result<T, Error> {
     Err(Error::Pem { location, fault })
 }
 
-/// A label as it may be shown: it comes from a file that may be anything.
+/// A label without control characters: the file may be anything.
 fn printable(label: &str) -> String {
     label.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect()
 }
 
-/// What a file without any block looks like: DER is a SEQUENCE (0x30) with a long length (0x82),
-/// whose first element is a SEQUENCE in a certificate and INTEGER 3 (PFX's version) in PKCS#12.
+/// Guesses what a file without any block is. DER is a SEQUENCE (0x30) with a long length (0x82);
+/// its first element is a SEQUENCE in a certificate, and INTEGER 3 (the version of PFX) in PKCS#12.
 fn no_block(content: &[u8]) -> PemFault {
     match content {
         [0x30, 0x82, _, _, 0x30, ..] => PemFault::Binary {

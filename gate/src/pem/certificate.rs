@@ -1,4 +1,4 @@
-//! One certificate, and what of it matters here.
+//! One certificate, and the fields that matter here.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,6 @@ use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use crate::tls;
 
-/// A certificate, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Certificate {
     pub(super) der: CertificateDer<'static>,
@@ -32,7 +31,7 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// `None` if it is not one X.509 certificate and nothing else.
+    /// `None` unless `der` is exactly one X.509 certificate.
     pub(super) fn parse(der: CertificateDer<'static>) -> Option<Self> {
         let (rest, parsed) = X509Certificate::from_der(&der).ok()?;
         if !rest.is_empty() {
@@ -85,29 +84,30 @@ impl Certificate {
         }
     }
 
-    /// What it is for: its alternative names; without them its common name.
+    /// The alternative names; if there are none, the common name.
     pub(super) fn names(&self) -> Vec<String> {
         let names: Vec<String> = self.dns.iter().chain(&self.addresses).cloned().collect();
         if names.is_empty() { self.common_name.iter().cloned().collect() } else { names }
     }
 
-    /// The first DNS name, a wildcard's domain for a wildcard.
+    /// The first DNS name; for a wildcard, its domain.
     pub(super) fn host(&self) -> Option<String> {
         let first = self.dns.first().or(self.common_name.as_ref())?;
         Some(first.strip_prefix("*.").unwrap_or(first).to_owned())
     }
 
-    /// How to call it in a message.
+    /// What messages call the certificate.
     pub(super) fn label(&self) -> String {
         self.names().into_iter().next().unwrap_or_else(|| "without a name".to_owned())
     }
 
-    /// Whether nothing says what host it is for, as far as browsers care.
+    /// Whether it lacks the names that browsers look at.
     pub(super) fn has_no_alternative_name(&self) -> bool {
         self.dns.is_empty() && self.addresses.is_empty()
     }
 
-    /// What alternative name its common name would be: that may also be a firm's.
+    /// The alternative name to request, made from the common name if that is a host: it may also be
+    /// a company.
     pub(super) fn wanted_alternative_name(&self) -> String {
         let name = self.common_name.as_deref().unwrap_or_default();
         let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-.*".contains(c);
@@ -122,8 +122,8 @@ impl Certificate {
         self.subject == self.issuer
     }
 
-    /// Whether its own key signed it. The names alone do not tell: a private authority may bear the
-    /// name of the only host that it issues for.
+    /// Whether the certificate's own key signed it. The names do not tell: a private authority may
+    /// have the same name as the only host that it issues for.
     pub(super) fn is_self_signed(&self) -> bool {
         if !self.is_self_issued() {
             return false;
@@ -131,14 +131,14 @@ impl Certificate {
         let Ok((_, parsed)) = X509Certificate::from_der(&self.der) else { return false };
         let key = &parsed.public_key().subject_public_key.data;
         let (signed, signature) = (parsed.tbs_certificate.as_ref(), &parsed.signature_value.data);
-        // Each kind is tried, as a key fits those of its own kind only.
+        // A key only verifies signatures of its own kind, so trying all is safe.
         let kinds = tls::provider().signature_verification_algorithms.all;
         kinds.iter().any(|kind| kind.verify_signature(key, signed, signature).is_ok())
     }
 
-    /// Whether `other` issued this one. Names are compared as bytes, as clients do; key
-    /// identifiers tell apart authorities that changed their key but not their name, and join
-    /// names that only differ in encoding.
+    /// Whether `other` issued this certificate. Names are compared as bytes, as clients do. Key
+    /// identifiers distinguish authorities that changed their key but not their name, and match
+    /// names that differ only in encoding.
     pub(super) fn is_issued_by(&self, other: &Self) -> bool {
         match (&self.issuer_key_id, &other.key_id) {
             (Some(wanted), Some(its)) => wanted == its,
@@ -147,7 +147,7 @@ impl Certificate {
     }
 }
 
-/// Times before 1970 are long past, whichever they are.
+/// Times before 1970 count as 1970: they are long past anyway.
 fn time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
@@ -156,7 +156,7 @@ fn common_name(name: &X509Name<'_>) -> Option<String> {
     name.iter_common_name().find_map(|name| name.as_str().ok().map(printable))
 }
 
-/// The kind of key as people call it, such as `P-256` or `RSA of 2048 bits`.
+/// The usual name of the kind of key, such as `P-256` or `RSA of 2048 bits`.
 fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> String {
     let parameter = || key.algorithm.parameters.as_ref()?.as_oid().ok().map(|id| id.to_id_string());
     match (key.algorithm.algorithm.to_id_string().as_str(), key.parsed()) {
@@ -172,7 +172,7 @@ fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> String {
     }
 }
 
-/// A name as it may be shown and logged: it comes from a file.
+/// A name without control characters, for messages and logs: the file may be anything.
 fn printable(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(253).collect()
 }

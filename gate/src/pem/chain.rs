@@ -1,20 +1,20 @@
-//! Which certificate is the key's, and which ones lead from it towards a root.
+//! Finds the certificate of the key, and the chain from it towards a root.
 
 use super::certificate::Certificate;
 
-/// What becomes of the certificates of a file.
+/// The certificates of a file, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// To be sent: the leaf, then its issuer and so on, without a root.
+    /// What is sent: the leaf, then its issuer and so on, without the root.
     pub(super) sent: Vec<Certificate>,
-    /// Roots, and what belongs to other chains.
+    /// Roots, and certificates of other chains.
     pub(super) left_out: Vec<Certificate>,
 }
 
 impl Chain {
-    /// The issuer that is missing, if one surely is. The last certificate sent is a root's, or
-    /// so one must believe; but authorities issue no leaf with their root, so a leaf alone lacks
-    /// something unless its root stands in the file.
+    /// The name of the issuer if it is certainly missing. The last certificate of a longer chain is
+    /// presumably issued by a root. But authorities do not issue leaves with their root, so a leaf
+    /// alone lacks an intermediate, unless its root is in the file.
     pub(super) fn missing(&self) -> Option<&str> {
         let [leaf] = self.sent.as_slice() else { return None };
         let known = leaf.is_self_issued()
@@ -23,12 +23,12 @@ impl Chain {
     }
 }
 
-/// The leaf, which is the certificate of `public_key`, then its issuer and so on; without the
-/// root, which clients have, and without what belongs to another chain. `None` if no certificate
-/// is of that key.
+/// Sorts the certificates: the leaf, which is the certificate of `public_key`, then its issuer and
+/// so on. The root, which clients have, and certificates of other chains are left out. `None` if no
+/// certificate has that key.
 ///
-/// Of several certificates for one key, as a file appended to at every renewal has them, the one
-/// that expires last is the leaf.
+/// If several certificates have that key, as in a file that every renewal appends to, the leaf is
+/// the one that expires last.
 pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Option<Chain> {
     let leaf = certificates
         .iter()
@@ -37,8 +37,8 @@ pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Op
         .max_by_key(|(_, certificate)| certificate.expires)
         .map(|(index, _)| index)?;
     let mut sent = vec![certificates.remove(leaf)];
-    // A root would be the end anyway. Left out first, a cross-signed certificate of the same
-    // name and key takes its place and leads on to the older root.
+    // A root would end the chain anyway. With roots left out first, a cross-signed certificate of
+    // the same name and key is used instead, and leads on to the older root.
     let (mut left_out, mut certificates): (Vec<_>, Vec<_>) =
         certificates.into_iter().partition(Certificate::is_self_issued);
     while let Some(last) = sent.last() {

@@ -1,4 +1,4 @@
-//! The files that the certificate comes from: read anew each time, and told apart by metadata.
+//! The files of the certificate, and how to tell whether they changed.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
@@ -8,25 +8,23 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, PemFault, PemLocation};
 
-/// A key and a dozen certificates are some 30 KiB; more than this is some other file.
+/// The largest file that is read. A key and a dozen certificates have about 30 KiB, so a larger
+/// file is something else.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Writes within one tick of a file system's clock leave the same time behind; the coarsest that
-/// serves certificates ticks every second or two.
+/// The coarsest clock of a file system. Two writes within one tick get the same time.
 const TICK: Duration = Duration::from_secs(2);
 
-/// The permission of others to read.
+/// The permission bit that lets others read.
 const OTHERS_READ: u32 = 0o004;
 
-/// The files that hold key and certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PemFiles {
     files: Vec<PathBuf>,
 }
 
 impl PemFiles {
-    /// One file, or several as in `key.pem,chain.pem` unless a file has that whole name.
-    #[must_use]
+    /// One file, or several as in `key.pem,chain.pem`, unless a file of that whole name exists.
     pub(crate) fn new(path: &Path) -> Self {
         let files = match path.to_str() {
             Some(list) if list.contains(',') && !path.exists() => {
@@ -37,25 +35,24 @@ impl PemFiles {
         Self { files }
     }
 
-    /// Opens the files afresh and reads them.
+    /// Opens and reads the files.
     pub(crate) fn read(&self) -> Result<Vec<FileContent>, Error> {
         self.files.iter().map(|file| read(file)).collect()
     }
 
-    /// What the file system says about each file, links followed.
+    /// The metadata of each file. Symbolic links are followed.
     pub(crate) fn stamps(&self) -> Vec<FileStamp> {
         self.files.iter().map(|file| FileStamp::of(file)).collect()
     }
 }
 
-/// The first file's name stands for all of them.
+/// Shows the name of the first file.
 impl std::fmt::Display for PemFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.files.first().map_or(Path::new(""), PathBuf::as_path).display())
     }
 }
 
-/// A file as it was read.
 #[derive(Debug)]
 pub(crate) struct FileContent {
     pub(crate) file: PathBuf,
@@ -63,7 +60,7 @@ pub(crate) struct FileContent {
     pub(crate) world_readable: bool,
 }
 
-/// A file's metadata: while it is the same, so is the content.
+/// The metadata of a file. While it is the same, the content is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileStamp {
     File {
@@ -73,7 +70,7 @@ pub(crate) enum FileStamp {
         modified: (i64, i64),
         changed: (i64, i64),
     },
-    /// A pipe or a device: it cannot be read a second time, and opening it may last.
+    /// A pipe or a device: it cannot be read a second time, and opening it may block.
     Unrepeatable,
     Unreadable(io::ErrorKind),
 }
@@ -93,8 +90,8 @@ impl FileStamp {
         }
     }
 
-    /// Whether a change after this look would show: not if the file was just written, as a write
-    /// in the same tick of the clock leaves the same metadata.
+    /// Whether any later change would show in the metadata. Not if the file was just written: a
+    /// second write within the same tick of the clock leaves the same metadata.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         let Self::File { modified, changed, .. } = self else { return true };
         let latest = (*modified).max(*changed);
@@ -104,7 +101,7 @@ impl FileStamp {
     }
 }
 
-/// The whole file. Opened and read, never mapped: it may be replaced meanwhile.
+/// Reads the whole file. It is not mapped into memory, because it may be replaced at any time.
 fn read(file: &Path) -> Result<FileContent, Error> {
     let failed = |source| Error::Read { file: file.to_owned(), source };
     let opened = File::open(file).map_err(failed)?;
@@ -154,7 +151,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         assert!(at(900).is_settled(now));
         assert!(!at(999).is_settled(now));
-        // A clock that is ahead of ours.
+        // The clock of the file system may be ahead of ours.
         assert!(!at(2_000).is_settled(now));
         assert!(FileStamp::Unreadable(io::ErrorKind::NotFound).is_settled(now));
     }

@@ -1,4 +1,4 @@
-//! A private key with its certificate chain, and what is wrong with a file that holds none.
+//! What a PEM file provides: a private key with its certificate chain.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,48 +16,52 @@ use super::warning::Warning;
 use crate::error::{Error, PemFault, PemLocation};
 use crate::tls;
 
-/// A private key with its certificate chain, and what is to be known of it.
+/// A private key with its certificate chain, and facts about them.
 #[derive(Debug, Clone)]
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     names: Vec<String>,
-    host: Option<String>,
-    key_kind: String,
+    /// The first DNS name, for use in a URL. For a wildcard it is the domain.
+    pub(crate) host: Option<String>,
+    /// The kind of key, such as `P-256`.
+    pub(crate) key_kind: String,
     chain: Vec<Link>,
     left_out: Vec<String>,
-    begins: SystemTime,
-    expires: SystemTime,
-    /// Those that no clock is needed for.
+    /// When the whole chain becomes valid.
+    pub(crate) begins: SystemTime,
+    /// When the first certificate of the chain expires.
+    pub(crate) expires: SystemTime,
+    /// The warnings that do not depend on the time.
     warnings: Vec<Warning>,
 }
 
 /// One certificate of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its first name.
+    /// The first name of the certificate.
     pub name: String,
-    /// The name of who issued it.
+    /// The name of its issuer.
     pub issuer: String,
-    /// When it is no longer valid.
+    /// When it expires.
     pub expires: SystemTime,
 }
 
-/// A fault, and the block it is in if it is in one.
+/// A fault, and its block if it belongs to one.
 type Fault = (Option<PemLocation>, PemFault);
 
 impl Identity {
-    /// Reads the file at `path`, or the files of a list as in `key.pem,chain.pem`.
+    /// Reads the file at `path`, or several files if it is a list such as `key.pem,chain.pem`.
     ///
     /// # Errors
-    /// [`Error::Read`] or [`Error::Pem`], naming file and block.
+    /// [`Error::Read`] or [`Error::Pem`], with file and block.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Self::from_contents(&PemFiles::new(path).read()?)
     }
 
-    /// Makes of `content`, as if it had been read from `file`, what can be served.
+    /// Parses `content` as if it had been read from `file`.
     ///
     /// # Errors
-    /// [`Error::Pem`], naming file and block.
+    /// [`Error::Pem`], with file and block.
     pub fn from_bytes(file: &Path, content: &[u8]) -> Result<Self, Error> {
         Self::from_contents(&[FileContent {
             file: file.to_owned(),
@@ -84,61 +88,33 @@ impl Identity {
         Ok(this)
     }
 
-    /// The key and the chain to send: leaf first, then each one's issuer, without a root.
-    #[must_use]
+    /// The key and the chain to send: first the leaf, then each certificate's issuer, without the
+    /// root.
     pub fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
 
-    /// Every name and address that the certificate is for.
-    #[must_use]
+    /// All names and addresses of the certificate.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The first DNS name, to put into an address; a wildcard's domain stands for it.
-    #[must_use]
-    pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
-    }
-
-    /// The kind of key, as `P-256`.
-    #[must_use]
-    pub fn key_kind(&self) -> &str {
-        &self.key_kind
-    }
-
-    /// The certificates that are sent, in that order.
-    #[must_use]
+    /// The certificates that are sent, in this order.
     pub fn chain(&self) -> &[Link] {
         &self.chain
     }
 
     /// The certificates of the file that are not sent: roots, and those of other chains.
-    #[must_use]
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
 
-    /// From when on the whole chain is valid.
-    #[must_use]
-    pub fn begins(&self) -> SystemTime {
-        self.begins
-    }
-
-    /// When the first certificate of the chain expires.
-    #[must_use]
-    pub fn expires(&self) -> SystemTime {
-        self.expires
-    }
-
-    /// What should be seen to, as of `now`.
-    #[must_use]
+    /// What the operator should fix, as of `now`.
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
         self.warnings.iter().cloned().chain(self.time_warning(now)).collect()
     }
 
-    /// What the clock makes of it, which is another thing every day.
+    /// The warning about expiry, which depends on the time.
     pub(crate) fn time_warning(&self, now: SystemTime) -> Option<Warning> {
         let first = self.chain.iter().min_by_key(|link| link.expires)?;
         Warning::about_time(&first.name, self.begins, first.expires, now)
@@ -164,7 +140,7 @@ impl Identity {
                         .map_err(|_| at(PemFault::Base64("private key".to_owned())))?;
                     match &key {
                         None => key = Some((&block.location, der)),
-                        // A list of files may well repeat the key.
+                        // Several files may repeat the same key.
                         Some((_, first)) if *first == der => {}
                         Some((first, _)) => {
                             return Err(at(PemFault::SecondKey(PemLocation::clone(first))));
@@ -174,8 +150,8 @@ impl Identity {
                 BlockKind::Parameters => {}
             }
         }
-        // Both missing is a file that holds neither; the key is named first as what is secret
-        // is what people leave out.
+        // If both are missing, the error names the key first: people leave it out because it is
+        // secret.
         let (location, der) = key.ok_or((None, PemFault::NoKey))?;
         let key = tls::provider()
             .key_provider
@@ -225,8 +201,8 @@ impl Identity {
     }
 }
 
-/// Of several files the one to look into: whose key fits nothing, or which lacks what the others
-/// do not have either.
+/// The file that is probably at fault: the one whose key fits no certificate, or the one that lacks
+/// what no other file has either.
 fn at_fault(fault: &PemFault, contents: &[FileContent], blocks: &[Block]) -> PemLocation {
     let has = |file: &Path, kind| {
         blocks.iter().any(|block| block.kind == kind && block.location.is_in(file))

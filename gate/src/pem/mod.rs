@@ -1,5 +1,4 @@
-//! The PEM file: one private key, its certificate, and the certificates between that and a root,
-//! in any order.
+//! The PEM file: one private key, its certificate, and the intermediate certificates, in any order.
 
 mod blocks;
 mod certificate;

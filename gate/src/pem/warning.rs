@@ -1,19 +1,18 @@
-//! What is served all the same, but should be seen to.
+//! Warnings about a certificate that is served all the same.
 
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Renewal is long overdue by then: authorities and their clients renew at 30 days.
+/// Expiry within this time is a warning: authorities and their clients renew at 30 days.
 const NEAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Something to see to. Each prints as one line, with what to do.
+/// A warning. Each prints as one line that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Warning {
-    /// The file with the key can be read by every user of the machine.
+    /// Every user of the machine can read the file with the key.
     #[error(
-        "every user of this machine can read the private key in {0}; take that permission away: \
+        "every user of this machine can read the private key in {0}; remove that permission: \
          chmod o-rwx {0}"
     )]
     WorldReadable(String),
@@ -29,8 +28,8 @@ pub enum Warning {
         /// Who issued it.
         issuer: String,
     },
-    /// The certificate names its hosts where no browser looks any more: Chrome since version 58 and
-    /// Firefox since 48 read the alternative names alone, as RFC 2818 wants it.
+    /// The certificate has only a common name, which browsers ignore: Chrome since version 58 and
+    /// Firefox since 48 read the alternative names alone, as RFC 2818 demands.
     #[error(
         "the certificate of {name} has no subject alternative name, and browsers and many clients \
          refuse it so, whatever its common name is; have it issued anew with one, as with \
@@ -66,7 +65,7 @@ pub enum Warning {
         /// When.
         expires: SystemTime,
     },
-    /// The certificate is from the future.
+    /// The certificate is not valid yet.
     #[error(
         "the certificate of {name} is not valid before {}; is the clock of this machine right?",
         date(*.begins)
@@ -84,7 +83,7 @@ impl Warning {
         Self::WorldReadable(crate::error::quoted(file))
     }
 
-    /// About the time from `begins` to `expires`, seen from `now`.
+    /// The warning about validity from `begins` to `expires`, as of `now`.
     pub(super) fn about_time(
         name: &str,
         begins: SystemTime,
@@ -102,16 +101,15 @@ impl Warning {
     }
 }
 
-/// The day, as 2027-11-22.
+/// The date, such as 2027-11-22.
 pub(crate) fn date(time: SystemTime) -> String {
-    // The last second that can be written with a year of four digits, and in a certificate.
+    // The last second of the year 9999, beyond which neither this format nor a certificate goes.
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let mut text = humantime::format_rfc3339_seconds(time.min(last)).to_string();
     text.truncate("2027-11-22".len());
     text
 }
 
-/// Whole days, in words.
 pub(crate) fn days(time: Duration) -> String {
     match time.as_secs() / DAY.as_secs() {
         0 => "less than a day".to_owned(),

@@ -1,8 +1,8 @@
-//! The PEM files while the gate runs: whether they have changed since they were last read.
+//! Detects that the PEM files have changed.
 //!
-//! The paths are opened afresh each time, so it does not matter how a file is replaced: written
-//! in place, renamed over, or behind a symbolic link that was turned elsewhere, be it the file's
-//! or a directory's. File change notification would miss the last two.
+//! Each check opens the paths again, so a file may be replaced in any way: written in place,
+//! renamed over, or behind a symbolic link that now points elsewhere, be it the file's or a
+//! directory's. File change notification would miss the last two.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -13,7 +13,7 @@ use super::files::{FileContent, FileStamp, PemFiles};
 use super::identity::Identity;
 use crate::error::Error;
 
-/// The files of a certificate, and how they were at the last look.
+/// The files of a certificate, and their state at the last check.
 #[derive(Debug, Clone)]
 pub(crate) struct PemWatch {
     pub(crate) files: PemFiles,
@@ -22,11 +22,11 @@ pub(crate) struct PemWatch {
     stamps: Vec<FileStamp>,
     settled: bool,
     found: Fingerprint,
-    /// Keyed at random, so that what is kept tells nothing of the private key.
+    /// Hashes with a random key, so that the stored hash reveals nothing about the private key.
     hasher: RandomState,
 }
 
-/// What the last look found, to tell whether the next one finds something else.
+/// What the last check found, to tell whether the next one finds something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fingerprint {
     Content(u64),
@@ -47,7 +47,7 @@ impl PemWatch {
     /// As [`Identity::load`].
     pub(crate) fn open(files: PemFiles) -> Result<(Self, Identity), Error> {
         let hasher = RandomState::new();
-        // Before reading: a change in between then shows at the next look.
+        // Before reading, so that the next check notices a change that happens in between.
         let stamps = files.stamps();
         let contents = files.read()?;
         let identity = Identity::from_contents(&contents)?;
@@ -57,8 +57,8 @@ impl PemWatch {
         Ok((Self { files, unrepeatable, stamps, settled, found, hasher }, identity))
     }
 
-    /// Looks at the files again: at their metadata, and where that changed or `thoroughly`, at
-    /// their content. `None` if nothing has changed since the last look.
+    /// Checks the files again: their metadata, and if that changed or `thoroughly` is set, their
+    /// content. `None` if nothing has changed since the last check.
     ///
     /// # Errors
     /// As [`Identity::load`], once for each change.
@@ -72,7 +72,7 @@ impl PemWatch {
         }
         self.settled = is_settled(&stamps);
         self.stamps = stamps;
-        // To open a pipe might wait for ever.
+        // Opening a pipe might block for ever.
         let contents =
             if is_unrepeatable(&self.stamps) { Err(self.not_a_file()) } else { self.files.read() };
         let found = match &contents {
@@ -87,12 +87,12 @@ impl PemWatch {
     }
 
     fn not_a_file(&self) -> Error {
-        let source = io::Error::other("it is a pipe or a device now; put a file in its place");
+        let source = io::Error::other("it is a pipe or a device now; replace it with a file");
         Error::Read { file: self.files.to_string().into(), source }
     }
 }
 
-/// A pipe, as of `<(cat …)`, cannot be read twice.
+/// Whether a file is a pipe, as with `<(cat …)`, or a device: it cannot be read twice.
 fn is_unrepeatable(stamps: &[FileStamp]) -> bool {
     stamps.contains(&FileStamp::Unrepeatable)
 }
@@ -120,7 +120,7 @@ mod tests {
         certificate.pem() + &key.serialize_pem()
     }
 
-    /// A watch on a file that was written some minutes ago, so that its metadata can be relied on.
+    /// Watches a file whose metadata can be relied on, as if it had been written minutes ago.
     fn settled(dir: &TempDir) -> (PemWatch, std::path::PathBuf) {
         let path = dir.path().join("cert.pem");
         fs::write(&path, pem("first")).unwrap();
@@ -142,10 +142,10 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let (mut watch, path) = settled(&dir);
         assert_eq!(name(watch.check(false)), None);
-        // Touched: other metadata, the same content.
+        // Rewriting the file changes its metadata, but not its content.
         fs::write(&path, fs::read(&path).unwrap()).unwrap();
         assert_eq!(name(watch.check(false)), None);
-        // Asked for.
+        // A thorough check reports it all the same.
         assert_eq!(name(watch.check(true)), Some("first".to_owned()));
     }
 
@@ -153,14 +153,14 @@ mod tests {
     fn content_is_read_only_where_metadata_changed() {
         let dir = TempDir::new().unwrap();
         let (mut watch, _) = settled(&dir);
-        // Were it read, it would count as changed.
+        // If the content were read, it would count as changed.
         watch.found = Fingerprint::Content(0);
         assert_eq!(name(watch.check(false)), None);
         watch.stamps.clear();
         assert_eq!(name(watch.check(false)), Some("first".to_owned()));
     }
 
-    /// Metadata of the same tick and the same length: only the content tells.
+    /// The metadata has the same time and length, so only the content shows the change.
     #[test]
     fn a_second_write_in_the_same_moment_is_seen() {
         let dir = TempDir::new().unwrap();
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(name(watch.check(false)), None);
     }
 
-    /// Opening it would wait for a writer.
+    /// Opening the pipe would wait for a writer.
     #[test]
     fn a_pipe_in_the_place_of_the_file_is_not_opened() {
         let dir = TempDir::new().unwrap();
@@ -217,7 +217,7 @@ mod tests {
         assert!(is_unrepeatable(&PemFiles::new(Path::new("/dev/null")).stamps()));
     }
 
-    /// As certbot leaves it (`live/…/cert.pem`), and as Kubernetes does (`..data`).
+    /// The links that certbot makes (`live/…/cert.pem`), and those of Kubernetes (`..data`).
     #[test]
     fn links_are_followed_each_time() {
         let dir = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! The server side of TLS: 1.2 and 1.3, with resumption.
+//! The TLS configuration: TLS 1.2 and 1.3, with resumption.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::provider::provider;
 use super::resumption::Resumption;
 use crate::error::Error;
 
-/// The configuration that serves `certified`. All connections share it: one per certificate, never
-/// one per connection.
+/// The configuration that serves `certified`. All connections share it: one for each certificate,
+/// never one for each connection.
 pub(crate) fn server_config(
     certified: Arc<CertifiedKey>,
     resumption: &Resumption,

@@ -1,4 +1,4 @@
-//! The first bytes of a connection: a TLS handshake, or something else.
+//! The TLS handshake of a connection that may turn out not to speak TLS.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,8 +13,8 @@ use super::session::{PeerState, TlsSession};
 use crate::buffer::{self, Scratch};
 use crate::error::Error;
 
-/// The content type of a TLS record that carries a handshake (RFC 8446, 5.1): what every TLS
-/// connection begins with.
+/// The content type of a TLS record that carries a handshake (RFC 8446, 5.1). Every TLS connection
+/// begins with it.
 const HANDSHAKE: u8 = 0x16;
 
 /// A TLS session after the handshake.
@@ -27,11 +27,12 @@ pub(crate) struct Secured {
     pub(crate) peer: PeerState,
 }
 
-/// Reads the first byte, and then does the handshake.
+/// Reads the first bytes and completes the handshake.
 ///
 /// # Errors
-/// When the handshake does not complete. The client got an alert if its TLS was at fault, and
-/// nothing yet after [`Error::NotTls`].
+/// [`Error::NotTls`] if the first byte begins no handshake; the client has not been sent anything
+/// then. Otherwise what ended the handshake; if the client's TLS was at fault, it has been sent an
+/// alert.
 pub(crate) async fn handshake(
     client: &mut TcpStream,
     config: &Arc<ServerConfig>,
@@ -42,7 +43,7 @@ pub(crate) async fn handshake(
         Ok((early, peer)) => Ok(Secured { session: handshake.session, early, peer }),
         Err(error) => {
             if matches!(&error, Error::Handshake(why) if why.kind() == io::ErrorKind::InvalidData) {
-                // The alert is written; it shall arrive.
+                // The alert must be delivered, too.
                 let _ = poll_fn(|cx| handshake.session.poll_flush(client, cx)).await;
                 linger(client).await;
             }
@@ -79,8 +80,8 @@ impl Handshake {
             self.begun = true;
             let peer = self.session.receive(scratch, count);
             let done = !self.session.negotiated().is_handshaking();
-            // All that a TLS 1.3 server has left to say then are tickets. The relay sends them, as the
-            // client's first words may be here by the time that there is a backend.
+            // All that a TLS 1.3 server still sends now are session tickets. The relay sends them,
+            // because the client's first request may be here by the time the backend is connected.
             let version = self.session.negotiated().protocol_version();
             if done && version == Some(ProtocolVersion::TLSv1_3) {
                 self.session.queue(&mut scratch.output);

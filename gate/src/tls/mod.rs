@@ -1,4 +1,5 @@
-//! TLS without sockets of its own: handshake, records, resumption.
+//! TLS: the handshake, the session after it, resumption. Knows neither the PEM file nor the
+//! backend.
 
 mod config;
 mod handshake;

@@ -2,12 +2,12 @@
 
 use rustls::{CipherSuite, CommonState, NamedGroup, ProtocolVersion};
 
-/// The version that `tls` agreed on; empty while it has not.
+/// The negotiated version; empty if the handshake did not get that far.
 pub(crate) fn negotiated_version(tls: &CommonState) -> &'static str {
     tls.protocol_version().map_or("", version_name)
 }
 
-/// As OpenSSL names it, and so do the servers that read it.
+/// The name that OpenSSL uses, and so do the servers that read the PROXY header.
 pub(crate) fn version_name(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::TLSv1_3 => "TLSv1.3",
@@ -16,7 +16,7 @@ pub(crate) fn version_name(version: ProtocolVersion) -> &'static str {
     }
 }
 
-/// As OpenSSL names it.
+/// The name that OpenSSL uses.
 pub(crate) fn suite_name(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
@@ -34,7 +34,7 @@ pub(crate) fn suite_name(suite: CipherSuite) -> &'static str {
     }
 }
 
-/// As rustls names it.
+/// The name that rustls uses.
 pub(crate) fn group_name(group: NamedGroup) -> &'static str {
     match group {
         NamedGroup::X25519 => "X25519",

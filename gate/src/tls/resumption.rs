@@ -1,4 +1,4 @@
-//! Session tickets, so that a client that comes back skips most of the handshake.
+//! Session resumption: a client that comes back skips most of the handshake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,18 @@ use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSess
 
 use crate::error::Error;
 
-/// Sessions of TLS 1.2 clients without tickets, which are few and old.
+/// How many sessions of TLS 1.2 clients without ticket support are kept. Such clients are few and
+/// old.
 const SESSIONS: usize = 256;
 
-/// How often it is asked whether the ticket keys are too old.
+/// How often the age of the ticket keys is checked.
 const ROTATION_CHECK: Duration = Duration::from_secs(60);
 
-/// What resumption needs of the server: the keys that session tickets are sealed with, which
-/// rotate when they are used, and the sessions of TLS 1.2 clients that take no tickets.
+/// The keys that session tickets are encrypted with, and the sessions of TLS 1.2 clients that take
+/// no tickets.
 ///
-/// Made once and kept for the life of the process: a configuration with new ones could not open
-/// any ticket given out before, and resumption would silently never work.
+/// Created once and kept for the life of the process. With new keys for each certificate, no ticket
+/// given out before could be opened, and resumption would silently never work.
 #[derive(Debug, Clone)]
 pub(crate) struct Resumption {
     pub(super) tickets: Arc<dyn ProducesTickets>,
@@ -33,12 +34,13 @@ impl Resumption {
         })
     }
 
-    /// Has the keys replaced in time although nobody comes: it happens when they are used, so that
-    /// those of an idle gate would stay, and open tickets of any age to the next client. Never ends.
+    /// Replaces the keys in time although no client comes. rustls rotates them only when they are
+    /// used, so an idle gate would keep the old keys, and open tickets of any age for the next
+    /// client. Never ends.
     pub(crate) async fn rotate(self) {
         loop {
             tokio::time::sleep(ROTATION_CHECK).await;
-            // Nobody's ticket, which none of them opens.
+            // An empty ticket, which no key opens. Trying it rotates the keys if they are due.
             let _ = self.tickets.decrypt(&[]);
         }
     }
@@ -48,7 +50,7 @@ impl Resumption {
 mod tests {
     use super::*;
 
-    /// docs/security.md tells it.
+    /// docs/security.md says so.
     #[test]
     fn ticket_keys_live_for_half_a_day() {
         let resumption = Resumption::new().unwrap();

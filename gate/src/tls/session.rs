@@ -1,7 +1,7 @@
-//! The TLS of one connection: ciphertext in, plaintext out, and back.
+//! A TLS session: ciphertext in, plaintext out, and back.
 //!
-//! rustls's unbuffered interface, over the buffers of the thread: an idle connection keeps none,
-//! only the beginning of a record whose rest has not come, and output that the client has not taken.
+//! It uses rustls's unbuffered interface with the buffers of the thread. An idle connection holds
+//! no buffer, only the beginning of an incomplete record, and output that the client has not taken.
 
 use std::io;
 use std::pin::Pin;
@@ -20,31 +20,32 @@ use tokio::net::TcpStream;
 
 use crate::buffer::{self, Output, Pending, RECORD, Scratch};
 
-/// The most that is kept of a message of the handshake until it is whole. A client's hello has some
-/// 2 KiB, with keys of post-quantum cryptography in it.
+/// How much of an incomplete handshake message is kept. A client's hello has about 2 KiB, including
+/// post-quantum keys.
 const HANDSHAKE_MESSAGE: usize = 32 * 1024;
 
-/// How the peer's side of the channel stands.
+/// The state of the client's side of the session.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum PeerState {
     Open,
-    /// It said its last word.
+    /// The client sent `close_notify`.
     Ended,
-    /// It broke the protocol, or someone tampered with its bytes; the alert is among the output.
+    /// The client broke the protocol, or its bytes were tampered with. The alert is in the output.
     Faulty(rustls::Error),
 }
 
-/// No more can be sent: after a fault, or because the keys may not be used any more.
+/// Nothing more can be sent: a fault ended the session, or its keys have reached their limit of
+/// use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CannotSend;
 
 /// A TLS connection without its socket.
 pub(crate) struct TlsSession {
     tls: UnbufferedServerConnection,
-    /// The beginning of what can be processed only as a whole: [`HANDSHAKE_MESSAGE`] at most, and
-    /// after the handshake one [`RECORD`].
+    /// The beginning of a message that can only be processed when it is complete: at most
+    /// [`HANDSHAKE_MESSAGE`], and after the handshake one [`RECORD`].
     partial: Box<[u8]>,
-    /// Encrypted, but not taken by the client yet.
+    /// Encrypted output that the client has not taken yet.
     pending: Pending,
     faulty: bool,
 }
@@ -65,13 +66,13 @@ impl TlsSession {
         })
     }
 
-    /// What was negotiated.
+    /// What the handshake negotiated.
     pub(crate) fn negotiated(&self) -> &CommonState {
         &self.tls
     }
 
-    /// Reads into `scratch.raw`, behind what was kept, and says how much stands there now; nothing
-    /// at the client's end.
+    /// Reads into `scratch.raw`, after the kept part of an incomplete message. Returns how many
+    /// bytes are there now, or 0 at the end of the client's stream.
     pub(crate) fn poll_read(
         &mut self,
         client: &mut TcpStream,
@@ -88,8 +89,8 @@ impl TlsSession {
         Poll::Ready(Ok(partial + count))
     }
 
-    /// Takes the first `count` bytes of `scratch.raw`. What they decrypt to, also what came before
-    /// a fault, is put into `scratch.plain`; what is to be sent on, into `scratch.output`.
+    /// Processes the first `count` bytes of `scratch.raw`. Puts the plaintext into `scratch.plain`,
+    /// including what came before a fault, and what must be sent into `scratch.output`.
     pub(crate) fn receive(&mut self, scratch: &mut Scratch, count: usize) -> PeerState {
         let Scratch { raw, plain, output } = scratch;
         plain.clear();
@@ -104,13 +105,14 @@ impl TlsSession {
                     "a message that is too long".into(),
                 ));
             }
-            // What follows a close_notify is nobody's.
+            // What follows a close_notify or a fault is ignored.
             PeerState::Ended | PeerState::Faulty(_) => {}
         }
         peer
     }
 
-    /// After the handshake, messages of TLS itself are some bytes long.
+    /// How much of an incomplete message is kept. After the handshake, TLS's own messages have only
+    /// a few bytes.
     fn max_partial(&self) -> usize {
         if self.tls.is_handshaking() { HANDSHAKE_MESSAGE } else { RECORD }
     }
@@ -137,7 +139,7 @@ impl TlsSession {
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     return (taken, PeerState::Ended);
                 }
-                // Nothing more can be done with this input. (Early data is never accepted.)
+                // Nothing more can be done with this input. (The gate never accepts early data.)
                 Ok(_) => return (taken + discard, PeerState::Open),
                 Err(error) => {
                     self.flush_alert(output);
@@ -148,7 +150,7 @@ impl TlsSession {
         }
     }
 
-    /// The alert, and what should go before it. Nothing can be processed any more.
+    /// Puts the alert into `output`, and what must precede it. Nothing can be processed afterwards.
     fn flush_alert(&mut self, output: &mut Output) {
         self.faulty = true;
         while self.tls.wants_write() {
@@ -164,9 +166,9 @@ impl TlsSession {
         self.write(output, |traffic, space| traffic.encrypt(plain, space))
     }
 
-    /// Says that nothing more will be sent (`close_notify`).
+    /// Encrypts a `close_notify` into `output`: nothing more will be sent.
     pub(crate) fn send_close_notify(&mut self, output: &mut Output) {
-        // Fails if the client was told of a fault: that was the end already.
+        // Fails after an alert, which has ended the session already.
         let _ = self.write(output, |traffic, space| traffic.queue_close_notify(space));
     }
 
@@ -175,7 +177,8 @@ impl TlsSession {
         F: FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     {
         while !self.faulty {
-            // With what was kept, as rustls remembers where in it a message begins.
+            // rustls remembers where in the incomplete message it stopped, so it must see the kept
+            // part again.
             match self.tls.process_tls_records(&mut self.partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     match put(&mut traffic, output.spare_capacity()) {
@@ -198,8 +201,8 @@ impl TlsSession {
         Err(CannotSend)
     }
 
-    /// Sends what `output` holds, and keeps what the client does not take at once. An error shows
-    /// when that is flushed.
+    /// Writes `output` to the client, and keeps what the client does not take now. An error shows
+    /// at the next flush.
     pub(crate) fn send(
         &mut self,
         client: &mut TcpStream,
@@ -218,13 +221,13 @@ impl TlsSession {
         self.pending.put(bytes);
     }
 
-    /// Keeps what `output` holds for the next flush.
+    /// Keeps `output` for the next flush.
     pub(crate) fn queue(&mut self, output: &mut Output) {
         self.pending.put(output.take());
     }
 
-    /// Hands pending output to the kernel, which sends it in one packet with what follows, or after
-    /// 0.2 s (`MSG_MORE` of send(2)).
+    /// Hands pending output to the kernel, which sends it in one packet with what follows, or alone
+    /// after 0.2 s (`MSG_MORE` of send(2)).
     pub(crate) fn send_with_next(&mut self, client: &TcpStream) {
         if self.pending.is_empty() {
             return;
@@ -233,7 +236,7 @@ impl TlsSession {
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
             Ok(net::send(client, self.pending.bytes(), flags)?)
         });
-        // Otherwise the next flush sees to it, and to the error.
+        // The next flush writes the rest, and reports the error if there was one.
         if let Ok(count) = sent {
             self.pending.advance(count);
         }

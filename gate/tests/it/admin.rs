@@ -1,10 +1,11 @@
-//! The administrators' port, and the access log.
+//! The admin port, and the access log.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use testkit::metrics::samples;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -20,16 +21,11 @@ async fn get(admin: SocketAddr, path: &str, host: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-/// Samples by their whole name, labels included.
+/// Samples by their full name, including labels.
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let (status, text) = get(admin, "/metrics", "localhost").await;
     assert_eq!(status, 200);
-    assert!(text.ends_with("# EOF\n"), "{text}");
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    samples
-        .map(|line| line.rsplit_once(' ').unwrap())
-        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
-        .collect()
+    samples(&text)
 }
 
 #[tokio::test]
@@ -58,7 +54,7 @@ async fn without_the_option_there_is_no_port() {
 
 #[tokio::test]
 async fn health_status_and_who_may_ask() {
-    let mut gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0", "--drain", NEVER]);
+    let gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0", "--drain", NEVER]);
     let admin = gate.admin();
     let mut client = gate.client().await;
     round_trip(&mut client).await;
@@ -73,7 +69,7 @@ async fn health_status_and_who_may_ask() {
     assert_eq!(status["certificate"]["names"], serde_json::json!(["localhost"]));
     assert!(status["certificate"]["expires"].as_i64().unwrap() > 1_700_000_000);
 
-    // Whoever asks during the drain is told; the port is closed with the gate.
+    // The port answers during the drain, and is closed when the gate ends.
     gate.signal(Signal::TERM);
     // The signal takes a moment to arrive.
     soon(async { while get(admin, "/readyz", "localhost").await.0 != 503 {} }).await;
@@ -85,14 +81,14 @@ async fn health_status_and_who_may_ask() {
 
 #[tokio::test]
 async fn everything_is_counted() {
-    let mut gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
+    let gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
     let admin = gate.admin();
     let config: Vec<_> = VERSIONS.iter().map(|version| gate.pki.client(version)).collect();
     for config in &config {
         for _ in 0..2 {
             let mut client = gate.client_of(Arc::clone(config)).await;
             round_trip(&mut client).await;
-            // The ticket has come, and the gate has heard the end.
+            // The ticket has arrived, and the gate has seen the end.
             client.shutdown().await.unwrap();
             assert_eq!(rest(&mut client).await.unwrap(), b"");
             gate.log_line("access");
@@ -107,7 +103,7 @@ async fn everything_is_counted() {
     let mut live = gate.client_of(Arc::clone(&config[1])).await;
     round_trip(&mut live).await;
 
-    // The client may have read an answer that is not counted yet.
+    // The client may have read an answer before it was counted.
     let forwarded = |direction| format!("gate_forwarded_bytes_total{{direction=\"{direction}\"}}");
     let counted = async {
         loop {
@@ -132,7 +128,7 @@ async fn everything_is_counted() {
     }
     assert_eq!(value("gate_resumptions_total"), 3.0);
     assert_eq!(value("gate_accepted_total"), 8.0);
-    // The live one too, while it lives.
+    // The open connection counts while it is open.
     assert_eq!(value("gate_connections"), 1.0);
     for direction in ["to_backend", "to_client"] {
         assert_eq!(value(&forwarded(direction)), 5.0 * 12.0);
@@ -149,7 +145,7 @@ async fn refusals_and_backend_errors_are_counted() {
     let (listener, address) = backend().await;
     drop(listener);
     let options = ["--admin", "127.0.0.1:0", "--max-handshakes-per-address", "1"];
-    let mut gate = Gate::start(address, &options);
+    let gate = Gate::start(address, &options);
     let admin = gate.admin();
     assert_eq!(rest(&mut gate.client().await).await.unwrap(), b"");
     let line = gate.log_line("access");

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::harness::{Gate, NEVER, accept, backend, echo_from, rest, round_trip, soon};
 
-/// A port that is reserved, so that nobody else takes it, but refuses connections.
+/// A port that is reserved, so that no other program takes it, but that refuses connections.
 fn reserved(address: SocketAddr) -> std::io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&address.into())?;
@@ -36,7 +36,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
 
     tokio::spawn(echo_from(listening(socket)));
     round_trip(&mut gate.client().await).await;
-    // Said once when it went and once when it came.
+    // Logged once when the backend went away and once when it came back.
     let mut back = gate.log_line("is back");
     assert!(back.contains(&address.to_string()), "{back}");
     gate.signal(Signal::TERM);
@@ -46,7 +46,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     }
 }
 
-/// As during a restart: nobody is turned away.
+/// As during a restart: no client is disconnected.
 #[tokio::test]
 async fn a_backend_that_is_not_there_yet_is_waited_for() {
     let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -77,7 +77,7 @@ async fn the_wait_for_a_backend_ends() {
 async fn a_port_alone_is_looked_for_on_ipv6_too() {
     let (six, address, _four) = loop {
         let (six, address) = reserved(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).unwrap();
-        // Also on IPv4, or somebody else might listen there.
+        // Reserved on IPv4 too, so that no other program listens there.
         let four = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
         if let Ok((four, _)) = reserved(four) {
             break (six, address, four);
@@ -88,14 +88,14 @@ async fn a_port_alone_is_looked_for_on_ipv6_too() {
     round_trip(&mut gate.client().await).await;
 }
 
-/// One client whose words the server reads, and answers with `answer` before it closes. What the log
-/// warns of until that connection has ended.
+/// One client sends something, which the server reads and answers with `answer` before it closes.
+/// Returns the warnings that were logged until that connection ended.
 async fn exchange(gate: &Gate, listener: &TcpListener, answer: &[u8]) -> Vec<String> {
     let mut client = gate.client().await;
     client.write_all(b"hello").await.unwrap();
     let mut server = accept(listener).await;
     let mut bytes = Vec::new();
-    // A header may come before them.
+    // A PROXY header may come first.
     while !bytes.ends_with(b"hello") {
         assert_ne!(soon(server.read_buf(&mut bytes)).await.unwrap(), 0);
     }
@@ -108,7 +108,8 @@ async fn exchange(gate: &Gate, listener: &TcpListener, answer: &[u8]) -> Vec<Str
     until_its_end.filter(|line| line.contains("WARN")).collect()
 }
 
-/// As one does that waits for a PROXY header that does not come, or takes one for nonsense.
+/// A server that waits for a PROXY header that does not come, or that cannot read the one that
+/// does.
 #[tokio::test]
 async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause() {
     for (options, question) in [
@@ -117,7 +118,7 @@ async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause
     ] {
         let (listener, address) = backend().await;
         let gate = Gate::start(address, &options);
-        // Two and two are odd clients: somebody was answered in between.
+        // Two and two are odd clients, because another client was answered in between.
         for answer in ["", "", "hello", "", ""] {
             let warned = exchange(&gate, &listener, answer.as_bytes()).await;
             assert!(warned.is_empty(), "{warned:?}");
@@ -127,12 +128,12 @@ async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause
         for words in [&address.to_string(), "3 connections in a row", question] {
             assert!(line.contains(words), "{words:?} is not in {line}");
         }
-        // Within a minute.
+        // The warning is not repeated within a minute.
         assert!(exchange(&gate, &listener, b"").await.is_empty());
     }
 }
 
-/// What a client leaves without, or never asked for, is no fault of the server.
+/// It is not the server's fault if a client disconnects without an answer, or sends nothing.
 #[tokio::test]
 async fn clients_that_leave_or_say_nothing_accuse_nobody() {
     let (listener, address) = backend().await;

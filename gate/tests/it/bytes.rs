@@ -10,7 +10,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Gate, VERSIONS, accept, backend, echo, name, noise, rest, round_trip, soon};
+use crate::harness::{
+    Gate, VERSIONS, accept, backend, carries_both_ways, echo, name, noise, rest, round_trip, soon,
+};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -22,25 +24,8 @@ async fn a_mebibyte_each_way_at_once_arrives_unchanged() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let (up, down) = (noise(1, MEBIBYTE), noise(2, MEBIBYTE));
         let client = gate.client_of(gate.pki.client(version)).await;
-        let server = accept(&listener).await;
-        let (mut client_in, mut client_out) = tokio::io::split(client);
-        let (mut server_in, mut server_out) = server.into_split();
-        let send_up = async {
-            client_out.write_all(&up).await.unwrap();
-            client_out.shutdown().await.unwrap();
-        };
-        let send_down = async {
-            server_out.write_all(&down).await.unwrap();
-            server_out.shutdown().await.unwrap();
-        };
-        let ((), (), at_server, at_client) = soon(async {
-            tokio::join!(send_up, send_down, rest(&mut server_in), rest(&mut client_in))
-        })
-        .await;
-        assert!(at_server.unwrap() == up, "{version:?}: client to server");
-        assert!(at_client.unwrap() == down, "{version:?}: server to client");
+        carries_both_ways(client, accept(&listener).await, MEBIBYTE).await;
     }
 }
 
@@ -136,8 +121,7 @@ async fn write_until_stopped(to: &mut (impl tokio::io::AsyncWrite + Unpin), byte
 async fn a_client_that_does_not_read_stops_the_backend() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     let bytes = noise(4, bound() + 16 * MEBIBYTE);
     let written = write_until_stopped(&mut server, &bytes).await;
     assert!(written < bound(), "{written} bytes are in flight");
@@ -154,8 +138,7 @@ async fn a_client_that_does_not_read_stops_the_backend() {
 async fn a_backend_that_does_not_read_stops_the_client() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     let bytes = noise(5, bound() + 16 * MEBIBYTE);
     let written = write_until_stopped(&mut client, &bytes).await;
     assert!(written < bound(), "{written} bytes are in flight");
@@ -224,8 +207,7 @@ async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
 async fn a_client_that_is_gone_stops_nobody() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     let bytes = noise(7, bound() + 16 * MEBIBYTE);
     // More in both directions than the backend's socket holds.
     let sent = write_until_stopped(&mut client, &bytes).await;

@@ -39,7 +39,7 @@ async fn an_address_has_so_many_connections_and_leaves_others_alone() {
     let line = gate.log_line("too many connections");
     assert!(line.contains("DEBUG") && line.contains("127.0.0.2"), "{line}");
     round_trip(&mut client_from(&gate, 3).await).await;
-    // The refused one took no place, and one that leaves gives its place back.
+    // The refused connection does not count, and one that ends makes room again.
     round_trip(&mut first).await;
     let peer = first.get_ref().0.local_addr().unwrap();
     first.shutdown().await.unwrap();
@@ -52,7 +52,7 @@ async fn an_address_has_so_many_connections_and_leaves_others_alone() {
 async fn an_address_has_so_many_handshakes() {
     let options = ["--max-handshakes-per-address", "2", "--handshake-timeout", NEVER];
     let gate = Gate::start(echo().await, &options);
-    // What has completed its handshake counts no more.
+    // A completed handshake does not count any more.
     let mut clients = Vec::new();
     for _ in 0..3 {
         clients.push(client_from(&gate, 2).await);
@@ -67,7 +67,7 @@ async fn an_address_has_so_many_handshakes() {
 }
 
 #[tokio::test]
-async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newcomer() {
+async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newest() {
     let options = ["--max-handshakes", "3", "--handshake-timeout", NEVER];
     let gate = Gate::start(echo().await, &options);
     let mut silent = Vec::new();
@@ -77,7 +77,7 @@ async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newcomer() {
     round_trip(&mut client_from(&gate, 9).await).await;
     assert_eq!(rest(&mut silent.remove(0)).await.unwrap(), b"");
     gate.log_line("oldest of too many handshakes");
-    // The newcomer's is over, so there is room for one again.
+    // The newest handshake is complete, so there is room for another.
     silent.push(tcp_from(&gate, 5).await);
     drop(tcp_from(&gate, 6).await);
     assert_eq!(rest(&mut silent.remove(0)).await.unwrap(), b"");
@@ -86,7 +86,7 @@ async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newcomer() {
     }
 }
 
-/// So many connections from `127.0.0.last`, which say nothing.
+/// Opens `count` silent connections from `127.0.0.last`.
 async fn silent_from(gate: &Gate, last: u8, count: usize) -> Vec<TcpStream> {
     let mut silent = Vec::new();
     for _ in 0..count {
@@ -103,7 +103,7 @@ fn thousands_of_descriptors() {
     assert!(raise_limit() >= 10_000, "this test needs 10,000 open files: raise `ulimit -Hn`");
 }
 
-/// What the README promises of a gate that was given nothing but its three arguments.
+/// What the documentation promises for a gate that got nothing but its three arguments.
 #[tokio::test]
 async fn by_default_an_address_has_256_handshakes_and_all_together_4096() {
     thousands_of_descriptors();
@@ -115,7 +115,7 @@ async fn by_default_an_address_has_256_handshakes_and_all_together_4096() {
         silent.append(&mut silent_from(&gate, last, 256).await);
     }
     assert_eq!(silent.len(), 4096);
-    // The next one comes in, and the very first has to go.
+    // The next connection is accepted, and the oldest is closed.
     round_trip(&mut client_from(&gate, 18).await).await;
     assert_eq!(rest(&mut silent.remove(0)).await.unwrap(), b"");
     assert!(silent.iter().all(is_open));
@@ -124,7 +124,7 @@ async fn by_default_an_address_has_256_handshakes_and_all_together_4096() {
 #[tokio::test]
 async fn by_default_an_address_has_4096_connections() {
     thousands_of_descriptors();
-    // What is not asked about must not be in the way.
+    // The other limits must not interfere.
     let options = [
         "--handshake-timeout",
         NEVER,
@@ -153,8 +153,8 @@ fn the_help_tells_the_defaults() {
     }
 }
 
-/// Two descriptors each, 4 of a thread and 128 for the rest: of 200, which the shell allows but does
-/// not give, (200 - 128 - 2 × 4) / 2.
+/// Each connection takes two descriptors, each thread 4, and 128 are reserved. Of 200, which the
+/// shell allows as the hard limit only: (200 - 128 - 2 × 4) / 2.
 #[tokio::test]
 async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
     const POSSIBLE: usize = 32;
@@ -168,15 +168,15 @@ async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
     command.args(["127.0.0.1:0", &echo().await.to_string()]).arg(pem);
     command.args(["--admin", "127.0.0.1:0", "--threads", "2", "--log", "debug"]);
     command.args(["--handshake-timeout", NEVER]);
-    let mut gate = Gate::launch(command, pki);
+    let gate = Gate::launch(command, pki);
     let admin = gate.admin();
     let line = gate.log_line("forwarding TLS");
     assert!(line.contains(&format!("max_connections={POSSIBLE}")), "{line}");
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gate.id())).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gate.pid())).unwrap();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["200", "200", "files"]);
 
-    // As many clients as that, each with a connection to the backend.
+    // That many clients, each with a connection to the backend.
     let mut clients = Vec::new();
     for _ in 0..POSSIBLE {
         let mut client = gate.client().await;
@@ -188,7 +188,7 @@ async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
         round_trip(client).await;
         assert_eq!(metrics(admin).await["gate_accepted_total"], POSSIBLE as f64);
     }
-    // Its turn comes.
+    // It is served once another one ends.
     clients.pop();
     soon(async { while metrics(admin).await["gate_accepted_total"] == POSSIBLE as f64 {} }).await;
     drop(waiting);

@@ -1,15 +1,15 @@
-//! Ends of a stream: each direction has its own, and none of them cuts anything off.
+//! How streams end: each direction ends by itself, and nothing is cut off.
 
 use std::io;
 use std::time::Duration;
 
 use rustls::{AlertDescription, Error as TlsError};
-use shared::linger::Socket as _;
+use shared::linger::LingerSocket as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Gate, VERSIONS, accept, backend, noise, rest, soon};
 
-/// A writer that has made no progress for so long is stopped.
+/// A writer without progress for this long counts as blocked.
 const STOPPED: Duration = Duration::from_millis(500);
 
 /// More than one read of the gate, less than what the sockets' buffers hold.
@@ -20,8 +20,7 @@ async fn after_the_clients_end_it_still_gets_the_whole_answer() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         client.write_all(b"a question").await.unwrap();
         client.shutdown().await.unwrap();
         assert_eq!(rest(&mut server).await.unwrap(), b"a question");
@@ -42,8 +41,7 @@ async fn after_the_backends_end_it_still_gets_what_the_client_sends() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         server.write_all(b"all I have").await.unwrap();
         server.shutdown().await.unwrap();
         assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
@@ -63,25 +61,23 @@ async fn a_client_that_stays_silent_after_the_backends_end_is_closed() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &["--half-closed-timeout", "300ms"]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         server.write_all(b"all I have").await.unwrap();
         server.shutdown().await.unwrap();
         assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
-        // The client neither sends nor closes; the backend sees an end all the same.
+        // The client neither sends nor closes, and the backend still sees an end.
         assert_eq!(soon(rest(&mut server)).await.unwrap(), b"");
         drop(client);
         gate.log_line("ended=\"client silent\"");
     }
 }
 
-/// It is not silent: the backend does not listen.
+/// The client is not silent: the backend does not read.
 #[tokio::test]
 async fn an_upload_that_the_backend_has_not_read_yet_is_not_cut() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &["--half-closed-timeout", "300ms"]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     server.shutdown().await.unwrap();
     assert_eq!(rest(&mut client).await.unwrap(), b"");
     let bytes = noise(9, 64 * 1024);
@@ -94,14 +90,13 @@ async fn an_upload_that_the_backend_has_not_read_yet_is_not_cut() {
     assert_eq!(got.unwrap().len(), sent);
 }
 
-/// As many programs do.
+/// Many programs close without close_notify.
 #[tokio::test]
 async fn an_end_without_close_notify_is_an_end() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         let bytes = noise(3, SOME);
         let send = async {
             client.write_all(&bytes).await.unwrap();
@@ -115,30 +110,28 @@ async fn an_end_without_close_notify_is_an_end() {
     }
 }
 
-/// A sender that leaves right after its message, whatever it would have been answered.
+/// A sender that disconnects right after its message must not lose it, whatever the answer is.
 #[tokio::test]
 async fn a_client_that_leaves_at_once_is_heard_to_the_end() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for round in 0..20 {
-        let mut client = gate.client().await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect(&listener).await;
         client.write_all(b"the message").await.unwrap();
         client.shutdown().await.unwrap();
         drop(client);
-        // An answer that comes before the message was read meets a client that is gone.
+        // If the answer comes before the message was read, the client is already gone.
         server.write_all(b"an answer").await.unwrap();
         assert_eq!(rest(&mut server).await.unwrap(), b"the message", "round {round}");
     }
 }
 
-/// A backend that was killed did not end its answer, and the gate does not say that it did.
+/// A killed backend did not finish its answer, so the gate must not report a proper end.
 #[tokio::test]
 async fn a_reset_by_the_backend_is_no_complete_answer() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     server.write_all(b"the first half").await.unwrap();
     let mut half = [0; 14];
     soon(client.read_exact(&mut half)).await.unwrap();
@@ -148,8 +141,7 @@ async fn a_reset_by_the_backend_is_no_complete_answer() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
-/// The kernel reports a reset once, and here to the one who writes: reading then looks like a
-/// proper end.
+/// The kernel reports a reset once, here to the writer. Reading then looks like a proper end.
 #[tokio::test]
 async fn a_reset_by_the_backend_during_an_upload_is_no_complete_answer() {
     let (listener, address) = backend().await;
@@ -159,7 +151,7 @@ async fn a_reset_by_the_backend_during_an_upload_is_no_complete_answer() {
     server.write_all(b"the first half").await.unwrap();
     let mut half = [0; 14];
     soon(from.read_exact(&mut half)).await.unwrap();
-    // The backend reads nothing, so the gate comes to wait for being able to write.
+    // The backend reads nothing, so the gate waits until it can write.
     let bytes = noise(8, 64 * 1024);
     while tokio::time::timeout(STOPPED, to.write_all(&bytes)).await.is_ok() {}
     server.set_zero_linger().unwrap();
@@ -172,8 +164,7 @@ async fn a_reset_by_the_backend_during_an_upload_is_no_complete_answer() {
 async fn a_reset_by_the_client_ends_the_backends_connection() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     client.write_all(b"the first half").await.unwrap();
     let mut half = [0; 14];
     soon(server.read_exact(&mut half)).await.unwrap();
@@ -183,13 +174,12 @@ async fn a_reset_by_the_client_ends_the_backends_connection() {
     assert_eq!(rest(&mut server).await.unwrap(), b"");
 }
 
-/// What the gate has got arrives, although the backend wants to write much before it reads.
+/// What the gate has received is delivered, even if the backend writes a lot before it reads.
 #[tokio::test]
 async fn a_reset_by_the_client_cuts_nothing_off_that_was_on_its_way() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let mut client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (mut client, mut server) = gate.connect(&listener).await;
     // More than the backend's receive buffer holds, so the rest waits in the gate's send buffer.
     let bytes = noise(10, 2 * SOME);
     client.write_all(&bytes).await.unwrap();
@@ -207,20 +197,19 @@ async fn a_reset_by_the_client_cuts_nothing_off_that_was_on_its_way() {
     assert!(rest(&mut server).await.unwrap() == bytes);
 }
 
-/// The backend knows that the client has ended, and is silent: it may be thinking. The gate is told
-/// that the client is gone, and tells it.
+/// The backend knows that the client has ended its stream, and is silent while it works. The gate
+/// learns that the client is gone, and tells the backend.
 #[tokio::test]
 async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for closes_its_side in [false, true] {
-        let mut client = gate.client().await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect(&listener).await;
         let peer = client.get_ref().0.local_addr().unwrap();
         if closes_its_side {
             client.shutdown().await.unwrap();
         } else {
-            // The close_notify alone, and then what is nobody's.
+            // Only the close_notify, and then bytes that are ignored.
             client.get_mut().1.send_close_notify();
             client.flush().await.unwrap();
             client.get_mut().0.write_all(&[7; 1_000]).await.unwrap();
@@ -238,10 +227,9 @@ async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
 async fn a_backend_that_refuses_the_rest_of_an_upload_is_still_heard() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
-    let client = gate.client().await;
-    let mut server = accept(&listener).await;
+    let (client, mut server) = gate.connect(&listener).await;
     let (mut from, mut to) = tokio::io::split(client);
-    // Never ends by itself; fails once the gate has closed, which is as it should be.
+    // Never ends by itself, and rightly fails once the gate has closed.
     let upload = tokio::spawn(async move { while to.write_all(&[7; 16 * 1024]).await.is_ok() {} });
     let mut some = [0; 1024];
     soon(server.read_exact(&mut some)).await.unwrap();
@@ -253,18 +241,17 @@ async fn a_backend_that_refuses_the_rest_of_an_upload_is_still_heard() {
     soon(upload).await.unwrap();
 }
 
-/// Bytes that were tampered with end the connection, and the client is told why.
+/// Bytes that were tampered with end the connection, and the client gets an alert.
 #[tokio::test]
 async fn a_damaged_record_is_answered_with_an_alert() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         client.write_all(b"before").await.unwrap();
         client.flush().await.unwrap();
         let (mut tcp, mut tls) = client.into_inner();
-        // An application data record of 32 bytes, and behind it more than is read at once.
+        // An application data record of 32 bytes, followed by more than one read takes.
         let mut record = vec![0x17, 3, 3, 0, 32];
         record.extend([0; 32 + 200_000]);
         tcp.write_all(&record).await.unwrap();

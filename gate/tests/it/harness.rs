@@ -1,29 +1,25 @@
 //! Starts the program on a port of its own with a certificate of its own, and talks to it.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, geteuid};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use testkit::{Program, proc};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-pub(crate) use crate::pki::Pki;
+pub(crate) use testkit::files::write_secret;
+pub(crate) use testkit::{listener as backend, soon};
 
-/// A failing test ends after this; a passing one never waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use crate::pki::Pki;
 
 /// Longer than any test: for limits that must not matter to one.
 pub(crate) const NEVER: &str = "1h";
@@ -32,17 +28,12 @@ pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// The program under test.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gate"));
-    command.env_clear().stdin(Stdio::null());
-    command
+    testkit::command(env!("CARGO_BIN_EXE_gate"))
 }
 
 /// The program under test, started by another one that becomes it.
 pub(crate) fn program_by(launcher: &[&str]) -> Command {
-    let mut command = Command::new(launcher[0]);
-    command.args(&launcher[1..]).arg(program().get_program());
-    command.env_clear().stdin(Stdio::null());
-    command
+    testkit::command_through(launcher, env!("CARGO_BIN_EXE_gate"))
 }
 
 /// The program under test without root's leave to read every file and to bind every port, whoever
@@ -57,13 +48,11 @@ pub(crate) fn program_of_a_user() -> Command {
 
 /// A running gate.
 pub(crate) struct Gate {
-    child: Child,
+    program: Program,
     pub(crate) address: SocketAddr,
     pub(crate) pki: Pki,
     /// What it was given: a file's path, or several with commas.
     pub(crate) pem: PathBuf,
-    log: Receiver<String>,
-    stdout: BufReader<ChildStdout>,
     dir: Option<TempDir>,
 }
 
@@ -132,63 +121,40 @@ impl Gate {
     }
 
     /// Starts the gate that `command` is.
-    pub(crate) fn launch(mut command: Command, pki: Pki) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (line, log) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).try_for_each(|l| line.send(l))
-        });
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let Some(address) = announced(&mut stdout, "gate") else {
-            panic!("the gate ended at its start: {:?}", log.iter().collect::<Vec<_>>())
-        };
-        Self { address, child, pki, pem: PathBuf::new(), log, stdout, dir: None }
+    pub(crate) fn launch(command: Command, pki: Pki) -> Self {
+        let program = Program::start(command);
+        let address = program.announced("gate").parse().unwrap();
+        Self { program, address, pki, pem: PathBuf::new(), dir: None }
     }
 
-    /// Where administrators ask, of a gate that was started with `--admin`.
-    pub(crate) fn admin(&mut self) -> SocketAddr {
-        announced(&mut self.stdout, "admin").expect("no admin port is announced")
+    /// The address of the admin port of a gate that was started with `--admin`.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.program.announced("admin").parse().unwrap()
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        self.program.pid()
     }
 
     /// The next log line that contains `text`.
+    #[track_caller]
     pub(crate) fn log_line(&self, text: &str) -> String {
-        let mut seen = Vec::new();
-        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
-            if line.contains(text) {
-                return line;
-            }
-            seen.push(line);
-        }
-        panic!("no log line says {text:?}: {seen:?}");
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.program.stderr.find_blocking(text)
     }
 
     /// Resident memory of the process, in KiB.
     pub(crate) fn resident(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        proc::resident_kib(self.pid())
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
+        self.program.signal(signal);
     }
 
-    /// Waits for the end of the program.
-    pub(crate) async fn ended(mut self) -> (ExitStatus, Vec<String>) {
-        // Its stderr ends when it does.
-        let log = std::mem::replace(&mut self.log, mpsc::channel().1);
-        let lines = tokio::task::spawn_blocking(move || log.iter().collect());
-        let lines = soon(lines).await.unwrap();
-        (self.child.wait().unwrap(), lines)
+    /// Waits for the end of the program; its exit status, and the log lines that nobody has read.
+    pub(crate) async fn ended(self) -> (ExitStatus, Vec<String>) {
+        let ended = self.program.ended().await;
+        (ended.status, ended.stderr)
     }
 
     pub(crate) async fn tcp(&self) -> TcpStream {
@@ -205,46 +171,28 @@ impl Gate {
         self.client_of(self.pki.client(&TLS13)).await
     }
 
+    /// A client that speaks TLS 1.3, and its connection at the backend.
+    pub(crate) async fn connect(&self, backend: &TcpListener) -> (TlsStream<TcpStream>, TcpStream) {
+        self.connect_by(&TLS13, backend).await
+    }
+
+    /// A client, and its connection at the backend.
+    pub(crate) async fn connect_by(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        backend: &TcpListener,
+    ) -> (TlsStream<TcpStream>, TcpStream) {
+        let client = self.client_of(self.pki.client(version)).await;
+        (client, accept(backend).await)
+    }
+
     pub(crate) async fn client_of(&self, config: Arc<ClientConfig>) -> TlsStream<TcpStream> {
         soon(TlsConnector::from(config).connect(name(), self.tcp().await)).await.unwrap()
     }
 }
 
-/// The address after `listening NAME`; nothing if the program ended instead.
-fn announced(stdout: &mut impl BufRead, name: &str) -> Option<SocketAddr> {
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    line.trim().strip_prefix(&format!("listening {name} ")).map(|it| it.parse().unwrap())
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Writes a file that others cannot read, or writes into it.
-pub(crate) fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.unwrap().write_all(content.as_ref()).unwrap();
-}
-
 pub(crate) fn name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
-}
-
-/// Waits for what comes soon unless the test fails.
-pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("this takes too long")
-}
-
-/// A listener on a free port, and that port.
-pub(crate) async fn backend() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
 }
 
 /// A backend that sends back what it gets.
@@ -281,11 +229,35 @@ pub(crate) async fn round_trip(client: &mut TlsStream<TcpStream>) {
 }
 
 /// Everything until the end of the stream. From a client: fails without `close_notify`.
-pub(crate) async fn rest(
-    stream: &mut (impl tokio::io::AsyncRead + Unpin),
-) -> std::io::Result<Vec<u8>> {
+pub(crate) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     soon(stream.read_to_end(&mut bytes)).await.map(|_| bytes)
+}
+
+/// Sends so many bytes each way at once, and the end after them: both arrive whole.
+pub(crate) async fn carries_both_ways(
+    client: TlsStream<TcpStream>,
+    server: impl AsyncRead + AsyncWrite,
+    length: usize,
+) {
+    let version = client.get_ref().1.protocol_version();
+    let (up, down) = (noise(1, length), noise(2, length));
+    let (mut client_in, mut client_out) = tokio::io::split(client);
+    let (mut server_in, mut server_out) = tokio::io::split(server);
+    let send_up = async {
+        client_out.write_all(&up).await.unwrap();
+        client_out.shutdown().await.unwrap();
+    };
+    let send_down = async {
+        server_out.write_all(&down).await.unwrap();
+        server_out.shutdown().await.unwrap();
+    };
+    let ((), (), at_server, at_client) = soon(async {
+        tokio::join!(send_up, send_down, rest(&mut server_in), rest(&mut client_in))
+    })
+    .await;
+    assert!(at_server.unwrap() == up, "{version:?}: client to server");
+    assert!(at_client.unwrap() == down, "{version:?}: server to client");
 }
 
 /// Bytes in which loss, doubling and disorder all show: random, and repeated after a prime number

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 
+use testkit::namespace::Namespace;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -22,8 +22,7 @@ const INSIDE: &str = "GATE_TEST_FEW_PORTS";
 /// nothing but more source addresses helps.
 const PREPARE: &str = "ip link set lo up \
      && echo 40000 40099 >/proc/sys/net/ipv4/ip_local_port_range \
-     && echo 0 >/proc/sys/net/ipv4/tcp_tw_reuse \
-     && echo prepared && exec \"$@\"";
+     && echo 0 >/proc/sys/net/ipv4/tcp_tw_reuse";
 
 const AT_ONCE: u16 = 300;
 const IN_A_ROW: u16 = 1_000;
@@ -37,25 +36,14 @@ fn the_number_of_ports_is_no_ceiling() {
         tokio::runtime::Runtime::new().unwrap().block_on(many_connections());
         return;
     }
-    let mut unshare = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        unshare.arg("--map-root-user");
-    }
-    let output = unshare
-        .args(["--net", "sh", "-c", PREPARE, "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "ports::the_number_of_ports_is_no_ceiling", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("this test needs unshare (Debian: util-linux)");
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(
-        text.contains("prepared"),
-        "this test needs a network namespace of its own (root or unprivileged user namespaces, \
-         and ip of Debian's iproute2): {text}"
-    );
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let namespace = Namespace {
+        kind: "--net",
+        prepare: PREPARE,
+        inside: (INSIDE, "1".as_ref()),
+        needs: "a network namespace of its own (root or unprivileged user namespaces, and ip of \
+                Debian's iproute2)",
+    };
+    namespace.run_again("ports::the_number_of_ports_is_no_ceiling");
 }
 
 async fn client(gate: &Gate, number: u16) -> TlsStream<TcpStream> {

@@ -46,8 +46,7 @@ async fn version_2_tells_what_the_client_sees_itself() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &["--proxy-protocol", "v2"]);
     for version in VERSIONS {
-        let mut client = gate.client_of(gate.pki.client(version)).await;
-        let mut server = accept(&listener).await;
+        let (mut client, mut server) = gate.connect_by(version, &listener).await;
         let header = read_version_2(&mut server).await;
         let addresses = header.proxied_address().unwrap();
         let (tcp, tls) = client.get_ref();

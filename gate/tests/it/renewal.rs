@@ -1,5 +1,5 @@
-//! A renewed certificate is served without a restart, however its file was replaced, and a bad
-//! one is not.
+//! A renewed certificate is served without a restart, however its file was replaced. A bad one is
+//! not served.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -10,12 +10,13 @@ use rustix::process::Signal;
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
+use testkit::files::make_fifo;
 
 use crate::harness::{Gate, NEVER, Pki, echo, program_of_a_user, round_trip, write_secret};
 
-/// What the log says after a good look.
+/// The log line after a good renewal.
 pub(crate) const RENEWED: &str = "serving the certificate as it is now";
-/// And after a bad one.
+/// The log line after a bad one.
 const KEPT: &str = "still serving the certificate from before";
 
 const OFTEN: [&str; 2] = ["--reload-interval", "10ms"];
@@ -25,14 +26,14 @@ async fn leaf(gate: &Gate) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-/// Written aside and renamed.
+/// Writes another file and renames it.
 pub(crate) fn replace(path: &Path, content: &str) {
     let aside = path.with_extension("new");
     write_secret(&aside, content);
     fs::rename(aside, path).unwrap();
 }
 
-/// Puts an empty directory in the place of a file, without a moment when there is neither.
+/// Replaces a file by an empty directory without a moment when neither exists.
 fn exchange(path: &Path, directory: &Path) {
     fs::create_dir(directory).unwrap();
     renameat_with(CWD, path, CWD, directory, RenameFlags::EXCHANGE).unwrap();
@@ -44,8 +45,8 @@ fn turn(link: &Path, target: &str) {
     fs::rename(aside, link).unwrap();
 }
 
-/// Starts a gate on `pem` in `dir` and replaces its certificate with `replace`, twice; a
-/// connection from before goes on throughout.
+/// Starts a gate on `pem` in `dir` and replaces its certificate twice with `replace`. A connection
+/// that began before stays open throughout.
 async fn renews(dir: &TempDir, pem: &str, replace: impl Fn(usize, &str)) {
     let pki = Pki::new();
     replace(0, &pki.together());
@@ -68,12 +69,12 @@ async fn renews(dir: &TempDir, pem: &str, replace: impl Fn(usize, &str)) {
 async fn a_file_written_in_place() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("cert.pem");
-    // Whole in one write, or a look in between would rightly find a fault.
+    // Written in one piece: otherwise a check in between would rightly find a fault.
     renews(&dir, "cert.pem", |_, content| {
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(&path).unwrap();
         let mut content = content.to_owned();
-        // Of one length, so that nothing of the old file is left behind it.
+        // Both have one length, so that nothing of the old file remains after the new one.
         content.push_str(&"\n".repeat(4_000 - content.len()));
         std::os::unix::fs::FileExt::write_all_at(&file, content.as_bytes(), 0).unwrap();
     })
@@ -125,7 +126,7 @@ async fn sighup_looks_at_once_and_always_answers() {
     gate.log_line(RENEWED);
     assert_eq!(leaf(&gate).await, gate.pki.leaf());
     round_trip(&mut before).await;
-    // Nothing changed; whoever asks is told all the same.
+    // Nothing changed, but SIGHUP is answered all the same.
     gate.signal(Signal::HUP);
     gate.log_line(RENEWED);
     fs::remove_file(&gate.pem).unwrap();
@@ -137,7 +138,7 @@ async fn sighup_looks_at_once_and_always_answers() {
     assert_eq!(leaf(&gate).await, gate.pki.leaf());
 }
 
-/// One of the two files of httpGate's way is enough.
+/// Replacing one of two files is enough.
 #[tokio::test]
 async fn the_second_of_two_files() {
     let pki = Pki::new();
@@ -154,16 +155,17 @@ async fn the_second_of_two_files() {
     assert_ne!(leaf(&gate).await, gate.pki.leaf());
 }
 
-/// What comes in the place of the file.
+/// What replaces the file.
 enum Bad<'a> {
     Content(&'a str),
-    /// That nobody may read.
+    /// A file that nobody may read.
     Forbidden(&'a str),
     Directory,
     Nothing,
 }
 
-/// Cut off, of two certificates, unreadable, gone: each told once, and the old certificate goes on.
+/// Each fault (cut off, two certificates, unreadable, missing) is logged once, and the old
+/// certificate stays in use.
 #[tokio::test]
 async fn what_cannot_be_served_is_told_once_and_not_served() {
     let dir = TempDir::new().unwrap();
@@ -204,7 +206,7 @@ async fn what_cannot_be_served_is_told_once_and_not_served() {
     }
     gate.pki.renew();
     replace(&path, &gate.pki.together());
-    // Were a fault told twice, the second time would come before this.
+    // If a fault were logged twice, the second line would come before this one.
     let mut line = gate.log_line("");
     while !line.contains(RENEWED) {
         assert!(!line.contains("WARN"), "{line}");
@@ -213,7 +215,7 @@ async fn what_cannot_be_served_is_told_once_and_not_served() {
     assert_eq!(leaf(&gate).await, gate.pki.leaf());
 }
 
-/// A renewed file is looked at as closely as the first one.
+/// A renewed file is checked as closely as the first one.
 #[tokio::test]
 async fn warnings_come_with_a_renewed_certificate_too() {
     let mut gate = Gate::start(echo().await, &OFTEN);
@@ -232,11 +234,9 @@ async fn warnings_come_with_a_renewed_certificate_too() {
 /// `gate 9091 9090 <(cat leaf.crt main.key)` works, and is not read again.
 #[tokio::test]
 async fn a_pipe_is_read_once() {
-    use std::process::Command;
-
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    make_fifo(&path);
     let pki = Pki::new();
     let (content, writer) = (pki.together(), path.clone());
     let writing = tokio::task::spawn_blocking(move || fs::write(writer, content).unwrap());

@@ -3,25 +3,25 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
 use rustls::client::{ClientSessionMemoryCache, Resumption, Tls12Resumption};
 use rustls::version::TLS12;
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use tempfile::TempDir;
+use testkit::preload;
 
 use crate::harness::{Gate, NEVER, Pki, VERSIONS, echo, program, round_trip, write_secret};
 use crate::renewal::{RENEWED, replace};
 
-/// How the handshake went; the round trip brings TLS 1.3's tickets for the next one.
+/// The kind of handshake. The round trip fetches TLS 1.3's tickets for the next one.
 async fn handshake(gate: &Gate, config: &Arc<ClientConfig>) -> HandshakeKind {
     let mut client = gate.client_of(Arc::clone(config)).await;
     round_trip(&mut client).await;
     client.get_ref().1.handshake_kind().unwrap()
 }
 
-/// Full the first time, resumed ever after, with renewals in between.
+/// The first handshake is full, and all later ones resume, across renewals.
 async fn resumes(gate: &mut Gate, config: ClientConfig) {
     let config = Arc::new(config);
     assert_eq!(handshake(gate, &config).await, HandshakeKind::Full);
@@ -32,7 +32,7 @@ async fn resumes(gate: &mut Gate, config: ClientConfig) {
         gate.log_line(RENEWED);
         assert_eq!(handshake(gate, &config).await, HandshakeKind::Resumed);
     }
-    // A newcomer does not.
+    // A new client does not resume.
     let newcomer = gate.pki.client_config(VERSIONS[0]);
     assert_eq!(handshake(gate, &Arc::new(newcomer)).await, HandshakeKind::Full);
 }
@@ -46,7 +46,7 @@ async fn by_ticket_in_both_versions() {
     }
 }
 
-/// TLS 1.2 clients may know no tickets.
+/// TLS 1.2 clients may not support tickets.
 #[tokio::test]
 async fn by_session_id() {
     let mut gate = Gate::start(echo().await, &["--reload-interval", "10ms"]);
@@ -56,31 +56,25 @@ async fn by_session_id() {
     resumes(&mut gate, config).await;
 }
 
-/// The time of a gate, which may be set ahead.
+/// The clock of a gate, which may be set ahead.
 struct Clock {
     dir: TempDir,
     ahead: File,
+    library: PathBuf,
 }
 
 impl Clock {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let ahead = File::create(dir.path().join("ahead")).unwrap();
-        let this = Self { dir, ahead };
-        this.set_to(0);
-        // What builds this program has a C compiler too.
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/clock.c");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O", "-o"]).arg(this.library()).arg(source);
-        assert!(cc.status().unwrap().success());
+        let library = preload::compile(source, dir.path());
+        let this = Self { dir, ahead, library };
+        this.set_to(0);
         this
     }
 
-    fn library(&self) -> PathBuf {
-        self.dir.path().join("clock.so")
-    }
-
-    /// So many hours ahead of what it was in the beginning.
+    /// Sets the clock to this many hours after the start.
     fn set_to(&self, hours: i64) {
         self.ahead.write_all_at(&(hours * 3_600).to_ne_bytes(), 0).unwrap();
     }
@@ -90,7 +84,7 @@ impl Clock {
         let pem = self.dir.path().join("cert.pem");
         write_secret(&pem, pki.together());
         let mut command = program();
-        command.env("LD_PRELOAD", self.library());
+        command.env("LD_PRELOAD", &self.library);
         command.env("CLOCK_AHEAD", self.dir.path().join("ahead"));
         command.args(["127.0.0.1:0", &echo().await.to_string()]).arg(pem);
         command.args(["--reload-interval", NEVER, "--log", "debug"]);
@@ -105,7 +99,8 @@ async fn guest(gate: &Gate, version: &'static SupportedProtocolVersion) -> Arc<C
     config
 }
 
-/// Every 6 hours, and the key before opens tickets for as long again: docs/security.md tells it.
+/// Keys rotate every 6 hours, and the previous key opens tickets for another 6: docs/security.md
+/// says so.
 #[tokio::test]
 async fn ticket_keys_are_replaced() {
     for version in VERSIONS {
@@ -118,13 +113,13 @@ async fn ticket_keys_are_replaced() {
         clock.set_to(7);
         assert_eq!(handshake(&gate, &second).await, HandshakeKind::Resumed, "{version:?}");
         clock.set_to(14);
-        // Sealed with the key of the beginning, and with the one of 7 hours later.
+        // One ticket has the first key, the other the key of 7 hours later.
         assert_eq!(handshake(&gate, &third).await, HandshakeKind::Full, "{version:?}");
         assert_eq!(handshake(&gate, &second).await, HandshakeKind::Resumed, "{version:?}");
     }
 }
 
-/// Otherwise the tickets of an idle gate would be good for as long as it is idle.
+/// Otherwise the tickets of an idle gate would stay valid for as long as it is idle.
 #[tokio::test]
 async fn ticket_keys_are_replaced_though_nobody_comes() {
     for version in VERSIONS {
@@ -133,7 +128,7 @@ async fn ticket_keys_are_replaced_though_nobody_comes() {
         let config = guest(&gate, version).await;
         for hours in [7, 14] {
             clock.set_to(hours);
-            // Wakes it, and is no handshake.
+            // This wakes the gate, and is no handshake.
             drop(gate.tcp().await);
             gate.log_line("the client left before the handshake");
         }

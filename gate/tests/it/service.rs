@@ -1,8 +1,8 @@
-//! Under a service manager: sockets that outlive the gate, and what it tells.
+//! Under a service manager: inherited sockets, and notifications.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,39 +13,32 @@ use rustls::version::TLS13;
 use shared::shutdown::{Hangups, Shutdown};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
+use testkit::files::directory_with;
+use testkit::service_manager::{self, NotifySocket};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Gate, PATIENCE, Pki, echo, name, program, round_trip, soon};
+use crate::harness::{Gate, Pki, echo, name, program, round_trip, soon};
 
-/// A gate that was given `socket` as systemd gives one: descriptor 3, and three variables. The name
-/// means nothing to a gate.
-///
-/// The shell is what a manager does between fork and exec; `$$` stays the same through `exec`.
+/// A gate that inherits `socket` from systemd. The gate ignores the name.
 fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Command {
-    let mut command = Command::new("/bin/sh");
+    let given = [(socket.try_clone().unwrap().into(), "proxy")];
+    let mut command = service_manager::activated(program().get_program(), given, "</dev/null");
     command
-        .env_clear()
-        .arg("-c")
-        .arg("export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=proxy; exec \"$0\" \"$@\" 3<&0 </dev/null")
-        .arg(program().get_program())
-        // The address is the socket's; this one would be refused.
+        // The address of the socket counts; this one would be refused.
         .args(["192.0.2.1:1", &backend.to_string()])
         .arg(files.path().join("cert.pem"))
-        .args(["--log", "info,access=off", "--drain", "0s"])
-        .stdin(OwnedFd::from(socket.try_clone().unwrap()));
+        .args(["--log", "info,access=off", "--drain", "0s"]);
     command
 }
 
 fn files(pki: &Pki) -> TempDir {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("cert.pem"), pki.together()).unwrap();
-    dir
+    directory_with("cert.pem", pki.together())
 }
 
-/// Clients that connect all the time meet no refusal while the gate is restarted under them. One
-/// whose handshake was under way may be closed, with the gate that it was under way with.
+/// Clients that keep connecting are never refused while the gate is restarted. A client in the
+/// middle of its handshake may be closed, together with the gate that it was talking to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_refuses_nobody() {
     let backend = echo().await;
@@ -82,7 +75,7 @@ async fn a_restart_refuses_nobody() {
         gate.signal(Signal::TERM);
         let (status, log) = gate.ended().await;
         assert_eq!(status.code(), Some(0), "{log:?}");
-        // Nobody accepts now, and still nobody is refused.
+        // No gate is running now, and still no client is refused.
         let waiting = soon(TcpStream::connect(address)).await.expect("refused");
         gate = start();
         let mut client = soon(connector.connect(name(), waiting)).await.unwrap();
@@ -105,7 +98,7 @@ async fn what_is_no_listening_socket_is_said() {
     }
 }
 
-/// Which only the socket tells: the address on the command line is another one.
+/// Only the socket shows it: the command line has another address.
 #[tokio::test]
 async fn a_socket_that_is_the_backend_itself_is_refused() {
     let dir = files(&Pki::new());
@@ -121,7 +114,7 @@ async fn a_socket_that_is_the_backend_itself_is_refused() {
     }
 }
 
-/// On [::] for IPv4 too, as systemd makes it.
+/// A socket on [::] that takes IPv4 too, as systemd creates it.
 fn listening_at(address: SocketAddr) -> Option<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).ok()?;
     if address.is_ipv6() {
@@ -132,7 +125,7 @@ fn listening_at(address: SocketAddr) -> Option<TcpListener> {
     Some(socket.into())
 }
 
-/// Each listener keeps a place for its next connection.
+/// Each listener reserves a permit for its next connection.
 #[tokio::test]
 async fn every_listener_serves_however_few_connections_are_allowed() {
     let pki = Pki::new();
@@ -163,22 +156,16 @@ async fn every_listener_serves_however_few_connections_are_allowed() {
 async fn the_manager_is_told_of_start_life_and_stop() {
     let pki = Pki::new();
     let dir = files(&pki);
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let next = || {
-        let mut message = [0; 256];
-        let length = socket.recv(&mut message).expect("nothing was told");
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    };
+    let manager = NotifySocket::new();
+    let next = || manager.next();
 
     let mut command = program();
     command
         .args(["127.0.0.1:0", &echo().await.to_string()])
         .arg(dir.path().join("cert.pem"))
-        // Each of which has to live.
+        // Each thread has to be alive.
         .args(["--threads", "3"])
-        .env("NOTIFY_SOCKET", &path)
+        .env("NOTIFY_SOCKET", manager.path())
         .env("WATCHDOG_USEC", "200000");
     let gate = Gate::launch(command, pki);
     let mut told = vec![next(), next(), next()];

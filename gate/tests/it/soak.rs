@@ -1,14 +1,15 @@
-//! What takes long: `cargo nextest run --profile all` runs it.
+//! Long tests. `cargo nextest run --profile all` runs them.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustix::process::Pid;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::CertificateDer;
+use testkit::proc::open_files;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -18,11 +19,11 @@ use crate::harness::{Gate, VERSIONS, echo, name, round_trip, soon};
 use crate::renewal::{RENEWED, replace};
 
 const ROTATIONS: usize = 1_000;
-/// Until here, caches fill: thread stacks, allocator arenas, remembered sessions.
+/// While warming up, caches fill: thread stacks, allocator arenas, stored sessions.
 const WARM: usize = 200;
 const LIVE: usize = 20;
-/// Of each kind: those who come back, and those who come as strangers each time. A session that is
-/// resumed never uses the certificate.
+/// Clients of each kind: those that resume, and those that do a full handshake each time. A resumed
+/// session never uses the certificate.
 const CALLERS: usize = 2;
 
 #[derive(Default)]
@@ -30,11 +31,12 @@ struct Load {
     stop: AtomicBool,
     full: AtomicUsize,
     resumed: AtomicUsize,
-    /// What the latest of the full handshakes showed.
+    /// The certificate that the latest full handshake saw.
     leaf: Mutex<Option<CertificateDer<'static>>>,
 }
 
-/// Connects, says something, leaves, and comes again; every handshake and every byte must be right.
+/// Connects, sends something, disconnects, and starts again. Every handshake and every byte must be
+/// right.
 async fn call(
     load: Arc<Load>,
     address: SocketAddr,
@@ -66,15 +68,11 @@ fn leaf(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-fn descriptors(id: u32) -> usize {
-    fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
-}
-
-/// Waits until no more than `most` descriptors are open: those of callers are closed a moment
-/// after the callers have left.
-async fn descriptors_fall_to(id: u32, most: usize) {
+/// Waits until at most `most` descriptors are open: those of clients are closed shortly after the
+/// clients have disconnected.
+async fn open_files_fall_to(pid: Pid, most: usize) {
     soon(async {
-        while descriptors(id) > most {
+        while open_files(pid) > most {
             tokio::task::yield_now().await;
         }
     })
@@ -84,7 +82,7 @@ async fn descriptors_fall_to(id: u32, most: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_renewals_under_load() {
     let mut gate = Gate::start(echo().await, &["--reload-interval", "1ms"]);
-    let id = gate.id();
+    let pid = gate.pid();
     let mut live = Vec::new();
     for _ in 0..LIVE {
         live.push(gate.client().await);
@@ -105,14 +103,14 @@ async fn a_thousand_renewals_under_load() {
         replace(&gate.pem, &gate.pki.together());
         tokio::task::block_in_place(|| gate.log_line(RENEWED));
         round_trip(&mut live[rotation % LIVE]).await;
-        // Each certificate is shown to somebody before the next one comes, and those who come back
-        // are under way all the time.
+        // Each certificate is seen by a client before the next one comes, and clients that resume
+        // are active all the time.
         let renewed = gate.pki.leaf();
         soon(async {
             while load.resumed.load(Ordering::Relaxed) < rotation
                 || load.leaf.lock().as_ref() != Some(&renewed)
             {
-                // A caller ends before its time only when something failed.
+                // A client stops early only if something failed.
                 assert!(callers.try_join_next().is_none(), "a client failed: see above");
                 tokio::task::yield_now().await;
             }
@@ -131,10 +129,10 @@ async fn a_thousand_renewals_under_load() {
     for client in &mut live {
         round_trip(client).await;
     }
-    // A certificate that is kept takes 4 KiB at least: 800 of them 3 MiB.
+    // A leaked certificate would take at least 4 KiB, so 800 of them 3 MiB.
     assert!(end <= warm + 2_048, "{warm} KiB after {WARM} renewals, {end} after {ROTATIONS}");
 
-    // What is left is what another start would need for as many live connections.
+    // The rest is what a fresh gate would need for as many live connections.
     let fresh = Gate::start(echo().await, &[]);
     let mut as_many = Vec::new();
     for _ in 0..LIVE {
@@ -142,5 +140,5 @@ async fn a_thousand_renewals_under_load() {
         round_trip(&mut client).await;
         as_many.push(client);
     }
-    descriptors_fall_to(id, descriptors(fresh.id())).await;
+    open_files_fall_to(pid, open_files(fresh.pid())).await;
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{Gate, Pki, echo, program, program_of_a_user, round_trip};
 
@@ -31,9 +32,8 @@ fn fails_of(mut program: Command, args: &[&str], code: i32, words: &[&str]) {
 
 /// A directory with `cert.pem`, and that file's path.
 fn with(content: impl AsRef<[u8]>) -> (TempDir, String) {
-    let dir = TempDir::new().unwrap();
+    let dir = directory_with("cert.pem", content);
     let path = dir.path().join("cert.pem");
-    fs::write(&path, content).unwrap();
     let path = path.to_str().unwrap().to_owned();
     (dir, path)
 }
@@ -63,7 +63,7 @@ fn wrong_command_lines() {
     }
 }
 
-/// Each connection would make another one, until no descriptor is left.
+/// Otherwise each connection would open another one, until no descriptor is left.
 #[test]
 fn a_gate_that_forwards_to_itself() {
     let (_dir, good) = with(Pki::new().together());
@@ -83,13 +83,13 @@ fn a_gate_that_forwards_to_itself() {
     }
     let admin = ["0", "9093", &good, "--admin", "127.0.0.1:9093"];
     fails(&admin, 64, &["127.0.0.1:9093: that is its own --admin"]);
-    // The same port of another address is another program's.
+    // The same port on another address belongs to another program.
     for (listen, backend) in [("127.0.0.2:9091", "127.0.0.1:9091"), ("192.0.2.1:9091", "9091")] {
         assert!(run(&[listen, backend, &good, "--check"]).status.success(), "{listen} {backend}");
     }
 }
 
-/// Not "another program uses it": that would be looked for in vain.
+/// The message must not be "another program uses it": nobody would find that program.
 #[test]
 fn one_port_for_clients_and_administrators() {
     let (_dir, good) = with(Pki::new().together());
@@ -109,7 +109,7 @@ fn one_port_for_clients_and_administrators() {
     }
 }
 
-/// One line that says what is wrong and what to give instead, in whole sentences.
+/// A usage error is one line that says what is wrong and what to give instead.
 #[test]
 fn faults_of_options_are_said_in_words_for_people() {
     let (_dir, good) = with(Pki::new().together());
@@ -142,11 +142,11 @@ fn faults_of_options_are_said_in_words_for_people() {
         ),
     ] {
         let args: Vec<_> = ["0", "9090", &good].into_iter().chain(options.split(' ')).collect();
-        fails(&args, 64, &[&format!("gate: {words} (gate --help tells more)\n")]);
+        fails(&args, 64, &[&format!("gate: {words} (see gate --help)\n")]);
     }
     fails(&["0", "9090", ""], 64, &["gate: PEM is empty; ", usual]);
     let missing = "gate: missing: PORT|ADDR:PORT|unix:PATH, PEM; ";
-    fails(&["9091"], 64, &[&format!("{missing}{usual} (gate --help tells more)\n")]);
+    fails(&["9091"], 64, &[&format!("{missing}{usual} (see gate --help)\n")]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ async fn a_port_alone_is_every_address() {
     let mut gate = Gate::start_at("0", pki, &[("cert.pem", &together)], echo().await, &[]);
     gate.reached_at(Ipv4Addr::LOCALHOST);
     round_trip(&mut gate.client().await).await;
-    // Where the machine has IPv6.
+    // Only if the machine has IPv6.
     if TcpListener::bind("[::1]:0").is_ok() {
         gate.reached_at(Ipv6Addr::LOCALHOST);
         round_trip(&mut gate.client().await).await;
@@ -204,7 +204,7 @@ fn addresses_that_cannot_be_had() {
     let everywhere = TcpListener::bind("[::]:0").unwrap();
     let port = everywhere.local_addr().unwrap().port().to_string();
     fails(&[&port, "9090", &good], 69, &[&port, "another program", "choose"]);
-    // Reserved for documentation: nobody's.
+    // Reserved for documentation, so no machine has it.
     fails(&["192.0.2.1:0", "9090", &good], 69, &["192.0.2.1", "no such address"]);
 }
 
@@ -238,7 +238,7 @@ fn what_is_not_permitted() {
     fails_of(program_of_a_user(), &["0", "9090", &path], 77, &[&path, "permission"]);
     permit(dir.path(), 0o700).unwrap();
 
-    // Where port 1 is nobody's, as in some containers, there is nothing to be refused.
+    // In some containers port 1 needs no privilege, and then nothing is refused.
     let free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if free.trim() != "0" {
         let args = ["127.0.0.1:1", "9090", &path];

@@ -2,23 +2,24 @@
 
 use std::io;
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use testkit::Program;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::admin::metrics;
 use crate::harness::{Gate, NEVER, backend, echo, rest, round_trip, soon};
 
-/// The listener is closed a moment after the signal.
+/// The listener is closed shortly after the signal.
 async fn refuses(gate: &Gate) {
     soon(async {
         loop {
             match TcpStream::connect(gate.address).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return,
-                // In the queue of a listener that is about to be closed.
+                // The connection was in the queue of a listener that is being closed.
                 _ => tokio::task::yield_now().await,
             }
         }
@@ -73,11 +74,11 @@ async fn connections_that_stay_are_closed_in_order_within_the_drain_time() {
     }
 }
 
-/// All at once, they would come back all at once.
+/// If all were closed at once, all would reconnect at once.
 #[tokio::test]
 async fn those_who_stay_are_closed_one_by_one() {
     const DRAIN: Duration = Duration::from_secs(3);
-    // A quarter of what it should be: a fifth of the time allowed before each of four.
+    // A quarter of the expected gap, which is a fifth of the allowed time before each of four.
     const APART: Duration = Duration::from_millis(150);
 
     let gate = Gate::start(echo().await, &["--drain", "3s"]);
@@ -106,7 +107,7 @@ async fn those_who_stay_are_closed_one_by_one() {
     assert!(log.last().unwrap().contains("no connection was left"), "{log:?}");
 }
 
-/// Strangers hold up no restart.
+/// Clients without a handshake must not delay a restart.
 #[tokio::test]
 async fn unfinished_handshakes_are_given_up() {
     let gate = Gate::start(echo().await, &["--drain", "300ms", "--handshake-timeout", NEVER]);
@@ -134,14 +135,14 @@ async fn a_second_signal_ends_at_once() {
     }
 }
 
-/// What each thread of the gate that serves has used of the processor, by name.
+/// The CPU time of each serving thread of the gate, by name.
 fn processor_times(gate: &Gate) -> Vec<(String, Duration)> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.id())).unwrap();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
     let mut times: Vec<_> = tasks
         .map(|task| task.unwrap().path())
         .map(|task| {
             let name = std::fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
-            // Its first field is in nanoseconds.
+            // The first field is in nanoseconds.
             let used = std::fs::read_to_string(task.join("schedstat")).unwrap();
             let used = used.split(' ').next().unwrap().parse().unwrap();
             (name, Duration::from_nanos(used))
@@ -152,8 +153,8 @@ fn processor_times(gate: &Gate) -> Vec<(String, Duration)> {
     times
 }
 
-/// The thread that accepts keeps the first connections and hands on others: all of them are served,
-/// and closed in the end.
+/// The accepting thread keeps the first connections and hands on others. All of them are served,
+/// and closed at the end.
 #[tokio::test]
 async fn the_connections_of_every_thread_are_served_and_closed() {
     let gate = Gate::start(echo().await, &["--threads", "3", "--drain", "500ms"]);
@@ -167,7 +168,7 @@ async fn the_connections_of_every_thread_are_served_and_closed() {
     let used = processor_times(&gate);
     assert_eq!(used.len(), 3, "{used:?}");
     for (name, used) in used {
-        // To start takes less than one, and dozens of handshakes take more.
+        // Starting a thread takes less than this, and dozens of handshakes take more.
         assert!(used > Duration::from_millis(3), "{name} did nothing");
     }
     gate.signal(Signal::TERM);
@@ -180,7 +181,7 @@ async fn the_connections_of_every_thread_are_served_and_closed() {
     assert!(log.last().unwrap().contains("no connection was left"), "{log:?}");
 }
 
-/// A client that waits for the backend is closed in order, and told of as everyone is.
+/// A client that waits for the backend is closed properly, and logged like every other.
 #[tokio::test]
 async fn those_who_wait_for_the_backend_are_closed_in_order() {
     let (listener, address) = backend().await;
@@ -201,13 +202,13 @@ async fn those_who_wait_for_the_backend_are_closed_in_order() {
 #[tokio::test]
 async fn handshakes_that_the_stop_ends_are_counted() {
     let options = ["--admin", "127.0.0.1:0", "--handshake-timeout", NEVER, "--drain", "1s"];
-    let mut gate = Gate::start(echo().await, &options);
+    let gate = Gate::start(echo().await, &options);
     let admin = gate.admin();
     let mut silent = [gate.tcp().await, gate.tcp().await];
-    // Both are accepted by now.
+    // Both have been accepted by now.
     round_trip(&mut gate.client().await).await;
     gate.signal(Signal::TERM);
-    // Whichever has the first turn; the other keeps the gate.
+    // Either may be closed first; the other keeps the gate running.
     let [one, other] = &silent;
     let first = async {
         tokio::select! { it = one.readable() => it, it = other.readable() => it }
@@ -220,28 +221,25 @@ async fn handshakes_that_the_stop_ends_are_counted() {
     }
 }
 
-/// Holds a lease on a file, so that whoever opens it waits, as on a file system that hangs: for
-/// 45 s (`/proc/sys/fs/lease-break-time`).
-fn lease(path: &std::path::Path) -> Child {
-    // 1024 is F_SETLEASE, 1 is F_WRLCK; SIGIO tells of the one who waits.
+/// Holds a lease on a file, so that opening it blocks, as on a file system that hangs: for 45 s
+/// (`/proc/sys/fs/lease-break-time`).
+fn lease(path: &std::path::Path) -> Program {
+    // 1024 is F_SETLEASE and 1 is F_WRLCK. SIGIO says that somebody waits for the file.
     let script = "$SIG{IO} = sub {}; open(my $file, '<', $ARGV[0]) or die; \
                   fcntl($file, 1024, 1) or die; $| = 1; print \"held\\n\"; sleep 1 while 1";
     let mut perl = Command::new("perl");
-    perl.args(["-e", script]).arg(path).stdout(Stdio::piped());
-    let mut child = perl.spawn().unwrap();
-    let mut line = String::new();
-    let stdout = child.stdout.as_mut().unwrap();
-    io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
-    assert_eq!(line, "held\n");
-    child
+    perl.args(["-e", script]).arg(path);
+    let holder = Program::start(perl);
+    assert_eq!(holder.stdout.next_blocking().as_deref(), Some("held"));
+    holder
 }
 
 #[tokio::test]
 async fn a_file_system_that_hangs_does_not_delay_the_end() {
     let gate = Gate::start(echo().await, &["--reload-interval", NEVER]);
-    let mut holder = lease(&gate.pem);
+    let _holder = lease(&gate.pem);
     gate.signal(Signal::HUP);
-    // Once somebody waits for it, the lease is told to be breaking.
+    // Once somebody waits for the file, its lease is listed as breaking.
     soon(async {
         while !std::fs::read_to_string("/proc/locks").unwrap().contains("BREAKING") {
             tokio::task::yield_now().await;
@@ -250,7 +248,5 @@ async fn a_file_system_that_hangs_does_not_delay_the_end() {
     .await;
     gate.signal(Signal::TERM);
     let (status, log) = gate.ended().await;
-    holder.kill().unwrap();
-    holder.wait().unwrap();
     assert_eq!(status.code(), Some(0), "{log:?}");
 }

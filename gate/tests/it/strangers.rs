@@ -1,4 +1,4 @@
-//! Clients that do not speak TLS, or not at all.
+//! Clients that send something other than TLS, or nothing.
 
 use rustix::process::Signal;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
@@ -34,14 +34,14 @@ async fn silent_clients_are_dropped_at_the_deadline() {
     let mut half = gate.tcp().await;
     half.write_all(&HALF).await.unwrap();
     for stream in [&mut silent, &mut half] {
-        // An end, or a reset as its bytes were not read to the end.
+        // Either an end, or a reset because its bytes were not read to the end.
         let end = rest(stream).await;
         assert!(end.is_err() || end.unwrap().is_empty());
     }
     gate.log_line("the handshake took longer than 200ms");
 }
 
-/// All of it, although the gate reads next to nothing of the request.
+/// The whole page arrives, although the gate reads almost nothing of the request.
 #[tokio::test]
 async fn plain_http_is_told_where_to_go() {
     let gate = Gate::start(echo().await, &[]);
@@ -57,7 +57,7 @@ async fn plain_http_is_told_where_to_go() {
     assert!(body.contains(&format!("<a href=\"{right}\">{right}</a>")), "{body}");
 }
 
-/// Of a record, of a handshake, of a hello: TLS 1.0, one old cipher suite, no extensions.
+/// The headers of a record, a handshake and a hello: TLS 1.0, one old cipher suite, no extensions.
 fn hello_of_tls_1_0() -> Vec<u8> {
     let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
     hello.extend([7; 32]);
@@ -72,18 +72,18 @@ async fn too_old_clients_are_told_so() {
     let more = [0xff; 60_000];
     client.write_all(&[hello_of_tls_1_0().as_slice(), &more].concat()).await.unwrap();
     let answer = rest(&mut client).await.unwrap();
-    // A fatal alert (RFC 8446, 6). It arrives although the rest was not read.
+    // A fatal alert (RFC 8446, 6). It arrives although the rest of the input was not read.
     assert_eq!((answer.len(), &answer[..6]), (7, &[0x15, 3, 3, 0, 2, 2][..]));
     gate.log_line("the handshake failed");
 }
 
-/// Port scanners and clients of another time: closed, counted, and one line at debug for each.
+/// Port scanners and outdated clients are closed and counted, with one line at debug for each.
 #[tokio::test]
 async fn strangers_are_counted_and_told_of_in_one_line() {
-    let mut gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
+    let gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
     let admin = gate.admin();
     let mut told = Vec::new();
-    // Looks whether the port is open, as with `nc -z`, and breaks off as nmap does.
+    // Checks whether the port is open, as `nc -z` does, and resets the connection as nmap does.
     for breaks_off in [false, true] {
         let scanner = gate.tcp().await;
         told.push((scanner.local_addr().unwrap(), "left before the handshake"));
@@ -131,13 +131,13 @@ async fn strangers_are_counted_and_told_of_in_one_line() {
             "{log:?}"
         );
     }
-    // And none that does not say whose it is.
+    // No line lacks the address of its client.
     let others = log.iter().filter(|line| !line.contains(" INFO ")).count() - told.len();
     assert_eq!(others, 0, "{log:?}");
 }
 
 #[tokio::test]
-async fn beyond_the_limit_newcomers_wait_their_turn() {
+async fn beyond_the_limit_connections_wait() {
     let gate = Gate::start(echo().await, &["--max-connections", "1"]);
     let mut first = gate.client().await;
     round_trip(&mut first).await;
@@ -160,14 +160,14 @@ async fn a_client_that_leaves_before_it_speaks_is_no_event() {
     assert!(line.contains("DEBUG"), "{line}");
 }
 
-/// The beginning of a message of TLS itself that says that it is long.
+/// The beginning of a TLS message that announces a great length.
 fn endless(kind: u8, length: usize) -> Vec<u8> {
     let mut message = vec![kind, 0, 0xf0, 0];
     message.resize(length, 0);
     message
 }
 
-/// Were it kept for as long as it may be on its way, each stranger would take 64 KiB.
+/// If all of it were buffered, each client could take 64 KiB.
 #[tokio::test]
 async fn a_hello_without_end_is_not_kept() {
     let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);
@@ -188,7 +188,7 @@ async fn a_message_without_end_after_the_handshake_is_not_kept() {
     config.enable_secret_extraction = true;
     let mut client = gate.client_of(config.into()).await;
     round_trip(&mut client).await;
-    // What no TLS library sends is encrypted by hand.
+    // No TLS library sends this, so it is encrypted by hand.
     let (mut tcp, tls) = client.into_inner();
     assert_eq!(tls.negotiated_cipher_suite(), Some(TLS13_AES_256_GCM_SHA384));
     let SupportedCipherSuite::Tls13(suite) = TLS13_AES_256_GCM_SHA384 else { panic!() };

@@ -9,13 +9,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::harness::{Gate, NEVER, VERSIONS, noise, rest, soon};
+use crate::harness::{Gate, NEVER, VERSIONS, carries_both_ways, noise, rest, soon};
 use crate::proxy_protocol::read_version_2;
 
-/// More than the buffers of all sockets on the way hold.
+/// More than the buffers of all sockets between the two ends hold.
 const MUCH: usize = 8 * 1024 * 1024;
 
-/// A writer that has made no progress for so long is stopped.
+/// A writer without progress for this long counts as blocked.
 const STOPPED: Duration = Duration::from_millis(500);
 
 /// A path for a socket, in a directory of its own.
@@ -43,23 +43,7 @@ async fn bytes_and_ends_are_those_of_tcp_and_the_client_is_named() {
         assert_eq!(header.proxied_address().unwrap().source, from);
         assert!(header.ssl().is_some());
 
-        let (up, down) = (noise(1, MUCH), noise(2, MUCH));
-        let (mut client_in, mut client_out) = tokio::io::split(client);
-        let (mut server_in, mut server_out) = server.into_split();
-        let send_up = async {
-            client_out.write_all(&up).await.unwrap();
-            client_out.shutdown().await.unwrap();
-        };
-        let send_down = async {
-            server_out.write_all(&down).await.unwrap();
-            server_out.shutdown().await.unwrap();
-        };
-        let ((), (), at_server, at_client) = soon(async {
-            tokio::join!(send_up, send_down, rest(&mut server_in), rest(&mut client_in))
-        })
-        .await;
-        assert!(at_server.unwrap() == up, "{version:?}: client to server");
-        assert!(at_client.unwrap() == down, "{version:?}: server to client");
+        carries_both_ways(client, server, MUCH).await;
     }
 }
 
@@ -112,7 +96,7 @@ async fn a_full_queue_is_waited_out() {
     assert_eq!(&got, b"my turn");
 }
 
-/// Closing with unread input resets a Unix socket too, so the gate throws the input away first.
+/// Closing a Unix socket with unread input resets it too, so the gate discards the input first.
 #[tokio::test]
 async fn a_client_that_is_gone_is_a_plain_end() {
     let (_dir, path, argument) = place();
@@ -123,7 +107,7 @@ async fn a_client_that_is_gone_is_a_plain_end() {
     read_version_2(&mut server).await;
     client.write_all(b"the message").await.unwrap();
     client.flush().await.unwrap();
-    // The client does not read, so in the end neither does the gate.
+    // The client does not read, so at some point the gate stops reading as well.
     let bytes = noise(3, 64 * 1024);
     while tokio::time::timeout(STOPPED, server.write_all(&bytes)).await.is_ok() {}
     let (tcp, _) = client.into_inner();

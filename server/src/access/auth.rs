@@ -12,11 +12,11 @@ use crate::protocol::{Key, Protectable};
 
 /// The SHA-256 of a configured key. Keys are long and random, so a fast hash is enough.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeyHash([u8; 32]);
+pub(crate) struct KeyHash([u8; 32]);
 
 /// Why a text is not accepted as a configured key. The message never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadKey {
+pub(crate) enum BadKey {
     #[error("the key is empty; `server new-key` makes one")]
     Empty,
     #[error("the key has fewer than 20 characters; `server new-key` makes one")]
@@ -31,13 +31,13 @@ pub enum BadKey {
 
 impl KeyHash {
     /// The shortest key that may be configured, in bytes.
-    pub const MIN_KEY: usize = 20;
+    pub(crate) const MIN_KEY: usize = 20;
 
     const PREFIX: &str = "sha256:";
 
     /// Whether a configured key is given as a hash, which does not reveal the key.
     #[must_use]
-    pub fn is_one(text: &str) -> bool {
+    pub(crate) fn is_one(text: &str) -> bool {
         text.trim().starts_with(Self::PREFIX)
     }
 
@@ -45,7 +45,7 @@ impl KeyHash {
     ///
     /// # Errors
     /// [`BadKey`].
-    pub fn parse(text: &str) -> Result<Self, BadKey> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadKey> {
         let text = text.trim();
         if let Some(digits) = text.strip_prefix(Self::PREFIX) {
             return from_hex(digits).map(Self).ok_or(BadKey::Hash);
@@ -81,7 +81,7 @@ impl fmt::Debug for KeyHash {
 
 /// Why an action is permitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permit {
+pub(crate) enum Permit {
     /// The action needs no key.
     Open,
     /// The right key was given.
@@ -90,7 +90,7 @@ pub enum Permit {
 
 /// The action needs a key, and none of those given is right.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denied {
+pub(crate) struct Denied {
     /// Whether any key was given.
     pub key_given: bool,
 }
@@ -98,13 +98,13 @@ pub struct Denied {
 /// The protected pairs of tag and action, and their keys. A pair may have several keys, so that one
 /// can be replaced without an outage.
 #[derive(Debug, Default)]
-pub struct Auth {
+pub(crate) struct Auth {
     pairs: HashMap<(Tag, Protectable), Vec<KeyHash>>,
 }
 
 impl Auth {
     /// Adds a key to a pair.
-    pub fn protect(&mut self, tag: Tag, action: Protectable, key: KeyHash) {
+    pub(crate) fn protect(&mut self, tag: Tag, action: Protectable, key: KeyHash) {
         self.pairs.entry((tag, action)).or_default().push(key);
     }
 
@@ -112,7 +112,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`]. The comparison takes the same time for every key.
-    pub fn check<'a>(
+    pub(crate) fn check<'a>(
         &self,
         tag: &Tag,
         action: Protectable,
@@ -138,13 +138,13 @@ impl Auth {
     }
 
     #[must_use]
-    pub fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
+    pub(crate) fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
         self.pairs.contains_key(&(tag.clone(), action))
     }
 
     /// The protected pairs, sorted.
     #[must_use]
-    pub fn protected(&self) -> Vec<(Tag, Protectable)> {
+    pub(crate) fn protected(&self) -> Vec<(Tag, Protectable)> {
         let mut pairs: Vec<_> = self.pairs.keys().cloned().collect();
         pairs.sort();
         pairs

@@ -5,5 +5,4 @@ pub(crate) mod auth;
 pub(crate) mod bucket;
 pub(crate) mod policy;
 pub(crate) mod rate_limit;
-pub(crate) mod secret;
 pub(crate) mod visitor;

@@ -9,7 +9,7 @@ use crate::protocol::Protectable;
 
 /// Keys, declared tags and rate limits.
 #[derive(Debug, Default)]
-pub struct Policy {
+pub(crate) struct Policy {
     pub auth: Auth,
     /// The tags that the configuration declares; `None` if it declares none, which permits every tag.
     pub declared_tags: Option<HashSet<Tag>>,

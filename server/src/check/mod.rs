@@ -8,14 +8,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::client::print_line;
+use crate::config::Config;
 use crate::config::cli::RunArgs;
-use crate::config::{Config, Listen, ListenAddress};
 use crate::duration_text;
 use crate::error::Error;
 use crate::hub::history::TagBounds;
 use crate::id::{IdKey, Tag};
 use crate::log::{nats, sqlite};
-use crate::net::listeners;
+use crate::net::addresses::{Listen, ListenAddress};
+use crate::open_log::common_settings;
 use crate::protocol::Protectable;
 use crate::size;
 
@@ -25,7 +26,7 @@ use crate::size;
 /// Everything that is wrong with it.
 pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
-    let mut faults = listeners::clashes(&config);
+    let mut faults = config.clashes();
     let mut warnings = config.warnings.clone();
     let data = match stores::look(&config, &mut warnings).await {
         Ok(data) => data,
@@ -52,7 +53,7 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         list(tags)
     });
     let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
-    warnings.extend(listeners::without_effect(&config));
+    warnings.extend(config.without_effect(false));
     warnings.extend(config.policy.open_to_all());
     let warnings: String =
         warnings.iter().map(|warning| format!("warning    {warning}\n")).collect();
@@ -62,9 +63,15 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         (None, None) => "made anew at every start".into(),
     };
     let lines = [
-        format!("listen     {}", list(config.listen.iter().map(Listen::to_string).collect())),
-        format!("  proxied  {}", addresses(&config.listen_proxy)),
-        format!("admin      {}", config.admin.map_or("off".into(), |admin| addresses(&[admin]))),
+        format!(
+            "listen     {}",
+            list(config.sockets.listen.iter().map(Listen::to_string).collect())
+        ),
+        format!("  proxied  {}", addresses(&config.sockets.listen_proxy)),
+        format!(
+            "admin      {}",
+            config.sockets.admin.map_or("off".into(), |admin| addresses(&[admin]))
+        ),
         format!("tags       {}", tags.unwrap_or_else(|| "any".into())),
         format!("protected  {}", list(pairs.collect())),
         format!("id key     {id_key}"),
@@ -75,7 +82,7 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
 
 /// How much is kept, a line for each tag that is named anywhere.
 fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
-    let memory = size::show(config.keeping.max_memory as u64);
+    let memory = size::show(config.history.max_memory as u64);
     let mut text = format!("kept       at most {memory} in memory\n");
     let mut line = |name: &str, kept: TagBounds| {
         let [ring, inbox] =
@@ -94,10 +101,10 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
     let named =
         protected.iter().map(|(tag, _)| tag).chain(config.policy.declared_tags.iter().flatten());
     for tag in named.collect::<BTreeSet<_>>() {
-        line(tag.as_str(), config.keeping.of(tag));
+        line(tag.as_str(), config.history.of(tag));
     }
     if config.policy.declared_tags.is_none() {
-        line("any other tag", config.keeping.usual());
+        line("any other tag", config.history.usual());
     }
     text
 }
@@ -108,17 +115,17 @@ fn kept(config: &Config, protected: &[(Tag, Protectable)]) -> String {
 /// # Errors
 /// [`Error::Option`] without a stream; what keeps it from being changed.
 pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Error> {
-    let (Some(cluster), Some(file)) = (&config.nats, &config.id_key_file) else {
+    let (Some(cluster), Some(file)) = (config.cluster(), &config.id_key_file) else {
         let reason = "needed here: it names the stream whose settings are to change".into();
-        return Err(Error::Option { option: "--nats", reason });
+        return Err(Error::Option { option: "nats", reason });
     };
     let id_key = IdKey::load(file)?.ok_or_else(|| Error::Content {
         what: "id key file",
         file: file.clone(),
         reason: "missing; put that of the stream's servers here".into(),
     })?;
-    let protected = config.policy.auth.protected();
-    let epoch = nats::adopt(cluster, &config.keeping, &protected, &id_key, new_epoch).await?;
+    let common = common_settings(config, &id_key);
+    let epoch = nats::adopt(cluster, &common, new_epoch).await?;
     print_line(&format!(
         "stream {} has these settings and the epoch {epoch}; restart its servers with them, one after \
          the other",

@@ -8,15 +8,16 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::IdKey;
-use crate::log::nats::Cluster;
+use crate::log::nats::NatsConfig;
 use crate::log::{nats, sqlite};
+use crate::open_log::common_settings;
 use crate::size;
 
 /// What there is in the data directory or in NATS, a line each. An id key that is elsewhere is looked
 /// at too.
 pub(super) async fn look(config: &Config, warnings: &mut Vec<String>) -> Result<String, Error> {
     let id_key_file = config.id_key_file.as_deref();
-    if let Some(cluster) = &config.nats {
+    if let Some(cluster) = config.cluster() {
         return stream(config, cluster, warnings).await;
     }
     let Some(data) = &config.data else {
@@ -24,17 +25,17 @@ pub(super) async fn look(config: &Config, warnings: &mut Vec<String>) -> Result<
         warnings.extend(id_key_file.and_then(|file| exposed("id key", file)));
         return Ok("data       none; what is kept ends with the server\n".into());
     };
-    let limit = size::show(data.size);
-    let mut text = format!("data       {}, at most {limit} of entries\n", data.dir.display());
+    let limit = size::show(config.data_size);
+    let mut text = format!("data       {}, at most {limit} of entries\n", data.display());
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<9}{value}");
     };
-    let own = || data.dir.join(sqlite::ID_KEY);
+    let own = || data.join(sqlite::ID_KEY);
     let id_key_file = id_key_file.map_or_else(own, PathBuf::from);
-    let log = sqlite::check(&data.dir, Some(&id_key_file))?;
+    let log = sqlite::check(&data, Some(&id_key_file))?;
     warnings.extend(exposed("id key", &id_key_file));
-    if !data.dir.is_dir() {
-        warnings.push(format!("{} does not exist; the first start makes it", data.dir.display()));
+    if !data.is_dir() {
+        warnings.push(format!("{} does not exist; the first start makes it", data.display()));
     }
     let Some(log) = log else {
         line("log", "none yet; the first start makes it".into());
@@ -70,7 +71,7 @@ pub(super) async fn look(config: &Config, warnings: &mut Vec<String>) -> Result<
 /// What NATS has, which nothing is made in or changed.
 async fn stream(
     config: &Config,
-    cluster: &Cluster,
+    cluster: &NatsConfig,
     warnings: &mut Vec<String>,
 ) -> Result<String, Error> {
     let file = config.id_key_file.as_deref();
@@ -78,8 +79,8 @@ async fn stream(
     warnings.extend(file.and_then(|file| exposed("id key", file)));
     let secret = cluster.credentials.as_deref();
     warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
-    let protected = config.policy.auth.protected();
-    let there = nats::look(cluster, &config.keeping, &protected, id_key.as_ref()).await?;
+    let common = id_key.as_ref().map(|id_key| common_settings(config, id_key));
+    let there = nats::inspect(cluster, common.as_ref()).await?;
     let mut text = format!("nats       {cluster}, stream {}\n", cluster.stream);
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<9}{value}");

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use serde_json::value::RawValue;
 
-use crate::config::cli::PublishArgs;
+use super::args::PublishArgs;
 use crate::error::Error;
 use crate::limits;
 

@@ -1,5 +1,6 @@
 //! The senders and the listener of the command line, for cron jobs and administrators.
 
+pub(crate) mod args;
 mod listen;
 mod message;
 mod registration;
@@ -9,10 +10,10 @@ mod server;
 use std::io::Write as _;
 
 use crate::access::auth::KeyHash;
-use crate::access::secret;
-use crate::config::cli::{ClientCommand, IdArgs, OptionalIdArgs};
 use crate::error::Error;
 use crate::id::{Id, random_hex};
+use crate::secret_file;
+use args::{ClientCommand, IdArgs, OptionalIdArgs};
 
 /// Does what a subcommand asks for.
 ///
@@ -28,13 +29,14 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
         ClientCommand::Broadcast { publish } => send::send(publish, None).await,
         ClientCommand::Listen { tag, id, key_file, count, to } => {
             let id = given_id(id)?;
-            let key = key_file.map(|file| secret::first_line("key file", &file)).transpose()?;
+            let key =
+                key_file.map(|file| secret_file::first_line("key file", &file)).transpose()?;
             listen::listen(&tag, id.as_ref(), key.as_deref(), count, &to.to).await
         }
         ClientCommand::NewId { user, secret_file, version } => {
             let id = match (user, secret_file) {
                 (Some(user), Some(file)) => {
-                    let secret = secret::first_line("secret file", &file)?;
+                    let secret = secret_file::first_line("secret file", &file)?;
                     if secret.len() < Id::MIN_SECRET || user.is_empty() {
                         return Err(Error::Data(format!(
                             "an ID needs a secret of at least {} bytes and a user",
@@ -49,7 +51,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
         }
         ClientCommand::NewKey => print_line(&random_hex::<32>().map_err(Error::no_randomness)?),
         ClientCommand::HashKey { file } => {
-            let key = secret::first_line("key file", &file)?;
+            let key = secret_file::first_line("key file", &file)?;
             let hash = KeyHash::parse(&key).map_err(|error| Error::Content {
                 what: "key file",
                 file,
@@ -63,7 +65,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
 fn given_id(args: OptionalIdArgs) -> Result<Option<Id>, Error> {
     let text = match (args.id, args.id_file) {
         // A file that is named wins over the environment.
-        (_, Some(file)) => secret::first_line("ID file", &file)?,
+        (_, Some(file)) => secret_file::first_line("ID file", &file)?,
         (Some(text), None) => text,
         (None, None) => return Ok(None),
     };

@@ -12,10 +12,10 @@ pub(super) struct TagSubscription {
     id: Option<String>,
     key: Option<String>,
     /// None before the server has accepted the registration for the first time.
-    place: Option<Cursor>,
+    place: Option<SavedCursor>,
 }
 
-struct Cursor {
+struct SavedCursor {
     epoch: String,
     /// Of the last message that came, or of what was live.
     seq: u64,
@@ -96,7 +96,7 @@ impl TagSubscription {
         let epoch = reply["epoch"].as_str().unwrap_or_default();
         // Another epoch counts anew.
         if self.place.as_ref().is_none_or(|place| place.epoch != epoch) {
-            self.place = Some(Cursor { epoch: epoch.to_owned(), seq: 0, live: false });
+            self.place = Some(SavedCursor { epoch: epoch.to_owned(), seq: 0, live: false });
         }
         News::Registered { lost: reply["recovered"] == false }
     }

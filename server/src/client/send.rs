@@ -10,13 +10,13 @@ use serde_json::Value;
 use shared::deadline::within;
 use tokio::net::TcpStream;
 
+use super::args::PublishArgs;
 use super::server::{self, Server};
 use super::{message, print_line};
-use crate::access::secret;
-use crate::config::cli::PublishArgs;
 use crate::error::Error;
 use crate::id::{Id, Tag, random_hex};
 use crate::limits;
+use crate::secret_file;
 
 /// Waits before each further attempt, while the server restarts. The `mid` makes them safe. The help
 /// and docs/operations.md name them.
@@ -29,7 +29,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error> {
     let server = Server::parse(&args.to.to)?;
     let key = match &args.key_file {
-        Some(file) => Some(secret::first_line("key file", file)?),
+        Some(file) => Some(secret_file::first_line("key file", file)?),
         None => std::env::var("TOCSIN_KEY").ok().filter(|key| !key.is_empty()),
     };
     let body = body_of(&args, id.as_ref())?;
@@ -73,7 +73,7 @@ fn body_of(args: &PublishArgs, id: Option<&Id>) -> Result<String, Error> {
     }
     if let Some(ttl) = &args.ttl {
         let ttl = humantime::parse_duration(ttl).map_err(|_| Error::Option {
-            option: "--ttl",
+            option: "ttl",
             reason: format!("{ttl}: write a time such as 90s, 1h or 7d"),
         })?;
         // Not a moment too short.

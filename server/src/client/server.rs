@@ -25,7 +25,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
-        let fault = |what: &str| Error::Option { option: "--to", reason: format!("{url}: {what}") };
+        let fault = |what: &str| Error::Option { option: "to", reason: format!("{url}: {what}") };
         let uri: Uri = url.parse().map_err(|_| fault("write http://ADDR:PORT"))?;
         match uri.scheme_str() {
             Some("http" | "ws") => {}

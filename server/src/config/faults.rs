@@ -1,26 +1,20 @@
-//! The order in which faults are told.
+//! The order in which faults are reported.
 
 use crate::error::Error;
 
-/// Those of options first, then those of the configuration file from its top to its end, then those
-/// of other files. A line that cannot be read is told of once: what was made of it may be wrong too.
+/// Options first, then the configuration file from top to end, then other files. Of a line that is not
+/// TOML only the first fault is reported: the others may be consequences.
 pub(super) fn in_order(mut faults: Vec<Error>, unreadable: &[usize]) -> Vec<Error> {
-    let line_of = |fault: &Error| match fault {
-        Error::Config { line, .. } => *line,
-        _ => None,
-    };
+    // A stable sort: faults of one line stay in the order in which they were found, syntax first.
     faults.sort_by_key(|fault| match fault {
         Error::Option { .. } => (0, 0),
         Error::Config { line, .. } => (1, line.unwrap_or(0)),
         _ => (2, 0),
     });
-    // The sort keeps those of a line as they were found, what cannot be read before the rest.
-    let mut told = None;
-    faults.retain(|fault| {
-        let line = line_of(fault).filter(|line| unreadable.contains(line));
-        let again = line.is_some() && line == told;
-        told = line;
-        !again
-    });
+    let line = |fault: &Error| match fault {
+        Error::Config { line, .. } => line.filter(|line| unreadable.contains(line)),
+        _ => None,
+    };
+    faults.dedup_by(|next, first| line(next).is_some() && line(next) == line(first));
     faults
 }

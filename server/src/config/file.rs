@@ -1,7 +1,7 @@
-//! The configuration file: TOML with the options' names, and tables for tags.
+//! The configuration file: TOML with the options' names, and a table for each tag.
 //!
-//! Walked by hand rather than by serde, so that every fault is found in one go, each with its line
-//! and without the value in question: that may be a key.
+//! It is read by hand rather than by serde, so that all faults are reported together, each with its
+//! line and without the value: that may be a key.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,94 +9,39 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::cluster::NatsSettings;
-use super::names;
+use super::given::GivenOptions;
+use super::names::nearest;
 use super::setting::{Setting, SettingSource};
+use super::table::{HISTORY, OPTIONS, OptionKind, OptionSpec, names_in_file};
 use crate::error::Error;
 
-/// What a file says, as far as it makes sense.
+/// What a file says, as far as it can be read.
 #[derive(Debug, Default)]
 pub(super) struct ConfigFile {
-    pub(super) listen: Vec<Setting>,
-    pub(super) listen_proxy: Vec<Setting>,
-    pub(super) trust_proxy: Vec<Setting>,
-    pub(super) admin: Option<Setting>,
-    pub(super) protect: Vec<Setting>,
-    pub(super) origin: Vec<Setting>,
-    pub(super) data: Option<Setting>,
-    pub(super) data_size: Option<Setting>,
-    pub(super) nats: NatsSettings,
-    pub(super) id_key_file: Option<Setting>,
-    pub(super) max_memory: Option<Setting>,
-    pub(super) rates: RatesTable,
-    pub(super) bounds: BoundsTable,
-    pub(super) threads: Option<Setting>,
-    pub(super) demo: bool,
-    pub(super) ping_interval: Option<Setting>,
-    pub(super) idle_timeout: Option<Setting>,
-    pub(super) log: Option<Setting>,
-    pub(super) log_format: Option<Setting>,
-    /// What holds for every tag that says nothing else.
-    pub(super) keep: KeepTable,
+    pub(super) options: GivenOptions,
+    /// The history of every tag whose own table says nothing else.
+    pub(super) history: HistoryTable,
     pub(super) tags: Vec<TagTable>,
-    /// Lines that are no TOML.
+    /// The lines that are not TOML.
     pub(super) unreadable: Vec<usize>,
 }
 
-/// How often clients may do what.
-#[derive(Debug, Default)]
-pub(super) struct RatesTable {
-    pub(super) connect: Option<Setting>,
-    pub(super) set: Option<Setting>,
-    pub(super) send: Option<Setting>,
-    pub(super) wrong_key: Option<Setting>,
-}
-
-/// How much there may be in all.
-#[derive(Debug, Default)]
-pub(super) struct BoundsTable {
-    pub(super) connections: Option<Setting>,
-    pub(super) tags: Option<Setting>,
-    pub(super) registrations: Option<Setting>,
-    pub(super) backlog: Option<Setting>,
-    pub(super) spare_memory: Option<Setting>,
-}
-
-/// How much is kept.
-#[derive(Debug, Default)]
-pub(super) struct KeepTable {
-    /// In the order of [`KeepTable::NAMES`].
-    settings: [Option<Setting>; 6],
-}
-
-impl KeepTable {
-    const NAMES: [&str; 6] =
-        ["ring", "ring-age", "ring-bytes", "inbox", "inbox-age", "inbox-bytes"];
-
-    /// Count, age and bytes of the ring, then of inboxes.
-    pub(super) fn settings(&self) -> [Option<&Setting>; 6] {
-        self.settings.each_ref().map(Option::as_ref)
-    }
-
-    /// What is said of inboxes.
-    pub(super) fn inbox_settings(&self) -> impl Iterator<Item = &Setting> {
-        self.settings[3..].iter().flatten()
-    }
-}
+/// [`HISTORY`]: count, age and bytes of the ring, then of inboxes.
+pub(super) type HistoryTable = [[Option<Setting>; 3]; 2];
 
 /// `[tags.NAME]`: declares a tag.
 #[derive(Debug)]
 pub(super) struct TagTable {
     pub(super) name: Setting,
-    pub(super) keep: KeepTable,
-    /// Action and key or hash.
+    pub(super) history: HistoryTable,
+    /// Pairs of an action and its key, or the hash of that.
     pub(super) keys: Vec<(Setting, Setting)>,
-    /// Action and a file whose first line is the key or hash.
+    /// Pairs of an action and a file with its key, or the hash of that.
     pub(super) key_files: Vec<(Setting, Setting)>,
 }
 
 impl ConfigFile {
-    /// Reads a file; what is wrong with it goes to `faults`.
+    /// Reads a file and adds its faults to `faults`.
     pub(super) fn read(path: &Path, faults: &mut Vec<Error>) -> Self {
         match std::fs::read_to_string(path) {
             Ok(text) => Reader { file: path.into(), text: &text, faults }.file(),
@@ -114,99 +59,67 @@ struct Reader<'a> {
     faults: &'a mut Vec<Error>,
 }
 
+type Value<'a> = Spanned<DeValue<'a>>;
+
 impl Reader<'_> {
     fn file(mut self) -> ConfigFile {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         let mut file = ConfigFile::default();
         for error in errors {
             let at = error.span().map_or(0, |span| span.start).min(self.text.len());
-            // Its message tells what was expected, its other output quotes the line.
+            // The message says what was expected; the error's `Display` would quote the line.
             let reason = error.message().replace('\n', ", ");
             file.unreadable.push(self.line(at));
-            self.fault(
-                at,
-                match self.name_at(at) {
-                    Some(name) => format!("{name}: {reason}"),
-                    None => reason,
-                },
-            );
+            let name = self.name_at(at).map(|name| format!("{name}: "));
+            self.fault(at, name.unwrap_or_default() + &reason);
         }
-        for (key, value) in table.into_inner() {
-            let at = key.span().start;
-            match &**key.get_ref() {
-                "listen" => file.listen = self.texts("listen", value),
-                "listen-proxy" => file.listen_proxy = self.texts("listen-proxy", value),
-                "trust-proxy" => file.trust_proxy = self.texts("trust-proxy", value),
-                "admin" => file.admin = self.text("admin", value),
-                "protect" => file.protect = self.texts("protect", value),
-                "origin" => file.origin = self.texts("origin", value),
-                "data" => file.data = self.text("data", value),
-                "data-size" => file.data_size = self.text("data-size", value),
-                "nats" => file.nats.servers = self.texts("nats", value),
-                "nats-stream" => file.nats.stream = self.text("nats-stream", value),
-                "nats-credentials" => {
-                    file.nats.credentials = self.text("nats-credentials", value);
-                }
-                "nats-ca" => file.nats.ca = self.text("nats-ca", value),
-                "nats-replicas" => file.nats.replicas = self.text("nats-replicas", value),
-                "nats-size" => file.nats.size = self.text("nats-size", value),
-                "id-key-file" => file.id_key_file = self.text("id-key-file", value),
-                "max-memory" => file.max_memory = self.text("max-memory", value),
-                "connect-rate" => file.rates.connect = self.text("connect-rate", value),
-                "set-rate" => file.rates.set = self.text("set-rate", value),
-                "send-rate" => file.rates.send = self.text("send-rate", value),
-                "wrong-key-rate" => file.rates.wrong_key = self.text("wrong-key-rate", value),
-                "max-connections" => {
-                    file.bounds.connections = self.text("max-connections", value);
-                }
-                "max-tags" => file.bounds.tags = self.text("max-tags", value),
-                "max-registrations" => {
-                    file.bounds.registrations = self.text("max-registrations", value);
-                }
-                "max-backlog" => file.bounds.backlog = self.text("max-backlog", value),
-                "spare-memory" => file.bounds.spare_memory = self.text("spare-memory", value),
-                "threads" => file.threads = self.text("threads", value),
-                "demo" => file.demo = self.flag("demo", &value),
-                "ping-interval" => file.ping_interval = self.text("ping-interval", value),
-                "idle-timeout" => file.idle_timeout = self.text("idle-timeout", value),
-                "log" => file.log = self.text("log", value),
-                "log-format" => file.log_format = self.text("log-format", value),
-                "tags" => file.tags = self.tags(value),
-                other if self.keep(&mut file.keep, other, &value) => {}
-                other => {
-                    let reason = match names::nearest(other, &names::FILE) {
-                        Some(meant) => format!("did you mean `{meant}`?"),
-                        None => format!("there are {}", names::FILE.join(", ")),
-                    };
-                    self.fault(at, format!("`{other}` is no option; {reason}"));
-                }
+        for (key, value) in table.get_ref() {
+            let name = &**key.get_ref();
+            if let Some(option) = OPTIONS.iter().find(|option| option.name == name) {
+                let settings = self.settings(option, value);
+                file.options.insert(option, settings);
+            } else if name == "tags" {
+                file.tags = self.tags(value);
+            } else if !self.history(&mut file.history, name, value) {
+                let known = names_in_file();
+                let reason = match nearest(name, &known) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("there are {}", known.join(", ")),
+                };
+                self.fault(key.span().start, format!("`{name}` is no option; {reason}"));
             }
         }
         file
     }
 
-    fn tags(&mut self, value: Spanned<DeValue<'_>>) -> Vec<TagTable> {
+    fn settings(&mut self, option: &OptionSpec, value: &Value<'_>) -> Vec<Setting> {
+        match option.kind {
+            OptionKind::Flag => self.flag(option.name, value).into_iter().collect(),
+            OptionKind::One => self.text(option.name, value).into_iter().collect(),
+            OptionKind::List | OptionKind::Sum => self.texts(option.name, value),
+        }
+    }
+
+    fn tags(&mut self, value: &Value<'_>) -> Vec<TagTable> {
         let mut tags = Vec::new();
-        for (name, value) in self.table("tags", value) {
+        for (name, value) in self.table("tags", value).into_iter().flatten() {
             let mut tag = TagTable {
                 name: self.setting(name.span().start, name.get_ref(), Some("tags")),
-                keep: KeepTable::default(),
+                history: HistoryTable::default(),
                 keys: Vec::new(),
                 key_files: Vec::new(),
             };
-            for (key, value) in self.table("a tag", value) {
-                let at = key.span().start;
+            for (key, value) in self.table("a tag", value).into_iter().flatten() {
                 match &**key.get_ref() {
                     "keys" => tag.keys = self.by_action("keys", value),
                     "key-files" => tag.key_files = self.by_action("key-files", value),
-                    other if self.keep(&mut tag.keep, other, &value) => {}
-                    other => self.fault(
-                        at,
-                        format!(
-                            "`{other}` is nothing that a tag has; there are {}",
-                            [&["keys", "key-files"], &KeepTable::NAMES[..]].concat().join(", ")
-                        ),
-                    ),
+                    other if self.history(&mut tag.history, other, value) => {}
+                    other => {
+                        let names = [&["keys", "key-files"], &HISTORY[..]].concat().join(", ");
+                        let reason =
+                            format!("`{other}` is nothing that a tag has; there are {names}");
+                        self.fault(key.span().start, reason);
+                    }
                 }
             }
             tags.push(tag);
@@ -214,21 +127,16 @@ impl Reader<'_> {
         tags
     }
 
-    /// Whether `name` is a bound of what is kept, which is taken over then.
-    fn keep(&mut self, keep: &mut KeepTable, name: &str, value: &Spanned<DeValue<'_>>) -> bool {
-        let known = KeepTable::NAMES.iter().position(|known| *known == name);
-        let Some(index) = known else { return false };
-        keep.settings[index] = self.text(KeepTable::NAMES[index], value.clone());
+    /// Whether `name` belongs to the history; its value is then put into the table.
+    fn history(&mut self, table: &mut HistoryTable, name: &str, value: &Value<'_>) -> bool {
+        let Some(index) = HISTORY.iter().position(|known| *known == name) else { return false };
+        table[index / 3][index % 3] = self.text(HISTORY[index], value);
         true
     }
 
-    fn by_action(
-        &mut self,
-        name: &'static str,
-        value: Spanned<DeValue<'_>>,
-    ) -> Vec<(Setting, Setting)> {
+    fn by_action(&mut self, name: &'static str, value: &Value<'_>) -> Vec<(Setting, Setting)> {
         let mut pairs = Vec::new();
-        for (action, value) in self.table(name, value) {
+        for (action, value) in self.table(name, value).into_iter().flatten() {
             let action = self.setting(action.span().start, action.get_ref(), None);
             let texts = self.texts(name, value);
             pairs.extend(texts.into_iter().map(|text| (action.clone(), text)));
@@ -236,29 +144,25 @@ impl Reader<'_> {
         pairs
     }
 
-    fn table<'v>(&mut self, name: &str, value: Spanned<DeValue<'v>>) -> DeTable<'v> {
-        let at = value.span().start;
-        match value.into_inner() {
-            DeValue::Table(table) => table,
-            _ => {
-                self.fault(at, format!("{name} must be a table"));
-                DeTable::new()
-            }
+    fn table<'v, 't>(&mut self, name: &str, value: &'v Value<'t>) -> Option<&'v DeTable<'t>> {
+        if let DeValue::Table(table) = value.get_ref() {
+            return Some(table);
         }
+        self.fault(value.span().start, format!("{name} must be a table"));
+        None
     }
 
-    /// One text, or a list of them.
-    fn texts(&mut self, name: &'static str, value: Spanned<DeValue<'_>>) -> Vec<Setting> {
+    /// One text, or an array of them.
+    fn texts(&mut self, name: &'static str, value: &Value<'_>) -> Vec<Setting> {
         match value.get_ref() {
-            DeValue::Array(_) => {
-                let DeValue::Array(values) = value.into_inner() else { return Vec::new() };
-                values.into_iter().filter_map(|value| self.text(name, value)).collect()
+            DeValue::Array(values) => {
+                values.iter().filter_map(|value| self.text(name, value)).collect()
             }
             _ => self.text(name, value).into_iter().collect(),
         }
     }
 
-    fn text(&mut self, name: &'static str, value: Spanned<DeValue<'_>>) -> Option<Setting> {
+    fn text(&mut self, name: &'static str, value: &Value<'_>) -> Option<Setting> {
         let at = value.span().start;
         match value.get_ref() {
             DeValue::String(text) => Some(self.setting(at, text, Some(name))),
@@ -271,14 +175,13 @@ impl Reader<'_> {
         }
     }
 
-    fn flag(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>) -> bool {
-        match value.get_ref() {
-            DeValue::Boolean(flag) => *flag,
-            _ => {
-                self.fault(value.span().start, format!("{name} must be true or false"));
-                false
-            }
+    fn flag(&mut self, name: &'static str, value: &Value<'_>) -> Option<Setting> {
+        let at = value.span().start;
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return Some(self.setting(at, &flag.to_string(), Some(name)));
         }
+        self.fault(at, format!("{name} must be true or false"));
+        None
     }
 
     fn setting(&self, at: usize, text: &str, option: Option<&'static str>) -> Setting {
@@ -293,11 +196,11 @@ impl Reader<'_> {
         1 + self.text[..at.min(self.text.len())].matches('\n').count()
     }
 
-    /// The option that a line is about, if it says so: of what cannot be read, nothing else may be
-    /// repeated.
+    /// The name that a line begins with, if it is one of ours. Nothing else of a line that cannot be
+    /// read may be repeated: it may hold a key.
     fn name_at(&self, at: usize) -> Option<&'static str> {
         let name = self.text.lines().nth(self.line(at) - 1)?.split('=').next()?.trim();
-        names::FILE.into_iter().find(|known| *known == name)
+        names_in_file().into_iter().find(|known| *known == name)
     }
 
     fn fault(&mut self, at: usize, reason: String) {

@@ -1,105 +1,43 @@
-//! The names that there are, and the one that was meant.
+//! "Did you mean": names that are misspelled in the file or in the environment.
 
 use clap::CommandFactory as _;
 
-use crate::config::cli::Cli;
-
-/// At the top of the configuration file.
-pub(super) const FILE: [&str; 38] = [
-    "listen",
-    "listen-proxy",
-    "trust-proxy",
-    "admin",
-    "protect",
-    "origin",
-    "data",
-    "data-size",
-    "nats",
-    "nats-stream",
-    "nats-credentials",
-    "nats-ca",
-    "nats-replicas",
-    "nats-size",
-    "id-key-file",
-    "max-memory",
-    "ring",
-    "ring-age",
-    "ring-bytes",
-    "inbox",
-    "inbox-age",
-    "inbox-bytes",
-    "connect-rate",
-    "set-rate",
-    "send-rate",
-    "wrong-key-rate",
-    "max-connections",
-    "max-tags",
-    "max-registrations",
-    "max-backlog",
-    "spare-memory",
-    "threads",
-    "demo",
-    "ping-interval",
-    "idle-timeout",
-    "log",
-    "log-format",
-    "tags",
-];
+use super::cli::Cli;
 
 const PREFIX: &str = "TOCSIN_";
-/// Read by the senders without an option, and by the deploy hook of scripts/systemd.
-const OTHERS: [&str; 2] = ["TOCSIN_KEY", "TOCSIN_CERT"];
+/// The senders read the first, the deploy hook in scripts/systemd the second. Neither is an option.
+const NO_OPTIONS: [&str; 2] = ["TOCSIN_KEY", "TOCSIN_CERT"];
 
-/// A warning for each variable that looks like an option and is none. Other programs may have their
-/// own of such a name, so they are no faults.
-pub(super) fn stray(variables: impl Iterator<Item = String>) -> Vec<String> {
+/// A warning for each variable that looks like an option and is none. It is no fault: other programs may
+/// have variables with such a name.
+pub(super) fn unknown_variables(variables: impl Iterator<Item = String>) -> Vec<String> {
     let cli = Cli::command();
-    let mut known: Vec<&str> = OTHERS.into();
+    let mut known: Vec<&str> = NO_OPTIONS.into();
     for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
-        let names = command.get_arguments().filter_map(|option| option.get_env()?.to_str());
-        known.extend(names);
+        known.extend(command.get_arguments().filter_map(|option| option.get_env()?.to_str()));
     }
-    let mut stray: Vec<String> = variables
+    let mut unknown: Vec<String> = variables
         .filter(|name| name.starts_with(PREFIX) && !known.contains(&name.as_str()))
         .collect();
-    stray.sort();
-    let words = |name: &String| match nearest(name, &known) {
-        Some(meant) => {
-            format!("{name} in the environment is no option: did you mean {meant}?")
-        }
-        None => format!("{name} in the environment is no option; `server --help` names them"),
+    unknown.sort();
+    let warning = |name: &String| match nearest(name, &known) {
+        Some(meant) => format!("{name} in the environment is no option: did you mean {meant}?"),
+        None => format!("{name} in the environment is no option; `server --help` lists them"),
     };
-    stray.iter().map(words).collect()
+    unknown.iter().map(warning).collect()
 }
 
-/// What was meant by `name`, if one of the `known` differs in a few letters.
+/// The known name that differs from `name` in the fewest letters, if these are less than a quarter.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let most = (name.len() / 4).max(1);
-    let near = known.iter().map(|&known| (distance(name, known), known));
+    // With swapped neighbours counted as one.
+    let near = known.iter().map(|&known| (strsim::osa_distance(name, known), known));
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, known)| known)
-}
-
-/// How many letters have to be put in, taken out, changed or swapped with their neighbour.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let changed = rows[i][j] + usize::from(a != b);
-            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::names_in_file;
     use super::*;
 
     #[test]
@@ -114,7 +52,7 @@ mod tests {
             ("logs", Some("log")),
             ("", None),
         ] {
-            assert_eq!(nearest(name, &FILE), meant, "{name}");
+            assert_eq!(nearest(name, &names_in_file()), meant, "{name}");
         }
     }
 
@@ -122,9 +60,9 @@ mod tests {
     fn variables_of_every_command_are_known() {
         let known =
             ["TOCSIN_LISTEN", "TOCSIN_URL", "TOCSIN_ID", "TOCSIN_KEY", "TOCSIN_CERT", "HOME"];
-        assert!(stray(known.into_iter().map(str::to_owned)).is_empty());
+        assert!(unknown_variables(known.into_iter().map(str::to_owned)).is_empty());
         let unknown = ["TOCSIN_ZZZZZZ", "TOCSIN_PROTCET"].map(str::to_owned);
-        let [first, second] = &stray(unknown.into_iter())[..] else { panic!() };
+        let [first, second] = &unknown_variables(unknown.into_iter())[..] else { panic!() };
         assert!(first.ends_with("did you mean TOCSIN_PROTECT?"), "{first}");
         assert!(second.contains("TOCSIN_ZZZZZZ") && second.contains("--help"), "{second}");
     }

@@ -1,11 +1,11 @@
-//! A value together with where it was written, so that an error can say so.
+//! A setting, together with where it was written, for its errors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::Error;
 
-/// A text that somebody wrote as a setting.
+/// The text of a setting.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) text: String,
@@ -15,53 +15,61 @@ pub(super) struct Setting {
 /// Where a setting was written.
 #[derive(Debug, Clone)]
 pub(super) enum SettingSource {
-    /// On the command line or in the environment.
+    /// Nowhere: it is the default of this option.
+    Default(&'static str),
+    /// On the command line or in the environment, as this option.
     Option(&'static str),
-    /// In the configuration file; as what, if that does not go without saying.
+    /// In the configuration file. `option` is its name where the line has that.
     File { file: Arc<Path>, line: usize, option: Option<&'static str> },
 }
 
 impl Setting {
-    pub(super) fn option(name: &'static str, text: String) -> Self {
-        Self { text, source: SettingSource::Option(name) }
-    }
-
-    /// An error about this text, which is repeated: it must be no secret.
+    /// An error about this text. It repeats the text, which therefore must be no secret.
     pub(super) fn fault(&self, reason: &str) -> Error {
         self.source.fault(format!("{}: {reason}", self.text))
+    }
+
+    /// The file that this text names.
+    pub(super) fn path(&self) -> PathBuf {
+        self.source.path(&self.text)
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        matches!(self.source, SettingSource::Default(_))
     }
 }
 
 impl SettingSource {
     pub(super) fn fault(&self, reason: String) -> Error {
         match self {
-            Self::Option(option) => Error::Option { option, reason },
+            Self::Default(option) | Self::Option(option) => Error::Option { option, reason },
             Self::File { file, line, option } => {
-                let reason =
-                    option.map_or_else(|| reason.clone(), |name| format!("{name}: {reason}"));
-                Error::Config { file: file.to_path_buf(), line: Some(*line), reason }
+                let name = option.map(|option| format!("{option}: ")).unwrap_or_default();
+                Error::Config {
+                    file: file.to_path_buf(),
+                    line: Some(*line),
+                    reason: name + &reason,
+                }
             }
         }
     }
 
-    /// The same words for what is no fault.
+    /// A warning, in the words that an error would have.
     pub(super) fn warning(&self, reason: &str) -> String {
         self.fault(reason.into()).to_string()
     }
 
-    /// The configuration file, if it was written there.
+    /// The configuration file, if the setting was written there.
     pub(super) fn file(&self) -> Option<&Path> {
         match self {
-            Self::Option(_) => None,
+            Self::Default(_) | Self::Option(_) => None,
             Self::File { file, .. } => Some(file),
         }
     }
 
-    /// A file named at this place: in a configuration file, relative to that file's directory.
-    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
-        match self {
-            Self::Option(_) => name.into(),
-            Self::File { file, .. } => file.parent().unwrap_or(Path::new("")).join(name),
-        }
+    /// The path of a file that this source names. Paths in a configuration file are relative to its
+    /// directory.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.file().and_then(Path::parent).unwrap_or(Path::new("")).join(name)
     }
 }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::join::join;
+use crate::clock::now_ms;
 use crate::conn::connection::Connection;
 use crate::conn::frame;
 use crate::conn::outbox::Pushed;
+use crate::entry::Target;
 use crate::hub::Hub;
 use crate::hub::delivery_queue::Delivery;
 use crate::hub::history::{Handed, Pulled, Replay};
 use crate::hub::tally::Tally;
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::Target;
 use crate::protocol;
-use crate::publish::now_ms;
 
 /// The bytes of live messages that wait behind a replay. Beyond that they are dropped, and the replay
 /// is extended to read them from the history.

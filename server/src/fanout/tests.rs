@@ -1,18 +1,19 @@
 use super::*;
+use crate::clock::now_ms;
 use crate::conn::outbox::pipe::Pipe;
 use crate::conn::outbox::{Backlog, Outbox};
+use crate::entry::{AppendContext, Entry, EntryKind};
 use crate::hub::history::Settings;
 use crate::hub::{Earlier, Generation, Hub, Registration, RegistrationLimits};
 use crate::id::Address;
 use crate::limits;
-use crate::log::{Entry, EntryKind, Log as _, MemoryLog};
+use crate::log::{Log as _, MemoryLog};
 use crate::protocol::{self, Action, ErrorCode, Message, Resume};
-use crate::publish::now_ms;
 
 /// A hub, a log, and a shard that the test runs turn by turn.
 struct Test {
     hub: Arc<Hub>,
-    log: MemoryLog,
+    log: MemoryLog<Hub>,
     shard: Shard,
 }
 
@@ -57,10 +58,12 @@ impl Test {
     }
 
     fn append(&self, tag: Tag, body: EntryKind) -> Result<u64, ErrorCode> {
-        let (expires, mid, append, origin) = (None, None, None, None);
+        let (expires, mid, append) = (None, None, None);
         let at = now_ms();
-        let entry = Entry { tag, body, at, expires, mid, append, origin, received: None };
-        let appended = futures_util::FutureExt::now_or_never(self.log.append(entry)).unwrap();
+        let entry = Entry { tag, kind: body, at, expires, mid, append };
+        let appended =
+            futures_util::FutureExt::now_or_never(self.log.append(entry, AppendContext::default()))
+                .unwrap();
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }
 

@@ -68,7 +68,7 @@ impl Report for Admin {
             epoch: service.hub.epoch(),
             seq: service.hub.head(),
             connections: service.counters.live.get(),
-            other_servers: service.log.peers(),
+            other_servers: service.log.cluster().map(|cluster| cluster.peers()),
             tags: Tags(tags),
             tags_left_out,
             protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
@@ -78,7 +78,7 @@ impl Report for Admin {
     }
 
     fn not_ready(&self) -> Option<&'static str> {
-        self.service.log.not_ready()
+        self.service.log.cluster()?.not_ready()
     }
 
     fn metrics(&self) -> Option<String> {

@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use shared::answer::{Answer, json, text};
 use shared::deadline::within;
-use shared::linger::{Lingering, Socket};
+use shared::linger::{LingerSocket, Lingering};
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -69,11 +69,11 @@ pub(crate) enum Lifetime {
 
 /// The socket of a client.
 pub(crate) trait Stream:
-    Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
+    LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
 {
 }
 
-impl<S: Socket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
+impl<S: LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
 
 /// What all requests of one connection share.
 #[derive(Debug)]

@@ -1,29 +1,29 @@
 //! Which pages may use this server: browsers send the origin of a page in `Origin`.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
 /// The allowed origins besides that of the server itself.
 #[derive(Debug, Default)]
-pub struct Origins(HashSet<String>);
+pub(crate) struct Origins(BTreeSet<String>);
 
 /// The request comes from an origin that is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Foreign;
+pub(crate) struct Foreign;
 
 /// The text is not an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an origin is scheme, name and perhaps port, as in https://shop.example:8443")]
-pub struct BadOrigin;
+pub(crate) struct BadOrigin;
 
 impl Origins {
     /// Allows another origin.
     ///
     /// # Errors
     /// [`BadOrigin`] unless it is `http://` or `https://`, a name, perhaps a port, and no path.
-    pub fn allow(&mut self, origin: &str) -> Result<(), BadOrigin> {
+    pub(crate) fn allow(&mut self, origin: &str) -> Result<(), BadOrigin> {
         let trimmed = origin.strip_suffix('/').unwrap_or(origin);
         host_of(trimmed).ok_or(BadOrigin)?;
         self.0.insert(trimmed.to_ascii_lowercase());
@@ -36,7 +36,7 @@ impl Origins {
     /// # Errors
     /// [`Foreign`] unless the host is that of the `Host` header, with any port, or the origin is
     /// allowed.
-    pub fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Foreign> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Foreign> {
         let Some(value) = headers.get(header::ORIGIN) else { return Ok(None) };
         let origin = value.to_str().map_err(|_| Foreign)?.to_ascii_lowercase();
         let host = host_of(&origin).ok_or(Foreign)?;

@@ -151,8 +151,8 @@ struct PerformedAction {
 }
 
 impl Posted<'_> {
-    fn begin(&mut self, incoming: protocol::Incoming) -> PerformedAction {
-        let protocol::Incoming { reference, action } = incoming;
+    fn begin(&mut self, incoming: protocol::ParsedRequest) -> PerformedAction {
+        let protocol::ParsedRequest { reference, action } = incoming;
         let own = action.as_ref().ok().and_then(Action::key);
         let key_given = self.bearer.is_some() || own.is_some_and(|key| !key.is_empty());
         let visitor = &mut self.visitor.lock();

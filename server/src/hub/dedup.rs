@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::entry::{AppendId, Entry, Target};
 use crate::id::Tag;
-use crate::log::{AppendId, Entry, Target};
 use crate::protocol::Mid;
 
 /// How long a `mid` is remembered.
@@ -49,8 +49,8 @@ pub(crate) struct DedupKeys {
 
 impl DedupKeys {
     pub(crate) fn of(entry: &Entry) -> Self {
-        let mid = entry.mid.as_ref().zip(entry.body.message()).map(|(mid, message)| {
-            let (tag, target) = (entry.tag.clone(), entry.body.target());
+        let mid = entry.mid.as_ref().zip(entry.kind.message()).map(|(mid, message)| {
+            let (tag, target) = (entry.tag.clone(), entry.kind.target());
             let name = MidKey { tag, target, mid: mid.clone() };
             (name, Sha256::digest(message.as_json()).into())
         });
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::protocol::{self, Action};
 
-    use crate::log::EntryKind;
+    use crate::entry::EntryKind;
 
     fn entry(at: u64, tag: &str, mid: Option<&str>, message: &str) -> Entry {
         let mid = mid.map_or("null".to_owned(), |mid| format!("{mid:?}"));
@@ -146,8 +146,8 @@ mod tests {
             format!(r#"{{"action":"broadcast","tag":"{tag}","mid":{mid},"message":"{message}"}}"#);
         let Ok(Action::Publish(publish)) = protocol::parse(&text).action else { panic!("{text}") };
         let protocol::Publish { tag, message, mid, .. } = *publish;
-        let body = EntryKind::Broadcast(message);
-        Entry { tag, body, at, expires: None, mid, append: None, origin: None, received: None }
+        let kind = EntryKind::Broadcast(message);
+        Entry { tag, kind, at, expires: None, mid, append: None }
     }
 
     fn judge(mids: &mut DedupWindow, seq: u64, entry: &Entry) -> Verdict {

@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::conn::connection::Connection;
+use crate::entry::Target;
 use crate::hub::Dismissal;
 use crate::hub::history::Replay;
 use crate::hub::registration::Registration;
 use crate::hub::tally::{ShardProgress, Tally};
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::Target;
 
 /// One step for a shard, in the order of the log.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ pub(crate) mod history;
 mod position;
 mod registration;
 mod registry;
+mod replica;
 mod stats;
 pub(crate) mod tally;
 
@@ -20,19 +21,21 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use position::Waiters;
 pub(crate) use registration::Registration;
 use registry::{PersonListener, TagRegistry};
 pub(crate) use stats::{TagCounts, Totals};
 
 use crate::conn::connection::Connection;
 use crate::conn::frame;
+use crate::entry::{AppendContext, Appended, Applied, Entry, EntryKind, Target};
 use crate::hub::dedup::{DedupKeys, DedupWindow, Verdict};
 use crate::hub::delivery_queue::{Delivery, DeliveryQueue, Work};
 use crate::hub::history::ring::StoredMessage;
 use crate::hub::history::{History, Pulled, Replay, Settings};
 use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::{Appended, Applied, Entry, EntryKind, Mark, Target};
+use crate::protocol::Mark;
 use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 
 /// The registry, the message history, the idempotency window, and the number of the last entry
@@ -50,7 +53,7 @@ pub(crate) struct Hub {
 
 /// The limits of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RegistrationLimits {
+pub(crate) struct RegistrationLimits {
     /// Tags with at least one listener.
     pub tags: usize,
     /// Registrations on all tags together, which also bounds the IDs.
@@ -73,6 +76,7 @@ struct HubState {
     tags: HashMap<Tag, TagRegistry>,
     history: History,
     dedup: DedupWindow,
+    waiters: Waiters,
 }
 
 /// Generation of the registry. `reset_to` starts a new one; a registration of an older generation is
@@ -139,6 +143,7 @@ impl Hub {
             ids: 0,
             history: History::new(settings, evicted_through),
             dedup: DedupWindow::default(),
+            waiters: Waiters::default(),
         };
         let head = AtomicU64::new(evicted_through);
         Self { epoch, shards: shards.into(), limits, head, state: Mutex::new(state) }
@@ -172,16 +177,16 @@ impl Hub {
     ///
     /// # Errors
     /// `mid_conflict` if another message has its `mid`; the entry stays in the log all the same.
-    pub(crate) fn apply(&self, seq: u64, entry: &Entry) -> Appended {
+    pub(crate) fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
         // Before the lock is taken, so that registrations, reads and replays do not wait for it. The log
         // may hold a lock of its own around this call.
         let frame = encode(seq, entry);
         let names = DedupKeys::of(entry);
-        let target = entry.body.target();
+        let target = entry.kind.target();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         debug_assert!(seq > self.head(), "entries are applied in order");
-        self.move_to(seq);
+        self.move_to(state, seq);
         state.history.advance(entry.at);
         // The reply below must not depend on whether anybody has read the history before.
         state.history.refresh(&entry.tag);
@@ -197,7 +202,7 @@ impl Hub {
                 ));
             }
         };
-        match &entry.body {
+        match &entry.kind {
             EntryKind::Broadcast(_) | EntryKind::Direct(..) => {
                 let (at, expires, frame) = (entry.at, entry.expires, frame.clone());
                 state.history.push(&entry.tag, target, StoredMessage { seq, at, expires, frame });
@@ -215,10 +220,10 @@ impl Hub {
             let delivery = Delivery {
                 seq,
                 target,
-                except: entry.origin,
-                kept: entry.body.message().is_some(),
+                except: context.origin,
+                kept: entry.kind.message().is_some(),
                 frame,
-                received: entry.received,
+                received: context.received,
             };
             self.deliver(listeners, &entry.tag, &delivery);
         }
@@ -302,7 +307,7 @@ impl Hub {
 impl HubState {
     /// The outcome of an entry that was applied, as of now.
     fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
-        let target = entry.body.target();
+        let target = entry.kind.target();
         let listeners = self.tags.get(&entry.tag);
         Applied {
             seq,
@@ -349,8 +354,8 @@ impl HubState {
 
 /// The frame for the recipients of an entry.
 fn encode(seq: u64, entry: &Entry) -> Bytes {
-    let direct = entry.body.target() != Target::Everyone;
-    match &entry.body {
+    let direct = entry.kind.target() != Target::Everyone;
+    match &entry.kind {
         EntryKind::Broadcast(message) | EntryKind::Direct(_, message) => {
             frame::text_frame(&protocol::delivery(&entry.tag, seq, entry.at, message, direct))
         }

@@ -1,17 +1,29 @@
-//! How far the log is applied, and the reset after lost entries.
+//! How far the log has been applied, who waits for that, and the reset when it cannot be applied any
+//! further.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 
-use super::Hub;
+use super::{Hub, HubState};
+use crate::entry::Target;
 use crate::hub::dedup::DedupWindow;
 use crate::hub::delivery_queue::Work;
-use crate::log::Target;
 
-/// Between looks at how far this server is.
-const LOOK: Duration = Duration::from_millis(5);
+/// Tasks that wait until an entry is applied, by its number: an entry wakes only those that wait for
+/// it, and costs nothing while nobody waits.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(BTreeMap<u64, Arc<Notify>>);
+
+/// Takes a task off the list of waiters.
+struct WaiterGuard {
+    hub: Arc<Hub>,
+    seq: u64,
+}
 
 impl Hub {
     /// The last entry applied.
@@ -20,27 +32,30 @@ impl Hub {
         self.head.load(Ordering::Acquire)
     }
 
-    /// Ends when the entry `seq` was applied, or after so long. Cancel safe.
-    pub(crate) async fn has_applied(&self, seq: u64, patience: Duration) {
-        let until = Instant::now() + patience;
-        while self.head() < seq && Instant::now() < until {
-            // Rare, and over soon: not worth a notification on every entry.
-            sleep(LOOK).await;
+    /// Ends when the entry `seq` was applied.
+    pub(super) fn when_applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()> {
+        async move {
+            let _guard = WaiterGuard { hub: Arc::clone(&self), seq };
+            let applied = {
+                // No entry is applied between this check and the entry in the list. A `Notified` is
+                // woken from its creation on.
+                let mut state = self.state.lock();
+                if self.head() >= seq {
+                    return;
+                }
+                Arc::clone(state.waiters.0.entry(seq).or_default()).notified_owned()
+            };
+            applied.await;
         }
-    }
-
-    /// Skips a number that has no entry.
-    pub(crate) fn skip(&self, seq: u64) {
-        let _state = self.state.lock();
-        self.move_to(seq);
+        .boxed()
     }
 
     /// Entries through `seq` are lost and some of them were not applied: clears the history and closes
     /// all listeners, so that they reconnect.
-    pub(crate) fn reset_to(&self, seq: u64) {
+    pub(super) fn reset(&self, seq: u64) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        self.move_to(seq);
+        self.move_to(state, seq);
         state.history.reset_to(seq);
         state.dedup = DedupWindow::default();
         state.generation.0 += 1;
@@ -55,8 +70,56 @@ impl Hub {
         }
     }
 
-    /// The caller holds the lock.
-    pub(super) fn move_to(&self, seq: u64) {
+    pub(super) fn move_to(&self, state: &mut HubState, seq: u64) {
         self.head.store(seq, Ordering::Release);
+        while let Some(first) = state.waiters.0.first_entry()
+            && *first.key() <= seq
+        {
+            first.remove().notify_waiters();
+        }
+    }
+}
+
+impl Drop for WaiterGuard {
+    fn drop(&mut self) {
+        let waiters = &mut self.hub.state.lock().waiters.0;
+        // Nobody else waits for this entry.
+        if waiters.get(&self.seq).is_some_and(|notify| Arc::strong_count(notify) == 1) {
+            waiters.remove(&self.seq);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::hub::RegistrationLimits;
+    use crate::hub::history::Settings;
+    use crate::log::Replica as _;
+
+    #[test]
+    fn who_waits_for_an_entry_is_woken_by_it_and_forgotten_when_it_leaves() {
+        let (settings, limits) = (Settings::default(), RegistrationLimits::default());
+        let hub = Arc::new(Hub::new("e".into(), vec![Arc::default()], settings, limits, 0));
+        let mut context = Context::from_waker(Waker::noop());
+        let [mut early, mut late, mut other] =
+            [2, 3, 3].map(|seq| Arc::clone(&hub).when_applied(seq));
+        let mut is_ready =
+            |future: &mut BoxFuture<'static, ()>| future.poll_unpin(&mut context).is_ready();
+        assert!(![&mut early, &mut late, &mut other].into_iter().any(&mut is_ready));
+        hub.skip(2);
+        assert!(is_ready(&mut early) && !is_ready(&mut late));
+        drop(late);
+        assert_eq!(hub.state.lock().waiters.0.len(), 1);
+        assert!(!is_ready(&mut other));
+        drop(other);
+        assert!(hub.state.lock().waiters.0.is_empty());
+        assert!(is_ready(&mut Arc::clone(&hub).when_applied(2)));
+        let mut last = Arc::clone(&hub).when_applied(9);
+        assert!(!is_ready(&mut last));
+        hub.reset_to(10);
+        assert!(is_ready(&mut last));
     }
 }

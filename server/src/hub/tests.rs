@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::entry::{AppendContext, AppendId};
 use crate::hub::history::{Begun, Start};
 use crate::hub::history::{HistoryBounds, TagBounds};
-use crate::log::AppendId;
 use crate::protocol::Resume;
 use crate::protocol::{Message, Mid};
 
@@ -59,19 +59,7 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
         let mid = mid.map(|mid| Mid::kept(mid.to_string().into()));
         let append = append.map(|number| AppendId { writer: 1, number });
         // Relative to the time of the entry, which is set later.
-        (
-            Entry {
-                tag: tag(at),
-                body,
-                at: 0,
-                expires: ttl,
-                mid,
-                append,
-                origin: None,
-                received: None,
-            },
-            pause,
-        )
+        (Entry { tag: tag(at), kind: body, at: 0, expires: ttl, mid, append }, pause)
     })
 }
 
@@ -92,7 +80,7 @@ impl Model {
         let now = entry.at;
         self.age(now);
         let at = usize::from(entry.tag == tag(1));
-        let address = match entry.body.target() {
+        let address = match entry.kind.target() {
             Target::Everyone => None,
             Target::One(address) => Some(address),
         };
@@ -104,8 +92,8 @@ impl Model {
                 _ => self.appends.insert(append, (seq, now)),
             };
         }
-        if let (Some(mid), Some(message)) = (&entry.mid, entry.body.message()) {
-            let name = (entry.tag.clone(), entry.body.target(), mid.clone());
+        if let (Some(mid), Some(message)) = (&entry.mid, entry.kind.message()) {
+            let name = (entry.tag.clone(), entry.kind.target(), mid.clone());
             match self.mids.get(&name) {
                 Some((first, when, known)) if when + MID_WINDOW > now => {
                     return match known == message.as_json() {
@@ -117,7 +105,7 @@ impl Model {
             };
         }
         let (kept, lost) = self.rings.entry((at, address)).or_default();
-        match &entry.body {
+        match &entry.kind {
             EntryKind::Broadcast(_) => kept.push((seq, now)),
             EntryKind::Direct(..) if at == 0 => kept.push((seq, now)),
             EntryKind::Direct(..) => *lost = seq,
@@ -184,7 +172,10 @@ fn catch_up(
 ) -> Result<(), TestCaseError> {
     let head = usize::try_from(hub.head()).unwrap();
     for (index, entry) in log.iter().enumerate().skip(head).take(most) {
-        prop_assert_eq!(&hub.apply(index as u64 + 1, entry), &outcomes[index]);
+        prop_assert_eq!(
+            &hub.apply(index as u64 + 1, entry, AppendContext::default()),
+            &outcomes[index]
+        );
     }
     Ok(())
 }
@@ -217,7 +208,7 @@ proptest! {
             // The model of the history covers expiry.
             entry.expires = None;
             let seq = index as u64 + 1;
-            let outcome = hub.apply(seq, &entry);
+            let outcome = hub.apply(seq, &entry, AppendContext::default());
             let outcome = outcome
                 .map(|applied| (applied.seq, applied.stored, applied.duplicate))
                 .map_err(|refusal| refusal.code);
@@ -265,7 +256,7 @@ proptest! {
         let mut outcomes = Vec::new();
         let mut follower = hub(0);
         for (index, entry) in log.iter().enumerate() {
-            outcomes.push(leader.apply(index as u64 + 1, entry));
+            outcomes.push(leader.apply(index as u64 + 1, entry, AppendContext::default()));
             // Reads from one of them make no difference.
             resumed(&leader, index % 2, 0, 0);
             match steps[index] {
@@ -284,7 +275,7 @@ proptest! {
         let from = trimmed.min(head);
         let late = hub(from);
         for (index, entry) in log.iter().enumerate().skip(usize::try_from(from).unwrap()) {
-            let _ = late.apply(index as u64 + 1, entry);
+            let _ = late.apply(index as u64 + 1, entry, AppendContext::default());
         }
         for at in 0..2 {
             for who in 0..2 {
@@ -379,7 +370,7 @@ proptest! {
                 }
                 Move::Lose => {
                     seq += 1;
-                    hub.reset_to(seq);
+                    hub.reset(seq);
                     let totals = hub.totals();
                     prop_assert_eq!(
                         (totals.tags, totals.registrations, totals.ids, totals.kept.broadcasts),
@@ -391,9 +382,9 @@ proptest! {
             if let Some((tag, body)) = body {
                 seq += 1;
                 let (tag, at) = (names[tag].clone(), 1_000_000);
-                let (expires, mid, append, origin) = (None, None, None, None);
-                let entry = Entry { tag, body, at, expires, mid, append, origin, received: None };
-                hub.apply(seq, &entry).unwrap();
+                let (expires, mid, append) = (None, None, None);
+                let entry = Entry { tag, kind: body, at, expires, mid, append };
+                hub.apply(seq, &entry, AppendContext::default()).unwrap();
             }
             let (all, left_out) = hub.counts(usize::MAX);
             prop_assert_eq!(left_out, 0);

@@ -1,40 +1,40 @@
-//! The log that lives in the process: order and nothing else.
+//! The log in memory: it gives the order and nothing else.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Appending, Counts, Entry, Log};
-use crate::hub::Hub;
+use super::{Appending, Counts, Log, Sink};
+use crate::entry::{AppendContext, Entry};
 use crate::protocol::Outcome;
 
 /// Orders entries by a lock. Nothing survives the process.
 #[derive(Debug)]
-pub(crate) struct MemoryLog {
-    hub: Arc<Hub>,
-    /// The last seq given. Held while the hub applies, so that it sees entries in order.
+pub(crate) struct MemoryLog<S> {
+    sink: Arc<S>,
+    /// The last seq given. Held while the sink applies, so that it sees entries in order.
     head: Mutex<u64>,
     counts: Counts,
 }
 
-impl MemoryLog {
-    /// An empty log that feeds `hub`.
+impl<S: Sink> MemoryLog<S> {
+    /// An empty log whose entries take effect in `sink`.
     #[must_use]
-    pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, head: Mutex::new(0), counts: Counts::default() }
+    pub(crate) fn new(sink: Arc<S>) -> Self {
+        Self { sink, head: Mutex::new(0), counts: Counts::default() }
     }
 }
 
-impl Log for MemoryLog {
-    fn append(&self, entry: Entry) -> Appending {
+impl<S: Sink> Log for MemoryLog<S> {
+    fn append(&self, entry: Entry, context: AppendContext) -> Appending {
         let mut head = self.head.lock();
-        if let Err(refusal) = self.hub.admit() {
+        if let Err(refusal) = self.sink.admit() {
             self.counts.failed(1, Outcome::Refused);
             return Appending::done(Err(refusal));
         }
         *head += 1;
         self.counts.appended(1);
-        Appending::done(self.hub.apply(*head, &entry))
+        Appending::done(self.sink.apply(*head, &entry, context))
     }
 
     fn name(&self) -> &'static str {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::deadline::within;
-use shared::linger::{Socket, linger};
+use shared::linger::{LingerSocket, linger};
 use shared::log_throttle::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -24,7 +24,7 @@ use crate::http::Lifetime;
 use crate::http::replies::{return_in, server_full};
 use crate::limits;
 use crate::net::available_memory;
-use crate::net::listeners::Arrival;
+use crate::net::listeners::Incoming;
 use crate::protocol::Reference;
 
 /// How long a measurement of the available memory is used.
@@ -107,23 +107,25 @@ impl Admission {
     }
 
     /// Answers 503 and closes, without delaying the next connection.
-    pub(crate) fn reject(&self, arrival: Arrival, shutdown: &Shutdown) {
+    pub(crate) fn reject(&self, incoming: Incoming, shutdown: &Shutdown) {
         match Arc::clone(&self.rejected).try_acquire_owned() {
             Ok(permit) => shutdown.spawn(async move {
-                let answered = match arrival {
-                    Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => {
-                        answer_and_close(stream).await
+                let answered = match incoming {
+                    Incoming::Direct { socket, .. } | Incoming::Proxied(socket) => {
+                        answer_and_close(socket.register()).await
                     }
-                    Arrival::Unix(stream) => answer_and_close(stream).await,
+                    Incoming::Unix(socket) => answer_and_close(socket.register()).await,
                 };
                 if let Err(error) = answered {
                     tracing::debug!(%error, "the 503 could not be written");
                 }
                 drop(permit);
             }),
-            Err(_too_many) => match arrival {
-                Arrival::Plain { stream, .. } | Arrival::Proxied(stream) => answer_at_once(&stream),
-                Arrival::Unix(stream) => answer_at_once(&stream),
+            Err(_too_many) => match incoming {
+                Incoming::Direct { socket, .. } | Incoming::Proxied(socket) => {
+                    answer_at_once(&socket);
+                }
+                Incoming::Unix(socket) => answer_at_once(&socket),
             },
         }
     }
@@ -149,7 +151,10 @@ impl Admission {
     }
 }
 
-async fn answer_and_close(mut stream: impl AsyncWrite + Socket + Unpin) -> io::Result<()> {
+async fn answer_and_close(
+    stream: io::Result<impl AsyncWrite + LingerSocket + Unpin>,
+) -> io::Result<()> {
+    let mut stream = stream?;
     let answer = answer();
     let _ =
         within("a question", QUESTION, poll_fn(|context| stream.poll_read_ready(context))).await;

@@ -1,5 +1,6 @@
 //! How sockets come in: listening, the PROXY protocol, admission, and the thread that serves them.
 
+pub(crate) mod addresses;
 pub(crate) mod admission;
 pub(crate) mod available_memory;
 pub(crate) mod dispatch;

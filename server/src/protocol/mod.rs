@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub(crate) use key::{Key, Protectable};
-pub(crate) use parse::Incoming;
+pub(crate) use parse::ParsedRequest;
 pub use parse::parse;
 pub(crate) use reply::{ErrorCode, Outcome, Refusal, Reply, bye, delivery, gap, live, read};
 

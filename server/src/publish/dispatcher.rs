@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::access::visitor::Visitor;
-use crate::log::{Appended, Appending};
+use crate::entry::Appended;
+use crate::log::Appending;
 use crate::protocol::{Action, Key, Protectable, Publish, Reference, Refusal, Reply};
 use crate::publish::Service;
 use crate::publish::registrations::Registrations;

@@ -5,7 +5,7 @@ mod persons;
 pub(crate) mod registrations;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -13,11 +13,13 @@ use crate::access::auth::Permit;
 use crate::access::policy::Policy;
 use crate::access::rate_limit::RateLimiter;
 use crate::access::visitor::Visitor;
+use crate::clock::now_ms;
 use crate::conn::outbox::Backlog;
 use crate::counters::Counters;
+use crate::entry::{AppendContext, Entry, EntryKind};
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
-use crate::log::{Appending, Entry, EntryKind, Log};
+use crate::log::{Appending, Log};
 use crate::protocol::{ErrorCode, Key, Protectable, Publish, Recipient, Refusal, Reply};
 
 /// The state that all WebSockets and HTTP requests share.
@@ -137,27 +139,24 @@ impl Service {
         self.admit(visitor, &publish.tag, publish.action(), key)?;
         let at = now_ms();
         let ttl = publish.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-        Ok(self.log.append(Entry {
-            body: match &publish.to {
-                Recipient::Everyone => EntryKind::Broadcast(publish.message),
-                Recipient::One(id) => {
-                    EntryKind::Direct(self.address(&publish.tag, id), publish.message)
-                }
-            },
-            at,
-            expires: ttl.map(|ttl| at.saturating_add(ttl)),
-            mid: publish.mid,
-            tag: publish.tag,
-            append: None,
-            origin: None,
-            received: Some(Instant::now()),
-        }))
+        let kind = match &publish.to {
+            Recipient::Everyone => EntryKind::Broadcast(publish.message),
+            Recipient::One(id) => {
+                EntryKind::Direct(self.address(&publish.tag, id), publish.message)
+            }
+        };
+        let expires = ttl.map(|ttl| at.saturating_add(ttl));
+        let Publish { tag, mid, .. } = publish;
+        Ok(self.append(Entry { tag, kind, at, expires, mid, append: None }, None))
     }
 
-    fn append(&self, tag: Tag, body: EntryKind, origin: Option<u64>) -> Appending {
-        let (expires, mid, append) = (None, None, None);
-        let received = Some(Instant::now());
-        self.log.append(Entry { tag, body, at: now_ms(), expires, mid, append, origin, received })
+    fn append(&self, entry: Entry, origin: Option<u64>) -> Appending {
+        self.log.append(entry, AppendContext { origin, received: Some(Instant::now()) })
+    }
+
+    fn append_event(&self, tag: Tag, kind: EntryKind, origin: Option<u64>) -> Appending {
+        let (at, expires, mid, append) = (now_ms(), None, None, None);
+        self.append(Entry { tag, kind, at, expires, mid, append }, origin)
     }
 
     /// Waits until all accepted messages are delivered to the listeners here. Cancel safe.
@@ -188,10 +187,4 @@ impl Service {
     pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
         self.id_key.address(tag, id)
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

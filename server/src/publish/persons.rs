@@ -1,55 +1,43 @@
 //! Requests about one person: read marks, the inbox, logging out, and cursors of other servers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::{Service, now_ms};
+use super::Service;
 use crate::access::visitor::Visitor;
+use crate::clock::now_ms;
 use crate::conn::frame;
+use crate::entry::{Applied, EntryKind};
 use crate::id::{Address, Tag};
-use crate::log::{Appending, Applied, EntryKind, Mark};
+use crate::log::Appending;
 use crate::protocol::{
-    Cursor, ErrorCode, Key, Outcome, PersonRequest, Protectable, Read, Refusal, Reply,
+    Cursor, ErrorCode, Key, Mark, PersonRequest, Protectable, Read, Refusal, Reply,
 };
 
-/// How long a client that was at another server waits until this one has come as far.
-const LAG: Duration = Duration::from_secs(2);
-
 impl Service {
-    /// What a cursor has seen elsewhere and this server has not applied yet, if that is so: ends when
-    /// it has, or after two seconds.
+    /// Ends when this server has caught up with what the cursor's client has seen at another. `None`
+    /// if it has already.
     #[must_use]
     pub(crate) fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
-        let seq = self.elsewhere(since)?;
-        let hub = Arc::clone(&self.hub);
-        Some(async move { hub.has_applied(seq, LAG).await }.boxed())
+        self.log.cluster()?.catch_up(self.position(since)?)
     }
 
     /// Whether this server can serve a cursor, after [`Service::lag`].
     ///
     /// # Errors
-    /// `unavailable`, refused, while it is behind what the client has seen: what it would be told of a
-    /// loss is not true, and all of it would come twice.
+    /// `unavailable`, refused, while this server lags behind what the client has seen.
     pub(crate) fn admit_cursor(&self, since: Option<&Cursor>) -> Result<(), Refusal> {
-        match self.elsewhere(since) {
-            Some(seq) if self.is_behind(seq) => Err(behind()),
+        match (self.log.cluster(), self.position(since)) {
+            (Some(cluster), Some(seq)) => cluster.admit(seq),
             _ => Ok(()),
         }
     }
 
-    /// The seq of a cursor of this log that is beyond what was applied here.
-    fn elsewhere(&self, since: Option<&Cursor>) -> Option<u64> {
-        let Cursor { epoch, seq } = since.filter(|_| self.log.is_shared())?;
-        (**epoch == *self.hub.epoch() && *seq > self.hub.head()).then_some(*seq)
-    }
-
-    /// Whether there may be an entry of this number that was not applied here yet.
-    fn is_behind(&self, seq: u64) -> bool {
-        let head = self.hub.head();
-        seq > head && (self.log.known() > head || self.log.not_ready().is_some())
+    /// The last entry that the cursor's client has seen, if the cursor is one of this log.
+    fn position(&self, since: Option<&Cursor>) -> Option<u64> {
+        let Cursor { epoch, seq } = since?;
+        (**epoch == *self.hub.epoch()).then_some(*seq)
     }
 
     /// Marks messages as read. Only a mark that changes an inbox is appended to the log, because repeated
@@ -62,17 +50,13 @@ impl Service {
         address: Address,
         origin: Option<u64>,
     ) -> Option<Appending> {
-        let (tag, mark, head) = (&read.tag, &read.mark, self.hub.head());
-        let last = mark.last();
-        if last <= head || !self.log.is_shared() {
-            return self.read_here(tag, mark, address, origin);
-        }
+        let (tag, mark, last) = (&read.tag, &read.mark, read.mark.last());
+        let lag = self.log.cluster().and_then(|cluster| cluster.catch_up(last));
+        let Some(lag) = lag else { return self.read_here(tag, mark, address, origin) };
         let (service, tag, mark) = (Arc::clone(self), tag.clone(), mark.clone());
         Some(Appending::later(async move {
-            service.hub.has_applied(last, LAG).await;
-            if service.is_behind(last) {
-                return Err(behind());
-            }
+            lag.await;
+            service.log.cluster().map_or(Ok(()), |cluster| cluster.admit(last))?;
             match service.read_here(&tag, &mark, address, origin) {
                 Some(appending) => appending.await,
                 None => Ok(Applied::nothing(service.hub.head())),
@@ -93,10 +77,12 @@ impl Service {
             only => only.clone(),
         };
         if self.hub.marks_anything(tag, address, &mark) {
-            return Some(self.append(tag.clone(), EntryKind::Read(address, mark), origin));
+            return Some(self.append_event(tag.clone(), EntryKind::Read(address, mark), origin));
         }
         self.hub.tell_read(tag, address, &mark, origin);
-        self.log.tell_read(tag, address, &mark);
+        if let Some(cluster) = self.log.cluster() {
+            cluster.tell_read(tag, address, &mark);
+        }
         None
     }
 
@@ -155,11 +141,6 @@ impl Service {
             return Err(Refusal::new(ErrorCode::Denied, detail.into()));
         }
         let address = self.address(&person.tag, &person.id);
-        Ok(self.append(person.tag.clone(), EntryKind::Drop(address), None))
+        Ok(self.append_event(person.tag.clone(), EntryKind::Drop(address), None))
     }
-}
-
-fn behind() -> Refusal {
-    let why = "this server lags behind the one you used before; retry, or use another server";
-    Refusal::unavailable(Outcome::Refused, why)
 }

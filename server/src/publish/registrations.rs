@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::access::visitor::Visitor;
+use crate::clock::now_ms;
 use crate::conn::connection::Connection;
 use crate::conn::frame::text_frame;
 use crate::hub::{Earlier, Generation, Hub, Registered, Registration};
 use crate::id::{Address, Tag};
 use crate::limits;
 use crate::protocol::{self, ErrorCode, Key, Protectable, Read, Reference, Refusal, Reply, Set};
-use crate::publish::{Service, now_ms};
+use crate::publish::Service;
 
 /// What a connection listens to.
 pub(crate) struct Registrations {

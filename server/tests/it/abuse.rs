@@ -1,4 +1,4 @@
-//! What strangers throw at a WebSocket.
+//! What hostile clients send over a WebSocket.
 
 use serde_json::json;
 
@@ -84,7 +84,8 @@ async fn half_a_frame_and_silence_ends_with_the_idle_limit() {
     assert_eq!(client.closed().await, Some(4002));
 }
 
-/// Also of one that listens, which may be silent otherwise.
+/// The idle timeout also closes a registered client in the middle of a message, although that
+/// client may stay silent otherwise.
 #[tokio::test]
 async fn a_message_that_is_begun_is_not_waited_for_for_ever() {
     let server = Server::start(&["--idle-timeout", "300ms"]);
@@ -105,7 +106,7 @@ async fn all_messages_that_are_begun_are_bounded_together() {
     let closed = loop {
         let mut client = server.listener("t", None).await;
         client.send_raw(&piece).await;
-        // The first may be answered in the same turn in which the piece is read.
+        // The server may answer the first message in the same turn in which it reads the piece.
         client.send_raw(&frame(0x89, b"")).await;
         let mut answered = client.next_pong_or_closed().await;
         if answered.is_ok() {
@@ -122,7 +123,8 @@ async fn all_messages_that_are_begun_are_bounded_together() {
     assert!(begun.len() > 20, "{}", begun.len());
     let waiting = metrics(server.admin).await["server_outbox_bytes"];
     assert!((1e6..f64::from(8 << 20)).contains(&waiting), "{waiting}");
-    // The others go on, and what was begun counts no more when it is finished or given up.
+    // The other connections go on, and an unfinished message stops counting once it is finished or
+    // its connection is closed.
     assert_eq!(reader.ask(&json!({"action":"ping"})).await, json!({"ok":"ping"}));
     for mut client in begun {
         client.send_raw(&frame(0x80, br#"{"action":"ping"}"#)).await;

@@ -1,8 +1,9 @@
-//! `--max-memory` and a publisher who means harm.
+//! `--max-memory` and a publisher that floods the server.
 
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use testkit::files::directory_with;
 
 use crate::harness::{ALICE, Server};
 use crate::metrics::metrics;
@@ -10,7 +11,8 @@ use crate::metrics::metrics;
 const KEY: &str = "budget-key-0123456789abcdef";
 const LIMIT: f64 = 2.0 * 1024.0 * 1024.0;
 
-/// A server, and what was published to whom: a tag, and an ID or everyone.
+/// A server, and the sequence numbers that were published to each target: a tag, and an ID or
+/// everyone.
 struct Flooded {
     server: Server,
     published: HashMap<(String, Option<String>), Vec<u64>>,
@@ -19,8 +21,7 @@ struct Flooded {
 
 impl Flooded {
     async fn start() -> Self {
-        let dir = tempfile::TempDir::new().unwrap();
-        std::fs::write(dir.path().join("key"), KEY).unwrap();
+        let dir = directory_with("key", KEY);
         let protect = ["crowd", "calm"].map(|tag| format!("{tag}:send:{{dir}}/key"));
         let arguments = ["--max-memory", "2MiB", "--send-rate", "off", "--protect", &protect[0]];
         let server = Server::start_in(dir, &[&arguments[..], &["--protect", &protect[1]]].concat());
@@ -29,7 +30,8 @@ impl Flooded {
         Self { server, published: HashMap::new(), epoch }
     }
 
-    /// Posts a batch, while somebody looks at what is kept all the time.
+    /// Posts a batch; until the reply comes, the stored bytes are compared with the limit again and
+    /// again.
     async fn publish(&mut self, batch: &[Value]) {
         let body = json!(batch).to_string();
         let bearer = format!("Authorization: Bearer {KEY}");
@@ -57,7 +59,8 @@ impl Flooded {
         assert!(now["server_kept_bytes"] <= LIMIT, "{}", now["server_kept_bytes"]);
     }
 
-    /// Comes back as one who has seen nothing yet: what is told, and whether it is everything.
+    /// Registers with a cursor from before all messages: the `recovered` of the reply, and whether
+    /// all messages came.
     async fn come_back(&self, tag: &str, id: Option<&str>) -> (bool, bool) {
         let mut client = self.server.connect().await;
         let since = json!({"epoch": self.epoch, "seq": 0});
@@ -120,7 +123,7 @@ async fn a_flood_of_large_tags_and_inboxes_takes_nothing_from_the_small_ones() {
     }
 }
 
-/// Each of which has no more than one who means no harm.
+/// Each tag and each inbox of the flood holds no more than a harmless one.
 #[tokio::test]
 async fn a_flood_of_tags_and_people_stays_within_the_limit_and_is_told_of() {
     let mut flooded = Flooded::start().await;
@@ -144,8 +147,8 @@ async fn a_flood_of_tags_and_people_stays_within_the_limit_and_is_told_of() {
             told.push(flooded.come_back("crowd", Some(&id)).await);
         }
     }
-    // Nobody is left in the dark. Beyond what can be remembered, some are told of a loss that was
-    // another's.
+    // Whoever has lost a message gets `recovered: false`. Beyond what the server can remember of
+    // losses, `false` may also be a false alarm.
     assert!(told.iter().all(|(recovered, all)| *all || !recovered), "{told:?}");
     assert!(told.iter().any(|(_, all)| !all), "nothing was lost");
 }

@@ -1,10 +1,10 @@
-//! The senders and helpers of the command line.
+//! The commands that send, and the helpers such as `new-id`.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{ALICE, BOB, Server, program};
 
@@ -29,7 +29,7 @@ async fn run_command(mut command: Command, input: String) -> Output {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A program that wants no input may have ended.
+        // A program that reads no input may have ended.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     })
@@ -64,7 +64,8 @@ async fn send_and_broadcast_and_what_they_print() {
     assert_eq!(alice.message().await, "two\nlines");
 }
 
-/// A page that expects an object would get its source instead, and nobody would notice here.
+/// Broken JSON is refused: a page that expects an object would get it as a string, and the sender
+/// would not notice.
 #[tokio::test]
 async fn what_begins_like_json_but_is_not_is_refused() {
     let server = Server::start(&[]);
@@ -87,7 +88,7 @@ async fn what_begins_like_json_but_is_not_is_refused() {
         assert_eq!(run_with(broken, &args).await.status.code(), Some(0));
         assert_eq!(alice.message().await, broken.strip_suffix('\n').unwrap_or(broken));
     }
-    // Never a part of what was given.
+    // Input that is too long is refused, never sent in part.
     let long =
         run_with(&"x".repeat(200_000), &["broadcast", "--tag", "t", "--to", &url, "-"]).await;
     assert_eq!(long.status.code(), Some(65));
@@ -96,8 +97,7 @@ async fn what_begins_like_json_but_is_not_is_refused() {
 
 #[tokio::test]
 async fn exit_codes_of_the_senders() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(dir, &["--protect", "p:broadcast:{dir}/key"]);
     let url = server.url();
     let code = async |args: &[&str]| {
@@ -132,7 +132,7 @@ async fn a_server_that_is_away_is_unavailable() {
     let output = run(&["broadcast", "--tag", "t", "--to", &url, "x"]).await;
     assert_eq!(output.status.code(), Some(69));
     assert!(text(&output.stderr).contains("does the server run?"));
-    // As its help says.
+    // `--help` promises this time.
     assert!(begun.elapsed() >= std::time::Duration::from_millis(4_200));
     for command in ["send", "broadcast"] {
         let help = text(&run(&[command, "--help"]).await.stdout).replace('\n', " ");
@@ -142,8 +142,7 @@ async fn a_server_that_is_away_is_unavailable() {
 
 #[tokio::test]
 async fn secrets_from_stdin_and_environment() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(dir, &["--protect", "p:send:{dir}/key"]);
     let url = server.url();
     let mut alice = server.listener("p", Some(ALICE)).await;
@@ -155,7 +154,7 @@ async fn secrets_from_stdin_and_environment() {
     command.env("TOCSIN_KEY", KEY).env("TOCSIN_ID", ALICE);
     assert_eq!(run_command(command, String::new()).await.status.code(), Some(0));
     assert_eq!(alice.message().await, 2);
-    // A file that is named wins over the environment.
+    // `--id-file` wins over the environment.
     let mut command = program();
     command.args(["send", "--tag", "p", "--to", &url, "--id-file", "-", "3"]);
     command.env("TOCSIN_KEY", KEY).env("TOCSIN_ID", BOB);
@@ -201,9 +200,9 @@ async fn ids_and_keys() {
         run_with("a secret of the site", &[&args[..], &["--id-version", "2"]].concat()).await;
     assert_ne!(derived.stdout, newer.stdout);
 
-    // What anyone could guess is refused.
+    // A secret that is short enough to guess is refused.
     assert_eq!(run_with("short\n", &args).await.status.code(), Some(65));
-    // So is what would be read in part only.
+    // So is a secret that is too long to be read whole.
     assert_eq!(run_with(&"long".repeat(1_100), &args).await.status.code(), Some(65));
     let nobody = ["new-id", "--for", "", "--secret-file", "-"];
     assert_eq!(run_with("a secret of the site\n", &nobody).await.status.code(), Some(65));
@@ -212,9 +211,8 @@ async fn ids_and_keys() {
     assert_eq!(key.trim().len(), 64);
     let hash = text(&run_with(&key, &["hash-key"]).await.stdout);
     assert!(hash.starts_with("sha256:"));
-    // The hash opens what the key opens.
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("hash"), &hash).unwrap();
+    // A server that knows only the hash accepts the key, and refuses the hash.
+    let dir = directory_with("hash", &hash);
     let server = Server::start_in(dir, &["--protect", "t:broadcast:{dir}/hash"]);
     let body = json!({"action":"broadcast","tag":"t","message":1,"key":key.trim()});
     assert_eq!(server.post(&body).await.0, 200);

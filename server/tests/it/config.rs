@@ -1,9 +1,10 @@
-//! Options, environment, configuration file; what is wrong at the start.
+//! Options, environment and configuration file, and what is refused at the start.
 
 use std::process::Output;
 
 use serde_json::json;
 use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{Server, program};
 
@@ -138,12 +139,12 @@ fn check_names_every_fault_with_its_line() {
     }
     assert!(errors.contains("nothing: "), "{errors}");
     assert_eq!(errors.lines().count(), 9);
-    // From the top to the end, and last those of other files.
+    // Errors are in the order of the file's lines; those of other files come last.
     let lines: Vec<&str> =
         errors.lines().filter_map(|error| error.split("line ").nth(1)?.split(':').next()).collect();
     assert_eq!(lines, ["1", "2", "3", "4", "5", "6", "8", "9"], "{errors}");
 
-    // Files are found beside the configuration that names them.
+    // Relative paths start at the directory of the configuration file.
     write("good.toml", "listen = 7000\n[tags.b]\n[tags.a.key-files]\nsend = \"key\"\n");
     let (code, summary, errors) = check("good.toml");
     assert_eq!((code, &*errors), (Some(0), ""));
@@ -165,7 +166,7 @@ fn a_fault_names_its_option_and_is_told_once() {
         errors.lines().filter_map(|error| Some(error.split_once("bad.toml, ")?.1)).collect();
     let [threads, ping, memory, log, inbox, age, unknown] = told[..] else { panic!("{errors}") };
     for (told, words) in [
-        (threads, "line 1: threads: 0: at least 1"),
+        (threads, "line 1: threads: 0: must be at least 1"),
         (ping, "line 2: ping-interval: string values must be quoted"),
         (memory, "line 3: max-memory: lots: write a size"),
         (log, "line 5: log: duplicate key"),
@@ -189,7 +190,8 @@ fn taken_ports() {
     assert_eq!(output.status.code(), Some(69));
 }
 
-/// Not "another program has it": that would be looked for in vain. `server check` finds it too.
+/// The error says that two options of this server name the same port, not that another program uses
+/// it. `server check` reports it too.
 #[test]
 fn one_port_for_two_options() {
     let dir = TempDir::new().unwrap();
@@ -209,15 +211,14 @@ fn one_port_for_two_options() {
             assert!(errors.contains(words), "{args:?}: {errors}");
         }
     }
-    // Each has a free port of its own.
+    // Port 0 stands for another free port each time.
     let free = ["check", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--admin", "0"];
     assert_eq!(program().args(free).output().unwrap().status.code(), Some(0));
 }
 
 #[test]
 fn a_data_directory_that_cannot_be_made() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("file"), "").unwrap();
+    let dir = directory_with("file", "");
     for (data, words) in [
         ("/proc/tocsin", "data directory /proc/tocsin: cannot be made in /proc: "),
         ("/proc/a/b", "data directory /proc/a/b: cannot be made in /proc: "),
@@ -235,7 +236,7 @@ fn a_data_directory_that_cannot_be_made() {
             }
         }
     }
-    // Trying leaves nothing behind.
+    // The checks leave no file behind.
     let good = dir.path().join("good/data");
     let output = program().args(["check", "--data"]).arg(&good).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -251,7 +252,7 @@ async fn options_come_from_the_environment_too() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(64));
-    // And do not stand in the way of the other commands.
+    // These variables do not keep the other commands from running.
     let output =
         program().env("TOCSIN_DEMO", "true").env("TOCSIN_LISTEN", "1").arg("new-id").output();
     assert_eq!(output.unwrap().status.code(), Some(0));

@@ -1,4 +1,5 @@
-//! The data directory from outside: restarts, keys, backups, sizes, what is checked and refused.
+//! The data directory from outside: restarts, keys, backups, sizes, and what is checked and
+//! refused.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +14,7 @@ use crate::harness::{ALICE, BOB, Server, program};
 
 const KEY: &str = "data-key-0123456789abcdef";
 
-/// Where `send` is protected, so that there are inboxes.
+/// Starts a server on which `send` to shop is protected, so that shop has inboxes.
 fn start(dir: &Path, more: &[&str]) -> Server {
     fs::write(dir.join("key"), KEY).unwrap();
     let protect = format!("shop:send:{}", dir.join("key").display());
@@ -22,7 +23,7 @@ fn start(dir: &Path, more: &[&str]) -> Server {
     Server::start(&[&args, more].concat())
 }
 
-/// Starts what must not come up.
+/// Starts a server that must refuse to start: its exit code and its one line of error.
 fn refused(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     let data = dir.join("data");
     let output = program()
@@ -68,7 +69,7 @@ async fn what_was_kept_is_there_after_a_restart() {
     }
     let broadcast = json!({"action":"broadcast","tag":"shop","message":"for all"});
     assert_eq!(server.post(&broadcast).await.0, 200);
-    // Read on one device before the server is killed.
+    // One device marks a message as read before the server is killed.
     let (_, _, mut client) = server.come_back(ALICE, &Value::Null).await;
     let read = client.ask(&json!({"action":"read","tag":"shop","only":[1]})).await;
     assert_eq!(read["ok"], "read");
@@ -97,7 +98,7 @@ async fn a_retry_across_a_restart_is_delivered_once() {
         let (url, text) = (server.url(), text.to_owned());
         let mut command = program();
         command.args(args).arg(url).arg(text).env("TOCSIN_KEY", KEY);
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let output = testkit::output(command).await;
         let reply: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         (output.status.code(), reply)
     };
@@ -109,7 +110,7 @@ async fn a_retry_across_a_restart_is_delivered_once() {
     let (code, again) = cron(&server, ALICE, "shipped").await;
     assert_eq!((code, &again["duplicate"]), (Some(0), &json!(true)));
     assert_eq!(again["seq"], first["seq"]);
-    // Another message under the name is a mistake; another person is not.
+    // The same mid with another message is an error; the same mid for another person is not.
     assert_eq!(cron(&server, ALICE, "cancelled").await.0, Some(65));
     assert_eq!(cron(&server, BOB, "shipped").await.1["duplicate"], Value::Null);
     for id in [ALICE, BOB] {
@@ -129,7 +130,7 @@ async fn a_restored_backup_gets_a_new_epoch() {
     let in_use = run("new-epoch", dir.path());
     assert_eq!(in_use.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&in_use.stderr).contains("in use"));
-    // As docs/operations.md has it, beside the running server.
+    // The command that docs/operations.md gives, while the server runs.
     let backup = TempDir::new().unwrap();
     let file = |dir: &Path, name: &str| dir.join("data").join(name);
     fs::create_dir(backup.path().join("data")).unwrap();
@@ -147,7 +148,7 @@ async fn a_restored_backup_gets_a_new_epoch() {
     assert!(words.contains(&format!("(was {})", epoch.as_str().unwrap())), "{words}");
     let server = start(backup.path(), &[]);
     assert!(words.contains(server.status().await["epoch"].as_str().unwrap()));
-    // The cursor of a client that has seen what the backup has not.
+    // The cursor of a client that has seen messages which the backup does not contain.
     let seen = json!({"epoch": epoch, "seq": 2});
     let (reply, messages, _) = server.come_back(ALICE, &seen).await;
     assert_eq!((&reply["recovered"], messages), (&json!(false), vec![json!("before")]));
@@ -183,7 +184,7 @@ async fn check_tells_what_there_is_and_what_is_wrong() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // The server goes on beside it.
+    // The server goes on meanwhile.
     assert_eq!(server.post(&to(ALICE, &json!(4), "4")).await.0, 200);
     kill(server).await;
     let text = check(dir.path());
@@ -206,7 +207,7 @@ async fn check_tells_what_there_is_and_what_is_wrong() {
     assert_eq!(output.status.code(), Some(65));
     fs::write(&file, good).unwrap();
 
-    // A file of a server that is newer than this one.
+    // A database that a newer version of the server has written.
     let newer = rusqlite::Connection::open(&file).unwrap();
     newer.pragma_update(None, "user_version", 1_000).unwrap();
     drop(newer);
@@ -256,7 +257,7 @@ async fn the_id_key_stays_with_its_entries() {
     found_without_a_start();
     assert!(!key.exists(), "a wrong one would only hide what is wrong");
 
-    // Elsewhere is fine.
+    // A key file in another place is accepted.
     let elsewhere = dir.path().join("id.key.elsewhere");
     fs::write(&elsewhere, &secret).unwrap();
     let server = start(dir.path(), &["--id-key-file", elsewhere.to_str().unwrap()]);
@@ -275,7 +276,7 @@ async fn the_id_key_stays_with_its_entries() {
         assert!(output.status.success(), "{output:?}");
     }
 
-    // And without a data directory, where it is made.
+    // Without a data directory the key is made where `--id-key-file` says.
     let made = dir.path().join("made.key");
     let made = made.to_str().unwrap();
     let first = Server::start(&["--id-key-file", made]);
@@ -297,7 +298,7 @@ async fn files_that_everyone_can_get_at_are_warned_of() {
     let data = dir.path().join("data");
     let key = dir.path().join("key");
     let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    // As a backup is restored by somebody who does not think of it.
+    // The permissions after a backup was restored carelessly.
     mode(dir.path(), 0o755);
     mode(&data, 0o755);
     for file in ["log.sqlite3", "id.key"] {
@@ -320,7 +321,8 @@ async fn files_that_everyone_can_get_at_are_warned_of() {
             assert_eq!(text.matches(&remedy).count(), 1, "{remedy}: {text}");
         }
     }
-    // A hash is no secret, and neither is what lies where nobody else gets.
+    // There is no warning for a hash, which is no secret, nor for a file in a directory that nobody
+    // else can enter.
     let hash = program().arg("hash-key").arg(&key).output().unwrap().stdout;
     assert!(hash.starts_with(b"sha256:"), "{hash:?}");
     fs::write(&key, hash).unwrap();
@@ -344,7 +346,7 @@ async fn the_oldest_goes_when_there_is_too_much() {
     let text = check(dir.path());
     let line = text.lines().find(|line| line.contains("entries  ")).unwrap();
     let entries: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-    // Fewer than an inbox holds.
+    // Fewer messages than an inbox may hold.
     assert!((20..=45).contains(&entries), "{text}");
     assert!(text.contains("seq 200,"), "{text}");
     let size = fs::metadata(dir.path().join("data/log.sqlite3")).unwrap().len();
@@ -352,7 +354,7 @@ async fn the_oldest_goes_when_there_is_too_much() {
 
     let server = start(dir.path(), &["--data-size", "1MiB"]);
     let since = |seq: u64| json!({"epoch": epoch, "seq": seq});
-    // What is gone is told, what is there is not asked for again.
+    // A cursor from before the lost entries gets `recovered: false`; a later one gets the rest.
     let gone = 200 - entries;
     let (reply, messages, _) = server.come_back(ALICE, &since(gone - 1)).await;
     assert_eq!((&reply["recovered"], messages.len() as u64), (&json!(false), entries));

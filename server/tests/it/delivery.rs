@@ -1,7 +1,7 @@
-//! What waits for those who are away: rings, inboxes, read marks, replays.
+//! What the server keeps for clients that are away: rings, inboxes, read marks, replays.
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use testkit::files::directory_with;
 use tokio::net::TcpSocket;
 
 use crate::harness::{ALICE, BOB, Client, Server};
@@ -9,10 +9,9 @@ use crate::metrics::until;
 
 const KEY: &str = "shop-key-0123456789abcdef";
 
-/// `send` and `drop` on shop are protected, so shop has inboxes.
+/// Starts a server on which `send` and `drop` on shop are protected, so that shop has inboxes.
 fn shop() -> Server {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let protect = ["--protect", "shop:send:{dir}/key", "--protect", "shop:drop:{dir}/key"];
     Server::start_in(dir, &protect)
 }
@@ -31,7 +30,7 @@ async fn broadcast(server: &Server, tag: &str, message: impl Into<Value>) -> u64
     reply["seq"].as_u64().unwrap()
 }
 
-/// Registers with more fields; the reply, then everything before the `live` event.
+/// Registers with more fields: the reply, and everything before the `live` event.
 async fn set(client: &mut Client, fields: Value) -> (Value, Vec<Value>) {
     let mut action = json!({"action":"set","tag":"shop"});
     action.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -64,7 +63,8 @@ async fn an_inbox_waits_for_its_person_until_it_is_read() {
     assert_eq!(messages(&replayed), ["one", "two"]);
     assert_eq!((&replayed[0]["direct"], replayed[0].get("seen")), (&json!(true), None));
 
-    // Another device gets the same, and hears what is read on the first one; that one does not.
+    // A second device gets the same messages, and is told what the first one marks as read; the
+    // first one is not.
     let mut desk = server.connect().await;
     assert_eq!(messages(&set(&mut desk, json!({"id": ALICE})).await.1), ["one", "two"]);
     let reply = phone.ask(&json!({"action":"read","tag":"shop","only":[3],"ref":7})).await;
@@ -74,7 +74,7 @@ async fn an_inbox_waits_for_its_person_until_it_is_read() {
     assert_eq!(reply, json!({"ok":"read"}));
     assert_eq!(phone.next().await, json!({"event":"read","tag":"shop","seq":1}));
 
-    // A later login shows nothing old; the other person's inbox is untouched.
+    // A later registration gets nothing that was read; the other person's inbox is untouched.
     let mut later = server.connect().await;
     let (reply, replayed) = set(&mut later, json!({"id": ALICE})).await;
     assert_eq!((&reply["unread"], replayed), (&json!([]), vec![]));
@@ -97,18 +97,20 @@ async fn a_cursor_brings_what_came_after_it_in_order_and_once() {
     assert_eq!((&reply["recovered"], &reply["unread"]), (&json!(true), &json!([2, 5])));
     assert_eq!(messages(&replayed), ["c", "d"]);
 
-    // The whole inbox for the bell; what the cursor had passed is marked.
+    // With a cursor and `unread` comes the whole inbox; messages up to the cursor have `seen`.
     let mut client = server.connect().await;
     let with_unread = json!({"id": ALICE, "since": since(4), "unread": true});
     let (_, replayed) = set(&mut client, with_unread).await;
     assert_eq!(messages(&replayed), ["b", "d"]);
     assert_eq!((&replayed[0]["seen"], replayed[1].get("seen")), (&json!(true), None));
 
-    // Nothing twice on one connection, and what it had not asked for before.
+    // A second registration on one connection repeats nothing, and hands over what the first left
+    // out.
     let (_, replayed) = set(&mut client, json!({"id": ALICE, "since": since(0)})).await;
     assert_eq!(messages(&replayed), ["a", "c"]);
 
-    // Without a cursor: the unread inbox, and as much of the ring as is asked for.
+    // Without a cursor come the unread messages of the inbox, and of the ring as many as the client
+    // asks for.
     let mut client = server.connect().await;
     let (reply, replayed) = set(&mut client, json!({"id": ALICE, "last": 1})).await;
     assert_eq!(reply.get("recovered"), None);
@@ -129,7 +131,7 @@ async fn recovered_is_false_exactly_where_something_is_missing() {
         (json!({"epoch": epoch, "seq": 0}), false, 100),
         (json!({"epoch": epoch, "seq": 1}), true, 100),
         (json!({"epoch": epoch, "seq": last}), true, 0),
-        // Another lifetime's cursor, and one beyond the head: as if there were none.
+        // A cursor of another epoch, or beyond the newest message, counts as no cursor.
         (json!({"epoch": "other", "seq": 1}), false, 0),
         (json!({"epoch": epoch, "seq": last + 1}), false, 0),
     ] {
@@ -137,13 +139,13 @@ async fn recovered_is_false_exactly_where_something_is_missing() {
         let (reply, replayed) = set(&mut client, json!({"since": cursor})).await;
         assert_eq!((&reply["recovered"], replayed.len()), (&json!(recovered), count), "{cursor}");
     }
-    // Asked again on the same connection, it is as false as before.
+    // A second request on the same connection gets `recovered: false` again.
     let mut client = server.connect().await;
     for _ in 0..2 {
         let cursor = json!({"epoch": epoch, "seq": 0});
         assert_eq!(set(&mut client, json!({"since": cursor})).await.0["recovered"], false);
     }
-    // A direct message on a tag without inboxes is lost to who was away, and to nobody else.
+    // On a tag without inboxes, only the addressee who was away has lost a direct message.
     let direct = json!({"action":"send","tag":"open","id":ALICE,"message":1});
     let (_, reply) = server.post(&direct).await;
     assert_eq!(reply["stored"], false);
@@ -167,7 +169,8 @@ async fn a_replay_larger_than_the_outbox_completes_and_live_messages_follow_it()
     let since = json!({"epoch": epoch, "seq": 0});
     client.send(&json!({"action":"set","tag":"shop","since":since})).await;
     assert_eq!(client.next().await["recovered"], true);
-    // More than what may wait behind a replay happens while it has hardly begun to read.
+    // More messages are published than may wait behind a replay, before the client has read much of
+    // it.
     for number in 90..99 {
         broadcast(&server, "shop", json!([number, filler])).await;
     }
@@ -189,7 +192,8 @@ async fn a_replay_larger_than_the_outbox_completes_and_live_messages_follow_it()
     assert!(lives[0] >= 90);
 }
 
-/// Neither its kernel nor its outbox takes the whole replay, and the ring does not wait for it.
+/// The replay is larger than the socket's buffers and the outbox together, and the ring goes on
+/// dropping messages meanwhile.
 #[tokio::test]
 async fn what_a_stalled_replay_has_missed_is_told_once_and_it_goes_on_from_the_oldest_kept() {
     const RING: u64 = 100;
@@ -208,7 +212,7 @@ async fn what_a_stalled_replay_has_missed_is_told_once_and_it_goes_on_from_the_o
     assert_eq!(reply["recovered"], true);
     let now = until(server.admin, "server_replays", 1.0).await;
     assert!(now["server_replayed_total"] < RING as f64);
-    // All that it has not taken gives way.
+    // The ring drops everything that the client has not taken yet.
     for number in RING..2 * RING {
         broadcast(&server, "shop", json!([number, filler])).await;
     }
@@ -230,7 +234,8 @@ async fn what_a_stalled_replay_has_missed_is_told_once_and_it_goes_on_from_the_o
     };
     assert_eq!(gaps, 1);
     assert!(before.len() < RING as usize && before.iter().copied().eq(0..before.len() as u64));
-    // What could not wait behind the replay was part of it, up to where it says that it is live.
+    // Messages that could not wait behind the replay became part of it, up to the seq of the `live`
+    // event.
     while after.len() < RING as usize {
         after.push(client.message().await[0].as_u64().unwrap());
     }
@@ -255,7 +260,7 @@ async fn replays_of_many_tags_share_the_room_of_one_connection() {
     let mut client = server.connect().await;
     let sets = tags.iter().map(|tag| json!({"action":"set","tag":tag,"since":since}));
     client.send_at_once(sets).await;
-    // 14 MB before the first is read: far more than the sockets hold.
+    // 14 MB are published before the client reads anything: far more than the sockets hold.
     let mut seen = std::collections::HashMap::<String, Vec<u64>>::new();
     let mut lives = 0;
     while lives < tags.len() {
@@ -285,21 +290,22 @@ async fn a_page_rendered_by_the_site_knows_what_is_unread() {
     assert_eq!((&message["seq"], &message["direct"]), (&json!(1), &json!(true)));
     assert_eq!(message["message"].to_string(), r#"{"n":1.5}"#);
 
-    // Its seq and epoch are a cursor: the page's client goes on from there.
+    // The seq and epoch of the reply are a cursor: the client in the page continues from there.
     let mut page = server.connect().await;
     let since = json!({"epoch": reply["epoch"], "seq": reply["seq"]});
     let (set_reply, replayed) = set(&mut page, json!({"id": ALICE, "since": since})).await;
     assert_eq!((&set_reply["recovered"], replayed), (&json!(true), vec![]));
 
-    // The site may mark it as read; the page hears of it. In a batch, everything has its turn.
+    // The site may mark it as read over HTTP, and the page is told. The actions of a batch run in
+    // order.
     let read = json!({"action":"read","tag":"shop","id":ALICE,"seq":9});
     let (_, replies) = server.post(&json!([inbox, read, inbox])).await;
     let counts = [&replies[0]["count"], &replies[1]["ok"], &replies[2]["count"]];
     assert_eq!(counts, [&json!(1), &json!("read"), &json!(0)]);
-    // Up to what there was, not to what is yet to come.
+    // The mark reaches up to the newest message of that moment, not to later ones.
     assert_eq!(page.next().await, json!({"event":"read","tag":"shop","seq":2}));
-    // The page may still show what no inbox holds any more: it hears of that too, but whoever repeats
-    // himself does not fill the log.
+    // The page may still show messages that no inbox holds any more, so it is told of their read
+    // marks too; but marks that are repeated add nothing to the log.
     let head = server.status().await["seq"].clone();
     for _ in 0..2 {
         let (_, reply) = server.post(&read).await;
@@ -320,7 +326,7 @@ async fn a_logout_ends_connections_and_empties_the_inbox() {
         |tag: &str, key: Option<&str>| json!({"action":"drop","tag":tag,"id":ALICE,"key":key});
     assert_eq!(server.post(&drop("shop", None)).await.0, 401);
     assert_eq!(server.post(&drop("shop", Some("wrong"))).await.0, 403);
-    // Where no key is configured for it, nobody may.
+    // On a tag without a key for `drop`, nobody may use it.
     let (status, reply) = server.post(&drop("other", Some(KEY))).await;
     assert_eq!((status, &reply["error"]), (403, &json!("denied")));
     let reply = phone.ask(&drop("shop", Some(KEY))).await;
@@ -356,7 +362,7 @@ async fn only_who_listens_under_an_id_can_have_read_something() {
     ] {
         assert_eq!(client.ask(&wrong).await["error"], "bad_request", "{wrong}");
     }
-    // Over POST it is the ID that counts.
+    // Over HTTP a `read` needs the ID.
     assert_eq!(server.post(&read).await.0, 400);
 }
 

@@ -1,4 +1,4 @@
-//! Order, bursts, and those who do not keep up.
+//! Order, bursts, and clients that read too slowly.
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -14,7 +14,7 @@ async fn a_burst_arrives_whole_and_in_order_everywhere() {
         let id = (number % 4 == 0).then_some(ALICE);
         clients.push((id, server.listener("t", id).await));
     }
-    // Broadcasts and direct messages mixed, so that batches hold both.
+    // Broadcasts and direct messages alternate, so that batches contain both.
     let batch: Vec<Value> = (0..600)
         .map(|number| match number % 3 {
             0 => json!({"action":"send","tag":"t","id":ALICE,"message":number}),
@@ -96,7 +96,7 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
     }
     server.post(&json!({"action":"broadcast","tag":"t","message":"last"})).await;
     assert_eq!(quick.message().await, "last");
-    // It reads now: whole frames, then the reason.
+    // Now the client reads: whole frames, and then the close code.
     assert_eq!(slow.closed().await, Some(4000));
     let counted = "server_closes_total{by=\"server\",code=\"4000\"}";
     let now = until(server.admin, counted, 1.0).await;
@@ -104,7 +104,7 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
     assert_eq!(closes.map(|(_, count)| count).sum::<f64>(), 1.0);
 }
 
-/// Every one of them has each message before the next is sent, while one takes nothing at all.
+/// Each listener gets each message before the next one is sent, while one client reads nothing.
 #[tokio::test]
 async fn a_thousand_go_on_beside_one_that_never_reads() {
     let server = Server::start(&[]);
@@ -112,7 +112,7 @@ async fn a_thousand_go_on_beside_one_that_never_reads() {
     for _ in 0..1_000 {
         readers.push(server.listener("t", None).await);
     }
-    // Its window is small, so that little but the outbox is in the way.
+    // Its receive buffer is small, so that little besides the outbox holds messages.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let stream = socket.connect(server.address).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_message_sent_again_under_its_mid_is_delivered_once() {
     assert_eq!((&first["duplicate"], &again["duplicate"]), (&Value::Null, &json!(true)));
     let (status, conflict) = server.post(&send(ALICE, "lost")).await;
     assert_eq!((status, &conflict["error"]), (400, &json!("mid_conflict")));
-    // The same mid to somebody else, or to everyone, is another message.
+    // The same mid with another ID, or as a broadcast, is another message.
     assert_eq!(server.post(&send(BOB, "other")).await.1["ok"], "send");
     let broadcast = json!({"action":"broadcast","tag":"t","message":"all","mid":"order-77"});
     server.post(&broadcast).await;

@@ -1,4 +1,4 @@
-//! The files for browsers: who gets them, compressed or not, and who has them already.
+//! The files for browsers: access, compression and caching.
 
 use std::io::Read as _;
 
@@ -28,11 +28,12 @@ async fn the_client_is_served_and_the_demo_only_on_demand() {
     for path in ["/demo.js", "/demo-controls.js", "/demo.css", "/client.js"] {
         assert_eq!(demo.get(path).await.status, 200, "{path}");
     }
-    // Its administrator needs a key, made for this run and printed at the start.
+    // Publishing on the demo's tag needs the key that is made for this run and printed at the
+    // start.
     let broadcast = json!({"action":"broadcast","tag":"notifications","message":1});
     assert_eq!(demo.post(&broadcast).await.0, 401);
     assert_eq!(server.post(&broadcast).await.0, 200);
-    // The WebSocket is at / all the same.
+    // The WebSocket is at / too.
     let mut client = Client::connect(demo.address, "/", &[]).await.unwrap();
     assert_eq!(client.ask(&json!({"action":"ping"})).await["ok"], "ping");
 }
@@ -89,7 +90,8 @@ async fn who_has_a_file_already_is_told_so() {
             tags.push(tag);
         }
     }
-    // What other bytes are sent for has another tag: a cache may join the parts of one.
+    // The compressed and the plain form have different ETags: a cache may combine parts of one
+    // file.
     tags.sort_unstable();
     tags.dedup();
     assert_eq!(tags.len(), 2 * DEMO.len());

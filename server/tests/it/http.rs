@@ -1,10 +1,10 @@
-//! The HTTP side, public and for administrators.
+//! HTTP, on the public port and on the admin port.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{ALICE, Server, exchange, request};
+use crate::harness::{ALICE, Server, exchange, post_head, request};
 
 #[tokio::test]
 async fn post_takes_one_action_or_an_array() {
@@ -33,15 +33,13 @@ async fn a_sender_that_leaves_right_after_its_request_has_sent() {
     let mut alice = server.listener("t", Some(ALICE)).await;
     for number in 0..100 {
         let body = json!({"action":"broadcast","tag":"t","message":number}).to_string();
-        let length = body.len();
-        let request =
-            format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = post_head(body.len()) + &body;
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         if number % 2 == 0 {
             drop(stream);
         } else {
-            // Half of the connection stays: the answer comes all the same.
+            // The client closes only its sending side, so the answer still comes.
             stream.shutdown().await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
@@ -77,13 +75,13 @@ async fn statuses_of_refusals() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_in_words_that_arrive() {
     let server = Server::start(&[]);
-    // Announced: refused before it has come.
+    // With a `Content-Length`: refused before the body has come.
     let length = 8 * 1024 * 1024 + 1;
-    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    let head = post_head(length);
     let answer = exchange(server.address, &[head.as_bytes(), &vec![b' '; 200_000]].concat()).await;
     assert_eq!(answer.status, 413);
     assert!(answer.body.contains("too_large"));
-    // Not announced: refused at the byte that is too many.
+    // Chunked: refused at the first byte beyond the limit.
     let mut chunked =
         b"POST /messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     chunked.extend(format!("{length:x}\r\n").bytes());

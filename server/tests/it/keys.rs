@@ -1,17 +1,16 @@
-//! Protected (tag, action) pairs.
+//! Keys for protected pairs of tag and action.
 
 use serde_json::json;
-use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{ALICE, Server};
 
 const SEND_KEY: &str = "send-key-0123456789abcdef";
 const NEWS_KEY: &str = "news-key-0123456789abcdef";
 
-/// `send` and `broadcast` on shop, and `broadcast` on news, are protected.
+/// Starts a server on which `send` and `broadcast` on shop, and `broadcast` on news, are protected.
 fn protected() -> Server {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("send"), format!("{SEND_KEY}\nanything else\n")).unwrap();
+    let dir = directory_with("send", format!("{SEND_KEY}\nanything else\n"));
     std::fs::write(dir.path().join("news"), NEWS_KEY).unwrap();
     Server::start_in(
         dir,
@@ -40,7 +39,7 @@ async fn only_the_right_key_delivers() {
         assert_eq!(status, if key.unwrap_or_default().is_empty() { 401 } else { 403 });
     }
     assert_eq!(sender.ask(&send(Some(SEND_KEY))).await["clients"], 1);
-    // Nothing of the denied ones came before.
+    // None of the denied messages came before.
     assert_eq!(alice.message().await, SEND_KEY);
     assert_eq!(
         server.status().await["protected"],
@@ -92,25 +91,24 @@ async fn a_remembered_key_works_for_that_connection_and_tag_only() {
     assert_eq!(admin.ask(&set).await["ok"], "set");
     assert_eq!(admin.next().await["event"], "live");
     admin.send(&broadcast("news")).await;
-    // The reply and the sender's own copy, whichever comes first.
+    // The sender's reply and its own copy of the message come in any order.
     let (first, second) = (admin.next().await, admin.next().await);
     assert!(first["ok"] == "broadcast" || second["ok"] == "broadcast");
 
-    // A key that is given counts, not the one that is remembered.
+    // A key in the action wins over the remembered one.
     let wrong = json!({"action":"broadcast","tag":"news","message":"x","key":SEND_KEY});
     assert_eq!(admin.ask(&wrong).await["error"], "denied");
     assert_eq!(admin.ask(&broadcast("shop")).await["error"], "denied");
     let mut other = server.listener("news", None).await;
     assert_eq!(other.ask(&broadcast("news")).await["error"], "denied");
-    // A new registration without keys forgets them.
+    // A new registration without keys forgets the remembered ones.
     admin.set("news", None).await;
     assert_eq!(admin.ask(&broadcast("news")).await["error"], "denied");
 }
 
 #[tokio::test]
 async fn set_itself_can_be_protected() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), SEND_KEY).unwrap();
+    let dir = directory_with("key", SEND_KEY);
     let server = Server::start_in(dir, &["--protect", "staff:set:{dir}/key"]);
     let mut client = server.connect().await;
     assert_eq!(client.ask(&json!({"action":"set","tag":"staff"})).await["error"], "denied");

@@ -1,92 +1,51 @@
 //! `server listen`, while servers come and go.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{Receiver, channel};
+use testkit::Program;
+use testkit::files::directory_with;
 
-use crate::harness::{ALICE, Impostor, Line, PATIENCE, Server, program};
+use crate::harness::{ALICE, Impostor, Line, Server, program};
 
 const KEY: &str = "listen-key-0123456789abcdef";
 
 /// A running `server listen`.
-struct Listening {
-    child: Child,
-    printed: Receiver<String>,
-    said: Receiver<String>,
-}
+struct Listening(Program);
 
 impl Listening {
     fn start(to: &str, args: &[&str]) -> Self {
-        let mut child = program()
-            .args(["listen", "--tag", "shop", "--to", to])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let printed = lines(child.stdout.take().unwrap());
-        let said = lines(child.stderr.take().unwrap());
-        Self { child, printed, said }
+        let mut command = program();
+        command.args(["listen", "--tag", "shop", "--to", to]).args(args);
+        Self(Program::start(command))
     }
 
     /// The next message.
-    async fn message(&mut self) -> Value {
-        let line = next(&mut self.printed).await.expect("a message");
+    async fn message(&self) -> Value {
+        let line = self.0.stdout.next().await.expect("a message");
         serde_json::from_str::<Value>(&line).unwrap()["message"].clone()
     }
 
-    /// The next line on stderr, which holds all of `parts`.
-    async fn says(&mut self, parts: &[&str]) -> String {
-        let line = next(&mut self.said).await.expect("a line on stderr");
+    /// The next line on stderr, which must contain all of `parts`.
+    async fn says(&self, parts: &[&str]) -> String {
+        let line = self.0.stderr.next().await.expect("a line on stderr");
         for part in parts {
             assert!(line.contains(part), "{part:?} is not in {line:?}");
         }
         line
     }
 
-    /// Ends it; what it still printed and said.
-    async fn stop(mut self) -> (Option<i32>, Vec<String>, Vec<String>) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    /// Ends it: its exit code, and what it printed and said that nobody has read.
+    async fn stop(self) -> (Option<i32>, Vec<String>, Vec<String>) {
+        self.0.signal(Signal::TERM);
         self.ended().await
     }
 
-    async fn ended(&mut self) -> (Option<i32>, Vec<String>, Vec<String>) {
-        let (mut printed, mut said) = (Vec::new(), Vec::new());
-        while let Some(line) = next(&mut self.printed).await {
-            printed.push(line);
-        }
-        while let Some(line) = next(&mut self.said).await {
-            said.push(line);
-        }
-        (self.child.wait().unwrap().code(), printed, said)
+    async fn ended(self) -> (Option<i32>, Vec<String>, Vec<String>) {
+        let ended = self.0.ended().await;
+        (ended.status.code(), ended.stdout, ended.stderr)
     }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel(100);
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-async fn next(lines: &mut Receiver<String>) -> Option<String> {
-    tokio::time::timeout(PATIENCE, lines.recv()).await.expect("a line or the end in time")
 }
 
 fn confirmed(epoch: &str, more: &Value) -> Value {
@@ -105,15 +64,14 @@ fn message(seq: u64) -> Value {
 
 #[tokio::test]
 async fn after_a_lost_connection_each_message_comes_once() {
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(dir, &["--protect", "shop:send:{dir}/key"]);
     let send =
         |message| json!({"action":"send","tag":"shop","id":ALICE,"key":KEY,"message":message});
     let broadcast = |message| json!({"action":"broadcast","tag":"shop","message":message});
     let line = Line::to(server.address).await;
     server.post(&send("unread")).await;
-    let mut listening =
+    let listening =
         Listening::start(&format!("http://{}", line.address), &["--id", ALICE, "--count", "6"]);
     assert_eq!(listening.message().await, "unread");
     listening.says(&["listening to shop at", &line.address.to_string()]).await;
@@ -143,7 +101,7 @@ async fn after_a_lost_connection_each_message_comes_once() {
 #[tokio::test]
 async fn what_is_lost_is_told() {
     let impostor = Impostor::start().await;
-    let mut listening = Listening::start(&impostor.url(), &[]);
+    let listening = Listening::start(&impostor.url(), &[]);
     let (mut first, set) = impostor.websocket().await;
     assert_eq!(set["since"], Value::Null);
     first.says(&confirmed("k1", &json!({}))).await;
@@ -161,7 +119,7 @@ async fn what_is_lost_is_told() {
     let (mut second, set) = impostor.websocket().await;
     assert_eq!(set["since"], json!({"epoch": "k1", "seq": 7}));
     second.says(&confirmed("k1", &json!({"recovered": true}))).await;
-    // Of a server that hands over more than it is asked for.
+    // Sent by a server that hands over more than the client has asked for.
     second.says(&message(7)).await;
     second.says(&message(8)).await;
     listening.says(&["listening to shop at"]).await;
@@ -184,9 +142,9 @@ async fn what_is_lost_is_told() {
 async fn a_full_server_is_asked_again_when_it_says() {
     let server = Server::start(&["--max-connections", "1"]);
     let only = server.listener("shop", None).await;
-    let mut listening = Listening::start(&server.url(), &["--count", "1"]);
+    let listening = Listening::start(&server.url(), &["--count", "1"]);
     let refused = listening.says(&["503", "this server is full", "trying again in"]).await;
-    // Within 3 to 10 s, as it said, and not in a moment.
+    // The client reconnects after the 3 to 10 s of the `bye`, not at once.
     let wait = refused.rsplit(' ').nth(1).unwrap().parse::<f64>().unwrap();
     assert!((3.0..10.0).contains(&wait), "{refused}");
     only.close().await;
@@ -199,7 +157,7 @@ async fn a_full_server_is_asked_again_when_it_says() {
 #[tokio::test]
 async fn what_a_server_cannot_take_now_is_tried_again_but_not_what_it_refuses() {
     let impostor = Impostor::start().await;
-    let mut listening = Listening::start(&impostor.url(), &[]);
+    let listening = Listening::start(&impostor.url(), &[]);
     let (mut first, _) = impostor.websocket().await;
     let begun = Instant::now();
     let refusal = json!({"error":"rate_limited","detail":"too often","retry_in_ms":1100});
@@ -215,7 +173,7 @@ async fn what_a_server_cannot_take_now_is_tried_again_but_not_what_it_refuses() 
 #[tokio::test]
 async fn a_server_that_stops_in_order_is_said_to_and_come_back_to_when_it_said() {
     let server = Server::start(&[]);
-    let mut listening = Listening::start(&server.url(), &[]);
+    let listening = Listening::start(&server.url(), &[]);
     listening.says(&["listening to shop at", &server.address.to_string()]).await;
     let address = server.address.to_string();
     server.stop().await;
@@ -223,7 +181,7 @@ async fn a_server_that_stops_in_order_is_said_to_and_come_back_to_when_it_said()
     assert_eq!(listening.stop().await.0, Some(0));
 
     let impostor = Impostor::start().await;
-    let mut listening = Listening::start(&impostor.url(), &[]);
+    let listening = Listening::start(&impostor.url(), &[]);
     let (mut first, _) = impostor.websocket().await;
     first.says(&confirmed("k1", &json!({}))).await;
     listening.says(&["listening to shop at"]).await;
@@ -238,7 +196,7 @@ async fn a_server_that_stops_in_order_is_said_to_and_come_back_to_when_it_said()
 #[tokio::test]
 async fn a_logout_ends_it_and_says_so() {
     let impostor = Impostor::start().await;
-    let mut listening = Listening::start(&impostor.url(), &["--id", ALICE]);
+    let listening = Listening::start(&impostor.url(), &["--id", ALICE]);
     let (mut first, _) = impostor.websocket().await;
     first.says(&confirmed("k1", &json!({}))).await;
     listening.says(&["listening to shop at"]).await;

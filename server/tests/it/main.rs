@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod abuse;
+mod admission;
 mod budget;
 mod cli;
 mod cluster;
@@ -9,23 +10,22 @@ mod config;
 mod data;
 mod delivery;
 mod descriptors;
-mod door;
 mod durable;
 mod fanout;
 mod files;
 mod harness;
+mod history_settings;
 mod http;
-mod keeping;
 mod keys;
 mod listen;
-mod lists;
 mod manager;
+mod memory_budget;
 mod metrics;
 mod pings;
-mod proxied;
+mod proxy_protocol;
 mod rates;
+mod registrations;
 mod reload;
-mod rooms;
 mod service;
 mod status;
 mod stopping;

@@ -1,27 +1,25 @@
-//! What the admin port counts.
+//! The metrics of the admin port.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use testkit::PATIENCE;
+use testkit::files::directory_with;
+use testkit::metrics::samples;
 
-use crate::harness::{ALICE, BOB, Client, PATIENCE, Server, request};
+use crate::harness::{ALICE, BOB, Client, Server, request};
 
 pub(crate) const KEY: &str = "metrics-key-0123456789abcdef";
 
-/// Samples by their whole name, labels included.
+/// All samples by their whole names, labels included.
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let answer = request(admin, "GET /metrics", &[], b"").await;
     assert_eq!(answer.status, 200);
-    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
-    let samples = answer.body.lines().filter(|line| !line.starts_with('#'));
-    samples
-        .map(|line| line.rsplit_once(' ').unwrap())
-        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
-        .collect()
+    samples(&answer.body)
 }
 
-/// Asks until the metric is so: a client may have what is not counted yet.
+/// Asks until the metric has this value: a client may have received what is counted a moment later.
 pub(crate) async fn until(admin: SocketAddr, name: &str, wanted: f64) -> HashMap<String, f64> {
     let asking = async {
         loop {
@@ -43,14 +41,13 @@ fn assert_all(now: &HashMap<String, f64>, wanted: &[(&str, f64)]) {
     }
 }
 
-/// A server on which the tag shop has inboxes.
+/// Starts a server on which the tag shop has inboxes.
 pub(crate) fn shop() -> Server {
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     Server::start_in(dir, &["--protect", "shop:send:{dir}/key", "--max-memory", "32MiB"])
 }
 
-/// A server's frame is the payload after two bytes, or four.
+/// Length of a frame: the server's frames have a head of two bytes, or of four from 126 bytes on.
 fn frame_length(text: &str) -> usize {
     text.len() + if text.len() < 126 { 2 } else { 4 }
 }
@@ -77,7 +74,7 @@ async fn registrations_deliveries_and_what_is_kept() {
         }
     }
     until(server.admin, "server_deliveries_total", 7.0).await;
-    // Those who posted may still be lingered for when they have their answers.
+    // The connections of the requests may still be open for a moment after the answer (linger).
     let now = until(server.admin, "server_connections", 4.0).await;
     assert_all(
         &now,
@@ -102,11 +99,11 @@ async fn registrations_deliveries_and_what_is_kept() {
             ("server_log_appends_total{outcome=\"unknown\"}", 0.0),
         ],
     );
-    // Two broadcasts and two unread messages, with what is needed to find them again.
+    // Two broadcasts and two unread messages, and the indexes that find them.
     let kept = now["server_kept_bytes"];
     assert!((1_000.0..4_000.0).contains(&kept), "{kept}");
     assert!(!now.keys().any(|name| name.starts_with("server_log_commit")), "no disk, no commits");
-    // Of CPU time there may be too little yet.
+    // The CPU time may still round to 0.
     assert!(now["process_cpu_seconds_total"] >= 0.0 && now["process_resident_memory_bytes"] > 0.0);
     assert!(now["process_open_fds"] > 4.0 && now["process_max_fds"] > now["process_open_fds"]);
     let status = server.status().await;
@@ -115,7 +112,7 @@ async fn registrations_deliveries_and_what_is_kept() {
     assert_eq!(status["tags"]["blog"]["registrations"], 1);
     assert!(!status.to_string().contains(ALICE) && !status.to_string().contains(BOB));
 
-    // What waits in an inbox is replayed, and no delivery of a new message.
+    // Messages from an inbox count as replayed, not as delivered.
     let _bob = server.listener_with_inbox(BOB, 1).await;
     let now = until(server.admin, "server_replayed_total", 1.0).await;
     assert_all(&now, &[("server_deliveries_total", 7.0), ("server_ids", 2.0)]);
@@ -157,8 +154,7 @@ async fn latency_is_measured_once_for_an_entry_and_shard() {
 
 #[tokio::test]
 async fn every_error_reply_is_counted_by_its_code() {
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server =
         Server::start_in(dir, &["--protect", "shop:send:{dir}/key", "--max-registrations", "1"]);
     let _only = server.listener("t", None).await;
@@ -181,11 +177,11 @@ async fn every_error_reply_is_counted_by_its_code() {
     }
     let all: Vec<&Value> = wrong.iter().map(|(_, action)| action).collect();
     assert_eq!(server.post(&json!(all)).await.0, 200);
-    // Refused before there is any action.
+    // Refused before an action is parsed.
     assert_eq!(server.post_with("{}", &["Authorization: Basic x"]).await.0, 401);
     let unset = client.ask(&json!({"action":"unset","tag":"t"})).await;
     assert_eq!(unset["error"], "not_registered");
-    // A set that this server has no room for.
+    // A `set` for which this server has no room.
     let elsewhere = client.ask(&json!({"action":"set","tag":"elsewhere"})).await;
     assert_eq!(elsewhere["error"], "unavailable");
     let now = metrics(server.admin).await;
@@ -206,13 +202,14 @@ async fn ends_are_counted_by_code_and_by_who_closed() {
     until(server.admin, &closes("client", "1000"), 1.0).await;
     server.listener("t", None).await.vanish();
     until(server.admin, &closes("client", "none"), 1.0).await;
-    // A masked close frame with 1001, as of a page that is left, and with a code of its own.
+    // Masked close frames: one with 1001, which a browser sends when its page is left, and one with
+    // a private code.
     let frame = |code: u16| [&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat();
     for (code, name) in [(1001, "1001"), (3999, "other")] {
         server_closed(&mut server.connect().await, &frame(code), code).await;
         until(server.admin, &closes("client", name), 1.0).await;
     }
-    // A masked binary frame, and one that is not masked.
+    // A masked binary frame, and a frame that is not masked.
     for (bytes, code) in [(&[0x82, 0x80, 0, 0, 0, 0][..], 1003), (&[0x81, 0][..], 1002)] {
         server_closed(&mut server.connect().await, bytes, code).await;
         until(server.admin, &closes("server", &code.to_string()), 1.0).await;
@@ -267,7 +264,7 @@ async fn what_waits_for_a_slow_client_and_its_replay() {
 async fn commits_are_measured() {
     let server = Server::start(&["--data", "{dir}/log"]);
     for number in 0..3 {
-        // One after the other, so that none shares the commit of another.
+        // One after the other, so that each has a commit of its own.
         server.post(&json!({"action":"broadcast","tag":"t","message":number})).await;
     }
     let now = metrics(server.admin).await;

@@ -1,4 +1,5 @@
-//! Registered connections are pinged, dead ones are found, useless ones are closed.
+//! Pings: registered clients get them, a client that does not answer is closed, and so is one that
+//! stays idle.
 
 use serde_json::json;
 
@@ -14,7 +15,7 @@ async fn only_registered_connections_are_pinged() {
     }
     assert_eq!(stranger.ask(&json!({"action":"ping"})).await, json!({"ok":"ping"}));
     assert_eq!(stranger.pings, 0);
-    // It answered its pings, so it is still there.
+    // The client answered its pings, so it is still connected.
     server.post(&json!({"action":"send","tag":"t","id":ALICE,"message":"still"})).await;
     assert_eq!(alice.message().await, "still");
 
@@ -34,7 +35,7 @@ async fn who_does_not_answer_pings_is_taken_off_both_lists() {
     let mut mute = server.listener("t", Some(ALICE)).await;
     let mut lively = server.listener("t", None).await;
     assert_eq!(server.counts("t").await, (2, 1));
-    // The client library answers pings only while it is asked for frames.
+    // The test's client answers pings only while it reads frames.
     let waiting = server.until_counts("t", (1, 0));
     tokio::pin!(waiting);
     loop {
@@ -53,15 +54,15 @@ async fn who_is_good_for_nothing_is_closed() {
     let server = Server::start(&["--idle-timeout", "500ms"]);
     let mut listener = server.listener("t", None).await;
     let mut idle = server.connect().await;
-    // An error is no valid action.
+    // An action that fails does not count as activity.
     let mut wrong = server.connect().await;
     assert_eq!(wrong.ask(&json!({"action":"sing"})).await["error"], "unknown_action");
     assert_eq!(idle.closed().await, Some(4002));
     assert_eq!(wrong.closed().await, Some(4002));
-    // A registration alone is reason enough to stay.
+    // A registered client may be idle.
     server.post(&json!({"action":"broadcast","tag":"t","message":"here"})).await;
     assert_eq!(listener.message().await, "here");
-    // Without it, the time runs again.
+    // Without a registration the idle timeout applies again.
     assert_eq!(listener.ask(&json!({"action":"unset","tag":"t"})).await["ok"], "unset");
     assert_eq!(listener.closed().await, Some(4002));
 }

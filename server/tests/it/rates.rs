@@ -1,8 +1,9 @@
-//! How often clients may do what.
+//! Rate limits.
 
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use testkit::files::directory_with;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -21,7 +22,7 @@ async fn a_connection_sends_so_much_and_no_more() {
     let mut client = server.connect().await;
     let (granted, wait) = client.until_too_often(&broadcast()).await;
     assert!(granted >= 3 && (1..=1_001).contains(&wait), "{granted}, {wait} ms");
-    // Whatever it says counts, sense or nonsense; to listen is another thing.
+    // Each frame counts, valid or not; registering has a rate of its own.
     client.until_too_often(&json!({"action": "ping"})).await;
     client.send_at_once((0..10).map(|_| json!({"action": "nonsense"}))).await;
     let mut refused = 2;
@@ -32,7 +33,7 @@ async fn a_connection_sends_so_much_and_no_more() {
     let counted = metrics(server.admin).await["server_errors_total{code=\"rate_limited\"}"];
     assert_eq!(counted, f64::from(refused));
     client.set("shop", Some(ALICE)).await;
-    // Others are not concerned.
+    // Other connections have limits of their own.
     let mut other = server.connect().await;
     assert_eq!(other.ask(&broadcast()).await["ok"], "broadcast");
     assert_eq!(client.message().await, 1);
@@ -44,7 +45,7 @@ async fn so_does_a_connection_that_posts() {
     let (status, replies) = server.post(&json!(vec![broadcast(); 20])).await;
     assert_eq!((status, &replies[1]["ok"]), (200, &json!("broadcast")));
     assert!((2..20).any(|index| replies[index]["error"] == "rate_limited"), "{replies}");
-    // One connection, many requests.
+    // Many requests on one connection.
     let body = broadcast().to_string();
     let one = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());
     let many = format!("{one}\r\n{body}").repeat(20);
@@ -73,17 +74,17 @@ async fn who_has_the_key_has_no_limit() {
     }
     let mut guesser = server.connect().await;
     guess_until_too_often(&mut guesser, &with("a guess")).await;
-    // Not even its own wrong ones are in the way of the right one.
+    // A client's own wrong guesses do not delay the right key.
     assert_eq!(guesser.ask(&with(KEY)).await["ok"], "broadcast");
 }
 
-/// A server that learns who comes, and where broadcasting to the shop takes the key.
+/// Starts a server that reads PROXY headers, and on which `broadcast` on shop needs the key.
 fn behind_a_gate(more: &[&str]) -> Server {
     let common = ["--listen-proxy", "127.0.0.1:0", "--protect", "shop:broadcast:{dir}/key"];
     Server::start_in(dir_with_key(), &[&common, more].concat())
 }
 
-/// What somebody in the same office does is not held against who has the key.
+/// Requests of others at the same address never delay a client that has the key.
 #[tokio::test]
 async fn a_right_key_is_never_refused_for_what_others_of_its_address_did() {
     let server = behind_a_gate(&[
@@ -101,8 +102,8 @@ async fn a_right_key_is_never_refused_for_what_others_of_its_address_did() {
     let told = |reply: &Value, what: &str| reply["detail"].as_str().is_some_and(|it| it == what);
     let mut listener = server.listener("shop", None).await;
     let mut others = Vec::new();
-    // Each of the others takes what it may, until nothing is left for a connection that has done
-    // nothing yet.
+    // Each of the other connections sends as much as it may, until the address has nothing left for
+    // a connection that has sent nothing yet.
     loop {
         let mut other = server.connect_from("192.0.2.7").await.unwrap();
         let most = [&guess, &ping].map(|action| std::iter::repeat_n(action.clone(), 40));
@@ -165,7 +166,7 @@ async fn registrations_and_wrong_keys_of_an_address_are_bounded_too() {
     }
 }
 
-/// What `--help` says of them.
+/// The rates that `--help` names.
 #[test]
 fn the_rates_are_those_that_are_told() {
     let output = program().arg("--help").output().unwrap();
@@ -185,7 +186,7 @@ fn the_rates_are_those_that_are_told() {
     }
 }
 
-/// Those who are told nothing of a rate have this one.
+/// The rates that apply without options.
 #[tokio::test]
 async fn four_hundred_requests_at_once_are_fine_by_default_and_ten_wrong_keys() {
     let server = Server::start_in(dir_with_key(), &["--protect", "shop:broadcast:{dir}/key"]);
@@ -239,7 +240,7 @@ async fn a_connection_registers_so_often_and_no_more() {
     let mut client = server.connect().await;
     client.set("shop", None).await;
     let mut granted = 1;
-    // Both count.
+    // `set` and `unset` both count.
     let refusal = loop {
         let action = ["unset", "set"][granted % 2];
         let reply = client.ask(&json!({"action": action, "tag": "news"})).await;
@@ -254,7 +255,7 @@ async fn a_connection_registers_so_often_and_no_more() {
         assert!(granted < 100, "never too often");
     };
     assert!(granted >= 3 && refusal["retry_in_ms"].is_u64(), "{granted}, {refusal}");
-    // What it has stays.
+    // Its registrations stay.
     assert_eq!(server.post(&broadcast()).await.0, 200);
     assert_eq!(client.message().await, 1);
 }
@@ -273,7 +274,7 @@ async fn one_that_goes_on_and_on_is_closed() {
 #[tokio::test]
 async fn an_address_has_twenty_times_what_a_connection_has() {
     let server = Server::start(&["--listen-proxy", "127.0.0.1:0", "--send-rate", "1:20"]);
-    // A /64 of IPv6 is one address. Each of its connections says what it may.
+    // All addresses of an IPv6 /64 count as one. Each connection sends as many frames as it may.
     let mut refused = 0;
     let mut connections = 0;
     while refused == 0 {
@@ -307,13 +308,13 @@ async fn an_address_connects_so_often_and_no_more() {
     assert_eq!(refusal, (429, Some("1".into())));
     assert!(granted >= 2);
     assert!(server.connect_from("192.0.2.8").await.is_ok());
-    // Without a proxy nobody on this machine has an address.
+    // Without the PROXY protocol, local clients have no address that counts.
     for _ in 0..5 {
         server.connect().await.close().await;
     }
 }
 
-/// As those are who send too much.
+/// Like clients that send too much.
 #[tokio::test]
 async fn who_connects_too_often_is_told_when_to_come_back_and_counted() {
     let server = Server::start(&["--listen-proxy", "127.0.0.1:0", "--connect-rate", "1:1"]);
@@ -348,7 +349,7 @@ async fn one_that_goes_on_with_wrong_keys_over_http_is_closed() {
         let head = "POST /messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-guess";
         format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     };
-    // Whoever is told a hundred times may go on, and whoever is told thousands of times may not.
+    // A client may go on after a hundred refusals, but not after thousands.
     let requests = batch(50).repeat(2) + &batch(1_000).repeat(3);
     let answers = exchange(server.address, requests.as_bytes()).await;
     let answers = format!("{}\r\n\r\n{}", answers.head, answers.body);
@@ -358,7 +359,7 @@ async fn one_that_goes_on_with_wrong_keys_over_http_is_closed() {
     assert!(closing.len() >= 3 && closing.len() <= 5, "{closing:?}");
     assert_eq!(closing.iter().position(|closes| *closes), Some(closing.len() - 1), "{closing:?}");
     assert!(heads[0].contains("denied") && heads[0].contains("rate_limited"), "{}", heads[0]);
-    // With the key, on a connection of its own, all goes on.
+    // With the key, on another connection, everything goes on.
     let bearer = format!("Authorization: Bearer {KEY}");
     assert_eq!(server.post_with(&broadcast().to_string(), &[&bearer]).await.0, 200);
 }
@@ -373,7 +374,7 @@ async fn rates_that_make_no_sense_are_said() {
     }
 }
 
-/// How often the guess was denied before.
+/// Sends a wrong key until it is rate limited: how often it was denied before.
 async fn guess_until_too_often(client: &mut Client, guess: &Value) -> u32 {
     for denied in 0..100 {
         let reply = client.ask(guess).await;
@@ -387,7 +388,5 @@ async fn guess_until_too_often(client: &mut Client, guess: &Value) -> u32 {
 }
 
 fn dir_with_key() -> tempfile::TempDir {
-    let dir = tempfile::TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
-    dir
+    directory_with("key", KEY)
 }

@@ -1,19 +1,22 @@
-//! SIGHUP: keys, tags and limits change under the connections.
+//! SIGHUP: keys, tags and limits change while connections stay.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::service_manager::NotifySocket;
+use testkit::{Program, soon};
 
-use crate::harness::{ALICE, PATIENCE, Server, program};
-use crate::manager::Told;
+use crate::harness::{ALICE, Server, program, request};
 
 const OLD: &str = "the-old-key-of-some-length";
 const NEW: &str = "the-new-key-of-some-length";
 
-/// A server with a configuration file, under a manager that learns when it has been read again.
+/// A server with a configuration file, and the service manager that it notifies when it has read
+/// the file again.
 pub(crate) struct Managed {
     pub(crate) server: Server,
     dir: TempDir,
-    told: Told,
+    told: NotifySocket,
 }
 
 impl Managed {
@@ -21,7 +24,7 @@ impl Managed {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("tocsin.toml");
         std::fs::write(&file, config).unwrap();
-        let told = Told::new();
+        let told = NotifySocket::new();
         let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned())];
         let options = [&["--config", file.to_str().unwrap()], options].concat();
         let server = Server::start_with(&environment, &options);
@@ -31,12 +34,12 @@ impl Managed {
 
     pub(crate) fn reload(&self, config: &str) {
         std::fs::write(self.dir.path().join("tocsin.toml"), config).unwrap();
-        self.server.signal(rustix::process::Signal::HUP);
+        self.server.signal(Signal::HUP);
         self.told.until("RELOADING=1");
         self.told.until("READY=1");
     }
 
-    /// What a broadcast with this key comes to.
+    /// The reply to a broadcast with this key.
     async fn broadcast(&self, tag: &str, key: &str) -> Value {
         let action = json!({"action": "broadcast", "tag": tag, "key": key, "message": key});
         self.server.post(&action).await.1
@@ -77,7 +80,7 @@ async fn a_bad_file_changes_nothing_and_is_told_of() {
     assert!(!log.contains("short"), "{log}");
 }
 
-/// Until then nobody has an inbox, since strangers could fill it.
+/// Without that key there are no inboxes, since anyone could fill them.
 #[tokio::test]
 async fn with_the_key_for_send_come_the_inboxes() {
     let managed = Managed::start("[tags.shop]\n", &[]);
@@ -101,7 +104,7 @@ async fn limits_change_for_those_who_are_there_too() {
     }
 }
 
-/// What was used up at the old rate, ten minutes of it, is not to be waited for at the new one.
+/// A client that owes ten minutes at the old rate does not wait for them at the new one.
 #[tokio::test]
 async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
     let managed = Managed::start("send-rate = \"1:600\"\n", &[]);
@@ -116,10 +119,10 @@ async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
     managed.reload("send-rate = \"200:400\"\n");
     let reply = client.ask(&ping).await;
     let wait = reply["retry_in_ms"].as_u64();
-    // One takes 5 ms.
+    // At the new rate one request takes 5 ms.
     assert!(reply["ok"] == "ping" || wait.is_some_and(|wait| wait < 10), "{reply}");
     let going_on = async { while client.ask(&ping).await["ok"] != "ping" {} };
-    tokio::time::timeout(PATIENCE, going_on).await.expect("a grant in time");
+    soon(going_on).await;
 }
 
 #[tokio::test]
@@ -130,7 +133,7 @@ async fn what_only_a_restart_changes_is_named() {
     assert!(log.contains("only a restart makes it hold: origin, ping-interval, max-tags"), "{log}");
 }
 
-/// A page that is served goes on being protected, and one that is not protects nothing.
+/// A reload neither starts nor stops the demo page, nor the protection of its tag.
 #[tokio::test]
 async fn the_demo_neither_comes_nor_goes_and_nor_does_its_protection() {
     let demo = "demo = true\n";
@@ -163,28 +166,20 @@ async fn who_takes_away_the_keys_of_what_the_demo_shows_is_told_its_own() {
 
 #[tokio::test]
 async fn the_demos_key_stays() {
-    let told = Told::new();
-    let mut child = program()
-        .args(["--listen", "127.0.0.1:0", "--admin", "off", "--demo"])
-        .env("NOTIFY_SOCKET", told.path())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-    let mut line = |beginning: &str| {
-        lines.next().unwrap().unwrap().strip_prefix(beginning).unwrap().to_owned()
-    };
-    let (address, key) = (line("listening server "), line("demo-key "));
+    let told = NotifySocket::new();
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--demo"]);
+    command.env("NOTIFY_SOCKET", told.path());
+    let server = Program::start(command);
+    let address = server.announced("server");
+    let line = server.stdout.next_blocking().unwrap();
+    let key = line.strip_prefix("demo-key ").unwrap();
     told.until("READY=1");
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    server.signal(Signal::HUP);
     told.until("RELOADING=1");
     told.until("READY=1");
     let body = json!({"action": "broadcast", "tag": "notifications", "key": key, "message": 1});
     let to = address.parse().unwrap();
-    let answer =
-        crate::harness::request(to, "POST /messages", &[], body.to_string().as_bytes()).await;
-    let _ = (child.kill(), child.wait());
+    let answer = request(to, "POST /messages", &[], body.to_string().as_bytes()).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
 }

@@ -1,20 +1,23 @@
-//! Under a service manager: a socket that outlives the server, and what it tells.
+//! Under a service manager: sockets that outlive the server, and notifications.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 
+use rustix::process::Signal;
 use serde_json::json;
+use testkit::Process;
+use testkit::service_manager::NotifySocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{Client, Stream, request};
-use crate::manager::{Given, Running, Told};
+use crate::manager::Given;
 
 const NO_OPTIONS: [&str; 0] = [];
 
-/// A server that has said that it serves.
-fn start(given: &Given, told: &Told, environment: &[(&str, &OsStr)]) -> Running {
+/// Starts a server and waits for its `READY=1`.
+fn start(given: &Given, told: &NotifySocket, environment: &[(&str, &OsStr)]) -> Process {
     let path = [("NOTIFY_SOCKET", told.path().as_os_str())];
     let running = given.start(&[&path[..], environment].concat(), &NO_OPTIONS);
     told.until("READY=1");
@@ -23,25 +26,25 @@ fn start(given: &Given, told: &Told, environment: &[(&str, &OsStr)]) -> Running 
 
 #[tokio::test]
 async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
-    let (given, told) = (Given::new(), Told::new());
+    let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
     for _ in 0..3 {
-        // Nobody accepts yet, and nobody is refused.
+        // No server accepts yet, and no client is refused.
         let waiting = tokio::spawn(async move { request(address, "GET /ws", &[], b"").await });
         tokio::task::yield_now().await;
         let mut running = start(&given, &told, &[("WATCHDOG_USEC", "200000".as_ref())]);
         assert_eq!(waiting.await.unwrap().status, 426);
         told.until("WATCHDOG=1");
-        running.terminate();
+        running.signal(Signal::TERM);
         told.until("STOPPING=1");
-        assert_eq!(running.ended().code(), Some(0));
+        assert_eq!(running.wait().code(), Some(0));
     }
 }
 
-/// What a given socket answers to a client that a proxy has not introduced: nothing if it demands that.
+/// The answer to a client without a PROXY header: empty where the header is required.
 async fn answer_without_header(mut stream: impl Stream) -> String {
     let asked = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    // It may be closed already.
+    // The server may have closed the connection already.
     let _ = stream.write_all(asked).await;
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer).await;
@@ -57,7 +60,7 @@ fn proxied() -> (TcpListener, SocketAddr) {
 #[tokio::test]
 async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain() {
     let (socket, address) = proxied();
-    let (given, told) = (Given::new().and(socket, "proxy"), Told::new());
+    let (given, told) = (Given::new().and(socket, "proxy"), NotifySocket::new());
     let _running = start(&given, &told, &[("TOCSIN_CONNECT_RATE", "1:2".as_ref())]);
     let to = async |address: SocketAddr| TcpStream::connect(address).await.unwrap();
 
@@ -67,15 +70,15 @@ async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain
 
     let mut granted = 0;
     let refusal = loop {
-        match Client::introduced(to(address).await, "192.0.2.7").await {
+        match Client::connect_as_proxy(to(address).await, "192.0.2.7").await {
             Ok(_client) => granted += 1,
             Err(refusal) => break refusal,
         }
         assert!(granted < 100, "never too often");
     };
     assert!(refusal == (429, Some("1".into())) && granted >= 2, "{granted}, {refusal:?}");
-    assert!(Client::introduced(to(address).await, "192.0.2.8").await.is_ok());
-    // Nobody on this machine has an address where no header is read.
+    assert!(Client::connect_as_proxy(to(address).await, "192.0.2.8").await.is_ok());
+    // On a socket without PROXY headers, local clients have no address that counts.
     for _ in 0..5 {
         Client::connect(given.address(), "/ws", &[]).await.unwrap().close().await;
     }
@@ -85,7 +88,7 @@ async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain
 #[tokio::test]
 async fn a_given_socket_named_proxy_believes_those_who_are_trusted() {
     let (socket, address) = proxied();
-    let (given, told) = (Given::new().and(socket, "proxy"), Told::new());
+    let (given, told) = (Given::new().and(socket, "proxy"), NotifySocket::new());
     let _running = start(&given, &told, &[("TOCSIN_TRUST_PROXY", "192.0.2.0/24".as_ref())]);
     let mut stream = TcpStream::connect(address).await.unwrap();
     let _ = stream.write_all(b"PROXY UNKNOWN\r\n").await;
@@ -99,18 +102,18 @@ async fn a_given_unix_socket_demands_the_header_and_its_file_stays() {
     let path = dir.path().join("server.sock");
     let socket = UnixListener::bind(&path).unwrap();
     let given = Given::new().and(proxied().0, "proxy").and(socket, "tocsin-server-unix.socket");
-    let told = Told::new();
+    let told = NotifySocket::new();
     for _ in 0..2 {
         let mut running = start(&given, &told, &[]);
         let to = async || UnixStream::connect(&path).await.unwrap();
         assert_eq!(answer_without_header(to().await).await, "");
-        let mut client = Client::introduced(to().await, "192.0.2.7").await.unwrap();
+        let mut client = Client::connect_as_proxy(to().await, "192.0.2.7").await.unwrap();
         client.set("shop", None).await;
         let message = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
         request(given.address(), "POST /messages", &[], message.as_bytes()).await;
         assert_eq!(client.message().await, "hi");
-        running.terminate();
-        assert_eq!(running.ended().code(), Some(0));
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait().code(), Some(0));
         told.until("STOPPING=1");
         assert!(path.exists(), "it is the manager's");
     }
@@ -126,23 +129,23 @@ async fn addresses_that_were_asked_for_are_not_used_beside_given_sockets_and_tha
         ("TOCSIN_LISTEN_PROXY", "127.0.0.1:1".as_ref(), "--listen-proxy not used"),
         ("TOCSIN_CONFIG", file.as_os_str(), "--listen not used"),
     ] {
-        let (given, told) = (Given::new(), Told::new());
-        // To bind a low port would be an error, or at least done.
+        let (given, told) = (Given::new(), NotifySocket::new());
+        // Binding port 1 would fail, or succeed as root.
         let mut running = start(&given, &told, &[(variable, value)]);
         assert!(given.log().contains(told_of), "{variable}: {}", given.log());
         assert!(TcpStream::connect("127.0.0.1:1").await.is_err());
-        running.terminate();
-        assert_eq!(running.ended().code(), Some(0));
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait().code(), Some(0));
     }
 }
 
-/// Listeners that are there when the server is restarted.
+/// Clients that are connected when the server is restarted.
 const LISTENERS: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody() {
     let _files = shared::descriptors::raise_limit();
-    let (given, told) = (Given::new(), Told::new());
+    let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
     let mut running = start(&given, &told, &[]);
     let mut listeners = Vec::new();
@@ -152,7 +155,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let (begun, begins) = tokio::sync::oneshot::channel();
     let mut begun = Some(begun);
-    // Each message on a connection of its own, as PHP sends them, one after the other.
+    // A connection for each message, one after the other, as PHP does.
     let publisher = tokio::spawn(async move {
         let message = json!({"action": "broadcast", "tag": "shop", "message": 1}).to_string();
         let mut reached = Vec::new();
@@ -167,15 +170,15 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     });
 
     begins.await.unwrap();
-    running.terminate();
+    running.signal(Signal::TERM);
     let (mut waits, mut counts) = (Vec::new(), Vec::new());
     for listener in listeners {
-        let (wait, messages) = farewell(listener).await;
+        let (wait, messages) = shutdown_notice(listener).await;
         waits.push(wait);
         counts.push(messages);
     }
-    assert_eq!(running.ended().code(), Some(0));
-    // Each has its own moment to come back.
+    assert_eq!(running.wait().code(), Some(0));
+    // Each client is told another delay, so that they come back spread over time.
     waits.sort_unstable();
     waits.dedup();
     assert!(waits.len() > LISTENERS / 4 && *waits.last().unwrap() < 5_000, "{}", waits.len());
@@ -187,11 +190,11 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     }
     stop.send(true).unwrap();
     let reached = publisher.await.unwrap();
-    // The next server counts from 1 again.
+    // The next server's sequence numbers begin at 1 again.
     let first = reached.iter().zip(&reached[1..]).take_while(|((seq, _), (next, _))| seq < next);
     let first = first.count() as u64 + 1;
     assert_eq!(reached[0], (1, LISTENERS as u64));
-    // Whatever the first was asked to deliver, everyone has had it before the end.
+    // Each client received every message that the first server had accepted.
     assert!(counts.iter().all(|count| *count == first), "{first}: {:?}", counts.iter().min());
     let message = json!({"action": "broadcast", "tag": "shop", "message": 2}).to_string();
     let last = request(address, "POST /messages", &[], message.as_bytes()).await;
@@ -206,8 +209,8 @@ async fn listen(address: SocketAddr) -> Client {
     client
 }
 
-/// What a listener is told at the end: when to come back; and how many messages it has had.
-async fn farewell(mut client: Client) -> (u64, u64) {
+/// The delay that the `bye` names, and the number of messages before it.
+async fn shutdown_notice(mut client: Client) -> (u64, u64) {
     let (mut wait, mut messages) = (None, 0);
     loop {
         match client.next_or_closed().await {

@@ -1,4 +1,4 @@
-//! What `/status` tells of tags.
+//! The tags in `/status`.
 
 use serde_json::{Value, json};
 

@@ -1,21 +1,21 @@
-//! SIGTERM.
+//! SIGTERM and SIGINT.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::service_manager::NotifySocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::harness::{ALICE, Client, Server};
-use crate::manager::Told;
+use crate::harness::{ALICE, Client, Server, post_head};
 use crate::metrics::{metrics, until};
 
-/// What is promised are 2 s; a machine that has much to do may take as long once more.
+/// The server ends within 2 s; twice that on a busy machine.
 const END: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn sigterm_says_goodbye_and_ends_well() {
+async fn sigterm_tells_the_clients_and_ends_well() {
     let server = Server::start(&[]);
     let address = server.address;
     let mut alice = server.listener("t", Some(ALICE)).await;
@@ -37,10 +37,10 @@ async fn sigterm_says_goodbye_and_ends_well() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-/// It was let in, so it is answered.
+/// The connection was accepted before the signal, so its request is answered.
 #[tokio::test]
 async fn a_connection_that_comes_right_before_the_end_may_still_ask() {
-    let told = Told::new();
+    let told = NotifySocket::new();
     let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned())];
     let server = Server::start_with(&environment, &[]);
     let mut late = TcpStream::connect(server.address).await.unwrap();
@@ -48,9 +48,7 @@ async fn a_connection_that_comes_right_before_the_end_may_still_ask() {
     server.signal(Signal::TERM);
     told.until("STOPPING=1");
     let body = json!({"action": "broadcast", "tag": "shop", "message": 1}).to_string();
-    let length = body.len();
-    let head = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
-    late.write_all((head + &body).as_bytes()).await.unwrap();
+    late.write_all((post_head(body.len()) + &body).as_bytes()).await.unwrap();
     let mut answer = String::new();
     late.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
@@ -60,7 +58,7 @@ async fn a_connection_that_comes_right_before_the_end_may_still_ask() {
 #[tokio::test]
 async fn sigint_ends_it_too_and_silent_clients_do_not_hold_it_up() {
     let server = Server::start(&[]);
-    // Never reads, never closes.
+    // This client never reads and never closes.
     let _silent = server.listener("t", None).await;
     let _no_request = TcpStream::connect(server.address).await.unwrap();
     server.signal(Signal::INT);
@@ -68,7 +66,7 @@ async fn sigint_ends_it_too_and_silent_clients_do_not_hold_it_up() {
     assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
 }
 
-/// They have not even said for whom they connect.
+/// These connections have not sent their PROXY header.
 #[tokio::test]
 async fn silent_proxies_do_not_hold_it_up_either() {
     let dir = tempfile::TempDir::new().unwrap();
@@ -86,7 +84,7 @@ async fn silent_proxies_do_not_hold_it_up_either() {
 async fn neither_who_does_not_read_nor_who_has_not_finished_holds_it_up() {
     let server = Server::start(&[]);
     let _full = unread(&server).await;
-    // Half a head, half a body, half a frame.
+    // Half a request head, half a body, half a frame.
     let mut halves = Vec::new();
     let body = "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"action\"";
     for half in ["GET /ws HTTP/1.1\r\nHost: ", body] {
@@ -100,7 +98,7 @@ async fn neither_who_does_not_read_nor_who_has_not_finished_holds_it_up() {
     stops_in_time(server).await;
 }
 
-/// Stops it, and answers what it has said.
+/// Stops the server within the time limit; its output.
 pub(crate) async fn stops_in_time(server: Server) -> String {
     server.signal(Signal::TERM);
     let begun = Instant::now();
@@ -111,7 +109,7 @@ pub(crate) async fn stops_in_time(server: Server) -> String {
     ended.output
 }
 
-/// A listener that has not read for so long that more waits for it than its socket takes.
+/// A client that reads nothing, with more bytes in its outbox than its socket takes.
 async fn unread(server: &Server) -> Client {
     let client = server.listener("t", None).await;
     let broadcast = json!({"action":"broadcast","tag":"t","message":"x".repeat(60_000)});

@@ -1,7 +1,7 @@
-//! IDs and keys appear nowhere but where they belong.
+//! IDs, keys and messages never appear in logs, replies or errors.
 
 use serde_json::json;
-use tempfile::TempDir;
+use testkit::files::directory_with;
 
 use crate::harness::{ALICE, BOB, Server, program};
 
@@ -11,8 +11,7 @@ const MESSAGE: &str = "m3ssage-of-nobody-s-business";
 
 #[tokio::test]
 async fn a_full_run_at_trace_level_tells_no_secret() {
-    let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("key"), KEY).unwrap();
+    let dir = directory_with("key", KEY);
     let server = Server::start_in(
         dir,
         &["--log", "trace", "--protect", "t:send:{dir}/key", "--ping-interval", "300ms"],

@@ -1,17 +1,16 @@
-//! Peers that vanish without a word: the network between stops carrying.
+//! Peers that disappear without a FIN: the network stops carrying.
 
 use serde_json::json;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::harness::{ALICE, Client, Server};
 
-/// A proxy before `server` that carries until it is told to freeze: then it keeps both sockets
-/// open and moves nothing any more.
+/// Connects through a relay. Once told to freeze, the relay keeps both sockets open and forwards
+/// nothing.
 async fn through_proxy(server: &Server) -> (Client, oneshot::Sender<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = testkit::listener().await;
     let target = server.address;
     let (freeze, frozen) = oneshot::channel();
     tokio::spawn(async move {
@@ -42,7 +41,7 @@ async fn a_peer_that_vanishes_without_fin_is_taken_off_both_lists() {
 async fn a_pong_is_no_message_and_keeps_a_quiet_client() {
     let server = Server::start(&["--ping-interval", "300ms"]);
     let mut quiet = server.listener("t", Some(ALICE)).await;
-    // Pongs that nobody asked for, with payload, among the answered pings.
+    // Pongs with a payload that answer no ping, between those that do.
     for _ in 0..5 {
         quiet.send_raw(&[0x8a, 0x82, 0, 0, 0, 0, b'{', b'}']).await;
         quiet.next_ping().await;
@@ -56,7 +55,7 @@ async fn a_pong_is_no_message_and_keeps_a_quiet_client() {
 async fn a_registered_client_that_stops_inside_a_frame_is_dead() {
     let server = Server::start(&["--ping-interval", "300ms"]);
     let mut client = server.listener("t", None).await;
-    // Half a frame; its pongs would come inside of it.
+    // Half a frame: pongs would land inside it.
     client.send_raw(&[0x81, 0xfe, 0x10, 0x00, 0, 0, 0, 0, b'{']).await;
     assert_eq!(client.closed().await, Some(4001));
     assert_eq!(server.counts("t").await, (0, 0));

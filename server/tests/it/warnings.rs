@@ -1,4 +1,4 @@
-//! What is right but hardly meant: told by `server check` and at the start.
+//! Settings that are valid but probably a mistake: `server check` and the start report them.
 
 use tempfile::TempDir;
 
@@ -6,7 +6,7 @@ use crate::harness::{Server, program};
 
 const KEY: &str = "warnings-key-0123456789abcdef";
 
-/// What `server check` warns of, and that is what a start warns of.
+/// The warnings of `server check`, which are those of a start.
 fn warnings(dir: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> Vec<String> {
     let path = dir.path().to_str().unwrap();
     let output = program()
@@ -35,22 +35,22 @@ async fn what_has_no_effect_is_warned_of() {
     write("inbox.toml", "protect = []\ninbox = 9\n".into());
     write("send.key", KEY.into());
     for (args, expected) in [
-        (&["--data-size", "1GiB"][..], &["--data-size: means nothing without --data"][..]),
-        (&["--trust-proxy", "10.0.0.1"], &["--trust-proxy means nothing without --listen-proxy"]),
-        (&["--connect-rate", "9:9"], &["--connect-rate means nothing without --listen-proxy"]),
+        (&["--data-size", "1GiB"][..], &["--data-size: has no effect without --data"][..]),
+        (&["--trust-proxy", "10.0.0.1"], &["--trust-proxy has no effect without --listen-proxy"]),
+        (&["--connect-rate", "9:9"], &["--connect-rate has no effect without --listen-proxy"]),
         (&["--connect-rate", "9:9", "--listen", "unix:/run/s"], &[]),
-        (&["--listen", "9092"], &["no admin port: clients connect at its usual 127.0.0.1:9092"]),
+        (&["--listen", "9092"], &["there is no admin port: clients connect to 127.0.0.1:9092"]),
         (&["--listen", "9092", "--admin", "off"], &[]),
         (&["--trust-proxy", "10.0.0.1", "--listen-proxy", "7002"], &[]),
         (
             &["--config", "{dir}/none.toml"],
-            &["line 2: inbox-age: means nothing where", "line 6: ring-bytes: means nothing where"],
+            &["line 2: inbox-age: has no effect where", "line 6: ring-bytes: has no effect where"],
         ),
         (&["--config", "{dir}/some.toml"], &[]),
-        (&["--config", "{dir}/inbox.toml"], &["line 2: inbox: means nothing: there are inboxes"]),
+        (&["--config", "{dir}/inbox.toml"], &["line 2: inbox: has no effect: only a tag"]),
         (
             &["--config", "{dir}/some.toml", "--protect", "b:send:{dir}/send.key"],
-            &["the key for send on b means nothing"],
+            &["the key for send on b has no effect"],
         ),
     ] {
         let mut found = warnings(&dir, &[], args);
@@ -60,14 +60,14 @@ async fn what_has_no_effect_is_warned_of() {
             assert!(found.contains(words), "{words}: {found}");
         }
     }
-    // The start tells of it too, and of variables that nothing reads.
+    // A start logs the same warnings, and names variables that no option reads.
     let variables = [("TOCSIN_PING_INTERVALL", "9123ms".into()), ("TOCSIN_KEY", KEY.into())];
     let server = Server::start_with(&variables, &["--data-size", "1GiB", "--connect-rate", "9:9"]);
     let log = server.stop().await.output;
     for words in [
         "TOCSIN_PING_INTERVALL in the environment is no option: did you mean TOCSIN_PING_INTERVAL?",
-        "--data-size: means nothing without --data",
-        "--connect-rate means nothing",
+        "--data-size: has no effect without --data",
+        "--connect-rate has no effect",
     ] {
         assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
     }

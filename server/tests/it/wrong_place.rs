@@ -1,6 +1,4 @@
-//! The command line's clients at an address where something else is than they want.
-
-use std::process::Output;
+//! The command line's clients at an address where no Tocsin server answers.
 
 use serde_json::json;
 
@@ -8,12 +6,11 @@ use crate::harness::{ALICE, Impostor, Server, program};
 
 const COMMANDS: [&[&str]; 2] = [&["broadcast", "--tag", "t", "x"], &["listen", "--tag", "t"]];
 
-/// Runs the command, with a key and an ID that must not show; what it says.
+/// Runs the command with a key and an ID that must not appear: its exit code and its error.
 async fn told(command: &[&str], to: &str) -> (Option<i32>, String) {
     let mut program = program();
     program.args(command).args(["--to", to]).env("TOCSIN_KEY", "a-key-0123456789abcdef");
-    let output: Output =
-        tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let output = testkit::output(program).await;
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.stdout.len(), errors.lines().count()), (0, 1), "one line: {errors}");
     assert!(!errors.contains("a-key-"), "{errors}");
@@ -47,14 +44,14 @@ async fn the_port_for_proxies_is_told_from_a_server_that_is_away() {
 async fn what_speaks_tls_is_told() {
     let impostor = Impostor::start().await;
     for command in COMMANDS {
-        // The alert of a server that expected a handshake.
+        // A TLS alert: that server expected a handshake.
         let answering = impostor.answer(b"\x15\x03\x03\x00\x02\x02\x32");
         let url = impostor.url();
         let ((code, words), ()) = tokio::join!(told(command, &url), answering);
         assert_eq!(code, Some(65), "{words}");
         assert!(words.contains(&format!("{} answers what is not HTTP", impostor.address())));
         assert!(words.contains("TLS"), "{words}");
-        // The gate says so in HTTP.
+        // The gate answers HTTP without TLS like this.
         let bad = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html>";
         let ((code, words), ()) = tokio::join!(told(command, &url), impostor.answer(bad));
         assert_eq!(code, Some(65), "{words}");
@@ -63,7 +60,7 @@ async fn what_speaks_tls_is_told() {
     }
 }
 
-/// Any website answers 200.
+/// Status 200 is not enough: any website answers that.
 #[tokio::test]
 async fn a_page_is_no_acceptance() {
     let impostor = Impostor::start().await;
@@ -76,7 +73,7 @@ async fn a_page_is_no_acceptance() {
     }
 }
 
-/// A proxy whose server is away is worth another attempt.
+/// A 502 of a proxy whose server is away is worth another attempt.
 #[tokio::test]
 async fn a_proxy_without_its_server_is_unavailable() {
     let impostor = Impostor::start().await;
@@ -98,7 +95,7 @@ async fn a_proxy_without_its_server_is_unavailable() {
     assert!(words.contains(&format!("{url}/ws answers 502 Bad Gateway")), "{words}");
 }
 
-/// A server that did not answer the others may have handed it to some.
+/// Where the count is partial, a server that did not answer may have delivered the message.
 #[tokio::test]
 async fn nobody_is_less_sure_where_a_count_is_partial() {
     let impostor = Impostor::start().await;

@@ -1,47 +1,83 @@
-//! Listening sockets whose `accept` cannot fail.
+//! Listening sockets whose `accept` cannot fail, and the sockets that they yield.
 //!
 //! A server that ends, or spins, because the machine ran out of descriptors for a second is
-//! worse than one that waits. So errors of one connection are skipped, and exhaustion backs off
-//! here, behind a signature that only ever yields connections.
+//! worse than one that waits. So `accept` skips the errors of a single connection and waits out
+//! exhaustion, behind a signature that only ever yields connections.
 
 mod unix;
 
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
 
 pub use unix::UnixListener;
 
 use crate::log_throttle::LogThrottle;
 
-/// Connections that the kernel keeps for us until we accept them. The kernel lowers it to
-/// `net.core.somaxconn`, 4,096 on Linux since 5.4.
+/// Connections that the kernel queues for us until we accept them. It lowers this to
+/// `net.core.somaxconn`, which is 4,096 on Linux since 5.4.
 const BACKLOG: i32 = 4_096;
 
 /// The pause after an error that says the machine, not the connection, is at its limit.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// A peer that takes nothing for so long, acknowledging nothing or keeping its window shut, is given
-/// up by the kernel (`TCP_USER_TIMEOUT`): no write waits longer.
+/// The kernel gives up a peer that for this long acknowledges nothing or keeps its window shut
+/// (`TCP_USER_TIMEOUT`), so no write waits longer.
 const STALLED: Duration = Duration::from_secs(120);
+
+/// An accepted, non-blocking socket that no runtime watches yet. The thread that serves it
+/// registers it, so a connection may be accepted on one thread and served on another.
+#[derive(Debug)]
+pub struct Unregistered<S>(S);
+
+impl Unregistered<std::net::TcpStream> {
+    /// Registers the socket with the runtime of this thread.
+    ///
+    /// # Errors
+    /// When the kernel refuses to watch it: out of memory, or `fs.epoll.max_user_watches` reached.
+    pub fn register(self) -> io::Result<TcpStream> {
+        TcpStream::from_std(self.0)
+    }
+}
+
+impl Unregistered<StdUnixStream> {
+    /// Registers the socket with the runtime of this thread.
+    ///
+    /// # Errors
+    /// As for TCP.
+    pub fn register(self) -> io::Result<UnixStream> {
+        UnixStream::from_std(self.0)
+    }
+}
+
+impl<S: AsFd> AsFd for Unregistered<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// A bound TCP socket that yields connections.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    socket: AsyncFd<TcpListener>,
     address: SocketAddr,
     errors: AcceptErrors,
 }
 
 impl Listener {
-    /// Binds `address`. Port 0 takes a free one; [`Listener::address`] tells which.
+    /// Binds `address`. Port 0 takes a free port; [`Listener::address`] returns it.
     ///
     /// # Errors
-    /// What `bind` and `listen` answer: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`.
+    /// The errors of `bind` and `listen`: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = stream_socket(address)?;
         if address.is_ipv6() {
@@ -50,8 +86,8 @@ impl Listener {
         Self::listen(socket, address)
     }
 
-    /// Binds `port` on every address of the machine: IPv6 and IPv4 in one socket where the
-    /// machine has IPv6, else IPv4 alone.
+    /// Binds `port` on every address of the machine: IPv6 and IPv4 in one socket if the machine has
+    /// IPv6, or else IPv4 alone.
     ///
     /// # Errors
     /// As [`Listener::bind`].
@@ -73,18 +109,19 @@ impl Listener {
         Self::adopt(socket.into())
     }
 
-    /// Takes a socket that listens already, as a service manager gives it.
+    /// Takes a socket that is listening already, as a service manager passes it.
     ///
     /// # Errors
-    /// When it is no socket of this kind, or there is no runtime for it.
-    pub fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
+    /// When it is no TCP socket, or when no runtime is running.
+    pub fn adopt(socket: TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let socket = TcpListener::from_std(socket)?;
         let address = socket.local_addr()?;
-        // Linux hands both on to every accepted connection, which saves it two system calls.
+        // Linux copies both options to every accepted connection, which saves two system calls for
+        // each.
         let options = SockRef::from(&socket);
         options.set_tcp_nodelay(true)?;
         options.set_tcp_user_timeout(Some(STALLED))?;
+        let socket = watch(socket)?;
         Ok(Self { socket, address, errors: AcceptErrors::default() })
     }
 
@@ -93,7 +130,7 @@ impl Listener {
     /// # Errors
     /// When the kernel refuses the values.
     pub fn keep_alive(&self) -> io::Result<()> {
-        SockRef::from(&self.socket).set_tcp_keepalive(&keepalive())
+        SockRef::from(self.socket.get_ref()).set_tcp_keepalive(&keepalive())
     }
 
     /// The bound address, with the real port.
@@ -102,21 +139,43 @@ impl Listener {
         self.address
     }
 
-    /// The next connection and its peer's address, with `TCP_NODELAY` and `TCP_USER_TIMEOUT` set.
+    /// Waits for the next connection, and returns it with its peer's address. `TCP_NODELAY` and
+    /// `TCP_USER_TIMEOUT` are set.
     ///
-    /// Never fails: a connection that died in the queue is skipped, and running out of
-    /// descriptors or memory is logged (once a minute at most) and waited out. Cancel safe: no
-    /// accepted connection is lost.
-    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+    /// Never fails: a connection that died in the queue is skipped. Running out of descriptors or
+    /// memory is logged, at most once a minute, and waited out. Cancel safe: no accepted connection
+    /// is lost.
+    pub async fn accept(&self) -> (Unregistered<std::net::TcpStream>, SocketAddr) {
         loop {
-            match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    return (stream, SocketAddr::new(canonical(peer.ip()), peer.port()));
-                }
+            match self.socket.async_io(Interest::READABLE, accept_tcp).await {
+                Ok((socket, peer)) => return (Unregistered(socket.into()), peer),
                 Err(error) => self.errors.wait_out(&self.address, &error).await,
             }
         }
     }
+}
+
+/// Registers a listening socket with the runtime of this thread.
+#[allow(
+    deprecated,
+    reason = "deprecated for types whose descriptor may change; that of a std listener does not, \
+              and the replacement needs unsafe code"
+)]
+fn watch<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
+/// Accepts in one system call, which makes the socket non-blocking too.
+fn accept_now(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+}
+
+fn accept_tcp(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, peer) = accept_now(listener)?;
+    // A TCP peer always has an address.
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket, SocketAddr::new(canonical(peer.ip()), peer.port())))
 }
 
 /// Keepalive probes that find a peer that is gone after 60 + 4 × 15 seconds. A peer that is only
@@ -129,19 +188,19 @@ pub fn keepalive() -> TcpKeepalive {
         .with_retries(4)
 }
 
-/// What accepting has failed of.
+/// Handles the errors of accept.
 #[derive(Debug, Default)]
 struct AcceptErrors {
     throttle: LogThrottle,
 }
 
 impl AcceptErrors {
-    /// Waits as long as the error is worth, nothing if it was one connection's own.
+    /// Waits before the next attempt, or not at all if the error concerned a single connection.
     async fn wait_out(&self, address: &(dyn Display + Sync), error: &io::Error) {
         if concerns_one_connection(error) {
             return;
         }
-        // Exhaustion comes and goes with every connection that ends.
+        // Throttled, because exhaustion comes and goes with every connection that ends.
         if self.throttle.record().is_some() {
             tracing::warn!(
                 %address, %error,
@@ -155,19 +214,20 @@ impl AcceptErrors {
 
 fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the last run's connections to leave TIME_WAIT.
+    // A restart must not wait until the last run's connections leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// An IPv4 peer of a dual-stack socket as the IPv4 address that it is.
+/// Maps an IPv4 peer of a dual-stack socket to its IPv4 address.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// accept(2): "Linux accept() passes already-pending network errors on the new socket as an
-/// error code from accept()"; those are the peer's, not ours.
+/// Whether an error of accept belongs to the new connection and not to this process. accept(2):
+/// "Linux accept() passes already-pending network errors on the new socket as an error code from
+/// accept()".
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -190,7 +250,8 @@ mod tests {
     async fn ipv4_peers_of_a_dual_socket_keep_their_ipv4_address() {
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let _client = TcpStream::connect(listener.address()).await.unwrap();
-        let (stream, peer) = listener.accept().await;
+        let (socket, peer) = listener.accept().await;
+        let stream = socket.register().unwrap();
         assert_eq!(peer.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST));
         assert!(stream.nodelay().unwrap());
         assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(STALLED));

@@ -1,81 +1,86 @@
-//! Listening at a path of the file system.
+//! Listening on a Unix socket.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use tokio::net::{UnixListener as Socket, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use super::AcceptErrors;
+use super::{AcceptErrors, Unregistered, accept_now, watch};
 
-/// Its owner and group may connect.
+/// The mode of the socket's file: owner and group may connect.
 const MODE: u32 = 0o660;
 
-/// A bound Unix socket that yields connections. Dropping one that was bound here removes its file,
-/// unless somebody has put another one there meanwhile.
+/// A bound Unix socket that yields connections. Dropping it removes its file if it was bound here,
+/// unless another file has taken its place.
 #[derive(Debug)]
 pub struct UnixListener {
-    socket: Socket,
+    socket: AsyncFd<StdListener>,
     path: PathBuf,
-    /// Device and inode of the file, if it is ours to remove.
+    /// Device and inode of the file, if it was created here.
     file: Option<(u64, u64)>,
     errors: AcceptErrors,
 }
 
 impl UnixListener {
-    /// Binds `path`, with mode 0660 from the first moment on. What a server that was killed has left
-    /// there is removed.
+    /// Binds `path`, with mode 0660 from the first moment. Removes the file that a killed server
+    /// has left there.
     ///
     /// # Errors
-    /// `AddrInUse` if a server listens there, `AlreadyExists` if the file is no socket; else what
-    /// `bind` answers.
+    /// `AddrInUse` if a server listens there, `AlreadyExists` if the file is no socket; otherwise
+    /// the errors of `bind`.
     pub fn bind(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
-        // `bind` makes a file with whatever mode the umask leaves, so it is made where nobody else comes.
+        // `bind` creates the file with the mode that the umask leaves, so it first goes where
+        // nobody else has access.
         let private = PrivateDirectory::beside(path)?;
         let made = private.file();
-        let socket = Socket::bind(&made)?;
+        let socket = StdListener::bind(&made)?;
         fs::set_permissions(&made, Permissions::from_mode(MODE))?;
-        // Renaming would take the place of a server that has come in between.
+        // A rename would replace the socket of a server that was started in between.
         fs::hard_link(&made, path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
             _ => error,
         })?;
-        let errors = AcceptErrors::default();
-        Ok(Self { socket, path: path.into(), file: Some(identity(path)?), errors })
+        Self::new(socket, path, Some(identity(path)?))
     }
 
-    /// Takes a socket that listens already, as a service manager gives it, whose file stays: it is
-    /// the manager's.
+    /// Takes a socket that is listening already, as a service manager passes it. Its file belongs
+    /// to the manager and is not removed.
     ///
     /// # Errors
-    /// `InvalidInput` if it has no path: whoever may connect is said by a file's permissions. Else
-    /// when it is no socket of this kind, or there is no runtime for it.
+    /// `InvalidInput` if it has no path, because the permissions of the file say who may connect;
+    /// otherwise when it is no Unix socket, or when no runtime is running.
     pub fn adopt(socket: StdListener) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let path = address.as_pathname().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket without a path")
         })?;
-        socket.set_nonblocking(true)?;
-        let (path, errors) = (path.into(), AcceptErrors::default());
-        Ok(Self { socket: Socket::from_std(socket)?, path, file: None, errors })
+        Self::new(socket, path, None)
     }
 
-    /// Where it is bound.
+    fn new(socket: StdListener, path: &Path, file: Option<(u64, u64)>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = watch(socket)?;
+        Ok(Self { socket, path: path.into(), file, errors: AcceptErrors::default() })
+    }
+
+    /// The path that it is bound to.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The next connection. Never fails, as [`super::Listener::accept`]. Cancel safe.
-    pub async fn accept(&self) -> UnixStream {
+    /// Waits for the next connection. Never fails, as [`super::Listener::accept`]. Cancel safe.
+    pub async fn accept(&self) -> Unregistered<UnixStream> {
         loop {
-            match self.socket.accept().await {
-                Ok((stream, _nameless)) => return stream,
+            match self.socket.async_io(Interest::READABLE, accept_now).await {
+                Ok((socket, _nameless)) => return Unregistered(socket.into()),
                 Err(error) => self.errors.wait_out(&self.path.display(), &error).await,
             }
         }
@@ -90,12 +95,12 @@ impl Drop for UnixListener {
     }
 }
 
-/// A directory of our own for one file. Both are gone when it is dropped.
+/// A private directory for one file. Dropping it removes both.
 struct PrivateDirectory(PathBuf);
 
 impl PrivateDirectory {
-    /// In the same directory as `path`. Its name is short, because a socket's path may have 107 bytes
-    /// only.
+    /// Creates it in the same directory as `path`. Its name is short, because the path of a socket
+    /// is limited to 107 bytes.
     fn beside(path: &Path) -> io::Result<Self> {
         let random = getrandom::u32().unwrap_or_else(|_| std::process::id());
         let directory = path.with_file_name(format!(".{random:08x}"));
@@ -120,9 +125,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(file) if !file.file_type().is_socket() => Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) => match StdStream::connect(path) {
+        Ok(_) => match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            // Somebody listens, or we may not know.
+            // A server listens there, or we may not find out.
             Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
             Err(error) => Err(error),
         },
@@ -151,7 +156,7 @@ mod tests {
     async fn who_may_not_connect_never_could_and_nothing_is_left_behind() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("server.sock");
-        // Somebody who looks all the time, from before the beginning.
+        // A thread that watches the mode all the time, from before the start.
         let done = Arc::new(AtomicBool::new(false));
         let (looks_at, is_done) = (path.clone(), Arc::clone(&done));
         let looking = std::thread::spawn(move || {
@@ -165,7 +170,7 @@ mod tests {
             let listener = UnixListener::bind(&path).unwrap();
             assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, MODE);
             assert_eq!(files(directory.path()), ["server.sock"]);
-            let _client = UnixStream::connect(&path).await.unwrap();
+            let _client = UnixStream::connect(&path).unwrap();
             listener.accept().await;
             let error = UnixListener::bind(&path).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

@@ -1,10 +1,10 @@
-//! Closing without losing the last words.
+//! Closing a socket so that the peer receives the last bytes.
 //!
-//! Closing a socket whose input was not read to the end makes the kernel send RST, which may
-//! destroy, at the peer, what it has not read yet: the very error message that explains the
-//! close. So: finish writing, shut down that direction, and throw away input until the peer has
-//! acknowledged everything, and a moment longer. What it has acknowledged, it can read even after RST;
-//! what still lies with us, RST would destroy.
+//! If a socket is closed before its input was read to the end, the kernel sends RST. That may
+//! destroy what the peer has not read yet, such as the very error message that explains the close.
+//! So: finish writing, shut down that direction, and read and discard input until the peer has
+//! acknowledged everything, and a moment longer. What the peer has acknowledged it can read even
+//! after RST; RST would destroy what is still unacknowledged.
 
 mod unsent;
 
@@ -19,35 +19,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a closed peer may take to read our last words and close its side. One that is still
-/// reading them gets more of these, ten of them in all.
+/// Grace period after FIN. Renewed while the peer makes progress, at most [`MAX_PERIODS`] in all.
 pub const LIMIT: Duration = Duration::from_secs(1);
-const MOST: u32 = 10;
+const MAX_PERIODS: u32 = 10;
 
-/// How much is thrown away at most of what the peer sends, once it has acknowledged all of ours. A
-/// peer that has not may want to write before it reads.
+/// How much input is discarded at most once the peer has acknowledged everything. Before that there
+/// is no limit, because a peer may want to write before it reads.
 const DISCARD: usize = 256 * 1024;
 
-/// Bytes thrown away before other tasks have their turn.
-const TURN: usize = 256 * 1024;
+/// Bytes that are discarded before other tasks get their turn.
+const DISCARD_PER_POLL: usize = 256 * 1024;
 
-/// Shuts down writing and discards input: until the peer's end of stream, or until it has
-/// acknowledged all of ours and then sent 256 KiB or waited for [`LIMIT`]. One that neither takes
-/// nor sends anything for that long is given up, and so is any after ten times as long.
-pub async fn linger(stream: &impl Socket) {
+/// Shuts down writing and discards input until the peer ends its stream, or until it has
+/// acknowledged everything and then sent 256 KiB or let [`LIMIT`] pass. A peer that neither takes
+/// nor sends anything for that long is given up, and so is any peer after ten times as long.
+pub async fn linger(stream: &impl LingerSocket) {
     let mut state = LingerState::begin(stream);
     std::future::poll_fn(|context| state.poll(stream, context)).await;
 }
 
 /// A connected stream socket.
-pub trait Socket {
-    /// Whether a read would get something; else the waker is registered.
+pub trait LingerSocket {
+    /// Whether a read would return something; otherwise the waker is registered.
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Reads what is there.
+    /// Reads the bytes that are there.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing is there.
+    /// `WouldBlock` if there are none.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Sends the end of stream.
@@ -56,11 +55,11 @@ pub trait Socket {
     /// When the connection is gone already.
     fn shut_down_writing(&self) -> io::Result<()>;
 
-    /// Bytes of ours that the peer has not acknowledged, the end of stream among them.
+    /// Sent bytes that the peer has not acknowledged, including the end of stream.
     fn unsent(&self) -> usize;
 }
 
-impl Socket for TcpStream {
+impl LingerSocket for TcpStream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
     }
@@ -78,7 +77,7 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for UnixStream {
+impl LingerSocket for UnixStream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(context)
     }
@@ -101,7 +100,7 @@ impl Socket for UnixStream {
 pub struct Lingering<S> {
     stream: S,
     state: Option<LingerState>,
-    /// Told once of what comes first.
+    /// Called once, with the first bytes read.
     first: Option<fn(&[u8])>,
 }
 
@@ -112,13 +111,13 @@ impl<S> Lingering<S> {
         Self { stream, state: None, first: None }
     }
 
-    /// Lets `first` see what is read first.
+    /// Calls `first` with the first bytes that are read.
     #[must_use]
     pub fn noticing(self, first: fn(&[u8])) -> Self {
         Self { first: Some(first), ..self }
     }
 
-    /// The socket itself, for those who close it in their own way.
+    /// The socket itself, for a caller that closes it in its own way.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.stream
@@ -129,9 +128,9 @@ impl<S> Lingering<S> {
 struct LingerState {
     until: Pin<Box<Sleep>>,
     discarded: usize,
-    /// How many limits have passed, and how things stood after the last one.
-    limits: u32,
-    then: Progress,
+    /// How many grace periods have passed.
+    periods: u32,
+    last_progress: Progress,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -141,25 +140,25 @@ struct Progress {
 }
 
 impl LingerState {
-    fn begin(stream: &impl Socket) -> Self {
-        // Whatever goes wrong with a socket that is being given up is of no interest.
+    fn begin(stream: &impl LingerSocket) -> Self {
+        // Errors do not matter on a socket that is being given up.
         let _ = stream.shut_down_writing();
         Self {
             until: Box::pin(sleep(LIMIT)),
             discarded: 0,
-            limits: 0,
-            then: Progress { unsent: stream.unsent(), discarded: 0 },
+            periods: 0,
+            last_progress: Progress { unsent: stream.unsent(), discarded: 0 },
         }
     }
 
-    fn poll(&mut self, stream: &impl Socket, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stream: &impl LingerSocket, context: &mut Context<'_>) -> Poll<()> {
         while self.until.as_mut().poll(context).is_ready() {
             let now = Progress { unsent: stream.unsent(), discarded: self.discarded };
-            self.limits += 1;
-            if now.unsent == 0 || now == self.then || self.limits == MOST {
+            self.periods += 1;
+            if now.unsent == 0 || now == self.last_progress || self.periods == MAX_PERIODS {
                 return Poll::Ready(());
             }
-            self.then = now;
+            self.last_progress = now;
             self.until.as_mut().reset(Instant::now() + LIMIT);
         }
         let mut scratch = [0; 4096];
@@ -168,7 +167,7 @@ impl LingerState {
             if stream.poll_read_ready(context).is_pending() {
                 break;
             }
-            if self.discarded - before >= TURN {
+            if self.discarded - before >= DISCARD_PER_POLL {
                 context.waker().wake_by_ref();
                 break;
             }
@@ -202,7 +201,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     }
 }
 
-impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: LingerSocket + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -240,13 +239,13 @@ mod tests {
 
     use super::*;
 
-    /// A peer that sends nothing and takes so much between two looks.
+    /// A peer that sends nothing and takes a fixed amount between two checks.
     struct Silent {
         unsent: AtomicUsize,
         takes: usize,
     }
 
-    impl Socket for Silent {
+    impl LingerSocket for Silent {
         fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
         }
@@ -276,16 +275,16 @@ mod tests {
         assert_eq!(limits(0, 0).await, 1, "it has everything, and may still close its side");
         assert_eq!(limits(100, 0).await, 1, "it stands still");
         assert_eq!(limits(3, 1).await, 3, "it has taken everything by then");
-        assert_eq!(limits(1_000_000, 1).await, u128::from(MOST));
+        assert_eq!(limits(1_000_000, 1).await, u128::from(MAX_PERIODS));
     }
 
-    /// A peer that sends for ever, whatever it has taken.
+    /// A peer that never stops sending, whatever it has received.
     struct Chatty {
         unsent: usize,
         sent: AtomicUsize,
     }
 
-    impl Socket for Chatty {
+    impl LingerSocket for Chatty {
         fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
@@ -300,7 +299,7 @@ mod tests {
         }
 
         fn unsent(&self) -> usize {
-            // All of it is acknowledged once the peer has sent a mebibyte.
+            // Everything is acknowledged once the peer has sent a mebibyte.
             if self.sent.load(Ordering::Relaxed) < 1 << 20 { self.unsent } else { 0 }
         }
     }

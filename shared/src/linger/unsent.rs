@@ -1,19 +1,19 @@
-//! What a socket has taken for sending and its peer has not acknowledged.
+//! How much sent data the peer has not acknowledged.
 
 use std::ffi::c_int;
 use std::os::fd::AsFd;
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 
-/// `SIOCOUTQ` of tcp(7), the same number as `TIOCOUTQ`.
+/// `SIOCOUTQ` of tcp(7); the same number as `TIOCOUTQ`.
 const SIOCOUTQ: Opcode = 0x5411;
 
-/// Bytes, the end of stream among them. Of a Unix socket: what the peer has not read. 0 if the
-/// system does not say.
+/// The number of unacknowledged bytes, including the end of stream. On a Unix socket: what the peer
+/// has not read. 0 if the system does not answer.
 #[allow(unsafe_code, reason = "no crate has a safe interface for it")]
 pub(super) fn unsent(socket: &impl AsFd) -> usize {
-    // SAFETY: SIOCOUTQ writes one int and reads nothing (tcp(7)), which is what Getter<_, c_int>
-    // hands to it; the descriptor is borrowed, so it is open.
+    // SAFETY: SIOCOUTQ writes one int and reads nothing (tcp(7)); Getter<_, c_int> provides the
+    // memory for it. The descriptor is borrowed, so it is open.
     let bytes = unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) };
     bytes.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
 }
@@ -39,7 +39,8 @@ mod tests {
         let left = unsent(&near);
         assert!(left > 1 && left <= sent + 1, "{left} of {sent}");
         assert_eq!(far.read_to_end(&mut Vec::new()).unwrap(), sent);
-        // The end was read, so everything has arrived; its acknowledgement is on its way.
+        // The peer has read the end, so everything has arrived; the acknowledgement may still be on
+        // its way.
         while unsent(&near) > 0 {
             std::thread::yield_now();
         }

@@ -1,19 +1,19 @@
-//! Whether the thread that accepts has time left.
+//! Whether the accepting thread is busy.
 //!
-//! Its CPU time counts, not how long its work took: where other programs hold the cores, a second
-//! thread would have to wait for them too.
+//! This is measured by its CPU time and not by how long its work took: if other programs hold the
+//! cores, a second thread would have to wait for them too.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A shorter time says nothing: one handshake may take half a millisecond.
+/// The shortest time that is measured: a single handshake may take half a millisecond.
 const WINDOW: Duration = Duration::from_millis(50);
 
-/// Of the time passed, what a busy thread has used: four fifths.
+/// The share of CPU time from which a thread is busy: four fifths.
 const BUSY: (u32, u32) = (4, 5);
 
-/// A moment, on the wall and as CPU time of a thread.
+/// A moment, in real time and in CPU time of the thread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     wall: Instant,
@@ -27,7 +27,8 @@ impl Now {
     }
 }
 
-/// What the thread did in the last [`WINDOW`] or longer, as seen whenever someone asked.
+/// The load of the thread in the last [`WINDOW`], or in the time since it was last measured if that
+/// is longer.
 #[derive(Debug, Default)]
 pub(super) struct CpuLoad {
     seen: Option<Now>,
@@ -35,7 +36,8 @@ pub(super) struct CpuLoad {
 }
 
 impl CpuLoad {
-    /// Whether the thread was busy. It is looked at only when asked: an idle one is not woken.
+    /// Whether the thread was busy. It is measured only when a connection comes, so an idle thread
+    /// is not woken for it.
     pub(super) fn is_busy(&mut self, now: Now) -> bool {
         let Some(seen) = self.seen else {
             self.seen = Some(now);
@@ -70,7 +72,7 @@ mod tests {
         assert!(!cpu_load.is_busy(after(300, 159)));
     }
 
-    /// It would not end with a clock that stands still.
+    /// With a clock that stands still, this would not end.
     #[test]
     fn work_is_seen_in_the_threads_own_clock() {
         let begin = Now::of_this_thread();

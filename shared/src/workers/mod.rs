@@ -1,7 +1,7 @@
 //! The threads that serve connections: one per core, each with a runtime of its own.
 //!
-//! A connection stays on one thread from its handshake to its end, so no thread ever wakes another
-//! for it and nothing of it is locked. Which one is decided when it is accepted. A runtime whose
+//! A connection stays on one thread from its handshake to its end, so no thread wakes another for
+//! it, and nothing of it needs a lock. Its thread is chosen when it is accepted. A runtime whose
 //! threads share their tasks costs a fifth more CPU here (docs/internals.md has the figures).
 
 mod cpu_load;
@@ -20,16 +20,16 @@ use crate::service::Pulse;
 use crate::shutdown::Shutdown;
 use cpu_load::{CpuLoad, Now};
 
-/// Newcomers that may wait for a thread. While it is so far behind, they are served by the one
-/// that accepted them.
+/// Accepted connections that may wait for a thread. If a thread is further behind than that, the
+/// accepting thread serves them.
 const WAITING: usize = 256;
 
-/// Tasks that run before the kernel is asked what has become ready. tokio asks after 61, and one that
-/// relays may last the better part of a millisecond: on a busy thread, newcomers and timers would
-/// wait for 61 of those.
+/// How many tasks run before the kernel is asked for events. tokio's default is 61. A task that
+/// relays may last almost a millisecond, so on a busy thread new connections and timers would wait
+/// for 61 of them.
 const TASKS_BETWEEN_EVENTS: u32 = 8;
 
-/// A runtime for one thread that serves connections.
+/// Creates the runtime of one thread that serves connections.
 ///
 /// # Errors
 /// When the system has no descriptors for it.
@@ -37,54 +37,43 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().event_interval(TASKS_BETWEEN_EVENTS).build()
 }
 
-/// A connection that was accepted and admitted.
-pub trait Newcomer: Sized + Send + 'static {
-    /// The same on its way to another thread: its socket belongs to no runtime.
-    type Adrift: Send + 'static;
-
-    /// Takes it off this thread's runtime.
+/// A connection that was accepted and admitted. No runtime watches its socket yet.
+pub trait Serve: Send + 'static {
+    /// Registers the socket with the runtime of this thread, whose number is `thread`, and serves
+    /// the connection to its end.
     ///
     /// # Errors
-    /// When the system refuses; the connection is closed then.
-    fn detach(self) -> io::Result<Self::Adrift>;
-
-    /// Has this thread's runtime watch it.
-    ///
-    /// # Errors
-    /// As [`Newcomer::detach`].
-    fn attach(adrift: Self::Adrift) -> io::Result<Self>;
-
-    /// Serves it to its end, on the thread with this number.
-    fn serve(self, thread: usize) -> impl Future<Output = ()> + Send + 'static;
+    /// When the socket cannot be registered. The connection is closed then.
+    fn serve(self, thread: usize) -> impl Future<Output = io::Result<()>> + Send + 'static;
 }
 
 /// All threads that serve.
 #[derive(Debug)]
-pub struct Workers<N: Newcomer> {
+pub struct Workers<C: Serve> {
     shutdown: Shutdown,
-    ahead: usize,
-    /// Connections of the thread that accepts, which serves too, as number 0.
+    max_imbalance: usize,
+    /// Connections of the accepting thread, which also serves, as number 0.
     here: Arc<AtomicUsize>,
     cpu_load: Mutex<CpuLoad>,
-    others: Vec<Worker<N>>,
+    others: Vec<Worker<C>>,
 }
 
 #[derive(Debug)]
-struct Worker<N: Newcomer> {
+struct Worker<C: Serve> {
     load: Arc<AtomicUsize>,
-    sender: mpsc::Sender<Moving<N>>,
+    sender: mpsc::Sender<Moving<C>>,
     handle: Handle,
     pulse: Pulse,
 }
 
-/// A newcomer on its way to its thread.
+/// A connection on its way to the thread that will serve it.
 #[derive(Debug)]
-struct Moving<N: Newcomer> {
-    newcomer: N::Adrift,
+struct Moving<C> {
+    connection: C,
     load: Load,
 }
 
-/// One connection among those of a thread, until it is dropped.
+/// Counts one connection of a thread until it is dropped.
 #[derive(Debug)]
 struct Load(Arc<AtomicUsize>);
 
@@ -101,71 +90,75 @@ impl Drop for Load {
     }
 }
 
-impl<N: Newcomer> Workers<N> {
-    /// Makes `count` threads serve, named after the program, of which the calling one is the first.
-    /// The others end when this is dropped and the connections that `shutdown` tracks have ended.
+impl<C: Serve> Workers<C> {
+    /// Starts `count - 1` threads, named after the program; the calling thread is the first. They
+    /// end when this is dropped and the connections that `shutdown` tracks have ended.
     ///
-    /// One that has time left may have `ahead` connections more than another before newcomers go to
-    /// that one: two threads that are half asleep cost more than one that is awake.
+    /// While the accepting thread is not busy, it may have up to `max_imbalance` more connections
+    /// than another before new ones go to that thread: two half-idle threads cost more than one
+    /// that is awake.
     ///
     /// # Errors
     /// When the system has no further thread, or no descriptors for it.
     pub fn start(
         name: &str,
         count: NonZeroUsize,
-        ahead: usize,
+        max_imbalance: usize,
         shutdown: &Shutdown,
     ) -> io::Result<Self> {
         let others = (1..count.get()).map(|number| Worker::start(name, number, shutdown));
         Ok(Self {
             shutdown: shutdown.clone(),
-            ahead,
+            max_imbalance,
             here: Arc::default(),
             cpu_load: Mutex::default(),
             others: others.collect::<io::Result<_>>()?,
         })
     }
 
-    /// Has this thread serve it, or the one with the fewest connections if this has far more, or
-    /// more and no time left. Called on the thread that accepts.
-    pub fn serve(&self, newcomer: N) {
+    /// Serves the connection on this thread; or on the least loaded one, if this thread has far
+    /// more connections, or has more and is busy. Must be called on the accepting thread.
+    pub fn serve(&self, connection: C) {
         let is_busy = self.cpu_load.lock().is_busy(Now::of_this_thread());
-        match self.better_place(is_busy).map(|it| (it, it.sender.try_reserve())) {
-            Some((worker, Ok(way))) => worker.send(way, newcomer),
-            _ => spawn(&self.shutdown, newcomer, 0, Load::new(&self.here)),
+        match self.better_worker(is_busy).map(|it| (it, it.sender.try_reserve())) {
+            Some((worker, Ok(permit))) => {
+                permit.send(Moving { connection, load: Load::new(&worker.load) });
+            }
+            _ => spawn(&self.shutdown, connection, 0, Load::new(&self.here)),
         }
     }
 
-    fn better_place(&self, is_busy: bool) -> Option<&Worker<N>> {
-        let ahead = if is_busy { 1 } else { self.ahead };
+    fn better_worker(&self, is_busy: bool) -> Option<&Worker<C>> {
+        let max_imbalance = if is_busy { 1 } else { self.max_imbalance };
         let here = self.here.load(Ordering::Relaxed);
-        self.idlest().filter(|worker| worker.load.load(Ordering::Relaxed) + ahead <= here)
+        self.least_loaded()
+            .filter(|worker| worker.load.load(Ordering::Relaxed) + max_imbalance <= here)
     }
 
-    /// Of the other threads, the one with the fewest connections. One that has ended has none, and
-    /// would be it for ever.
-    fn idlest(&self) -> Option<&Worker<N>> {
+    /// The least loaded of the other threads that are alive. A dead one has load 0 and would
+    /// otherwise always win.
+    fn least_loaded(&self) -> Option<&Worker<C>> {
         let alive = self.others.iter().filter(|worker| !worker.sender.is_closed());
         alive.min_by_key(|worker| worker.load.load(Ordering::Relaxed))
     }
 
-    /// The signs of life of the other threads.
+    /// The pulses of the other threads, for the watchdog.
     #[must_use]
     pub fn pulses(&self) -> Vec<Pulse> {
         self.others.iter().map(|worker| worker.pulse.clone()).collect()
     }
 
-    /// The runtimes of all threads, by number. Called on the thread that accepts.
+    /// The runtimes of all threads, by number. Must be called on the accepting thread.
     pub fn runtimes(&self) -> impl Iterator<Item = Handle> {
         [Handle::current()].into_iter().chain(self.others.iter().map(|it| it.handle.clone()))
     }
 }
 
-impl<N: Newcomer> Worker<N> {
+impl<C: Serve> Worker<C> {
     fn start(name: &str, number: usize, shutdown: &Shutdown) -> io::Result<Self> {
         let runtime = runtime()?;
         let handle = runtime.handle().clone();
-        let (sender, mut arriving) = mpsc::channel(WAITING);
+        let (sender, mut arriving) = mpsc::channel::<Moving<C>>(WAITING);
         let shutdown = shutdown.clone();
         let pulse = Pulse::default();
         let beating = pulse.clone();
@@ -173,7 +166,7 @@ impl<N: Newcomer> Worker<N> {
             // Ends with the runtime.
             tokio::spawn(async move { beating.beat().await });
             while let Some(moving) = arriving.recv().await {
-                arrive(&shutdown, number, moving);
+                spawn(&shutdown, moving.connection, number, moving.load);
             }
             shutdown.ended().await;
         };
@@ -182,27 +175,15 @@ impl<N: Newcomer> Worker<N> {
             .spawn(move || runtime.block_on(work))?;
         Ok(Self { load: Arc::default(), sender, handle, pulse })
     }
-
-    fn send(&self, way: mpsc::Permit<'_, Moving<N>>, newcomer: N) {
-        match newcomer.detach() {
-            Ok(newcomer) => way.send(Moving { newcomer, load: Load::new(&self.load) }),
-            Err(error) => tracing::warn!(%error, "closed: it cannot change threads"),
-        }
-    }
 }
 
-fn arrive<N: Newcomer>(shutdown: &Shutdown, number: usize, moving: Moving<N>) {
-    match N::attach(moving.newcomer) {
-        Ok(newcomer) => spawn(shutdown, newcomer, number, moving.load),
-        Err(error) => tracing::warn!(%error, "closed: it cannot be watched"),
-    }
-}
-
-fn spawn<N: Newcomer>(shutdown: &Shutdown, newcomer: N, number: usize, load: Load) {
+fn spawn<C: Serve>(shutdown: &Shutdown, connection: C, number: usize, load: Load) {
     shutdown.spawn(async move {
-        // Made here: made outside and moved in, the compiler keeps room for it twice, which is a
-        // kilobyte for every connection.
-        newcomer.serve(number).await;
+        // The future is created here. If it were created outside and moved in, the compiler would
+        // reserve its memory twice: a kilobyte for every connection.
+        if let Err(error) = connection.serve(number).await {
+            tracing::warn!(%error, "connection closed: its socket cannot be watched");
+        }
         drop(load);
     });
 }
@@ -217,23 +198,15 @@ mod tests {
 
     use super::*;
 
-    const AHEAD: usize = 64;
+    const MAX_IMBALANCE: usize = 64;
 
     #[derive(Debug)]
     struct Nobody;
 
-    impl Newcomer for Nobody {
-        type Adrift = ();
-
-        fn detach(self) -> io::Result<()> {
+    impl Serve for Nobody {
+        async fn serve(self, _: usize) -> io::Result<()> {
             Ok(())
         }
-
-        fn attach((): ()) -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        async fn serve(self, _: usize) {}
     }
 
     fn worker(load: usize) -> (Worker<Nobody>, mpsc::Receiver<Moving<Nobody>>) {
@@ -245,7 +218,7 @@ mod tests {
     fn workers(here: usize, others: Vec<Worker<Nobody>>) -> Workers<Nobody> {
         Workers {
             shutdown: Shutdown::new(),
-            ahead: AHEAD,
+            max_imbalance: MAX_IMBALANCE,
             here: Arc::new(AtomicUsize::new(here)),
             cpu_load: Mutex::default(),
             others,
@@ -253,26 +226,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_has_ended_is_not_the_idlest() {
+    async fn a_thread_that_has_ended_is_not_the_least_loaded() {
         let ((ended, arriving), (busy, _its), (idle, _own)) = (worker(0), worker(9), worker(5));
         drop(arriving);
         let workers = workers(0, vec![ended, busy, idle]);
-        assert_eq!(workers.idlest().map(|it| it.load.load(Ordering::Relaxed)), Some(5));
+        assert_eq!(workers.least_loaded().map(|it| it.load.load(Ordering::Relaxed)), Some(5));
     }
 
     #[tokio::test]
-    async fn newcomers_leave_a_thread_that_is_far_ahead_or_busy() {
+    async fn connections_leave_a_thread_that_is_far_ahead_or_busy() {
         let elsewhere = |here, there, is_busy| {
             let (worker, _arriving) = worker(there);
-            workers(here, vec![worker]).better_place(is_busy).is_some()
+            workers(here, vec![worker]).better_worker(is_busy).is_some()
         };
-        assert!(!elsewhere(AHEAD + 4, 5, false));
-        assert!(elsewhere(AHEAD + 5, 5, false));
+        assert!(!elsewhere(MAX_IMBALANCE + 4, 5, false));
+        assert!(elsewhere(MAX_IMBALANCE + 5, 5, false));
         assert!(!elsewhere(5, 5, true));
         assert!(elsewhere(6, 5, true));
     }
 
-    /// Bytes that arrive while others keep the thread busy.
+    /// Measures how long bytes wait that arrive while other tasks keep the thread busy.
     #[test]
     fn a_busy_thread_looks_for_events_often() {
         let (mut far, near) = UnixStream::pair().unwrap();
@@ -281,7 +254,7 @@ mod tests {
         let runs = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&runs);
         runtime.spawn(poll_fn(move |cx| {
-            // Soon after tokio's own 61.
+            // Shortly after tokio's default of 61.
             if counted.fetch_add(1, Ordering::Relaxed) == 70 {
                 far.write_all(b"!").unwrap();
             }

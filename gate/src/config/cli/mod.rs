@@ -23,7 +23,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Reads the command line and, for what it does not give, the environment.
+    /// Parses the command line, and the environment for options that it does not give.
     ///
     /// # Errors
     /// [`Error::Usage`], in one line.
@@ -49,15 +49,17 @@ impl Command {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "gate", version, after_help = "Example: gate 9091 9090 cert.pem")]
 pub struct Cli {
-    /// Where to accept TLS: a port of every address, or one address. Port 0 takes a free one
+    /// Where to accept TLS: a port on every address, or one address and port. Port 0 takes a free
+    /// port
     #[arg(value_name = "PORT|ADDR:PORT", env = "GATE_LISTEN")]
     pub(crate) listen: String,
 
-    /// Where to forward to: a port of this machine (127.0.0.1, then ::1), an address, a Unix socket
+    /// Where to forward to: a port on this machine (127.0.0.1, then ::1), an address and port, or a
+    /// Unix socket
     #[arg(id = "backend", value_name = "PORT|ADDR:PORT|unix:PATH", env = "GATE_BACKEND")]
     pub(crate) backend: String,
 
-    /// Private key and certificates in one file, or several files: key.pem,chain.pem
+    /// Private key and certificates: one file, or several as in key.pem,chain.pem
     #[arg(value_name = "PEM", env = "GATE_PEM")]
     pub(crate) pem: PathBuf,
 
@@ -65,31 +67,26 @@ pub struct Cli {
     #[arg(long)]
     pub check: bool,
 
-    /// How often to look whether the PEM file was renewed; SIGHUP makes it look at once
+    /// How often to check whether the PEM file was renewed; SIGHUP checks at once
     #[arg(long, value_name = "TIME", env = "GATE_RELOAD_INTERVAL", default_value = "10s",
           value_parser = duration)]
     pub(crate) reload_interval: Duration,
 
-    /// Time for a client to complete the TLS handshake
+    /// Time in which a client must complete the TLS handshake
     #[arg(long, value_name = "TIME", env = "GATE_HANDSHAKE_TIMEOUT", default_value = "10s",
           value_parser = duration)]
     pub(crate) handshake_timeout: Duration,
-    /// Close a client that sends nothing for so long after the backend has ended its side
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "GATE_HALF_CLOSED_TIMEOUT",
-        default_value = "60s",
-        value_parser = duration
-    )]
+    /// Close a client that sends nothing for this long after the backend has ended its side
+    #[arg(long, value_name = "TIME", env = "GATE_HALF_CLOSED_TIMEOUT",
+          default_value = "60s", value_parser = duration)]
     pub(crate) half_closed_timeout: Duration,
 
-    /// Tell the backend each client's address, and with v2 TLS version and cipher too. Without
-    /// this option: off, but v2 for a Unix socket
+    /// Send each client's address to the backend; v2 also sends TLS version and cipher. Default:
+    /// off, but v2 for a Unix socket
     #[arg(long, value_name = "VERSION", env = "GATE_PROXY_PROTOCOL")]
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 
-    /// Time for which a client waits while the backend is not there, as during its restart
+    /// How long a client waits while the backend is down, for example during its restart
     #[arg(long, value_name = "TIME", env = "GATE_BACKEND_RETRY", default_value = "3s",
           value_parser = duration)]
     pub(crate) backend_retry: Duration,
@@ -99,40 +96,30 @@ pub struct Cli {
           value_parser = duration)]
     pub(crate) drain: Duration,
 
-    /// Threads that serve connections; one per core if not given
+    /// Threads that serve connections. Default: one per core
     #[arg(long, value_name = "COUNT", env = "GATE_THREADS", value_parser = count)]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Connections at a time; more of them wait. As many as open files allow if not given
+    /// Connections at a time; more wait. Default: as many as the limit of open files allows
     #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS", value_parser = count)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
-    /// Connections of one address (of one /64 of IPv6) at a time; further ones are closed
-    #[arg(
-        long,
-        value_name = "COUNT",
-        env = "GATE_MAX_CONNECTIONS_PER_ADDRESS",
-        default_value = "4096",
-        value_parser = count
-    )]
+    /// Connections of one address (or one IPv6 /64) at a time; more are closed
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_CONNECTIONS_PER_ADDRESS",
+          default_value = "4096", value_parser = count)]
     pub(crate) max_connections_per_address: NonZeroUsize,
 
-    /// Unfinished handshakes of one address at a time; further ones are closed
-    #[arg(
-        long,
-        value_name = "COUNT",
-        env = "GATE_MAX_HANDSHAKES_PER_ADDRESS",
-        default_value = "256",
-        value_parser = count
-    )]
+    /// Unfinished handshakes of one address at a time; more are closed
+    #[arg(long, value_name = "COUNT", env = "GATE_MAX_HANDSHAKES_PER_ADDRESS",
+          default_value = "256", value_parser = count)]
     pub(crate) max_handshakes_per_address: NonZeroUsize,
 
-    /// Unfinished handshakes in all at a time; beyond, the oldest is closed
+    /// Unfinished handshakes of all addresses at a time; beyond that, the oldest is closed
     #[arg(long, value_name = "COUNT", env = "GATE_MAX_HANDSHAKES", default_value = "4096",
           value_parser = count)]
     pub(crate) max_handshakes: NonZeroUsize,
 
-    /// Where to answer /healthz, /readyz, /metrics and /status; nowhere if not given
+    /// Where to answer /healthz, /readyz, /metrics and /status. Default: nowhere
     #[arg(long, value_name = "PORT|ADDR:PORT", env = "GATE_ADMIN")]
     pub(crate) admin: Option<String>,
 
@@ -140,7 +127,7 @@ pub struct Cli {
     #[arg(long, value_name = "FILTER", env = "GATE_LOG", default_value = "info")]
     pub log: String,
 
-    /// How to log
+    /// Format of the log lines
     #[arg(long, value_name = "FORMAT", env = "GATE_LOG_FORMAT", default_value = "text",
           value_parser = ["text", "json"])]
     log_format: String,
@@ -149,17 +136,16 @@ pub struct Cli {
 /// What `--proxy-protocol` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProxyProtocol {
-    /// The client's bytes alone
+    /// Send only the client's bytes
     Off,
-    /// A line of text with addresses and ports
+    /// Send a line of text with addresses and ports first
     V1,
-    /// Binary, with TLS version and cipher suite
+    /// Send a binary header first, with addresses, ports, TLS version and cipher suite
     V2,
 }
 
 impl Cli {
-    /// How to log.
-    #[must_use]
+    /// The format of the log lines.
     pub fn log_format(&self) -> LogFormat {
         if self.log_format == "json" { LogFormat::Json } else { LogFormat::Text }
     }

@@ -1,5 +1,5 @@
-//! What is wrong with a command line, in one line that says what to do instead of it. clap's own
-//! words speak of types and take a paragraph.
+//! Turns clap's errors into one line that says what to do. clap's own messages speak of types and
+//! take a paragraph.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -9,12 +9,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Cli;
 
-/// What a whole command line looks like.
+/// What a complete command line looks like.
 const USUAL: &str = "gate takes where to listen, where to forward to and the PEM file, as in \
                      gate 9091 9090 cert.pem";
 
-/// `error` as a sentence; one that no option of the gate can cause in clap's words. What is not
-/// `given` on the command line is called by the name of its variable.
+/// `error` as a sentence, or in clap's words if no option of the gate can cause it. An option that
+/// is not among `given` is called by its environment variable.
 pub(super) fn sentence(error: &clap::Error, given: &[OsString]) -> String {
     explain(error, given).unwrap_or_else(|| first_paragraph(&error.to_string()))
 }
@@ -68,12 +68,12 @@ fn texts(error: &clap::Error, kind: ContextKind) -> Vec<String> {
     }
 }
 
-/// `--drain` of `--drain <TIME>`.
+/// The name of an option without its value: `--drain` of `--drain <TIME>`.
 fn option(usage: &str) -> &str {
     usage.split_once(" <").map_or(usage, |(name, _)| name)
 }
 
-/// The option, or the variable that stands for it.
+/// The option, or the environment variable that it came from.
 fn source(option: &str, given: &[OsString]) -> String {
     let is_given = |argument: &OsString| {
         let argument = argument.to_string_lossy();
@@ -99,7 +99,7 @@ fn either(values: &[String]) -> String {
     }
 }
 
-/// Without the paragraphs about usage and help.
+/// The first paragraph, without those about usage and help.
 fn first_paragraph(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());

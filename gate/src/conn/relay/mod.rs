@@ -1,12 +1,12 @@
-//! Bytes both ways between a client behind TLS and a plain backend.
+//! Relays bytes both ways between a client behind TLS and a plain backend.
 //!
-//! One future per connection, woken by readiness. It owns no buffer: bytes are read into one that
-//! belongs to the thread and handed on in the same synchronous section. Only what the other side
-//! would not take stays with the connection, and then this side is not read until that is gone.
-//! So a reader that stalls stops its writer, and an idle connection holds nothing.
+//! One future per connection, woken by readiness. It owns no buffer: it reads into a buffer of the
+//! thread and writes in the same synchronous step. Only what the other side did not take stays with
+//! the connection, and until that is written, this side is not read. So a slow reader stops its
+//! writer, and an idle connection holds no buffer.
 //!
-//! The directions are independent, as in two pipes: the end of one, or a failure to write, leaves
-//! the other alone. What arrived before an end is always delivered before the end is.
+//! The directions are independent, like two pipes: the end of one direction, or a failed write,
+//! does not end the other. What arrived before an end is always delivered before that end.
 
 mod to_backend;
 mod to_client;
@@ -25,13 +25,13 @@ use crate::buffer::{self, Pending};
 use crate::metrics::{Carried, Meter};
 use crate::tls::{PeerState, Secured, TlsSession};
 
-/// Rounds of read and write before other connections get their turn: half a MiB each way, some
-/// milliseconds of encryption at worst.
+/// Rounds of reading and writing before other connections get their turn: half a MiB each way, at
+/// worst some milliseconds of encryption.
 const ROUNDS: usize = 8;
 
-/// How often it is asked whether a client that has closed its side is gone altogether. tokio has told
-/// of that side's end and does not tell of the socket's; the kernel knows it after 60 + 4 × 15 s if
-/// the client's machine is silent.
+/// How often a connection checks whether a client that closed its side is gone altogether. tokio
+/// reports the end of that side only once, and not that the socket failed later. The kernel notices
+/// a silent machine after 60 + 4 × 15 s (keepalive).
 const GONE_CHECK: Duration = Duration::from_secs(5);
 
 /// Both directions of one connection.
@@ -42,28 +42,28 @@ pub(crate) struct Relay {
     backend: Stream,
     to_backend: Flow,
     to_client: Flow,
-    /// Decrypted, but not taken by the backend yet. The TLS output that the client has not taken
-    /// yet is `session`'s.
+    /// Plaintext that the backend has not taken yet. TLS output that the client has not taken yet
+    /// is in `session`.
     pending: Pending,
-    /// The client has sent something, if only to a backend that did not take it.
+    /// The client has sent something, even if the backend did not take it.
     client_sent: bool,
-    /// Whether the source said its last word: only then is nothing of it left unread.
+    /// The client ended its stream properly, so nothing of it is left unread.
     client_ended: bool,
     backend_ended: bool,
-    /// Nothing more can come from the client's socket, whatever TLS said before.
+    /// Nothing more can come from the client's socket, whether or not TLS ended before.
     client_closed: bool,
-    /// Writing to the backend reported that it is gone without a last word. The kernel says that
-    /// once, so that to the reader it then looks like a proper end.
+    /// A write to the backend failed because the backend reset the connection. The kernel reports
+    /// that only once, and the next read then looks like a proper end.
     backend_reset: bool,
     carried: Carried,
     cause: Option<Cause>,
-    /// Nothing was relayed yet, and what is pending for the client is the end of the handshake.
+    /// Nothing was relayed yet, and the pending TLS output is the end of the handshake.
     is_new: bool,
 }
 
 impl Relay {
-    /// After the handshake: what the client sent along with the end of it goes to the backend
-    /// first.
+    /// Starts after the handshake. What the client sent in the same packet as the end of its
+    /// handshake goes to the backend first.
     pub(crate) fn new(client: TcpStream, secured: Secured, backend: Stream) -> Self {
         let mut this = Self {
             client,
@@ -86,11 +86,12 @@ impl Relay {
         this
     }
 
-    /// Runs until both directions have ended, and lets `meter` count. Cancel safe: nothing is
-    /// lost, and the next call goes on.
+    /// Runs until both directions have ended, and counts bytes in `meter`. Cancel safe: nothing is
+    /// lost, and the next call continues.
     ///
-    /// A client to which the backend has ended may go on sending, but one that then sends nothing
-    /// for `half_closed_timeout` is closed: the backend may be gone altogether, which only a write would tell.
+    /// After the backend has ended its side, the client may go on sending. If it then sends nothing
+    /// for `half_closed_timeout`, the connection is closed: the backend may be gone altogether,
+    /// which only a write would show.
     pub(crate) async fn run(&mut self, meter: &Meter, half_closed_timeout: Duration) {
         let mut idle = None;
         let mut next_check = None;
@@ -98,7 +99,7 @@ impl Relay {
             let before = self.carried;
             let mut state = self.poll(cx);
             if state.is_pending() && self.is_silent_too_long(cx, &mut idle, half_closed_timeout) {
-                // Not what came first, but without it the connection would go on.
+                // The backend ended first, but the silence is what ends the connection.
                 self.cause = None;
                 self.close(Cause::Silence);
                 state = self.poll(cx);
@@ -113,8 +114,8 @@ impl Relay {
         .await;
     }
 
-    /// Whether the client has sent nothing for `half_closed_timeout` since the backend ended. What it has sent
-    /// and the backend has not taken keeps it waiting, and is no silence of its own.
+    /// Whether the client has sent nothing for `half_closed_timeout` since the backend ended. While
+    /// the backend has not taken what the client sent, the client is waiting and not silent.
     fn is_silent_too_long(
         &self,
         cx: &mut Context<'_>,
@@ -135,7 +136,7 @@ impl Relay {
         idle.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
     }
 
-    /// Whether the client, which had closed its side, is gone by now.
+    /// Whether the client, which closed its side before, is gone by now.
     fn client_has_vanished(
         &self,
         cx: &mut Context<'_>,
@@ -156,7 +157,7 @@ impl Relay {
         }
     }
 
-    /// The client's socket has failed: nothing comes from there, and nothing arrives.
+    /// The client's socket has failed: it can neither be read nor written any more.
     fn lose_client(&mut self) {
         self.set_cause(Cause::ClientGone);
         self.client_ended = true;
@@ -166,8 +167,8 @@ impl Relay {
         }
     }
 
-    /// Ends both directions as if both sources had: what was read is delivered, then the end.
-    /// [`Relay::run`] does that.
+    /// Ends both directions as if both sources had ended: [`Relay::run`] then delivers what was
+    /// read, and the ends.
     pub(crate) fn close(&mut self, cause: Cause) {
         self.set_cause(cause);
         for flow in [&mut self.to_backend, &mut self.to_client] {
@@ -177,11 +178,10 @@ impl Relay {
         }
     }
 
-    /// The sockets, for closing.
     pub(crate) fn into_ended(self: Box<Self>) -> Ended {
-        // Nothing else makes an end.
+        // Every end sets a cause.
         let cause = self.cause.unwrap_or(Cause::Stop);
-        // A silent client is one after the backend's end.
+        // A client counts as silent only after the backend has ended.
         let by_backend = matches!(cause, Cause::Backend | Cause::BackendGone | Cause::Silence);
         Ended {
             unanswered: by_backend && self.client_sent && self.carried.to_client == 0,
@@ -199,13 +199,14 @@ impl Relay {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         buffer::with(|scratch| {
             for _ in 0..ROUNDS {
-                // Reading from the client can leave TLS output (an alert, a key update), so the
+                // Reading from the client can produce TLS output (an alert, a key update), so the
                 // direction to the client comes second.
                 let up = self.poll_to_backend(cx, scratch);
                 if std::mem::take(&mut self.is_new) && up.is_ready() {
-                    // The client has spoken, so an answer follows, and the tickets leave with it. If
-                    // it has not, it may be waiting for their packet, which acknowledges the end of
-                    // the handshake: Nagle's algorithm wants that before it sends more.
+                    // The client has sent a request, so an answer follows, and the session tickets
+                    // leave in the same packet. If it has not, it may be waiting for the tickets'
+                    // packet, which acknowledges the end of the handshake: Nagle's algorithm waits
+                    // for that before it sends more.
                     self.session.send_with_next(&self.client);
                 }
                 let down = self.poll_to_client(cx, scratch);
@@ -216,13 +217,14 @@ impl Relay {
                     return Poll::Pending;
                 }
             }
-            // More to do, but not now: a task that wakes itself goes behind the others.
+            // There is more to do, but others come first: a task that wakes itself goes to the end
+            // of the queue.
             cx.waker().wake_by_ref();
             Poll::Pending
         })
     }
 
-    /// Takes note of how the client's side stands after its bytes were received.
+    /// Records the client's state after its bytes were received.
     fn note_peer(&mut self, peer: PeerState) {
         let complete = peer == PeerState::Ended;
         match peer {
@@ -233,7 +235,7 @@ impl Relay {
             }
             PeerState::Faulty(_) => {
                 self.set_cause(Cause::ClientFault);
-                // The alert is pending; after it there is nothing more to say to this client.
+                // The alert is pending. After it, nothing more can be sent to this client.
                 if self.to_client == Flow::Open {
                     self.to_client = Flow::Ending { complete: false };
                 }

@@ -12,8 +12,8 @@ use crate::conn::flow::{Cause, Flow};
 use crate::tls::PeerState;
 
 impl Relay {
-    /// One step from client to backend. Pending: the waker is registered, or there is nothing
-    /// left to do.
+    /// One step from client to backend. `Pending`: the waker is registered, or nothing is left to
+    /// do.
     pub(super) fn poll_to_backend(
         &mut self,
         cx: &mut Context<'_>,
@@ -38,13 +38,14 @@ impl Relay {
             return Poll::Ready(());
         }
         if self.to_backend != Flow::Open {
-            // Fails only on a connection that is gone, whose reading says so.
+            // Fails only if the connection is gone, and then reading reports that.
             let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
             self.to_backend = Flow::Done;
             return Poll::Ready(());
         }
         match ready!(self.session.poll_read(&mut self.client, cx, scratch)) {
-            // No close_notify, as many programs do: an end like any other.
+            // The client closed without close_notify, as many programs do. It counts as a normal
+            // end.
             Ok(0) => {
                 self.client_closed = true;
                 self.note_peer(PeerState::Ended);
@@ -60,7 +61,7 @@ impl Relay {
                 self.note_peer(peer);
             }
             Err(_gone) => {
-                // A reset ends both directions; what came before it is still delivered.
+                // A reset ends both directions. What came before it is still delivered.
                 self.lose_client();
                 self.to_backend = Flow::Ending { complete: false };
             }
@@ -68,8 +69,8 @@ impl Relay {
         Poll::Ready(())
     }
 
-    /// After its last word, a client that waits for an answer is still looked at: if it is gone and
-    /// the backend silent, nothing else would ever tell.
+    /// Keeps reading from a client that has ended its stream and waits for an answer: if it goes
+    /// away while the backend is silent, nothing else would show that.
     fn poll_after_end(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         if self.client_closed || self.to_client.is_over() {
             return Poll::Pending;
@@ -77,7 +78,7 @@ impl Relay {
         self.poll_discard(cx, scratch)
     }
 
-    /// Throws away what the client sends, which is nobody's.
+    /// Reads and throws away what the client sends, as there is nobody to take it.
     fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         match ready!(buffer::read(&mut self.client, cx, &mut scratch.raw)) {
             Ok(1..) => {}
@@ -90,7 +91,7 @@ impl Relay {
         Poll::Ready(())
     }
 
-    /// Writes what the backend takes at once, and keeps the rest.
+    /// Writes what the backend takes now, and keeps the rest.
     fn hand_to_backend(&mut self, cx: &mut Context<'_>, plain: &[u8]) {
         if plain.is_empty() {
             return;
@@ -107,7 +108,8 @@ impl Relay {
     }
 
     fn fail_to_backend(&mut self, error: &io::Error) {
-        // EPIPE: it had ended its own side properly before it went, or only ends reading.
+        // EPIPE is no reset: the backend ended its stream properly before it went, or it only
+        // stopped reading.
         self.backend_reset = error.kind() != io::ErrorKind::BrokenPipe;
         self.break_to_backend();
     }

@@ -10,7 +10,7 @@ use crate::buffer::{self, CHUNK, Scratch};
 use crate::conn::flow::{Cause, Flow};
 
 impl Relay {
-    /// One step from backend to client. Pending as in [`Relay::poll_to_backend`].
+    /// One step from backend to client. `Pending` means the same as for [`Relay::poll_to_backend`].
     pub(super) fn poll_to_client(
         &mut self,
         cx: &mut Context<'_>,
@@ -33,7 +33,7 @@ impl Relay {
         }
         match self.to_client {
             Flow::Ending { complete: true } => {
-                // The end of the stream follows, in the same packet.
+                // The end of the stream follows in the same packet.
                 self.session.send_close_notify(&mut scratch.output);
                 self.session.queue(&mut scratch.output);
                 self.session.send_with_next(&self.client);
@@ -62,7 +62,7 @@ impl Relay {
                 self.session.send(&mut self.client, cx, &mut scratch.output);
             }
             Err(_gone) => {
-                // Not an end but a reset: the client shall not take it for a complete answer.
+                // A reset is no end: the client must not take what it has for a complete answer.
                 self.backend_ended = true;
                 self.to_client = Flow::Ending { complete: false };
                 self.break_to_backend();
@@ -71,7 +71,7 @@ impl Relay {
         Poll::Ready(())
     }
 
-    /// Ready when no TLS output is pending, or none will ever be taken.
+    /// Ready when no TLS output is pending, or when the client will never take any.
     fn flush_to_client(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         if ready!(self.session.poll_flush(&mut self.client, cx)).is_err() {
             self.set_cause(Cause::ClientGone);

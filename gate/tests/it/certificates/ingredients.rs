@@ -1,4 +1,4 @@
-//! What PEM files are made of, generated for each test: `tests/fixtures/pem/README.md` names them.
+//! The parts of PEM files, generated for each test. `tests/fixtures/pem/README.md` lists them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,11 +13,11 @@ use crate::harness::Pki;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Everything that belongs to one key, and a stranger's certificate.
+/// All parts that belong to one key, and an unrelated certificate.
 pub(super) struct Pantry {
     pub(super) pki: Pki,
     other: Pki,
-    /// What is taken twice is the same both times.
+    /// A part that is used twice is the same both times.
     taken: RefCell<HashMap<String, Vec<u8>>>,
 }
 
@@ -99,9 +99,9 @@ impl Pantry {
 fn treat(manner: &str, argument: &str, pem: &str) -> Vec<u8> {
     let label = pem.split("-----").nth(1).unwrap().trim_start_matches("BEGIN ").to_owned();
     let text = match manner {
-        // As an editor on Windows leaves it.
+        // As a Windows editor saves it.
         "crlf" => pem.replace('\n', "\r\n"),
-        // Without the line break at the end: what follows is on the same line.
+        // Without the final line break: what follows is on the same line.
         "glued" => pem.trim_end().to_owned(),
         "half" => pem[..pem.len() / 2].to_owned(),
         "half-line" => format!("{}\n", &pem[..pem.len() / 2]),
@@ -132,7 +132,7 @@ fn dated(from: i64, to: i64) -> CertificateParams {
     params
 }
 
-/// Parameters of a leaf that is named in its subject only.
+/// Parameters of a leaf that has its name in the subject only.
 fn nameless() -> CertificateParams {
     let mut params = dated(-1, 365);
     params.subject_alt_names.clear();

@@ -1,5 +1,6 @@
-//! PEM files as people have them: any order, any format of key, in one file or several, whole or
-//! not. Each is a recipe in `tests/fixtures/pem`, whose README tells how to write one.
+//! PEM files as they occur in practice: any order, any format of key, in one file or several,
+//! complete or not. Each is a recipe in `tests/fixtures/pem`, whose README explains how to write
+//! one.
 
 mod ingredients;
 mod recipe;
@@ -39,7 +40,7 @@ fn recipes() -> Vec<(String, Recipe)> {
         .collect()
 }
 
-/// The files of one dish, and the argument that names them.
+/// The files of one case, and the argument that names them.
 struct Served {
     dir: TempDir,
     argument: String,
@@ -63,7 +64,7 @@ impl Served {
         program().args(["127.0.0.1:0", "9090", &self.argument, "--check"]).output().unwrap()
     }
 
-    /// `--check` says what the chain is and warns of exactly what `recipe` names.
+    /// `--check` shows the chain and exactly the warnings that `recipe` names.
     fn is_good(&self, case: &str, pantry: &Pantry, recipe: &Recipe, chain: &[String]) {
         let output = self.check();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -119,8 +120,8 @@ fn every_case_is_judged_as_it_says() {
     }
 }
 
-/// What passes without a warning also passes a client that knows the root and nothing else: leaf
-/// and intermediates are sent, and the key is the leaf's.
+/// A case without a warning also works for a client that knows only the root: leaf and
+/// intermediates are sent, and the key is the leaf's.
 #[tokio::test]
 async fn what_needs_no_warning_is_served_to_strict_clients() {
     let mut proved = 0;

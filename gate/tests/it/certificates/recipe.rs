@@ -1,19 +1,18 @@
 //! Recipes of PEM files: see `tests/fixtures/pem/README.md`.
 
-/// What a recipe says.
 #[derive(Debug)]
 pub(super) struct Recipe {
     /// The kind of key.
     pub(super) key: String,
     /// Files with their parts.
     files: Vec<(String, Vec<String>)>,
-    /// Instead: the parts of one file, in every order.
+    /// Alternatively, the parts of one file, in every order.
     any_order: Vec<String>,
     pub(super) mode: u32,
     pub(super) expected: Expected,
     pub(super) warnings: usize,
     pub(super) says: Vec<String>,
-    /// No client knows its root.
+    /// The root is unknown to clients.
     pub(super) private: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One end of a connection: a writer and a reader that take orders.
+//! One end of a connection: a writer and a reader that follow orders.
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// TLS or not.
+/// A stream with or without TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// How to end what one writes.
+/// How a writer ends its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish {
     /// With `close_notify`, if TLS is spoken.
@@ -37,10 +37,10 @@ enum Order {
     Finish(Finish),
 }
 
-/// How it ended.
+/// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// Bytes of the other end's; that they are the right ones is checked as they come.
+    /// The number of bytes received. Their content is checked as they arrive.
     pub(super) heard: usize,
     /// The stream broke off instead of ending.
     pub(super) reset: bool,
@@ -55,7 +55,7 @@ struct Progress {
 }
 
 pub(super) struct End {
-    /// The same socket once more, for what streams do not offer.
+    /// A second handle of the socket, for what streams do not offer.
     socket: Option<Socket>,
     orders: mpsc::Sender<Order>,
     pace: watch::Sender<Pace>,
@@ -70,7 +70,7 @@ pub(super) fn duplicate(stream: &TcpStream) -> Socket {
 }
 
 impl End {
-    /// Writes `own` bytes when told to, and expects to read `others`.
+    /// Writes `own` bytes when ordered to, and expects to read `others`.
     pub(super) fn new(
         socket: Socket,
         stream: Box<dyn Stream>,
@@ -99,7 +99,7 @@ impl End {
     }
 
     pub(super) fn finish(&self, finish: Finish) {
-        // Ended already, or failed: then there is nothing to end.
+        // It has ended or failed already, so there is nothing to end.
         self.orders.try_send(Order::Finish(finish)).ok();
     }
 
@@ -107,7 +107,7 @@ impl End {
         self.pace.send_replace(pace);
     }
 
-    /// Waits until it has got so much, and the end too.
+    /// Waits until it has received that many bytes, and the end if there is one.
     pub(super) async fn heard(&mut self, bytes: usize, end: bool) {
         let there = |p: &Progress| p.heard >= bytes && (p.over || !end);
         self.progress.wait_for(there).await.unwrap();
@@ -133,12 +133,12 @@ impl End {
         let wrote = self.writer.await.unwrap();
         let is_reset = |result: &io::Result<()>| {
             let kind = result.as_ref().err().map(io::Error::kind);
-            // Without a close_notify, the end of a TLS stream is none.
+            // Without close_notify, the end of a TLS stream is no proper end.
             matches!(kind, Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof))
         };
         Ended {
             heard: self.progress.borrow().heard,
-            // The kernel says it once: to the reader or to the writer.
+            // The kernel reports it once, either to the reader or to the writer.
             reset: is_reset(&read) || is_reset(&wrote),
             wrote: wrote.is_ok(),
         }
@@ -169,7 +169,7 @@ async fn write(
     Ok(())
 }
 
-/// Small buffers are for the beginning; with them, much would take forever.
+/// Small buffers are used at first only: with them, large amounts would take too long.
 const SMALL_READS: usize = 2_000;
 
 async fn read(

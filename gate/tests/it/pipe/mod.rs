@@ -1,11 +1,12 @@
-//! The gate against its model, a plain TCP connection: the same script of writes, pauses, ends and
-//! aborts is played through both, and what each end gets and how it ends must agree.
+//! Compares the gate with its model, a plain TCP connection. The same script of writes, pauses,
+//! ends and aborts runs through both, and both must agree on what each end receives and how it
+//! ends.
 //!
-//! Without an abort they must agree in everything. With one, how much of the bytes on their way
-//! still arrives depends on the moment, so the survivor must get what had arrived before it, and
-//! perhaps more of the same; and it must see the same kind of end, with one exception: a *client's*
-//! abort is a plain end for the backend. Programs that send and leave without having read
-//! everything make the kernel send a reset, and it must not destroy what they sent.
+//! Without an abort they must agree in everything. With an abort, timing decides how many of the
+//! bytes in flight still arrive. So the other side must get what had arrived before, and perhaps
+//! more of the same; and it must see the same kind of end. There is one exception: a *client's*
+//! abort is a plain end for the backend. Programs that send and disconnect before they have read
+//! everything cause a reset, which must not destroy what they sent.
 
 mod end;
 mod script;
@@ -46,8 +47,8 @@ fn agree(version: &'static SupportedProtocolVersion, mut runner: TestRunner) {
         let socket = end::duplicate(&tcp);
         let mut client = connector.connect(name(), tcp).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
-        // Before this arrives, the gate may not know that it is connected, and an abort is a
-        // server that is not there.
+        // Before this arrives, the gate may not know yet that it is connected, and would take an
+        // abort for a server that is down.
         server.write_all(b"!").await.unwrap();
         client.read_exact(&mut [0]).await.unwrap();
         let client = end(Side::Client, socket, Box::new(client));
@@ -100,7 +101,7 @@ fn compare(script: &Script, side: Side, gate: &Ended, model: &Ended) -> Result<(
     match script.ended_before_abort(aborter) {
         // Its end had arrived before.
         Some(true) if gate.reset || model.reset => Err("a reset after the end"),
-        // The end and the reset ran a race.
+        // The end and the reset were in a race.
         Some(_) => Ok(()),
         None if !model.reset => Err("no reset in the model: the test is wrong"),
         None if aborter == Side::Client && gate.reset => Err("a client's abort is no plain end"),

@@ -1,4 +1,4 @@
-//! What the two ends of a connection do, in which order.
+//! Scripts: what the two ends of a connection do, and in which order.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use super::end::{End, Ended, Finish, Pace};
 /// The most that one side writes in a script.
 pub(super) const MOST: usize = LONGEST * LARGEST;
 const LONGEST: usize = 14;
-/// More than the sockets on the way hold together, so that a reader that pauses stops the writer.
+/// More than all sockets between the ends hold, so that a paused reader blocks the writer.
 const LARGEST: usize = 3_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +26,19 @@ impl Side {
     }
 }
 
-/// Nothing waits for what it starts, but for `Settle`.
+/// The steps of a script. Only `Settle` waits for what the others started.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     /// Bytes, in pieces of this size.
     Write(Side, usize, usize),
-    /// The end of what this side writes; nothing that it does later counts as written.
+    /// Ends this side's stream. What it writes later does not count.
     Finish(Side, Finish),
     Pause(Side),
     /// Read with a buffer of this size.
     Read(Side, usize),
-    /// Both read until all that was written has arrived.
+    /// Both sides read until everything that was written has arrived.
     Settle,
-    /// A reset, once in a script at most; after it only the other side goes on.
+    /// A reset, at most once in a script. Afterwards only the other side goes on.
     Abort(Side),
 }
 
@@ -73,7 +73,7 @@ pub(super) fn any() -> impl Strategy<Value = Script> {
 }
 
 impl Script {
-    /// Without the steps of a side that cannot do them any more.
+    /// Removes the steps that a side cannot do any more.
     fn possible(steps: Vec<Step>) -> Self {
         let (mut finished, mut aborted) = ([false; 2], None);
         let steps = steps.into_iter().filter(|step| match *step {
@@ -103,14 +103,15 @@ impl Script {
         self.0.split(|step| matches!(step, Step::Abort(_))).next().unwrap_or_default()
     }
 
-    /// What the other side of `aborter` had surely got.
+    /// What the other side of `aborter` had certainly received.
     pub(super) fn settled_before_abort(&self, aborter: Side) -> usize {
         let before = self.before_abort();
         let settled = before.iter().rposition(|step| matches!(step, Step::Settle)).unwrap_or(0);
         written(&before[..settled], aborter)
     }
 
-    /// Whether `aborter` had ended its side before, and if so whether that had surely arrived.
+    /// Whether `aborter` had ended its stream before, and if so, whether that end had certainly
+    /// arrived.
     pub(super) fn ended_before_abort(&self, aborter: Side) -> Option<bool> {
         let before = self.before_abort();
         let end = |step: &Step| matches!(step, Step::Finish(side, _) if *side == aborter);

@@ -90,7 +90,7 @@ impl Wire {
     }
 }
 
-impl linger::Socket for Wire {
+impl linger::LingerSocket for Wire {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
             SocketKind::Tcp(stream) => stream.poll_read_ready(context),
@@ -111,8 +111,8 @@ impl linger::Socket for Wire {
 
     fn shut_down_writing(&self) -> io::Result<()> {
         match &self.0 {
-            SocketKind::Tcp(stream) => linger::Socket::shut_down_writing(stream),
-            SocketKind::Unix(stream) => linger::Socket::shut_down_writing(stream),
+            SocketKind::Tcp(stream) => linger::LingerSocket::shut_down_writing(stream),
+            SocketKind::Unix(stream) => linger::LingerSocket::shut_down_writing(stream),
             #[cfg(test)]
             SocketKind::Pipe(_) => Ok(()),
         }
@@ -120,8 +120,8 @@ impl linger::Socket for Wire {
 
     fn unsent(&self) -> usize {
         match &self.0 {
-            SocketKind::Tcp(stream) => linger::Socket::unsent(stream),
-            SocketKind::Unix(stream) => linger::Socket::unsent(stream),
+            SocketKind::Tcp(stream) => linger::LingerSocket::unsent(stream),
+            SocketKind::Unix(stream) => linger::LingerSocket::unsent(stream),
             #[cfg(test)]
             SocketKind::Pipe(_) => 0,
         }

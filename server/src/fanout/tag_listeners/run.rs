@@ -6,10 +6,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Listener, SLICE, TagListeners};
+use crate::entry::Target;
 use crate::fanout::join::join;
 use crate::hub::delivery_queue::{Delivery, Load, Work};
 use crate::hub::tally::Tally;
-use crate::log::Target;
 
 /// How many outboxes are touched at once: about the number of loads that a core has in flight.
 const TOUCHED: usize = 8;

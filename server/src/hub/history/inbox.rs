@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::hub::history::HistoryBounds;
 use crate::hub::history::ring::{Aged, Ring, StoredMessage};
 use crate::id::Address;
-use crate::log::Mark;
+use crate::protocol::Mark;
 
 /// The memory of an inbox besides its messages, in bytes; an estimate.
 const RECORD: usize = 200;

@@ -18,10 +18,11 @@ pub(crate) use settings::{HistoryBounds, Settings, TagBounds};
 use usage::Usage;
 pub(crate) use usage::{TagUsage, TotalUsage};
 
+use crate::entry::Target;
 use crate::hub::history::inbox::Inboxes;
 use crate::hub::history::ring::{Aged, Ring, StoredMessage};
 use crate::id::{Address, Tag};
-use crate::log::{Mark, Target};
+use crate::protocol::Mark;
 
 /// The memory of a tag besides its messages, in bytes; an estimate.
 const RECORD: usize = 512;

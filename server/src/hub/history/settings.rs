@@ -7,7 +7,7 @@ use crate::id::Tag;
 
 /// The bounds of a ring or an inbox. A count of 0 stores nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistoryBounds {
+pub(crate) struct HistoryBounds {
     pub count: usize,
     /// Since a message was accepted.
     pub age: Duration,
@@ -17,7 +17,7 @@ pub struct HistoryBounds {
 
 /// The bounds of one tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TagBounds {
+pub(crate) struct TagBounds {
     /// Broadcasts.
     pub ring: HistoryBounds,
     /// Unread messages of each person. A tag on which anyone may send has no inboxes, because anyone
@@ -27,7 +27,7 @@ pub struct TagBounds {
 
 /// The bounds of all tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The memory budget of all tags together, in bytes.
     pub max_memory: usize,
     usual: TagBounds,
@@ -36,7 +36,7 @@ pub struct Settings {
 
 impl TagBounds {
     #[must_use]
-    pub fn without_inbox(self) -> Self {
+    pub(crate) fn without_inbox(self) -> Self {
         Self { inbox: HistoryBounds { count: 0, ..self.inbox }, ..self }
     }
 }
@@ -62,35 +62,35 @@ impl Default for Settings {
 impl Settings {
     /// The same bounds for every tag, without inboxes.
     #[must_use]
-    pub fn new(max_memory: usize, usual: TagBounds) -> Self {
+    pub(crate) fn new(max_memory: usize, usual: TagBounds) -> Self {
         Self { max_memory, usual: usual.without_inbox(), by_tag: HashMap::new() }
     }
 
     /// Sets the bounds of one tag.
-    pub fn set(&mut self, tag: Tag, bounds: TagBounds) {
+    pub(crate) fn set(&mut self, tag: Tag, bounds: TagBounds) {
         self.by_tag.insert(tag, bounds);
     }
 
     /// The bounds of tags without settings of their own.
     #[must_use]
-    pub fn usual(&self) -> TagBounds {
+    pub(crate) fn usual(&self) -> TagBounds {
         self.usual
     }
 
     /// The tags with bounds of their own.
-    pub fn by_tag(&self) -> impl Iterator<Item = (&Tag, TagBounds)> {
+    pub(crate) fn by_tag(&self) -> impl Iterator<Item = (&Tag, TagBounds)> {
         self.by_tag.iter().map(|(tag, bounds)| (tag, *bounds))
     }
 
     /// The bounds of a tag.
     #[must_use]
-    pub fn of(&self, tag: &Tag) -> TagBounds {
+    pub(crate) fn of(&self, tag: &Tag) -> TagBounds {
         self.by_tag.get(tag).copied().unwrap_or(self.usual)
     }
 
     /// The longest age of all bounds.
     #[must_use]
-    pub fn longest_age(&self) -> Duration {
+    pub(crate) fn longest_age(&self) -> Duration {
         let ages = |bounds: &TagBounds| {
             let age =
                 |bounds: HistoryBounds| if bounds.count == 0 { Duration::ZERO } else { bounds.age };

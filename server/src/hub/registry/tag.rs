@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::entry::Target;
 use crate::id::Address;
-use crate::log::Target;
 
 /// The registrations of one tag.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Cluster, unreachable};
-use crate::access::secret;
+use super::{NatsConfig, unreachable};
 use crate::error::Error;
+use crate::secret_file;
 
 /// Lost connections are noticed after two of these, and what is sent meanwhile has an unknown fate.
 const PING: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ pub(super) type Connections = watch::Receiver<u64>;
 /// [`Error::Read`], [`Error::Content`] for files; [`Error::Unavailable`] if NATS does not answer in
 /// time, or does not let this server in.
 pub(super) async fn connect(
-    cluster: &Cluster,
+    cluster: &NatsConfig,
     patience: Duration,
 ) -> Result<(Client, Connections), Error> {
     let addresses: Vec<ServerAddr> = cluster.servers.clone();
@@ -74,7 +74,7 @@ pub(super) async fn connect(
     }
 }
 
-fn gave_up(cluster: &Cluster, patience: Duration, last: &dyn std::fmt::Display) -> Error {
+fn gave_up(cluster: &NatsConfig, patience: Duration, last: &dyn std::fmt::Display) -> Error {
     let reason = format!(
         "no connection within {} s ({last}); start NATS, or correct the addresses of --nats",
         patience.as_secs()
@@ -95,7 +95,7 @@ fn refused(error: &ConnectError) -> Option<String> {
     Some(format!("{error}: {remedy}"))
 }
 
-fn options(cluster: &Cluster, count: &Arc<watch::Sender<u64>>) -> Result<ConnectOptions, Error> {
+fn options(cluster: &NatsConfig, count: &Arc<watch::Sender<u64>>) -> Result<ConnectOptions, Error> {
     let (count, away) = (Arc::clone(count), Mutex::new(None));
     let mut options = ConnectOptions::new()
         .name("tocsin server")
@@ -124,7 +124,7 @@ fn options(cluster: &Cluster, count: &Arc<watch::Sender<u64>>) -> Result<Connect
 fn log_in(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, Error> {
     const WHAT: &str = "NATS credentials file";
     let read = |source| Error::Read { what: WHAT, file: file.into(), source };
-    let first = secret::first_line(WHAT, file)?;
+    let first = secret_file::first_line(WHAT, file)?;
     if first == CREDS {
         let text = std::fs::read_to_string(file).map_err(read)?;
         return options.credentials(&text).map_err(|_| Error::Content {

@@ -18,8 +18,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf as _, BufMut as _, Bytes};
 
+use crate::entry::{AppendId, Entry, EntryKind};
 use crate::id::{Address, Tag};
-use crate::log::{AppendId, Entry, EntryKind, Mark};
+use crate::protocol::Mark;
 use crate::protocol::{Message, Mid};
 
 /// The format that is written. Readers know it and those before it.
@@ -58,14 +59,14 @@ pub(super) fn token(tag: &Tag) -> String {
 
 /// The payload of `entry`, the append `id` of which is.
 pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
-    let (kind, address) = match &entry.body {
+    let (kind, address) = match &entry.kind {
         EntryKind::Broadcast(_) => (kind::BROADCAST, None),
         EntryKind::Direct(address, _) => (kind::DIRECT, Some(address)),
         EntryKind::Read(address, Mark::UpTo(_)) => (kind::READ_UP_TO, Some(address)),
         EntryKind::Read(address, Mark::Only(_)) => (kind::READ_ONLY, Some(address)),
         EntryKind::Drop(address) => (kind::DROP, Some(address)),
     };
-    let message = entry.body.message().map_or("", Message::as_json);
+    let message = entry.kind.message().map_or("", Message::as_json);
     let mut bytes = Vec::with_capacity(128 + message.len());
     let with = |part, there| if there { part } else { 0 };
     bytes.put_u8(VERSION);
@@ -89,7 +90,7 @@ pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
         bytes.put_u16_le(u16::try_from(mid.as_str().len()).unwrap_or(u16::MAX));
         bytes.put_slice(mid.as_str().as_bytes());
     }
-    match &entry.body {
+    match &entry.kind {
         EntryKind::Read(_, Mark::UpTo(seq)) => bytes.put_u64_le(*seq),
         EntryKind::Read(_, Mark::Only(seqs)) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
         EntryKind::Broadcast(_) | EntryKind::Direct(..) | EntryKind::Drop(_) => {
@@ -141,7 +142,7 @@ fn read(token: &str, mut rest: &[u8]) -> Option<Entry> {
         let (seqs, []) = rest.as_chunks() else { return None };
         Some(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
     };
-    let body = match (kind, address) {
+    let kind = match (kind, address) {
         (kind::BROADCAST, None) => EntryKind::Broadcast(message()?),
         (kind::DIRECT, Some(address)) => EntryKind::Direct(address, message()?),
         (kind::READ_UP_TO, Some(address)) => match *seqs()? {
@@ -153,7 +154,7 @@ fn read(token: &str, mut rest: &[u8]) -> Option<Entry> {
         _ => return None,
     };
     let append = Some(AppendId { writer, number });
-    Some(Entry { tag, body, at, expires, mid, append, origin: None, received: None })
+    Some(Entry { tag, kind, at, expires, mid, append })
 }
 
 #[cfg(test)]
@@ -175,13 +176,11 @@ mod tests {
             for (mid, expires) in [(None, None), (Some("order-77 \u{e4}"), Some(9))] {
                 entries.push(Entry {
                     tag: Tag::parse("a..b").unwrap(),
-                    body: body.clone(),
+                    kind: body.clone(),
                     at: 1_790_000_000_123,
                     expires,
                     mid: mid.map(|mid| Mid::kept(mid.into())),
                     append: Some(AppendId { writer: u64::MAX, number }),
-                    origin: None,
-                    received: None,
                 });
             }
         }

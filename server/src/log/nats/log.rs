@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::runtime::Runtime;
 use super::waiting::{PendingAppend, Shared};
 use super::{progress, reads};
+use crate::entry::{AppendContext, Entry};
 use crate::error::Error;
-use crate::id::{Address, Tag};
 use crate::limits;
-use crate::log::{Appending, Counts, Entry, Log, Mark, Queued, Replica};
+use crate::log::{Appending, Cluster, Counts, Log, Queued, Replica};
 use crate::protocol::{Outcome, Refusal};
 
 /// How long the last words take at most, when the log ends.
@@ -67,8 +67,8 @@ impl NatsLog {
 }
 
 impl Log for NatsLog {
-    fn append(&self, entry: Entry) -> Appending {
-        self.take(entry).unwrap_or_else(|refusal| {
+    fn append(&self, entry: Entry, context: AppendContext) -> Appending {
+        self.take(entry, context).unwrap_or_else(|refusal| {
             self.shared.counts.failed(1, Outcome::Refused);
             Appending::done(Err(refusal))
         })
@@ -92,34 +92,13 @@ impl Log for NatsLog {
         Some(Queued { entries: waiting.by_number.len(), bytes: waiting.bytes })
     }
 
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    fn known(&self) -> u64 {
-        self.shared.known()
-    }
-
-    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
-        // Beyond the bound it gets lost.
-        let told = reads::encode(self.shared.writer, self.sink.head(), tag, address, mark);
-        let _ = self.reads.try_send(told);
-    }
-
-    fn peers(&self) -> Option<usize> {
-        Some(self.shared.peers.alive())
-    }
-
-    fn not_ready(&self) -> Option<&'static str> {
-        if self.client.connection_state() != Connection::Connected {
-            return Some("NATS is not reachable");
-        }
-        self.shared.progress.lags()
+    fn cluster(&self) -> Option<&dyn Cluster> {
+        Some(self)
     }
 }
 
 impl NatsLog {
-    fn take(&self, entry: Entry) -> Result<Appending, Refusal> {
+    fn take(&self, entry: Entry, context: AppendContext) -> Result<Appending, Refusal> {
         let refused = |why| Err(Refusal::unavailable(Outcome::Refused, why));
         self.sink.admit()?;
         if self.client.connection_state() != Connection::Connected {
@@ -132,9 +111,9 @@ impl NatsLog {
         }
         let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();
-        let received = entry.received.unwrap_or_else(Instant::now);
+        let received = context.received.unwrap_or_else(Instant::now);
         let waiting =
-            PendingAppend { answer, origin: entry.origin, received, bytes, has_left: false };
+            PendingAppend { answer, origin: context.origin, received, bytes, has_left: false };
         let mut all = self.shared.waiting.lock();
         let full =
             all.by_number.len() >= limits::LOG_QUEUE || all.bytes + bytes > limits::LOG_QUEUE_BYTES;

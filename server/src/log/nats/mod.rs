@@ -5,18 +5,17 @@
 //! order and hold the same rings, inboxes, marks and mids. An append is answered when its entry has
 //! come back by that way: by then the stream has it as durably as its replicas promise.
 
+mod cluster;
 mod connect;
-mod difference;
 mod entry;
 mod follow;
-mod inspect;
 mod log;
-mod make;
 mod peers;
 mod progress;
 mod publish;
 mod reads;
 mod runtime;
+mod settings;
 mod stream;
 mod waiting;
 
@@ -35,24 +34,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::Replica;
 use crate::error::Error;
-use crate::hub::history::Settings;
-use crate::id::{IdKey, Tag};
 use crate::limits;
-use crate::protocol::Protectable;
 use connect::Connections;
 use follow::Follower;
-pub(crate) use inspect::Looked;
 pub(crate) use log::NatsLog;
 use runtime::Runtime;
-use stream::{Common, Found};
+pub(crate) use settings::{CommonHistory, CommonSettings};
+use stream::StreamStart;
+pub(crate) use stream::StreamSummary;
 use waiting::Shared;
 
 /// NATS acknowledges an append within this time, or its fate is unknown.
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 
 /// Where the stream is and what it is like, as configured.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Cluster {
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct NatsConfig {
     /// NATS servers; any of them will do.
     pub servers: Vec<ServerAddr>,
     /// The stream's name, and the first token of its subjects.
@@ -74,27 +71,20 @@ pub(crate) struct OpenedStream {
     client: Client,
     connections: Connections,
     context: Context,
-    cluster: Cluster,
-    found: Found,
+    cluster: NatsConfig,
+    found: StreamStart,
 }
 
 impl OpenedStream {
-    /// Connects, and makes the stream or checks that it agrees with this server's `settings` and
-    /// `protected` pairs.
+    /// Connects, and makes the stream or checks that it agrees with this server's settings.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if NATS cannot be reached; [`Error::Cluster`] names what is different.
-    pub(crate) async fn open(
-        cluster: &Cluster,
-        settings: &Settings,
-        protected: &[(Tag, Protectable)],
-        id_key: &IdKey,
-    ) -> Result<Self, Error> {
-        let common = Common::of(settings, protected, id_key);
+    /// [`Error::Unavailable`] if NATS cannot be reached; [`Error::Cluster`] names what differs.
+    pub(crate) async fn open(cluster: &NatsConfig, common: CommonSettings) -> Result<Self, Error> {
         let (runtime, cluster) = (Runtime::start()?, cluster.clone());
         let opening = runtime.spawn(async move {
             let (client, connections, context) = connected(&cluster, connect::START).await?;
-            stream::admits_messages(&client, &cluster)?;
+            stream::check_max_payload(&client, &cluster)?;
             let found = stream::open(&context, &cluster, &common).await?;
             Ok((client, connections, context, cluster, found))
         });
@@ -199,46 +189,40 @@ impl OpenedStream {
     }
 }
 
-/// Gives the stream what this configuration says of what is kept and protected, and a `new_epoch` if
-/// that is wanted; answers which it has. Servers that run are to be restarted one after the other then,
-/// and end by themselves when they notice another epoch.
+/// Gives the stream the settings of this server, and a `new_epoch` on request; answers its epoch.
+/// Running servers end when they notice another epoch, and are to be restarted one after the other.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Cluster`].
 pub(crate) async fn adopt(
-    cluster: &Cluster,
-    settings: &Settings,
-    protected: &[(Tag, Protectable)],
-    id_key: &IdKey,
+    cluster: &NatsConfig,
+    common: &CommonSettings,
     new_epoch: bool,
 ) -> Result<String, Error> {
     let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
-    stream::adopt(&context, cluster, &Common::of(settings, protected, id_key), new_epoch).await
+    stream::adopt(&context, cluster, common, new_epoch).await
 }
 
-/// Whether a server with this configuration would start, and on what; nothing is made or changed.
-/// `None` if there is no such stream yet.
+/// Whether a server with these settings would start, and on what; nothing is made or changed. `None`
+/// if the stream does not exist yet. Without `common` the server has no id key yet.
 ///
 /// # Errors
-/// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what is different.
-pub(crate) async fn look(
-    cluster: &Cluster,
-    settings: &Settings,
-    protected: &[(Tag, Protectable)],
-    id_key: Option<&IdKey>,
-) -> Result<Option<Looked>, Error> {
-    let looking = async {
+/// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what differs.
+pub(crate) async fn inspect(
+    cluster: &NatsConfig,
+    common: Option<&CommonSettings>,
+) -> Result<Option<StreamSummary>, Error> {
+    let inspecting = async {
         let (client, _, context) = connected(cluster, connect::COMMAND).await?;
-        stream::admits_messages(&client, cluster)?;
-        let common = id_key.map(|id_key| Common::of(settings, protected, id_key));
-        inspect::at(&context, cluster, common.as_ref()).await
+        stream::check_max_payload(&client, cluster)?;
+        stream::inspect(&context, cluster, common).await
     };
-    let late = |_| unreachable(cluster, &"connected, but JetStream gives no answer");
-    tokio::time::timeout(connect::COMMAND, looking).await.map_err(late)?
+    let late = |_| unreachable(cluster, &"connected, but JetStream does not answer");
+    tokio::time::timeout(connect::COMMAND, inspecting).await.map_err(late)?
 }
 
 async fn connected(
-    cluster: &Cluster,
+    cluster: &NatsConfig,
     patience: Duration,
 ) -> Result<(Client, Connections, Context), Error> {
     let (client, connections) = connect::connect(cluster, patience).await?;
@@ -249,12 +233,18 @@ async fn connected(
     Ok((client, connections, context))
 }
 
-fn unreachable(cluster: &Cluster, error: &dyn Display) -> Error {
+fn unreachable(cluster: &NatsConfig, error: &dyn Display) -> Error {
     Error::Unavailable(format!("NATS at {cluster}: {error}"))
 }
 
-/// The servers' addresses. What is used to log in is not among it.
-impl Display for Cluster {
+impl NatsConfig {
+    fn error(&self, reason: String) -> Error {
+        Error::Cluster { stream: self.stream.clone(), reason }
+    }
+}
+
+/// The servers' addresses, without the credentials.
+impl Display for NatsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses = self
             .servers
@@ -264,7 +254,7 @@ impl Display for Cluster {
     }
 }
 
-impl fmt::Debug for Cluster {
+impl fmt::Debug for NatsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { servers: _, stream, credentials, ca, replicas, size } = self;
         write!(f, "{self} {stream} {credentials:?} {ca:?} {replicas} {size}")

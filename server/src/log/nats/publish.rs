@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry;
 use super::waiting::Shared;
-use crate::log::{AppendId, Entry};
+use crate::entry::{AppendId, Entry};
 use crate::protocol::Outcome;
 
 /// The most entries under way, so that one that is lost is noticed before very many follow it.

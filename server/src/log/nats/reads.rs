@@ -12,8 +12,10 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::entry;
+use crate::entry::{AppendId, Entry, EntryKind};
 use crate::id::{Address, Tag};
-use crate::log::{AppendId, Entry, EntryKind, Mark, Replica};
+use crate::log::Replica;
+use crate::protocol::Mark;
 
 /// The most that wait to be told. Beyond, they get lost.
 pub(super) const QUEUE: usize = 1_024;
@@ -36,13 +38,11 @@ pub(super) fn encode(
 ) -> ReadNotice {
     let read = Entry {
         tag: tag.clone(),
-        body: EntryKind::Read(address, mark.clone()),
+        kind: EntryKind::Read(address, mark.clone()),
         at: head,
         expires: None,
         mid: None,
         append: None,
-        origin: None,
-        received: None,
     };
     (entry::token(tag), entry::encode(&read, AppendId { writer, number: 0 }))
 }
@@ -87,7 +87,7 @@ pub(super) async fn run(
 }
 
 fn tell(sink: &dyn Replica, read: &Entry) {
-    if let EntryKind::Read(address, mark) = &read.body {
+    if let EntryKind::Read(address, mark) = &read.kind {
         sink.tell_read(&read.tag, *address, mark);
     }
 }

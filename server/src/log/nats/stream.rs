@@ -1,62 +1,65 @@
-//! The stream that all servers share: made with stated settings, or checked against them.
+//! The stream that all servers share: found, made, checked, changed.
 
-use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind,
+};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 use sha2::{Digest as _, Sha256};
 
-use super::difference::{self, OTHERS, TOGETHER};
-use super::{Cluster, make, unreachable};
+use super::settings::{CommonSettings, FORMAT};
+use super::{NatsConfig, unreachable};
 use crate::error::Error;
-use crate::hub::dedup;
-use crate::hub::history::{Settings, TagBounds};
-use crate::id::{IdKey, Tag, random_hex};
+use crate::id::random_hex;
 use crate::limits;
-use crate::protocol::Protectable;
 use crate::size;
 
-/// Of what stands in the stream's metadata. Servers of another one do not agree.
-const FORMAT: &str = "1";
-
-/// Names in the metadata.
-pub(super) mod name {
+/// Names in the stream's metadata.
+pub(super) mod metadata {
     pub(in crate::log::nats) const FORMAT: &str = "tocsin-format";
     pub(in crate::log::nats) const EPOCH: &str = "tocsin-epoch";
     pub(in crate::log::nats) const ID_KEY: &str = "tocsin-id-key";
-    pub(in crate::log::nats) const KEPT: &str = "tocsin-kept";
+    pub(in crate::log::nats) const HISTORY: &str = "tocsin-kept";
     pub(in crate::log::nats) const PROTECTED: &str = "tocsin-protected";
 }
 
-/// What all servers of one stream must have in common, since what they keep follows from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Common {
-    /// The fingerprint of the id key.
-    pub(super) id_key: String,
-    /// What is kept of each tag, a line each, in order.
-    pub(super) kept: BTreeSet<String>,
-    /// The protected pairs, a line each.
-    pub(super) protected: BTreeSet<String>,
-    /// The longest that anything is of use.
-    pub(super) retention: Duration,
-}
+/// While a stream is being made, or has no leader yet, NATS does not show it or gives no answer at
+/// all. It is asked this often, with a pause in between.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// The stream as it was found or made.
+/// What an entry has besides its message, at most: numbers, an address and a `mid`.
+const ENTRY_OVERHEAD: usize = 1024;
+
+/// The stream at the start.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct StreamStart {
     pub(super) epoch: String,
     /// The last entry that is gone.
     pub(super) floor: u64,
-    /// The last entry that there is.
+    /// The last entry that exists.
     pub(super) head: u64,
 }
 
-impl Found {
-    /// The epoch as a number: its 16 hex digits, or what stands for another text that somebody has
-    /// put in their place.
+/// A stream that suits this server's configuration.
+#[derive(Debug)]
+pub(crate) struct StreamSummary {
+    /// How many entries it holds.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The last one's number.
+    pub last: u64,
+    /// Settings of the stream that differ from the configuration and stay as they are.
+    pub warnings: Vec<String>,
+}
+
+impl StreamStart {
+    /// The epoch as a number: its 16 hex digits, or a hash of a text that somebody has put in their
+    /// place.
     pub(super) fn epoch_number(&self) -> u64 {
         u64::from_str_radix(&self.epoch, 16).unwrap_or_else(|_| {
             let digest = Sha256::digest(&self.epoch);
@@ -65,120 +68,240 @@ impl Found {
     }
 }
 
-/// What an entry is besides its message, at most: numbers, an address and a `mid`.
-const BESIDES: usize = 1024;
-
-/// Whether NATS takes every message that a client may send. Told at the start, or the first who sends
-/// one that is too large is told that he may try again in a moment.
+/// Whether NATS takes the largest message that a client may send. Checked at the start: otherwise the
+/// sender of a message that is too large would be told to retry for ever.
 ///
 /// # Errors
 /// [`Error::Cluster`].
-pub(super) fn admits_messages(client: &Client, cluster: &Cluster) -> Result<(), Error> {
-    let (takes, needed) = (client.max_payload(), limits::MESSAGE + BESIDES);
+pub(super) fn check_max_payload(client: &Client, cluster: &NatsConfig) -> Result<(), Error> {
+    let (takes, needed) = (client.max_payload(), limits::MESSAGE + ENTRY_OVERHEAD);
     if takes >= needed {
         return Ok(());
     }
-    let reason = format!(
+    Err(cluster.error(format!(
         "NATS takes {takes} bytes at once, but an entry with the largest message has up to {needed}; \
          raise max_payload in the configuration of its nodes"
-    );
-    Err(Error::Cluster { stream: cluster.stream.clone(), reason })
+    )))
 }
 
-/// Makes the stream, or checks the one that there is.
+/// Makes the stream, or checks the existing one.
 ///
 /// # Errors
-/// [`Error::Cluster`] names what is different; [`Error::Unavailable`].
+/// [`Error::Cluster`] names what differs; [`Error::Unavailable`].
 pub(super) async fn open(
     context: &Context,
-    cluster: &Cluster,
-    common: &Common,
-) -> Result<Found, Error> {
-    let refuse = |reason| Error::Cluster { stream: cluster.stream.clone(), reason };
-    let info = match make::find(context, cluster).await? {
+    cluster: &NatsConfig,
+    common: &CommonSettings,
+) -> Result<StreamStart, Error> {
+    let info = match find(context, cluster, ATTEMPTS).await? {
         Some(info) => info,
-        None => make::make(context, cluster, common).await?,
+        None => make(context, cluster, common).await?,
     };
-    for warning in check(&info.config, cluster, common).map_err(refuse)? {
+    for warning in check(&info.config, cluster, common)? {
         tracing::warn!("{warning}");
     }
-    let epoch = info.config.metadata.get(name::EPOCH).cloned().unwrap_or_default();
-    let state = &info.state;
-    // An empty stream's first seq is the one that comes next.
-    let floor = state.first_sequence.max(1) - 1;
-    Ok(Found { epoch, floor: floor.min(state.last_sequence), head: state.last_sequence })
+    let epoch = info.config.metadata.get(metadata::EPOCH).cloned().unwrap_or_default();
+    let head = info.state.last_sequence;
+    // An empty stream's first sequence is the number of the next entry.
+    let floor = (info.state.first_sequence.max(1) - 1).min(head);
+    Ok(StreamStart { epoch, floor, head })
 }
 
-/// Gives the stream what this server's configuration says. Answers its epoch, which is a new one if
-/// that is wanted.
+/// Checks the stream, if it exists, and changes nothing. Without `common` there is no id key, so a
+/// stream that exists cannot be used.
 ///
 /// # Errors
-/// [`Error::Cluster`] without such a stream, or with one of another id key.
+/// As [`open`].
+pub(super) async fn inspect(
+    context: &Context,
+    cluster: &NatsConfig,
+    common: Option<&CommonSettings>,
+) -> Result<Option<StreamSummary>, Error> {
+    let Some(info) = find(context, cluster, 1).await? else { return Ok(None) };
+    let no_key = "the stream exists, but the file of --id-key-file does not: copy it from another of \
+                  the stream's servers. The start would make another key, which fits nobody's IDs";
+    let common = common.ok_or_else(|| cluster.error(no_key.into()))?;
+    let warnings = check(&info.config, cluster, common)?;
+    let (entries, last) = (info.state.messages, info.state.last_sequence);
+    Ok(Some(StreamSummary { entries, last, bytes: info.state.bytes, warnings }))
+}
+
+/// Gives the stream the settings of this server's configuration, and a `new_epoch` on request.
+/// Answers its epoch.
+///
+/// # Errors
+/// [`Error::Cluster`] if there is no such stream, or if it has another id key.
 pub(super) async fn adopt(
     context: &Context,
-    cluster: &Cluster,
-    common: &Common,
+    cluster: &NatsConfig,
+    common: &CommonSettings,
     new_epoch: bool,
 ) -> Result<String, Error> {
-    let refuse = |reason: String| Error::Cluster { stream: cluster.stream.clone(), reason };
-    let mut config = match context.get_stream(&cluster.stream).await {
-        Ok(stream) => stream.cached_info().config.clone(),
-        Err(error) if is_missing(&error) => {
-            return Err(refuse("there is no such stream; the first server makes it".into()));
-        }
-        Err(error) => return Err(unreachable(cluster, &error)),
-    };
-    let fingerprint = config.metadata.get(name::ID_KEY);
-    if fingerprint != Some(&common.id_key) {
-        return Err(refuse(id_key_differs(fingerprint, common)));
-    }
+    let missing = || cluster.error("does not exist; the first server makes it".into());
+    let mut config = find(context, cluster, 1).await?.ok_or_else(missing)?.config;
+    check_id_key(&config, cluster, common)?;
     let wanted = in_signed(cluster.size);
     if config.max_bytes > wanted || config.max_bytes < 1 {
         let has = match u64::try_from(config.max_bytes) {
             Ok(bytes) if bytes > 0 => format!("up to {}", size::show(bytes)),
             _ => "without a limit".into(),
         };
-        return Err(refuse(format!(
-            "it keeps entries {has}, and --nats-size {} would delete the oldest of them; give the size \
-             that it has, or make it smaller first with `nats stream edit`",
+        return Err(cluster.error(format!(
+            "it keeps entries {has}, and --nats-size {} would delete the oldest of them; give its present \
+             size, or make it smaller first with `nats stream edit`",
             size::show(cluster.size)
         )));
     }
-    config.metadata.extend(common.metadata());
+    config.metadata.extend(common.to_metadata());
     if new_epoch {
-        let epoch = random_hex::<8>().map_err(Error::no_randomness)?;
-        config.metadata.insert(name::EPOCH.into(), epoch);
+        config.metadata.insert(metadata::EPOCH.into(), make_epoch()?);
     }
-    let epoch = config.metadata.get(name::EPOCH).cloned().unwrap_or_default();
+    let epoch = config.metadata.get(metadata::EPOCH).cloned().unwrap_or_default();
     config.max_age = config.max_age.max(common.retention);
     config.max_bytes = wanted;
     config.num_replicas = cluster.replicas;
     let updated = context.update_stream(config).await;
-    updated.map(|_| epoch).map_err(|error| refuse(error.to_string()))
+    updated.map(|_| epoch).map_err(|error| cluster.error(error.to_string()))
 }
 
-/// Gives the stream another epoch, if it has still this one.
+/// Gives the stream another epoch, if it still has this one.
 ///
 /// # Errors
-/// What NATS says.
+/// The answer of NATS.
 pub(super) async fn renew(context: &Context, name: &str, epoch: &str) -> Result<(), String> {
     let stream = context.get_stream(name).await.map_err(|error| error.to_string())?;
     let mut config = stream.cached_info().config.clone();
-    if is_of(&config, epoch) {
-        let epoch = random_hex::<8>().map_err(|error| error.to_string())?;
-        config.metadata.insert(name::EPOCH.into(), epoch);
+    if has_epoch(&config, epoch) {
+        let epoch = make_epoch().map_err(|error| error.to_string())?;
+        config.metadata.insert(metadata::EPOCH.into(), epoch);
         context.update_stream(config).await.map_err(|error| error.to_string())?;
     }
     Ok(())
 }
 
-/// Whether this is the stream of that epoch.
-pub(super) fn is_of(config: &Config, epoch: &str) -> bool {
-    config.metadata.get(name::EPOCH).is_some_and(|has| has == epoch)
+/// Whether the stream has this epoch.
+pub(super) fn has_epoch(config: &Config, epoch: &str) -> bool {
+    config.metadata.get(metadata::EPOCH).is_some_and(|has| has == epoch)
 }
 
-/// What makes its numbers the entries': no limit but age and bytes, nothing taken out of its midst.
-pub(super) fn settings(stream: &str) -> Config {
+fn make_epoch() -> Result<String, Error> {
+    random_hex::<8>().map_err(Error::no_randomness)
+}
+
+/// The stream, if it exists; asks up to `attempts` times while NATS cannot tell.
+async fn find(
+    context: &Context,
+    cluster: &NatsConfig,
+    attempts: usize,
+) -> Result<Option<Info>, Error> {
+    let mut attempt = 1;
+    loop {
+        match context.get_stream(&cluster.stream).await {
+            Ok(stream) => return Ok(Some(stream.cached_info().clone())),
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if attempt >= attempts || !may_pass(&error) => {
+                return Err(unreachable(cluster, &error));
+            }
+            Err(error) => tracing::debug!(%error, "NATS does not show the stream; asking again"),
+        }
+        attempt += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+pub(super) fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn may_pass(error: &GetStreamError) -> bool {
+    match error.kind() {
+        GetStreamErrorKind::Request => true,
+        GetStreamErrorKind::JetStream(error) => {
+            error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE
+        }
+        _ => false,
+    }
+}
+
+/// Makes the stream. If another server was faster, answers that server's stream, which is to be
+/// checked.
+async fn make(
+    context: &Context,
+    cluster: &NatsConfig,
+    common: &CommonSettings,
+) -> Result<Info, Error> {
+    let mut metadata = common.to_metadata();
+    metadata.insert(metadata::EPOCH.into(), make_epoch()?);
+    let config = Config {
+        name: cluster.stream.clone(),
+        description: Some("The log of Tocsin's servers. Change it through them only.".into()),
+        metadata,
+        max_age: common.retention,
+        max_bytes: in_signed(cluster.size),
+        num_replicas: cluster.replicas,
+        ..required(&cluster.stream)
+    };
+    let error = match context.create_stream(config).await {
+        Ok(stream) => {
+            let replicas = cluster.replicas;
+            tracing::info!(stream = cluster.stream, replicas, "the stream was made");
+            return Ok(stream.cached_info().clone());
+        }
+        Err(error) => error,
+    };
+    // The server that was slower may have to wait until NATS shows the other one's stream.
+    let attempts = if lacks_nodes(&error) { 1 } else { ATTEMPTS };
+    for attempt in 0..attempts {
+        if attempt > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        if let Some(info) = find(context, cluster, ATTEMPTS).await? {
+            return Ok(info);
+        }
+    }
+    Err(cannot_be_made(cluster, &error))
+}
+
+fn cannot_be_made(cluster: &NatsConfig, error: &CreateStreamError) -> Error {
+    if cluster.replicas > 1 && lacks_nodes(error) {
+        return cluster.error(format!(
+            "cannot be made with {} replicas: {error}; NATS needs as many nodes with JetStream for that \
+             (--nats-replicas 1 makes do with one node, and its loss loses acknowledged messages)",
+            cluster.replicas
+        ));
+    }
+    match code(error) {
+        Some(code) if code != ErrorCode::CLUSTER_NOT_AVAILABLE => {
+            cluster.error(format!("cannot be made: {error}"))
+        }
+        _ => unreachable(cluster, &format!("the stream cannot be made: {error}")),
+    }
+}
+
+/// Whether NATS has fewer nodes than replicas are wanted, or too little room on them.
+fn lacks_nodes(error: &CreateStreamError) -> bool {
+    code(error).is_some_and(|code| {
+        [
+            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED,
+            ErrorCode::CLUSTER_NO_PEERS,
+            ErrorCode::INSUFFICIENT_RESOURCES,
+        ]
+        .contains(&code)
+    })
+}
+
+/// JetStream's error code, if the error came from JetStream.
+fn code(error: &CreateStreamError) -> Option<ErrorCode> {
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(error) => Some(error.error_code()),
+        _ => None,
+    }
+}
+
+/// The settings that make the stream's sequence numbers the entries' seqs: no limit but age and
+/// bytes, and no entry is deleted from the middle.
+fn required(stream: &str) -> Config {
     Config {
         subjects: vec![format!("{stream}.entry.*")],
         retention: RetentionPolicy::Limits,
@@ -192,61 +315,43 @@ pub(super) fn settings(stream: &str) -> Config {
     }
 }
 
-/// What is to be warned of.
+/// Checks that the stream suits this server. Answers what is to be warned of.
 ///
 /// # Errors
-/// What is different, and what to do.
-pub(super) fn check(
+/// [`Error::Cluster`] names what differs and what to do.
+fn check(
     has: &Config,
-    cluster: &Cluster,
-    common: &Common,
-) -> Result<Vec<String>, String> {
-    let said = |name| has.metadata.get(name);
-    match said(name::FORMAT) {
-        None => return Err("is no log of these servers; choose another with --nats-stream".into()),
+    cluster: &NatsConfig,
+    common: &CommonSettings,
+) -> Result<Vec<String>, Error> {
+    let error = |reason| Err(cluster.error(reason));
+    match has.metadata.get(metadata::FORMAT) {
+        None => {
+            return error(
+                "was not made by a Tocsin server; choose another with --nats-stream".into(),
+            );
+        }
         Some(format) if format != FORMAT => {
-            return Err(format!("has format {format}, this server knows {FORMAT}; update it"));
+            return error(format!("has format {format}, this server knows {FORMAT}; update it"));
         }
         Some(_) => {}
     }
-    if said(name::ID_KEY) != Some(&common.id_key) {
-        return Err(id_key_differs(said(name::ID_KEY), common));
-    }
-    let lines = |name| -> BTreeSet<String> {
-        said(name).into_iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
-    };
-    let theirs = [&lines(name::KEPT), &lines(name::PROTECTED)];
-    if let Some(difference) = difference::between([&common.kept, &common.protected], theirs) {
-        return Err(format!(
-            "its servers and this one are configured differently: {difference}. Give this one their \
-             configuration, or them this one's by `server adopt-settings` (docs/scaling.md)"
+    check_id_key(has, cluster, common)?;
+    if let Some(difference) = common.difference(&has.metadata) {
+        return error(format!(
+            "its servers and this one are configured differently: {difference}. Give this server their \
+             configuration, or run `server adopt-settings` to give them this one's (docs/scaling.md)"
         ));
     }
-    let wanted = settings(&cluster.stream);
-    let as_wanted = has.subjects == wanted.subjects
-        && has.retention == wanted.retention
-        && has.discard == wanted.discard
-        && has.max_messages < 1
-        && has.max_messages_per_subject < 1
-        && has.deny_delete
-        && has.deny_purge
-        && has.storage == wanted.storage
-        && !has.no_ack
-        && !has.sealed
-        && !has.allow_rollup
-        && has.max_message_size < 1
-        && has.subject_transform.is_none()
-        && has.sources.as_ref().is_none_or(Vec::is_empty)
-        && has.mirror.is_none();
-    if !as_wanted {
-        return Err(
-            "its settings were changed so that entries could be missing: a file stream with \
-             no limit but age and bytes, deny_delete and deny_purge is needed"
+    if !has_required(has, &cluster.stream) {
+        return error(
+            "its settings were changed so that entries could be missing: it must be a file stream \
+             with no limit but age and bytes, and with deny_delete and deny_purge"
                 .into(),
         );
     }
     if !has.max_age.is_zero() && has.max_age < common.retention {
-        return Err(format!(
+        return error(format!(
             "it keeps entries for {}, but this configuration needs them for {} (the longest age of a \
              ring or inbox and ten minutes); docs/scaling.md says how to change it",
             humantime::format_duration(has.max_age),
@@ -256,10 +361,42 @@ pub(super) fn check(
     Ok(warnings(has, cluster))
 }
 
-/// What holds for the stream although this configuration says something else.
-fn warnings(has: &Config, cluster: &Cluster) -> Vec<String> {
-    const REMEDY: &str = "that counts only when the stream is made; `server adopt-settings`, with \
-                          the options of a server, changes it";
+fn has_required(has: &Config, stream: &str) -> bool {
+    let required = required(stream);
+    has.subjects == required.subjects
+        && has.retention == required.retention
+        && has.discard == required.discard
+        && has.max_messages < 1
+        && has.max_messages_per_subject < 1
+        && has.deny_delete
+        && has.deny_purge
+        && has.storage == required.storage
+        && !has.no_ack
+        && !has.sealed
+        && !has.allow_rollup
+        && has.max_message_size < 1
+        && has.subject_transform.is_none()
+        && has.sources.as_ref().is_none_or(Vec::is_empty)
+        && has.mirror.is_none()
+}
+
+fn check_id_key(has: &Config, cluster: &NatsConfig, common: &CommonSettings) -> Result<(), Error> {
+    let theirs = has.metadata.get(metadata::ID_KEY);
+    if theirs == Some(&common.id_key) {
+        return Ok(());
+    }
+    Err(cluster.error(format!(
+        "its servers have an id key with the fingerprint {}, this one's is {}; give all of them the \
+         same --id-key-file",
+        theirs.map_or("(none)", String::as_str),
+        common.id_key
+    )))
+}
+
+/// Settings of the stream that differ from this server's configuration and stay as they are.
+fn warnings(has: &Config, cluster: &NatsConfig) -> Vec<String> {
+    const REMEDY: &str = "the option counts only when the stream is made; run `server adopt-settings`, \
+                          with the options of a server, to change the stream";
     let stream = &cluster.stream;
     let size = u64::try_from(has.max_bytes).ok().filter(|size| *size > 0);
     let size = size.filter(|size| *size != cluster.size).map(|has| {
@@ -270,75 +407,19 @@ fn warnings(has: &Config, cluster: &Cluster) -> Vec<String> {
         )
     });
     let replicas = (has.num_replicas != cluster.replicas).then(|| {
-        let risk = match has.num_replicas {
-            1 => ": if that node is lost, so is what was acknowledged",
-            _ => "",
+        let (nodes, risk) = match has.num_replicas {
+            1 => ("1 node".into(), ": if that node is lost, so is what was acknowledged"),
+            count => (format!("{count} nodes"), ""),
         };
         format!(
-            "stream {stream} has each entry on {} of NATS{risk}, and not on the {} of \
+            "stream {stream} has each entry on {nodes} of NATS{risk}, and not on the {} of \
              --nats-replicas: {REMEDY}",
-            nodes(has.num_replicas),
             cluster.replicas,
         )
     });
     size.into_iter().chain(replicas).collect()
 }
 
-fn nodes(count: usize) -> String {
-    format!("{count} node{}", if count == 1 { "" } else { "s" })
-}
-
-impl Common {
-    pub(super) fn of(
-        settings: &Settings,
-        protected: &[(Tag, Protectable)],
-        id_key: &IdKey,
-    ) -> Self {
-        let line = |name: &str, bounds: TagBounds| {
-            let [ring, inbox] = [bounds.ring, bounds.inbox]
-                .map(|kept| format!("{} {} ms {} B", kept.count, kept.age.as_millis(), kept.bytes));
-            format!("{name}: ring {ring}, inbox {inbox}")
-        };
-        let mut kept: BTreeSet<String> =
-            settings.by_tag().map(|(tag, bounds)| line(tag.as_str(), bounds)).collect();
-        kept.insert(line(OTHERS, settings.usual()));
-        kept.insert(format!("{TOGETHER}: {} B", settings.max_memory));
-        let pair = |(tag, action): &(Tag, Protectable)| format!("{tag}:{}", action.name());
-        Self {
-            id_key: id_key.fingerprint(),
-            kept,
-            protected: protected.iter().map(pair).collect(),
-            retention: settings.longest_age().saturating_add(dedup::WINDOW),
-        }
-    }
-
-    pub(super) fn metadata(&self) -> HashMap<String, String> {
-        let lines = |lines: &BTreeSet<String>| {
-            lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
-        };
-        HashMap::from([
-            (name::FORMAT.into(), FORMAT.into()),
-            (name::ID_KEY.into(), self.id_key.clone()),
-            (name::KEPT.into(), lines(&self.kept)),
-            (name::PROTECTED.into(), lines(&self.protected)),
-        ])
-    }
-}
-
-fn id_key_differs(theirs: Option<&String>, common: &Common) -> String {
-    format!(
-        "its servers have an id key with the fingerprint {}, this one's is {}; give all of them the \
-         same --id-key-file",
-        theirs.map_or("(none)", String::as_str),
-        common.id_key
-    )
-}
-
-pub(super) fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
-        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
-pub(super) fn in_signed(size: u64) -> i64 {
+fn in_signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

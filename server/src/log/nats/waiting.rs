@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use super::connect::Connections;
 use super::peers::Peers;
 use super::progress::StreamProgress;
-use crate::log::{AppendId, Appended, Counts};
+use crate::entry::{AppendId, Appended};
+use crate::log::Counts;
 use crate::protocol::{Outcome, Refusal};
 
 /// What was acknowledged comes back within this time, or its sender is told that it may.

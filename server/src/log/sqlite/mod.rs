@@ -33,7 +33,8 @@ use writer::Writer;
 pub(crate) use check::check;
 pub(crate) use dir::ID_KEY;
 
-use super::{Appending, Counts, Entry, Log, Queued, Sink};
+use super::{Appending, Counts, Log, Queued, Sink};
+use crate::entry::{AppendContext, Entry};
 use crate::error::Error;
 use crate::id::{IdKey, random_hex};
 use crate::protocol::{Outcome, Refusal};
@@ -124,7 +125,7 @@ impl OpenedDatabase {
         let (mut read, mut told, mut replayed) = (0u64, begun, Replayed::Whole);
         let reading = self.store.read(self.floor, |seq, entry| {
             // Its sender had the answer long ago.
-            let _ = sink.apply(seq, &entry);
+            let _ = sink.apply(seq, &entry, AppendContext::default());
             read += 1;
             if !read.is_multiple_of(1024) {
                 return ControlFlow::Continue(());
@@ -232,9 +233,9 @@ impl SqliteLog {
 }
 
 impl Log for SqliteLog {
-    fn append(&self, entry: Entry) -> Appending {
+    fn append(&self, entry: Entry, context: AppendContext) -> Appending {
         let refused = |detail| Err(Refusal::unavailable(Outcome::Refused, detail));
-        let queued = self.sink.admit().and_then(|()| match self.queue.push(entry) {
+        let queued = self.sink.admit().and_then(|()| match self.queue.push(entry, context) {
             Ok(outcome) => Ok(Appending::waiting(outcome)),
             Err(Rejected::Full) => refused("the disk is behind; retry in a moment"),
             Err(Rejected::Closed) => refused("the server is ending; retry in a moment"),

@@ -6,8 +6,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use crate::entry::{AppendContext, AppendId, Appended, Entry};
 use crate::limits;
-use crate::log::{AppendId, Appended, Entry, Queued};
+use crate::log::Queued;
 
 /// The most entries that are written at once, and the most bytes: some milliseconds' work, so that
 /// the last of them does not wait for long.
@@ -18,6 +19,7 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct QueuedAppend {
     pub(super) entry: Entry,
+    pub(super) context: AppendContext,
     pub(super) answer: oneshot::Sender<Appended>,
 }
 
@@ -59,7 +61,11 @@ impl Queue {
     }
 
     /// Takes an entry its place.
-    pub(super) fn push(&self, mut entry: Entry) -> Result<oneshot::Receiver<Appended>, Rejected> {
+    pub(super) fn push(
+        &self,
+        mut entry: Entry,
+        context: AppendContext,
+    ) -> Result<oneshot::Receiver<Appended>, Rejected> {
         let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();
         let mut state = self.state.lock();
@@ -73,7 +79,7 @@ impl Queue {
         state.number += 1;
         entry.append = Some(AppendId { writer: self.writer, number: state.number });
         state.bytes += bytes;
-        state.waiting.push_back(QueuedAppend { entry, answer });
+        state.waiting.push_back(QueuedAppend { entry, context, answer });
         drop(state);
         self.filled.notify_one();
         Ok(outcome)
@@ -145,13 +151,18 @@ mod tests {
     #[test]
     fn too_many_and_too_large_ones_are_not_taken() {
         let queue = Queue::new(1);
-        let taken: Vec<_> = (0..limits::LOG_QUEUE).map(|_| queue.push(broadcast("x"))).collect();
+        let taken: Vec<_> = (0..limits::LOG_QUEUE)
+            .map(|_| queue.push(broadcast("x"), AppendContext::default()))
+            .collect();
         assert!(taken.iter().all(Result::is_ok));
-        assert_eq!(queue.push(broadcast("x")).unwrap_err(), Rejected::Full);
+        assert_eq!(
+            queue.push(broadcast("x"), AppendContext::default()).unwrap_err(),
+            Rejected::Full
+        );
         let mut batch = Vec::new();
         assert!(queue.take(&mut batch, Duration::ZERO));
         assert_eq!(batch.len(), BATCH);
-        queue.push(broadcast("x")).unwrap();
+        queue.push(broadcast("x"), AppendContext::default()).unwrap();
         // One name for the process, a number for each entry, in order.
         let names = batch.iter().map(|waiting| waiting.entry.append.unwrap());
         let numbers: Vec<_> = names.map(|name| (name.writer, name.number)).collect();
@@ -159,7 +170,8 @@ mod tests {
 
         let queue = Queue::new(1);
         let large = broadcast(&"x".repeat(64 * 1024));
-        let taken = std::iter::repeat_with(|| queue.push(large.clone())).take_while(Result::is_ok);
+        let taken = std::iter::repeat_with(|| queue.push(large.clone(), AppendContext::default()))
+            .take_while(Result::is_ok);
         let taken = taken.count();
         assert_eq!(taken, limits::LOG_QUEUE_BYTES / large.size());
         let mut batches = 0;
@@ -176,9 +188,12 @@ mod tests {
     #[test]
     fn a_closed_queue_is_emptied_first() {
         let queue = Queue::new(1);
-        let outcome = queue.push(broadcast("x")).unwrap();
+        let outcome = queue.push(broadcast("x"), AppendContext::default()).unwrap();
         queue.close();
-        assert_eq!(queue.push(broadcast("y")).unwrap_err(), Rejected::Closed);
+        assert_eq!(
+            queue.push(broadcast("y"), AppendContext::default()).unwrap_err(),
+            Rejected::Closed
+        );
         let mut batch = Vec::new();
         assert!(queue.take(&mut batch, Duration::from_secs(60)));
         assert_eq!(batch.len(), 1);

@@ -3,8 +3,9 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, params};
 
+use crate::entry::{AppendId, Entry, EntryKind};
 use crate::id::{Address, Tag};
-use crate::log::{AppendId, Entry, EntryKind, Mark};
+use crate::protocol::Mark;
 use crate::protocol::{Message, Mid};
 
 /// Every column, in the order of the parameters and of [`read`].
@@ -66,7 +67,7 @@ pub(super) fn insert(
     seq: u64,
     entry: &Entry,
 ) -> rusqlite::Result<()> {
-    let (kind, address, message, mark) = match &entry.body {
+    let (kind, address, message, mark) = match &entry.kind {
         EntryKind::Broadcast(message) => (kind::BROADCAST, None, Some(message), None),
         EntryKind::Direct(address, message) => (kind::DIRECT, Some(address), Some(message), None),
         EntryKind::Read(address, Mark::UpTo(seq)) => {
@@ -131,7 +132,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
         let (seqs, []) = bytes.as_chunks() else { return Err(damaged(5, "the mark")) };
         Ok(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
     };
-    let body = match (row.get(3)?, address) {
+    let kind = match (row.get(3)?, address) {
         (kind::BROADCAST, None) => EntryKind::Broadcast(message()?),
         (kind::DIRECT, Some(address)) => EntryKind::Direct(address, message()?),
         (kind::READ_UP_TO, Some(address)) => match *seqs()? {
@@ -150,13 +151,11 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
     };
     let entry = Entry {
         tag: tag.ok_or_else(|| damaged(2, "the tag"))?,
-        body,
+        kind,
         at: kept(row.get(1)?),
         expires: row.get::<_, Option<i64>>(6)?.map(kept),
         mid: row.get::<_, Option<Box<str>>>(7)?.map(Mid::kept),
         append,
-        origin: None,
-        received: None,
     };
     Ok((seq, entry))
 }

@@ -7,8 +7,8 @@ use rusqlite::{Connection, Error as SqliteError, ErrorCode, TransactionBehavior}
 
 use super::trim::Upkeep;
 use super::{meta, row, schema};
+use crate::entry::Entry;
 use crate::error::Error;
-use crate::log::Entry;
 
 /// What became of entries whose append failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,13 @@
 //! In small transactions between appends. What they free is used again by later entries, so the
 //! file grows no further than the most that was ever in it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rusqlite::{OptionalExtension as _, Result, TransactionBehavior};
 
 use super::store::Store;
 use super::{meta, row};
+use crate::clock::now_ms;
 
 /// At most so many entries go at once, and so many bytes of bodies: some milliseconds' work. More
 /// than one batch of appends brings, or the log would grow for as long as it is busy.
@@ -97,10 +98,8 @@ impl Store {
         let newest = "SELECT at FROM entries ORDER BY seq DESC LIMIT 1";
         let mut newest = self.connection.prepare_cached(newest)?;
         let newest: Option<i64> = newest.query_row([], |row| row.get(0)).optional()?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let retention = u64::try_from(self.upkeep.retention.as_millis()).unwrap_or(u64::MAX);
-        Ok(newest.map_or(0, |newest| row::kept(newest).min(now).saturating_sub(retention)))
+        Ok(newest.map_or(0, |newest| row::kept(newest).min(now_ms()).saturating_sub(retention)))
     }
 
     /// Bytes of pages that hold something.

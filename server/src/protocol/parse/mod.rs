@@ -19,7 +19,7 @@ use crate::limits;
 
 /// A parsed request.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct ParsedRequest {
     pub reference: Reference,
     /// The action, or why the request is invalid.
     pub action: Result<Action, Refusal>,
@@ -27,16 +27,16 @@ pub struct Incoming {
 
 /// Parses one action object.
 #[must_use]
-pub fn parse(text: &str) -> Incoming {
+pub fn parse(text: &str) -> ParsedRequest {
     let fields = match Fields::read(text) {
         Ok(fields) => fields,
         Err(refusal) => {
-            return Incoming { reference: Reference::default(), action: Err(refusal) };
+            return ParsedRequest { reference: Reference::default(), action: Err(refusal) };
         }
     };
     match fields.reference() {
-        Ok(reference) => Incoming { reference, action: fields.action() },
-        Err(refusal) => Incoming { reference: Reference::default(), action: Err(refusal) },
+        Ok(reference) => ParsedRequest { reference, action: fields.action() },
+        Err(refusal) => ParsedRequest { reference: Reference::default(), action: Err(refusal) },
     }
 }
 

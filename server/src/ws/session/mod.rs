@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::access::visitor::Visitor;
 use crate::conn::connection::Connection;
 use crate::conn::frame::text_frame;
-use crate::protocol::{Incoming, Reference, Reply};
+use crate::protocol::{ParsedRequest, Reference, Reply};
 use crate::publish::Service;
 use crate::publish::dispatcher::{Dispatcher, PendingReply, Via};
 use crate::publish::registrations::Registrations;
@@ -28,7 +28,7 @@ pub(crate) struct Session {
     /// In the order of the requests.
     unanswered: VecDeque<Unanswered>,
     /// A request that waits until all before it are answered.
-    next: Option<Box<Incoming>>,
+    next: Option<Box<ParsedRequest>>,
     visitor: Visitor,
     acted: bool,
 }
@@ -57,8 +57,8 @@ impl Session {
         }
     }
 
-    fn perform(&mut self, incoming: Incoming) {
-        let Incoming { reference, action } = incoming;
+    fn perform(&mut self, incoming: ParsedRequest) {
+        let ParsedRequest { reference, action } = incoming;
         let (service, visitor) = (&self.service, &mut self.visitor);
         let via = Via::WebSocket(&mut self.registrations);
         let result = Dispatcher { service, visitor, via }.perform(action, &reference);

@@ -9,12 +9,13 @@ use crate::access::rate_limit::RateLimiter;
 use crate::conn::outbox::Outbox;
 use crate::conn::outbox::pipe::Pipe;
 use crate::counters::Counters;
+use crate::entry::{AppendContext, Appended, Applied, Entry};
 use crate::hub::delivery_queue::DeliveryQueue;
 use crate::hub::history::Settings;
 use crate::hub::{Hub, RegistrationLimits};
 use crate::id::IdKey;
 use crate::limits;
-use crate::log::{Appended, Appending, Applied, Counts, Entry, Log};
+use crate::log::{Appending, Counts, Log};
 use crate::ws::handler::Handler as _;
 
 /// A log whose appends the test completes.
@@ -22,7 +23,7 @@ use crate::ws::handler::Handler as _;
 struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>, Counts);
 
 impl Log for SlowLog {
-    fn append(&self, _entry: Entry) -> Appending {
+    fn append(&self, _: Entry, _: AppendContext) -> Appending {
         let (sender, outcome) = oneshot::channel();
         self.0.lock().push(sender);
         Appending::waiting(outcome)

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::linger::Socket as _;
+use shared::linger::LingerSocket as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::access::visitor::Visitor;

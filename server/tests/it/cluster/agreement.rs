@@ -1,16 +1,17 @@
-//! What all servers of a stream must have in common.
+//! Settings that must be equal on all servers of one stream.
 
 use std::fs;
 use std::process::Output;
 
 use serde_json::{Value, json};
+use testkit::{PATIENCE, soon};
 
 use super::nats::Nats;
 use super::{Common, broadcast, until_peers};
-use crate::harness::{ALICE, PATIENCE, Server, program};
+use crate::harness::{ALICE, Server, program};
 use crate::reload::Managed;
 
-/// Starts what must not come up, and says why.
+/// Starts a server that must refuse to start: its error.
 async fn refused(options: Vec<String>) -> (Option<i32>, String) {
     let output = run([], options).await;
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -22,7 +23,7 @@ async fn run<const N: usize>(command: [&str; N], options: Vec<String>) -> Output
     let mut program = program();
     program.args(command).args(["--listen", "127.0.0.1:0", "--admin", "off", "--log", "off"]);
     program.args(options);
-    tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap()
+    testkit::output(program).await
 }
 
 #[tokio::test]
@@ -32,7 +33,7 @@ async fn a_server_that_differs_does_not_start_and_names_the_difference() {
     let _first = common.server();
     let other_key = Common::of(&nats, 1);
     let (code, errors) = refused(other_key.options(&[])).await;
-    // Its key file was made: that is what a newcomer without one gets.
+    // The refused start has made its key file: a new server without one gets this error.
     let key = fs::read_to_string(other_key.dir.path().join("id.key")).unwrap();
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("fingerprint") && errors.contains("--id-key-file"), "{errors}");
@@ -52,7 +53,7 @@ async fn a_server_that_differs_does_not_start_and_names_the_difference() {
         fs::write(config, text).unwrap();
         let (code, errors) = refused(common.options(&["--config", config])).await;
         assert_eq!(code, Some(78), "{errors}");
-        // Nothing but the difference, in the words of the configuration.
+        // The error names only the setting that differs, in the words of the configuration.
         assert!(errors.contains(named), "{named}: {errors}");
     }
     let key = common.dir.path().join("key");
@@ -70,11 +71,11 @@ async fn settings_change_for_all_by_adopting_them() {
     assert_eq!(first.post(&broadcast(&json!(1))).await.0, 200);
     let config = common.dir.path().join("server.toml");
     let config = config.to_str().unwrap();
-    // Also longer than the stream keeps entries.
+    // Also a window that is longer than the stream keeps entries.
     fs::write(config, "[tags.shop]\nring = 7\ninbox-age = \"30d\"\n").unwrap();
     let options = common.options(&["--config", config]);
     assert_eq!(refused(options.clone()).await.0, Some(78));
-    // What would delete entries is refused.
+    // A setting that would delete entries is refused.
     let smaller = options.iter().cloned().chain(["--nats-size".into(), "1MiB".into()]).collect();
     let output = run(["adopt-settings"], smaller).await;
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -86,18 +87,18 @@ async fn settings_change_for_all_by_adopting_them() {
     until_peers(&second, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(2))).await;
     assert_eq!(reply["seq"], 2);
-    // One with the settings from before does not come back.
+    // A server with the former settings can no longer start.
     assert_eq!(first.stop().await.status.code(), Some(0));
     assert_eq!(refused(common.options(&[])).await.0, Some(78));
 
-    // Another id key cannot be adopted: what is kept would belong to nobody.
+    // Another ID key is refused, since what is stored would belong to nobody.
     let other = Common::of(&nats, 1);
     fs::write(other.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
     let output = run(["adopt-settings"], other.options(&[])).await;
     assert_eq!(output.status.code(), Some(78), "{output:?}");
 }
 
-/// What one keeps alone would no longer be what the others keep.
+/// A server with settings of its own would keep other messages than the rest.
 #[tokio::test]
 async fn sighup_changes_nothing_that_all_must_have_in_common() {
     let nats = Nats::start(1).await;
@@ -121,7 +122,7 @@ async fn sighup_changes_nothing_that_all_must_have_in_common() {
     managed.reload("send-rate = \"1:1\"\n");
     let limited =
         async { while client.ask(&broadcast(&json!(1))).await["error"] != "rate_limited" {} };
-    tokio::time::timeout(PATIENCE, limited).await.expect("what others need not have changes");
+    soon(limited).await;
     drop(client);
     let log = managed.server.stop().await.output;
     assert!(log.contains("adopt-settings") && log.contains("stays as it was"), "{log}");
@@ -160,13 +161,13 @@ async fn a_stream_of_which_entries_could_be_missing_is_refused() {
     let (code, errors) = refused(common.options(&["--nats-stream", "theirs"])).await;
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("--nats-stream"), "{errors}");
-    // Three replicas where there is one node.
+    // Three replicas on a single node.
     let (code, errors) = refused(Common::of(&nats, 3).options(&["--nats-stream", "another"])).await;
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("--nats-replicas"), "{errors}");
 }
 
-/// Each with NATS's own words, and with advice only where it helps.
+/// Each error quotes NATS, and gives advice only where it helps.
 #[tokio::test]
 async fn a_stream_that_cannot_be_made_is_explained() {
     let nats = Nats::start(3).await;
@@ -182,19 +183,20 @@ async fn a_stream_that_cannot_be_made_is_explained() {
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("subjects overlap"), "{errors}");
     assert!(!errors.contains("--nats-replicas"), "more of them are not what is missing: {errors}");
-    // More replicas than nodes.
+    // More replicas than there are nodes.
     let (code, errors) = refused(Common::of(&nats, 5).options(&["--nats-stream", "five"])).await;
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("--nats-replicas 1 makes do with one"), "{errors}");
 }
 
-/// One of them makes the stream, and the others find it.
+/// One of the servers creates the stream, and the others find it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_may_make_the_stream_at_the_same_time() {
     let nats = Nats::start(3).await;
     let common = Common::of(&nats, 3);
     fs::write(common.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
-    // The harness waits for each server's addresses, on a thread of its own then.
+    // The harness blocks until a server announces its addresses, so each start has a thread of its
+    // own.
     let servers: Vec<Server> = std::thread::scope(|scope| {
         let starting: Vec<_> = (0..4).map(|_| scope.spawn(|| common.server())).collect();
         starting.into_iter().map(|server| server.join().unwrap()).collect()
@@ -207,7 +209,7 @@ async fn servers_may_make_the_stream_at_the_same_time() {
     assert_eq!(epochs.len(), 1, "{epochs:?}");
 }
 
-/// Each could tell its sender only that he may try again.
+/// Each server could only answer its senders that they may try again.
 #[tokio::test]
 async fn nats_must_take_the_largest_message() {
     let nats = Nats::start_with(1, "max_payload: 66559").await;
@@ -223,7 +225,7 @@ async fn nats_must_take_the_largest_message() {
 
     let nats = Nats::start_with(1, "max_payload: 66560").await;
     let server = Common::of(&nats, 1).server();
-    // A string's quotes are a part of it.
+    // The quotes of the JSON string count as bytes.
     let message = json!("x".repeat(64 * 1024 - 2));
     let mut action = super::send(ALICE, &message, &"\u{1F514}".repeat(128));
     action["ttl"] = json!(3_600);
@@ -272,7 +274,7 @@ async fn the_way_in_is_a_file() {
     assert_eq!(refused(options).await.0, Some(69));
 }
 
-/// Everything that a server says to NATS, and what either logs about it.
+/// Everything that a server sends to NATS, and what both log about it.
 #[tokio::test]
 async fn no_id_or_key_reaches_nats() {
     const PASSWORD: &str = "pass:word-0123456789";
@@ -295,7 +297,7 @@ async fn no_id_or_key_reaches_nats() {
         assert_eq!(elsewhere.message().await, action["message"]);
         seqs.push(reply["seq"].clone());
     }
-    // A read mark in the log, and one beside it: nobody keeps what is read of a broadcast.
+    // One read mark becomes an entry, the other does not: nobody stores which broadcasts were read.
     for seq in seqs {
         let read = json!({"action":"read","tag":"shop","only":[seq]});
         assert_eq!(alice.ask(&read).await["ok"], "read");
@@ -308,7 +310,7 @@ async fn no_id_or_key_reaches_nats() {
     assert_eq!(elsewhere.closed().await, Some(4004));
     let logs = [server.stop().await.output, other.stop().await.output];
     let said = nats.said();
-    // What is looked for can be found there: all that they say to each other.
+    // The log of NATS contains what the servers send to each other.
     for words in ["seen by NATS", "PUB tocsin.entry.", "PUB tocsin.read.", "PUB tocsin.counts"] {
         assert!(said.contains(words), "{words}");
     }
@@ -319,7 +321,7 @@ async fn no_id_or_key_reaches_nats() {
     }
 }
 
-/// It is asked nothing but whether a start would come about, and told nothing.
+/// `server check` only asks NATS whether a start would succeed, and changes nothing there.
 #[tokio::test]
 async fn check_asks_nats_and_changes_nothing() {
     let nats = Nats::start(1).await;
@@ -337,7 +339,7 @@ async fn check_asks_nats_and_changes_nothing() {
     let context = async_nats::jetstream::new(nats.client().await);
     assert!(context.get_stream("tocsin").await.is_err(), "the check has made nothing");
 
-    // A stream, but no id key: the start would make one that fits nobody.
+    // There is a stream but no ID key: the start would make a key that fits no stored ID.
     let server = common.server();
     assert_eq!(server.post(&broadcast(&json!(1))).await.0, 200);
     let keyless = Common::of(&nats, 1);
@@ -361,7 +363,7 @@ async fn check_asks_nats_and_changes_nothing() {
     let after = context.get_stream("tocsin").await.unwrap().cached_info().config.clone();
     assert_eq!(before, after);
 
-    // Nobody there, and somebody who says nothing.
+    // An address where nobody listens, and one that accepts and stays silent.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [silent.local_addr().unwrap(), gone] {
@@ -375,7 +377,7 @@ async fn check_asks_nats_and_changes_nothing() {
     }
 }
 
-/// What a warning means, and what can be done.
+/// Each warning is explained, with what can be done.
 #[tokio::test]
 async fn a_stream_of_another_size_is_explained() {
     let nats = Nats::start(1).await;

@@ -1,19 +1,20 @@
-//! NATS that is away, and servers that fall behind.
+//! NATS is unreachable, and servers fall behind.
 
 use serde_json::{Value, json};
+use testkit::soon;
 
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, until_peers};
-use crate::harness::{ALICE, BOB, Line, PATIENCE};
+use crate::harness::{ALICE, BOB, Line};
 
-/// As it is tried again under one mid, which is the message itself.
+/// A message that is sent again has the same mid, so the mid serves as the message.
 fn with_mid(message: &Value) -> Value {
     let mut action = broadcast(message);
     action["mid"] = json!(message.to_string());
     action
 }
 
-/// The line is served while the servers start.
+/// Needs a second thread, which relays the connection while the servers start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
     let nats = Nats::start(1).await;
@@ -30,8 +31,8 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
             expected.push(message);
         }
         line.cut();
-        // Its clients stay, and its senders are told the truth: the first may be told that nobody
-        // knows, if it came before the cut was noticed.
+        // Its clients stay connected, and its senders get true answers. The first may get
+        // `unknown`, if it was sent before the server noticed the cut.
         let refusal = async {
             loop {
                 let (_, reply) = far.post(&broadcast(&json!("never"))).await;
@@ -41,7 +42,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, refusal).await.expect("refused in time");
+        soon(refusal).await;
         assert!(!is_ready(&far).await);
         let mut newcomer = far.connect().await;
         assert_eq!(newcomer.ask(&json!({"action":"ping"})).await["ok"], "ping");
@@ -52,7 +53,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
         }
         line.heal();
         let ready = async { while !is_ready(&far).await {} };
-        tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
+        soon(ready).await;
         let message = json!([round, "after"]);
         accepted(&far, &with_mid(&message)).await;
         expected.push(message);
@@ -64,7 +65,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
         let seq = delivery["seq"].as_u64().unwrap();
         assert!(seq > last, "in order");
         last = seq;
-        // Whose fate was unknown may have come after all.
+        // A message whose outcome was `unknown` may have been stored.
         if delivery["message"] != "never" {
             got.push(delivery["message"].clone());
         }
@@ -91,7 +92,7 @@ async fn nats_itself_restarts() {
     assert_eq!((&again["recovered"], messages), (&json!(true), vec![json!(1), json!(2)]));
 }
 
-/// The stream holds less than what came meanwhile.
+/// The stream keeps fewer entries than were published meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     let nats = Nats::start(1).await;
@@ -115,20 +116,21 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     assert_eq!(alice.closed().await, Some(1001));
     let since = json!({"epoch": reply["epoch"], "seq": sent["seq"]});
     let caught_up = async { while slow.status().await["seq"] != last {} };
-    tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the other in time");
+    soon(caught_up).await;
     let mut kept = Vec::new();
     for server in [&slow, &quick] {
         let (again, messages, _) = server.come_back(BOB, &since).await;
         kept.push((again["recovered"].clone(), messages.len()));
     }
-    // Each tells of the loss; the other has never lost what its ring still holds.
+    // Each server reports the loss. The other server's ring still holds those messages, so it has
+    // lost nothing.
     assert_eq!(kept[0].0, false);
     assert!((5..40).contains(&kept[0].1), "{kept:?}");
     let (_, sent) = slow.post(&broadcast(&json!("on it goes"))).await;
     assert_eq!(sent["error"], Value::Null, "{sent}");
 }
 
-/// More attempts than a moment has: whoever boots at the same time takes longer.
+/// Eight attempts fail first: NATS may boot at the same time and take longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_may_come_up_after_the_server() {
     let nats = Nats::start(1).await;
@@ -139,7 +141,7 @@ async fn nats_may_come_up_after_the_server() {
         line.until_refused(8).await;
         line.heal();
     };
-    // The harness waits for the server's addresses, on this thread.
+    // The harness blocks this thread until the server announces its addresses.
     let (server, ()) = std::thread::scope(|scope| {
         let server = scope.spawn(|| common.server_over(&line));
         tokio::task::block_in_place(|| {
@@ -163,17 +165,17 @@ async fn nats_that_stays_away_ends_the_start_after_a_stated_time() {
     program.args(["--listen", "127.0.0.1:0", "--admin", "off", "--nats", &url, "--id-key-file"]);
     program.arg(dir.path().join("id.key"));
     let begun = std::time::Instant::now();
-    let output = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let output = testkit::output(program).await;
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{log}");
     assert!((25..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(log.lines().last().unwrap().contains("no connection within 30 s"), "{log}");
     assert!(log.contains("start NATS, or correct the addresses of --nats"), "{log}");
-    // At the beginning and every ten seconds.
+    // Logged at the first attempt and every ten seconds.
     assert_eq!(log.matches("does not answer for").count(), 3, "{log}");
 }
 
-/// Each attempt to come back fails the same way; nobody needs to read that each second.
+/// Each attempt fails for the same reason, which need not be logged each second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_told_once_and_so_is_its_end() {
     let nats = Nats::start(1).await;

@@ -1,16 +1,18 @@
-//! A way to NATS that cannot be relied on, and a stream that is not what it was.
+//! An unreliable connection to NATS, and a stream that has changed unexpectedly.
 
 use std::net::TcpListener;
 
 use async_nats::jetstream;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::{PATIENCE, soon, within};
 
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, send, until_peers};
-use crate::harness::{ALICE, BOB, Line, PATIENCE, Server};
+use crate::harness::{ALICE, BOB, Line, Server};
 
-/// A delivery that is lost on its way is no entry that was trimmed: nobody is sent away for it.
+/// An entry that was lost on its way is fetched again. It is not mistaken for a trimmed one, so no
+/// client is disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_lost_on_the_way_is_asked_for_again() {
     let nats = Nats::start(1).await;
@@ -19,7 +21,7 @@ async fn what_is_lost_on_the_way_is_asked_for_again() {
     let (far, near) = (common.server_over(&line), common.server());
     let (_, _, mut alice) = far.come_back(ALICE, &Value::Null).await;
     let mut expected = Vec::new();
-    // The last one is followed by nothing that could show that it is missing.
+    // No later entry follows the last one, so none can show that it is missing.
     for number in 0..5 {
         let message = json!(format!("message {number}"));
         if number % 2 == 0 {
@@ -45,7 +47,7 @@ async fn senders_are_answered_while_nats_stands_still() {
     let (_, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
     let mut sender = server.connect().await;
     line.stand_still();
-    // More than fits into everything on the way.
+    // More than all buffers on the way hold.
     for number in 0..MESSAGES {
         sender.send(&broadcast(&json!(number))).await;
     }
@@ -58,7 +60,7 @@ async fn senders_are_answered_while_nats_stands_still() {
     line.heal();
     let last = accepted(&server, &send(ALICE, &json!("last"), "mid")).await;
     assert_eq!(last["clients"], 1);
-    // What was refused has not come, whatever became of the rest.
+    // A message whose outcome was `refused` was not stored, whatever became of the others.
     loop {
         let delivery = alice.next().await;
         match delivery["message"].as_u64() {
@@ -104,7 +106,7 @@ async fn a_stop_ends_a_start_that_waits_for_nats() {
     assert_eq!(code, Some(0));
 }
 
-/// A clock that is wrong on one server must not make everything look too old on all.
+/// A wrong clock on one server must not make all messages expire on every server.
 #[tokio::test]
 async fn an_entry_has_the_time_of_the_stream() {
     let nats = Nats::start(1).await;
@@ -118,7 +120,7 @@ async fn an_entry_has_the_time_of_the_stream() {
     let kept = kept.get_raw_message(sent["seq"].as_u64().unwrap()).await.unwrap();
     let at = u64::from_le_bytes(kept.payload[3..11].try_into().unwrap());
     assert!(at.abs_diff(before["at"].as_u64().unwrap()) < 10_000);
-    // As of a server on which it is another time; its number is another one too.
+    // Appends an entry as a server with another clock would; the number of the entry differs too.
     let append = async |at: u64, number: u8| {
         let mut payload = kept.payload.to_vec();
         payload[3..11].copy_from_slice(&at.to_le_bytes());
@@ -129,7 +131,8 @@ async fn an_entry_has_the_time_of_the_stream() {
     append(at + 100 * 365 * 86_400_000, 1).await;
     let later = alice.next().await;
     assert!(later["at"].as_u64().unwrap().abs_diff(at) < 60_000, "{later}");
-    // What was on its way for minutes was told to be unknown, and may have been sent again.
+    // A message that was on its way for minutes had the outcome `unknown`, and may have been sent
+    // again.
     append(at - 6 * 60_000, 2).await;
     assert_eq!(server.post(&broadcast(&json!("after"))).await.0, 200);
     assert_eq!(alice.message().await, "after");
@@ -138,7 +141,8 @@ async fn an_entry_has_the_time_of_the_stream() {
     assert_eq!((&again["recovered"], messages.len()), (&json!(true), 3));
 }
 
-/// NATS has lost its last entries, or an older backup was restored, and others have appended since.
+/// NATS has lost its newest entries, or an older backup was restored, and others have been appended
+/// since.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_was_put_back_gets_a_new_epoch() {
     let mut nats = Nats::start(1).await;
@@ -167,13 +171,13 @@ async fn a_stream_that_was_put_back_gets_a_new_epoch() {
     server.signal(Signal::CONT);
     let said = ended_for_config(server).await;
     assert!(said.contains("taken back"), "{said}");
-    // Nobody's cursor of the time before is taken for what came since.
+    // A cursor of the former epoch does not match what came since.
     let fresh = common.server();
     let since = json!({"epoch": reply["epoch"], "seq": 6});
     let (again, _, _) = fresh.come_back(BOB, &since).await;
     assert_eq!(again["recovered"], false);
     assert_ne!(again["epoch"], reply["epoch"]);
-    // Servers that still have the old one hear of it and begin anew too.
+    // Servers that still hold the former epoch learn of the new one, and begin anew too.
     assert!(ended_for_config(other).await.contains("new epoch"));
 }
 
@@ -185,7 +189,7 @@ async fn a_new_epoch_can_be_given_and_ends_the_servers_that_have_the_old_one() {
     let (reply, _, _) = server.come_back(ALICE, &Value::Null).await;
     let mut adopting = crate::harness::program();
     adopting.arg("adopt-settings").args(common.options(&["--new-epoch"]));
-    let output = tokio::task::spawn_blocking(move || adopting.output().unwrap()).await.unwrap();
+    let output = testkit::output(adopting).await;
     assert!(output.status.success(), "{output:?}");
     let fresh = common.server();
     let (again, _, _) = fresh.come_back(BOB, &Value::Null).await;
@@ -208,14 +212,14 @@ async fn a_stream_that_is_gone_is_said_and_ends_the_server() {
     assert!(said.contains("no such stream any more"), "{said}");
 }
 
-/// How a server ends that must not go on as it is: what it has said.
+/// Waits for a server that must give up, and checks its exit: its log.
 async fn ended_for_config(server: Server) -> String {
-    let ended = tokio::time::timeout(3 * PATIENCE, server.ended()).await.expect("it ends");
+    let ended = within(3 * PATIENCE, server.ended()).await;
     assert_eq!(ended.status.code(), Some(78), "{}", ended.output);
     ended.output
 }
 
-/// What was read may be unread as far as this server knows: it says nothing that is not true.
+/// A server that is behind confirms nothing that it does not know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know() {
     let nats = Nats::start(1).await;
@@ -237,7 +241,7 @@ async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know
     assert_eq!(moved.ask(&set).await["error"], "unavailable");
     line.heal();
     let ready = async { while !is_ready(&far).await {} };
-    tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
+    soon(ready).await;
     let back = moved.ask(&set).await;
     assert_eq!((&back["recovered"], &back["unread"]), (&json!(true), &json!([sent["seq"]])));
     assert_eq!(moved.next().await["event"], "live", "nothing comes twice");
@@ -247,7 +251,7 @@ async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know
     assert_eq!(inbox["count"], 0);
 }
 
-/// A mark that is no entry comes by another way than what it marks.
+/// A read mark that is no entry takes another way than the message that it marks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_mark_does_not_overtake_what_was_read() {
     const MESSAGES: usize = 300;
@@ -286,8 +290,8 @@ async fn a_read_mark_does_not_overtake_what_was_read() {
     assert_eq!(got, MESSAGES);
 }
 
-/// Ends when a server has noticed that it cannot reach NATS.
+/// Returns when the server has noticed that it cannot reach NATS.
 async fn until_away(server: &Server) {
     let away = async { while is_ready(server).await {} };
-    tokio::time::timeout(PATIENCE, away).await.expect("noticed in time");
+    soon(away).await;
 }

@@ -2,10 +2,11 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::soon;
 
 use super::nats::Nats;
 use super::{Common, KEY, broadcast, send, until_peers};
-use crate::harness::{ALICE, BOB, Line, PATIENCE, Server, program};
+use crate::harness::{ALICE, BOB, Line, Server, program};
 
 async fn three(common: &Common) -> [Server; 3] {
     let servers = [common.server(), common.server(), common.server()];
@@ -33,7 +34,7 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let mid = format!("mid-{number}");
         let (status, one) = server.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
         assert_eq!((status, &one["clients"], &one["stored"]), (200, &json!(3), &json!(true)));
-        // Tried again elsewhere, it is known there.
+        // Sent again to another server, the message is recognised there.
         let other = &servers[(number + 1) % 3];
         let (_, again) = other.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
         assert_eq!((&again["duplicate"], &again["seq"]), (&json!(true), &one["seq"]));
@@ -49,14 +50,14 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
             assert_eq!(bob.message().await, json!(["all", number]));
         }
     }
-    // What Alice reads on one server, her other devices are told on theirs.
+    // What Alice marks as read on one server, her devices on the other servers are told.
     let [first, rest @ ..] = &mut listeners[..] else { unreachable!() };
     let read = first[0].ask(&json!({"action":"read","tag":"shop","only":[seqs[1]]})).await;
     assert_eq!(read["ok"], "read");
     for [alice, bob] in &mut *rest {
         let event = alice.next().await;
         assert_eq!((&event["event"], &event["only"]), (&json!("read"), &json!([seqs[1]])));
-        // Nobody else is.
+        // Nobody else is told.
         assert_eq!(bob.ask(&json!({"action":"ping"})).await["ok"], "ping");
     }
     let inbox = json!({"action":"inbox","tag":"shop","id":ALICE});
@@ -66,8 +67,8 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let left: Vec<&Value> = messages.iter().map(|message| &message["seq"]).collect();
         assert_eq!(left, [&seqs[0], &seqs[2]]);
     }
-    // What changes nothing that is kept, as what she has read of a broadcast, or again, is no entry;
-    // her other devices are told of it all the same.
+    // A mark that changes nothing stored (for a broadcast, or a repeated one) is no entry; her
+    // other devices are told all the same.
     let (_, sent) = servers[0].post(&broadcast(&json!("all"))).await;
     assert_eq!(first[0].message().await, "all");
     for only in [&sent["seq"], &seqs[1]] {
@@ -90,7 +91,7 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         assert_eq!(bob.message().await, "all");
         assert_eq!(bob.ask(&json!({"action":"ping"})).await["ok"], "ping");
     }
-    // A logout ends her connections and empties her inbox everywhere, and nobody else's.
+    // `drop` closes her connections and empties her inbox on all servers, and nobody else's.
     let logout = json!({"action":"drop","tag":"shop","id":ALICE,"key":KEY});
     let (_, dropped) = servers[0].post(&logout).await;
     assert_eq!((&dropped["ok"], &dropped["clients"]), (&json!("drop"), &json!(3)));
@@ -124,13 +125,13 @@ async fn clients_of_a_server_that_is_killed_resume_on_another() {
     let expected: Vec<Value> =
         (2..=20).flat_map(|number| [json!(number), json!(["direct", number])]).collect();
     assert_eq!(messages, expected);
-    // A server that begins has what the others have.
+    // A server that starts later has the same history.
     let fresh = common.server();
     let (again, messages, _) = fresh.come_back(ALICE, &since).await;
     assert_eq!((&again["recovered"], messages), (&json!(true), expected));
 }
 
-/// It may be a little behind the one that the client was at.
+/// The next server may be a little behind the one that the client was connected to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
     let nats = Nats::start(1).await;
@@ -150,7 +151,7 @@ async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
     assert_eq!(client.next().await["event"], "live");
 }
 
-/// Those who wait for a dead server's count wait for a moment only.
+/// An action that needs the count of a dead server waits only for a moment.
 #[tokio::test]
 async fn a_server_that_stands_still_makes_counts_partial() {
     let nats = Nats::start(1).await;
@@ -161,31 +162,32 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let (_, reply) = first.post(&broadcast(&json!(1))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
     assert_eq!(listener.message().await, 1);
-    // Nor is it known how many of its connections a logout ends.
+    // The number of connections that `drop` closed is unknown too.
     let logout = json!({"action":"drop","tag":"shop","id":BOB,"key":KEY});
     let (_, dropped) = first.post(&logout).await;
     assert_eq!((&dropped["clients"], &dropped["partial"]), (&json!(0), &json!(true)));
-    // It is not waited for any more after a while, but its clients are there all the same.
+    // After a while the dead server is no longer waited for, although its clients are still
+    // connected.
     until_peers(&first, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(2))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
     third.signal(Signal::CONT);
     until_peers(&first, 2).await;
     let caught_up = async { while third.status().await["seq"] != reply["seq"] {} };
-    tokio::time::timeout(PATIENCE, caught_up).await.expect("as far as the others in time");
+    soon(caught_up).await;
     let epoch = third.status().await["epoch"].clone();
     let (_, messages, _) = third.come_back(BOB, &json!({"epoch": epoch, "seq": 0})).await;
     assert_eq!(messages, [json!(1), json!(2)]);
     let (_, reply) = first.post(&broadcast(&json!(3))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null), "it is back");
-    // One that ends takes leave.
+    // A server that stops says so to the others.
     assert_eq!(third.stop().await.status.code(), Some(0));
     until_peers(&first, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(4))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null));
 }
 
-/// The entry has its place, but a server that says nothing is waited for.
+/// The entry is stored, but its reply waits for the count of a silent server.
 #[tokio::test]
 async fn a_stop_waits_for_the_answer_that_waits_for_counts() {
     let nats = Nats::start(1).await;
@@ -213,7 +215,7 @@ async fn senders_of_the_command_line_reach_all() {
     let mut command = program();
     command.args(["send", "--tag", "shop", "--id", ALICE, "--require", "--to"]);
     command.arg(servers[0].url()).arg("from cron").env("TOCSIN_KEY", KEY);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = testkit::output(command).await;
     assert!(output.status.success(), "{output:?}");
     assert_eq!(listener.message().await, "from cron");
 }

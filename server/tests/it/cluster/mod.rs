@@ -12,12 +12,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Line, PATIENCE, Server, request};
+use crate::harness::{Line, Server, request};
 use nats::Nats;
+use testkit::files::directory_with;
+use testkit::{PATIENCE, soon, within};
 
 const KEY: &str = "cluster-key-0123456789abcdef";
 
-/// What all servers of a cluster have in common.
+/// What all servers of a cluster share.
 struct Common {
     dir: TempDir,
     urls: String,
@@ -26,8 +28,7 @@ struct Common {
 
 impl Common {
     fn of(nats: &Nats, replicas: u16) -> Self {
-        let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("key"), KEY).unwrap();
+        let dir = directory_with("key", KEY);
         Self { dir, urls: nats.urls(), replicas: replicas.to_string() }
     }
 
@@ -57,7 +58,7 @@ impl Common {
         Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// The same over another way to NATS.
+    /// Starts a server that reaches NATS over `line`.
     fn server_over(&self, line: &Line) -> Server {
         self.server_over_with(line, &["--send-rate", "off"])
     }
@@ -78,7 +79,7 @@ fn send(id: &str, message: &Value, mid: &str) -> Value {
     json!({"action":"send","tag":"shop","id":id,"key":KEY,"message":message,"mid":mid})
 }
 
-/// Tries until an action is accepted; its reply. It has a `mid`.
+/// Sends an action, which has a `mid`, until it is accepted: its reply.
 async fn accepted(server: &Server, action: &Value) -> Value {
     let trying = async {
         loop {
@@ -89,13 +90,13 @@ async fn accepted(server: &Server, action: &Value) -> Value {
             assert_eq!(reply["error"], "unavailable", "{reply}");
         }
     };
-    tokio::time::timeout(3 * PATIENCE, trying).await.expect("accepted in time")
+    within(3 * PATIENCE, trying).await
 }
 
-/// Ends when so many other servers are known.
+/// Returns when the server knows so many other servers.
 async fn until_peers(server: &Server, others: u64) {
     let seen = async { while server.status().await["other_servers"] != others {} };
-    tokio::time::timeout(PATIENCE, seen).await.expect("other servers in time");
+    soon(seen).await;
 }
 
 async fn is_ready(server: &Server) -> bool {

@@ -1,25 +1,25 @@
-//! NATS with JetStream, one node of it or several.
+//! NATS with JetStream, of one node or several.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+use testkit::{PATIENCE, Process, soon, within};
 use tokio::net::TcpStream;
 
-use crate::harness::PATIENCE;
-
-/// Where its clients connect, and its nodes each other; of the first node.
+/// The first node's ports for clients and for other nodes; each further node has the next ones.
 const CLIENTS: u16 = 4_222;
 const ROUTES: u16 = 6_222;
 
-/// Nodes that are one cluster. Ended when dropped.
+/// The nodes of one cluster. Dropping it kills them.
 pub(crate) struct Nats {
+    /// Dropped before `dir`, so that the nodes end before their files are removed.
+    nodes: Vec<Option<Process>>,
     dir: TempDir,
-    /// No other test has it: each is a process of its own.
+    /// An address of this test alone: each test is a process, and its ID makes the address.
     address: Ipv4Addr,
-    nodes: Vec<Option<Child>>,
     settings: String,
 }
 
@@ -28,7 +28,7 @@ impl Nats {
         Self::start_with(nodes, "").await
     }
 
-    /// With more in the configuration of each node.
+    /// Starts nodes with more lines in their configuration.
     pub(crate) async fn start_with(nodes: u16, settings: &str) -> Self {
         let mut nats = Self::empty(nodes, settings);
         for node in 0..nodes {
@@ -38,7 +38,7 @@ impl Nats {
         nats
     }
 
-    /// One that lets nobody in who cannot log in.
+    /// Starts a node that refuses clients without credentials.
     pub(crate) async fn start_locked(settings: &str) -> Self {
         let mut nats = Self::empty(1, settings);
         nats.start_node(0);
@@ -47,7 +47,7 @@ impl Nats {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, connecting).await.expect("NATS in time");
+        soon(connecting).await;
         nats
     }
 
@@ -66,14 +66,9 @@ impl Nats {
         let program = program.expect("NATS_SERVER names the program; scripts/test installs it");
         let config = self.config(node);
         let log = fs::File::options().create(true).append(true).open(self.log(node)).unwrap();
-        let child = Command::new(program)
-            .arg("--config")
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.nodes[usize::from(node)] = Some(child);
+        let mut command = Command::new(program);
+        command.arg("--config").arg(config).stdout(Stdio::null()).stderr(log);
+        self.nodes[usize::from(node)] = Some(Process::start(command));
     }
 
     fn config(&self, node: u16) -> PathBuf {
@@ -100,7 +95,7 @@ impl Nats {
         file
     }
 
-    /// Copies what a node that does not run has stored, for [`Nats::put_back`].
+    /// Copies the store of a node that is not running, for [`Nats::put_back`].
     pub(crate) fn save(&self, node: u16) {
         copy(&self.store(node), &self.store(node).with_extension("saved"));
     }
@@ -128,15 +123,12 @@ impl Nats {
         nodes.map(|node| format!("nats://{}", self.node(node))).collect::<Vec<_>>().join(",")
     }
 
-    /// `kill -9`.
+    /// Kills a node, as `kill -9` does.
     pub(crate) fn kill_node(&mut self, node: u16) {
-        if let Some(mut child) = self.nodes[usize::from(node)].take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        drop(self.nodes[usize::from(node)].take());
     }
 
-    /// A connection to whichever node answers.
+    /// Connects to any node that answers.
     pub(crate) async fn client(&self) -> async_nats::Client {
         let addresses: Vec<async_nats::ServerAddr> =
             self.urls().split(',').map(|url| url.parse().unwrap()).collect();
@@ -148,10 +140,10 @@ impl Nats {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, connecting).await.expect("NATS in time")
+        soon(connecting).await
     }
 
-    /// Ends when every node takes connections and JetStream answers.
+    /// Returns when each running node accepts connections and JetStream answers.
     pub(crate) async fn ready(&self) {
         let every = async {
             for (node, child) in (0..).zip(&self.nodes) {
@@ -169,12 +161,12 @@ impl Nats {
         }
     }
 
-    /// What the first node has logged.
+    /// The log of the first node.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.log(0)).unwrap()
     }
 
-    /// Ends when every node has all of a stream.
+    /// Returns when each node has all of a stream.
     pub(crate) async fn until_current(&self, stream: &str) {
         let context = async_nats::jetstream::new(self.client().await);
         let nodes = self.nodes.len() - 1;
@@ -190,10 +182,10 @@ impl Nats {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(3 * PATIENCE, asking).await.expect("all nodes in time");
+        within(3 * PATIENCE, asking).await;
     }
 
-    /// The node that leads a stream.
+    /// The node that is the leader of a stream.
     pub(crate) async fn leader(&self, stream: &str) -> u16 {
         let context = async_nats::jetstream::new(self.client().await);
         let asking = async {
@@ -208,7 +200,7 @@ impl Nats {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, asking).await.expect("a leader in time")
+        soon(asking).await
     }
 }
 
@@ -219,15 +211,6 @@ fn copy(from: &Path, to: &Path) {
         match entry.file_type().unwrap().is_dir() {
             true => copy(&entry.path(), &to),
             false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        for child in self.nodes.iter_mut().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }

@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testkit::{PATIENCE, within};
 use tokio::sync::watch;
 
 use super::nats::Nats;
 use super::{Common, accepted, broadcast, until_peers};
-use crate::harness::{ALICE, PATIENCE, Server};
+use crate::harness::{ALICE, Server};
 
 const KILLS: u16 = 5;
 
-/// Publishes under one mid each until told to stop, trying each until it is accepted, and counts them.
-/// Answers the messages by their seqs, and the longest pause between two answers.
+/// Publishes until `stop`, sending each message with its mid until it is accepted, and counts them.
+/// Returns the messages by their sequence numbers, and the longest pause between two replies.
 async fn publish(
     server: Arc<Server>,
     name: usize,
@@ -39,14 +40,13 @@ async fn publish(
     (seqs, pause)
 }
 
-/// Ends when of every publisher a message more was accepted that was begun from now on.
+/// Returns when each publisher has had a message accepted that it began after this call.
 async fn until_each_has_published(counts: &mut [watch::Receiver<u64>]) {
-    // The next one may have been accepted a while ago, and its answer be on its way.
+    // The publisher's current message may have been accepted before this call.
     let wanted: Vec<u64> = counts.iter().map(|count| *count.borrow() + 2).collect();
     for (count, wanted) in counts.iter_mut().zip(wanted) {
         let published = count.wait_for(|count| *count >= wanted);
-        let published = tokio::time::timeout(3 * PATIENCE, published).await;
-        published.expect("a message of each in time").expect("a publisher that goes on");
+        within(3 * PATIENCE, published).await.expect("a publisher that goes on");
     }
 }
 
@@ -73,7 +73,7 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         .into_iter()
         .map(|mut listener| {
             tokio::spawn(async move {
-                // As they come: what is wrong with them fails the test, and not this task.
+                // Only collects: an assertion that fails in this task would not fail the test.
                 let mut got = Vec::new();
                 loop {
                     let delivery = listener.next().await;
@@ -86,16 +86,16 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         })
         .collect();
     until_each_has_published(&mut counts).await;
-    // Where nobody listens.
+    // A tag without listeners.
     let probe = json!({"action":"broadcast","tag":"probe","message":"is it under way?"});
     for _ in 0..KILLS {
-        // Everywhere, before the next one dies.
+        // All servers accept messages again before the next leader dies.
         for server in &servers {
             accepted(server, &probe).await;
         }
         let leader = nats.leader("tocsin").await;
         nats.kill_node(leader);
-        // Two nodes are enough.
+        // Two nodes are a majority.
         for server in &servers {
             accepted(server, &probe).await;
         }
@@ -121,7 +121,7 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         for (seq, message) in &acknowledged {
             assert_eq!(got.get(seq), Some(message), "an acknowledged message");
         }
-        // Whatever came besides was told of as unknown, and its retry as a duplicate of it.
+        // A message whose outcome was `unknown` was sent again, and its copy was recognised.
         assert_eq!(got.len(), acknowledged.len(), "each once");
     }
     let _ = writeln!(

@@ -1,6 +1,6 @@
-/* Makes writes and syncs of the log's files fail, for tests: as many of a thousand as the file that
-   FAULTS names says, none while it does not exist. Two numbers: of writes, of syncs. While it is a
-   named pipe, the log's disk stands still until somebody writes them. */
+/* Makes writes and syncs of the log's files fail, for tests. The file that FAULTS names contains how
+   many of a thousand writes fail, and how many of a thousand syncs; without the file none fails.
+   While it is a named pipe, each write and sync waits until somebody writes the two numbers. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -21,7 +21,7 @@ static int fails(int fd, int sync)
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     if (readlink(link, path, sizeof path - 1) <= 0 || !strstr(path, "log.sqlite3"))
         return 0;
-    /* Only here: opening a pipe waits, and nothing but the log may. */
+    /* Opened for the log's files only: opening a named pipe waits. */
     faults = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
     if (faults < 0)
         return 0;

@@ -1,42 +1,39 @@
-//! A disk whose writes and syncs fail: what senders are told is true.
+//! A disk whose writes and syncs fail: senders get true answers.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::files::make_fifo;
+use testkit::preload;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, start};
-use crate::harness::{Server, request};
+use crate::harness::{Server, post_head, request};
 use crate::metrics::{metrics, until};
 use crate::stopping::stops_in_time;
 
-/// A library that takes the place of the C library's own calls. What SQLite is compiled with
-/// compiles it too.
-fn library(dir: &Path) -> PathBuf {
-    let library = dir.join("faults.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durable/faults.c");
-    let output = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([library.as_os_str(), source.as_ref()])
-        .output()
-        .expect("this test needs a C compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    library
-}
-
-/// A server whose log's disk does as the file says that is answered beside it.
+/// Starts a server with the library of `faults.c`, which reads its faults from the returned file.
 fn start_faulty(dir: &Path) -> (Server, PathBuf) {
-    let (arguments, library, faults) = (arguments(dir), library(dir), dir.join("faults"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durable/faults.c");
+    let (arguments, faults) = (arguments(dir), dir.join("faults"));
+    let library = preload::compile(source, dir);
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let environment = [("LD_PRELOAD", text(&library)), ("FAULTS", text(&faults))];
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     (Server::start_with(&environment, &arguments), faults)
+}
+
+/// `faults` is a named pipe. Returns when the server is about to write to its disk: opening one end
+/// of a pipe waits for the other. The server waits until faults are written or the file is closed.
+async fn disk_is_reached(faults: &Path) -> File {
+    let faults = faults.to_owned();
+    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(faults).unwrap());
+    opening.await.unwrap()
 }
 
 struct Faults {
@@ -53,7 +50,7 @@ impl Faults {
         Self { dir, server, load }
     }
 
-    /// From here on so many of a thousand calls fail.
+    /// From now on so many of a thousand calls fail.
     fn fail(&self, writes: u32, syncs: u32) {
         let new = self.dir.path().join("faults.new");
         std::fs::write(&new, format!("{writes} {syncs}")).unwrap();
@@ -64,8 +61,8 @@ impl Faults {
         std::fs::remove_file(self.dir.path().join("faults")).unwrap();
     }
 
-    /// Kills the server and looks what is there. How many were refused, and of how many nothing
-    /// was promised.
+    /// Kills the server and compares its log with what senders were told: how many outcomes were
+    /// `refused`, and how many `unknown`.
     async fn end(mut self) -> (usize, usize) {
         let said = self.load.quiet().await;
         self.server.signal(Signal::KILL);
@@ -88,7 +85,8 @@ async fn appends_are_counted_by_what_senders_are_told() {
     let (server, faults) = start_faulty(dir.path());
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": 1});
     assert_eq!(server.post(&message).await.0, 200);
-    // Every sync fails: of the first nobody can tell, and the log cannot be read anew after it.
+    // Every sync fails: the outcome of the first message is unknown, and after it the server cannot
+    // read the log again.
     std::fs::write(&faults, "0 1000").unwrap();
     for outcome in ["unknown", "refused"] {
         assert_eq!(server.post(&message).await.1["outcome"], outcome);
@@ -107,13 +105,10 @@ async fn what_waits_for_the_disk_is_told() {
     let (server, faults) = start_faulty(dir.path());
     let mut client = server.connect().await;
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": "x".repeat(1_000)});
-    let status = Command::new("mkfifo").arg(&faults).status().unwrap();
-    assert!(status.success());
+    make_fifo(&faults);
     client.send(&message).await;
-    // Opening one end waits for the other: from here on the first entry is at the disk, alone.
-    let held = faults.clone();
-    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
-    let mut disk = opening.await.unwrap();
+    // From now on the first entry waits for the disk, alone.
+    let mut disk = disk_is_reached(&faults).await;
     client.send_at_once([&message, &message, &message].map(Value::clone)).await;
     let now = until(server.admin, "server_log_queue_entries", 3.0).await;
     let bytes = now["server_log_queue_bytes"];
@@ -128,7 +123,7 @@ async fn what_waits_for_the_disk_is_told() {
     let now = metrics(server.admin).await;
     assert_eq!(now["server_log_queue_entries"], 0.0);
     assert_eq!(now["server_log_queue_bytes"], 0.0);
-    // Those that waited were one transaction.
+    // The entries that waited were one transaction.
     assert_eq!(now["server_log_commit_seconds_count"], 2.0);
 }
 
@@ -139,15 +134,13 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
     let mut listener = server.listener(super::TAG, None).await;
     let mut client = server.connect().await;
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": "last"});
-    assert!(Command::new("mkfifo").arg(&faults).status().unwrap().success());
+    make_fifo(&faults);
     client.send(&message).await;
-    let held = faults.clone();
-    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
-    let mut disk = opening.await.unwrap();
+    let mut disk = disk_is_reached(&faults).await;
     client.send_at_once(std::iter::repeat_n(message, 19)).await;
     until(server.admin, "server_log_queue_entries", 19.0).await;
     server.signal(Signal::TERM);
-    // It stops by now, and the disk still stands still.
+    // The server is stopping, and the disk still blocks.
     while request(server.admin, "GET /readyz", &[], b"").await.status == 200 {}
     std::fs::remove_file(&faults).unwrap();
     disk.write_all(b"0 0").unwrap();
@@ -162,7 +155,7 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
     assert_eq!(server.ended().await.status.code(), Some(0));
 }
 
-/// Nobody can tell what becomes of what is at the disk by then, and nobody is told.
+/// The outcome of an entry that is at the disk is unknown, so its sender gets no reply.
 #[tokio::test]
 async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
     let dir = TempDir::new().unwrap();
@@ -174,23 +167,19 @@ async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
         assert_eq!(client.ask(&message(format!("{name}-0"))).await["ok"], "broadcast");
         senders.push((name, client));
     }
-    assert!(Command::new("mkfifo").arg(&faults).status().unwrap().success());
+    make_fifo(&faults);
     senders[0].1.send(&message("0-1".into())).await;
-    let held = faults.clone();
-    let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(held).unwrap());
-    let _disk = opening.await.unwrap();
+    let _disk = disk_is_reached(&faults).await;
     for (name, client) in &mut senders[1..] {
         client.send(&message(format!("{name}-1"))).await;
     }
     until(server.admin, "server_log_queue_entries", 2.0).await;
-    // Who has asked over HTTP and left has not taken back what was asked.
+    // A client that posts and leaves has still published.
     let posted = json!([message("3-0".into())]).to_string();
     let address = server.address;
     let posting = tokio::spawn(async move {
-        let head =
-            format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}", posted.len());
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("{head}\r\n\r\n{posted}").as_bytes()).await.unwrap();
+        stream.write_all((post_head(posted.len()) + &posted).as_bytes()).await.unwrap();
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer).await;
         answer

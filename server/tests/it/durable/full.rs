@@ -1,21 +1,21 @@
 //! A full disk: in a mount namespace of its own, on a file system of a few megabytes.
 
 use std::path::Path;
-use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
+use testkit::namespace::Namespace;
 
 use super::load::{Told, kept, verify};
 use super::{TAG, arguments, start};
 use crate::harness::program;
 
-/// Set for the process inside the namespace: the file system's directory.
+/// The variable that tells the test that it runs inside the namespace: the directory of the small
+/// file system.
 const INSIDE: &str = "SERVER_TEST_SMALL_DISK";
 
-const PREPARE: &str = "mount -t tmpfs -o size=24m,mode=700 none \"$SERVER_TEST_SMALL_DISK\" \
-     && echo prepared && exec \"$@\"";
+const PREPARE: &str = "mount -t tmpfs -o size=24m,mode=700 none \"$SERVER_TEST_SMALL_DISK\"";
 
 #[test]
 fn a_full_disk_refuses_truly_and_goes_on_when_there_is_room() {
@@ -24,26 +24,13 @@ fn a_full_disk_refuses_truly_and_goes_on_when_there_is_room() {
         return;
     }
     let disk = TempDir::new().unwrap();
-    let mut unshare = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        unshare.arg("--map-root-user");
-    }
-    let output = unshare
-        .args(["--mount", "sh", "-c", PREPARE, "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg("durable::full::a_full_disk_refuses_truly_and_goes_on_when_there_is_room")
-        .env(INSIDE, disk.path())
-        .output()
-        .expect("this test needs unshare (Debian: util-linux)");
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(
-        text.contains("prepared"),
-        "this test needs a mount namespace of its own (root or unprivileged user namespaces): \
-         {text}"
-    );
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let namespace = Namespace {
+        kind: "--mount",
+        prepare: PREPARE,
+        inside: (INSIDE, disk.path().as_ref()),
+        needs: "a mount namespace of its own (root or unprivileged user namespaces)",
+    };
+    namespace.run_again("durable::full::a_full_disk_refuses_truly_and_goes_on_when_there_is_room");
 }
 
 async fn fill(disk: &Path) {
@@ -53,7 +40,8 @@ async fn fill(disk: &Path) {
     let padding = "x".repeat(20_000);
     for round in 0..3 {
         fill_up(&ballast, 1 << 20);
-        // Until it is full, and then some: small ones may find room where large ones do not.
+        // Publishes until the disk is full and 20 messages were refused: small ones may find room
+        // where large ones do not.
         let mut full = 0;
         while full < 20 {
             let small = full % 2 == 1;
@@ -75,7 +63,7 @@ async fn fill(disk: &Path) {
             said.push((text, told));
         }
         assert!(String::from_utf8_lossy(&check(disk)).contains("undamaged"));
-        // By itself, as soon as there is room.
+        // The server goes on by itself as soon as there is room.
         std::fs::remove_file(&ballast).unwrap();
         let text = format!("{round}-{}-", said.len());
         let message = json!({"action": "broadcast", "tag": TAG, "message": text});
@@ -94,12 +82,12 @@ async fn fill(disk: &Path) {
     verify(&said, &short(kept(server.address).await));
     server.signal(Signal::KILL);
     let log = server.ended().await.output;
-    // Said once for each time that it lasts, not for each message.
+    // Logged once for each time that the disk is full, not for each message.
     let begun = log.matches("the log cannot be written").count();
     let over = log.matches("the log can be written again").count();
     assert!((1..=3).contains(&begun) && over + 1 >= begun && over <= begun, "{log}");
 
-    // Without any room it does not start, and says why.
+    // With no room at all the server refuses to start.
     fill_up(&ballast, 0);
     let output = program()
         .args(["--listen", "127.0.0.1:0", "--admin", "off"])
@@ -114,7 +102,7 @@ async fn fill(disk: &Path) {
     verify(&said, &short(kept(server.address).await));
 }
 
-/// Takes all of the file system but `left` bytes.
+/// Fills the file system up to `left` bytes.
 fn fill_up(ballast: &Path, left: u64) {
     let _ = std::fs::write(ballast, vec![0; 64 << 20]);
     let file = std::fs::File::options().write(true).open(ballast).unwrap();

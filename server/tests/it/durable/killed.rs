@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use testkit::Process;
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, random, start};
@@ -33,7 +34,7 @@ async fn killed_under_load(times: usize, publishers: usize, messages: u64) {
     let kept = kept(server.address).await;
     verify(&said, &kept);
     assert_eq!(said.len(), kept.len());
-    // The listener got all of it, each once, across all the ends.
+    // The listener got every message once, across all kills.
     let heard = load.heard(kept.last().unwrap().0).await;
     assert!(heard == kept, "heard {} of {}", heard.len(), kept.len());
     assert!(good(dir.path()), "beside the running server");
@@ -51,8 +52,8 @@ async fn a_server_killed_at_any_moment_of_its_life_starts_again() {
     killed_at_random(20).await;
 }
 
-/// Also while the directory, the key and the database are made, while the log is read, with senders
-/// that press on all the time, and during a stop.
+/// Kills the server at random moments: while it makes its directory, key and database, while it
+/// reads the log, under load, and during a stop.
 async fn killed_at_random(times: usize) {
     const LIVES: usize = 5;
     for _ in 0..times / LIVES {
@@ -60,13 +61,13 @@ async fn killed_at_random(times: usize) {
         let mut load = Load::begin(given.address(), 4, Otherwise::Again);
         for life in 0..LIVES {
             let server = given.start(&[], &arguments(dir.path()));
-            // The first one mostly dies before it has taken anything, others right after what they
-            // have acknowledged, or in the midst of something.
+            // The first server mostly dies before it has accepted anything, others right after an
+            // acknowledgement or in the middle of an action.
             let after = match if life == 0 { 0 } else { random(5) } {
                 0 => 60_000,
                 1 => {
                     load.acknowledged(1 + random(30)).await;
-                    server.terminate();
+                    server.signal(Signal::TERM);
                     5_000
                 }
                 kind => {
@@ -77,7 +78,7 @@ async fn killed_at_random(times: usize) {
             if after > 0 {
                 tokio::time::sleep(Duration::from_micros(random(after))).await;
             }
-            // Kills it, unless it has come to its end.
+            // Kills the server, unless it has ended.
             drop(server);
             assert!(good(dir.path()));
         }
@@ -92,7 +93,7 @@ async fn killed_at_random(times: usize) {
     }
 }
 
-/// Before anybody has sent anything, the key and all else that it needs are whole.
+/// The key and the database are complete before anything was published.
 #[tokio::test]
 async fn a_server_killed_at_its_first_start_starts_again() {
     for _ in 0..10 {
@@ -100,10 +101,10 @@ async fn a_server_killed_at_its_first_start_starts_again() {
         for _ in 0..2 {
             let mut command = program();
             command.args(["--listen", "127.0.0.1:0", "--admin", "off"]).args(arguments(dir.path()));
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let server = Process::start(command);
             tokio::time::sleep(Duration::from_micros(random(60_000))).await;
-            child.kill().unwrap();
-            child.wait().unwrap();
+            drop(server);
             assert!(good(dir.path()));
         }
         let server = start(dir.path());

@@ -1,5 +1,5 @@
-//! Publishers that note what they are told, a listener that comes back after every end, and what
-//! must hold of both.
+//! Publishers that note each reply, a listener that reconnects after each end, and what must hold
+//! of both.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use testkit::{PATIENCE, soon, within};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -15,13 +16,12 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::TAG;
-use crate::harness::PATIENCE;
 
 /// A connection that may end at any moment.
 struct Wire(WebSocketStream<TcpStream>);
 
 impl Wire {
-    /// Connects to wherever the server is, again and again.
+    /// Connects to the server's current address, as often as it takes.
     async fn open(to: &watch::Receiver<SocketAddr>, refused: &AtomicU64) -> Self {
         let opening = async {
             loop {
@@ -41,7 +41,7 @@ impl Wire {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, opening).await.expect("a server in time")
+        soon(opening).await
     }
 
     async fn send(&mut self, value: &Value) -> Option<()> {
@@ -51,8 +51,7 @@ impl Wire {
     /// The next text; `None` at the end.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, self.0.next()).await;
-            match frame.expect("a frame or an end in time")?.ok()? {
+            match soon(self.0.next()).await?.ok()? {
                 Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
                 Message::Close(_) => return None,
                 _ => {}
@@ -61,18 +60,18 @@ impl Wire {
     }
 }
 
-/// What a publisher was told of a message.
+/// What a publisher learned about its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
-    /// It is in the log.
+    /// It is in the log, with this sequence number.
     Seq(u64),
-    /// It is not and will not be.
+    /// It is not in the log and never will be.
     Refused,
-    /// It may be.
+    /// It may be in the log.
     Unknown,
 }
 
-/// A message, `PUBLISHER-NUMBER`, and what its publisher was told.
+/// A message, `PUBLISHER-NUMBER`, and its outcome.
 pub(super) type Said = (String, Told);
 
 /// What publishers do with a message that was not acknowledged.
@@ -93,7 +92,7 @@ struct Shared {
     refused: AtomicU64,
 }
 
-/// Publishers at work.
+/// Running publishers, and their listener.
 #[derive(Debug)]
 pub(super) struct Load {
     server: watch::Sender<SocketAddr>,
@@ -121,17 +120,17 @@ impl Load {
         Self { server, shared, publishers, listener, last }
     }
 
-    /// The server is somewhere else now.
+    /// Tells everyone the new address of the server.
     pub(super) fn moved(&self, server: SocketAddr) {
         self.server.send(server).unwrap();
     }
 
-    /// Ends when so many more messages have been acknowledged.
+    /// Returns when so many more messages have been acknowledged.
     pub(super) async fn acknowledged(&self, more: u64) {
         self.counted(&self.shared.acknowledged, more).await;
     }
 
-    /// Ends when so many more messages have been answered, whatever the answer.
+    /// Returns when so many more messages have been answered, whatever the outcome.
     pub(super) async fn answered(&self, more: u64) {
         self.counted(&self.shared.answers, more).await;
     }
@@ -143,7 +142,7 @@ impl Load {
                 self.shared.answered.notified().await;
             }
         };
-        tokio::time::timeout(PATIENCE * 3, counting).await.expect("answers in time");
+        within(3 * PATIENCE, counting).await;
     }
 
     /// Connections that were refused so far.
@@ -161,7 +160,7 @@ impl Load {
         said
     }
 
-    /// What the listener has got, up to `last`.
+    /// What the listener has received, up to the sequence number `last`.
     pub(super) async fn heard(self, last: u64) -> Vec<(u64, String)> {
         self.last.send(Some(last)).unwrap();
         self.listener.await.unwrap()
@@ -209,13 +208,13 @@ async fn ask(wire: &mut Wire, action: &Value) -> Option<Told> {
             (Some(_), _) => return Some(Told::Seq(reply["seq"].as_u64().unwrap())),
             (_, Some("refused")) => return Some(Told::Refused),
             (_, Some("unknown")) => return Some(Told::Unknown),
-            // The server says goodbye.
+            // The notice of a shutdown.
             _ => assert_eq!(reply["event"], "bye", "{reply}"),
         }
     }
 }
 
-/// Listens from the log's begin, across every end of the server, until it has got `last`.
+/// Receives from the beginning of the log, across restarts of the server, until `last`.
 async fn listen(
     server: watch::Receiver<SocketAddr>,
     mut last: watch::Receiver<Option<u64>>,
@@ -241,14 +240,14 @@ async fn listen(
             };
             let Some(next) = next else { break };
             if next["ok"] == "set" {
-                // The same log all along, and nothing missed.
+                // It is the same log as before, and nothing was missed.
                 let epoch = next["epoch"].clone();
                 match &cursor {
                     Some((known, _)) => {
                         assert_eq!((known, &next["recovered"]), (&epoch, &json!(true)));
                         continue;
                     }
-                    // Now that it knows the log's name, it asks for all of it.
+                    // The listener asks for everything, now that it knows the epoch.
                     None => {
                         cursor = Some((epoch, 0));
                         break;
@@ -270,7 +269,7 @@ async fn listen(
     }
 }
 
-/// Everything that a server has, in the order of its replay.
+/// All messages that a server has stored, in the order of its replay.
 pub(super) async fn kept(server: SocketAddr) -> Vec<(u64, String)> {
     let (refused, at) = (AtomicU64::new(0), watch::channel(server).1);
     let mut wire = Wire::open(&at, &refused).await;

@@ -1,4 +1,4 @@
-//! The log on disk: what was acknowledged is there, whatever ends the server.
+//! The log on disk: acknowledged messages survive every end of the server.
 
 mod faults;
 mod full;
@@ -10,12 +10,12 @@ use std::path::Path;
 
 use crate::harness::Server;
 
-/// Keeps everything in memory too, so that one replay shows what the log holds; and the disk alone
-/// says how fast it goes.
+/// Keeps everything in memory too, so that one replay shows the whole log, and limits no sender, so
+/// that the disk sets the pace.
 const CONFIG: &str = "ring = 1000000\nring-age = \"7d\"\nring-bytes = \"1GiB\"\n\
      max-memory = \"2GiB\"\nsend-rate = \"off\"\n";
 
-/// Where the load publishes.
+/// The tag on which the load publishes.
 const TAG: &str = "load";
 
 /// The arguments of a server whose files are in `dir`.
@@ -32,7 +32,7 @@ fn start(dir: &Path) -> Server {
     Server::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// A number below `end`.
+/// A random number below `end`.
 fn random(end: u64) -> u64 {
     getrandom::u64().unwrap() % end
 }

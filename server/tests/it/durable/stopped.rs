@@ -1,5 +1,6 @@
 //! SIGTERM under load.
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::load::{Load, Otherwise, kept, verify};
@@ -16,9 +17,9 @@ async fn restarts_under_load_lose_nothing_and_refuse_nobody() {
     let mut load = Load::begin(address, 8, Otherwise::Again);
     for _ in 0..3 {
         load.acknowledged(100 + random(200)).await;
-        server.terminate();
-        assert_eq!(server.ended().code(), Some(0));
-        // Everything is in one file when it ends.
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
+        // After an orderly end the whole log is in one file.
         assert!(!dir.path().join("data/log.sqlite3-wal").exists());
         server = given.start(&[], &arguments(dir.path()));
     }
@@ -45,7 +46,7 @@ async fn a_second_server_on_the_same_directory_is_refused() {
     let data = dir.path().join("data");
     assert!(errors.contains(data.to_str().unwrap()) && errors.contains("process "), "{errors}");
     assert_eq!(errors.lines().count(), 1);
-    // Nothing has happened to the first.
+    // The first server is unharmed.
     assert_eq!(kept(server.address).await.len(), 0);
     server.stop().await;
     start(dir.path());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use testkit::soon;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -11,21 +12,21 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{PATIENCE, proxy_line};
+use super::proxy_line;
 
-/// What carries a WebSocket.
+/// A connection that can carry a WebSocket.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 pub(crate) struct Client {
     socket: WebSocketStream<Box<dyn Stream>>,
-    /// Pings that came so far.
+    /// Number of pings so far.
     pub(crate) pings: u32,
 }
 
 impl Client {
-    /// Connects with more headers; answers the status of a refusal.
+    /// Connects with more headers; the error is the status of a refusal.
     pub(crate) async fn connect(
         to: SocketAddr,
         path: &str,
@@ -36,7 +37,7 @@ impl Client {
         connected.map_err(|answer| answer.status().as_u16())
     }
 
-    /// The same over a stream that is connected; answers a refusal.
+    /// Connects over an open stream; the error is the refusal.
     pub(crate) async fn over(
         stream: impl Stream + 'static,
         url: &str,
@@ -54,9 +55,9 @@ impl Client {
         }
     }
 
-    /// The same as a proxy connects for a client at `from`; answers status and `Retry-After` of a
-    /// refusal.
-    pub(crate) async fn introduced(
+    /// Connects over an open stream as a proxy does for a client at `from`; the error is the status
+    /// and the `Retry-After` of a refusal.
+    pub(crate) async fn connect_as_proxy(
         mut stream: impl Stream + 'static,
         from: &str,
     ) -> Result<Self, (u16, Option<String>)> {
@@ -76,8 +77,8 @@ impl Client {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Sends all in one write, so that nothing stays behind in this side's kernel, which
-    /// throws that away when the connection is reset.
+    /// Sends all in one write. Frames that stay behind in this side's kernel would be lost if the
+    /// connection is reset.
     pub(crate) async fn send_at_once(&mut self, values: impl IntoIterator<Item = Value>) {
         for value in values {
             self.socket.feed(Message::text(value.to_string())).await.unwrap();
@@ -89,18 +90,16 @@ impl Client {
         self.socket.get_mut().write_all(bytes).await.unwrap();
     }
 
-    /// What comes next as it is on the wire. Nothing may have come that was not taken before.
+    /// The next bytes as they are on the wire. No frame may have been read ahead.
     pub(crate) async fn read_raw(&mut self, bytes: &mut [u8]) {
         let reading = self.socket.get_mut().read_exact(bytes);
-        let read = tokio::time::timeout(PATIENCE, reading).await;
-        read.expect("bytes in time").expect("an open connection");
+        soon(reading).await.expect("an open connection");
     }
 
     /// The next text frame.
     pub(crate) async fn next_text(&mut self) -> String {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
-            match frame.expect("a frame in time") {
+            match soon(self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => return text.to_string(),
                 Some(Ok(Message::Ping(_))) => self.pings += 1,
                 other => panic!("{other:?} instead of a text"),
@@ -115,18 +114,16 @@ impl Client {
 
     /// The next text frame as JSON, or the close code.
     pub(crate) async fn next_or_closed(&mut self) -> Result<Value, Option<u16>> {
-        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
-        match frame.expect("a frame in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
             Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
             other => panic!("{other:?} instead of a text or an end"),
         }
     }
 
-    /// The next text frame as JSON; none at the end, whatever it is.
+    /// The next text frame as JSON; `None` at any other frame or end.
     pub(crate) async fn next_or_ended(&mut self) -> Option<Value> {
-        let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
-        match frame.expect("a frame or an end in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).unwrap()),
             _ => None,
         }
@@ -134,7 +131,7 @@ impl Client {
 
     /// The next ping.
     pub(crate) async fn next_ping(&mut self) {
-        match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a ping in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Ping(_))) => self.pings += 1,
             other => panic!("{other:?} instead of a ping"),
         }
@@ -146,14 +143,14 @@ impl Client {
     }
 
     pub(crate) async fn next_pong_or_closed(&mut self) -> Result<(), Option<u16>> {
-        match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a pong in time") {
+        match soon(self.socket.next()).await {
             Some(Ok(Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Close(close))) => Err(close.map(|close| close.code.into())),
             other => panic!("{other:?} instead of a pong"),
         }
     }
 
-    /// Sends and reads the next frame, which must be the reply.
+    /// Sends an action and reads the next frame, which must be its reply.
     pub(crate) async fn ask(&mut self, value: &Value) -> Value {
         self.send(value).await;
         self.next().await
@@ -166,9 +163,8 @@ impl Client {
         assert_eq!((&live["event"], &live["tag"]), (&json!("live"), &json!(tag)));
     }
 
-    /// Asks for the same again and again until it is too often; how often it was granted, and the
-    /// wait that the refusal names, in milliseconds. However slow this machine is, it asks more often
-    /// than once a second.
+    /// Sends the action until it is rate limited: how often it was granted, and the wait in
+    /// milliseconds that the refusal names. Even a slow machine sends more than one a second.
     pub(crate) async fn until_too_often(&mut self, value: &Value) -> (u64, u64) {
         for granted in 0..100 {
             let reply = self.ask(value).await;
@@ -190,13 +186,13 @@ impl Client {
     /// Drops the TCP connection without a close frame.
     pub(crate) fn vanish(self) {}
 
-    /// Closes as RFC 6455 wants it; when this returns, the server has done its part.
+    /// Closes as RFC 6455 requires, and waits until the server has done its part.
     pub(crate) async fn close(mut self) {
         self.socket.close(None).await.unwrap();
         assert_eq!(self.closed().await, None);
     }
 
-    /// Reads to the end; the close code, if the server sent one.
+    /// Reads to the end; the close code, if the server has sent one.
     pub(crate) async fn closed(&mut self) -> Option<u16> {
         let reading = async {
             let mut code = None;
@@ -207,6 +203,6 @@ impl Client {
             }
             code
         };
-        tokio::time::timeout(PATIENCE, reading).await.expect("an end in time")
+        soon(reading).await
     }
 }

@@ -1,20 +1,19 @@
-//! What the command line's clients meet in place of a server: it says what a test wants it to.
+//! A server for the command line's clients that says what a test wants.
 
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
+use testkit::soon;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
-use super::PATIENCE;
-
 pub(crate) struct Impostor(TcpListener);
 
-/// One WebSocket of it.
+/// A WebSocket that the impostor has accepted.
 pub(crate) struct Accepted(WebSocketStream<TcpStream>);
 
 impl Impostor {
@@ -31,14 +30,14 @@ impl Impostor {
     }
 
     async fn accept(&self) -> TcpStream {
-        tokio::time::timeout(PATIENCE, self.0.accept()).await.expect("a client in time").unwrap().0
+        soon(self.0.accept()).await.unwrap().0
     }
 
-    /// Answers the next connection's request with these bytes, and closes.
+    /// Answers the next request with these bytes, and closes.
     pub(crate) async fn answer(&self, bytes: &[u8]) {
         let mut stream = self.accept().await;
         let mut asked = Vec::new();
-        // One byte after the other of a head; what follows is small and of no interest.
+        // Reads the head byte by byte; the body is small and does not matter.
         while !asked.ends_with(b"\r\n\r\n") {
             asked.push(stream.read_u8().await.unwrap());
         }
@@ -47,10 +46,10 @@ impl Impostor {
         let _ = stream.read_to_end(&mut asked).await;
     }
 
-    /// The next connection as a WebSocket, and the first frame that comes over it.
+    /// Accepts the next connection as a WebSocket, and reads its first frame.
     pub(crate) async fn websocket(&self) -> (Accepted, Value) {
         let mut socket = accept_async(self.accept().await).await.unwrap();
-        let first = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a frame in time");
+        let first = soon(socket.next()).await;
         let first = first.unwrap().unwrap().into_text().unwrap();
         (Accepted(socket), serde_json::from_str(&first).unwrap())
     }

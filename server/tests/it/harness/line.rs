@@ -1,23 +1,22 @@
-//! A line that can be cut, stand still and lose something: between a client and a server, or a server and
-//! NATS.
+//! A relay between a client and a server, or between a server and NATS. It can be cut, stand still,
+//! and lose messages.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use testkit::{listener, soon};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::PATIENCE;
-
-/// Passes bytes on while it is whole.
+/// A relay that forwards bytes while it is whole.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
     state: Arc<watch::Sender<State>>,
-    /// Connections that came while it was cut.
+    /// Number of connections that were refused while the line was cut.
     refused: Arc<watch::Sender<u32>>,
     unlucky: Unlucky,
 }
@@ -25,21 +24,21 @@ pub(crate) struct Line {
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Whole,
-    /// Connections stay, and nothing comes through.
+    /// Connections stay open, and nothing is forwarded.
     Still,
     Cut,
 }
 
-/// What passes or does not as a whole.
+/// The unit that is forwarded or lost as a whole.
 #[derive(Clone, Copy)]
 enum Unit {
-    /// Whatever comes together.
+    /// The bytes of one read.
     Bytes,
-    /// A line, and the payload of what brings one.
+    /// A line of the NATS protocol, and the payload that belongs to it.
     NatsMessage,
 }
 
-/// What the next message that is not to arrive contains.
+/// The content of the next message that gets lost.
 type Unlucky = Arc<Mutex<Option<Vec<u8>>>>;
 
 impl Line {
@@ -47,14 +46,13 @@ impl Line {
         Self::of(to, Unit::Bytes).await
     }
 
-    /// One that can lose single messages of NATS.
+    /// A line that can lose single NATS messages.
     pub(crate) async fn to_nats(to: SocketAddr) -> Self {
         Self::of(to, Unit::NatsMessage).await
     }
 
     async fn of(to: SocketAddr, unit: Unit) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listener().await;
         let (state, unlucky) = (Arc::new(watch::Sender::new(State::Whole)), Unlucky::default());
         let refused = Arc::new(watch::Sender::new(0));
         let (all, lost) = (Arc::clone(&state), Arc::clone(&unlucky));
@@ -84,19 +82,19 @@ impl Line {
         Self { address, state, refused, unlucky }
     }
 
-    /// Ends every connection and takes no new ones.
+    /// Closes all connections and refuses new ones.
     pub(crate) fn cut(&self) {
         self.state.send_replace(State::Cut);
     }
 
-    /// Ends when so many connections in all have come while it was cut.
+    /// Returns when so many connections in all were refused.
     pub(crate) async fn until_refused(&self, attempts: u32) {
         let mut refused = self.refused.subscribe();
         let seen = refused.wait_for(|count| *count >= attempts);
-        tokio::time::timeout(PATIENCE, seen).await.expect("attempts in time").unwrap();
+        soon(seen).await.unwrap();
     }
 
-    /// Keeps every connection and passes nothing on.
+    /// Keeps all connections open and forwards nothing.
     pub(crate) fn stand_still(&self) {
         self.state.send_replace(State::Still);
     }
@@ -105,12 +103,12 @@ impl Line {
         self.state.send_replace(State::Whole);
     }
 
-    /// Loses the next message of NATS that contains this.
+    /// Loses the next NATS message that contains this.
     pub(crate) fn lose(&self, content: &str) {
         *self.unlucky.lock() = Some(content.into());
     }
 
-    /// Whether it is lost.
+    /// Whether that message is lost.
     pub(crate) fn has_lost(&self) -> bool {
         self.unlucky.lock().is_none()
     }

@@ -12,12 +12,13 @@ use async_nats::jetstream::{Context, Message};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::Cluster;
+use super::NatsConfig;
 use super::connect::Connections;
 use super::entry::{self, BadEntry};
 use super::waiting::Shared;
+use crate::entry::{AppendContext, AppendId, EntryKind};
 use crate::error::Error;
-use crate::log::{AppendId, EntryKind, Replica};
+use crate::log::Replica;
 use crate::protocol::{Outcome, Refusal};
 
 /// The most entries that are on their way here, and their bytes.
@@ -48,7 +49,7 @@ const TOLD: Duration = Duration::from_secs(30);
 pub(super) struct Follower {
     pub(super) context: Context,
     pub(super) connections: Connections,
-    pub(super) cluster: Cluster,
+    pub(super) cluster: NatsConfig,
     pub(super) epoch: String,
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Arc<dyn Replica>,
@@ -206,17 +207,16 @@ impl Follower {
                 let late = published.saturating_sub(entry.at);
                 entry.set_time(published);
                 let waiting = self.shared.take(entry.append);
-                if let Some(waiting) = &waiting {
-                    entry.origin = waiting.origin;
-                    entry.received = Some(waiting.received);
-                }
+                let context = waiting.as_ref().map_or(AppendContext::default(), |waiting| {
+                    AppendContext { origin: waiting.origin, received: Some(waiting.received) }
+                });
                 let appended = match late > LATE {
                     true => Err(self.discard(seq, late)),
-                    false => self.sink.apply(seq, &entry),
+                    false => self.sink.apply(seq, &entry, context),
                 };
                 let answer = waiting.map(|waiting| self.shared.done(waiting));
                 // No reply to these tells how many there were.
-                let counts = !matches!(entry.body, EntryKind::Read(..));
+                let counts = !matches!(entry.kind, EntryKind::Read(..));
                 let answer = match (answer, &appended) {
                     (Some(answer), Ok(applied)) if !counts => {
                         let _ = answer.send(Ok(*applied));
@@ -265,7 +265,7 @@ impl Follower {
     }
 
     fn refuse(&self, reason: String) -> FollowFailure {
-        FollowFailure::Final(Error::Cluster { stream: self.cluster.stream.clone(), reason })
+        FollowFailure::Final(self.cluster.error(reason))
     }
 }
 

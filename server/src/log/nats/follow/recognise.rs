@@ -30,7 +30,7 @@ impl Follower {
     /// NATS nodes that have lost what they had acknowledged, or by a backup put in its place.
     async fn recognise(&mut self, stream: &Stream) -> Result<(), FollowFailure> {
         let info = stream.cached_info();
-        if !stream::is_of(&info.config, &self.epoch) {
+        if !stream::has_epoch(&info.config, &self.epoch) {
             return Err(self.refuse("it has a new epoch; a restart takes it as it is now".into()));
         }
         let there = info.state.last_sequence >= self.head && self.has_last(stream).await?;

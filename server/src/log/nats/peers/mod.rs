@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connections;
-use crate::log::{Appended, Applied};
+use crate::entry::{Appended, Applied};
 use listening::Listening;
 use report::{COUNTS, Report};
 

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
+use crate::entry::{AppendContext, Appended, Applied, EntryKind};
 use crate::id::{Address, Tag};
-use crate::log::{Appended, Applied, EntryKind, Mark};
+use crate::protocol::Mark;
 use crate::protocol::{Message, Mid};
 
 /// Remembers what was applied.
@@ -34,16 +35,16 @@ impl Sink for Applies {
         Ok(())
     }
 
-    fn apply(&self, seq: u64, entry: &Entry) -> Appended {
+    fn apply(&self, seq: u64, entry: &Entry, _: AppendContext) -> Appended {
         self.0.lock().push((seq, entry.clone()));
         Ok(Applied { seq, clients: 0, stored: false, duplicate: false, partial: false })
     }
 }
 
 pub(super) fn broadcast(text: &str) -> Entry {
-    let body = EntryKind::Broadcast(Message::kept(format!("{text:?}").into()));
+    let kind = EntryKind::Broadcast(Message::kept(format!("{text:?}").into()));
     let tag = Tag::parse("t").unwrap();
-    Entry { tag, body, at: 1, expires: None, mid: None, append: None, origin: None, received: None }
+    Entry { tag, kind, at: 1, expires: None, mid: None, append: None }
 }
 
 fn start(dir: &Path) -> (SqliteLog, Arc<Applies>) {
@@ -65,7 +66,7 @@ fn left_in(dir: &Path) -> Vec<(u64, Entry)> {
 }
 
 async fn append(log: &SqliteLog, entry: Entry) -> u64 {
-    log.append(entry).await.unwrap().seq
+    log.append(entry, AppendContext::default()).await.unwrap().seq
 }
 
 fn wal(dir: &Path) -> PathBuf {
@@ -77,7 +78,7 @@ async fn entries_come_back_as_they_were() {
     let dir = TempDir::new().unwrap();
     let address = Address::from_bytes([7; 32]);
     let message = Message::kept(r#"{"text":"Übung\u0000 \"☂\"","n":1.50}"#.into());
-    let with = |body: EntryKind| Entry { body, ..broadcast("") };
+    let with = |kind: EntryKind| Entry { kind, ..broadcast("") };
     let entries = [
         broadcast(&"long".repeat(15_000)),
         Entry { tag: Tag::parse("other").unwrap(), ..broadcast("") },
@@ -120,8 +121,12 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
             let log = Arc::clone(&log);
             tokio::task::spawn_blocking(move || {
                 // None is awaited before the next.
-                let appends =
-                    (0..200).map(|number| log.append(broadcast(&format!("{publisher} {number}"))));
+                let appends = (0..200).map(|number| {
+                    log.append(
+                        broadcast(&format!("{publisher} {number}")),
+                        AppendContext::default(),
+                    )
+                });
                 appends.collect::<Vec<_>>()
             })
         })
@@ -135,7 +140,7 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
         let seq = append.await.unwrap().seq;
         let (_, entry) = &applied.all()[usize::try_from(seq).unwrap() - 1];
         let text = format!("\"{} {}\"", index / 200, index % 200);
-        assert_eq!(entry.body.message().unwrap().as_json(), text);
+        assert_eq!(entry.kind.message().unwrap().as_json(), text);
     }
     assert_eq!(applied.seqs(), (1..=1_600).collect::<Vec<_>>());
     assert_eq!(left_in(dir.path()), applied.all());
@@ -144,7 +149,7 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
         let kept = applied.all();
         let own = kept
             .iter()
-            .filter_map(|(_, entry)| entry.body.message().unwrap().as_json().strip_prefix(&begin));
+            .filter_map(|(_, entry)| entry.kind.message().unwrap().as_json().strip_prefix(&begin));
         let numbers: Vec<u32> =
             own.map(|number| number.trim_end_matches('"').parse().unwrap()).collect();
         assert_eq!(numbers, (0..200).collect::<Vec<_>>());
@@ -174,7 +179,8 @@ async fn the_order_and_the_epoch_go_on_after_a_restart() {
 async fn reading_can_be_stopped() {
     let dir = TempDir::new().unwrap();
     let (log, _) = start(dir.path());
-    let appends: Vec<_> = (0..3_000).map(|_| log.append(broadcast("x"))).collect();
+    let appends: Vec<_> =
+        (0..3_000).map(|_| log.append(broadcast("x"), AppendContext::default())).collect();
     for append in appends {
         append.await.unwrap();
     }
@@ -189,12 +195,15 @@ async fn reading_can_be_stopped() {
 async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     let dir = TempDir::new().unwrap();
     let day = 24 * 60 * 60 * 1000;
-    let now = crate::publish::now_ms();
+    let now = crate::clock::now_ms();
     let (log, _) = start_with(dir.path(), Duration::from_millis(2 * day), u64::MAX);
     let aged = |days| Entry { at: now - days * day, ..broadcast("x") };
     // The first is too young to go, and entries go in order only.
-    let first: Vec<_> =
-        [1, 9, 9].into_iter().chain([3; 1_000]).map(|days| log.append(aged(days))).collect();
+    let first: Vec<_> = [1, 9, 9]
+        .into_iter()
+        .chain([3; 1_000])
+        .map(|days| log.append(aged(days), AppendContext::default()))
+        .collect();
     for append in first {
         append.await.unwrap();
     }
@@ -237,7 +246,8 @@ async fn what_is_too_much_goes_and_files_stay_small() {
     let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let (mut file, mut wal_file) = (0, 0);
     for _ in 0..100 {
-        let appends: Vec<_> = (0..20).map(|_| log.append(broadcast(&text))).collect();
+        let appends: Vec<_> =
+            (0..20).map(|_| log.append(broadcast(&text), AppendContext::default())).collect();
         for append in appends {
             append.await.unwrap();
         }
@@ -294,7 +304,8 @@ async fn trimming_keeps_up_with_whoever_never_waits() {
     let (log, _) = start_with(dir.path(), Duration::MAX, SIZE);
     let entry = broadcast(&"x".repeat(900));
     for _ in 0..20 {
-        let appending: Vec<_> = (0..2_000).map(|_| log.append(entry.clone())).collect();
+        let appending: Vec<_> =
+            (0..2_000).map(|_| log.append(entry.clone(), AppendContext::default())).collect();
         for appending in appending {
             appending.await.unwrap();
         }

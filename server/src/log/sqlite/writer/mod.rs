@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::queue::{Queue, QueuedAppend};
 use super::store::{Disk, Fate, WriteFailure};
-use crate::log::{Appended, Counts, Entry, Sink};
+use crate::entry::{AppendContext, Appended, Entry};
+use crate::log::{Counts, Sink};
 use crate::protocol::{Outcome, Refusal};
 
 /// How often an idle writer looks after its files.
@@ -74,8 +75,8 @@ impl<D: Disk> Writer<D> {
             self.counts.failed(batch.len(), Outcome::Refused);
             return refuse(batch.drain(..).map(|waiting| waiting.answer));
         }
-        let (entries, answers): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|waiting| (waiting.entry, waiting.answer)).unzip();
+        let (entries, senders): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|append| (append.entry, (append.context, append.answer))).unzip();
         let begun = Instant::now();
         let appended = self.disk.append(self.head + 1, &entries);
         self.counts.commits.lock().note(begun.elapsed());
@@ -92,19 +93,19 @@ impl<D: Disk> Writer<D> {
                 if let Some(trouble) = &mut self.trouble {
                     trouble.better = true;
                 }
-                for (entry, answer) in entries.iter().zip(answers) {
-                    // Whoever asked may have left; the entry counts all the same.
-                    let _ = answer.send(self.apply(entry));
+                for (entry, (context, answer)) in entries.iter().zip(senders) {
+                    // The sender may have left; the entry counts all the same.
+                    let _ = answer.send(self.apply(entry, context));
                 }
             }
             Fate::Absent => {
                 self.counts.failed(entries.len(), Outcome::Refused);
-                refuse(answers);
+                refuse(senders.into_iter().map(|(_, answer)| answer));
             }
             Fate::Unknown => {
                 self.doubt = true;
                 self.counts.failed(entries.len(), Outcome::Unknown);
-                for answer in answers {
+                for (_, answer) in senders {
                     let _ = answer.send(Err(Refusal::unavailable(
                         Outcome::Unknown,
                         "the disk failed, and the message may have been written; retry with the \
@@ -115,9 +116,9 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    fn apply(&mut self, entry: &Entry) -> Appended {
+    fn apply(&mut self, entry: &Entry, context: AppendContext) -> Appended {
         self.head += 1;
-        self.sink.apply(self.head, entry)
+        self.sink.apply(self.head, entry, context)
     }
 
     /// Before anything is written after an append of unknown fate: applies what is there of it.
@@ -128,7 +129,7 @@ impl<D: Disk> Writer<D> {
         let (sink, head) = (&self.sink, &mut self.head);
         self.disk.resync(*head, &mut |seq, entry| {
             // Its sender was told that this may happen.
-            let _ = sink.apply(seq, &entry);
+            let _ = sink.apply(seq, &entry, AppendContext::default());
             *head = seq;
         })?;
         self.doubt = false;

@@ -111,7 +111,7 @@ impl Running {
     }
 
     fn append(&self, text: &str) -> Told {
-        let outcome = self.queue.push(broadcast(text)).unwrap();
+        let outcome = self.queue.push(broadcast(text), AppendContext::default()).unwrap();
         match outcome.blocking_recv().unwrap() {
             Ok(applied) => Told::Seq(applied.seq),
             Err(refusal) => match refusal.outcome.unwrap() {
@@ -129,7 +129,7 @@ impl Running {
         assert!(script.finished);
         let on_disk: Vec<_> = (1..).zip(script.entries.iter().cloned()).collect();
         assert_eq!(self.applied.all(), on_disk);
-        let text = |entry: &Entry| entry.body.message().unwrap().as_json().to_owned();
+        let text = |entry: &Entry| entry.kind.message().unwrap().as_json().to_owned();
         script.entries.iter().map(text).collect()
     }
 }
@@ -193,7 +193,8 @@ fn a_writer_that_ends_by_a_defect_leaves_nobody_waiting() {
         }
     }
     let queue = Arc::new(Queue::new(1));
-    let outcomes: Vec<_> = (0..3).map(|_| queue.push(broadcast("x")).unwrap()).collect();
+    let outcomes: Vec<_> =
+        (0..3).map(|_| queue.push(broadcast("x"), AppendContext::default()).unwrap()).collect();
     let sink = Arc::new(Applies::default());
     let writer = Writer::new(Defective, Arc::clone(&queue), sink, 0);
     let end = crate::log::sqlite::End::new(&queue);
@@ -207,5 +208,5 @@ fn a_writer_that_ends_by_a_defect_leaves_nobody_waiting() {
     for outcome in outcomes {
         assert!(outcome.blocking_recv().is_err());
     }
-    assert!(queue.push(broadcast("x")).is_err());
+    assert!(queue.push(broadcast("x"), AppendContext::default()).is_err());
 }

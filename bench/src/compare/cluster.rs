@@ -1,0 +1,174 @@
+//! Servers that share a log in NATS JetStream, and what that costs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use clap::Args;
+
+use super::{Case, CompareOptions, Compared, Trial, ours};
+use crate::interrupt::Interrupt;
+use crate::load::listeners::Listeners;
+use crate::load::message::Clock;
+use crate::options::range;
+use crate::programs::process::Meter;
+use crate::programs::{Build, machine};
+use crate::report::figure::{Figure, Figures, Section, millis};
+use crate::run::Run;
+use crate::server::fanout::{Fanout, in_turn, schedule};
+use crate::server::launch::Launch;
+use crate::server::nats::Nats;
+use crate::server::publish::SENDERS;
+use crate::server::{AT_A_TIME, Server, TAG, tags};
+
+/// Listeners while the latency is measured: few, so that the latency is that of the log.
+const FEW: usize = 100;
+const TURNS: u32 = 4;
+
+/// Listeners of each server, and the largest number of servers.
+const LISTENERS: usize = 1_000;
+const SERVERS: usize = 3;
+
+#[derive(Args)]
+pub(crate) struct ClusterOptions {
+    /// The server. The default is the one beside this program
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+
+    /// nats-server
+    #[arg(long, value_name = "PATH", env = "NATS_SERVER")]
+    nats: PathBuf,
+
+    /// Entries in the stream when the server is started
+    #[arg(long, default_value = "1000000", value_parser = range(1..=100_000_000))]
+    entries: u32,
+
+    #[command(flatten)]
+    compare: CompareOptions<Member>,
+}
+
+/// A server of a cluster.
+pub(crate) struct Member {
+    path: PathBuf,
+    nats: PathBuf,
+    /// Entries in the stream at the start.
+    entries: u64,
+}
+
+impl Compared for Member {
+    const SECTION: Section = Section::Cluster;
+    const ROUNDS: &'static str = "5";
+    const CASES: &'static [Case<Self>] = &[
+        Case::new("latency", 2 * FEW, latency),
+        Case::new("servers", SERVERS * LISTENERS, servers),
+        Case::new("follow", SENDERS as usize, follow),
+    ];
+}
+
+/// Measures, prints and writes what the options ask for.
+///
+/// # Errors
+/// When a program is missing or fails.
+pub(crate) fn run(options: &ClusterOptions, run: &Run) -> Result<ExitCode> {
+    let (nats, entries) = (&options.nats, options.entries);
+    ensure!(nats.is_file(), "{} is not a program", nats.display());
+    let given = options.server.clone().map(|path| Build { name: "server".to_owned(), path });
+    let builds = Build::given_or_beside(given.as_slice(), "server")?;
+    let member = |path| Member { path, nats: nats.clone(), entries: entries.into() };
+    let values = || vec![("nats", machine::version_of(nats)), ("entries", entries.to_string())];
+    options.compare.run(run, ours(builds, member), &std::env::temp_dir(), values)
+}
+
+impl Trial<'_, Member> {
+    /// A node of NATS in a directory of its own, and the options by which servers use it.
+    fn nats(&self, name: &str) -> Result<(Nats, Vec<String>)> {
+        let nats = Nats::start(&self.program.nats, &self.place(name)?)?;
+        let options = nats.options(&self.directory.join("id.key"));
+        Ok((nats, options))
+    }
+
+    fn server(&self, name: &str, more_options: &[String]) -> Result<Server> {
+        let place = self.place(name)?;
+        let launch = Launch::new(&self.program.path, &place);
+        Launch { tags: &tags(), more_options, ..launch }.start()
+    }
+
+    fn place(&self, name: &str) -> Result<PathBuf> {
+        let place = self.directory.join(name);
+        std::fs::create_dir(&place)?;
+        Ok(place)
+    }
+}
+
+fn latency(trial: &Trial<'_, Member>) -> Result<Figures> {
+    let (_nats, options) = trial.nats("nats")?;
+    let servers = [&trial.server("shared", &options)?, &trial.server("memory", &[])?];
+    let [shared, memory] = in_turn(servers, FEW, 50.0, TURNS, trial.interrupt, |delivered| {
+        Ok(millis(delivered.latencies.value_at_quantile(0.5)))
+    })?;
+    Ok(vec![(Figure::NatsLatency, shared - memory)])
+}
+
+fn servers(trial: &Trial<'_, Member>) -> Result<Figures> {
+    let alone = cost_with(trial, 1)?;
+    let mut most: f64 = 0.0;
+    for count in 2..=SERVERS {
+        let cost = cost_with(trial, count).with_context(|| format!("{count} servers"))?;
+        most = most.max(cost / alone);
+    }
+    Ok(vec![(Figure::NatsDelivery, alone), (Figure::NatsServers, most)])
+}
+
+/// The mean over the servers of the CPU of a delivery, in microseconds. The first one publishes, and
+/// each delivers to its own listeners.
+fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
+    let (_nats, options) = trial.nats(&format!("nats-{count}"))?;
+    let start = |number| trial.server(&format!("server-{number}-of-{count}"), &options);
+    let servers = (0..count).map(start).collect::<Result<Vec<Server>>>()?;
+    let mut fanout = Fanout::of(&servers[0], LISTENERS, trial.interrupt)?;
+    let (stop, all_listen) = (&Interrupt::default(), &Barrier::new(count));
+    std::thread::scope(|scope| {
+        let listening = |server| scope.spawn(move || listen(server, stop, all_listen));
+        let others: Vec<_> = servers[1..].iter().map(listening).collect();
+        all_listen.wait();
+        let delivered = fanout.deliver(&schedule(10.0, 1, 1_000), &schedule(10.0, 1, 5_000));
+        stop.set();
+        let mut sum = delivered?.micros.context("the server has ended")?;
+        for other in others {
+            sum += other.join().map_err(|_| anyhow!("a thread has panicked"))??;
+        }
+        Ok(sum / count as f64)
+    })
+}
+
+/// Listens on a server until `stop`. Answers its CPU of a delivery, in microseconds.
+fn listen(server: &Server, stop: &Interrupt, all_listen: &Barrier) -> Result<f64> {
+    let target = Arc::clone(&server.target);
+    let opened = Listeners::new(target, Clock::start(), stop.clone()).and_then(|mut listeners| {
+        listeners.open(LISTENERS, AT_A_TIME, &[TAG])?;
+        Ok(listeners)
+    });
+    let mut meter = server.pid.map(Meter::start);
+    // Also after an error, because the other servers wait here.
+    all_listen.wait();
+    let mut listeners = opened?;
+    let before = listeners.tally().messages;
+    while stop.check().is_ok() {
+        // The end of the measurement is an error here, too.
+        let _ = listeners.listen_for(Duration::from_millis(50));
+    }
+    let messages = listeners.tally().messages - before;
+    ensure!(messages > 0, "nothing was delivered");
+    meter.as_mut().map(|meter| meter.micros_each(messages as f64)).context("no process")
+}
+
+fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
+    let (_nats, more_options) = trial.nats("nats")?;
+    let place = trial.place("follow")?;
+    let launch = Launch::new(&trial.program.path, &place);
+    let restart = Launch { more_options: &more_options, ..launch }
+        .fill_and_restart(trial.program.entries, trial.interrupt)?;
+    Ok(vec![(Figure::NatsRate, restart.per_second), (Figure::NatsStart, restart.seconds)])
+}

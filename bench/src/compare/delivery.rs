@@ -1,0 +1,189 @@
+//! What the server keeps, and what that costs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use super::{Case, CompareOptions, Compared, Trial, disk, ours};
+use crate::load::listeners::Listeners;
+use crate::load::message::{Clock, message};
+use crate::load::publisher::Publisher;
+use crate::options::range;
+use crate::programs::Build;
+use crate::report::figure::{Figure, Figures, Section, millis};
+use crate::run::Run;
+use crate::server::fanout::in_turn;
+use crate::server::launch::Launch;
+use crate::server::probe::{PROBE_WARM_UP, Probe};
+use crate::server::publish::{self, SENDERS, plan};
+use crate::server::{AT_A_TIME, MESSAGE_SIZE, QUIET_TAG, TAG, tags};
+
+/// Listeners of each of the two servers while the cost of keeping is measured, and how many times they
+/// get messages.
+const LISTENERS: usize = 2_000;
+const TURNS: u32 = 7;
+
+/// Clients that come back, and the number of messages that each has missed.
+const RETURNING: usize = 10_000;
+const MISSED: u64 = 20;
+
+/// Time for the server to notice that the clients are gone, and for all of them to be up to date.
+const GONE: Duration = Duration::from_secs(1);
+const CAUGHT_UP: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub(crate) struct DeliveryOptions {
+    /// The server; give it again for another build beside it. The default is the one beside this
+    /// program
+    #[arg(long = "server", value_name = "[NAME=]PATH", value_parser = Build::server)]
+    servers: Vec<Build>,
+
+    /// Where to make data directories, on the disk to measure. The default is beside this program
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+
+    /// Messages on disk when the server is started
+    #[arg(long, default_value = "1000000", value_parser = range(1..=100_000_000))]
+    entries: u32,
+
+    #[command(flatten)]
+    compare: CompareOptions<Keeper>,
+}
+
+/// A server that keeps messages.
+pub(crate) struct Keeper {
+    path: PathBuf,
+    /// Messages on disk at the start.
+    entries: u64,
+}
+
+impl Compared for Keeper {
+    const SECTION: Section = Section::Delivery;
+    const ROUNDS: &'static str = "3";
+    const CASES: &'static [Case<Self>] = &[
+        Case::new("durable", SENDERS as usize, durable),
+        Case::new("keeping", 2 * LISTENERS, keeping),
+        Case::new("resume", RETURNING, resume),
+        Case::new("start", SENDERS as usize, start),
+    ];
+}
+
+/// Measures, prints and writes what the options ask for.
+///
+/// # Errors
+/// When the server is missing or anything fails.
+pub(crate) fn run(options: &DeliveryOptions, run: &Run) -> Result<ExitCode> {
+    let entries = options.entries;
+    let builds = Build::given_or_beside(&options.servers, "server")?;
+    // The directory of temporary files is often in memory, where a sync takes no time.
+    let own = std::env::current_exe()?;
+    let beside = own.parent().context("this program is in no directory")?;
+    let parent = options.dir.as_deref().unwrap_or(beside);
+    let programs = ours(builds, |path| Keeper { path, entries: entries.into() });
+    options.compare.run(run, programs, parent, || vec![("entries", entries.to_string())])
+}
+
+fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
+    let fsync = disk::sync(trial.directory)?;
+    let library = disk::slowed(trial.directory)?;
+    let measure = |data, preload| {
+        let data = trial.directory.join(data);
+        let launch = Launch::new(&trial.program.path, trial.directory);
+        let server = Launch { tags: &tags(), data: Some(&data), preload, ..launch }.start()?;
+        let times = (Duration::from_secs(1), Duration::from_secs(5));
+        publish::measure(&server, plan(1), times, trial.interrupt)
+    };
+    let here = measure("data", None)?;
+    let slower = measure("slower", Some(library.as_path()))?;
+    Ok(vec![
+        (Figure::Durable, slower.per_second),
+        (Figure::DurableLate, millis(slower.latencies.value_at_quantile(0.99))),
+        (Figure::DurableHere, here.per_second),
+        (Figure::Fsync, fsync),
+    ])
+}
+
+fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
+    let second = trial.directory.join("second");
+    std::fs::create_dir(&second)?;
+    let [keeping, forgetting] =
+        [(trial.directory, true), (&second, false)].map(|(place, keeps)| {
+            Launch { tags: &tags(), keeps, ..Launch::new(&trial.program.path, place) }.start()
+        });
+    let servers = [&keeping?, &forgetting?];
+    let [keeping, forgetting] =
+        in_turn(servers, LISTENERS, 10.0, TURNS, trial.interrupt, |delivered| {
+            delivered.micros.context("the server has ended")
+        })?;
+    Ok(vec![(Figure::Keeping, keeping / forgetting)])
+}
+
+fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
+    let launch = Launch::new(&trial.program.path, trial.directory);
+    let server = Launch { tags: &tags(), ..launch }.start()?;
+    let clock = Clock::start();
+    let target = Arc::clone(&server.target);
+    let mut clients = Listeners::new(target, clock, trial.interrupt.clone())?;
+    clients.open(RETURNING, AT_A_TIME, &[TAG])?;
+    clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING)?;
+    let tally = clients.tally();
+    let reply = tally.first_reply.as_ref().context("no client was answered")?;
+    let live = tally.first_live.as_ref().context("no client is up to date")?;
+    let epoch = field(reply, "epoch").context("an answer without an epoch")?;
+    let seq = field(live, "seq").context("a live event without a seq")?;
+    let more = format!(",\"since\":{{\"epoch\":{epoch},\"seq\":{seq}}}");
+    clients.disconnect()?;
+    let time = Duration::from_secs(5);
+    let probe = Probe::start(&server, QUIET_TAG, time, trial.directory)?;
+    clients.listen_for(GONE)?;
+    let mut publisher = Publisher::connect(&server.target)?;
+    for _ in 0..MISSED {
+        publisher.publish(&[(TAG, message(clock.now(), MESSAGE_SIZE as usize))])?;
+    }
+    clients.listen_for(PROBE_WARM_UP.saturating_sub(GONE))?;
+
+    let begun = Instant::now();
+    clients.reconnect(RETURNING, TAG, &more)?;
+    let all = MISSED * RETURNING as u64;
+    clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING && tally.messages >= all)?;
+    let took = begun.elapsed();
+    let reply = clients.tally().first_reply.as_ref().context("no client was answered")?;
+    ensure!(reply.contains("\"recovered\":true"), "not recovered: {reply}");
+    for (number, got) in clients.messages().enumerate() {
+        ensure!(got == MISSED, "client {number} got {got} messages of {MISSED}");
+    }
+    clients.listen_for(time.saturating_sub(took))?;
+    let [_, p99, _] = probe.finish()?;
+    Ok(vec![(Figure::Resume, took.as_secs_f64()), (Figure::ResumeHealthy, millis(p99))])
+}
+
+fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
+    let data = trial.directory.join("data");
+    let launch = Launch::new(&trial.program.path, trial.directory);
+    let restart = Launch { data: Some(&data), ..launch }
+        .fill_and_restart(trial.program.entries, trial.interrupt)?;
+    Ok(vec![(Figure::Start, restart.seconds)])
+}
+
+/// The value of a field as it stands in a small object. A text keeps its quotes.
+fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
+    rest.split([',', '}']).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found() {
+        let live = r#"{"event":"live","tag":"bench","seq":44}"#;
+        assert_eq!(field(live, "seq"), Some("44"));
+        assert_eq!(field(r#"{"ok":"set","epoch":"k3","unread":[]}"#, "epoch"), Some("\"k3\""));
+        assert_eq!(field(live, "epoch"), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! The runner of all comparisons: rounds in which every case is measured once with every program.
+
+pub(crate) mod cluster;
+pub(crate) mod delivery;
+mod disk;
+pub(crate) mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::interrupt::Interrupt;
+use crate::options::{Choice, names, one_of, range};
+use crate::programs::peers::Peer;
+use crate::programs::{Build, machine};
+use crate::report::figure::{Figures, Section};
+use crate::report::results::{Role, Rounds, Subject};
+use crate::report::{ReportOptions, report};
+use crate::run::{OTHER_FILES, Run};
+
+/// What is measured of one program in one round.
+pub(crate) struct Case<P: 'static> {
+    pub(crate) name: &'static str,
+    /// Connections at the same time, each of which is an open file here and in the program.
+    pub(crate) connections: usize,
+    pub(crate) measure: fn(&Trial<'_, P>) -> Result<Figures>,
+}
+
+/// A kind of program that is compared, and all that its cases need to know of one.
+pub(crate) trait Compared: Sized + 'static {
+    const SECTION: Section;
+    /// Rounds, if the user asks for no other number.
+    const ROUNDS: &'static str;
+    const CASES: &'static [Case<Self>];
+}
+
+/// One measurement of one program.
+pub(crate) struct Trial<'a, P> {
+    pub(crate) program: &'a P,
+    /// For this measurement alone.
+    pub(crate) directory: &'a Path,
+    pub(crate) interrupt: &'a Interrupt,
+}
+
+#[derive(Args)]
+pub(crate) struct CompareOptions<P: Compared> {
+    /// What to measure
+    #[arg(long, value_delimiter = ',', default_values = names(P::CASES), value_parser = one_of(P::CASES))]
+    pub(crate) cases: Vec<&'static Case<P>>,
+
+    /// Rounds; in each, every program is measured once
+    #[arg(long, default_value = P::ROUNDS, value_parser = range(1..=99))]
+    rounds: u32,
+
+    #[command(flatten)]
+    report: ReportOptions,
+}
+
+impl<P> Case<P> {
+    pub(crate) const fn new(
+        name: &'static str,
+        connections: usize,
+        measure: fn(&Trial<'_, P>) -> Result<Figures>,
+    ) -> Self {
+        Self { name, connections, measure }
+    }
+}
+
+impl<P: Compared> Choice for Case<P> {
+    fn option(&self) -> &str {
+        self.name
+    }
+
+    fn help(&self) -> &str {
+        &P::SECTION.case(self.name).help
+    }
+}
+
+/// Builds of our program.
+pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec<(Subject, P)> {
+    let subject = |Build { name, path }| {
+        (Subject::new(name, "ours", machine::version_of(&path), Role::Ours), program(path))
+    };
+    builds.into_iter().map(subject).collect()
+}
+
+/// Something that ours are compared with. `peers` is the directory with the packages for Node.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn theirs(peer: &'static Peer, peers: &Path) -> Result<Subject> {
+    let role = if peer.option == "floor" { Role::Floor } else { Role::Peer };
+    Ok(Subject::new(peer.name.clone(), &peer.option, peer.version(peers)?, role))
+}
+
+impl<P: Compared> CompareOptions<P> {
+    /// Measures the programs in directories within `parent`, prints the figures, and writes the page
+    /// and the chart. `values` answers the values of the run that the text of the section names.
+    ///
+    /// # Errors
+    /// When a program is missing or fails: figures of such a run would mislead.
+    pub(crate) fn run(
+        &self,
+        run: &Run,
+        programs: Vec<(Subject, P)>,
+        parent: &Path,
+        values: impl FnOnce() -> Vec<(&'static str, String)>,
+    ) -> Result<ExitCode> {
+        let most = self.cases.iter().map(|case| case.connections).max().unwrap_or_default();
+        run.ensure_files(most + OTHER_FILES, "these cases", "choose other --cases")?;
+        let (subjects, programs): (Vec<Subject>, Vec<P>) = programs.into_iter().unzip();
+        let mut steps = Vec::new();
+        for case in &self.cases {
+            let only = &P::SECTION.case(case.name).only;
+            let subjects = subjects.iter().map(|subject| subject.kind).enumerate();
+            let concerned = subjects.filter(|(_, kind)| {
+                only.as_ref().is_none_or(|only| only.iter().any(|only| only == kind))
+            });
+            steps.extend(concerned.map(|(number, _)| (*case, number)));
+        }
+        let mut rounds = Rounds::new(subjects, steps.len() * self.rounds as usize);
+        for round in 1..=self.rounds {
+            for (case, number) in &steps {
+                let what = format!("{} of {}", case.name, rounds.name(*number));
+                rounds.begin(format!("round {round}: {what}"));
+                let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
+                let (program, directory) = (&programs[*number], directory.path());
+                let trial = Trial { program, directory, interrupt: &run.interrupt };
+                rounds.record(*number, (case.measure)(&trial).context(what)?);
+            }
+        }
+        let mut values = values();
+        values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
+        report(&rounds.finish(), &self.report, P::SECTION, &values)
+    }
+}

@@ -1,0 +1,166 @@
+//! The server beside its peers.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Case, CompareOptions, Compared, Trial, ours, theirs};
+use crate::load::answers::PublishMethod;
+use crate::load::senders::SendPlan;
+use crate::options::one_of;
+use crate::programs::peers::{Peer, servers};
+use crate::programs::{Build, machine};
+use crate::report::figure::{Figure, Figures, Section, millis};
+use crate::run::Run;
+use crate::server::fanout::{Delivered, Fanout, schedule, tag};
+use crate::server::probe::Probe;
+use crate::server::publish::{self, SENDERS, plan};
+use crate::server::{AT_A_TIME, PeersDir, QUIET_TAG, Server, TAG, storm, tags};
+
+/// Connections that come and go before those whose cost counts.
+const FIRST: usize = 200;
+
+/// Listeners of the cases.
+const LISTENERS: usize = 2_000;
+const CROWD: usize = 15_000;
+const SCALE: [usize; 2] = [10_000, 19_000];
+const STORM: usize = 10_000;
+
+#[derive(Args)]
+pub(crate) struct ServerOptions {
+    /// The server; give it again for another build beside it. The default is the one beside this
+    /// program
+    #[arg(long = "server", value_name = "[NAME=]PATH", value_parser = Build::server)]
+    servers: Vec<Build>,
+
+    /// The programs to compare with
+    #[arg(long, value_delimiter = ',', default_values = ["uws", "nchan", "ws", "floor"], value_parser = one_of(servers()))]
+    peers: Vec<&'static Peer>,
+
+    /// Compare with nothing
+    #[arg(long, conflicts_with = "peers")]
+    alone: bool,
+
+    #[command(flatten)]
+    peers_dir: PeersDir,
+
+    #[command(flatten)]
+    compare: CompareOptions<Tested>,
+}
+
+/// A server, and how it is started.
+pub(crate) struct Tested {
+    kind: &'static Peer,
+    build: PathBuf,
+    peers_dir: PathBuf,
+}
+
+impl Compared for Tested {
+    const SECTION: Section = Section::Server;
+    const ROUNDS: &'static str = "5";
+    const CASES: &'static [Case<Self>] = &[
+        Case::new("delivery", LISTENERS, delivery),
+        Case::new("crowd", CROWD, crowd),
+        Case::new("scale", SCALE[1], scale),
+        Case::new("publish", SENDERS as usize, publish),
+        Case::new("storm", STORM, storm),
+    ];
+}
+
+/// Measures, prints and writes what the options ask for.
+///
+/// # Errors
+/// When a program is missing or fails.
+pub(crate) fn run(options: &ServerOptions, run: &Run) -> Result<ExitCode> {
+    let peers_dir = &options.peers_dir.peers_dir;
+    let program = |kind, build| Tested { kind, build, peers_dir: peers_dir.clone() };
+    let builds = Build::given_or_beside(&options.servers, "server")?;
+    let mut programs = ours(builds, |path| program(&servers()[0], path));
+    for peer in options.peers.iter().filter(|peer| !options.alone && !peer.is_ours()) {
+        programs.push((theirs(peer, peers_dir)?, program(peer, PathBuf::new())));
+    }
+    let values = || vec![("node", machine::version_of("node".as_ref()))];
+    options.compare.run(run, programs, &std::env::temp_dir(), values)
+}
+
+impl Trial<'_, Tested> {
+    fn start(&self) -> Result<Server> {
+        let Tested { kind, build, peers_dir } = self.program;
+        Server::start(kind, build, peers_dir, self.directory, &tags())
+    }
+}
+
+fn delivery(trial: &Trial<'_, Tested>) -> Result<Figures> {
+    let server = trial.start()?;
+    Fanout::of(&server, FIRST, trial.interrupt)?;
+    let mut fanout = Fanout::new(&server, tag(), trial.interrupt)?;
+    let cost = fanout.open(LISTENERS, AT_A_TIME)?;
+    let one_by_one = fanout.deliver(&schedule(10.0, 1, 2_000), &schedule(10.0, 1, 3_000))?;
+    let bursts = fanout.deliver(&schedule(16.0, 16, 1_000), &schedule(16.0, 16, 4_000))?;
+    let mut figures = vec![(Figure::DeliveryLate, p99(&one_by_one))];
+    figures.extend(cost.micros.map(|micros| (Figure::Join, micros)));
+    figures.extend(one_by_one.micros.map(|micros| (Figure::Delivery, micros)));
+    figures.extend(bursts.micros.map(|micros| (Figure::Burst, micros)));
+    Ok(figures)
+}
+
+fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
+    let server = trial.start()?;
+    let mut fanout = Fanout::new(&server, tag(), trial.interrupt)?;
+    let cost = fanout.open(CROWD, AT_A_TIME)?;
+    let mut figures: Figures =
+        cost.bytes.map(|bytes| (Figure::IdleListener, bytes)).into_iter().collect();
+    if ["server", "uws"].contains(&trial.program.kind.option.as_str()) {
+        // 500 messages, between the first and the last of the hot tag.
+        let probe = Probe::start(&server, QUIET_TAG, Duration::from_secs(5), trial.directory)?;
+        let hot = fanout.deliver(&schedule(2.0, 1, 2_000), &schedule(2.0, 1, 6_000))?;
+        let [_, quiet, _] = probe.finish()?;
+        figures.extend(hot.micros.map(|micros| (Figure::HotDelivery, micros)));
+        figures.extend([(Figure::HotTag, p99(&hot)), (Figure::QuietTag, millis(quiet))]);
+    }
+    Ok(figures)
+}
+
+fn scale(trial: &Trial<'_, Tested>) -> Result<Figures> {
+    let server = trial.start()?;
+    let mut fanout = Fanout::of(&server, SCALE[0], trial.interrupt)?;
+    let some = fanout.deliver(&schedule(3.0, 1, 1_000), &schedule(3.0, 1, 4_000))?;
+    fanout.open(SCALE[1] - SCALE[0], AT_A_TIME)?;
+    let many = fanout.deliver(&schedule(2.0, 1, 1_000), &schedule(2.0, 1, 4_000))?;
+    let some = some.micros.map(|micros| (Figure::Delivery10k, micros));
+    Ok(some.into_iter().chain(many.micros.map(|micros| (Figure::Delivery19k, micros))).collect())
+}
+
+fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
+    let server = trial.start()?;
+    let post = (PublishMethod::Post, Figure::Post);
+    let web_socket = (PublishMethod::WebSocket, Figure::OverWebSocket);
+    let methods = match trial.program.kind.option.as_str() {
+        "server" => vec![post, web_socket],
+        "nchan" => vec![post],
+        _ => vec![web_socket],
+    };
+    let mut figures = Vec::new();
+    for (over, figure) in methods {
+        let plan = SendPlan { over, ..plan(1) };
+        let times = (Duration::from_millis(500), Duration::from_secs(2));
+        let cost = publish::measure(&server, plan, times, trial.interrupt)?;
+        figures.extend(cost.micros.map(|micros| (figure, micros)));
+    }
+    Ok(figures)
+}
+
+fn storm(trial: &Trial<'_, Tested>) -> Result<Figures> {
+    let server = trial.start()?;
+    let probe = (QUIET_TAG, Duration::from_secs(6));
+    let cost = storm::measure(&server, (TAG, STORM), probe, trial.directory, trial.interrupt)?;
+    let [_, _, longest] = cost.healthy;
+    Ok(vec![(Figure::Storm, cost.time.as_secs_f64()), (Figure::StormHealthy, millis(longest))])
+}
+
+fn p99(delivered: &Delivered) -> f64 {
+    millis(delivered.latencies.value_at_quantile(0.99))
+}

@@ -1,0 +1,280 @@
+//! The load on gates: a TLS client that offers one version, suite and group.
+//!
+//! So every program uses the same ones, and each connection is checked for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{
+    CipherSuite, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore,
+};
+use rustls_pki_types::{CertificateDer, ServerName};
+use shared::deadline::within;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::certificate::HOST;
+use super::tickets::Tickets;
+
+/// Length of the small messages.
+pub(crate) const SMALL: usize = 125;
+
+/// Time for each step of a connection. Only a program that hangs takes longer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Blocks that a connection sends before they come back. Without a bound, every buffer between here
+/// and the backend would fill, up to some 100 MiB, and the cost of the kernel's buffers would be measured.
+const MAX_AHEAD: usize = 4;
+
+/// Browsers offer the first one first; the second one's hash has no CPU instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// `TLS13_AES_128_GCM_SHA256`
+    Aes128,
+    /// `TLS13_AES_256_GCM_SHA384`
+    Aes256,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    P256,
+    X25519,
+}
+
+/// The only suite and group that the client offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) suite: Suite,
+    pub(crate) group: Group,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    Full,
+    /// With a ticket of an earlier connection.
+    Resumed,
+}
+
+/// Opens connections to one program.
+#[derive(Clone)]
+pub(crate) struct Client {
+    connector: TlsConnector,
+    suite: CipherSuite,
+    group: NamedGroup,
+    address: SocketAddr,
+}
+
+impl Client {
+    pub(crate) fn new(
+        root: &CertificateDer<'static>,
+        offer: Offer,
+        address: SocketAddr,
+        handshake: Handshake,
+    ) -> Result<Self> {
+        let only = match offer.suite {
+            Suite::Aes128 => aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            Suite::Aes256 => aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        };
+        let group = match offer.group {
+            Group::P256 => aws_lc_rs::kx_group::SECP256R1,
+            Group::X25519 => aws_lc_rs::kx_group::X25519,
+        };
+        let provider = CryptoProvider {
+            cipher_suites: vec![only],
+            kx_groups: vec![group],
+            ..aws_lc_rs::default_provider()
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone())?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = match handshake {
+            Handshake::Full => Resumption::disabled(),
+            Handshake::Resumed => Resumption::store(Arc::new(Tickets::default())),
+        };
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(config)),
+            suite: only.suite(),
+            group: group.name(),
+            address,
+        })
+    }
+
+    /// Connects, completes the handshake, and has one small message echoed, so that the connection to
+    /// the backend exists.
+    ///
+    /// # Errors
+    /// When another version, suite or group was negotiated, and at any other error.
+    pub(crate) async fn open(&self) -> Result<Session> {
+        let open = async {
+            let mut session = self.handshake().await?;
+            session.first_exchange().await?;
+            anyhow::Ok(session)
+        };
+        within("connecting", LIMIT, open).await?
+    }
+
+    /// Opens `count` connections before any of them has received tickets. Each then receives two. A
+    /// resumed connection uses one ticket and receives one or two, so `count` connections can be
+    /// resumed at the same time from then on.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub(crate) async fn open_together(&self, count: usize) -> Result<Vec<Session>> {
+        let mut sessions = Vec::with_capacity(count);
+        for _ in 0..count {
+            sessions.push(self.handshake().await?);
+        }
+        for session in &mut sessions {
+            session.first_exchange().await?;
+        }
+        Ok(sessions)
+    }
+
+    /// Connects and completes the handshake.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub(crate) async fn handshake(&self) -> Result<Session> {
+        let stream = TcpStream::connect(self.address).await.context("connecting")?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(HOST)?;
+        let stream = self.connector.connect(name, stream).await.context("handshake")?;
+        let (_, tls) = stream.get_ref();
+        ensure!(
+            tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+                && tls.negotiated_cipher_suite().map(|suite| suite.suite()) == Some(self.suite)
+                && tls.negotiated_key_exchange_group().map(|group| group.name())
+                    == Some(self.group),
+            "another version, suite or group was negotiated"
+        );
+        Ok(Session { stream })
+    }
+}
+
+/// One established connection.
+pub(crate) struct Session {
+    stream: TlsStream<TcpStream>,
+}
+
+/// How the other side closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// With `close_notify`, so the end cannot be a truncation.
+    Properly,
+    /// Without it, or with a reset.
+    Abruptly,
+}
+
+impl Closed {
+    /// The worse one.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Self::Properly { other } else { self }
+    }
+}
+
+impl Session {
+    /// Whether the handshake resumed a session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The first message is an HTTP request, because httpGate forwards nothing else. It inserts
+    /// header lines of its own, so the echo may be longer, and only its end is compared.
+    async fn first_exchange(&mut self) -> Result<()> {
+        let request = request();
+        self.stream.write_all(&request).await.context("sending the first message")?;
+        let mut reply = Vec::with_capacity(4 * SMALL);
+        while reply.len() < SMALL || !reply.ends_with(b"\r\n\r\n") {
+            ensure!(reply.len() < 16 * SMALL, "the first message came back mangled");
+            let count = self.stream.read_buf(&mut reply).await.context("reading the first echo")?;
+            ensure!(count > 0, "closed instead of echoing the first message");
+        }
+        Ok(())
+    }
+
+    /// Sends a small message and reads it back, a number of times.
+    pub(crate) async fn talk(mut self, times: usize) -> Result<Self> {
+        let message: [u8; SMALL] = std::array::from_fn(|i| b"abcdefghijk"[i % 11]);
+        let mut reply = [0; SMALL];
+        for _ in 0..times {
+            self.stream.write_all(&message).await.context("sending")?;
+            self.stream.read_exact(&mut reply).await.context("reading the echo")?;
+            ensure!(message == reply, "the echo differs from the message");
+        }
+        Ok(self)
+    }
+
+    /// Sends `block` a number of times while it reads the echo.
+    pub(crate) async fn pump(self, block: Arc<[u8]>, times: usize) -> Result<Self> {
+        let (mut reader, mut writer) = tokio::io::split(self.stream);
+        let outgoing = Arc::clone(&block);
+        let permits = Arc::new(Semaphore::new(MAX_AHEAD));
+        let echoed = Arc::clone(&permits);
+        let sending = tokio::spawn(async move {
+            for _ in 0..times {
+                // The semaphore is never closed, so this cannot fail.
+                if let Ok(permit) = permits.acquire().await {
+                    permit.forget();
+                }
+                writer.write_all(&outgoing).await?;
+                writer.flush().await?;
+            }
+            io::Result::Ok(writer)
+        });
+        let mut reply = vec![0; block.len()];
+        for _ in 0..times {
+            within("echoing a block", LIMIT, reader.read_exact(&mut reply)).await??;
+            ensure!(reply == *block, "the echo differs from the block");
+            echoed.add_permits(1);
+        }
+        let writer = sending.await?.context("sending")?;
+        Ok(Self { stream: reader.unsplit(writer) })
+    }
+
+    /// Sends `close_notify` and waits for that of the other side.
+    ///
+    /// # Errors
+    /// When the other side sends more data or does not close.
+    pub(crate) async fn close(mut self) -> Result<Closed> {
+        // Fails when the other side has closed already; then the read shows how it closed.
+        let _ = self.stream.shutdown().await;
+        let mut rest = [0; 256];
+        match within("closing", LIMIT, self.stream.read(&mut rest)).await? {
+            Ok(0) => Ok(Closed::Properly),
+            Ok(_) => bail!("more data came back than was sent"),
+            Err(_cut) => Ok(Closed::Abruptly),
+        }
+    }
+}
+
+/// A request of exactly [`SMALL`] bytes.
+fn request() -> Vec<u8> {
+    let mut request = b"GET / HTTP/1.1\r\nHost: bench.example\r\nX-Padding: ".to_vec();
+    request.resize(SMALL - 4, b'a');
+    request.extend_from_slice(b"\r\n\r\n");
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_message_is_a_small_one() {
+        let request = request();
+        assert_eq!(request.len(), SMALL);
+        assert!(request.starts_with(b"GET / ") && request.ends_with(b"a\r\n\r\n"));
+    }
+}

@@ -1,0 +1,145 @@
+//! The gates, their certificate and their backend.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use parking_lot::Mutex;
+use rustix::process::set_child_subreaper;
+use rustls_pki_types::CertificateDer;
+use tempfile::TempDir;
+
+use super::certificate::Chain;
+use super::client::{Client, Closed, Group, Handshake, Offer};
+use crate::programs::peers::Peer;
+use crate::programs::program::{Program, READY};
+
+/// What all gates of a run share.
+pub(crate) struct Environment {
+    chain: Chain,
+    offer: Offer,
+    backend: SocketAddr,
+    _echo: Program,
+    _directory: TempDir,
+    /// Peers that closed a connection without `close_notify`.
+    pub(crate) closed_abruptly: Mutex<BTreeSet<String>>,
+}
+
+/// A gate to measure.
+pub(crate) struct Gate {
+    pub(crate) environment: Arc<Environment>,
+    pub(crate) kind: GateKind,
+}
+
+pub(crate) enum GateKind {
+    Ours(PathBuf),
+    Peer(&'static Peer),
+}
+
+/// A gate that has forwarded a connection.
+pub(crate) struct RunningGate {
+    pub(crate) program: Program,
+    pub(crate) address: SocketAddr,
+    offer: Offer,
+    root: CertificateDer<'static>,
+}
+
+impl Environment {
+    /// Makes the certificate and starts the backend.
+    pub(crate) fn new(offer: Offer) -> Result<Arc<Self>> {
+        // Programs that go into the background become children of this one, which can end them.
+        set_child_subreaper(Some(rustix::process::getpid()))?;
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let chain = Chain::make(directory.path())?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["echo", "--with-parent"]);
+        let mut echo = Program::start("echo", command, directory.path())?;
+        let [backend] = echo.announced(["listening echo "])?;
+        let (backend, closed_abruptly) = (backend.parse()?, Mutex::default());
+        let (_echo, _directory) = (echo, directory);
+        Ok(Arc::new(Self { chain, offer, backend, _echo, _directory, closed_abruptly }))
+    }
+}
+
+impl Gate {
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.kind, GateKind::Ours(_))
+    }
+
+    /// Starts it, and waits until a connection has been forwarded.
+    ///
+    /// # Errors
+    /// With the end of its stderr, when it does not start.
+    pub(crate) async fn start(&self, directory: &Path) -> Result<RunningGate> {
+        let gate = match &self.kind {
+            GateKind::Ours(path) => self.start_ours(path, directory)?,
+            GateKind::Peer(peer) => self.start_peer(peer, directory)?,
+        };
+        let client = gate.client(Handshake::Full)?;
+        let begun = Instant::now();
+        loop {
+            match client.open().await {
+                Ok(session) => {
+                    session.close().await?;
+                    return Ok(gate);
+                }
+                Err(error) if begun.elapsed() > READY => {
+                    bail!("does not answer: {error:#} ({})", gate.program.last_errors())
+                }
+                Err(_not_yet) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Without any option, as most users start it.
+    fn start_ours(&self, path: &Path, directory: &Path) -> Result<RunningGate> {
+        let Environment { chain, backend, offer, .. } = &*self.environment;
+        let mut command = Command::new(path);
+        command.arg("127.0.0.1:0").arg(backend.port().to_string()).arg(&chain.pem);
+        let mut program = Program::start("gate", command, directory)?;
+        let [address] = program.announced(["listening gate "])?;
+        let (address, root) = (address.parse()?, chain.root.clone());
+        Ok(RunningGate { program, address, offer: *offer, root })
+    }
+
+    fn start_peer(&self, peer: &Peer, directory: &Path) -> Result<RunningGate> {
+        let Environment { chain, backend, offer, .. } = &*self.environment;
+        let values = vec![
+            ("backend", backend.to_string()),
+            ("backend_ip", backend.ip().to_string()),
+            ("backend_port", backend.port().to_string()),
+            ("pem", chain.pem.display().to_string()),
+        ];
+        let (program, address) = peer.start(directory, values)?;
+        let mut offer = *offer;
+        // httpGate sets the curve P-256, and OpenSSL then knows no other group.
+        if peer.option == "httpgate" {
+            offer.group = Group::P256;
+        }
+        Ok(RunningGate { program, address, offer, root: chain.root.clone() })
+    }
+
+    /// Notes how connections were closed.
+    ///
+    /// # Errors
+    /// When a gate of ours omitted `close_notify`.
+    pub(crate) fn note(&self, closed: Closed) -> Result<()> {
+        if closed == Closed::Abruptly {
+            let GateKind::Peer(peer) = self.kind else {
+                bail!("a connection was closed without close_notify");
+            };
+            self.environment.closed_abruptly.lock().insert(peer.name.clone());
+        }
+        Ok(())
+    }
+}
+
+impl RunningGate {
+    pub(crate) fn client(&self, handshake: Handshake) -> Result<Client> {
+        Client::new(&self.root, self.offer, self.address, handshake)
+    }
+}

@@ -1,0 +1,205 @@
+//! Thousands of clients that never finish their handshakes, and a healthy client among them.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use hdrhistogram::Histogram;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use super::client::{Client, Closed, Group, Handshake, Offer, Suite};
+use super::environment::{Environment, Gate, GateKind, RunningGate};
+use crate::options::range;
+use crate::programs::{Build, machine};
+use crate::report::figure::{Figure, millis};
+use crate::report::print_verdicts;
+use crate::report::results::{Role, Rounds, Subject};
+use crate::report::table::{of_rows, quantiles};
+use crate::run::{OTHER_FILES, Run};
+
+/// Slow clients, and handshakes of the healthy client without them and among them.
+pub(crate) const CLIENTS: u32 = 4_000;
+pub(crate) const HANDSHAKES: u32 = 300;
+
+/// The addresses of the slow clients: 127.0.0.2 and following. The healthy one has 127.0.0.1.
+const ADDRESSES: u8 = 16;
+
+/// Pause between two bytes of a slow client, and before it reconnects if it was rejected at once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Time over which the slow clients connect, so that the gate does not give up all of them at once;
+/// time for the last ones to connect; and pause between two handshakes of the healthy client.
+const GATHER: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(1);
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// The offer that browsers prefer, apart from post-quantum groups.
+const OFFER: Offer = Offer { suite: Suite::Aes128, group: Group::X25519 };
+
+/// The beginning of a TLS record with 508 bytes of a handshake, which is a client hello of 504 bytes.
+/// The bytes that follow never complete it.
+const BEGINNING: [u8; 9] = [0x16, 3, 1, 0x01, 0xfc, 0x01, 0x00, 0x01, 0xf8];
+
+#[derive(Args)]
+pub(crate) struct SlowOptions {
+    /// The gate. The default is the one beside this program
+    #[arg(long, value_name = "[NAME=]PATH", value_parser = Build::gate)]
+    gate: Option<Build>,
+
+    /// Slow clients, from 16 addresses
+    #[arg(long, default_value_t = CLIENTS, value_parser = range(16..=20_000))]
+    slow: u32,
+
+    /// Handshakes of the healthy client, without the slow ones and among them
+    #[arg(long, default_value_t = HANDSHAKES, value_parser = range(20..=10_000))]
+    handshakes: u32,
+
+    /// Fail when a goal is missed
+    #[arg(long)]
+    check: bool,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the gate is missing, a handshake of the healthy client fails, or slow clients are missing.
+pub(crate) fn run(options: &SlowOptions, run: &Run) -> Result<ExitCode> {
+    let slow = options.slow;
+    let what = format!("{slow} slow clients");
+    run.ensure_files(slow as usize + OTHER_FILES, &what, "give --slow less")?;
+    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+    let environment = Environment::new(OFFER)?;
+    let Build { name, path } =
+        Build::given_or_beside(options.gate.as_slice(), "gate")?.swap_remove(0);
+    let version = machine::version_of(&path);
+    let gate = Gate { environment, kind: GateKind::Ours(path) };
+    let measured = run.interrupt.block_on(async {
+        let running = gate.start(directory.path()).await?;
+        measure(&running, slow, options.handshakes).await
+    })?;
+    let row = |name: &str, times: &Histogram<u64>| {
+        let times = quantiles(times).map(|nanos| format!("{:.2} ms", millis(nanos)));
+        [name.to_owned()].into_iter().chain(times)
+    };
+    let mut table =
+        of_rows([row("alone", &measured.alone), row("among slow clients", &measured.among_slow)]);
+    table.set_header(["healthy client's handshake", "p50", "p99", "max"]);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{table}\nslow clients connected: {} of {slow} at least", measured.least)?;
+    let mut rounds = Rounds::new(vec![Subject::new(name, "ours", version, Role::Ours)], 1);
+    rounds.record(0, vec![(Figure::AmongSlow, measured.ratio())]);
+    print_verdicts(&rounds.finish(), options.check)
+}
+
+/// The handshakes of a healthy client.
+pub(crate) struct SlowHandshakes {
+    /// In nanoseconds.
+    alone: Histogram<u64>,
+    among_slow: Histogram<u64>,
+    /// The smallest number of slow clients that were connected at one of the handshakes.
+    least: usize,
+    pub(crate) closed: Closed,
+}
+
+impl SlowHandshakes {
+    /// The median among slow clients relative to that without them.
+    pub(crate) fn ratio(&self) -> f64 {
+        let [alone, among_slow] =
+            [&self.alone, &self.among_slow].map(|times| millis(times.value_at_quantile(0.5)));
+        among_slow / alone
+    }
+}
+
+/// Measures `handshakes` without slow clients, and then among `slow` of them.
+///
+/// # Errors
+/// When a handshake of the healthy client fails, or more than one slow client in ten is missing.
+pub(crate) async fn measure(
+    gate: &RunningGate,
+    slow: u32,
+    handshakes: u32,
+) -> Result<SlowHandshakes> {
+    let client = gate.client(Handshake::Full)?;
+    let open = Arc::new(AtomicUsize::new(0));
+    let (alone, _, closed) = healthy(&client, handshakes, &open).await?;
+    let mut clients = JoinSet::new();
+    for number in 0..slow {
+        let last = 2 + u8::try_from(number % u32::from(ADDRESSES))?;
+        let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0);
+        let first = GATHER.mul_f64(f64::from(number) / f64::from(slow));
+        clients.spawn(slowly(source, gate.address, first, Arc::clone(&open)));
+    }
+    tokio::time::sleep(GATHER + SETTLE).await;
+    let (among_slow, least, also_closed) = healthy(&client, handshakes, &open).await?;
+    clients.shutdown().await;
+    ensure!(
+        least * 10 >= slow as usize * 9,
+        "no more than {least} of {slow} slow clients were connected at one of the handshakes"
+    );
+    Ok(SlowHandshakes { alone, among_slow, least, closed: closed.or(also_closed) })
+}
+
+/// Handshakes one after the other. Answers their times in nanoseconds, the smallest number of slow
+/// clients meanwhile, and how the connections were closed.
+async fn healthy(
+    client: &Client,
+    count: u32,
+    slow: &AtomicUsize,
+) -> Result<(Histogram<u64>, usize, Closed)> {
+    let mut times = Histogram::new(3)?;
+    let (mut least, mut closed) = (usize::MAX, Closed::Properly);
+    for _ in 0..count {
+        let begun = Instant::now();
+        let session = client.handshake().await.context("the healthy client")?;
+        times.record(u64::try_from(begun.elapsed().as_nanos())?)?;
+        least = least.min(slow.load(Ordering::Relaxed));
+        closed = closed.or(session.close().await?);
+        tokio::time::sleep(BETWEEN).await;
+    }
+    Ok((times, least, closed))
+}
+
+/// Sends one byte a second until the gate closes the connection, and then reconnects.
+async fn slowly(source: SocketAddr, gate: SocketAddr, first: Duration, open: Arc<AtomicUsize>) {
+    tokio::time::sleep(first).await;
+    loop {
+        let begun = Instant::now();
+        if let Ok(stream) = connect(source, gate).await {
+            open.fetch_add(1, Ordering::Relaxed);
+            trickle(stream).await;
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+        if begun.elapsed() < PAUSE {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn connect(source: SocketAddr, gate: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(source)?;
+    let stream = socket.connect(gate).await?;
+    // Without this, thousands of ports stay in TIME_WAIT for a minute after each round.
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Ok(stream)
+}
+
+async fn trickle(mut stream: TcpStream) {
+    let mut next: &[u8] = &BEGINNING;
+    let mut reply = [0];
+    while stream.write_all(next).await.is_ok() {
+        next = &[0];
+        // The gate does not answer an unfinished hello, so any event is the end of the connection.
+        if tokio::time::timeout(PAUSE, stream.read(&mut reply)).await.is_ok() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The programs that ours are compared with. `peers/peers.toml` says what they are and how they are
+//! started.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::geteuid;
+use serde::Deserialize;
+
+use super::machine;
+use super::program::{Program, free_address};
+use crate::options::Choice;
+use crate::template::fill;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Peer {
+    /// In tables.
+    pub(crate) name: String,
+    /// On the command line.
+    pub(crate) option: String,
+    help: String,
+    /// The Debian package.
+    package: Option<String>,
+    /// The package for Node.
+    npm: Option<String>,
+    paths: Vec<PathBuf>,
+    /// A file of the package that must be there.
+    needs: Option<PathBuf>,
+    args: Vec<String>,
+    root_args: Vec<String>,
+    config: Option<String>,
+    starts: Start,
+}
+
+/// How a program begins.
+#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum Start {
+    #[default]
+    InForeground,
+    InBackground,
+    /// It announces its address on stdout.
+    Announcing,
+}
+
+#[derive(Deserialize)]
+struct Peers {
+    gate: Vec<Peer>,
+    server: Vec<Peer>,
+}
+
+static PEERS: LazyLock<Peers> = LazyLock::new(|| {
+    toml::from_str(include_str!("../../peers/peers.toml")).expect("peers.toml is valid")
+});
+
+/// Gates; the first entry stands for no peer at all.
+pub(crate) fn gates() -> &'static [Peer] {
+    &PEERS.gate
+}
+
+/// Servers; the first entry is our own.
+pub(crate) fn servers() -> &'static [Peer] {
+    &PEERS.server
+}
+
+impl Choice for Peer {
+    fn option(&self) -> &str {
+        &self.option
+    }
+
+    fn help(&self) -> &str {
+        &self.help
+    }
+}
+
+impl Peer {
+    /// The version of the package. `peers` is the directory with the packages for Node.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub(crate) fn version(&self, peers: &Path) -> Result<String> {
+        if let Some(package) = &self.package {
+            let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
+            ensure!(
+                is_there && self.path().is_some(),
+                "{} is missing: apt-get install {package}",
+                self.name
+            );
+            return Ok(machine::version_of_package(package));
+        }
+        let Some(package) = &self.npm else { return Ok(String::new()) };
+        let file = peers.join("node_modules").join(package).join("package.json");
+        let text = fs::read_to_string(&file).with_context(|| {
+            format!("{package} is missing: npm ci --prefix {}", peers.display())
+        })?;
+        let version = text.lines().find_map(|line| line.trim().strip_prefix("\"version\": \""));
+        Ok(version.and_then(|rest| rest.split('"').next()).unwrap_or("unknown").to_owned())
+    }
+
+    /// Whether it is a build of ours, which the command line names.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.option == "server"
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        match (&self.package, &self.npm) {
+            (Some(_), _) => self.paths.iter().find(|path| path.is_file()).cloned(),
+            (None, Some(_)) => Some("node".into()),
+            (None, None) => std::env::current_exe().ok(),
+        }
+    }
+
+    /// Starts it with everything that it writes in `directory`, and answers the address where it
+    /// will listen. `values` are those that its arguments and its configuration name.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(
+        &self,
+        directory: &Path,
+        mut values: Vec<(&str, String)>,
+    ) -> Result<(Program, SocketAddr)> {
+        let mut address = free_address()?;
+        let config = directory.join(format!("{}.conf", self.option));
+        values.extend([
+            ("address", address.to_string()),
+            ("port", address.port().to_string()),
+            ("workers", machine::cores().to_string()),
+            ("directory", directory.display().to_string()),
+            ("needs", self.needs.iter().map(|file| file.display().to_string()).collect()),
+            ("config", config.display().to_string()),
+        ]);
+        if let Some(template) = &self.config {
+            fs::write(&config, fill(template, &values)).context("cannot write a configuration")?;
+        }
+        let mut command = Command::new(self.path().context("it is not installed")?);
+        command.current_dir(directory).args(self.args.iter().map(|arg| fill(arg, &values)));
+        if geteuid().is_root() {
+            command.args(&self.root_args);
+        }
+        let mut program = Program::start(&self.name, command, directory)?;
+        match self.starts {
+            Start::InForeground => {}
+            Start::InBackground => program.follow_daemon()?,
+            Start::Announcing => {
+                let [line] = program.announced(["listening "])?;
+                let (_name, announced) = line.split_once(' ').context("it names no address")?;
+                address = announced.parse()?;
+            }
+        }
+        Ok((program, address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_valid() {
+        assert_eq!(gates().first().map(Choice::option), Some("none"));
+        assert_eq!(servers().first().map(Choice::option), Some("server"));
+        for peer in gates().iter().chain(servers()).filter(|peer| !peer.args.is_empty()) {
+            assert!(!peer.name.is_empty() && peer.package.is_some() != peer.paths.is_empty());
+        }
+    }
+}

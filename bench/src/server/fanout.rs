@@ -1,0 +1,262 @@
+//! Broadcasts to many listeners of one server.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use hdrhistogram::Histogram;
+
+use super::probe::LINE;
+use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
+use crate::interrupt::Interrupt;
+use crate::load::broadcast::{Published, Schedule, broadcast};
+use crate::load::listeners::Listeners;
+use crate::load::message::Clock;
+use crate::load::publisher::Publisher;
+use crate::load::target::Target;
+use crate::options::range;
+use crate::programs::process::{Memory, Meter};
+use crate::report::table::{self, latencies, micros, quantiles, row};
+use crate::run::{OTHER_FILES, Run};
+
+/// Time of the same load before it is measured.
+pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
+
+/// Time for a program to finish the work of the last event, so that all of it falls into the measured
+/// time.
+const SETTLE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(crate) struct FanoutOptions {
+    #[command(flatten)]
+    to: TargetOptions,
+
+    /// Listeners
+    #[arg(long, default_value = "2000", value_parser = range(1..=1_000_000))]
+    subscribers: u32,
+
+    /// Tags, each with an equal share of the listeners
+    #[arg(long, default_value = "1", value_parser = range(1..=10_000))]
+    tags: u32,
+
+    /// Name of the tag; several tags are numbered
+    #[arg(long, default_value = TAG)]
+    tag: String,
+
+    /// Messages a second
+    #[arg(long, default_value = "10", value_parser = positive)]
+    rate: f64,
+
+    /// Messages of a burst; bursts are as frequent as the rate demands
+    #[arg(long, default_value = "1", value_parser = range(1..=1_000))]
+    burst: u32,
+
+    /// Bytes of a message
+    #[arg(long, default_value = "125", value_parser = range(34..=65_536))]
+    size: u32,
+
+    /// Seconds of the measurement, after two seconds of the same load
+    #[arg(long, default_value = "10", value_parser = range(0..=3_600))]
+    seconds: u32,
+
+    /// Connections opened at the same time
+    #[arg(long, default_value = "16", value_parser = range(1..=100_000))]
+    at_a_time: u32,
+
+    /// Print one line of latencies, for a program that reads it
+    #[arg(long, hide = true)]
+    brief: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.001 && number <= 1e6 => Ok(number),
+        _ => Err("give a number above 0.001, and a million at most".to_owned()),
+    }
+}
+
+/// The listeners of one server, and a publisher.
+pub(crate) struct Fanout {
+    target: Arc<Target>,
+    listeners: Listeners,
+    /// Connects when it is needed: the floor takes a silent connection for a slow listener.
+    publisher: Option<Publisher>,
+    tags: Arc<[String]>,
+    clock: Clock,
+    interrupt: Interrupt,
+    pid: Option<u32>,
+}
+
+/// What a listener costs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JoinCost {
+    /// CPU of connecting, upgrading and registering, in microseconds.
+    pub(crate) micros: Option<f64>,
+    /// User memory, in bytes.
+    pub(crate) bytes: Option<f64>,
+}
+
+/// What deliveries cost.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivered {
+    published: Published,
+    /// CPU of a delivery, in microseconds.
+    pub(crate) micros: Option<f64>,
+    /// Nanoseconds from sending to arrival.
+    pub(crate) latencies: Histogram<u64>,
+}
+
+impl Fanout {
+    /// Without any listener yet.
+    pub(crate) fn new(server: &Server, tags: Arc<[String]>, interrupt: &Interrupt) -> Result<Self> {
+        let (target, clock) = (Arc::clone(&server.target), Clock::start());
+        let listeners = Listeners::new(Arc::clone(&target), clock, interrupt.clone())?;
+        let (pid, interrupt) = (server.pid, interrupt.clone());
+        Ok(Self { target, listeners, publisher: None, tags, clock, interrupt, pid })
+    }
+
+    /// With `count` listeners on the tag of the comparisons.
+    pub(crate) fn of(server: &Server, count: usize, interrupt: &Interrupt) -> Result<Self> {
+        let mut fanout = Self::new(server, tag(), interrupt)?;
+        fanout.open(count, AT_A_TIME)?;
+        Ok(fanout)
+    }
+
+    /// Adds listeners, evenly over the tags.
+    ///
+    /// # Errors
+    /// When one cannot join, or the process has ended.
+    pub(crate) fn open(&mut self, count: usize, at_a_time: usize) -> Result<JoinCost> {
+        self.listeners.listen_for(SETTLE)?;
+        let before = self.pid.map(Memory::of_tree).transpose()?;
+        let mut meter = self.pid.map(Meter::start);
+        self.listeners.open(count, at_a_time, &self.tags)?;
+        self.listeners.listen_for(SETTLE)?;
+        let micros = meter.as_mut().map(|meter| meter.micros_each(count as f64));
+        let after = self.pid.map(Memory::of_tree).transpose()?;
+        let bytes =
+            before.zip(after).map(|(before, after)| after.user_since(before) / count as f64);
+        Ok(JoinCost { micros, bytes })
+    }
+
+    /// Publishes by `warm_up`, then measures `schedule`.
+    ///
+    /// # Errors
+    /// When a listener missed a message or got it twice.
+    pub(crate) fn deliver(&mut self, warm_up: &Schedule, schedule: &Schedule) -> Result<Delivered> {
+        self.broadcast(warm_up)?;
+        self.listeners.listen_for(SETTLE)?;
+        self.listeners.measure_from(self.clock.now());
+        let mut meter = self.pid.map(Meter::start);
+        let published = self.broadcast(schedule)?;
+        self.listeners.listen_for(SETTLE)?;
+        let micros = meter.as_mut().map(|meter| meter.micros_each(published.deliveries as f64));
+        Ok(Delivered { published, micros, latencies: self.listeners.tally().latencies.clone() })
+    }
+
+    fn broadcast(&mut self, schedule: &Schedule) -> Result<Published> {
+        let publisher = match &mut self.publisher {
+            Some(publisher) => publisher,
+            absent => absent.insert(Publisher::connect(&self.target)?),
+        };
+        broadcast(&mut self.listeners, publisher, schedule, self.clock, &self.interrupt)
+    }
+}
+
+/// Gives two servers with the same listeners their messages in turn, so that other work of the machine
+/// concerns both. Answers the mean of `value` for each, without the first turn.
+pub(crate) fn in_turn(
+    servers: [&Server; 2],
+    listeners: usize,
+    rate: f64,
+    turns: u32,
+    interrupt: &Interrupt,
+    value: impl Fn(&Delivered) -> Result<f64>,
+) -> Result<[f64; 2]> {
+    let [one, other] = servers.map(|server| Fanout::of(server, listeners, interrupt));
+    let mut fanouts = [one?, other?];
+    let mut sums = [0.0; 2];
+    for turn in 0..=turns {
+        for (fanout, sum) in fanouts.iter_mut().zip(&mut sums) {
+            // Each server has slept while the other one worked.
+            let [warm_up, measured] = [500, 1_000].map(|time| schedule(rate, 1, time));
+            let delivered = fanout.deliver(&warm_up, &measured)?;
+            if turn > 0 {
+                *sum += value(&delivered)?;
+            }
+        }
+    }
+    Ok(sums.map(|sum| sum / f64::from(turns)))
+}
+
+/// Messages on the tag of the comparisons, for `millis` milliseconds.
+pub(crate) fn schedule(rate: f64, burst: usize, millis: u64) -> Schedule {
+    Schedule::at(&tag(), rate, burst, MESSAGE_SIZE as usize, Duration::from_millis(millis))
+}
+
+pub(crate) fn tag() -> Arc<[String]> {
+    [TAG.to_owned()].into()
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the server is missing, or a listener missed a message.
+pub(crate) fn run(options: &FanoutOptions, run: &Run) -> Result<ExitCode> {
+    let count = options.subscribers as usize;
+    let what = format!("{count} listeners");
+    run.ensure_files(count + OTHER_FILES, &what, "give --subscribers less")?;
+    let tags = names(&options.tag, options.tags);
+    let server = Server::of(&options.to, &tags)?;
+    let mut fanout = Fanout::new(&server, Arc::clone(&tags), &run.interrupt)?;
+    let cost = fanout.open(count, options.at_a_time as usize)?;
+    let mut rows = vec![
+        row("CPU to connect, upgrade and register", cost.micros.map(micros)),
+        row("user memory of a listener", cost.bytes.map(|bytes| format!("{bytes:.0} B"))),
+    ];
+    let mut out = std::io::stdout().lock();
+    if options.seconds > 0 {
+        let (burst, size) = (options.burst as usize, options.size as usize);
+        let schedule = |time| Schedule::at(&tags, options.rate, burst, size, time);
+        let seconds = Duration::from_secs(options.seconds.into());
+        let done = fanout.deliver(&schedule(WARM_UP), &schedule(seconds))?;
+        let times = quantiles(&done.latencies);
+        if options.brief {
+            writeln!(out, "{LINE}{} {} {}", times[0], times[1], times[2])?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        rows.extend([
+            row("messages", Some(done.published.messages.to_string())),
+            row("deliveries", Some(done.published.deliveries.to_string())),
+            row("CPU of a delivery", done.micros.map(micros)),
+        ]);
+        rows.extend(latencies("latency", times));
+        rows.push(row("publisher late by at most", Some(format!("{:.2?}", done.published.late))));
+    }
+    writeln!(out, "{}", table::of_rows(rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `tag`, or `tag-1`, `tag-2` and so on.
+fn names(tag: &str, count: u32) -> Arc<[String]> {
+    match count {
+        1 => [tag.to_owned()].into(),
+        count => (1..=count).map(|number| format!("{tag}-{number}")).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_positive() {
+        assert_eq!(positive("0.5"), Ok(0.5));
+        for bad in ["0", "-1", "NaN", "inf", "ten"] {
+            assert!(positive(bad).is_err(), "{bad}");
+        }
+    }
+}

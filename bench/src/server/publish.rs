@@ -1,0 +1,107 @@
+//! Many senders on one server.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use hdrhistogram::Histogram;
+
+use super::fanout::WARM_UP;
+use super::{MESSAGE_SIZE, Server, TAG, TargetOptions};
+use crate::interrupt::Interrupt;
+use crate::load::answers::PublishMethod;
+use crate::load::senders::{SendPlan, Senders};
+use crate::options::range;
+use crate::programs::process::Meter;
+use crate::report::table::{self, latencies, micros, quantiles, row};
+use crate::run::Run;
+
+/// Senders in the comparisons.
+pub(crate) const SENDERS: u32 = 64;
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishOptions {
+    #[command(flatten)]
+    to: TargetOptions,
+
+    #[command(flatten)]
+    plan: SendPlan,
+
+    /// Seconds of the measurement, after two seconds of the same load
+    #[arg(long, default_value = "10", value_parser = range(1..=3_600))]
+    seconds: u32,
+}
+
+/// What senders cost a server.
+pub(crate) struct PublishCost {
+    messages: u64,
+    pub(crate) per_second: f64,
+    /// CPU of the server for a message, in microseconds.
+    pub(crate) micros: Option<f64>,
+    /// Nanoseconds from sending to the answer.
+    pub(crate) latencies: Histogram<u64>,
+}
+
+/// Sends for `warm_up`, then measures for `time`.
+///
+/// # Errors
+/// When a message is refused, or no answer arrives any more.
+pub(crate) fn measure(
+    server: &Server,
+    plan: SendPlan,
+    (warm_up, time): (Duration, Duration),
+    interrupt: &Interrupt,
+) -> Result<PublishCost> {
+    let mut senders = Senders::new(&server.target, plan, interrupt.clone())?;
+    let begun = Instant::now();
+    senders.send_until(|_| begun.elapsed() >= warm_up)?;
+    senders.forget_latencies();
+    let mut meter = server.pid.map(Meter::start);
+    let (begun, before) = (Instant::now(), senders.accepted().messages);
+    senders.send_until(|_| begun.elapsed() >= time)?;
+    let time = begun.elapsed();
+    let messages = senders.accepted().messages - before;
+    let micros = meter.as_mut().map(|meter| meter.micros_each(messages as f64));
+    let latencies = senders.accepted().latencies.clone();
+    senders.finish()?;
+    Ok(PublishCost {
+        messages,
+        per_second: messages as f64 / time.as_secs_f64(),
+        micros,
+        latencies,
+    })
+}
+
+/// The senders of the comparisons.
+pub(crate) fn plan(in_flight: u32) -> SendPlan {
+    SendPlan {
+        over: PublishMethod::WebSocket,
+        publishers: SENDERS,
+        in_flight,
+        tag: TAG.to_owned(),
+        size: MESSAGE_SIZE,
+        without_mid: false,
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the server is missing, or a message is refused.
+pub(crate) fn run(options: &PublishOptions, run: &Run) -> Result<ExitCode> {
+    let server = Server::of(&options.to, std::slice::from_ref(&options.plan.tag))?;
+    let times = (WARM_UP, Duration::from_secs(options.seconds.into()));
+    let cost = measure(&server, options.plan.clone(), times, &run.interrupt)?;
+    let per_core = cost.micros.map(|micros| format!("{:.0}", 1e6 / micros));
+    let mut rows = vec![
+        row("messages accepted", Some(cost.messages.to_string())),
+        row("a second", Some(format!("{:.0}", cost.per_second))),
+        row("CPU of a message", cost.micros.map(micros)),
+        row("a second and core", per_core),
+    ];
+    rows.extend(latencies("until the answer", quantiles(&cost.latencies)));
+    writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?;
+    Ok(ExitCode::SUCCESS)
+}

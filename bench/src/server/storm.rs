@@ -1,0 +1,114 @@
+//! All clients reconnect at once, and a healthy client tries to go on.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::probe::{PROBE_WARM_UP, Probe};
+use super::{Server, TAG, TargetOptions};
+use crate::interrupt::Interrupt;
+use crate::load::listeners::Listeners;
+use crate::load::message::Clock;
+use crate::options::range;
+use crate::programs::process::Meter;
+use crate::report::table::{self, latencies, micros, row};
+use crate::run::{OTHER_FILES, Run};
+
+/// How long the healthy client is measured without a storm, for comparison.
+const ALONE: Duration = Duration::from_secs(3);
+
+/// Connections opened at the same time before the storm.
+const AT_A_TIME: usize = 64;
+
+/// Time for the server to finish its work for the last client.
+const SETTLE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+pub(crate) struct StormOptions {
+    #[command(flatten)]
+    to: TargetOptions,
+
+    /// Clients that reconnect
+    #[arg(long, default_value = "10000", value_parser = range(1..=1_000_000))]
+    clients: u32,
+
+    /// Tag of the clients; that of the healthy client ends in `-quiet`
+    #[arg(long, default_value = TAG)]
+    tag: String,
+
+    /// Seconds for which the healthy client is measured, from the beginning of the storm
+    #[arg(long, default_value = "8", value_parser = range(3..=3_600))]
+    seconds: u32,
+}
+
+pub(crate) struct StormCost {
+    /// Until all clients were back.
+    pub(crate) time: Duration,
+    /// Attempts that failed.
+    retries: usize,
+    /// CPU for each client that leaves and comes back, in microseconds.
+    micros: Option<f64>,
+    /// The latencies of the healthy client meanwhile: median, 99th percentile and maximum, in
+    /// nanoseconds.
+    pub(crate) healthy: [u64; 3],
+}
+
+/// A number of clients of one tag lose their connections and reconnect at once. A healthy client of
+/// another tag is measured for `time`, from a moment before the storm.
+///
+/// # Errors
+/// When a client does not come back, or the healthy one loses a message.
+pub(crate) fn measure(
+    server: &Server,
+    (tag, count): (&str, usize),
+    (quiet_tag, time): (&str, Duration),
+    directory: &Path,
+    interrupt: &Interrupt,
+) -> Result<StormCost> {
+    let target = Arc::clone(&server.target);
+    let mut clients = Listeners::new(target, Clock::start(), interrupt.clone())?;
+    clients.open(count, AT_A_TIME, &[tag])?;
+    let probe = Probe::start(server, quiet_tag, time, directory)?;
+    clients.listen_for(PROBE_WARM_UP)?;
+    let mut meter = server.pid.map(Meter::start);
+    clients.disconnect()?;
+    let begun = Instant::now();
+    let retries = clients.reconnect(count, tag, "")?;
+    let took = begun.elapsed();
+    clients.listen_for(SETTLE)?;
+    let micros = meter.as_mut().map(|meter| meter.micros_each(count as f64));
+    clients.listen_for(time.saturating_sub(begun.elapsed()))?;
+    Ok(StormCost { time: took, retries, micros, healthy: probe.finish()? })
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the server is missing, a client does not come back, or the healthy one loses a message.
+pub(crate) fn run(options: &StormOptions, run: &Run) -> Result<ExitCode> {
+    let count = options.clients as usize;
+    let what = format!("{count} clients");
+    run.ensure_files(count + OTHER_FILES, &what, "give --clients less")?;
+    let quiet = format!("{}-quiet", options.tag);
+    let server = Server::of(&options.to, &[options.tag.clone(), quiet.clone()])?;
+    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+    let alone = Probe::start(&server, &quiet, ALONE, directory.path())?.finish()?;
+    let (storm, probe) =
+        ((options.tag.as_str(), count), Duration::from_secs(options.seconds.into()));
+    let cost = measure(&server, storm, (quiet.as_str(), probe), directory.path(), &run.interrupt)?;
+    let mut rows = vec![
+        row("clients", Some(count.to_string())),
+        row("until all were back", Some(format!("{:.2} s", cost.time.as_secs_f64()))),
+        row("attempts that failed", Some(cost.retries.to_string())),
+        row("CPU of each leaving and coming back", cost.micros.map(micros)),
+    ];
+    rows.extend(latencies("healthy client alone", alone));
+    rows.extend(latencies("healthy client meanwhile", cost.healthy));
+    writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?;
+    Ok(ExitCode::SUCCESS)
+}

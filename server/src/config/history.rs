@@ -1,0 +1,117 @@
+//! How many messages are retained for each tag.
+
+use std::time::Duration;
+
+use super::Resolver;
+use super::file::{HistoryTable, TagTable};
+use super::setting::Setting;
+use super::values;
+use crate::error::Error;
+use crate::hub::history::{HistoryBounds, Settings, TagBounds};
+use crate::limits;
+use crate::protocol::Protectable;
+
+/// More is a mistake: a client asks for at most `limits::LAST` broadcasts.
+const MAX_MESSAGES: u64 = 1_000_000;
+/// More is a mistake: the messages are retained in memory.
+const MAX_BYTES: u64 = 1 << 40;
+
+impl Resolver {
+    /// `top` is the top of the file, which holds for tags that have nothing else in `tables`.
+    pub(super) fn history(&mut self, top: &HistoryTable, tables: &[TagTable]) {
+        let usual = self.tag_bounds(top, TagBounds::default());
+        // The count may be in the tag's table and the age at the top.
+        let counted = |kind: usize| tables.iter().any(|table| table.history[kind][0].is_some());
+        self.warn_of_useless(top, TagBounds::default(), counted);
+        let mut settings = Settings::new(self.config.history.max_memory, usual);
+        let protected = self.config.policy.auth.protected().into_iter();
+        let with_inboxes: Vec<_> = protected
+            .filter_map(|(tag, action)| (action == Protectable::Send).then_some(tag))
+            .collect();
+        if let (true, Some(inbox)) = (with_inboxes.is_empty(), inbox_wanted(top)) {
+            let reason = "has no effect: only a tag whose `send` needs a key has inboxes, and no \
+                          tag has such a key";
+            self.config.warn(Some(inbox.source.warning(reason)));
+        }
+        for tag in &with_inboxes {
+            settings.set(tag.clone(), usual);
+        }
+        for table in tables {
+            // A bad name was reported with the keys.
+            let Ok(tag) = table.tag() else { continue };
+            let faults = self.faults.len();
+            let mut bounds = self.tag_bounds(&table.history, usual);
+            self.warn_of_useless(&table.history, usual, |_| false);
+            if !with_inboxes.contains(&tag) {
+                // Unless a fault in this table was reported already.
+                if let Some(inbox) = inbox_wanted(&table.history)
+                    && self.faults.len() == faults
+                {
+                    let reason = "only a tag whose `send` needs a key has inboxes; otherwise \
+                                  anyone could fill them";
+                    self.faults.push(inbox.fault(reason));
+                }
+                bounds = bounds.without_inbox();
+            }
+            settings.set(tag, bounds);
+        }
+        self.config.history = settings;
+    }
+
+    fn tag_bounds(&mut self, [ring, inbox]: &HistoryTable, default: TagBounds) -> TagBounds {
+        TagBounds {
+            ring: self.bounds(ring, default.ring),
+            inbox: self.bounds(inbox, default.inbox),
+        }
+    }
+
+    /// Warns of an age or a size of messages whose count is 0, unless a tag's table has a count.
+    fn warn_of_useless(
+        &mut self,
+        table: &HistoryTable,
+        default: TagBounds,
+        counted: impl Fn(usize) -> bool,
+    ) {
+        for (kind, default) in [default.ring, default.inbox].into_iter().enumerate() {
+            let [count, age, bytes] = &table[kind];
+            let none = count.as_ref().map_or(default.count == 0, |count| count.text == "0");
+            if let (true, Some(useless)) = (none && !counted(kind), age.as_ref().or(bytes.as_ref()))
+            {
+                let reason = "has no effect where the count is 0, which retains no message";
+                self.config.warn(Some(useless.source.warning(reason)));
+            }
+        }
+    }
+
+    fn bounds(
+        &mut self,
+        [count, age, bytes]: &[Option<Setting>; 3],
+        default: HistoryBounds,
+    ) -> HistoryBounds {
+        let bounds = HistoryBounds {
+            count: self.bound(count, default.count, values::count(0..=MAX_MESSAGES)),
+            age: self.bound(age, default.age, values::duration(Duration::ZERO..=limits::TTL)),
+            bytes: self.bound(bytes, default.bytes, values::memory(0..=MAX_BYTES)),
+        };
+        // An age or a size of 0 retains nothing either.
+        let off = bounds.age.is_zero() || bounds.bytes == 0;
+        HistoryBounds { count: if off { 0 } else { bounds.count }, ..bounds }
+    }
+
+    fn bound<T>(
+        &mut self,
+        setting: &Option<Setting>,
+        default: T,
+        parse: impl Fn(&Setting) -> Result<T, Error>,
+    ) -> T {
+        match setting {
+            Some(setting) => self.or(default, parse(setting)),
+            None => default,
+        }
+    }
+}
+
+/// A setting that asks for inboxes.
+fn inbox_wanted([_, inbox]: &HistoryTable) -> Option<&Setting> {
+    inbox.iter().flatten().find(|setting| setting.text != "0")
+}

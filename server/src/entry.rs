@@ -1,0 +1,135 @@
+//! The entry: what is published, as it stands in the log.
+
+use std::time::Instant;
+
+use crate::id::{Address, Tag};
+use crate::protocol::{Mark, Message, Mid, Refusal};
+
+/// One entry of the log. It concerns one tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The audience.
+    pub tag: Tag,
+    /// What the entry does.
+    pub kind: EntryKind,
+    /// When it was accepted, in milliseconds since 1970.
+    pub at: u64,
+    /// When it is no longer worth keeping, likewise.
+    pub expires: Option<u64>,
+    /// The sender's name for it.
+    pub mid: Option<Mid>,
+    /// The appending server's name for it. A log may take an append twice, if the answer to the first
+    /// was lost; this lets it be applied once.
+    pub append: Option<AppendId>,
+}
+
+/// What an entry does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// A message for everyone who listens on the tag.
+    Broadcast(Message),
+    /// A message for one person.
+    Direct(Address, Message),
+    /// That person has read something.
+    Read(Address, Mark),
+    /// That person has logged out: connections end, the inbox is emptied.
+    Drop(Address),
+}
+
+/// One append of one server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct AppendId {
+    /// The process's random number.
+    pub writer: u64,
+    /// Counts the appends of that process.
+    pub number: u64,
+}
+
+/// What an append needs besides its entry. It means nothing outside this process, so no log keeps it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AppendContext {
+    /// The connection that asked for the entry, to which it is not delivered.
+    pub origin: Option<u64>,
+    /// When this process accepted the entry.
+    pub received: Option<Instant>,
+}
+
+/// Whom an entry is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// Everyone who listens on the tag.
+    Everyone,
+    /// Everyone who is registered at this address.
+    One(Address),
+}
+
+impl Entry {
+    /// Changes its time. It expires as long after that as before.
+    pub(crate) fn set_time(&mut self, at: u64) {
+        let life = self.expires.map(|expires| expires.saturating_sub(self.at));
+        self.at = at;
+        self.expires = life.map(|life| at.saturating_add(life));
+    }
+
+    /// Roughly its bytes in memory, and in a log.
+    #[must_use]
+    pub(crate) fn size(&self) -> usize {
+        /// Numbers, the address, and the overhead of a queue and of a database row.
+        const OVERHEAD: usize = 200;
+        let message = self.kind.message().map_or(0, |message| message.as_json().len());
+        let mark = match &self.kind {
+            EntryKind::Read(_, Mark::Only(seqs)) => size_of_val(&**seqs),
+            _ => 0,
+        };
+        let mid = self.mid.as_ref().map_or(0, |mid| mid.as_str().len());
+        OVERHEAD + self.tag.as_str().len() + message + mark + mid
+    }
+}
+
+impl EntryKind {
+    /// Whom it concerns.
+    #[must_use]
+    pub(crate) fn target(&self) -> Target {
+        match self {
+            Self::Broadcast(_) => Target::Everyone,
+            Self::Direct(address, _) | Self::Read(address, _) | Self::Drop(address) => {
+                Target::One(*address)
+            }
+        }
+    }
+
+    /// The message that it carries.
+    #[must_use]
+    pub(crate) fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Broadcast(message) | Self::Direct(_, message) => Some(message),
+            Self::Read(..) | Self::Drop(_) => None,
+        }
+    }
+}
+
+/// The effect of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// The entry's number in the log.
+    pub seq: u64,
+    /// How many registrations it was handed to.
+    pub clients: u64,
+    /// Whether an inbox keeps it.
+    pub stored: bool,
+    /// Whether an entry with the same `mid` was applied before.
+    pub duplicate: bool,
+    /// Whether other servers may have handed it to more registrations.
+    pub partial: bool,
+}
+
+impl Applied {
+    /// No effect, as of the entry `seq`.
+    #[must_use]
+    pub(crate) fn nothing(seq: u64) -> Self {
+        Self { seq, clients: 0, stored: false, duplicate: false, partial: false }
+    }
+}
+
+/// The outcome of an append.
+pub(crate) type Appended = Result<Applied, Refusal>;

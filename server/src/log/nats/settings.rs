@@ -1,0 +1,230 @@
+//! The settings that all servers of one stream must have in common: what a server keeps follows from
+//! them. They stand in the stream's metadata, a line for each tag.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::stream::metadata;
+use crate::duration_text;
+use crate::size;
+
+/// The format of the metadata. A server refuses a stream of another one.
+pub(super) const FORMAT: &str = "1";
+/// Stands for the tags that have no line of their own.
+const OTHER_TAGS: &str = "any other tag";
+/// The line with the limit for all tags together.
+const ALL_TAGS: &str = "all together";
+
+/// The names of a tag's six numbers, in the order in which a line has them.
+const NAMES: [&str; 6] = ["ring", "ring-age", "ring-bytes", "inbox", "inbox-age", "inbox-bytes"];
+/// How many differences an error names. More would not be read, and the next start names the rest.
+const MAX_NAMED: usize = 8;
+
+/// A tag's bounds: count, milliseconds and bytes of its ring, then of its inbox.
+pub(crate) type TagNumbers = [u64; 6];
+
+/// What all servers of a stream have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct CommonSettings {
+    /// The fingerprint of the id key.
+    pub id_key: String,
+    /// How much is kept.
+    pub history: CommonHistory,
+    /// The protected pairs, each as `TAG:ACTION`.
+    pub protected: BTreeSet<String>,
+    /// For how long an entry is of use.
+    pub retention: Duration,
+}
+
+/// How much is kept of every tag.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CommonHistory {
+    tags: BTreeMap<String, TagNumbers>,
+    max_memory: Option<u64>,
+    /// Lines that this version does not write.
+    unknown: BTreeSet<String>,
+}
+
+impl CommonSettings {
+    /// The settings as the stream's metadata has them.
+    pub(super) fn to_metadata(&self) -> HashMap<String, String> {
+        let protected: Vec<&str> = self.protected.iter().map(String::as_str).collect();
+        HashMap::from([
+            (metadata::FORMAT.into(), FORMAT.into()),
+            (metadata::ID_KEY.into(), self.id_key.clone()),
+            (metadata::HISTORY.into(), self.history.to_lines()),
+            (metadata::PROTECTED.into(), protected.join("\n")),
+        ])
+    }
+
+    /// In what these settings differ from those in `metadata`, in the words of the configuration;
+    /// `None` if they agree.
+    pub(super) fn difference(&self, metadata: &HashMap<String, String>) -> Option<String> {
+        let text = |name| metadata.get(name).map_or("", String::as_str);
+        let history = CommonHistory::from_lines(text(metadata::HISTORY));
+        let protected = text(metadata::PROTECTED).lines().map(str::to_owned).collect();
+        difference((&self.history, &self.protected), (&history, &protected))
+    }
+}
+
+impl CommonHistory {
+    /// These bounds for the tags that have their own, `usual` for every other tag, and the limit for
+    /// all of them together.
+    pub(crate) fn new(
+        by_tag: BTreeMap<String, TagNumbers>,
+        usual: TagNumbers,
+        max_memory: u64,
+    ) -> Self {
+        let mut tags = by_tag;
+        tags.insert(OTHER_TAGS.into(), usual);
+        Self { tags, max_memory: Some(max_memory), unknown: BTreeSet::new() }
+    }
+
+    fn to_lines(&self) -> String {
+        let tags = self.tags.iter().map(|(name, [count, age, bytes, inbox @ ..])| {
+            let [inbox_count, inbox_age, inbox_bytes] = inbox;
+            format!(
+                "{name}: ring {count} {age} ms {bytes} B, \
+                 inbox {inbox_count} {inbox_age} ms {inbox_bytes} B"
+            )
+        });
+        let memory = self.max_memory.iter().map(|bytes| format!("{ALL_TAGS}: {bytes} B"));
+        tags.chain(memory).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("\n")
+    }
+
+    fn from_lines(lines: &str) -> Self {
+        let mut history = Self::default();
+        for line in lines.lines() {
+            match line.split_once(": ").and_then(|(name, rest)| Some((name, numbers(rest)?))) {
+                Some((ALL_TAGS, numbers)) if numbers.len() == 1 => {
+                    history.max_memory = Some(numbers[0]);
+                }
+                Some((name, numbers)) if let Ok(numbers) = numbers.as_slice().try_into() => {
+                    history.tags.insert(name.into(), numbers);
+                }
+                _ => {
+                    history.unknown.insert(line.into());
+                }
+            }
+        }
+        history
+    }
+
+    fn of(&self, name: &str) -> TagNumbers {
+        self.tags.get(name).or_else(|| self.tags.get(OTHER_TAGS)).copied().unwrap_or_default()
+    }
+}
+
+/// The numbers of `ring 100 3600000 ms 8388608 B, inbox 0 604800000 ms 1048576 B`. `None` with any
+/// other word.
+fn numbers(text: &str) -> Option<Vec<u64>> {
+    let words = text.split([' ', ',']).filter(|word| !word.is_empty());
+    let values = words.filter(|word| !["ring", "inbox", "ms", "B"].contains(word));
+    values.map(|word| word.parse().ok()).collect()
+}
+
+type Compared<'a> = (&'a CommonHistory, &'a BTreeSet<String>);
+
+fn difference(
+    (ours, our_pairs): Compared<'_>,
+    (theirs, their_pairs): Compared<'_>,
+) -> Option<String> {
+    let only = |pairs: &BTreeSet<String>, others, words| {
+        pairs.difference(others).map(|pair| format!("{pair} {words}")).collect::<Vec<_>>()
+    };
+    let mut found = only(our_pairs, their_pairs, "has a key here, none in the stream");
+    found.extend(only(their_pairs, our_pairs, "has a key in the stream, none here"));
+    for name in ours.tags.keys().chain(theirs.tags.keys()).collect::<BTreeSet<_>>() {
+        tag_difference(name, ours, theirs, &mut found);
+    }
+    if ours.max_memory != theirs.max_memory {
+        let [ours, theirs] =
+            [ours, theirs].map(|history| history.max_memory.map_or("unknown".into(), size::exact));
+        found.push(format!("max-memory {ours} here, {theirs} in the stream"));
+    }
+    let unknown = ours.unknown.symmetric_difference(&theirs.unknown);
+    found.extend(unknown.map(|line| format!("{line}: what only a newer server understands")));
+    let unnamed = found.len().saturating_sub(MAX_NAMED);
+    found.truncate(MAX_NAMED);
+    if unnamed > 0 {
+        found.push(format!("and {unnamed} more"));
+    }
+    (!found.is_empty()).then(|| found.join("; "))
+}
+
+fn tag_difference(
+    name: &str,
+    ours: &CommonHistory,
+    theirs: &CommonHistory,
+    found: &mut Vec<String>,
+) {
+    let before = found.len();
+    for (index, (ours, theirs)) in ours.of(name).into_iter().zip(theirs.of(name)).enumerate() {
+        if ours != theirs {
+            let [ours, theirs] = [ours, theirs].map(|value| as_configured(index, value));
+            let setting = NAMES[index];
+            found.push(format!("{name}: {setting} {ours} here, {theirs} in the stream"));
+        }
+    }
+    if found.len() == before && ours.tags.contains_key(name) != theirs.tags.contains_key(name) {
+        found.push(match ours.tags.contains_key(name) {
+            true => format!("{name}: declared here, not in the stream"),
+            false => format!("{name}: declared in the stream, not here"),
+        });
+    }
+}
+
+fn as_configured(index: usize, value: u64) -> String {
+    match index % 3 {
+        0 => value.to_string(),
+        1 => duration_text::show(Duration::from_millis(value)),
+        _ => size::exact(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(lines: &[&str]) -> CommonHistory {
+        CommonHistory::from_lines(&lines.join("\n"))
+    }
+
+    fn pairs(pairs: &[&str]) -> BTreeSet<String> {
+        pairs.iter().map(|&pair| pair.into()).collect()
+    }
+
+    #[test]
+    fn a_difference_is_told_in_the_words_of_the_configuration() {
+        let usual = "any other tag: ring 100 3600000 ms 8388608 B, inbox 0 604800000 ms 1048576 B";
+        let there = lines(&[
+            usual,
+            "shop: ring 50 3600000 ms 8388608 B, inbox 50 604800000 ms 1048577 B",
+            "all together: 268435456 B",
+        ]);
+        let here = lines(&[
+            usual,
+            "news: ring 100 3600000 ms 8388608 B, inbox 0 604800000 ms 1048576 B",
+            "shop: ring 100 5400000 ms 8388608 B, inbox 50 604800000 ms 1048576 B",
+            "all together: 67108864 B",
+            "beyond: ring 1",
+        ]);
+        let (none, pair) = (pairs(&[]), pairs(&["news:send"]));
+        let words = difference((&here, &pair), (&there, &none)).unwrap();
+        assert_eq!(
+            words,
+            "news:send has a key here, none in the stream; \
+             news: declared here, not in the stream; \
+             shop: ring 100 here, 50 in the stream; \
+             shop: ring-age 1 hour 30 minutes here, 1 hour in the stream; \
+             shop: inbox-bytes 1MiB here, 1048577B in the stream; \
+             max-memory 64MiB here, 256MiB in the stream; \
+             beyond: ring 1: what only a newer server understands"
+        );
+        assert_eq!(difference((&here, &pair), (&here, &pair)), None);
+        let pairs: BTreeSet<String> = (10..30).map(|number| format!("t{number}:send")).collect();
+        let words = difference((&here, &none), (&here, &pairs)).unwrap();
+        assert!(words.starts_with("t10:send has a key in the stream, none here; t11"), "{words}");
+        assert!(words.ends_with("t17:send has a key in the stream, none here; and 12 more"));
+    }
+}

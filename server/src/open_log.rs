@@ -1,0 +1,147 @@
+//! Opens the log that the configuration chooses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, pending};
+use shared::shutdown::Shutdown;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::hub::history::TagBounds;
+use crate::hub::{Hub, dedup};
+use crate::id::{IdKey, random_hex};
+use crate::log::nats::{self, CommonHistory, CommonSettings};
+use crate::log::sqlite::{self, Replayed};
+use crate::log::{Log, MemoryLog, Replica};
+
+/// A log that is open but has no hub yet.
+#[derive(Debug)]
+pub(crate) struct OpenLog {
+    /// The name of its lifetime.
+    pub epoch: Box<str>,
+    /// The last entry that is gone: the log begins right after it.
+    pub floor: u64,
+    /// The key that its addresses are made with.
+    pub id_key: IdKey,
+    backend: Backend,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Memory,
+    Sqlite { log: Box<sqlite::OpenedDatabase>, retention: Duration, size: u64 },
+    Nats(Box<nats::OpenedStream>),
+}
+
+/// A log that takes entries.
+pub(crate) struct StartedLog {
+    /// The log.
+    pub log: Box<dyn Log>,
+    /// Ends if the log fails, and answers why.
+    pub ended: BoxFuture<'static, Error>,
+}
+
+impl OpenLog {
+    /// Opens the log.
+    ///
+    /// # Errors
+    /// What keeps the data directory, the stream or the id key from being used.
+    pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
+        let file = config.id_key_file.as_deref();
+        if let (Some(nats), Some(file)) = (config.cluster(), file) {
+            let id_key = IdKey::load_or_create(file)?;
+            let log = nats::OpenedStream::open(nats, common_settings(config, &id_key)).await?;
+            let (epoch, floor) = (log.epoch().into(), log.floor());
+            return Ok(Self { epoch, floor, id_key, backend: Backend::Nats(Box::new(log)) });
+        }
+        let Some(data) = &config.data else {
+            let id_key = match file {
+                Some(file) => IdKey::load_or_create(file),
+                None => IdKey::generate().map_err(Error::no_randomness),
+            };
+            let epoch = random_hex::<8>().map_err(Error::no_randomness)?.into();
+            return Ok(Self { epoch, floor: 0, id_key: id_key?, backend: Backend::Memory });
+        };
+        let log = sqlite::OpenedDatabase::open(data)?;
+        Ok(Self {
+            epoch: log.epoch().into(),
+            floor: log.floor(),
+            id_key: log.id_key(file)?,
+            backend: Backend::Sqlite {
+                log: Box::new(log),
+                retention: retention(config),
+                size: config.data_size,
+            },
+        })
+    }
+
+    /// Applies what the log holds to `hub`, which may take seconds, then lets it append. `None` if
+    /// `shutdown` came first.
+    ///
+    /// # Errors
+    /// What keeps the log from being read.
+    pub(crate) async fn start(
+        self,
+        hub: &Arc<Hub>,
+        shutdown: &Shutdown,
+    ) -> Result<Option<StartedLog>, Error> {
+        let hub = Arc::clone(hub);
+        let (log, retention, size) = match self.backend {
+            Backend::Sqlite { log, retention, size } => (log, retention, size),
+            Backend::Memory => {
+                let log = Box::new(MemoryLog::new(hub));
+                return Ok(Some(StartedLog { log, ended: pending().boxed() }));
+            }
+            Backend::Nats(log) => {
+                let sink: Arc<dyn Replica> = hub;
+                let started = log.start(sink, shutdown).await?;
+                return Ok(started
+                    .map(|log| StartedLog { ended: log.ended().boxed(), log: Box::new(log) }));
+            }
+        };
+        let shutdown = shutdown.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            if log.replay(&*hub, &|| shutdown.is_stopping())? == Replayed::InPart {
+                return Ok(None);
+            }
+            let log = log.start(hub, retention, size)?;
+            let ended = log.ended();
+            let ended = async move {
+                ended.cancelled().await;
+                Error::Defect("the log ended")
+            };
+            Ok(Some(StartedLog { ended: ended.boxed(), log: Box::new(log) }))
+        });
+        reading.await.map_err(|_| Error::Defect("reading the log ended early"))?
+    }
+}
+
+/// How long an entry is of use. A retry is recognised by its first copy, also after a restart, so
+/// the log keeps an entry for the longest age and then for as long as its `mid` is remembered.
+fn retention(config: &Config) -> Duration {
+    config.history.longest_age().saturating_add(dedup::WINDOW)
+}
+
+/// What this server's configuration must have in common with that of the stream's other servers.
+pub(crate) fn common_settings(config: &Config, id_key: &IdKey) -> CommonSettings {
+    let numbers = |bounds: TagBounds| {
+        let [ring, inbox] = [bounds.ring, bounds.inbox].map(|bounds| {
+            let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
+            [bounds.count as u64, age, bounds.bytes as u64]
+        });
+        [ring[0], ring[1], ring[2], inbox[0], inbox[1], inbox[2]]
+    };
+    let settings = &config.history;
+    let by_tag = settings.by_tag().map(|(tag, bounds)| (tag.to_string(), numbers(bounds)));
+    let history =
+        CommonHistory::new(by_tag.collect(), numbers(settings.usual()), settings.max_memory as u64);
+    let protected = config.policy.auth.protected().into_iter();
+    CommonSettings {
+        id_key: id_key.fingerprint(),
+        history,
+        protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
+        retention: retention(config),
+    }
+}

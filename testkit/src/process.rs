@@ -1,0 +1,74 @@
+//! A child process that does not outlive its test.
+
+use std::ffi::OsStr;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A command without variables and input, so that the test alone decides what the program gets.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// As [`command`], started by a launcher that becomes the program, such as `setpriv` or
+/// `sh -c 'exec "$@"' sh`.
+pub fn command_through(launcher: &[&str], program: impl AsRef<OsStr>) -> Command {
+    let mut through = command(launcher[0]);
+    through.args(&launcher[1..]).arg(program);
+    through
+}
+
+/// Runs `command` to its end, while the test's other tasks go on.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn output(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// A child process. Dropping it kills it and waits for its end.
+#[derive(Debug)]
+pub struct Process(pub(crate) Child);
+
+impl Process {
+    /// Starts `command`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(mut command: Command) -> Self {
+        match command.spawn() {
+            Ok(child) => Self(child),
+            Err(error) => panic!("cannot start {:?}: {error}", command.get_program()),
+        }
+    }
+
+    /// Its process ID.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it has ended and was waited for.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end. Blocks the thread.
+    ///
+    /// # Panics
+    /// When the kernel refuses to tell.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
