@@ -24,7 +24,7 @@ use crate::http::Lifetime;
 use crate::http::replies::{return_in, server_full};
 use crate::limits;
 use crate::net::available_memory;
-use crate::net::listeners::Incoming;
+use crate::net::listeners::NewConnection;
 use crate::protocol::Reference;
 
 /// How long a measurement of the available memory is used.
@@ -107,14 +107,14 @@ impl Admission {
     }
 
     /// Answers 503 and closes, without delaying the next connection.
-    pub(crate) fn reject(&self, incoming: Incoming, shutdown: &Shutdown) {
+    pub(crate) fn reject(&self, incoming: NewConnection, shutdown: &Shutdown) {
         match Arc::clone(&self.rejected).try_acquire_owned() {
             Ok(permit) => shutdown.spawn(async move {
                 let answered = match incoming {
-                    Incoming::Direct { socket, .. } | Incoming::Proxied(socket) => {
+                    NewConnection::Direct { socket, .. } | NewConnection::Proxied(socket) => {
                         answer_and_close(socket.register()).await
                     }
-                    Incoming::Unix(socket) => answer_and_close(socket.register()).await,
+                    NewConnection::Unix(socket) => answer_and_close(socket.register()).await,
                 };
                 if let Err(error) = answered {
                     tracing::debug!(%error, "the 503 could not be written");
@@ -122,10 +122,10 @@ impl Admission {
                 drop(permit);
             }),
             Err(_too_many) => match incoming {
-                Incoming::Direct { socket, .. } | Incoming::Proxied(socket) => {
+                NewConnection::Direct { socket, .. } | NewConnection::Proxied(socket) => {
                     answer_at_once(&socket);
                 }
-                Incoming::Unix(socket) => answer_at_once(&socket),
+                NewConnection::Unix(socket) => answer_at_once(&socket),
             },
         }
     }

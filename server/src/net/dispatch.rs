@@ -8,7 +8,7 @@ use shared::workers::Serve;
 
 use crate::http::{Site, Stream};
 use crate::net::admission::ConnPermit;
-use crate::net::listeners::Incoming;
+use crate::net::listeners::NewConnection;
 use crate::net::proxy_protocol;
 
 /// How many more connections one thread may have than another. A delivery to listeners on one
@@ -18,7 +18,7 @@ pub(crate) const MAX_IMBALANCE: usize = 8_192;
 
 /// A connection that was accepted and has a permit.
 #[derive(Debug)]
-pub(crate) struct Accepted<I = Incoming> {
+pub(crate) struct Accepted<I = NewConnection> {
     pub(crate) incoming: I,
     pub(crate) permit: ConnPermit,
     pub(crate) site: Arc<Site>,
@@ -45,16 +45,16 @@ impl Serve for Accepted {
     async fn serve(self, thread: usize) -> io::Result<()> {
         let Self { incoming, permit, site, shutdown } = self;
         match incoming {
-            Incoming::Direct { socket, from } => {
+            NewConnection::Direct { socket, from } => {
                 let stream = socket.register()?;
                 let (address, lifetime) = ((!from.is_loopback()).then_some(from), permit.lifetime);
                 site.serve(stream, address, lifetime, permit, thread, shutdown).await;
             }
-            Incoming::Proxied(socket) => {
+            NewConnection::Proxied(socket) => {
                 let incoming = socket.register()?;
                 Accepted { incoming, permit, site, shutdown }.serve_proxied(thread).await;
             }
-            Incoming::Unix(socket) => {
+            NewConnection::Unix(socket) => {
                 let incoming = socket.register()?;
                 Accepted { incoming, permit, site, shutdown }.serve_proxied(thread).await;
             }

@@ -36,7 +36,7 @@ pub(crate) enum Way {
 
 /// A new connection, by the kind of its listener.
 #[derive(Debug)]
-pub(crate) enum Incoming {
+pub(crate) enum NewConnection {
     Direct { socket: Unregistered<TcpStream>, from: IpAddr },
     Proxied(Unregistered<TcpStream>),
     Unix(Unregistered<UnixStream>),
@@ -142,17 +142,17 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
 
 impl Way {
     /// The next connection, whoever may use this way; the others are closed and counted. Cancel safe.
-    pub(crate) async fn accept(&self, counters: &Counters) -> Incoming {
+    pub(crate) async fn accept(&self, counters: &Counters) -> NewConnection {
         static UNTRUSTED: LogThrottle = LogThrottle::new();
         match self {
             Self::Plain(listener) => {
                 let (socket, peer) = listener.accept().await;
-                Incoming::Direct { socket, from: peer.ip() }
+                NewConnection::Direct { socket, from: peer.ip() }
             }
             Self::Proxied { listener, trusted } => loop {
                 let (socket, peer) = listener.accept().await;
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
-                    return Incoming::Proxied(socket);
+                    return NewConnection::Proxied(socket);
                 }
                 counters.without_proxy_header.inc();
                 if let Some(connections) = UNTRUSTED.record() {
@@ -163,7 +163,7 @@ impl Way {
                 }
                 tracing::debug!(%peer, "closed: not among those of --trust-proxy");
             },
-            Self::Unix(listener) => Incoming::Unix(listener.accept().await),
+            Self::Unix(listener) => NewConnection::Unix(listener.accept().await),
         }
     }
 }
