@@ -95,9 +95,9 @@ impl Replica for Hub {
         state.generation.0 += 1;
         state.registrations = 0;
         state.ids = 0;
-        for (tag, audience) in state.audiences.drain() {
+        for (tag, listeners) in state.tags.drain() {
             for (index, shard) in self.shards.iter().enumerate() {
-                if audience.concerns(index, Target::Everyone) {
+                if listeners.concerns(index, Target::Everyone) {
                     shard.push(Work::Dissolve { tag: tag.clone() });
                 }
             }
