@@ -180,11 +180,11 @@ async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
         tokio::time::sleep(SETTLE).await;
         empty.push(memory()?);
     }
-    let mut figures = vec![(Figure::Idle, full[0].user_since(fresh) / count as f64)];
+    let mut figures = vec![(Figure::Idle, (full[0].user - fresh.user) / count as f64)];
     if let ([first, .., last], [.., peak]) = (&empty[..], &full[..]) {
         tokio::time::sleep(LATER).await;
-        let kept = memory()?.resident_since(fresh) / peak.resident_since(fresh);
-        figures.push((Figure::Growth, last.resident as f64 / first.resident as f64));
+        let kept = (memory()?.resident - fresh.resident) / (peak.resident - fresh.resident);
+        figures.push((Figure::Growth, last.resident / first.resident));
         figures.push((Figure::Kept, kept));
     }
     Ok(figures)
