@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::answers::PublishMethod;
+use super::connection::{Connection, TlsSettings};
 use super::frame::{TEXT, client_frame};
-use super::transport::{TlsSettings, Transport};
+use super::poll::Poll;
 use super::url::Url;
 
 /// Where Linux systems keep the certificates that they trust.
@@ -25,9 +26,6 @@ const TRUSTED: [&str; 3] =
 
 /// Connections from one loopback address: fewer than it has ports.
 const PER_SOURCE: usize = 25_000;
-
-/// Time for a blocking connection to be established, and for each of its reads.
-const BLOCKING_LIMIT: Duration = Duration::from_secs(20);
 
 /// How a client joins and publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,9 +149,15 @@ impl Target {
         .into_bytes()
     }
 
-    /// Begins to connect, without blocking. `number` counts the connections: those to this machine
-    /// come from several loopback addresses, because the ports of one do not suffice.
-    pub(crate) fn begin(&self, number: usize) -> Result<Transport> {
+    /// Begins to connect, without blocking; `poll` reports the events of the connection under `number`.
+    /// That counts the connections: those to this machine come from several loopback addresses,
+    /// because the ports of one do not suffice. `upgrade` is the request that makes it a WebSocket.
+    pub(crate) fn connect(
+        &self,
+        poll: &Poll,
+        number: usize,
+        upgrade: Option<Vec<u8>>,
+    ) -> Result<Connection> {
         let socket =
             Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
@@ -170,16 +174,8 @@ impl Target {
         {
             return Err(error).context("connecting");
         }
-        Transport::new(socket.into(), self.tls.as_ref())
-    }
-
-    /// Connects and waits until the connection is established. Its reads block, too.
-    pub(crate) fn connect(&self) -> Result<Transport> {
-        let stream =
-            TcpStream::connect_timeout(&self.address, BLOCKING_LIMIT).context("connecting")?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(BLOCKING_LIMIT))?;
-        Transport::new(stream, self.tls.as_ref())
+        poll.add(&socket, number)?;
+        Connection::new(socket.into(), self.tls.as_ref(), upgrade)
     }
 }
 

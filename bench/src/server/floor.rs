@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::load::frame::server_frame;
+use crate::load::frame::{first, server_frame};
 
 const REQUEST: usize = 4_096;
 const BUFFER: usize = 256 * 1024;
@@ -52,7 +52,7 @@ fn upgrade(mut stream: TcpStream, listeners: &Sockets) -> Result<()> {
     )?;
     let mut buffer = vec![0; BUFFER];
     let filled = stream.read(&mut buffer)?;
-    let (_, action) = client_frame(&buffer[..filled]).context("no action")?;
+    let (_, action, _) = first(&buffer[..filled])?.context("no action")?;
     if action.starts_with(br#"{"action":"set""#) {
         stream.write_all(&server_frame(br#"{"ok":"set","tag":"bench"}"#))?;
         listeners.lock().push(stream);
@@ -72,7 +72,7 @@ fn publish(
 ) -> Result<()> {
     loop {
         let mut used = 0;
-        while let Some((length, action)) = client_frame(&buffer[used..filled]) {
+        while let Some((_, action, length)) = first(&buffer[used..filled])? {
             let frame = server_frame(message(action)?);
             // A listener that is gone is removed.
             listeners.lock().retain_mut(|listener| listener.write_all(&frame).is_ok());
@@ -93,16 +93,6 @@ fn message(action: &[u8]) -> Result<&[u8]> {
     let start = action.windows(name.len()).position(|window| window == name);
     let start = start.context("no message")? + name.len();
     action.get(start..action.len() - 1).context("no message")
-}
-
-/// The length and payload of a frame of [`crate::load::frame::client_frame`]: its mask is zero.
-fn client_frame(input: &[u8]) -> Option<(usize, &[u8])> {
-    let (header, length) = match input {
-        [_, 0xfe, a, b, ..] => (8, usize::from(u16::from_be_bytes([*a, *b]))),
-        [_, short, ..] => (6, usize::from(short & 0x7f)),
-        _ => return None,
-    };
-    Some((header + length, input.get(header..header + length)?))
 }
 
 #[cfg(test)]
