@@ -13,7 +13,7 @@ use super::slow_handshakes;
 use crate::compare::{Case, Compared, Trial};
 use crate::options::range;
 use crate::programs::process::{Memory, Meter};
-use crate::report::figure::{Figure, Figures, Section};
+use crate::report::figure::Figures;
 
 /// Connections of a batch of handshakes, which are open at the same time: see [`Meter`].
 const BATCH: usize = 50;
@@ -72,13 +72,13 @@ pub(crate) struct Loaded {
 }
 
 impl Compared for Loaded {
-    const SECTION: Section = Section::Gate;
+    const SECTION: &'static str = "gate";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("handshake", BATCH, |trial| measure(trial, Figure::Handshake)),
-        Case::new("resumed", BATCH, |trial| measure(trial, Figure::Resumed)),
-        Case::new("round-trip", TALKERS, |trial| measure(trial, Figure::RoundTrip)),
-        Case::new("bulk", PUMPS, |trial| measure(trial, Figure::Bulk)),
+        Case::new("handshake", BATCH, |trial| measure(trial, "handshake")),
+        Case::new("resumed", BATCH, |trial| measure(trial, "resumed")),
+        Case::new("round-trip", TALKERS, |trial| measure(trial, "round-trip")),
+        Case::new("bulk", PUMPS, |trial| measure(trial, "bulk")),
         Case::new("idle", 0, |trial| trial.interrupt.block_on(idle(trial))),
         Case::new("slow-handshakes", slow_handshakes::CLIENTS as usize, |trial| {
             trial.interrupt.block_on(among_slow(trial))
@@ -87,22 +87,22 @@ impl Compared for Loaded {
 }
 
 /// The mean of the CPU of an operation over fresh processes.
-fn measure(trial: &Trial<'_, Loaded>, figure: Figure) -> Result<Figures> {
+fn measure(trial: &Trial<'_, Loaded>, figure: &'static str) -> Result<Figures> {
     let Loaded { gate, load } = trial.program;
     let starts = async {
         let mut sum = 0.0;
         for _ in 0..STARTS {
             let running = gate.start(trial.directory).await?;
             let (micros, closed) = match figure {
-                Figure::Resumed => handshakes(load, &running, Handshake::Resumed).await?,
-                Figure::RoundTrip => round_trips(load, &running).await?,
-                Figure::Bulk => bulk(load, &running).await?,
+                "resumed" => handshakes(load, &running, Handshake::Resumed).await?,
+                "round-trip" => round_trips(load, &running).await?,
+                "bulk" => bulk(load, &running).await?,
                 _ => handshakes(load, &running, Handshake::Full).await?,
             };
             sum += micros;
             gate.note(closed)?;
         }
-        Ok(vec![(figure, sum / STARTS as f64)])
+        Ok(vec![(figure, Some(sum / STARTS as f64))])
     };
     trial.interrupt.block_on(starts)
 }
@@ -180,12 +180,12 @@ async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
         tokio::time::sleep(SETTLE).await;
         empty.push(memory()?);
     }
-    let mut figures = vec![(Figure::Idle, (full[0].user - fresh.user) / count as f64)];
+    let mut figures = vec![("idle", Some((full[0].user - fresh.user) / count as f64))];
     if let ([first, .., last], [.., peak]) = (&empty[..], &full[..]) {
         tokio::time::sleep(LATER).await;
         let kept = (memory()?.resident - fresh.resident) / (peak.resident - fresh.resident);
-        figures.push((Figure::Growth, last.resident / first.resident));
-        figures.push((Figure::Kept, kept));
+        figures.push(("growth", Some(last.resident / first.resident)));
+        figures.push(("kept", Some(kept)));
     }
     Ok(figures)
 }
@@ -196,7 +196,7 @@ async fn among_slow(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     let (clients, handshakes) = (slow_handshakes::CLIENTS, slow_handshakes::HANDSHAKES);
     let measured = slow_handshakes::measure(&running, clients, handshakes).await?;
     gate.note(measured.closed)?;
-    Ok(vec![(Figure::AmongSlow, measured.ratio())])
+    Ok(vec![("among-slow", Some(measured.ratio()))])
 }
 
 async fn open(client: &Client, count: usize, at_a_time: usize) -> Result<Vec<Session>> {

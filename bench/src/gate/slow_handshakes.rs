@@ -19,7 +19,7 @@ use super::client::{Client, Closed, Group, Handshake, Offer, Suite};
 use super::environment::{Environment, Gate, GateKind, RunningGate};
 use crate::options::range;
 use crate::programs::{Build, machine};
-use crate::report::figure::{Figure, millis};
+use crate::report::figure::millis;
 use crate::report::print_verdicts;
 use crate::report::results::{Role, Rounds, Subject};
 use crate::report::table::{of_rows, quantiles};
@@ -95,7 +95,7 @@ pub(crate) fn run(options: &SlowOptions, run: &Run) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{table}\nslow clients connected: {} of {slow} at least", measured.least)?;
     let mut rounds = Rounds::new(vec![Subject::new(name, "ours", version, Role::Ours)], 1);
-    rounds.record(0, vec![(Figure::AmongSlow, measured.ratio())]);
+    rounds.record(0, vec![("among-slow", Some(measured.ratio()))]);
     print_verdicts(&rounds.finish(), options.check)
 }
 

@@ -41,7 +41,7 @@ fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>
     let right = small.pos(Pos::new(HPos::Right, VPos::Center));
     let mut top = 10;
     for panel in &panels {
-        let name = &panel.figure.data().name;
+        let name = &panel.figure.name;
         let title = format!("{name} (1.00 = best peer)");
         area.draw(&Text::new(title, (LABELS, top), bold.clone()))?;
         let mut y = top + HEAD;
@@ -65,7 +65,7 @@ fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>
 
 /// One figure: a bar for each program that has it.
 struct Panel<'a> {
-    figure: Figure,
+    figure: &'static Figure,
     bars: Vec<Bar<'a>>,
 }
 
@@ -78,7 +78,7 @@ struct Bar<'a> {
 
 impl<'a> Panel<'a> {
     /// `None` if no peer has the figure.
-    fn of(results: &'a Results, figure: Figure) -> Option<Self> {
+    fn of(results: &'a Results, figure: &'static Figure) -> Option<Self> {
         let (_, best) = results.best_peer(figure)?;
         let bars = results.subjects.iter().filter_map(|subject| {
             let median = subject.median(figure)?;
