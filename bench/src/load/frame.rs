@@ -39,7 +39,7 @@ pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>
 }
 
 /// The header, the payload and the length of the first frame, if that is whole.
-pub(crate) fn first(input: &[u8]) -> Result<Option<(FrameHeader, &[u8], usize)>> {
+fn first(input: &[u8]) -> Result<Option<(FrameHeader, &[u8], usize)>> {
     let mut cursor = Cursor::new(input);
     let Some((header, length)) = FrameHeader::parse(&mut cursor)? else { return Ok(None) };
     let start = usize::try_from(cursor.position())?;

@@ -137,7 +137,7 @@ impl Server {
         }
         let peers = std::path::absolute(peers)?;
         let (program, address) =
-            kind.start(directory, vec![("peers", peers.display().to_string())])?;
+            kind.start(None, directory, vec![("peers", peers.display().to_string())])?;
         if kind.option != "nchan" {
             return Ok(Self::started(
                 program,
