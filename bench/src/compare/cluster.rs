@@ -15,7 +15,7 @@ use crate::load::message::Clock;
 use crate::options::range;
 use crate::programs::process::Meter;
 use crate::programs::{Build, machine};
-use crate::report::figure::{Figure, Figures, Section, millis};
+use crate::report::figure::{Figures, millis};
 use crate::run::Run;
 use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::launch::Launch;
@@ -58,7 +58,7 @@ pub(crate) struct Member {
 }
 
 impl Compared for Member {
-    const SECTION: Section = Section::Cluster;
+    const SECTION: &'static str = "cluster";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
         Case::new("latency", 2 * FEW, latency),
@@ -108,7 +108,7 @@ fn latency(trial: &Trial<'_, Member>) -> Result<Figures> {
     let [shared, memory] = in_turn(servers, FEW, 50.0, TURNS, trial.interrupt, |delivered| {
         Ok(millis(delivered.latencies.value_at_quantile(0.5)))
     })?;
-    Ok(vec![(Figure::NatsLatency, shared - memory)])
+    Ok(vec![("nats-latency", Some(shared - memory))])
 }
 
 fn servers(trial: &Trial<'_, Member>) -> Result<Figures> {
@@ -118,7 +118,7 @@ fn servers(trial: &Trial<'_, Member>) -> Result<Figures> {
         let cost = cost_with(trial, count).with_context(|| format!("{count} servers"))?;
         most = most.max(cost / alone);
     }
-    Ok(vec![(Figure::NatsDelivery, alone), (Figure::NatsServers, most)])
+    Ok(vec![("nats-delivery", Some(alone)), ("nats-servers", Some(most))])
 }
 
 /// The mean over the servers of the CPU of a delivery, in microseconds. The first one publishes, and
@@ -170,5 +170,5 @@ fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
     let launch = Launch::new(&trial.program.path, &place);
     let restart = Launch { more_options: &more_options, ..launch }
         .fill_and_restart(trial.program.entries, trial.interrupt)?;
-    Ok(vec![(Figure::NatsRate, restart.per_second), (Figure::NatsStart, restart.seconds)])
+    Ok(vec![("nats-rate", Some(restart.per_second)), ("nats-start", Some(restart.seconds))])
 }

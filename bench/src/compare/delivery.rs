@@ -14,7 +14,7 @@ use crate::load::message::{Clock, message};
 use crate::load::publisher::Publisher;
 use crate::options::range;
 use crate::programs::Build;
-use crate::report::figure::{Figure, Figures, Section, millis};
+use crate::report::figure::{Figures, millis};
 use crate::run::Run;
 use crate::server::fanout::in_turn;
 use crate::server::launch::Launch;
@@ -62,7 +62,7 @@ pub(crate) struct Keeper {
 }
 
 impl Compared for Keeper {
-    const SECTION: Section = Section::Delivery;
+    const SECTION: &'static str = "delivery";
     const ROUNDS: &'static str = "3";
     const CASES: &'static [Case<Self>] = &[
         Case::new("durable", SENDERS as usize, durable),
@@ -100,10 +100,10 @@ fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let here = measure("data", None)?;
     let slower = measure("slower", Some(library.as_path()))?;
     Ok(vec![
-        (Figure::Durable, slower.per_second),
-        (Figure::DurableLate, millis(slower.latencies.value_at_quantile(0.99))),
-        (Figure::DurableHere, here.per_second),
-        (Figure::Fsync, fsync),
+        ("durable", Some(slower.per_second)),
+        ("durable-late", Some(millis(slower.latencies.value_at_quantile(0.99)))),
+        ("durable-here", Some(here.per_second)),
+        ("fsync", Some(fsync)),
     ])
 }
 
@@ -119,7 +119,7 @@ fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
         in_turn(servers, LISTENERS, 10.0, TURNS, trial.interrupt, |delivered| {
             delivered.micros.context("the server has ended")
         })?;
-    Ok(vec![(Figure::Keeping, keeping / forgetting)])
+    Ok(vec![("keeping", Some(keeping / forgetting))])
 }
 
 fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
@@ -158,7 +158,7 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     }
     clients.listen_for(time.saturating_sub(took))?;
     let [_, p99, _] = probe.finish()?;
-    Ok(vec![(Figure::Resume, took.as_secs_f64()), (Figure::ResumeHealthy, millis(p99))])
+    Ok(vec![("resume", Some(took.as_secs_f64())), ("resume-healthy", Some(millis(p99)))])
 }
 
 fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
@@ -166,7 +166,7 @@ fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let launch = Launch::new(&trial.program.path, trial.directory);
     let restart = Launch { data: Some(&data), ..launch }
         .fill_and_restart(trial.program.entries, trial.interrupt)?;
-    Ok(vec![(Figure::Start, restart.seconds)])
+    Ok(vec![("start", Some(restart.seconds))])
 }
 
 /// The value of a field as it stands in a small object. A text keeps its quotes.

@@ -15,7 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
 use crate::programs::{Build, machine};
-use crate::report::figure::{Figures, Section};
+use crate::report::figure::{Figures, section};
 use crate::report::results::{Role, Rounds, Subject};
 use crate::report::{ReportOptions, report};
 use crate::run::{OTHER_FILES, Run};
@@ -30,7 +30,7 @@ pub(crate) struct Case<P: 'static> {
 
 /// A kind of program that is compared, and all that its cases need to know of one.
 pub(crate) trait Compared: Sized + 'static {
-    const SECTION: Section;
+    const SECTION: &'static str;
     /// Rounds, if the user asks for no other number.
     const ROUNDS: &'static str;
     const CASES: &'static [Case<Self>];
@@ -74,7 +74,7 @@ impl<P: Compared> Choice for Case<P> {
     }
 
     fn help(&self) -> &str {
-        &P::SECTION.case(self.name).help
+        &section(P::SECTION).case(self.name).help
     }
 }
 
@@ -113,7 +113,7 @@ impl<P: Compared> CompareOptions<P> {
         let (subjects, programs): (Vec<Subject>, Vec<P>) = programs.into_iter().unzip();
         let mut steps = Vec::new();
         for case in &self.cases {
-            let only = &P::SECTION.case(case.name).only;
+            let only = &section(P::SECTION).case(case.name).only;
             let subjects = subjects.iter().map(|subject| subject.kind).enumerate();
             let concerned = subjects.filter(|(_, kind)| {
                 only.as_ref().is_none_or(|only| only.iter().any(|only| only == kind))
@@ -133,6 +133,6 @@ impl<P: Compared> CompareOptions<P> {
         }
         let mut values = values();
         values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
-        report(&rounds.finish(), &self.report, P::SECTION, &values)
+        report(&rounds.finish(), &self.report, section(P::SECTION), &values)
     }
 }

@@ -13,7 +13,7 @@ use crate::load::senders::SendPlan;
 use crate::options::one_of;
 use crate::programs::peers::{Peer, servers};
 use crate::programs::{Build, machine};
-use crate::report::figure::{Figure, Figures, Section, millis};
+use crate::report::figure::{Figures, millis};
 use crate::run::Run;
 use crate::server::fanout::{Delivered, Fanout, schedule, tag};
 use crate::server::probe::Probe;
@@ -59,7 +59,7 @@ pub(crate) struct Tested {
 }
 
 impl Compared for Tested {
-    const SECTION: Section = Section::Server;
+    const SECTION: &'static str = "server";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
         Case::new("delivery", LISTENERS, delivery),
@@ -100,26 +100,29 @@ fn delivery(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let cost = fanout.open(LISTENERS, AT_A_TIME)?;
     let one_by_one = fanout.deliver(&schedule(10.0, 1, 2_000), &schedule(10.0, 1, 3_000))?;
     let bursts = fanout.deliver(&schedule(16.0, 16, 1_000), &schedule(16.0, 16, 4_000))?;
-    let mut figures = vec![(Figure::DeliveryLate, p99(&one_by_one))];
-    figures.extend(cost.micros.map(|micros| (Figure::Join, micros)));
-    figures.extend(one_by_one.micros.map(|micros| (Figure::Delivery, micros)));
-    figures.extend(bursts.micros.map(|micros| (Figure::Burst, micros)));
-    Ok(figures)
+    Ok(vec![
+        ("delivery", one_by_one.micros),
+        ("delivery-late", Some(p99(&one_by_one))),
+        ("burst", bursts.micros),
+        ("join", cost.micros),
+    ])
 }
 
 fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let mut fanout = Fanout::new(&server, tag(), trial.interrupt)?;
     let cost = fanout.open(CROWD, AT_A_TIME)?;
-    let mut figures: Figures =
-        cost.bytes.map(|bytes| (Figure::IdleListener, bytes)).into_iter().collect();
+    let mut figures = vec![("idle-listener", cost.bytes)];
     if ["server", "uws"].contains(&trial.program.kind.option.as_str()) {
         // 500 messages, between the first and the last of the hot tag.
         let probe = Probe::start(&server, QUIET_TAG, Duration::from_secs(5), trial.directory)?;
         let hot = fanout.deliver(&schedule(2.0, 1, 2_000), &schedule(2.0, 1, 6_000))?;
         let [_, quiet, _] = probe.finish()?;
-        figures.extend(hot.micros.map(|micros| (Figure::HotDelivery, micros)));
-        figures.extend([(Figure::HotTag, p99(&hot)), (Figure::QuietTag, millis(quiet))]);
+        figures.extend([
+            ("hot-delivery", hot.micros),
+            ("hot-tag", Some(p99(&hot))),
+            ("quiet-tag", Some(millis(quiet))),
+        ]);
     }
     Ok(figures)
 }
@@ -130,14 +133,13 @@ fn scale(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let some = fanout.deliver(&schedule(3.0, 1, 1_000), &schedule(3.0, 1, 4_000))?;
     fanout.open(SCALE[1] - SCALE[0], AT_A_TIME)?;
     let many = fanout.deliver(&schedule(2.0, 1, 1_000), &schedule(2.0, 1, 4_000))?;
-    let some = some.micros.map(|micros| (Figure::Delivery10k, micros));
-    Ok(some.into_iter().chain(many.micros.map(|micros| (Figure::Delivery19k, micros))).collect())
+    Ok(vec![("delivery10k", some.micros), ("delivery19k", many.micros)])
 }
 
 fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
-    let post = (PublishMethod::Post, Figure::Post);
-    let web_socket = (PublishMethod::WebSocket, Figure::OverWebSocket);
+    let post = (PublishMethod::Post, "post");
+    let web_socket = (PublishMethod::WebSocket, "over-web-socket");
     let methods = match trial.program.kind.option.as_str() {
         "server" => vec![post, web_socket],
         "nchan" => vec![post],
@@ -148,7 +150,7 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
         let plan = SendPlan { over, ..plan(1) };
         let times = (Duration::from_millis(500), Duration::from_secs(2));
         let cost = publish::measure(&server, plan, times, trial.interrupt)?;
-        figures.extend(cost.micros.map(|micros| (figure, micros)));
+        figures.push((figure, cost.micros));
     }
     Ok(figures)
 }
@@ -158,7 +160,7 @@ fn storm(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let probe = (QUIET_TAG, Duration::from_secs(6));
     let cost = storm::measure(&server, (TAG, STORM), probe, trial.directory, trial.interrupt)?;
     let [_, _, longest] = cost.healthy;
-    Ok(vec![(Figure::Storm, cost.time.as_secs_f64()), (Figure::StormHealthy, millis(longest))])
+    Ok(vec![("storm", Some(cost.time.as_secs_f64())), ("storm-healthy", Some(millis(longest)))])
 }
 
 fn p99(delivered: &Delivered) -> f64 {

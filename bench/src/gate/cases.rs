@@ -7,13 +7,13 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::client::{Client, Closed, Handshake, Session};
+use super::client::{Client, Handshake, Session};
 use super::environment::{Gate, RunningGate};
 use super::slow_handshakes;
 use crate::compare::{Case, Compared, Trial};
 use crate::options::range;
 use crate::programs::process::{Memory, Meter};
-use crate::report::figure::{Figure, Figures, Section};
+use crate::report::figure::Figures;
 
 /// Connections of a batch of handshakes, which are open at the same time: see [`Meter`].
 const BATCH: usize = 50;
@@ -72,13 +72,13 @@ pub(crate) struct Loaded {
 }
 
 impl Compared for Loaded {
-    const SECTION: Section = Section::Gate;
+    const SECTION: &'static str = "gate";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("handshake", BATCH, |trial| measure(trial, Figure::Handshake)),
-        Case::new("resumed", BATCH, |trial| measure(trial, Figure::Resumed)),
-        Case::new("round-trip", TALKERS, |trial| measure(trial, Figure::RoundTrip)),
-        Case::new("bulk", PUMPS, |trial| measure(trial, Figure::Bulk)),
+        Case::new("handshake", BATCH, |trial| measure(trial, "handshake")),
+        Case::new("resumed", BATCH, |trial| measure(trial, "resumed")),
+        Case::new("round-trip", TALKERS, |trial| measure(trial, "round-trip")),
+        Case::new("bulk", PUMPS, |trial| measure(trial, "bulk")),
         Case::new("idle", 0, |trial| trial.interrupt.block_on(idle(trial))),
         Case::new("slow-handshakes", slow_handshakes::CLIENTS as usize, |trial| {
             trial.interrupt.block_on(among_slow(trial))
@@ -87,37 +87,31 @@ impl Compared for Loaded {
 }
 
 /// The mean of the CPU of an operation over fresh processes.
-fn measure(trial: &Trial<'_, Loaded>, figure: Figure) -> Result<Figures> {
+fn measure(trial: &Trial<'_, Loaded>, figure: &'static str) -> Result<Figures> {
     let Loaded { gate, load } = trial.program;
     let starts = async {
         let mut sum = 0.0;
         for _ in 0..STARTS {
             let running = gate.start(trial.directory).await?;
-            let (micros, closed) = match figure {
-                Figure::Resumed => handshakes(load, &running, Handshake::Resumed).await?,
-                Figure::RoundTrip => round_trips(load, &running).await?,
-                Figure::Bulk => bulk(load, &running).await?,
+            sum += match figure {
+                "resumed" => handshakes(load, &running, Handshake::Resumed).await?,
+                "round-trip" => round_trips(load, &running).await?,
+                "bulk" => bulk(load, &running).await?,
                 _ => handshakes(load, &running, Handshake::Full).await?,
             };
-            sum += micros;
-            gate.note(closed)?;
+            gate.note(&running)?;
         }
-        Ok(vec![(figure, sum / STARTS as f64)])
+        Ok(vec![(figure, Some(sum / STARTS as f64))])
     };
     trial.interrupt.block_on(starts)
 }
 
-async fn handshakes(
-    load: &GateLoad,
-    running: &RunningGate,
-    handshake: Handshake,
-) -> Result<(f64, Closed)> {
+async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake) -> Result<f64> {
     let client = running.client(handshake)?;
     // To collect tickets, and to warm the program up.
     let at_a_time = load.at_a_time as usize;
     close(client.open_together(2 * at_a_time).await?, at_a_time).await?;
     close(open(&client, BATCH, at_a_time).await?, at_a_time).await?;
-    let mut closed = Closed::Properly;
     let count = (load.handshakes as usize).div_ceil(STARTS);
     let mut left = count;
     tokio::time::sleep(SETTLE).await;
@@ -129,24 +123,25 @@ async fn handshakes(
         let wanted = if handshake == Handshake::Resumed { batch } else { 0 };
         ensure!(resumed == wanted, "{resumed} of {batch} connections were resumed");
         meter.sample();
-        closed = closed.or(close(sessions, at_a_time).await?);
+        close(sessions, at_a_time).await?;
         left -= batch;
     }
     tokio::time::sleep(SETTLE).await;
-    Ok((meter.micros_each(count as f64), closed))
+    Ok(meter.micros_each(count as f64))
 }
 
-async fn round_trips(load: &GateLoad, running: &RunningGate) -> Result<(f64, Closed)> {
+async fn round_trips(load: &GateLoad, running: &RunningGate) -> Result<f64> {
     let each = (load.round_trips as usize).div_ceil(TALKERS * STARTS);
     let sessions = open(&running.client(Handshake::Full)?, TALKERS, PUMPS).await?;
     let sessions = together(sessions, |session| session.talk(each.div_ceil(20))).await?;
     let mut meter = Meter::start(running.program.pid());
     let sessions = together(sessions, |session| session.talk(each)).await?;
     let micros = meter.micros_each((each * TALKERS) as f64);
-    Ok((micros, close(sessions, PUMPS).await?))
+    close(sessions, PUMPS).await?;
+    Ok(micros)
 }
 
-async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<(f64, Closed)> {
+async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<f64> {
     let block: Arc<[u8]> = (0..BLOCK).map(|i| b"bulk of bytes "[i % 14]).collect();
     let blocks = (load.bulk as usize * 1024 * 1024).div_ceil(BLOCK * PUMPS * STARTS);
     let pump = |count| {
@@ -160,7 +155,8 @@ async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<(f64, Closed)> {
     let sessions = together(sessions, pump(blocks)).await?;
     tokio::time::sleep(SETTLE).await;
     let micros = meter.micros_each((blocks * PUMPS * BLOCK / 1024) as f64);
-    Ok((micros, close(sessions, PUMPS).await?))
+    close(sessions, PUMPS).await?;
+    Ok(micros)
 }
 
 async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
@@ -172,20 +168,21 @@ async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     tokio::time::sleep(SETTLE).await;
     let fresh = memory()?;
     let (mut full, mut empty) = (Vec::new(), Vec::new());
-    for _ in 0..if gate.is_ours() { CYCLES } else { 1 } {
+    for _ in 0..if gate.build.is_some() { CYCLES } else { 1 } {
         let sessions = open(&client, count, at_a_time).await?;
         tokio::time::sleep(SETTLE).await;
         full.push(memory()?);
-        gate.note(close(sessions, at_a_time).await?)?;
+        close(sessions, at_a_time).await?;
+        gate.note(&running)?;
         tokio::time::sleep(SETTLE).await;
         empty.push(memory()?);
     }
-    let mut figures = vec![(Figure::Idle, full[0].user_since(fresh) / count as f64)];
+    let mut figures = vec![("idle", Some((full[0].user - fresh.user) / count as f64))];
     if let ([first, .., last], [.., peak]) = (&empty[..], &full[..]) {
         tokio::time::sleep(LATER).await;
-        let kept = memory()?.resident_since(fresh) / peak.resident_since(fresh);
-        figures.push((Figure::Growth, last.resident as f64 / first.resident as f64));
-        figures.push((Figure::Kept, kept));
+        let kept = (memory()?.resident - fresh.resident) / (peak.resident - fresh.resident);
+        figures.push(("growth", Some(last.resident / first.resident)));
+        figures.push(("kept", Some(kept)));
     }
     Ok(figures)
 }
@@ -195,8 +192,8 @@ async fn among_slow(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     let running = gate.start(trial.directory).await?;
     let (clients, handshakes) = (slow_handshakes::CLIENTS, slow_handshakes::HANDSHAKES);
     let measured = slow_handshakes::measure(&running, clients, handshakes).await?;
-    gate.note(measured.closed)?;
-    Ok(vec![(Figure::AmongSlow, measured.ratio())])
+    gate.note(&running)?;
+    Ok(vec![("among-slow", Some(measured.ratio()))])
 }
 
 async fn open(client: &Client, count: usize, at_a_time: usize) -> Result<Vec<Session>> {
@@ -219,10 +216,10 @@ where
     stream::iter(tasks).then(|task| async { task.await? }).try_collect().await
 }
 
-async fn close(sessions: Vec<Session>, at_a_time: usize) -> Result<Closed> {
+async fn close(sessions: Vec<Session>, at_a_time: usize) -> Result<()> {
     stream::iter(sessions)
         .map(|session| async move { tokio::spawn(session.close()).await? })
         .buffer_unordered(at_a_time)
-        .try_fold(Closed::Properly, |so_far, closed| async move { Ok(so_far.or(closed)) })
+        .try_collect()
         .await
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -71,14 +72,18 @@ pub(crate) struct Client {
     suite: CipherSuite,
     group: NamedGroup,
     address: SocketAddr,
+    closed_abruptly: Arc<AtomicBool>,
 }
 
 impl Client {
+    /// `closed_abruptly` is set when the program closes a connection without `close_notify`, so that
+    /// its end might be a truncation.
     pub(crate) fn new(
         root: &CertificateDer<'static>,
         offer: Offer,
         address: SocketAddr,
         handshake: Handshake,
+        closed_abruptly: Arc<AtomicBool>,
     ) -> Result<Self> {
         let only = match offer.suite {
             Suite::Aes128 => aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -108,6 +113,7 @@ impl Client {
             suite: only.suite(),
             group: group.name(),
             address,
+            closed_abruptly,
         })
     }
 
@@ -159,29 +165,14 @@ impl Client {
                     == Some(self.group),
             "another version, suite or group was negotiated"
         );
-        Ok(Session { stream })
+        Ok(Session { stream, closed_abruptly: Arc::clone(&self.closed_abruptly) })
     }
 }
 
 /// One established connection.
 pub(crate) struct Session {
     stream: TlsStream<TcpStream>,
-}
-
-/// How the other side closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// With `close_notify`, so the end cannot be a truncation.
-    Properly,
-    /// Without it, or with a reset.
-    Abruptly,
-}
-
-impl Closed {
-    /// The worse one.
-    pub(crate) fn or(self, other: Self) -> Self {
-        if self == Self::Properly { other } else { self }
-    }
+    closed_abruptly: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -218,7 +209,8 @@ impl Session {
 
     /// Sends `block` a number of times while it reads the echo.
     pub(crate) async fn pump(self, block: Arc<[u8]>, times: usize) -> Result<Self> {
-        let (mut reader, mut writer) = tokio::io::split(self.stream);
+        let Self { stream, closed_abruptly } = self;
+        let (mut reader, mut writer) = tokio::io::split(stream);
         let outgoing = Arc::clone(&block);
         let permits = Arc::new(Semaphore::new(MAX_AHEAD));
         let echoed = Arc::clone(&permits);
@@ -240,22 +232,23 @@ impl Session {
             echoed.add_permits(1);
         }
         let writer = sending.await?.context("sending")?;
-        Ok(Self { stream: reader.unsplit(writer) })
+        Ok(Self { stream: reader.unsplit(writer), closed_abruptly })
     }
 
     /// Sends `close_notify` and waits for that of the other side.
     ///
     /// # Errors
     /// When the other side sends more data or does not close.
-    pub(crate) async fn close(mut self) -> Result<Closed> {
+    pub(crate) async fn close(mut self) -> Result<()> {
         // Fails when the other side has closed already; then the read shows how it closed.
         let _ = self.stream.shutdown().await;
         let mut rest = [0; 256];
         match within("closing", LIMIT, self.stream.read(&mut rest)).await? {
-            Ok(0) => Ok(Closed::Properly),
+            Ok(0) => {}
             Ok(_) => bail!("more data came back than was sent"),
-            Err(_cut) => Ok(Closed::Abruptly),
+            Err(_cut) => self.closed_abruptly.store(true, Ordering::Relaxed),
         }
+        Ok(())
     }
 }
 

@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use parking_lot::Mutex;
 use rustix::process::set_child_subreaper;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
 use super::certificate::Chain;
-use super::client::{Client, Closed, Group, Handshake, Offer};
+use super::client::{Client, Group, Handshake, Offer};
 use crate::programs::peers::Peer;
 use crate::programs::program::{Program, READY};
 
@@ -32,12 +33,9 @@ pub(crate) struct Environment {
 /// A gate to measure.
 pub(crate) struct Gate {
     pub(crate) environment: Arc<Environment>,
-    pub(crate) kind: GateKind,
-}
-
-pub(crate) enum GateKind {
-    Ours(PathBuf),
-    Peer(&'static Peer),
+    pub(crate) kind: &'static Peer,
+    /// The program, if it is ours.
+    pub(crate) build: Option<PathBuf>,
 }
 
 /// A gate that has forwarded a connection.
@@ -46,6 +44,8 @@ pub(crate) struct RunningGate {
     pub(crate) address: SocketAddr,
     offer: Offer,
     root: CertificateDer<'static>,
+    /// Whether it closed a connection without `close_notify`.
+    closed_abruptly: Arc<AtomicBool>,
 }
 
 impl Environment {
@@ -66,19 +66,26 @@ impl Environment {
 }
 
 impl Gate {
-    pub(crate) fn is_ours(&self) -> bool {
-        matches!(self.kind, GateKind::Ours(_))
-    }
-
     /// Starts it, and waits until a connection has been forwarded.
     ///
     /// # Errors
     /// With the end of its stderr, when it does not start.
     pub(crate) async fn start(&self, directory: &Path) -> Result<RunningGate> {
-        let gate = match &self.kind {
-            GateKind::Ours(path) => self.start_ours(path, directory)?,
-            GateKind::Peer(peer) => self.start_peer(peer, directory)?,
-        };
+        let Environment { chain, backend, offer, .. } = &*self.environment;
+        let mut offer = *offer;
+        let values = vec![
+            ("backend", backend.to_string()),
+            ("backend_ip", backend.ip().to_string()),
+            ("backend_port", backend.port().to_string()),
+            ("pem", chain.pem.display().to_string()),
+        ];
+        let (program, address) = self.kind.start(self.build.as_deref(), directory, values)?;
+        // httpGate sets the curve P-256, and OpenSSL then knows no other group.
+        if self.kind.option == "httpgate" {
+            offer.group = Group::P256;
+        }
+        let (root, closed_abruptly) = (chain.root.clone(), Arc::default());
+        let gate = RunningGate { program, address, offer, root, closed_abruptly };
         let client = gate.client(Handshake::Full)?;
         let begun = Instant::now();
         loop {
@@ -95,44 +102,14 @@ impl Gate {
         }
     }
 
-    /// Without any option, as most users start it.
-    fn start_ours(&self, path: &Path, directory: &Path) -> Result<RunningGate> {
-        let Environment { chain, backend, offer, .. } = &*self.environment;
-        let mut command = Command::new(path);
-        command.arg("127.0.0.1:0").arg(backend.port().to_string()).arg(&chain.pem);
-        let mut program = Program::start("gate", command, directory)?;
-        let [address] = program.announced(["listening gate "])?;
-        let (address, root) = (address.parse()?, chain.root.clone());
-        Ok(RunningGate { program, address, offer: *offer, root })
-    }
-
-    fn start_peer(&self, peer: &Peer, directory: &Path) -> Result<RunningGate> {
-        let Environment { chain, backend, offer, .. } = &*self.environment;
-        let values = vec![
-            ("backend", backend.to_string()),
-            ("backend_ip", backend.ip().to_string()),
-            ("backend_port", backend.port().to_string()),
-            ("pem", chain.pem.display().to_string()),
-        ];
-        let (program, address) = peer.start(directory, values)?;
-        let mut offer = *offer;
-        // httpGate sets the curve P-256, and OpenSSL then knows no other group.
-        if peer.option == "httpgate" {
-            offer.group = Group::P256;
-        }
-        Ok(RunningGate { program, address, offer, root: chain.root.clone() })
-    }
-
     /// Notes how connections were closed.
     ///
     /// # Errors
     /// When a gate of ours omitted `close_notify`.
-    pub(crate) fn note(&self, closed: Closed) -> Result<()> {
-        if closed == Closed::Abruptly {
-            let GateKind::Peer(peer) = self.kind else {
-                bail!("a connection was closed without close_notify");
-            };
-            self.environment.closed_abruptly.lock().insert(peer.name.clone());
+    pub(crate) fn note(&self, gate: &RunningGate) -> Result<()> {
+        if gate.closed_abruptly.load(Ordering::Relaxed) {
+            ensure!(self.build.is_none(), "a connection was closed without close_notify");
+            self.environment.closed_abruptly.lock().insert(self.kind.name.clone());
         }
         Ok(())
     }
@@ -140,6 +117,7 @@ impl Gate {
 
 impl RunningGate {
     pub(crate) fn client(&self, handshake: Handshake) -> Result<Client> {
-        Client::new(&self.root, self.offer, self.address, handshake)
+        let closed_abruptly = Arc::clone(&self.closed_abruptly);
+        Client::new(&self.root, self.offer, self.address, handshake, closed_abruptly)
     }
 }

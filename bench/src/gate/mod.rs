@@ -17,12 +17,12 @@ use clap::Args;
 
 use crate::compare::{CompareOptions, ours, theirs};
 use crate::options::{names, one_of};
-use crate::programs::peers::{Peer, gates};
+use crate::programs::peers::{Peer, gates, our_gate};
 use crate::programs::{Build, machine};
 use crate::run::Run;
 use cases::{GateLoad, Loaded};
 use client::{Group, Offer, Suite};
-use environment::{Environment, Gate, GateKind};
+use environment::{Environment, Gate};
 
 #[derive(Args)]
 pub(crate) struct GateOptions {
@@ -60,14 +60,14 @@ pub(crate) fn run(options: &GateOptions, run: &Run) -> Result<ExitCode> {
     let what = format!("{} idle connections", load.idle);
     run.ensure_files(load.idle as usize * 2 + 1_000, &what, "give --idle less")?;
     let environment = Environment::new(Offer { suite: options.suite, group: options.group })?;
-    let loaded = |kind| {
-        let gate = Gate { environment: Arc::clone(&environment), kind };
+    let loaded = |kind, build| {
+        let gate = Gate { environment: Arc::clone(&environment), kind, build };
         Loaded { gate, load }
     };
     let builds = Build::given_or_beside(&options.gates, "gate")?;
-    let mut programs = ours(builds, |path| loaded(GateKind::Ours(path)));
+    let mut programs = ours(builds, |path| loaded(our_gate(), Some(path)));
     for peer in options.peers.iter().filter(|peer| peer.option != "none") {
-        programs.push((theirs(peer, Path::new(""))?, loaded(GateKind::Peer(peer))));
+        programs.push((theirs(peer, Path::new(""))?, loaded(peer, None)));
     }
     let values = || values(options, &environment);
     options.compare.run(run, programs, &std::env::temp_dir(), values)

@@ -15,11 +15,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::client::{Client, Closed, Group, Handshake, Offer, Suite};
-use super::environment::{Environment, Gate, GateKind, RunningGate};
+use super::client::{Client, Group, Handshake, Offer, Suite};
+use super::environment::{Environment, Gate, RunningGate};
 use crate::options::range;
+use crate::programs::peers::our_gate;
 use crate::programs::{Build, machine};
-use crate::report::figure::{Figure, millis};
+use crate::report::figure::millis;
 use crate::report::print_verdicts;
 use crate::report::results::{Role, Rounds, Subject};
 use crate::report::table::{of_rows, quantiles};
@@ -80,7 +81,7 @@ pub(crate) fn run(options: &SlowOptions, run: &Run) -> Result<ExitCode> {
     let Build { name, path } =
         Build::given_or_beside(options.gate.as_slice(), "gate")?.swap_remove(0);
     let version = machine::version_of(&path);
-    let gate = Gate { environment, kind: GateKind::Ours(path) };
+    let gate = Gate { environment, kind: our_gate(), build: Some(path) };
     let measured = run.interrupt.block_on(async {
         let running = gate.start(directory.path()).await?;
         measure(&running, slow, options.handshakes).await
@@ -95,7 +96,7 @@ pub(crate) fn run(options: &SlowOptions, run: &Run) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{table}\nslow clients connected: {} of {slow} at least", measured.least)?;
     let mut rounds = Rounds::new(vec![Subject::new(name, "ours", version, Role::Ours)], 1);
-    rounds.record(0, vec![(Figure::AmongSlow, measured.ratio())]);
+    rounds.record(0, vec![("among-slow", Some(measured.ratio()))]);
     print_verdicts(&rounds.finish(), options.check)
 }
 
@@ -106,7 +107,6 @@ pub(crate) struct SlowHandshakes {
     among_slow: Histogram<u64>,
     /// The smallest number of slow clients that were connected at one of the handshakes.
     least: usize,
-    pub(crate) closed: Closed,
 }
 
 impl SlowHandshakes {
@@ -129,7 +129,7 @@ pub(crate) async fn measure(
 ) -> Result<SlowHandshakes> {
     let client = gate.client(Handshake::Full)?;
     let open = Arc::new(AtomicUsize::new(0));
-    let (alone, _, closed) = healthy(&client, handshakes, &open).await?;
+    let (alone, _) = healthy(&client, handshakes, &open).await?;
     let mut clients = JoinSet::new();
     for number in 0..slow {
         let last = 2 + u8::try_from(number % u32::from(ADDRESSES))?;
@@ -138,33 +138,33 @@ pub(crate) async fn measure(
         clients.spawn(slowly(source, gate.address, first, Arc::clone(&open)));
     }
     tokio::time::sleep(GATHER + SETTLE).await;
-    let (among_slow, least, also_closed) = healthy(&client, handshakes, &open).await?;
+    let (among_slow, least) = healthy(&client, handshakes, &open).await?;
     clients.shutdown().await;
     ensure!(
         least * 10 >= slow as usize * 9,
         "no more than {least} of {slow} slow clients were connected at one of the handshakes"
     );
-    Ok(SlowHandshakes { alone, among_slow, least, closed: closed.or(also_closed) })
+    Ok(SlowHandshakes { alone, among_slow, least })
 }
 
-/// Handshakes one after the other. Answers their times in nanoseconds, the smallest number of slow
-/// clients meanwhile, and how the connections were closed.
+/// Handshakes one after the other. Answers their times in nanoseconds, and the smallest number of slow
+/// clients meanwhile.
 async fn healthy(
     client: &Client,
     count: u32,
     slow: &AtomicUsize,
-) -> Result<(Histogram<u64>, usize, Closed)> {
+) -> Result<(Histogram<u64>, usize)> {
     let mut times = Histogram::new(3)?;
-    let (mut least, mut closed) = (usize::MAX, Closed::Properly);
+    let mut least = usize::MAX;
     for _ in 0..count {
         let begun = Instant::now();
         let session = client.handshake().await.context("the healthy client")?;
         times.record(u64::try_from(begun.elapsed().as_nanos())?)?;
         least = least.min(slow.load(Ordering::Relaxed));
-        closed = closed.or(session.close().await?);
+        session.close().await?;
         tokio::time::sleep(BETWEEN).await;
     }
-    Ok((times, least, closed))
+    Ok((times, least))
 }
 
 /// Sends one byte a second until the gate closes the connection, and then reconnects.

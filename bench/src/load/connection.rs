@@ -1,102 +1,131 @@
-//! A connection that never blocks: it connects, upgrades to a WebSocket, and then delivers bytes.
+//! A connection that never blocks: with TLS or without, it upgrades to a WebSocket and delivers bytes.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 
 use super::http;
-use super::transport::Transport;
 
-#[derive(Debug)]
+trait ReadWrite: Read + Write + Send {}
+impl<T: Read + Write + Send> ReadWrite for T {}
+
+/// How to begin TLS, and with whom.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsSettings {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) name: ServerName<'static>,
+}
+
 pub(crate) struct Connection {
-    transport: Transport,
-    phase: Phase,
+    stream: Box<dyn ReadWrite>,
+    /// With TLS, bytes may be ready to read that the socket has delivered already.
+    is_tls: bool,
+    /// Whether the request that makes it a WebSocket was not answered yet.
+    is_upgrading: bool,
+    /// Bytes that the socket does not take yet.
+    unsent: Vec<u8>,
     /// The beginning of a frame or an answer that has not arrived completely.
     rest: Vec<u8>,
 }
 
-#[derive(Debug)]
-enum Phase {
-    /// With the request that upgrades it, if it becomes a WebSocket.
-    Connecting(Option<Vec<u8>>),
-    Upgrading,
-    Open,
-}
-
-pub(crate) enum Event<'a> {
-    /// Bytes can be sent from now on.
-    Open,
-    /// Bytes that have arrived, from the first one that was not consumed.
-    Bytes(&'a [u8]),
-}
-
 impl Connection {
-    /// `upgrade` is the request that makes it a WebSocket, if it becomes one.
-    pub(crate) fn new(transport: Transport, upgrade: Option<Vec<u8>>) -> Self {
-        Self { transport, phase: Phase::Connecting(upgrade), rest: Vec::new() }
+    /// `socket` may still be connecting. `upgrade` is the request that makes it a WebSocket, if it
+    /// becomes one.
+    ///
+    /// # Errors
+    /// When TLS cannot begin.
+    pub(crate) fn new(
+        socket: TcpStream,
+        tls: Option<&TlsSettings>,
+        upgrade: Option<Vec<u8>>,
+    ) -> Result<Self> {
+        let stream: Box<dyn ReadWrite> = match tls.cloned() {
+            Some(TlsSettings { config, name }) => {
+                Box::new(StreamOwned::new(ClientConnection::new(config, name)?, socket))
+            }
+            None => Box::new(socket),
+        };
+        let (is_upgrading, unsent) = (upgrade.is_some(), upgrade.unwrap_or_default());
+        Ok(Self { stream, is_tls: tls.is_some(), is_upgrading, unsent, rest: Vec::new() })
     }
 
-    pub(crate) fn stream(&self) -> &TcpStream {
-        self.transport.stream()
+    pub(crate) fn is_upgrading(&self) -> bool {
+        self.is_upgrading
     }
 
-    /// Handles an event of the socket. `buffer` is shared by all connections of the thread.
-    /// `handle` answers how many bytes it has consumed.
+    /// Handles an event of the socket. `buffer` is shared by all connections of the thread. `handle`
+    /// gets the bytes from the first one that was not consumed, none at first after an upgrade. It
+    /// appends what is to be sent, and answers how many bytes it has consumed.
     ///
     /// # Errors
     /// Whatever ends the connection.
     pub(crate) fn on_ready(
         &mut self,
         buffer: &mut [u8],
-        mut handle: impl FnMut(&mut Transport, Event<'_>) -> Result<usize>,
+        mut handle: impl FnMut(&mut Vec<u8>, &[u8]) -> Result<usize>,
     ) -> Result<()> {
-        if let Phase::Connecting(upgrade) = &mut self.phase {
-            if let Some(error) = self.transport.stream().take_error()? {
-                return Err(error).context("connecting");
-            }
-            if self.transport.stream().peer_addr().is_err() {
-                return Ok(());
-            }
-            if let Some(upgrade) = upgrade.take() {
-                self.transport.write(&upgrade).context("sending the request")?;
-                self.phase = Phase::Upgrading;
-            } else {
-                self.phase = Phase::Open;
-                handle(&mut self.transport, Event::Open)?;
-            }
-        }
-        self.transport.flush().context("sending")?;
+        self.flush().context("sending")?;
         loop {
             let before = self.rest.len();
             ensure!(before < buffer.len(), "a message is too long");
             buffer[..before].copy_from_slice(&self.rest);
-            let count = match self.transport.read(&mut buffer[before..]) {
+            let there = match self.stream.read(&mut buffer[before..]) {
                 Ok(0) => bail!("the server closed the connection"),
-                Ok(count) => count,
+                Ok(count) => before + count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error).context("reading"),
             };
-            let there = before + count;
             let mut used = 0;
-            if matches!(self.phase, Phase::Upgrading)
+            if self.is_upgrading
                 && let Some(response) = http::response(&buffer[..there])?
             {
                 ensure!(response.status == 101, "the server answered {}", response.status);
-                used = response.length;
-                self.phase = Phase::Open;
-                handle(&mut self.transport, Event::Open)?;
+                (self.is_upgrading, used) = (false, response.length);
             }
-            if matches!(self.phase, Phase::Open) {
-                used += handle(&mut self.transport, Event::Bytes(&buffer[used..there]))?;
+            if !self.is_upgrading {
+                used += handle(&mut self.unsent, &buffer[used..there])?;
+                self.flush().context("sending")?;
             }
             self.rest.clear();
             self.rest.extend_from_slice(&buffer[used..there]);
-            if there < buffer.len() && !self.transport.is_tls() {
+            if there < buffer.len() && !self.is_tls {
                 // A socket that delivers less than the buffer holds is empty, and `epoll` reports
                 // when it is not any more.
                 return Ok(());
             }
+        }
+    }
+
+    /// Sends, and keeps the bytes that the socket does not take yet.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.unsent.extend_from_slice(bytes);
+        self.flush()
+    }
+
+    /// Sends as many of the kept bytes as the socket takes.
+    fn flush(&mut self) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.unsent.len() {
+            match self.stream.write(&self.unsent[sent..]) {
+                Ok(length) => sent += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.unsent.drain(..sent);
+        if self.unsent.is_empty() {
+            // An idle listener takes no memory for a buffer.
+            self.unsent = Vec::new();
+        }
+        // With TLS, records may wait in the session.
+        match self.stream.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
         }
     }
 }

@@ -1,16 +1,20 @@
 //! WebSocket frames (RFC 6455 section 5), as far as the load needs them.
 
-use anyhow::{Result, bail};
+use std::io::Cursor;
 
-pub(crate) const TEXT: u8 = 1;
-pub(crate) const CLOSE: u8 = 8;
-pub(crate) const PING: u8 = 9;
-pub(crate) const PONG: u8 = 10;
+use anyhow::{Result, ensure};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+pub(crate) const TEXT: OpCode = OpCode::Data(Data::Text);
+pub(crate) const CLOSE: OpCode = OpCode::Control(Control::Close);
+pub(crate) const PING: OpCode = OpCode::Control(Control::Ping);
+pub(crate) const PONG: OpCode = OpCode::Control(Control::Pong);
 
 /// A whole frame from a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
-    pub(crate) opcode: u8,
+    pub(crate) opcode: OpCode,
     pub(crate) payload: &'a [u8],
 }
 
@@ -22,63 +26,43 @@ pub(crate) struct Frame<'a> {
 /// of `handle`.
 pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>) -> Result<usize> {
     let mut used = 0;
-    while let Some((header, length, opcode)) = head(&input[used..])? {
-        let Some(payload) = input[used..].get(header..header + length) else { break };
-        handle(Frame { opcode, payload })?;
-        used += header + length;
+    while let Some((header, payload, length)) = first(&input[used..])? {
+        let is_extension = header.rsv1 || header.rsv2 || header.rsv3;
+        ensure!(
+            header.is_final && header.mask.is_none() && !is_extension,
+            "the server sent a fragment, a masked frame or an extension's"
+        );
+        handle(Frame { opcode: header.opcode, payload })?;
+        used += length;
     }
     Ok(used)
 }
 
-/// Length of the header and of the payload, and the opcode, if the header is whole.
-fn head(input: &[u8]) -> Result<Option<(usize, usize, u8)>> {
-    let [first, second, rest @ ..] = input else { return Ok(None) };
-    if first & 0xf0 != 0x80 || second & 0x80 != 0 {
-        bail!("the server sent a fragment, a masked frame or an extension's");
-    }
-    let (header, length) = match (second & 0x7f, rest) {
-        (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-        (127, [a, b, c, d, e, f, g, h, ..]) => {
-            let length = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
-            (10, usize::try_from(length)?)
-        }
-        (126 | 127, _) => return Ok(None),
-        (short, _) => (2, usize::from(short)),
-    };
-    Ok(Some((header, length, first & 0x0f)))
+/// The header, the payload and the length of the first frame, if that is whole.
+fn first(input: &[u8]) -> Result<Option<(FrameHeader, &[u8], usize)>> {
+    let mut cursor = Cursor::new(input);
+    let Some((header, length)) = FrameHeader::parse(&mut cursor)? else { return Ok(None) };
+    let start = usize::try_from(cursor.position())?;
+    let end = start.saturating_add(usize::try_from(length)?);
+    Ok(input.get(start..end).map(|payload| (header, payload, end)))
 }
 
 /// A frame from a client. The mask is zero, which changes no byte; a server unmasks it all the same.
-pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = header(opcode, payload.len(), MASKED);
-    frame.extend([0; 4]);
-    frame.extend(payload);
-    frame
+pub(crate) fn client_frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
+    frame(FrameHeader { opcode, mask: Some([0; 4]), ..FrameHeader::default() }, payload)
 }
 
 /// A frame from a server.
 pub(crate) fn server_frame(payload: &[u8]) -> Vec<u8> {
-    let mut frame = header(TEXT, payload.len(), 0);
-    frame.extend(payload);
-    frame
+    frame(FrameHeader { opcode: TEXT, ..FrameHeader::default() }, payload)
 }
 
-const MASKED: u8 = 0x80;
-
-fn header(opcode: u8, length: usize, masked: u8) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(length + 14);
-    frame.push(0x80 | opcode);
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(length @ ..126), _) => frame.push(masked | length),
-        (_, Ok(length)) => {
-            frame.push(masked | 126);
-            frame.extend(length.to_be_bytes());
-        }
-        _ => {
-            frame.push(masked | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
+fn frame(header: FrameHeader, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len() as u64;
+    let mut frame = Vec::with_capacity(header.len(length) + payload.len());
+    // Writing to a vector cannot fail.
+    let _ = header.format(length, &mut frame);
+    frame.extend(payload);
     frame
 }
 

@@ -1,6 +1,7 @@
 //! The status and the end of HTTP responses.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
+use tokio_tungstenite::tungstenite::handshake::{client, machine::TryParse as _};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Response {
@@ -15,25 +16,14 @@ pub(crate) struct Response {
 /// # Errors
 /// When it is not a response, or comes in chunks, which servers use for large bodies only.
 pub(crate) fn response(input: &[u8]) -> Result<Option<Response>> {
-    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    let head = std::str::from_utf8(&input[..end]).context("an answer that is no text")?;
-    let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok())
-        .context("an answer that is not HTTP/1.1")?;
-    let mut body = 0;
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        if name.eq_ignore_ascii_case("content-length") {
-            body = value.trim().parse().context("an answer's length")?;
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            bail!("an answer in chunks");
-        }
-    }
-    let length = end + 4 + body;
-    Ok((input.len() >= length).then_some(Response { status, length, head: end + 4 }))
+    let parsed = client::Response::try_parse(input).context("an answer that is not HTTP/1.1")?;
+    let Some((head, response)) = parsed else { return Ok(None) };
+    let headers = response.headers();
+    ensure!(!headers.contains_key("transfer-encoding"), "an answer in chunks");
+    let body = headers.get("content-length").map_or(Ok("0"), |length| length.to_str())?;
+    let length = head + body.parse::<usize>().context("an answer's length")?;
+    let status = response.status().as_u16();
+    Ok((input.len() >= length).then_some(Response { status, length, head }))
 }
 
 #[cfg(test)]

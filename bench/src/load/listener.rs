@@ -1,12 +1,10 @@
 //! One listener: it joins a tag and counts its messages.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 
-use super::connection::{Connection, Event};
 use super::frame::{CLOSE, Frame, PING, PONG, TEXT, client_frame, scan};
 use super::message::{self, Clock};
-use super::transport::Transport;
 
 /// What all listeners count together.
 #[derive(Debug)]
@@ -42,71 +40,39 @@ impl Tally {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Listener {
-    connection: Connection,
-    membership: Membership,
-}
-
-#[derive(Debug)]
-struct Membership {
-    /// The frame that registers the listener, unless the path of the request did.
-    join: Option<Vec<u8>>,
-    is_joined: bool,
+    /// The frame that registers the listener, unless the path of the request did. It is sent once.
+    pub(crate) join: Option<Vec<u8>>,
+    pub(crate) is_joined: bool,
     /// Whether it records the latency of its messages.
-    is_sampled: bool,
-    messages: u64,
+    pub(crate) is_sampled: bool,
+    pub(crate) messages: u64,
 }
 
 impl Listener {
-    pub(crate) fn new(connection: Connection, join: Option<Vec<u8>>, is_sampled: bool) -> Self {
-        let membership = Membership { join, is_joined: false, is_sampled, messages: 0 };
-        Self { connection, membership }
-    }
-
-    pub(crate) fn is_joined(&self) -> bool {
-        self.membership.is_joined
-    }
-
-    pub(crate) fn messages(&self) -> u64 {
-        self.membership.messages
-    }
-
-    /// Handles an event of its socket. `buffer` is shared by all listeners.
+    /// Handles what has arrived, and appends what is to be sent. Answers how many bytes it has
+    /// consumed.
     ///
     /// # Errors
-    /// Whatever ends the connection.
-    pub(crate) fn on_ready(&mut self, buffer: &mut [u8], tally: &mut Tally) -> Result<()> {
-        let Self { connection, membership } = self;
-        connection.on_ready(buffer, |transport, event| membership.handle(transport, event, tally))
-    }
-}
-
-impl Membership {
-    fn handle(
+    /// When the server refuses it, or closes the connection.
+    pub(crate) fn handle(
         &mut self,
-        transport: &mut Transport,
-        event: Event<'_>,
+        out: &mut Vec<u8>,
+        input: &[u8],
         tally: &mut Tally,
     ) -> Result<usize> {
-        let input = match event {
-            Event::Open => {
-                if let Some(join) = self.join.take() {
-                    transport.write(&join).context("registering")?;
-                }
-                return Ok(0);
-            }
-            Event::Bytes(input) => input,
-        };
+        out.extend(self.join.take().into_iter().flatten());
         let now = if self.is_sampled { tally.clock.now() } else { 0 };
-        scan(input, |frame| match frame {
-            Frame { opcode: TEXT, payload } => self.text(payload, now, tally),
-            Frame { opcode: PING, payload } => {
-                transport.write(&client_frame(PONG, payload)).context("answering a ping")
+        scan(input, |frame| {
+            match frame {
+                Frame { opcode: TEXT, payload } => self.text(payload, now, tally)?,
+                Frame { opcode: PING, payload } => out.extend(client_frame(PONG, payload)),
+                Frame { opcode: PONG, .. } => {}
+                Frame { opcode: CLOSE, payload } => bail!("the server closed: {}", closed(payload)),
+                Frame { opcode, .. } => bail!("the server sent a frame of kind {opcode}"),
             }
-            Frame { opcode: PONG, .. } => Ok(()),
-            Frame { opcode: CLOSE, payload } => bail!("the server closed: {}", closed(payload)),
-            Frame { opcode, .. } => bail!("the server sent a frame of kind {opcode}"),
+            Ok(())
         })
     }
 

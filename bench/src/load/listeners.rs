@@ -13,7 +13,7 @@ use anyhow::{Result, bail, ensure};
 use super::connection::Connection;
 use super::listener::{Listener, Tally};
 use super::message::Clock;
-use super::poll::{LONGEST_WAIT, Poll};
+use super::poll::Poll;
 use super::target::Target;
 use crate::interrupt::Interrupt;
 
@@ -24,12 +24,15 @@ const SAMPLED: usize = 7;
 /// Bytes read at once: more than any socket's share of a burst.
 const BUFFER: usize = 256 * 1024;
 
-/// Time for all listeners to reconnect, and a listener's pause between two attempts.
-const RECONNECTED: Duration = Duration::from_secs(60);
+/// A listener's pause between two attempts to join.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Connections begun before the events of others are handled.
+/// Connections begun before the events of others are handled, so that the first one does not wait for
+/// the last one: a program that opens many connections at once does so in batches, too.
 const BATCH: usize = 256;
+
+/// The longest wait for events while listeners join.
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Time without any progress while listeners join.
 const STUCK: Duration = Duration::from_secs(15);
@@ -40,7 +43,7 @@ pub(crate) struct Listeners {
     clock: Clock,
     poll: Poll,
     /// `None` is a listener that has failed and will connect again.
-    list: Vec<Option<Listener>>,
+    list: Vec<Option<(Connection, Listener)>>,
     tally: Tally,
     buffer: Vec<u8>,
 }
@@ -68,7 +71,9 @@ impl Listeners {
 
     /// The number of messages of each listener.
     pub(crate) fn messages(&self) -> impl Iterator<Item = u64> {
-        self.list.iter().map(|listener| listener.as_ref().map_or(0, Listener::messages))
+        self.list
+            .iter()
+            .map(|listener| listener.as_ref().map_or(0, |(_, listener)| listener.messages))
     }
 
     /// Adds `count` listeners, evenly over the tags, of which `at_a_time` connect at the same time.
@@ -81,15 +86,44 @@ impl Listeners {
         at_a_time: usize,
         tags: &[impl AsRef<str>],
     ) -> Result<()> {
+        self.join(count, at_a_time, tags, "", None)
+    }
+
+    /// Connects `count` listeners at once, after [`Listeners::disconnect`]. One that fails tries
+    /// again until all have joined. Answers how many attempts failed.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub(crate) fn reconnect(&mut self, count: usize, tag: &str, more: &str) -> Result<usize> {
+        let mut retries = Retries::default();
+        self.join(count, count, &[tag], more, Some(&mut retries))?;
+        Ok(retries.count)
+    }
+
+    /// `more` are further fields of the action that joins, each with a comma before it. Without
+    /// `retries`, the first failure is an error.
+    fn join(
+        &mut self,
+        count: usize,
+        at_a_time: usize,
+        tags: &[impl AsRef<str>],
+        more: &str,
+        mut retries: Option<&mut Retries>,
+    ) -> Result<()> {
         let wanted = self.list.len() + count;
         let (mut joined, mut progress) = (self.tally.joined, Instant::now());
         while self.tally.joined < wanted {
-            while self.list.len() < wanted.min(self.tally.joined + at_a_time) {
-                let number = self.list.len();
-                let listener = self.connect(number, tags[number % tags.len()].as_ref(), "")?;
+            while let Some(number) = retries.as_mut().and_then(|retries| retries.next_due()) {
+                self.list[number] = Some(self.connect(number, tags, more)?);
+            }
+            let due = wanted.min(self.tally.joined + at_a_time);
+            let next = self.list.len();
+            for number in next..due.min(next + BATCH) {
+                let listener = self.connect(number, tags, more)?;
                 self.list.push(Some(listener));
             }
-            self.poll_once(LONGEST_WAIT)?;
+            let wait = if self.list.len() < due { Duration::ZERO } else { BETWEEN };
+            self.poll_once(wait, retries.as_deref_mut())?;
             if self.tally.joined != joined {
                 (joined, progress) = (self.tally.joined, Instant::now());
             }
@@ -101,13 +135,16 @@ impl Listeners {
         Ok(())
     }
 
-    /// `more` are further fields of the action that joins, each with a comma before it.
-    fn connect(&self, number: usize, tag: &str, more: &str) -> Result<Listener> {
-        let upgrade = self.target.upgrade(tag);
-        let connection = Connection::new(self.target.begin(number)?, Some(upgrade));
-        let action = self.target.join(tag, more);
-        self.poll.add(connection.stream(), number)?;
-        Ok(Listener::new(connection, action, number.is_multiple_of(SAMPLED)))
+    fn connect(
+        &self,
+        number: usize,
+        tags: &[impl AsRef<str>],
+        more: &str,
+    ) -> Result<(Connection, Listener)> {
+        let tag = tags[number % tags.len()].as_ref();
+        let connection = self.target.connect(&self.poll, number, Some(self.target.upgrade(tag)))?;
+        let (join, is_sampled) = (self.target.join(tag, more), number.is_multiple_of(SAMPLED));
+        Ok((connection, Listener { join, is_sampled, ..Listener::default() }))
     }
 
     /// Ends all connections without a close frame, and forgets what the listeners have counted.
@@ -115,39 +152,6 @@ impl Listeners {
         self.list.clear();
         self.tally = Tally::new(self.clock)?;
         Ok(())
-    }
-
-    /// Connects `count` listeners at once, after [`Listeners::disconnect`]. One that fails tries
-    /// again until all have joined. Answers how many attempts failed.
-    ///
-    /// # Errors
-    /// When that takes too long.
-    pub(crate) fn reconnect(&mut self, count: usize, tag: &str, more: &str) -> Result<usize> {
-        let limit = Instant::now() + RECONNECTED;
-        let mut retries = 0;
-        let mut failed: VecDeque<(Instant, usize)> = VecDeque::new();
-        for number in 0..count {
-            let listener = self.connect(number, tag, more)?;
-            self.list.push(Some(listener));
-            // Otherwise the first one would wait for the last one. A program that opens this many
-            // connections at once does so in batches, too.
-            if number.is_multiple_of(BATCH) {
-                self.poll_and_note_failed(Duration::ZERO, &mut failed)?;
-            }
-        }
-        while self.tally.joined < count {
-            while let Some((_, number)) = failed.pop_front_if(|(when, _)| when.elapsed() >= RETRY) {
-                retries += 1;
-                self.list[number] = Some(self.connect(number, tag, more)?);
-            }
-            self.poll_and_note_failed(Duration::from_millis(20), &mut failed)?;
-            ensure!(
-                Instant::now() <= limit,
-                "only {} of {count} clients are back after {RECONNECTED:?}",
-                self.tally.joined
-            );
-        }
-        Ok(retries)
     }
 
     /// Handles events until `is_enough`.
@@ -165,7 +169,7 @@ impl Listeners {
             if left.is_zero() {
                 bail!("{} messages have arrived, and no more arrive", self.tally.messages);
             }
-            self.poll_once(left.min(Duration::from_millis(5)))?;
+            self.poll_once(left.min(Duration::from_millis(5)), None)?;
         }
         Ok(())
     }
@@ -181,37 +185,43 @@ impl Listeners {
             if left.is_zero() {
                 return Ok(());
             }
-            self.poll_once(left)?;
+            self.poll_once(left, None)?;
         }
     }
 
-    /// Waits for events, at most `limit`, and handles them.
-    fn poll_once(&mut self, limit: Duration) -> Result<()> {
+    /// Waits for events, at most `limit`, and handles them. With `retries`, a listener that fails
+    /// before it has joined is only noted there.
+    fn poll_once(&mut self, limit: Duration, mut retries: Option<&mut Retries>) -> Result<()> {
         for number in self.poll.wait(limit)? {
-            if let Some(Some(listener)) = self.list.get_mut(number) {
-                let handled = listener.on_ready(&mut self.buffer, &mut self.tally);
-                handled.map_err(|error| error.context(format!("listener {number}")))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`Listeners::poll_once`], but a listener that fails before it has joined is only noted.
-    fn poll_and_note_failed(
-        &mut self,
-        limit: Duration,
-        failed: &mut VecDeque<(Instant, usize)>,
-    ) -> Result<()> {
-        for number in self.poll.wait(limit)? {
-            let Some(Some(listener)) = self.list.get_mut(number) else { continue };
-            if let Err(error) = listener.on_ready(&mut self.buffer, &mut self.tally) {
-                if listener.is_joined() {
-                    return Err(error.context(format!("listener {number}")));
+            let Some(entry) = self.list.get_mut(number) else { continue };
+            let Some((connection, listener)) = entry else { continue };
+            let tally = &mut self.tally;
+            let handled = connection
+                .on_ready(&mut self.buffer, |out, input| listener.handle(out, input, tally));
+            match (handled, &mut retries) {
+                (Ok(()), _) => {}
+                (Err(_), Some(retries)) if !listener.is_joined => {
+                    *entry = None;
+                    retries.failed.push_back((Instant::now(), number));
                 }
-                self.list[number] = None;
-                failed.push_back((Instant::now(), number));
+                (Err(error), _) => return Err(error.context(format!("listener {number}"))),
             }
         }
         Ok(())
+    }
+}
+
+/// Listeners that could not join, and will connect again.
+#[derive(Default)]
+struct Retries {
+    failed: VecDeque<(Instant, usize)>,
+    count: usize,
+}
+
+impl Retries {
+    fn next_due(&mut self) -> Option<usize> {
+        let (_, number) = self.failed.pop_front_if(|(when, _)| when.elapsed() >= RETRY)?;
+        self.count += 1;
+        Some(number)
     }
 }

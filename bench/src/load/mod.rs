@@ -12,5 +12,4 @@ mod poll;
 pub(crate) mod publisher;
 pub(crate) mod senders;
 pub(crate) mod target;
-mod transport;
 pub(crate) mod url;

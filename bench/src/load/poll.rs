@@ -1,12 +1,12 @@
 //! Waiting for many sockets on one thread.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Token};
 
 use crate::interrupt::Interrupt;
 
@@ -19,24 +19,20 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// An edge-triggered `epoll`: it reports each change once, so its user must read until the socket is
 /// empty.
 pub(crate) struct Poll {
-    epoll: OwnedFd,
-    events: Vec<epoll::Event>,
+    poll: mio::Poll,
+    events: Events,
     interrupt: Interrupt,
 }
 
 impl Poll {
     pub(crate) fn new(interrupt: Interrupt) -> Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(EVENTS), interrupt })
+        Ok(Self { poll: mio::Poll::new()?, events: Events::with_capacity(EVENTS), interrupt })
     }
 
     /// Reports the events of `socket` under a number until it is closed.
-    pub(crate) fn add(&self, socket: impl AsFd, number: usize) -> Result<()> {
-        let events = epoll::EventFlags::IN
-            | epoll::EventFlags::OUT
-            | epoll::EventFlags::RDHUP
-            | epoll::EventFlags::ET;
-        Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(number as u64), events)?)
+    pub(crate) fn add(&self, socket: &impl AsRawFd, number: usize) -> Result<()> {
+        let (fd, events) = (socket.as_raw_fd(), Interest::READABLE | Interest::WRITABLE);
+        Ok(self.poll.registry().register(&mut SourceFd(&fd), Token(number), events)?)
     }
 
     /// Waits for events, at most `limit`, and answers the numbers of their sockets.
@@ -48,11 +44,11 @@ impl Poll {
         limit: Duration,
     ) -> Result<impl Iterator<Item = usize> + use<'_>> {
         self.interrupt.check()?;
-        let limit = Timespec::try_from(limit.min(LONGEST_WAIT))?;
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&limit)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error).context("waiting for sockets"),
+        match self.poll.poll(&mut self.events, Some(limit.min(LONGEST_WAIT))) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(error).context("waiting for sockets")
+            }
+            _ => Ok(self.events.iter().map(|event| event.token().0)),
         }
-        Ok(self.events.drain(..).filter_map(|event| usize::try_from(event.data.u64()).ok()))
     }
 }

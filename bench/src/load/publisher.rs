@@ -2,24 +2,27 @@
 //! `POST`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::answers::{PublishMethod, answers};
-use super::http;
+use super::connection::Connection;
+use super::poll::{LONGEST_WAIT, Poll};
 use super::target::{ClientProtocol, Target};
-use super::transport::Transport;
+use crate::interrupt::Interrupt;
 
 const BUFFER: usize = 64 * 1024;
 
-#[derive(Debug)]
+/// Time for the server to upgrade the connection, and to accept messages.
+const LIMIT: Duration = Duration::from_secs(20);
+
 pub(crate) struct Publisher {
     target: Arc<Target>,
-    transport: Transport,
     method: PublishMethod,
+    poll: Poll,
+    connection: Connection,
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that have arrived and are not consumed.
-    filled: usize,
 }
 
 impl Publisher {
@@ -28,29 +31,18 @@ impl Publisher {
     /// # Errors
     /// When that fails.
     pub(crate) fn connect(target: &Arc<Target>) -> Result<Self> {
-        let method = match target.protocol() {
-            ClientProtocol::Actions => PublishMethod::WebSocket,
-            ClientProtocol::Nchan => PublishMethod::Post,
-        };
-        let transport = target.connect()?;
-        let (target, buffer) = (Arc::clone(target), vec![0; BUFFER]);
-        let mut publisher = Self { target, transport, method, buffer, filled: 0 };
-        if method == PublishMethod::WebSocket {
-            publisher.upgrade().context("the publisher's connection")?;
-        }
-        Ok(publisher)
-    }
-
-    fn upgrade(&mut self) -> Result<()> {
-        self.transport.write(&self.target.upgrade("publisher"))?;
-        loop {
-            self.read()?;
-            if let Some(response) = http::response(&self.buffer[..self.filled])? {
-                ensure!(response.status == 101, "the server answered {}", response.status);
-                self.consume(response.length);
-                return Ok(());
+        let (method, upgrade) = match target.protocol() {
+            ClientProtocol::Actions => {
+                (PublishMethod::WebSocket, Some(target.upgrade("publisher")))
             }
-        }
+            ClientProtocol::Nchan => (PublishMethod::Post, None),
+        };
+        let poll = Poll::new(Interrupt::default())?;
+        let connection = target.connect(&poll, 0, upgrade)?;
+        let (target, buffer) = (Arc::clone(target), vec![0; BUFFER]);
+        let mut publisher = Self { target, method, poll, connection, buffer };
+        publisher.wait_for(0).context("the publisher's connection")?;
+        Ok(publisher)
     }
 
     /// Publishes messages, each on a tag, in one write, and waits until the server has accepted all
@@ -63,28 +55,25 @@ impl Publisher {
             .iter()
             .flat_map(|(tag, message)| self.target.publication(self.method, tag, message, None));
         let bytes: Vec<u8> = bytes.collect();
-        self.transport.write(&bytes).context("publishing")?;
-        let mut accepted = 0;
-        while accepted < messages.len() {
-            self.read().context("waiting for the server to accept")?;
-            let answers = answers(self.method, &self.buffer[..self.filled])?;
-            self.transport.write(&answers.pongs).context("answering a ping")?;
-            self.consume(answers.used);
-            accepted += answers.accepted;
+        self.connection.send(&bytes).context("publishing")?;
+        self.wait_for(messages.len()).context("waiting for the server to accept")
+    }
+
+    /// Waits until the connection is upgraded and that many messages are accepted.
+    fn wait_for(&mut self, messages: usize) -> Result<()> {
+        let Self { method, poll, connection, buffer, .. } = self;
+        let (mut accepted, begun) = (0, Instant::now());
+        while connection.is_upgrading() || accepted < messages {
+            ensure!(begun.elapsed() < LIMIT, "nothing for {LIMIT:?}");
+            for _ in poll.wait(LONGEST_WAIT)? {
+                connection.on_ready(buffer, |out, input| {
+                    let answers = answers(*method, input)?;
+                    accepted += answers.accepted;
+                    out.extend(answers.pongs);
+                    Ok(answers.used)
+                })?;
+            }
         }
         Ok(())
-    }
-
-    fn read(&mut self) -> Result<()> {
-        ensure!(self.filled < self.buffer.len(), "an answer is too long");
-        let count = self.transport.read(&mut self.buffer[self.filled..])?;
-        ensure!(count > 0, "the server closed the publisher's connection");
-        self.filled += count;
-        Ok(())
-    }
-
-    fn consume(&mut self, used: usize) {
-        self.buffer.copy_within(used..self.filled, 0);
-        self.filled -= used;
     }
 }

@@ -9,11 +9,10 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use super::answers::{PublishMethod, answers};
-use super::connection::{Connection, Event};
+use super::connection::Connection;
 use super::message::{Clock, latencies, message};
 use super::poll::{LONGEST_WAIT, Poll};
 use super::target::Target;
-use super::transport::Transport;
 use crate::interrupt::Interrupt;
 use crate::options::range;
 
@@ -87,15 +86,7 @@ impl Senders {
     pub(crate) fn new(target: &Arc<Target>, plan: SendPlan, interrupt: Interrupt) -> Result<Self> {
         let poll = Poll::new(interrupt)?;
         let senders = plan.publishers as usize;
-        let mut connections = Vec::with_capacity(senders);
-        for number in 0..senders {
-            let is_socket = plan.over == PublishMethod::WebSocket;
-            let upgrade = is_socket.then(|| target.upgrade(&plan.tag));
-            let connection = Connection::new(target.begin(number)?, upgrade);
-            poll.add(connection.stream(), number)?;
-            connections.push(connection);
-        }
-        let traffic = Traffic {
+        let mut traffic = Traffic {
             target: Arc::clone(target),
             clock: Clock::start(),
             is_closing: false,
@@ -106,6 +97,19 @@ impl Senders {
             accepted: Accepted { sent: 0, messages: 0, latencies: latencies()? },
             plan,
         };
+        let mut connections = Vec::with_capacity(senders);
+        for number in 0..senders {
+            let Traffic { plan, .. } = &traffic;
+            let is_socket = plan.over == PublishMethod::WebSocket;
+            let upgrade = is_socket.then(|| target.upgrade(&plan.tag));
+            let mut connection = target.connect(&poll, number, upgrade)?;
+            if !is_socket {
+                let mut first = Vec::new();
+                traffic.handle(number, &mut first, &[])?;
+                connection.send(&first)?;
+            }
+            connections.push(connection);
+        }
         Ok(Self { poll, connections, traffic, buffer: vec![0; BUFFER] })
     }
 
@@ -131,7 +135,7 @@ impl Senders {
         while !is_enough(&traffic.accepted) {
             for number in poll.wait(LONGEST_WAIT)? {
                 connections[number]
-                    .on_ready(buffer, |transport, event| traffic.handle(number, transport, event))
+                    .on_ready(buffer, |out, input| traffic.handle(number, out, input))
                     .with_context(|| format!("sender {number}"))?;
             }
             if traffic.accepted.messages != answered {
@@ -153,38 +157,26 @@ impl Senders {
 }
 
 impl Traffic {
-    fn handle(
-        &mut self,
-        sender: usize,
-        transport: &mut Transport,
-        event: Event<'_>,
-    ) -> Result<usize> {
+    fn handle(&mut self, sender: usize, out: &mut Vec<u8>, input: &[u8]) -> Result<usize> {
         let Self { target, plan, accepted, .. } = self;
         let in_flight = &mut self.in_flight[sender];
-        let mut bytes = Vec::new();
-        let mut used = 0;
-        if let Event::Bytes(input) = event {
-            let answers = answers(plan.over, input)?;
-            let now = self.clock.now();
-            for _ in 0..answers.accepted {
-                let sent = in_flight.pop_front().context("an answer to no message")?;
-                accepted.messages += 1;
-                accepted.latencies.saturating_record(now.saturating_sub(sent));
-            }
-            (bytes, used) = (answers.pongs, answers.used);
+        let answers = answers(plan.over, input)?;
+        out.extend(answers.pongs);
+        let now = self.clock.now();
+        for _ in 0..answers.accepted {
+            let sent = in_flight.pop_front().context("an answer to no message")?;
+            accepted.messages += 1;
+            accepted.latencies.saturating_record(now.saturating_sub(sent));
         }
         while in_flight.len() < plan.in_flight as usize && !self.is_closing {
             let now = self.clock.now();
             self.last_mid += 1;
             let mid = (!plan.without_mid).then_some(self.last_mid);
             let text = message(now, plan.size as usize);
-            bytes.extend(target.publication(plan.over, &plan.tag, &text, mid));
+            out.extend(target.publication(plan.over, &plan.tag, &text, mid));
             in_flight.push_back(now);
             accepted.sent += 1;
         }
-        if !bytes.is_empty() {
-            transport.write(&bytes).context("sending")?;
-        }
-        Ok(used)
+        Ok(answers.used)
     }
 }

@@ -1,8 +1,7 @@
 //! The server under load: its address and its protocol.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +10,18 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls_native_certs::{load_certs_from_paths, load_native_certs};
+use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::answers::PublishMethod;
+use super::connection::{Connection, TlsSettings};
 use super::frame::{TEXT, client_frame};
-use super::transport::{TlsSettings, Transport};
+use super::poll::Poll;
 use super::url::Url;
-
-/// Where Linux systems keep the certificates that they trust.
-const TRUSTED: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Connections from one loopback address: fewer than it has ports.
 const PER_SOURCE: usize = 25_000;
-
-/// Time for a blocking connection to be established, and for each of its reads.
-const BLOCKING_LIMIT: Duration = Duration::from_secs(20);
 
 /// How a client joins and publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,9 +145,15 @@ impl Target {
         .into_bytes()
     }
 
-    /// Begins to connect, without blocking. `number` counts the connections: those to this machine
-    /// come from several loopback addresses, because the ports of one do not suffice.
-    pub(crate) fn begin(&self, number: usize) -> Result<Transport> {
+    /// Begins to connect, without blocking; `poll` reports the events of the connection under `number`.
+    /// That counts the connections: those to this machine come from several loopback addresses,
+    /// because the ports of one do not suffice. `upgrade` is the request that makes it a WebSocket.
+    pub(crate) fn connect(
+        &self,
+        poll: &Poll,
+        number: usize,
+        upgrade: Option<Vec<u8>>,
+    ) -> Result<Connection> {
         let socket =
             Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
@@ -170,16 +170,8 @@ impl Target {
         {
             return Err(error).context("connecting");
         }
-        Transport::new(socket.into(), self.tls.as_ref())
-    }
-
-    /// Connects and waits until the connection is established. Its reads block, too.
-    pub(crate) fn connect(&self) -> Result<Transport> {
-        let stream =
-            TcpStream::connect_timeout(&self.address, BLOCKING_LIMIT).context("connecting")?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(BLOCKING_LIMIT))?;
-        Transport::new(stream, self.tls.as_ref())
+        poll.add(&socket, number)?;
+        Connection::new(socket.into(), self.tls.as_ref(), upgrade)
     }
 }
 
@@ -189,13 +181,17 @@ fn is_v4_loopback(address: SocketAddr) -> bool {
 
 /// TLS as browsers use it. It trusts the certificates of `file`, or else those of this system.
 fn tls_config(file: Option<&Path>) -> Result<ClientConfig> {
-    let file = file
-        .or_else(|| TRUSTED.iter().map(Path::new).find(|path| path.is_file()))
-        .context("this system trusts no certificates; name a file of them with --ca FILE")?;
-    let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let found = match file {
+        Some(file) => load_certs_from_paths(Some(file), None),
+        None => load_native_certs(),
+    };
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
-    ensure!(!roots.is_empty(), "{} holds no certificates", file.display());
+    roots.add_parsable_certificates(found.certs);
+    ensure!(
+        !roots.is_empty(),
+        "no certificate to trust {:?}: name a file of them with --ca FILE",
+        found.errors
+    );
     Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

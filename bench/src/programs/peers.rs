@@ -49,7 +49,9 @@ enum Start {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Peers {
+    our_gate: Peer,
     gate: Vec<Peer>,
     server: Vec<Peer>,
 }
@@ -57,6 +59,11 @@ struct Peers {
 static PEERS: LazyLock<Peers> = LazyLock::new(|| {
     toml::from_str(include_str!("../../peers/peers.toml")).expect("peers.toml is valid")
 });
+
+/// How builds of our gate are started.
+pub(crate) fn our_gate() -> &'static Peer {
+    &PEERS.our_gate
+}
 
 /// Gates; the first entry stands for no peer at all.
 pub(crate) fn gates() -> &'static [Peer] {
@@ -116,12 +123,14 @@ impl Peer {
     }
 
     /// Starts it with everything that it writes in `directory`, and answers the address where it
-    /// will listen. `values` are those that its arguments and its configuration name.
+    /// will listen. `build` is the program, if that is a build of ours; `values` are those that its
+    /// arguments and its configuration name.
     ///
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(
         &self,
+        build: Option<&Path>,
         directory: &Path,
         mut values: Vec<(&str, String)>,
     ) -> Result<(Program, SocketAddr)> {
@@ -138,7 +147,9 @@ impl Peer {
         if let Some(template) = &self.config {
             fs::write(&config, fill(template, &values)).context("cannot write a configuration")?;
         }
-        let mut command = Command::new(self.path().context("it is not installed")?);
+        let mut command = Command::new(
+            build.map(Path::to_owned).or_else(|| self.path()).context("it is not installed")?,
+        );
         command.current_dir(directory).args(self.args.iter().map(|arg| fill(arg, &values)));
         if geteuid().is_root() {
             command.args(&self.root_args);

@@ -1,5 +1,6 @@
 //! Programs that this one starts, and ends whatever happens.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
 use super::process;
 
@@ -22,12 +23,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Program {
     name: String,
-    pid: u32,
+    pid: Pid,
     child: Child,
     errors: PathBuf,
     /// Our children before this program was started. A later child of ours is this program or an
     /// orphan of it, because the program that was started last is ended first.
-    earlier_children: Vec<u32>,
+    earlier_children: Vec<Pid>,
 }
 
 impl Program {
@@ -38,18 +39,19 @@ impl Program {
     pub(crate) fn start(name: &str, mut command: Command, directory: &Path) -> Result<Self> {
         let errors = directory.join(format!("{name}.log"));
         let log = File::create(&errors).context("cannot write a log")?;
-        let earlier_children = process::children(std::process::id());
+        let earlier_children = process::children(getpid());
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), pid: child.id(), child, errors, earlier_children })
+        let (name, pid) = (name.to_owned(), Pid::from_child(&child));
+        Ok(Self { name, pid, child, errors, earlier_children })
     }
 
     /// The process whose tree this is.
-    pub(crate) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> Pid {
         self.pid
     }
 
@@ -100,8 +102,7 @@ impl Program {
     /// # Errors
     /// When it does not end, or ends with an error.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).context("cannot end it")?;
+        kill_process(self.pid, Signal::TERM).context("cannot end it")?;
         let begun = Instant::now();
         while begun.elapsed() < LIMIT {
             if let Some(status) = self.child.try_wait()? {
@@ -127,8 +128,8 @@ impl Program {
         Ok(())
     }
 
-    fn offspring(&self) -> Vec<u32> {
-        let mut children = process::children(std::process::id());
+    fn offspring(&self) -> Vec<Pid> {
+        let mut children = process::children(getpid());
         children.retain(|child| !self.earlier_children.contains(child));
         children
     }
@@ -147,22 +148,20 @@ impl Drop for Program {
     /// nothing that they hold is needed.
     fn drop(&mut self) {
         let begun = Instant::now();
-        let mut wanted: Vec<u32> = Vec::new();
+        let mut wanted: HashSet<Pid> = HashSet::new();
         while begun.elapsed() < LIMIT {
             // Only descendants of this process are ever signalled: a process ID that is free again
             // may belong to anybody.
-            let ours = process::tree(std::process::id());
+            let ours = process::tree(getpid());
             wanted.extend(self.offspring().into_iter().flat_map(process::tree));
-            wanted.sort_unstable();
-            wanted.dedup();
             wanted.retain(|pid| ours.contains(pid));
             if wanted.is_empty() {
                 return;
             }
-            for pid in wanted.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
-                let _ = kill_process(pid, Signal::KILL);
+            for pid in &wanted {
+                let _ = kill_process(*pid, Signal::KILL);
                 // Orphans become our children soon; until then waiting fails and is repeated.
-                let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+                let _ = waitpid(Some(*pid), WaitOptions::NOHANG);
             }
             std::thread::sleep(Duration::from_millis(5));
         }

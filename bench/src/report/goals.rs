@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::figure::{Bound, Goal, sections};
+use super::figure::{Bound, Goal, figure, sections};
 use super::results::Results;
 
 /// One goal and the figure that it is about.
@@ -36,17 +36,16 @@ pub(crate) fn judge(results: &Results) -> Vec<Verdict> {
 
 impl Goal {
     fn judge(&self, results: &Results) -> Option<Verdict> {
-        let (figure, ours) = (self.figure, results.ours()?);
-        let about = figure.data().name.clone();
-        let median = ours.median(figure)?;
+        let (about, ours) = (figure(&self.figure), results.ours()?);
+        let median = ours.median(about)?;
         let absolute = |value: f64, worst: &str, goal: f64| {
-            let shown = format!("{}{worst}, goal {}", figure.show(value), figure.show(goal));
-            Verdict { about: about.clone(), figure: value, most: goal, shown }
+            let shown = format!("{}{worst}, goal {}", about.show(value), about.show(goal));
+            Verdict { about: about.name.clone(), figure: value, most: goal, shown }
         };
         let (other, base, most) = match &self.bound {
             Bound::Most(most) => return Some(absolute(median, "", *most)),
             Bound::EveryRound(most) => {
-                return Some(absolute(ours.worst(figure)?, " at worst", *most));
+                return Some(absolute(ours.worst(about)?, " at worst", *most));
             }
             Bound::Least(least) => {
                 // With the signs changed, at least is at most.
@@ -54,25 +53,25 @@ impl Goal {
                 return Some(Verdict { figure, most, ..absolute(median, "", *least) });
             }
             Bound::BestPeer(most) => {
-                let (name, base) = results.best_peer(figure)?;
+                let (name, base) = results.best_peer(about)?;
                 (name, base, most)
             }
-            Bound::Program(name, most) => (name.as_str(), results.median_of(name, figure)?, most),
+            Bound::Program(name, most) => (name.as_str(), results.median_of(name, about)?, most),
             Bound::OwnFigure(other, most) => {
-                (other.data().name.as_str(), ours.median(*other)?, most)
+                let other = figure(other);
+                (other.name.as_str(), ours.median(other)?, most)
             }
         };
         let ratio = median / base;
-        let (ours, base) = (figure.show(median), figure.show(base));
+        let (ours, base) = (about.show(median), about.show(base));
         let shown = format!("{ratio:.2} × {other} ({ours} to {base}), goal {most:.2}");
-        Some(Verdict { about, figure: ratio, most: *most, shown })
+        Some(Verdict { about: about.name.clone(), figure: ratio, most: *most, shown })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::figure::Figure;
     use crate::report::results::{Role, Rounds, Subject};
 
     #[test]
@@ -90,7 +89,7 @@ mod tests {
         let server = Subject::new("server".to_owned(), "ours", String::new(), Role::Ours);
         let mut rounds = Rounds::new(vec![server], 3);
         for figure in [10.0, 101.0, 20.0] {
-            rounds.record(0, vec![(Figure::StormHealthy, figure)]);
+            rounds.record(0, vec![("storm-healthy", Some(figure))]);
         }
         let said: Vec<String> = judge(&rounds.finish()).iter().map(Verdict::to_string).collect();
         assert_eq!(said, ["MISSED: storm, healthy client: 101.0 ms at worst, goal 100.0 ms"]);
@@ -101,7 +100,7 @@ mod tests {
         let durable = |figure| {
             let server = Subject::new("server".to_owned(), "ours", String::new(), Role::Ours);
             let mut rounds = Rounds::new(vec![server], 1);
-            rounds.record(0, vec![(Figure::Durable, figure)]);
+            rounds.record(0, vec![("durable", Some(figure))]);
             judge(&rounds.finish()).first().map(Verdict::to_string)
         };
         assert_eq!(durable(20_000.0).as_deref(), Some("met: on disk: 20000/s, goal 20000/s"));
@@ -119,9 +118,9 @@ mod tests {
             ],
             4,
         );
-        rounds.record(0, vec![(Figure::Delivery, 6.0), (Figure::Delivery10k, 6.6)]);
-        rounds.record(1, vec![(Figure::Delivery, 7.0)]);
-        rounds.record(2, vec![(Figure::Delivery, 5.0)]);
+        rounds.record(0, vec![("delivery", Some(6.0)), ("delivery10k", Some(6.6))]);
+        rounds.record(1, vec![("delivery", Some(7.0))]);
+        rounds.record(2, vec![("delivery", Some(5.0))]);
         let said: Vec<String> = judge(&rounds.finish()).iter().map(Verdict::to_string).collect();
         assert_eq!(
             said,

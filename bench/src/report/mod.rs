@@ -43,7 +43,7 @@ pub(crate) struct ReportOptions {
 pub(crate) fn report(
     results: &Results,
     options: &ReportOptions,
-    section: Section,
+    section: &Section,
     values: &[(&str, String)],
 ) -> Result<ExitCode> {
     writeln!(std::io::stdout().lock(), "{}", table::of_results(results))?;
@@ -51,7 +51,7 @@ pub(crate) fn report(
         chart::write(results, path)?;
     }
     if let Some(path) = &options.markdown {
-        let how = fill(&section.data().how, values);
+        let how = fill(&section.how, values);
         page::write(path, section, &page::figures(results, &goals::judge(results), section, &how))?;
     }
     print_verdicts(results, options.check)

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
+use textwrap::{Options, WordSeparator, WordSplitter};
 
-use super::figure::{Section, SectionData, sections};
+use super::figure::{Figure, Section, sections};
 use super::goals::Verdict;
 use super::results::Results;
 use super::table;
@@ -24,19 +25,19 @@ const WIDTH: usize = 104;
 pub(crate) fn figures(
     results: &Results,
     verdicts: &[Verdict],
-    section: Section,
+    section: &Section,
     how: &str,
 ) -> String {
-    let data = section.data();
-    let mut lines = vec![heading(data)];
-    lines.extend(data.chart.iter().map(|chart| format!("![Ratios to the best peer]({chart})\n")));
+    let mut lines = vec![heading(section)];
+    lines
+        .extend(section.chart.iter().map(|chart| format!("![Ratios to the best peer]({chart})\n")));
     let mut rows = table::rows(results, false);
     let rule = results.subjects.iter().map(|_| "---:".to_owned());
     rows.insert(1, ["---".to_owned()].into_iter().chain(rule).collect());
     lines.extend(rows.iter().map(|cells| format!("| {} |", cells.join(" | "))));
     lines.push(String::new());
-    let notes = results.figures().map(|figure| figure.data());
-    lines.extend(notes.map(|data| format!("- **{}**: {}.", data.name, data.note)));
+    let note = |figure: &Figure| format!("- **{}**: {}.", figure.name, figure.note);
+    lines.extend(results.figures().map(note));
     lines.push("\n### Goals\n".to_owned());
     lines.extend(verdicts.iter().map(|verdict| format!("- {verdict}")));
     lines.push(format!("\n### How\n\n{how}"));
@@ -47,7 +48,7 @@ pub(crate) fn figures(
 ///
 /// # Errors
 /// When the page cannot be read or written.
-pub(crate) fn write(path: &Path, section: Section, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, section: &Section, text: &str) -> Result<()> {
     let old = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         outcome => outcome.with_context(|| format!("cannot read {}", path.display())),
@@ -56,22 +57,22 @@ pub(crate) fn write(path: &Path, section: Section, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn replaced(old: &str, section: Section, text: &str) -> String {
+fn replaced(old: &str, section: &Section, text: &str) -> String {
     let mut page = INTRODUCTION.to_owned();
-    for data in sections() {
-        let kept = if data.id == section { Some(text) } else { part(old, data) };
+    for other in sections() {
+        let kept = if other.id == section.id { Some(text) } else { part(old, other) };
         page.extend(kept.map(|text| format!("\n{}\n", text.trim_end())));
     }
     page
 }
 
-fn heading(data: &SectionData) -> String {
-    format!("## {}\n", data.heading)
+fn heading(section: &Section) -> String {
+    format!("## {}\n", section.heading)
 }
 
 /// A section of a page, from its heading to the next one.
-fn part<'a>(page: &'a str, data: &SectionData) -> Option<&'a str> {
-    let start = page.find(&format!("\n{}", heading(data)))? + 1;
+fn part<'a>(page: &'a str, section: &Section) -> Option<&'a str> {
+    let start = page.find(&format!("\n{}", heading(section)))? + 1;
     let length = page[start + 1..].find("\n## ").map_or(page.len() - start, |end| end + 2);
     page.get(start..start + length)
 }
@@ -81,21 +82,14 @@ fn wrapped(text: &str) -> String {
     let mut page = String::new();
     for line in text.lines() {
         let indent = if line.starts_with("- ") { "  " } else { "" };
-        let mut width = 0;
-        for (number, word) in line.split(' ').enumerate() {
-            let length = word.chars().count();
-            if number > 0 && width + 1 + length > WIDTH && !line.starts_with('|') {
-                page.push('\n');
-                page.push_str(indent);
-                width = indent.len();
-            } else if number > 0 {
-                page.push(' ');
-                width += 1;
-            }
-            page.push_str(word);
-            width += length;
-        }
-        page.push('\n');
+        let options = Options::new(WIDTH)
+            .subsequent_indent(indent)
+            .break_words(false)
+            .word_separator(WordSeparator::AsciiSpace)
+            .word_splitter(WordSplitter::NoHyphenation);
+        let filled =
+            if line.starts_with('|') { line.into() } else { textwrap::fill(line, options) };
+        page.extend([&filled, "\n"]);
     }
     page
 }
@@ -103,17 +97,18 @@ fn wrapped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::figure::section;
 
     #[test]
     fn a_section_replaces_its_own() {
-        let first = replaced("", Section::Server, "## The server\n\nold\n\n### How\n\nso\n");
+        let first = replaced("", section("server"), "## The server\n\nold\n\n### How\n\nso\n");
         assert!(first.starts_with("# What it costs\n") && first.ends_with("\n### How\n\nso\n"));
-        let both = replaced(&first, Section::Gate, "## The gate\n\nfast\n");
+        let both = replaced(&first, section("gate"), "## The gate\n\nfast\n");
         assert!(both.ends_with("\n## The gate\n\nfast\n\n## The server\n\nold\n\n### How\n\nso\n"));
-        let again = replaced(&both, Section::Server, "## The server\n\nnew\n");
+        let again = replaced(&both, section("server"), "## The server\n\nnew\n");
         assert!(again.ends_with("\n## The gate\n\nfast\n\n## The server\n\nnew\n"));
         assert_eq!(again.matches("## The gate").count(), 1);
-        assert_eq!(replaced(&again, Section::Gate, "## The gate\n\nfast\n"), again);
+        assert_eq!(replaced(&again, section("gate"), "## The gate\n\nfast\n"), again);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::figure::{Figure, Figures};
+use super::figure::{Figure, Figures, figure, figures};
 
 pub(crate) struct Results {
     /// In the order of the tables: our builds first.
@@ -18,8 +18,8 @@ pub(crate) struct Subject {
     pub(crate) kind: &'static str,
     pub(crate) version: String,
     pub(crate) role: Role,
-    /// One figure a round.
-    figures: BTreeMap<Figure, Vec<f64>>,
+    /// One figure a round, by the ID.
+    figures: BTreeMap<&'static str, Vec<f64>>,
 }
 
 /// Why a program is measured.
@@ -35,7 +35,7 @@ pub(crate) enum Role {
 
 impl Results {
     /// The peer with the lowest median of a figure: its name and that median.
-    pub(crate) fn best_peer(&self, figure: Figure) -> Option<(&str, f64)> {
+    pub(crate) fn best_peer(&self, figure: &Figure) -> Option<(&str, f64)> {
         self.subjects
             .iter()
             .filter(|subject| subject.role == Role::Peer)
@@ -44,7 +44,7 @@ impl Results {
     }
 
     /// One program's median.
-    pub(crate) fn median_of(&self, name: &str, figure: Figure) -> Option<f64> {
+    pub(crate) fn median_of(&self, name: &str, figure: &Figure) -> Option<f64> {
         self.subjects.iter().find(|subject| subject.name == name)?.median(figure)
     }
 
@@ -54,11 +54,8 @@ impl Results {
     }
 
     /// The figures that were measured for any of the programs.
-    pub(crate) fn figures(&self) -> impl Iterator<Item = Figure> {
-        let is_measured = |figure: &Figure| {
-            self.subjects.iter().any(|subject| subject.figures.contains_key(figure))
-        };
-        Figure::all().filter(is_measured)
+    pub(crate) fn figures(&self) -> impl Iterator<Item = &'static Figure> {
+        figures().filter(|figure| self.subjects.iter().any(|it| it.median(figure).is_some()))
     }
 }
 
@@ -68,25 +65,26 @@ impl Subject {
     }
 
     /// The rounds' figures, the lowest first.
-    fn sorted(&self, figure: Figure) -> Option<Vec<f64>> {
-        let mut sorted = self.figures.get(&figure)?.clone();
+    fn sorted(&self, figure: &Figure) -> Option<Vec<f64>> {
+        let mut sorted =
+            self.figures.get(figure.id.as_str()).filter(|all| !all.is_empty())?.clone();
         sorted.sort_by(f64::total_cmp);
         Some(sorted)
     }
 
     /// The middle one of the rounds' figures.
-    pub(crate) fn median(&self, figure: Figure) -> Option<f64> {
+    pub(crate) fn median(&self, figure: &Figure) -> Option<f64> {
         let sorted = self.sorted(figure)?;
         Some(f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]))
     }
 
     /// The highest of the rounds' figures.
-    pub(crate) fn worst(&self, figure: Figure) -> Option<f64> {
+    pub(crate) fn worst(&self, figure: &Figure) -> Option<f64> {
         self.sorted(figure)?.last().copied()
     }
 
     /// Half the distance between the rounds' extremes, relative to the median.
-    pub(crate) fn spread(&self, figure: Figure) -> Option<f64> {
+    pub(crate) fn spread(&self, figure: &Figure) -> Option<f64> {
         let sorted = self.sorted(figure)?;
         Some((sorted.last()? - sorted.first()?) / 2.0 / self.median(figure)?)
     }
@@ -118,8 +116,9 @@ impl Rounds {
 
     /// Ends a step with the figures of one program.
     pub(crate) fn record(&mut self, subject: usize, figures: Figures) {
-        for (figure, value) in figures {
-            self.subjects[subject].figures.entry(figure).or_default().push(value);
+        for (id, value) in figures {
+            let id = figure(id).id.as_str();
+            self.subjects[subject].figures.entry(id).or_default().extend(value);
         }
         self.bar.inc(1);
     }
@@ -138,15 +137,15 @@ mod tests {
     fn the_middle_one_counts() {
         let mut rounds =
             Rounds::new(vec![Subject::new("x".to_owned(), "x", String::new(), Role::Peer)], 4);
-        for figure in [9.0, 1.0, 2.0] {
-            rounds.record(0, vec![(Figure::Handshake, figure)]);
+        for value in [9.0, 1.0, 2.0] {
+            rounds.record(0, vec![("handshake", Some(value))]);
         }
         let subject = &rounds.subjects[0];
-        assert_eq!(subject.median(Figure::Handshake), Some(2.0));
-        assert_eq!(subject.spread(Figure::Handshake), Some(2.0));
-        assert_eq!(subject.median(Figure::Bulk), None);
-        rounds.record(0, vec![(Figure::Handshake, 3.0)]);
-        assert_eq!(rounds.subjects[0].median(Figure::Handshake), Some(2.5));
-        assert_eq!(rounds.finish().best_peer(Figure::Handshake), Some(("x", 2.5)));
+        assert_eq!(subject.median(figure("handshake")), Some(2.0));
+        assert_eq!(subject.spread(figure("handshake")), Some(2.0));
+        assert_eq!(subject.median(figure("bulk")), None);
+        rounds.record(0, vec![("handshake", Some(3.0))]);
+        assert_eq!(rounds.subjects[0].median(figure("handshake")), Some(2.5));
+        assert_eq!(rounds.finish().best_peer(figure("handshake")), Some(("x", 2.5)));
     }
 }

@@ -9,7 +9,7 @@ use super::results::{Results, Role, Subject};
 /// The programs' names, then a row for each figure. After the median stands its ratio to the best
 /// peer, then, if `spread` is wanted, how far the rounds differ.
 pub(crate) fn rows(results: &Results, spread: bool) -> Vec<Vec<String>> {
-    let cell = |subject: &Subject, figure| match subject.spread(figure) {
+    let cell = |subject: &Subject, figure: &Figure| match subject.spread(figure) {
         Some(part) if spread => format!("{} ±{:.0}%", cell(results, subject, figure), part * 100.0),
         _ => cell(results, subject, figure),
     };
@@ -21,16 +21,16 @@ pub(crate) fn rows(results: &Results, spread: bool) -> Vec<Vec<String>> {
         Role::Ours | Role::Peer => format!("{} {}", subject.name, subject.version),
     });
     let figures =
-        results.figures().map(|figure| row(&figure.data().name, &|subject| cell(subject, figure)));
+        results.figures().map(|figure| row(&figure.name, &|subject| cell(subject, figure)));
     [head].into_iter().chain(figures).collect()
 }
 
 /// `801 µs (1.00)`: the median and its ratio to the best peer's.
-fn cell(results: &Results, subject: &Subject, figure: Figure) -> String {
+fn cell(results: &Results, subject: &Subject, figure: &Figure) -> String {
     let Some(median) = subject.median(figure) else { return "–".to_owned() };
     let shown = figure.show(median);
     match results.best_peer(figure) {
-        Some((_, best)) if figure.data().compared => format!("{shown} ({:.2})", median / best),
+        Some((_, best)) if figure.compared => format!("{shown} ({:.2})", median / best),
         _ => shown,
     }
 }

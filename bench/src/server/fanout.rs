@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use hdrhistogram::Histogram;
+use rustix::process::Pid;
 
 use super::probe::LINE;
 use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
@@ -87,7 +88,7 @@ pub(crate) struct Fanout {
     tags: Arc<[String]>,
     clock: Clock,
     interrupt: Interrupt,
-    pid: Option<u32>,
+    pid: Option<Pid>,
 }
 
 /// What a listener costs.
@@ -138,7 +139,7 @@ impl Fanout {
         let micros = meter.as_mut().map(|meter| meter.micros_each(count as f64));
         let after = self.pid.map(Memory::of_tree).transpose()?;
         let bytes =
-            before.zip(after).map(|(before, after)| after.user_since(before) / count as f64);
+            before.zip(after).map(|(before, after)| (after.user - before.user) / count as f64);
         Ok(JoinCost { micros, bytes })
     }
 

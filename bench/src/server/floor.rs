@@ -3,18 +3,20 @@
 //! It has no timeouts, bounds or pings, and one slow client stops all of them: nobody should serve like
 //! this.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Utf8Bytes, WebSocket, accept_with_config};
 
 use crate::load::frame::server_frame;
 
-const REQUEST: usize = 4_096;
-const BUFFER: usize = 256 * 1024;
+/// Bytes read at once. A listener has no buffer once it is registered.
+const BUFFER: usize = 4_096;
 
 type Sockets = Arc<Mutex<Vec<TcpStream>>>;
 
@@ -38,71 +40,39 @@ fn serve(listener: &TcpListener) -> Result<()> {
 
 /// Reads the upgrade and the first action: a client that registers is a listener, any other one
 /// publishes.
-fn upgrade(mut stream: TcpStream, listeners: &Sockets) -> Result<()> {
-    let mut request = [0; REQUEST];
-    let mut filled = 0;
-    while !request[..filled].ends_with(b"\r\n\r\n") {
-        let count = stream.read(&mut request[filled..])?;
-        ensure!(count > 0, "no request");
-        filled += count;
-    }
-    stream.write_all(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-    )?;
-    let mut buffer = vec![0; BUFFER];
-    let filled = stream.read(&mut buffer)?;
-    let (_, action) = client_frame(&buffer[..filled]).context("no action")?;
-    if action.starts_with(br#"{"action":"set""#) {
-        stream.write_all(&server_frame(br#"{"ok":"set","tag":"bench"}"#))?;
-        listeners.lock().push(stream);
+fn upgrade(stream: TcpStream, listeners: &Sockets) -> Result<()> {
+    let config = WebSocketConfig::default().read_buffer_size(BUFFER);
+    let mut socket = accept_with_config(stream, Some(config))?;
+    let action = socket.read()?.into_text()?;
+    if action.starts_with(r#"{"action":"set""#) {
+        socket.send(r#"{"ok":"set","tag":"bench"}"#.into())?;
+        listeners.lock().push(socket.into_inner());
     } else {
         let listeners = Arc::clone(listeners);
-        std::thread::spawn(move || publish(stream, buffer, filled, &listeners));
+        std::thread::spawn(move || publish(socket, action, &listeners));
     }
     Ok(())
 }
 
-/// Sends the message of every frame to every listener.
+/// Sends the message of every action to every listener.
 fn publish(
-    mut stream: TcpStream,
-    mut buffer: Vec<u8>,
-    mut filled: usize,
+    mut socket: WebSocket<TcpStream>,
+    mut action: Utf8Bytes,
     listeners: &Sockets,
 ) -> Result<()> {
     loop {
-        let mut used = 0;
-        while let Some((length, action)) = client_frame(&buffer[used..filled]) {
-            let frame = server_frame(message(action)?);
-            // A listener that is gone is removed.
-            listeners.lock().retain_mut(|listener| listener.write_all(&frame).is_ok());
-            stream.write_all(&server_frame(br#"{"ok":"broadcast"}"#))?;
-            used += length;
-        }
-        buffer.copy_within(used..filled, 0);
-        filled -= used;
-        let count = stream.read(&mut buffer[filled..])?;
-        ensure!(count > 0, "the publisher has closed the connection");
-        filled += count;
+        let frame = server_frame(message(&action)?.as_bytes());
+        // A listener that is gone is removed.
+        listeners.lock().retain_mut(|listener| listener.write_all(&frame).is_ok());
+        socket.send(r#"{"ok":"broadcast"}"#.into())?;
+        action = socket.read()?.into_text()?;
     }
 }
 
 /// The message, which is the last field of the action.
-fn message(action: &[u8]) -> Result<&[u8]> {
-    let name = b"\"message\":";
-    let start = action.windows(name.len()).position(|window| window == name);
-    let start = start.context("no message")? + name.len();
-    action.get(start..action.len() - 1).context("no message")
-}
-
-/// The length and payload of a frame of [`crate::load::frame::client_frame`]: its mask is zero.
-fn client_frame(input: &[u8]) -> Option<(usize, &[u8])> {
-    let (header, length) = match input {
-        [_, 0xfe, a, b, ..] => (8, usize::from(u16::from_be_bytes([*a, *b]))),
-        [_, short, ..] => (6, usize::from(short & 0x7f)),
-        _ => return None,
-    };
-    Some((header + length, input.get(header..header + length)?))
+fn message(action: &str) -> Result<&str> {
+    let (_, rest) = action.split_once("\"message\":").context("no message")?;
+    rest.strip_suffix('}').context("no end")
 }
 
 #[cfg(test)]

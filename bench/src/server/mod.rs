@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 use crate::load::publisher::Publisher;
@@ -54,7 +55,7 @@ pub(crate) struct TargetOptions {
 
     /// The server's process, if it runs on this machine: its CPU and memory are measured
     #[arg(long, requires = "url")]
-    pid: Option<u32>,
+    pid: Option<i32>,
 
     /// Which program to start
     #[arg(long, default_value = "server", value_parser = one_of(servers()))]
@@ -83,7 +84,7 @@ pub(crate) struct Server {
     key_file: Option<PathBuf>,
     ca: Option<PathBuf>,
     /// The root of its processes, if it runs here.
-    pub(crate) pid: Option<u32>,
+    pub(crate) pid: Option<Pid>,
     /// Where our server answers whether it is ready.
     admin: Option<SocketAddr>,
     program: Option<Program>,
@@ -113,7 +114,7 @@ impl Server {
             url: url.to_string(),
             key_file: options.key_file.clone(),
             ca: options.ca.clone(),
-            pid: options.pid,
+            pid: options.pid.and_then(Pid::from_raw),
             admin: None,
             program: None,
             _directory: None,
@@ -136,7 +137,7 @@ impl Server {
         }
         let peers = std::path::absolute(peers)?;
         let (program, address) =
-            kind.start(directory, vec![("peers", peers.display().to_string())])?;
+            kind.start(None, directory, vec![("peers", peers.display().to_string())])?;
         if kind.option != "nchan" {
             return Ok(Self::started(
                 program,
