@@ -66,9 +66,7 @@ pub const REQUEST_BODY: Duration = Duration::from_secs(30);
 /// How long a sender over HTTP waits for its entry to be appended.
 pub const APPEND: Duration = Duration::from_secs(10);
 
-/// Connections of clients at once; further ones are told to come back.
-pub const CONNECTIONS: usize = 1_000_000;
-/// Connections beyond these that may ask one thing over HTTP and leave, as senders do.
+/// Connections beyond `--max-connections` that may send one request over HTTP and leave, as senders do.
 pub const BRIEF: usize = 128;
 /// Their request must begin within this time.
 pub const BRIEF_HEADERS: Duration = Duration::from_secs(5);
@@ -85,5 +83,3 @@ pub const REGISTRATIONS: usize = 2_000_000;
 /// The bytes that wait for all sockets together: the less of them is left, the less may wait for
 /// each.
 pub const BACKLOG: usize = 256 * 1024 * 1024;
-/// Memory that is left for those who are connected: below, newcomers are told to come back.
-pub const SPARE_MEMORY: u64 = 64 * 1024 * 1024;
