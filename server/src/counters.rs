@@ -14,7 +14,7 @@ pub(crate) struct Counters {
     pub(crate) turned_away: Counter,
     /// Connections to `--listen-proxy` that sent no PROXY header, or one of a peer that is not
     /// trusted.
-    pub(crate) unintroduced: Counter,
+    pub(crate) without_proxy_header: Counter,
     /// Open connections.
     pub(crate) live: Gauge,
     pub(crate) errors: Family<ErrorLabel, Counter>,
@@ -49,7 +49,7 @@ impl Counters {
         Self {
             accepted: Counter::default(),
             turned_away: Counter::default(),
-            unintroduced: Counter::default(),
+            without_proxy_header: Counter::default(),
             live: Gauge::default(),
             errors,
             closes,

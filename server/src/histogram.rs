@@ -1,4 +1,4 @@
-//! How long things took.
+//! A histogram of durations.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,25 +6,24 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-/// The buckets' upper ends, in seconds: from a write without any waiting, which takes microseconds,
-/// to what nobody would call live any more.
+/// The upper bounds of the buckets in seconds: from the microseconds of a write that does not wait, to
+/// ten seconds, which is no longer live.
 const BOUNDS: [f64; 17] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Durations by size, in plain integers: whoever measures owns one and hands over what has come
-/// together now and then, so that measuring takes neither a lock nor an atomic operation.
+/// Counts in plain integers. Each measuring task has its own and hands it over now and then, so that
+/// a measurement takes neither a lock nor an atomic operation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Histogram {
-    /// One more than there are bounds: the last is for what is beyond them.
+    /// The last bucket counts durations beyond all bounds.
     buckets: [u64; BOUNDS.len() + 1],
     count: u64,
     sum: Duration,
 }
 
 impl Histogram {
-    /// Counts one more.
     pub(crate) fn note(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
         self.buckets[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
@@ -32,7 +31,6 @@ impl Histogram {
         self.sum += took;
     }
 
-    /// Counts what `other` has counted.
     pub(crate) fn add(&mut self, other: &Self) {
         if other.count == 0 {
             return;

@@ -1,21 +1,21 @@
-//! The bounds of everything a client can make the server hold or wait for.
+//! The limits of everything that a client can make the server store or wait for.
 
 use std::time::Duration;
 
 /// The largest message, in bytes of its JSON text: `too_large` beyond.
 pub const MESSAGE: usize = 64 * 1024;
 /// The largest WebSocket frame, and the largest message assembled of fragments, in bytes of
-/// payload: close 1009 beyond. Larger than [`MESSAGE`], so that a message that is somewhat too
-/// large is answered by an error instead of a close.
+/// payload: close 1009 beyond. Larger than [`MESSAGE`], so that a message that is slightly too large
+/// gets an error reply instead of a close.
 pub const FRAME: usize = 128 * 1024;
 /// The deepest nesting of an action, the outermost object counting as 1.
 pub const NESTING: usize = 64;
 /// The largest HTTP body, in bytes: 413 beyond.
 pub const BODY: usize = 8 * 1024 * 1024;
-/// All HTTP bodies together that are being read or worked on, in bytes: 503 beyond.
+/// All HTTP bodies that are being read or processed, in bytes: 503 beyond.
 pub const BODIES: usize = 64 * 1024 * 1024;
-/// The inboxes in all answers over HTTP that are not written yet, in bytes: `unavailable` beyond. Of
-/// this and of [`BODIES`] each request may have a quarter of what is left.
+/// The inboxes in all HTTP replies that are not written yet, in bytes: `unavailable` beyond. One
+/// request may take a quarter of what is left of this and of [`BODIES`].
 pub const ANSWERS: usize = 32 * 1024 * 1024;
 /// The largest head of an HTTP request, in bytes: 431 beyond.
 pub const HEAD: usize = 16 * 1024;
@@ -25,20 +25,20 @@ pub const BATCH: usize = 1_000;
 pub const TAGS_PER_CONNECTION: usize = 32;
 /// The most connections under one ID; one more closes the oldest.
 pub const CONNECTIONS_PER_ID: usize = 16;
-/// Frames of one connection that are appended but not yet answered; further ones wait unread.
+/// The most requests of one connection without a reply; further ones are not read yet.
 pub const IN_FLIGHT: usize = 64;
-/// So much of an unfinished message is held for each connection without counting among what waits.
+/// The bytes of an unfinished message that do not count in the backlog.
 pub const INCOMING: usize = 4 * 1024;
 /// The most bytes that wait for one connection's socket: close 4000 beyond.
 pub const OUTBOX: usize = 256 * 1024;
-/// The most items that wait for one shard; further appends are refused until it has caught up.
+/// The most work queued for one shard; further appends are refused until it has caught up.
 pub const SHARD_QUEUE: usize = 64 * 1024;
-/// The most bytes of frames that wait for one shard, likewise.
+/// The most bytes of frames queued for one shard, likewise.
 pub const SHARD_QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// The most entries that wait to be written to disk, and the most bytes of them; further appends
-/// are refused until the disk has caught up.
+/// The most entries that wait to be written to disk; further appends are refused until the disk has
+/// caught up.
 pub const LOG_QUEUE: usize = 16 * 1024;
-/// Bytes of entries that wait to be written to disk, likewise.
+/// The most bytes of these entries, likewise.
 pub const LOG_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest `ref`, in bytes of its JSON text.
 pub const REFERENCE: usize = 64;
@@ -50,11 +50,11 @@ pub const MID: usize = 128;
 pub const TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// The most seqs that one `read` names.
 pub const READ_AT_ONCE: usize = 1_000;
-/// What is pulled of a replay at once, in bytes, when the connection has taken the last piece.
+/// The size of one piece of a replay, in bytes.
 pub const REPLAY_PIECE: usize = 64 * 1024;
-/// A replay waits while less than this may wait for one socket, of what is left in all.
+/// A replay waits while the share of one outbox in the backlog is smaller than this, in bytes.
 pub const REPLAY_LEAST: usize = 4 * 1024;
-/// How long a client may take nothing of its replay: close 4000 beyond.
+/// How long a client may read nothing of its replay: close 4000 beyond.
 pub const REPLAY_STALL: Duration = Duration::from_secs(30);
 /// The most broadcasts that `last` may ask for.
 pub const LAST: u64 = 1_000;
@@ -63,23 +63,23 @@ pub const LAST: u64 = 1_000;
 pub const HEADERS: Duration = Duration::from_secs(30);
 /// The body of an HTTP request must arrive within this time.
 pub const REQUEST_BODY: Duration = Duration::from_secs(30);
-/// How long a sender over HTTP waits for its entry to be appended.
+/// How long a request over HTTP waits for its appends.
 pub const APPEND: Duration = Duration::from_secs(10);
 
-/// Connections beyond `--max-connections` that may send one request over HTTP and leave, as senders do.
+/// The most connections beyond `--max-connections`, which may send one request over HTTP and are closed.
 pub const BRIEF: usize = 128;
-/// Their request must begin within this time.
+/// The head of their request must arrive within this time.
 pub const BRIEF_HEADERS: Duration = Duration::from_secs(5);
-/// Connections that are turned away at a time with patience; further ones are answered at once and
-/// closed.
+/// The most rejected connections whose request is awaited before the 503; further ones get the 503 at
+/// once.
 pub const TURNED_AWAY: usize = 64;
-/// Open files that are no connections of listeners: listening sockets, administrators, the
-/// runtime's own, and those who stay for a moment only.
+/// File descriptors for everything but the connections of clients: listening sockets,
+/// administrators, the runtime, brief and rejected connections.
 pub const OTHER_FILES: usize = 128 + BRIEF + TURNED_AWAY;
-/// Tags that anyone listens on; registrations on others are refused.
+/// The most tags with listeners; registrations on further ones are refused.
 pub const TAGS: usize = 100_000;
-/// Registrations on all tags together.
+/// The most registrations on all tags together.
 pub const REGISTRATIONS: usize = 2_000_000;
-/// The bytes that wait for all sockets together: the less of them is left, the less may wait for
+/// The bytes that may wait for all sockets together. The less of it is left, the less may wait for
 /// each.
 pub const BACKLOG: usize = 256 * 1024 * 1024;

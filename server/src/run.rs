@@ -11,6 +11,7 @@ use shared::shutdown::{Drained, Shutdown};
 use shared::telemetry::announce_text;
 use shared::workers::Workers;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::access::rate_limit::RateLimiter;
 use crate::config::{Config, Demo};
@@ -20,13 +21,14 @@ use crate::error::Error;
 use crate::fanout::Shard;
 use crate::http::Site;
 use crate::http::admin::Admin;
-use crate::http::publish_api::MemoryBudgets;
+use crate::http::memory_budget::MemoryBudget;
 use crate::hub::Hub;
 use crate::hub::delivery_queue::DeliveryQueue;
 use crate::limits;
 use crate::net::admission::Admission;
 use crate::net::dispatch::{self, Accepted};
 use crate::net::listeners::{Listeners, PublicListener};
+use crate::net::proxy_protocol;
 use crate::open_log::OpenLog;
 use crate::protocol::ErrorCode;
 use crate::publish::Service;
@@ -90,9 +92,9 @@ pub async fn run(
         policy: ArcSwap::from_pointee(config.policy),
         rates: RateLimiter::default(),
         id_key,
-        counters: Arc::new(Counters::new(ErrorCode::ALL.map(ErrorCode::as_str))),
+        counters: Arc::new(Counters::new(ErrorCode::NAMES)),
         backlog: Arc::new(Backlog::new(config.max_backlog)),
-        at_work: Arc::default(),
+        at_work: TaskTracker::new(),
     });
     let sockets = Arc::new(Sockets {
         service: Arc::clone(&service),
@@ -107,9 +109,11 @@ pub async fn run(
     let site = Arc::new(Site {
         service: Arc::clone(&service),
         sockets,
-        budgets: MemoryBudgets::default(),
+        bodies: MemoryBudget::new(limits::BODIES),
+        answers: MemoryBudget::new(limits::ANSWERS),
         origins: config.origins,
         demo: config.demo,
+        inspect_first: proxy_protocol::expect_none,
     });
 
     // Dropped, and so ended, only after the connections that they serve.
@@ -153,9 +157,9 @@ pub async fn run(
     // Closes the listening sockets.
     accepting.shutdown().await;
     // What was accepted is delivered before anybody is told to go.
-    notice.last_call();
+    notice.stop_reading();
     let _ = within("deliveries", LAST_DELIVERIES, deliveries.delivered()).await;
-    notice.say();
+    notice.close();
     match shutdown.drained(DRAIN.saturating_sub(begun.elapsed())).await {
         Drained::Clean => tracing::info!("stopped; every connection was ended"),
         Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),

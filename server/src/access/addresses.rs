@@ -1,4 +1,4 @@
-//! The buckets of addresses: a bounded number of them.
+//! The rate limit buckets of IP addresses, bounded in number.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,7 +8,7 @@ use shared::ip_prefix::ip_prefix;
 
 use crate::access::bucket::{Bucket, Moment};
 
-/// The kinds of buckets of an address.
+/// What the buckets of an address count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BucketKind {
     Connect,
@@ -21,27 +21,27 @@ impl BucketKind {
     pub(super) const COUNT: usize = 4;
 }
 
-/// Addresses that are told apart, with 10 MB in all. Beyond, the others share one place.
+/// How many addresses have buckets of their own: about 10 MB. The others share one set.
 const MOST: usize = 100_000;
 
-/// The addresses are in so many parts, because looking through one for those that are quiet holds
-/// up everybody who has an address: some 400 entries, and not all.
+/// The map is split into this many parts, because removing idle addresses holds the lock: it then
+/// scans some 400 entries instead of all.
 const PARTS: usize = 256;
 
-/// How long after a look through a part the next one may come.
-const LOOK_AGAIN: Moment = 1_000_000_000;
+/// The least time between two scans of one part.
+const SCAN_INTERVAL: Moment = 1_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// Says in which part an address is. Another one than those of the parts, each of which would have
-    /// only hashes that are much alike.
+    /// Chooses the part of an address. The parts hash differently: with the same hasher the hashes in
+    /// one part would collide.
     hasher: RandomState,
     parts: Box<[AddressMap]>,
     /// In all parts.
     count: usize,
-    /// The part that is to be looked through next.
+    /// The part to be scanned next.
     next: usize,
-    /// Of those for whom there is no place.
+    /// The buckets of all addresses beyond `MOST`.
     others: Buckets,
 }
 
@@ -50,7 +50,7 @@ type Buckets = [Bucket; BucketKind::COUNT];
 #[derive(Debug, Default)]
 struct AddressMap {
     buckets: HashMap<IpAddr, Buckets>,
-    looked: Moment,
+    scanned: Moment,
 }
 
 impl Default for Addresses {
@@ -70,7 +70,7 @@ impl Addresses {
         let address = ip_prefix(address);
         let part = self.part_of(address);
         if !self.parts[part].buckets.contains_key(&address) {
-            self.look_through_next(now);
+            self.scan_next_part(now);
             if self.count >= MOST {
                 return &mut self.others[kind as usize];
             }
@@ -84,21 +84,21 @@ impl Addresses {
         (self.hasher.hash_one(address) % PARTS as u64) as usize
     }
 
-    /// Each address that comes pays for a look, so that those that went are forgotten as others come.
-    fn look_through_next(&mut self, now: Moment) {
+    /// Called for each new address, so that idle ones are removed as new ones come.
+    fn scan_next_part(&mut self, now: Moment) {
         let part = &mut self.parts[self.next];
         self.next = (self.next + 1) % PARTS;
-        if now < part.looked.saturating_add(LOOK_AGAIN) {
+        if now < part.scanned.saturating_add(SCAN_INTERVAL) {
             return;
         }
-        part.looked = now;
-        self.count -= part.forget_the_quiet(now);
+        part.scanned = now;
+        self.count -= part.remove_idle(now);
     }
 }
 
 impl AddressMap {
-    /// Those whose buckets are full again are as good as new. Answers how many they were.
-    fn forget_the_quiet(&mut self, now: Moment) -> usize {
+    /// Removes addresses whose buckets are full again: a new entry is the same. Returns how many.
+    fn remove_idle(&mut self, now: Moment) -> usize {
         let before = self.buckets.len();
         self.buckets.retain(|_, buckets| !buckets.iter().all(|bucket| bucket.is_full(now)));
         if self.buckets.len() < self.buckets.capacity() / 4 {
@@ -140,31 +140,31 @@ mod tests {
         assert!(!take(&mut addresses, 7, SECOND));
         let [one, other] = [1, 2].map(|more| MOST as u32 + more);
         assert!(take(&mut addresses, one, SECOND));
-        assert!(!take(&mut addresses, other, SECOND), "they share a place");
+        assert!(!take(&mut addresses, other, SECOND), "they share a bucket");
         assert_eq!(kept(&addresses), MOST);
-        // A second later everybody is as good as new, and makes room.
+        // A second later all buckets are full, so their addresses are removed.
         assert!(take(&mut addresses, one, 2 * SECOND));
         assert!(take(&mut addresses, other, 2 * SECOND));
         assert!(kept(&addresses) < MOST);
     }
 
     #[test]
-    fn the_quiet_are_forgotten_a_part_at_a_time_while_others_come() {
+    fn idle_addresses_are_removed_a_part_at_a_time_while_others_come() {
         let mut addresses = full(SECOND);
-        // One who is not quiet: he has taken again.
+        // This one is not idle: it has taken again.
         assert!(take(&mut addresses, 7, 2 * SECOND));
         let largest = addresses.parts.iter().map(|part| part.buckets.len()).max().unwrap();
         assert!(largest < 2 * MOST / PARTS, "{largest}");
         let mut before = kept(&addresses);
-        let newcomers = MOST as u32..(MOST + PARTS) as u32;
-        for newcomer in newcomers.clone() {
-            assert!(take(&mut addresses, newcomer, 2 * SECOND));
+        let arriving = MOST as u32..(MOST + PARTS) as u32;
+        for address in arriving.clone() {
+            assert!(take(&mut addresses, address, 2 * SECOND));
             let now = kept(&addresses);
             assert!(now <= MOST && before <= now + largest, "no more than a part at a time");
             before = now;
         }
-        assert_eq!(before, newcomers.len() + 1);
-        assert!(newcomers.chain([7]).all(|address| !take(&mut addresses, address, 2 * SECOND)));
+        assert_eq!(before, arriving.len() + 1);
+        assert!(arriving.chain([7]).all(|address| !take(&mut addresses, address, 2 * SECOND)));
         let capacity: usize = addresses.parts.iter().map(|part| part.buckets.capacity()).sum();
         assert!(capacity < MOST / 4, "{capacity}");
     }
@@ -173,7 +173,7 @@ mod tests {
     fn there_are_never_too_many_whatever_comes_when() {
         let mut addresses = Addresses::default();
         for address in 0..3 * MOST as u32 {
-            // Three seconds for all: each is quiet after a third of them.
+            // Three seconds in all: each is idle again after a third of that.
             let now = SECOND + SECOND / MOST as u64 * u64::from(address);
             assert!(take(&mut addresses, address, now) || addresses.count == MOST);
             assert!(addresses.count <= MOST);

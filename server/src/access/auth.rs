@@ -1,4 +1,4 @@
-//! Keys: which (tag, action) pairs need one, and whether a given one fits.
+//! Keys: which tags and actions need one, and whether a given key is right.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,88 +8,23 @@ use subtle::ConstantTimeEq as _;
 
 use crate::id::{Tag, from_hex, hex};
 use crate::limits;
+use crate::protocol::{Key, Protectable};
 
-/// An action that a key can protect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Protectable {
-    /// Listening on a tag.
-    Set,
-    /// Sending to one ID.
-    Send,
-    /// Sending to everyone on a tag.
-    Broadcast,
-    /// Logging a person out. Denied to everyone where no key protects it.
-    Drop,
-}
-
-impl Protectable {
-    /// The action's name in the protocol and in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Set => "set",
-            Self::Send => "send",
-            Self::Broadcast => "broadcast",
-            Self::Drop => "drop",
-        }
-    }
-
-    /// The action with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Set, Self::Send, Self::Broadcast, Self::Drop]
-            .into_iter()
-            .find(|action| action.name() == name)
-    }
-}
-
-/// A key as a client gave it. Prints as `***`.
-#[derive(Clone)]
-pub struct Key(Box<[u8]>);
-
-impl Key {
-    /// Takes over what the client wrote; any text may be tried.
-    #[must_use]
-    pub fn given(text: &str) -> Self {
-        Self(text.as_bytes().into())
-    }
-
-    /// The secret itself, for handing it to its owner.
-    #[must_use]
-    pub fn reveal(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.0)
-    }
-
-    /// Whether it is no key at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// A configured key's SHA-256. Keys are long and random, so a fast hash is enough.
+/// The SHA-256 of a configured key. Keys are long and random, so a fast hash is enough.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct KeyHash([u8; 32]);
 
-/// Why a text cannot be configured as a key. The words never repeat it.
+/// Why a text is not accepted as a configured key. The message never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadKey {
-    /// Nothing there.
     #[error("the key is empty; `server new-key` makes one")]
     Empty,
-    /// It could be guessed.
     #[error("the key has fewer than 20 characters; `server new-key` makes one")]
     Short,
-    /// No client could give it.
+    /// Longer than the key that a client may give.
     #[error("the key has more than 512 bytes; `server new-key` makes one")]
     Long,
-    /// `sha256:` followed by something else than 64 hex digits.
+    /// `sha256:` is not followed by 64 hex digits.
     #[error("after `sha256:` come 64 hex digits, as `server hash-key` prints them")]
     Hash,
 }
@@ -100,16 +35,16 @@ impl KeyHash {
 
     const PREFIX: &str = "sha256:";
 
-    /// Whether a configured key is a hash, from which nobody learns the key.
+    /// Whether a configured key is given as a hash, which does not reveal the key.
     #[must_use]
     pub(crate) fn is_one(text: &str) -> bool {
         text.trim().starts_with(Self::PREFIX)
     }
 
-    /// Reads a configured key: the key itself or `sha256:HEX`. White space around it is ignored.
+    /// Parses a configured key: the key itself or `sha256:HEX`. White space around it is ignored.
     ///
     /// # Errors
-    /// [`BadKey`] says what is wrong.
+    /// [`BadKey`].
     pub(crate) fn parse(text: &str) -> Result<Self, BadKey> {
         let text = text.trim();
         if let Some(digits) = text.strip_prefix(Self::PREFIX) {
@@ -144,46 +79,46 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// Why something may be done.
+/// Why an action is permitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permit {
-    /// Everyone may.
+    /// The action needs no key.
     Open,
-    /// A right key was given.
+    /// The right key was given.
     Key,
 }
 
-/// The pair needs a key and none that was given fits.
+/// The action needs a key, and none of those given is right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Denied {
-    /// Whether some key was given at all.
+    /// Whether any key was given.
     pub key_given: bool,
 }
 
-/// The protected pairs and their keys. Several keys for one pair are allowed, so that a key can
-/// be replaced without an outage.
+/// The protected pairs of tag and action, and their keys. A pair may have several keys, so that one
+/// can be replaced without an outage.
 #[derive(Debug, Default)]
 pub(crate) struct Auth {
     pairs: HashMap<(Tag, Protectable), Vec<KeyHash>>,
 }
 
 impl Auth {
-    /// Protects a pair with one more key.
+    /// Adds a key to a pair.
     pub(crate) fn protect(&mut self, tag: Tag, action: Protectable, key: KeyHash) {
         self.pairs.entry((tag, action)).or_default().push(key);
     }
 
-    /// Whether `action` on `tag` is open, or one of `given` fits.
+    /// Checks that `action` on `tag` needs no key, or that one of `given` is right.
     ///
     /// # Errors
-    /// [`Denied`] otherwise. The comparison takes the same time whatever the keys are.
+    /// [`Denied`]. The comparison takes the same time for every key.
     pub(crate) fn check<'a>(
         &self,
         tag: &Tag,
         action: Protectable,
         given: impl IntoIterator<Item = &'a Key>,
     ) -> Result<Permit, Denied> {
-        // Most tags are open: do not hash a key for nothing.
+        // Most tags need no key: do not hash one for nothing.
         if self.pairs.is_empty() {
             return Ok(Permit::Open);
         }
@@ -193,8 +128,8 @@ impl Auth {
         let mut key_given = false;
         for key in given {
             key_given |= !key.is_empty();
-            let given = KeyHash::of(&key.0);
-            // No early exit: every configured key is compared.
+            let given = KeyHash::of(key.as_bytes());
+            // No early exit: the time must not depend on the key.
             if keys.iter().fold(false, |fits, key| fits | key.fits(&given)) {
                 return Ok(Permit::Key);
             }
@@ -202,13 +137,12 @@ impl Auth {
         Err(Denied { key_given })
     }
 
-    /// Whether the pair needs a key.
     #[must_use]
     pub(crate) fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
         self.pairs.contains_key(&(tag.clone(), action))
     }
 
-    /// The protected pairs, sorted, for showing them to people.
+    /// The protected pairs, sorted.
     #[must_use]
     pub(crate) fn protected(&self) -> Vec<(Tag, Protectable)> {
         let mut pairs: Vec<_> = self.pairs.keys().cloned().collect();

@@ -1,25 +1,24 @@
-//! One limit on how often: a rate, and the bucket that counts against it.
+//! One rate limit: a rate, and a bucket that is charged.
 //!
-//! Generic cell rate algorithm (ITU-T I.371): of each bucket one number is kept, when it will be full
-//! again, so a connection pays 8 bytes for each limit that it has ever met.
+//! Generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time when it is full
+//! again, so each limit costs a connection 8 bytes.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// An address may do so many times what a connection may: an office, or a mobile network, has one.
+/// The limits of an address are this many times those of a connection, because an office or a mobile
+/// network shares one address.
 const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
-/// So often in the long run, and so much at once.
+/// A sustained rate and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Times a second.
     pub per_second: NonZeroU32,
-    /// Times at once after a pause.
     pub burst: NonZeroU32,
 }
 
 impl Rate {
-    /// None if one of them is 0.
+    /// `None`, which is no limit, if one of them is 0.
     #[must_use]
     pub const fn new(per_second: u32, burst: u32) -> Option<Self> {
         match (NonZeroU32::new(per_second), NonZeroU32::new(burst)) {
@@ -36,17 +35,16 @@ impl Rate {
     }
 }
 
-/// When it may be tried again.
+/// The rate is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooOften {
-    /// From now.
     pub retry_in: Duration,
 }
 
-/// Nanoseconds since the server's start.
+/// Nanoseconds since the start of the server.
 pub(super) type Moment = u64;
 
-/// When what was taken will have been made up for; nothing was taken yet at 0.
+/// The theoretical arrival time; 0 is unused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bucket(Moment);
 
@@ -54,8 +52,8 @@ impl Bucket {
     pub(super) fn take(&mut self, rate: Rate, now: Moment) -> Result<(), TooOften> {
         let each = 1_000_000_000 / u64::from(rate.per_second.get());
         let latest = now + each * u64::from(rate.burst.get());
-        // What was taken at a rate before this one, which may have been a slower one, weighs no more
-        // than all that this one gives at once.
+        // The rate may have changed since. What was taken at the earlier one counts as no more than
+        // the burst of this one.
         self.0 = self.0.min(latest);
         let full = self.0.max(now) + each;
         if full > latest {
@@ -102,7 +100,7 @@ mod tests {
             "all of its burst is used"
         );
         assert_eq!(bucket.take(fast, SECOND + SECOND / 200), Ok(()), "and it is kept to that");
-        // One that is tightened gives its own burst once that is made up for.
+        // A tighter rate gives its own burst once the earlier one is paid off.
         let mut bucket = Bucket::default();
         while bucket.take(fast, SECOND).is_ok() {}
         assert_eq!((0..999).filter(|_| bucket.take(slow, 3 * SECOND).is_ok()).count(), 600);

@@ -1,4 +1,4 @@
-//! Who may do what, and how often.
+//! Who may do what, and how often: keys and rate limits.
 
 pub(crate) mod addresses;
 pub(crate) mod auth;

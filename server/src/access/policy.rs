@@ -1,27 +1,26 @@
-//! What may change while the server runs: keys, tags and limits.
+//! The settings that a reload may change: keys, declared tags and rate limits.
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::access::auth::{Auth, Protectable};
+use crate::access::auth::Auth;
 use crate::access::rate_limit::Limits;
 use crate::id::Tag;
+use crate::protocol::Protectable;
 
-/// Who may do what, and how often.
+/// Keys, declared tags and rate limits.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
-    /// Which pairs need a key.
     pub auth: Auth,
-    /// The tags that the configuration declares; `None` if it declares none and any is fine.
+    /// The tags that the configuration declares; `None` if it declares none, which permits every tag.
     pub declared_tags: Option<HashSet<Tag>>,
-    /// How often it may be done.
     pub limits: Limits,
 }
 
-/// The most tags that are named in a warning.
+/// The most tags that a warning names.
 const MOST: usize = 5;
 
 impl Policy {
-    /// What everyone who can connect may do, for somebody who may not have meant that.
+    /// The warning about what clients without a key may do, which may not be intended.
     pub(crate) fn open_to_all(&self) -> Option<String> {
         let protected = self.auth.protected();
         if protected.is_empty() {

@@ -1,4 +1,4 @@
-//! How often clients may do what costs the server something.
+//! The rate limits of connections and addresses.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -8,16 +8,16 @@ use parking_lot::Mutex;
 use crate::access::addresses::{Addresses, BucketKind};
 use crate::access::bucket::{Moment, Rate, TooOften};
 
-/// What is limited. None: it is not.
+/// The rate limits; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// WebSockets opened by an address.
+    /// WebSockets that an address opens.
     pub connect: Option<Rate>,
-    /// `set` and `unset` of a connection; an address may do 20 times that, here and below.
+    /// `set` and `unset` of a connection. An address may do 20 times that, here and below.
     pub set: Option<Rate>,
-    /// Everything else that a connection says without a right key.
+    /// All other requests of a connection without the right key.
     pub send: Option<Rate>,
-    /// Wrong keys.
+    /// Requests with a wrong key.
     pub wrong_key: Option<Rate>,
 }
 
@@ -32,7 +32,7 @@ impl Default for Limits {
     }
 }
 
-/// The buckets of all addresses, and the clock.
+/// The buckets of all addresses.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     begun: Instant,
@@ -50,10 +50,10 @@ impl RateLimiter {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Counts a WebSocket of `address`.
+    /// Counts a WebSocket that `address` opens.
     ///
     /// # Errors
-    /// [`TooOften`]. An address that is not known has no limit.
+    /// [`TooOften`]. An unknown address has no limit.
     pub(crate) fn connect(&self, limits: &Limits, address: Option<IpAddr>) -> Result<(), TooOften> {
         match (limits.connect, address) {
             (Some(rate), Some(address)) => {

@@ -1,4 +1,4 @@
-//! Who a connection comes from, and what it has done of late.
+//! The address of a connection and its rate limit buckets.
 
 use std::net::IpAddr;
 
@@ -6,41 +6,39 @@ use crate::access::addresses::BucketKind;
 use crate::access::bucket::{Bucket, Moment, Rate, TooOften};
 use crate::access::rate_limit::{Limits, RateLimiter};
 
-/// How often a connection may be told that it does something too often: then it does not care.
-const TOLD: Option<Rate> = Rate::new(10, 1_000);
+/// How often a connection may exceed a rate limit before it counts as deaf and is closed.
+const MAY_EXCEED: Option<Rate> = Rate::new(10, 1_000);
 
-/// A connection's allowances. Small, because an idle one keeps it.
+/// A connection's rate limit buckets. Small, because every idle connection has one.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     address: Option<IpAddr>,
     set: Bucket,
-    /// Of those that do more than to listen.
-    busy: Option<Box<Busy>>,
+    /// Allocated for a connection that does more than listen.
+    busy: Option<Box<BusyBuckets>>,
 }
 
 #[derive(Debug, Default)]
-struct Busy {
+struct BusyBuckets {
     send: Bucket,
     wrong_key: Bucket,
-    told: Bucket,
+    exceeded: Bucket,
     is_deaf: bool,
 }
 
 impl Visitor {
-    /// A connection that has not done anything. One whose address nobody knows has no limits but
-    /// its own.
+    /// A new connection. If the address is unknown, only the limits of the connection apply.
     #[must_use]
     pub(crate) fn new(address: Option<IpAddr>) -> Self {
         Self { address, set: Bucket::default(), busy: None }
     }
 
-    /// Where it comes from.
     #[must_use]
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
-    /// Whether it goes on and on with what it was refused.
+    /// Whether it ignored the rate limits too often.
     #[must_use]
     pub(crate) fn is_deaf(&self) -> bool {
         self.busy.as_ref().is_some_and(|busy| busy.is_deaf)
@@ -49,12 +47,12 @@ impl Visitor {
     /// Counts a `set` or `unset`.
     ///
     /// # Errors
-    /// [`TooOften`], here and below.
+    /// [`TooOften`].
     pub(crate) fn set(&mut self, rates: &RateLimiter, limits: &Limits) -> Result<(), TooOften> {
         self.count(BucketKind::Set, limits.set, rates, |visitor| &mut visitor.set)
     }
 
-    /// Counts what was said without a right key.
+    /// Counts a request without the right key.
     ///
     /// # Errors
     /// [`TooOften`].
@@ -76,7 +74,7 @@ impl Visitor {
         })
     }
 
-    /// Counts it for the connection, in its `own` bucket, and for its address.
+    /// Charges the bucket of the connection, `own`, and that of its address.
     fn count(
         &mut self,
         kind: BucketKind,
@@ -91,18 +89,18 @@ impl Visitor {
             None => Ok(()),
         });
         if result.is_err() {
-            self.note_told(now);
+            self.note_exceeded(now);
         }
         result
     }
 
-    fn busy(&mut self) -> &mut Busy {
+    fn busy(&mut self) -> &mut BusyBuckets {
         self.busy.get_or_insert_default()
     }
 
-    fn note_told(&mut self, now: Moment) {
+    fn note_exceeded(&mut self, now: Moment) {
         let busy = self.busy();
-        busy.is_deaf |= TOLD.is_some_and(|rate| busy.told.take(rate, now).is_err());
+        busy.is_deaf |= MAY_EXCEED.is_some_and(|rate| busy.exceeded.take(rate, now).is_err());
     }
 }
 
@@ -114,7 +112,7 @@ mod tests {
         (0..).find(|_| visitor.send(rates, limits).is_err()).unwrap()
     }
 
-    /// So slow that no time passes.
+    /// So slow that the time that passes does not matter.
     fn limits(burst: u32) -> Limits {
         Limits { send: Rate::new(1, burst), ..Limits::default() }
     }
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_goes_on_and_on_is_deaf() {
+    fn a_connection_that_ignores_the_limits_is_deaf() {
         let (rates, limits) = (RateLimiter::default(), limits(1));
         let mut visitor = Visitor::new(None);
         let told = (0..).take_while(|_| {

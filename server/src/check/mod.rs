@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
-use crate::access::auth::Protectable;
 use crate::client::print_line;
 use crate::config::Config;
 use crate::config::cli::RunArgs;
@@ -18,6 +17,7 @@ use crate::id::{IdKey, Tag};
 use crate::log::{nats, sqlite};
 use crate::net::addresses::{Listen, ListenAddress};
 use crate::open_log::common_settings;
+use crate::protocol::Protectable;
 use crate::size;
 
 /// The lines that `server check` prints.

@@ -6,10 +6,10 @@ use super::Resolver;
 use super::file::{HistoryTable, TagTable};
 use super::setting::Setting;
 use super::values;
-use crate::access::auth::Protectable;
 use crate::error::Error;
 use crate::hub::history::{HistoryBounds, Settings, TagBounds};
 use crate::limits;
+use crate::protocol::Protectable;
 
 /// More is a mistake: a client asks for at most `limits::LAST` broadcasts.
 const MAX_MESSAGES: u64 = 1_000_000;

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::setting::Setting;
 use super::{Config, Demo};
-use crate::access::auth::{Key, KeyHash, Protectable};
+use crate::access::auth::KeyHash;
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::{Tag, random_hex};
+use crate::protocol::{Key, Protectable};
 use crate::secret_file;
 
 /// The tag that the administrator of the demo sends to.

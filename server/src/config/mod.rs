@@ -24,7 +24,6 @@ use given::GivenOptions;
 use shared::telemetry::LogFormat;
 use table::OPTIONS;
 
-use crate::access::auth::{Key, Protectable};
 use crate::access::policy::Policy;
 use crate::error::Error;
 use crate::http::origin::Origins;
@@ -33,6 +32,7 @@ use crate::hub::history::Settings;
 use crate::id::Tag;
 use crate::log::nats::NatsConfig;
 use crate::net::addresses::ListenSettings;
+use crate::protocol::{Key, Protectable};
 
 /// The configuration of a server.
 #[derive(Debug, Default)]

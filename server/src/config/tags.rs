@@ -6,9 +6,10 @@ use super::Resolver;
 use super::file::TagTable;
 use super::keys::not_protectable;
 use super::setting::Setting;
-use crate::access::auth::{KeyHash, Protectable};
+use crate::access::auth::KeyHash;
 use crate::error::Error;
 use crate::id::Tag;
+use crate::protocol::Protectable;
 
 impl Resolver {
     pub(super) fn tags(&mut self, tables: &[TagTable]) {

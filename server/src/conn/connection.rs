@@ -1,10 +1,10 @@
-//! What the parts behind the socket know of a connection.
+//! A connection as hub and shards know it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::conn::outbox::Outbox;
 
-/// One client, as hub and shards see it: a number, a place, a way out.
+/// The handle of one client: its number, its shard and its outbox.
 #[derive(Debug)]
 pub struct Connection {
     number: u64,
@@ -14,47 +14,46 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection with a number of its own, served by this shard.
+    /// `number` is unique within the process; `shard` delivers to the connection.
     #[must_use]
     pub fn new(number: u64, shard: usize, outbox: Outbox) -> Self {
         Self { number, shard, outbox, heard: AtomicBool::new(true) }
     }
 
-    /// One to a peer that takes everything.
+    /// A connection to a peer that takes everything.
     #[cfg(test)]
     pub(crate) fn to_nobody(number: u64) -> Self {
         let socket = crate::conn::outbox::pipe::Pipe::with_room(usize::MAX);
         Self::new(number, 0, Outbox::new(socket, std::sync::Arc::default()))
     }
 
-    /// Different for every connection of the process.
+    /// The number of the connection, unique within the process.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The shard that serves it, from its first registration to its end.
+    /// The shard that delivers to the connection.
     #[must_use]
     pub fn shard(&self) -> usize {
         self.shard
     }
 
-    /// Its way out.
+    /// The outgoing side.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// Notes that the peer has said something whole: a message, a ping or a pong. A piece of a message
-    /// that others must follow is nothing yet.
+    /// Notes that the peer has sent a whole message, a ping or a pong. A fragment does not count.
     pub fn note_heard(&self) {
-        // Read first: the cache line stays shared while the peer is chatty.
+        // Read first, so that the cache line stays shared while the peer sends a lot.
         if !self.heard.load(Ordering::Relaxed) {
             self.heard.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether anything whole came since this was asked last.
+    /// Whether the peer has sent anything whole since the last call.
     pub fn take_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
     }

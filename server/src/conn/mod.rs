@@ -1,4 +1,4 @@
-//! The bytes of one client: frames, what waits for its socket, and its handle.
+//! The bytes of one client: its frames, its outbox, and its handle.
 
 pub(crate) mod connection;
 pub(crate) mod frame;

@@ -1,16 +1,17 @@
-//! Registration, replay and live delivery in random interleavings: what each client saw.
+//! Random interleavings of registration, replay and live delivery: what each client sees.
 //!
-//! Everything between a client's text and its socket is real; the test decides whose turn it is,
-//! how much each socket takes, and when a connection breaks.
+//! All code between a client's text and its socket is the real one. The test decides which shard
+//! runs, how much each socket takes, and when a connection breaks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::access::auth::{Auth, KeyHash, Protectable};
+use crate::access::auth::{Auth, KeyHash};
 use crate::access::policy::Policy;
 use crate::access::rate_limit::{Limits, RateLimiter};
 use crate::access::visitor::Visitor;
@@ -21,7 +22,7 @@ use crate::hub::RegistrationLimits;
 use crate::hub::history::{HistoryBounds, Settings, TagBounds};
 use crate::id::IdKey;
 use crate::log::MemoryLog;
-use crate::protocol::{self, Action};
+use crate::protocol::{self, Action, Protectable};
 use crate::publish::Service;
 use crate::ws::handler::Handler as _;
 use crate::ws::session::Session;
@@ -29,7 +30,7 @@ use crate::ws::session::Session;
 const KEY: &str = "a-key-of-enough-length";
 const CLIENTS: usize = 5;
 const SHARDS: usize = 2;
-/// Clients 0 and 1 are two devices of one person, 2 is another one, the others are nobody.
+/// Clients 0 and 1 are two devices of one person, 2 is another person, the others are anonymous.
 const IDS: [Option<&str>; CLIENTS] = [
     Some("a11ce-5f3c9a7e21b04d86"),
     Some("a11ce-5f3c9a7e21b04d86"),
@@ -47,8 +48,8 @@ enum Step {
         to: usize,
         size: usize,
     },
-    /// A client connects, or registers anew on its connection: with its cursor, or without one while
-    /// it has never been live.
+    /// A client connects, or registers again on its connection: with its cursor, or without one if it
+    /// has never been live.
     Set {
         client: usize,
         last: Option<u64>,
@@ -61,12 +62,12 @@ enum Step {
     Break {
         client: usize,
     },
-    /// A client's socket takes so much.
-    RegistrationLimits {
+    /// The socket of a client takes this many bytes.
+    MakeRoom {
         client: usize,
         bytes: usize,
     },
-    /// A shard takes its queue and serves so many turns.
+    /// A shard takes its queue and serves `count` turns.
     Turns {
         shard: usize,
         count: usize,
@@ -84,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (client(), any::<bool>()).prop_map(|(client, only)| Step::Read { client, only }),
         2 => client().prop_map(|client| Step::Break { client }),
         8 => (client(), prop_oneof![1..2_000_usize, 1..400_000_usize])
-            .prop_map(|(client, bytes)| Step::RegistrationLimits { client, bytes }),
+            .prop_map(|(client, bytes)| Step::MakeRoom { client, bytes }),
         8 => (0..SHARDS, 0..4_usize).prop_map(|(shard, count)| Step::Turns { shard, count }),
     ]
 }
@@ -92,21 +93,21 @@ fn step() -> impl Strategy<Value = Step> {
 struct Client {
     id: Option<&'static str>,
     cursor: Value,
-    /// Whether it has been live, and so has a cursor to come back with.
+    /// Whether it has been live and so has a cursor.
     has_been_live: bool,
     link: Option<Link>,
-    /// Every message that was new to it, in order.
+    /// All messages that were new to it, in order.
     seen: Vec<u64>,
-    /// What it is owed of what there was before it came, if it came without a cursor; and the head by
-    /// then, beyond which it is owed everything.
+    /// The earlier messages that it asked for when it came without a cursor, and the head at that time,
+    /// beyond which it must get all messages.
     owed: BTreeSet<u64>,
     owed_after: u64,
-    /// Whether it was told that it lost something: in a reply, or in the midst of a replay.
+    /// Whether a loss was reported: in a reply, or in the middle of a replay.
     unrecovered: bool,
     gap: bool,
-    /// Whether it has asked for what it had seen, which may be lost once more.
+    /// Whether it has asked again for messages that it had seen, which may be lost by now.
     looked_back: bool,
-    /// What it knows that its person has read.
+    /// The `read` events that it got.
     read_elsewhere: Vec<Value>,
 }
 
@@ -114,17 +115,17 @@ struct Link {
     session: Session,
     connection: Arc<Connection>,
     pipe: Arc<Pipe>,
-    /// Bytes that were looked at.
+    /// The bytes that were parsed.
     parsed: usize,
-    /// The last seq of the present registration.
+    /// The last seq of the current registration.
     last: u64,
-    /// Everything that was handed over on it.
+    /// All messages that came on this connection.
     handed: BTreeSet<u64>,
     /// The cursors of its registrations.
     since: Vec<Option<u64>>,
-    /// How often something older than the last came.
+    /// How often a message older than the last came.
     turned_back: usize,
-    /// What is in the inbox and not handed over yet, where the whole inbox was asked for first.
+    /// The messages of the inbox that are still to come, if the whole inbox was asked for first.
     inbox: Option<BTreeSet<u64>>,
     gap: bool,
 }
@@ -134,7 +135,7 @@ struct World {
     shards: Vec<Shard>,
     clients: Vec<Client>,
     connections: u64,
-    /// The most in a ring or an inbox.
+    /// The count bound of rings and inboxes.
     count: usize,
     inboxes: BTreeMap<&'static str, BTreeSet<u64>>,
     broadcasts: BTreeSet<u64>,
@@ -170,7 +171,7 @@ impl World {
             id_key: IdKey::generate().unwrap(),
             counters: Arc::new(Counters::new([])),
             backlog: Arc::default(),
-            at_work: Arc::default(),
+            at_work: TaskTracker::new(),
         });
         let clients = [0, 1, 2, 3, 4].map(|index| Client {
             id: IDS[index],
@@ -202,7 +203,7 @@ impl World {
         let Ok(Action::Publish(publish)) = protocol::parse(&action.to_string()).action else {
             panic!("{action}")
         };
-        let appending = self.service.publish(&mut Visitor::new(None), *publish, None).unwrap();
+        let appending = self.service.publish(&mut Visitor::new(None), *publish, |_| None).unwrap();
         futures_util::FutureExt::now_or_never(appending).unwrap().unwrap().seq
     }
 
@@ -229,7 +230,7 @@ impl World {
             Step::Set { client, last, unread } => self.set(client, last, unread),
             Step::Read { client, only } => self.read(client, only),
             Step::Break { client } => self.break_off(client),
-            Step::RegistrationLimits { client, bytes } => self.room(client, bytes),
+            Step::MakeRoom { client, bytes } => self.make_room(client, bytes),
             Step::Turns { shard, count } => self.turns(shard, count),
         }
     }
@@ -238,7 +239,7 @@ impl World {
         let shard = &mut self.shards[shard];
         let mut batch = VecDeque::new();
         for number in shard.queue.take(&mut batch) {
-            shard.go_on(number);
+            shard.resume(number);
         }
         batch.drain(..).for_each(|work| shard.sort_in(work));
         for _ in 0..count {
@@ -254,8 +255,8 @@ impl World {
         self.look(index);
         let client = &mut self.clients[index];
         if !client.has_been_live && client.link.is_none() {
-            // Nothing of before was promised. Registered anew on the same connection, it goes on with
-            // what it had asked for first.
+            // Nothing earlier was promised. If it registers again on the same connection, it still gets
+            // what it asked for first.
             (client.unrecovered, client.gap) = (false, false);
             client.owed_after = self.service.hub.head();
             let last = usize::try_from(last.unwrap_or(0)).unwrap().min(self.count);
@@ -323,10 +324,10 @@ impl World {
         self.clients[index].link = None;
     }
 
-    fn room(&mut self, index: usize, bytes: usize) {
+    fn make_room(&mut self, index: usize, bytes: usize) {
         let Some(link) = &mut self.clients[index].link else { return };
         link.pipe.make_room(bytes);
-        // As the socket's task does when the socket is writable.
+        // As the task of the connection does when the socket is writable.
         link.connection.outbox().flush();
         if link.connection.outbox().take_drained() {
             link.session.drained();
@@ -334,7 +335,7 @@ impl World {
         self.look(index);
     }
 
-    /// The client reads what has come.
+    /// The client reads what has arrived.
     fn look(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let Some(link) = &mut client.link else { return };
@@ -350,7 +351,7 @@ impl World {
                 && (frame["event"] == "live" || is_message)
             {
                 if seq < link.last || is_message && seq == link.last {
-                    // Registered anew for what it had not asked for before.
+                    // It registered again for messages that it had not asked for before.
                     let may = client.looked_back || link.since.contains(&None);
                     link.turned_back += 1;
                     let often = link.since.len() - 1;
@@ -382,7 +383,7 @@ impl World {
                     } else if !client.seen.contains(&seq) {
                         client.seen.push(seq);
                     } else {
-                        // As a page does that has never been live: it knows what it has had.
+                        // Like a page that has never been live, it knows which messages it had.
                         assert!(link.since.contains(&None), "old and not seen: {frame}");
                     }
                 } else {
@@ -416,7 +417,7 @@ impl World {
         }
     }
 
-    /// Everyone comes back and takes everything.
+    /// All clients reconnect and read everything.
     fn settle(&mut self) {
         for round in 0.. {
             assert!(round < 1_000, "never done");
@@ -425,11 +426,11 @@ impl World {
                 if self.clients[index].link.is_none() {
                     self.set(index, None, false);
                 }
-                self.room(index, 1 << 30);
+                self.make_room(index, 1 << 30);
             }
             (0..SHARDS).for_each(|shard| self.turns(shard, usize::MAX));
             for index in 0..CLIENTS {
-                self.room(index, 1 << 30);
+                self.make_room(index, 1 << 30);
             }
             let after: usize = self.clients.iter().map(|client| client.seen.len()).sum();
             let idle = self.shards.iter().all(|shard| shard.rotation.is_empty());
@@ -462,7 +463,7 @@ impl World {
     }
 }
 
-/// Where the first frame ends, if it is all there.
+/// Where the first frame ends, if it is complete.
 fn end_of_whole(bytes: &[u8]) -> Option<usize> {
     let length = match bytes.get(1)? & 127 {
         126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),

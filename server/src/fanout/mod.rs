@@ -1,10 +1,10 @@
 //! A shard delivers to its share of the connections.
 //!
-//! It takes what waits in its queue, sorts it by tag, and serves the tags in turn: each turn
-//! makes a few registrations or one slice of a delivery, and then other tasks of the runtime get
-//! theirs. So a tag with thousands of listeners delays no other by more than a slice.
+//! It takes the work in its queue, sorts it by tag, and serves the tags in turn. Each turn makes a few
+//! registrations or one slice of a delivery, and then other tasks of the runtime run. So a tag with
+//! thousands of listeners delays no other tag by more than a slice.
 
-mod batch;
+mod join;
 mod ping_wheel;
 mod replay;
 mod tag_listeners;
@@ -27,79 +27,79 @@ use crate::hub::tally::Tally;
 use crate::id::Tag;
 use crate::limits;
 
-/// Turns between two looks at who is to be pinged, while there is work: some milliseconds at most.
+/// Turns between two checks of the ping wheel while there is work: a few milliseconds at most.
 const TURNS: usize = 16;
 
-/// Between looks at whether replays that wait for others may go on.
-const LATER: Duration = Duration::from_millis(50);
+/// How often replays are retried that wait because the backlog is full.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Close code of a client that did not answer pings.
 pub(crate) const NO_PONG: u16 = 4001;
 
-/// Delivers what its queue brings until it is dropped.
+/// Does the work in its queue until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    /// Asked for what those who come back have missed, and for nothing else.
+    /// The hub, from which replays are pulled.
     hub: Arc<Hub>,
     queue: Arc<DeliveryQueue>,
-    audiences: HashMap<Tag, TagListeners>,
-    /// The tags that have work, next first; each stands here once.
+    tags: HashMap<Tag, TagListeners>,
+    /// The tags that have work, each once, the next one first.
     rotation: VecDeque<Tag>,
     members: HashMap<u64, Member>,
     wheel: Wheel,
-    /// Connections whose replays wait until less waits for others.
-    later: Vec<u64>,
-    /// When that is looked at again.
-    look_at: Instant,
+    /// Connections whose replays wait because the backlog is full.
+    stalled: Vec<u64>,
+    /// When they are retried.
+    retry_at: Instant,
     tally: Tally,
 }
 
-/// A connection with at least one registration: those are pinged, others never.
+/// A connection with at least one registration. Only these are pinged.
 #[derive(Debug)]
 struct Member {
     connection: Arc<Connection>,
     registrations: usize,
     slot: usize,
-    /// Visits since it was last heard.
+    /// Visits since the client was last heard.
     quiet: u8,
-    /// The tags of which it is being handed what it has missed, and cannot take more just now.
+    /// The tags with a replay under way that waits until the connection can take more.
     catching_up: Vec<Tag>,
-    /// How far it had come with that, and when that was seen.
+    /// The bytes flushed at the last check, and when they last grew.
     progress: (u64, Instant),
 }
 
 impl Shard {
-    /// A shard that pings its registered connections after `ping_interval` of silence.
+    /// `ping_interval` is how long a registered connection may be silent before it is pinged.
     #[must_use]
     pub(crate) fn new(hub: Arc<Hub>, queue: Arc<DeliveryQueue>, ping_interval: Duration) -> Self {
         Self {
             hub,
             queue,
-            audiences: HashMap::new(),
+            tags: HashMap::new(),
             rotation: VecDeque::new(),
             members: HashMap::new(),
             wheel: Wheel::new(ping_interval, Instant::now()),
-            later: Vec::new(),
-            look_at: Instant::now(),
+            stalled: Vec::new(),
+            retry_at: Instant::now(),
             tally: Tally::default(),
         }
     }
 
-    /// Serves for ever; dropping the future ends the shard.
+    /// Runs for ever; dropping the future ends the shard.
     pub(crate) async fn run(mut self) {
         let mut batch = VecDeque::new();
         let mut turns = 0_usize;
         loop {
             for number in self.queue.take(&mut batch) {
-                self.go_on(number);
+                self.resume(number);
             }
             for work in batch.drain(..) {
                 self.sort_in(work);
             }
-            // The clock is not asked for every turn: those due can wait for some.
+            // Not in every turn, because reading the clock costs time.
             if turns.is_multiple_of(TURNS) {
-                self.ping_those_due();
-                self.look_after_the_later();
+                self.ping_due();
+                self.retry_stalled();
             }
             turns = turns.wrapping_add(1);
             if self.serve_next_tag() {
@@ -107,9 +107,9 @@ impl Shard {
                 continue;
             }
             turns = 0;
-            let next_tick = match self.later.is_empty() {
+            let next_tick = match self.stalled.is_empty() {
                 true => self.wheel.next_tick(),
-                false => self.wheel.next_tick().min(self.look_at),
+                false => self.wheel.next_tick().min(self.retry_at),
             };
             tokio::select! {
                 () = self.queue.filled() => {}
@@ -120,20 +120,18 @@ impl Shard {
 
     fn sort_in(&mut self, work: Work) {
         let tag = work.tag();
-        let audience = match self.audiences.get_mut(tag) {
-            Some(audience) => audience,
-            None => {
-                self.audiences.entry(tag.clone()).or_insert_with(|| TagListeners::new(tag.clone()))
-            }
+        let listeners = match self.tags.get_mut(tag) {
+            Some(listeners) => listeners,
+            None => self.tags.entry(tag.clone()).or_insert_with(|| TagListeners::new(tag.clone())),
         };
-        if !audience.has_work() {
+        if !listeners.has_work() {
             self.rotation.push_back(tag.clone());
         }
-        audience.queue(work);
+        listeners.queue(work);
     }
 
-    /// A connection can take more of what it has missed.
-    fn go_on(&mut self, number: u64) {
+    /// Continues the replays of a connection that can take more.
+    fn resume(&mut self, number: u64) {
         let Some(member) = self.members.get_mut(&number) else { return };
         for tag in std::mem::take(&mut member.catching_up) {
             let work = Work::Resume { tag, connection: number };
@@ -142,26 +140,26 @@ impl Shard {
         }
     }
 
-    /// One turn for the tag that has waited longest. Answers whether any tag had work.
+    /// Serves one turn of the tag that has waited longest. Returns whether any tag had work.
     fn serve_next_tag(&mut self) -> bool {
         let Some(tag) = self.rotation.pop_front() else { return false };
-        let Some(audience) = self.audiences.get_mut(&tag) else { return true };
+        let Some(listeners) = self.tags.get_mut(&tag) else { return true };
         let mut changes = Vec::new();
-        let done = audience.serve(&self.hub, &mut changes, &mut self.tally);
+        let done = listeners.serve(&self.hub, &mut changes, &mut self.tally);
         self.queue.done(done, &mut self.tally);
-        if audience.has_work() {
+        if listeners.has_work() {
             self.rotation.push_back(tag.clone());
-        } else if audience.is_empty() {
-            self.audiences.remove(&tag);
+        } else if listeners.is_empty() {
+            self.tags.remove(&tag);
         }
         for change in changes {
             match change {
                 Change::Joined(connection) => self.joined(connection),
                 Change::Left(number) => self.left(number),
-                Change::CatchingUp { number, later } => {
+                Change::CatchingUp { number, stalled } => {
                     self.catching_up(number, &tag);
-                    if later {
-                        self.later.push(number);
+                    if stalled {
+                        self.stalled.push(number);
                     }
                 }
             }
@@ -172,7 +170,7 @@ impl Shard {
     fn joined(&mut self, connection: Arc<Connection>) {
         let number = connection.number();
         if self.members.is_empty() {
-            // Nobody was there to be visited for a while: do not catch up on those turns.
+            // The wheel stood still while there were no members: skip the turns since.
             self.wheel.restart(Instant::now());
         }
         let wheel = &mut self.wheel;
@@ -206,18 +204,18 @@ impl Shard {
         }
     }
 
-    /// Goes on with the replays that wait for others' sockets to take something.
-    fn look_after_the_later(&mut self) {
-        if self.later.is_empty() || Instant::now() < self.look_at {
+    /// Retries the replays that wait because the backlog is full.
+    fn retry_stalled(&mut self) {
+        if self.stalled.is_empty() || Instant::now() < self.retry_at {
             return;
         }
-        self.look_at = Instant::now() + LATER;
-        for number in std::mem::take(&mut self.later) {
-            self.go_on(number);
+        self.retry_at = Instant::now() + RETRY;
+        for number in std::mem::take(&mut self.stalled) {
+            self.resume(number);
         }
     }
 
-    fn ping_those_due(&mut self) {
+    fn ping_due(&mut self) {
         let now = Instant::now();
         for number in self.wheel.due(now) {
             let Some(member) = self.members.get_mut(&number) else { continue };
@@ -227,10 +225,10 @@ impl Shard {
                 let flushed = outbox.flushed();
                 if flushed != member.progress.0 {
                     member.progress = (flushed, now);
-                    // The answer to a ping may have to wait for all that is before the ping.
+                    // The ping may still wait behind the replay, so its pong would come late.
                     heard = true;
                 } else if now - member.progress.1 >= limits::REPLAY_STALL {
-                    outbox.shed_and_close(SLOW_CONSUMER, "takes nothing of its replay; come back");
+                    outbox.shed_and_close(SLOW_CONSUMER, "does not read its replay; reconnect");
                 }
             }
             match ping_wheel::visit(&mut member.quiet, heard) {
@@ -238,21 +236,21 @@ impl Shard {
                 Visit::Ping => {
                     outbox.push(&PING);
                 }
-                Visit::Dead => outbox.shed_and_close(NO_PONG, "no answer to pings; come back"),
+                Visit::Dead => outbox.shed_and_close(NO_PONG, "no answer to pings; reconnect"),
             }
         }
     }
 }
 
-/// What serving a tag changed in who is registered at all.
+/// How serving a tag changed the members of the shard.
 #[derive(Debug)]
 enum Change {
     Joined(Arc<Connection>),
     Left(u64),
-    /// It cannot take more of what it has missed just now; `later` if that is because of others.
+    /// The replay waits: until the outbox is empty or, if `stalled`, until the backlog has shrunk.
     CatchingUp {
         number: u64,
-        later: bool,
+        stalled: bool,
     },
 }
 

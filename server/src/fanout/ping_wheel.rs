@@ -1,10 +1,11 @@
-//! When to ping whom: one wheel for all connections of a shard, no timer for any.
+//! Decides when to ping which connection: one wheel for a shard instead of a timer per connection.
 //!
-//! A connection stands in one of the wheel's slots and is visited once per turn of half a ping
-//! interval. Not heard since the last visit: ping; again not: ping once more; a third time: dead.
-//! It was last heard less than half an interval before the first of those visits, so the dead are
-//! found within two intervals, after two unanswered pings; a quiet but living client, whose pong
-//! counts as heard, is pinged once per interval. Slots spread the visits over the whole turn.
+//! A connection is in one slot of the wheel and is visited once per turn, which takes half a ping
+//! interval. If it was not heard since the last visit, it is pinged; after the second such visit it is
+//! pinged again, and after the third it is dead. It was last heard less than half an interval before
+//! the first of these visits, so a dead client is found within two intervals, after two unanswered
+//! pings. A pong counts as heard, so a quiet client is pinged once per interval. The slots spread the
+//! visits over the whole turn.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 const SLOTS: usize = 128;
 
-/// What a visit comes to.
+/// The result of a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Visit {
     Fine,
@@ -20,8 +21,8 @@ pub(super) enum Visit {
     Dead,
 }
 
-/// Judges a connection by whether it was heard since the last visit; `quiet` counts the visits
-/// since it was.
+/// Judges a connection by whether it was heard since the last visit. `quiet` counts the visits since
+/// it was heard.
 pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
     if heard {
         *quiet = 0;
@@ -38,10 +39,10 @@ pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
 pub(super) struct Wheel {
     slots: Vec<Vec<u64>>,
     tick: Duration,
-    /// The slot to be visited next, and when.
+    /// The slot that is visited next, and when.
     next: usize,
     next_at: Instant,
-    /// Where the next connection goes.
+    /// The slot of the newest connection.
     fill: usize,
 }
 
@@ -51,10 +52,11 @@ impl Wheel {
         Self { slots: vec![Vec::new(); SLOTS], tick, next: 0, next_at: now + tick, fill: 0 }
     }
 
-    /// Adds a connection and answers its slot. Neighbours in time go to distant slots, so that
-    /// those that came together are not pinged together.
+    /// Adds a connection and returns its slot. Connections that come together get distant slots, so
+    /// that they are not pinged together.
     pub(super) fn add(&mut self, connection: u64) -> usize {
-        // Odd, so every slot is reached; near the golden ratio of the circle.
+        // 79 is odd, so every slot is reached, and 79/128 is near the golden ratio, so the slots in use
+        // are spread evenly.
         self.fill = (self.fill + 79) % SLOTS;
         self.slots[self.fill].push(connection);
         self.fill
@@ -62,15 +64,15 @@ impl Wheel {
 
     pub(super) fn remove(&mut self, connection: u64, slot: usize) {
         let slot = &mut self.slots[slot];
-        if let Some(place) = slot.iter().position(|other| *other == connection) {
-            slot.swap_remove(place);
+        if let Some(index) = slot.iter().position(|other| *other == connection) {
+            slot.swap_remove(index);
         }
         if slot.is_empty() {
             *slot = Vec::new();
         }
     }
 
-    /// Goes on from here, whatever time has passed since the last visit.
+    /// Continues at the current slot, however long ago the last visit was.
     pub(super) fn restart(&mut self, now: Instant) {
         self.next_at = now + self.tick;
     }
@@ -79,7 +81,7 @@ impl Wheel {
         self.next_at
     }
 
-    /// The connections to be visited by now; at most each once.
+    /// The connections that are due, each at most once.
     pub(super) fn due(&mut self, now: Instant) -> Vec<u64> {
         let mut due = Vec::new();
         for _ in 0..SLOTS {
@@ -90,7 +92,7 @@ impl Wheel {
             self.next = (self.next + 1) % SLOTS;
             self.next_at += self.tick;
         }
-        // Nobody was registered for more than a turn, or the machine slept.
+        // No connection was registered for more than a turn, or the machine slept.
         self.next_at = self.next_at.max(now);
         due
     }

@@ -1,49 +1,50 @@
-//! A registered connection that is still being handed what it has missed.
+//! A registered connection with a replay under way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::{Delivery, join};
+use super::join::join;
 use crate::clock::now_ms;
 use crate::conn::connection::Connection;
 use crate::conn::frame;
 use crate::conn::outbox::Pushed;
 use crate::entry::Target;
 use crate::hub::Hub;
+use crate::hub::delivery_queue::Delivery;
 use crate::hub::history::{Handed, Pulled, Replay};
 use crate::hub::tally::Tally;
 use crate::id::{Address, Tag};
 use crate::limits;
 use crate::protocol;
 
-/// Bytes of live messages that wait behind a replay. Beyond, the replay goes on to them instead
-/// and finds them among what is kept.
-const HELD: usize = limits::OUTBOX / 2;
+/// The bytes of live messages that wait behind a replay. Beyond that they are dropped, and the replay
+/// is extended to read them from the history.
+const MAX_HELD: usize = limits::OUTBOX / 2;
 
-/// One connection's replay, and the messages that follow it.
+/// The replay of one connection, and the live messages that follow it.
 #[derive(Debug)]
 pub(super) struct CatchingUp {
     connection: Arc<Connection>,
     address: Option<Address>,
     replay: Replay,
-    /// Newer than the replay's last, in order, and whether each is a message.
+    /// The live frames behind the replay in order, each with whether it is a message.
     held: VecDeque<(Bytes, bool)>,
     held_bytes: usize,
-    /// How often its end is to be told: once for each registration.
-    lives: usize,
+    /// How many `live` events end the replay: one for each registration.
+    live_events: usize,
 }
 
-/// What was handed over of a replay.
+/// The result of handing over a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// The end of it, and everything held behind it.
+    /// The replay has ended, and the held frames are written.
     Last,
-    /// As much as the connection could take for now.
+    /// The connection cannot take more for now.
     More,
-    /// So much waits for others that no more may wait for this one just now.
-    Later,
+    /// The backlog is too full for another piece.
+    Stalled,
 }
 
 impl CatchingUp {
@@ -52,7 +53,7 @@ impl CatchingUp {
         address: Option<Address>,
         replay: Replay,
     ) -> Self {
-        Self { connection, address, replay, held: VecDeque::new(), held_bytes: 0, lives: 1 }
+        Self { connection, address, replay, held: VecDeque::new(), held_bytes: 0, live_events: 1 }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -63,22 +64,22 @@ impl CatchingUp {
         (self.connection, self.address)
     }
 
-    /// What it has been handed so far, of the ring and of the inbox.
+    /// The intervals of the ring and of the inbox that were handed over so far.
     pub(super) fn handed(&self) -> (Vec<Handed>, Vec<Handed>) {
         self.replay.handed()
     }
 
-    /// From where on it has been handed everything so far, likewise.
+    /// Where the last interval of each starts.
     pub(super) fn handed_after(&self) -> (u64, u64) {
         self.replay.handed_after()
     }
 
-    /// Another registration of the same connection and ID goes on with this one's replay.
+    /// Another registration of the same connection and ID shares this replay.
     pub(super) fn register_again(&mut self) {
-        self.lives += 1;
+        self.live_events += 1;
     }
 
-    /// Keeps for later what happens while the replay goes on.
+    /// Holds live deliveries back until the replay has ended.
     pub(super) fn hold(&mut self, deliveries: &[Delivery]) {
         let number = self.connection.number();
         for delivery in deliveries {
@@ -90,11 +91,11 @@ impl CatchingUp {
             if delivery.kept {
                 self.replay.note(delivery.seq, delivery.target != Target::Everyone);
             }
-            if self.held_bytes > HELD {
-                // Events are kept nowhere else, and short.
+            if self.held_bytes > MAX_HELD {
+                // Messages are in the history. Events are not, and short.
                 self.held.retain(|(_, kept)| !kept);
                 self.held_bytes = self.held.iter().map(|(frame, _)| frame.len()).sum();
-                if self.held_bytes > HELD / 2 {
+                if self.held_bytes > MAX_HELD / 2 {
                     self.held = VecDeque::new();
                     self.held_bytes = 0;
                 }
@@ -103,29 +104,28 @@ impl CatchingUp {
         }
     }
 
-    /// Writes pieces until the socket takes no more or nothing is left.
+    /// Writes pieces until the socket takes no more or the replay has ended.
     pub(super) fn hand_over(&mut self, hub: &Hub, tag: &Tag, tally: &mut Tally) -> Piece {
         let outbox = self.connection.outbox();
         loop {
-            // One piece waits at a time, of all that the connection is being handed: other tags
-            // may have theirs under way.
+            // One piece waits at a time, over the replays of all tags of the connection.
             if outbox.await_drained() {
                 return Piece::More;
             }
             let share = outbox.share();
             if share < limits::REPLAY_LEAST {
-                return Piece::Later;
+                return Piece::Stalled;
             }
-            let room = limits::REPLAY_PIECE.min(share);
-            let pulled = hub.pull(tag, &mut self.replay, room, now_ms());
+            let budget = limits::REPLAY_PIECE.min(share);
+            let pulled = hub.pull(tag, &mut self.replay, budget, now_ms());
             let mut frames = frames_of(tag, &pulled);
             let replayed = pulled.frames.len() as u64;
             let (mut held, mut held_bytes) = (0, 0);
-            // A last piece and much that follows it may be more than may wait at once.
+            // A last piece together with the held frames may be more than the outbox may hold.
             let last = pulled.done && (frames.is_empty() || self.held.is_empty());
             if last {
                 let live = frame::text_frame(&protocol::live(tag, self.replay.upto()));
-                frames.extend(std::iter::repeat_n(live, self.lives));
+                frames.extend(std::iter::repeat_n(live, self.live_events));
                 (held, held_bytes) = (self.held.len(), self.held_bytes);
                 frames.extend(self.held.drain(..).map(|(frame, _)| frame));
             }
@@ -134,7 +134,7 @@ impl CatchingUp {
                 tally.replayed += replayed;
                 tally.deliver(1, held, held_bytes);
             }
-            // Whoever is gone needs no more; the end of its registration follows.
+            // A closed connection needs no more: its unregistration is queued.
             if last || matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
                 return Piece::Last;
             }

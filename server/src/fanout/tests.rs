@@ -10,7 +10,7 @@ use crate::limits;
 use crate::log::{Log as _, MemoryLog};
 use crate::protocol::{self, Action, ErrorCode, Message, Resume};
 
-/// A hub, a log and a shard that serves only when told to.
+/// A hub, a log, and a shard that the test runs turn by turn.
 struct Test {
     hub: Arc<Hub>,
     log: MemoryLog<Hub>,
@@ -67,11 +67,11 @@ impl Test {
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }
 
-    /// Takes the queue and serves so many turns.
+    /// Takes the queue and serves `count` turns.
     fn turns(&mut self, count: usize) {
         let mut batch = VecDeque::new();
         for number in self.shard.queue.take(&mut batch) {
-            self.shard.go_on(number);
+            self.shard.resume(number);
         }
         batch.drain(..).for_each(|work| self.shard.sort_in(work));
         for _ in 0..count {
@@ -93,7 +93,7 @@ async fn what_is_taken_but_not_done_counts_against_the_bound() {
             Ok(_) => accepted += 1,
             Err(code) => break code,
         }
-        // The shard takes everything at once but serves nothing.
+        // The shard takes the work but serves no turn.
         test.turns(0);
     };
     assert_eq!(refusal, ErrorCode::Unavailable);
@@ -132,21 +132,21 @@ async fn registrations_that_wait_are_bounded_too() {
 #[tokio::test]
 async fn a_large_tag_delays_no_other_by_more_than_a_slice() {
     let mut test = Test::new();
-    let crowd: Vec<_> = (0..1_000).map(|number| test.listener(number, "crowd")).collect();
+    let large: Vec<_> = (0..1_000).map(|number| test.listener(number, "large")).collect();
     let (_, _, quiet) = test.listener(5_000, "quiet");
     test.turns(usize::MAX);
-    test.broadcast("crowd", "many").unwrap();
+    test.broadcast("large", "many").unwrap();
     test.broadcast("quiet", "one").unwrap();
-    // One slice of the crowd, then the other tag.
+    // One slice of the large tag, then the other tag.
     test.turns(2);
     let has = |pipe: &Pipe, text: &str| String::from_utf8_lossy(&pipe.taken()).contains(text);
     assert!(has(&quiet, "one"));
-    assert_eq!(crowd.iter().filter(|(_, _, pipe)| has(pipe, "many")).count(), 256);
+    assert_eq!(large.iter().filter(|(_, _, pipe)| has(pipe, "many")).count(), 256);
     test.turns(usize::MAX);
-    assert!(crowd.iter().all(|(_, _, pipe)| has(pipe, "many")));
+    assert!(large.iter().all(|(_, _, pipe)| has(pipe, "many")));
 }
 
-/// Each write is a system call, and costs more than all the rest of a delivery.
+/// Each write is a system call, which costs more than the rest of a delivery.
 #[tokio::test]
 async fn what_waits_together_reaches_each_listener_in_one_write() {
     let mut test = Test::new();
@@ -173,7 +173,7 @@ async fn what_waits_together_reaches_each_listener_in_one_write() {
     let hers = String::from_utf8_lossy(&listeners[601].taken()).into_owned();
     assert_eq!(hers.matches("\"direct\":true").count(), 4);
 
-    // No more than may wait for one of them.
+    // Not more than one outbox may hold.
     for _ in 0..4 {
         test.broadcast("t", &"x".repeat(30_000)).unwrap();
     }
@@ -181,15 +181,15 @@ async fn what_waits_together_reaches_each_listener_in_one_write() {
     assert!(listeners.iter().all(|pipe| pipe.writes() - before == 3));
 }
 
-/// Latency is counted in turns here, which no other load of the machine disturbs: as many for the others
-/// while one lets everything wait, is closed for it, and after that.
+/// Latency is counted in turns, which do not depend on the load of the machine. The other listeners
+/// need as many turns while one does not read, when it is closed for that, and afterwards.
 #[tokio::test]
 async fn one_that_never_reads_takes_no_turn_and_no_message_from_the_others() {
     let mut test = Test::new();
     let readers: Vec<_> = (0..1_000).map(|number| test.listener(number, "t").2).collect();
     test.turns(usize::MAX);
     let message = "x".repeat(30_000);
-    // How many turns it takes until all of them have it, in one write each.
+    // The turns until all of them have the message, in one write each.
     let round = |test: &mut Test| {
         let before: Vec<_> = readers.iter().map(|pipe| (pipe.writes(), pipe.length())).collect();
         test.broadcast("t", &message).unwrap();
@@ -218,28 +218,28 @@ async fn one_that_never_reads_takes_no_turn_and_no_message_from_the_others() {
 }
 
 #[tokio::test]
-async fn what_waits_and_what_is_done_is_told() {
+async fn queued_and_done_work_is_counted() {
     let mut test = Test::new();
     let (_connection, _, pipe) = test.listener(1, "t");
     test.broadcast("t", "first").unwrap();
     test.broadcast("t", "second").unwrap();
-    let told = test.hub.progress();
-    assert_eq!((told.entries, told.tally.deliveries), (3, 0));
-    let bytes = told.bytes;
+    let progress = test.hub.progress();
+    assert_eq!((progress.entries, progress.tally.deliveries), (3, 0));
+    let bytes = progress.bytes;
     test.turns(2);
-    let told = test.hub.progress();
-    assert_eq!((told.entries, told.bytes, told.tally.deliveries), (0, 0, 2));
-    assert_eq!(told.tally.bytes, bytes as u64);
+    let progress = test.hub.progress();
+    assert_eq!((progress.entries, progress.bytes, progress.tally.deliveries), (0, 0, 2));
+    assert_eq!(progress.tally.bytes, bytes as u64);
     assert!(pipe.taken().len() >= bytes);
 
-    // A client that takes nothing any more is not delivered to, beyond what may wait.
+    // A frame for a broken connection does not count as delivered.
     pipe.break_off();
     test.broadcast("t", "third").unwrap();
     test.turns(1);
     assert_eq!(test.hub.progress().tally.deliveries, 2);
 }
 
-/// So much waits for others that nothing may wait for one who comes back: it is no slow reader.
+/// The backlog is full, so the replay of a client waits; the client is not closed as a slow reader.
 #[tokio::test(start_paused = true)]
 async fn a_replay_waits_while_too_much_waits_for_others() {
     let mut test = Test::new();
@@ -248,7 +248,7 @@ async fn a_replay_waits_while_too_much_waits_for_others() {
         test.broadcast("t", &message).unwrap();
     }
     let backlog = Arc::new(Backlog::new(limits::OUTBOX));
-    // As other outboxes would have it, many of them together.
+    // The bytes of many other outboxes.
     let others = Outbox::new(Pipe::with_room(0), Arc::clone(&backlog));
     others.push_piece(&vec![0; limits::OUTBOX - 64].into());
 
@@ -261,15 +261,15 @@ async fn a_replay_waits_while_too_much_waits_for_others() {
     let messages = |pipe: &Pipe| String::from_utf8_lossy(&pipe.taken()).matches("xx\"").count();
     test.turns(usize::MAX);
     assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
-    // Looked at again, it is as it was.
-    tokio::time::advance(LATER).await;
-    test.shard.look_after_the_later();
+    // The retry changes nothing.
+    tokio::time::advance(RETRY).await;
+    test.shard.retry_stalled();
     test.turns(usize::MAX);
     assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
 
     drop(others);
-    tokio::time::advance(LATER).await;
-    test.shard.look_after_the_later();
+    tokio::time::advance(RETRY).await;
+    test.shard.retry_stalled();
     test.turns(usize::MAX);
     assert!((1..4).contains(&messages(&pipe)), "as much as the socket takes");
     for _ in 0..50 {
@@ -278,8 +278,8 @@ async fn a_replay_waits_while_too_much_waits_for_others() {
         if connection.outbox().take_drained() {
             test.hub.drained(&connection);
         }
-        tokio::time::advance(LATER).await;
-        test.shard.look_after_the_later();
+        tokio::time::advance(RETRY).await;
+        test.shard.retry_stalled();
         test.turns(usize::MAX);
     }
     assert_eq!((messages(&pipe), connection.outbox().closing()), (50, None));

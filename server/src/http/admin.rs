@@ -1,4 +1,4 @@
-//! What the server tells its administrators, on a port of its own that no gate forwards to.
+//! The pages for administrators, on a port of their own to which no gate forwards.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,15 +11,14 @@ use crate::http::metrics_text;
 use crate::hub::TagCounts;
 use crate::publish::Service;
 
-/// Tags that `/status` names. Where anybody may use any tag, there may be very many.
+/// The most tags in `/status`. If any tag may be used, there can be very many.
 const TAGS: usize = 100;
 
-/// What the administrators' side tells of.
+/// The data of these pages.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    /// Registry, log, keys.
     pub service: Arc<Service>,
-    /// When the server came up.
+    /// When the server started.
     pub started: Instant,
 }
 
@@ -74,7 +73,7 @@ impl Report for Admin {
             tags_left_out,
             protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
         };
-        // Nothing in it can fail to be written.
+        // Serializing these types cannot fail.
         serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
     }
 

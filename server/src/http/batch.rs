@@ -1,4 +1,4 @@
-//! The actions of an array.
+//! Parses a batch: a JSON array of actions.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::limits;
 
-/// The elements of an array, none of which is kept if there are too many: eight MiB hold four
-/// million of them.
+/// The elements of an array. They are dropped if there are too many: a body of 8 MiB could contain
+/// four million.
 pub(super) enum Actions<'a> {
     Some(Vec<&'a RawValue>),
     TooMany,

@@ -1,4 +1,4 @@
-//! Reading a request's body, of which nothing is believed before it has come.
+//! Reads the body of a request, without relying on the length that its header claims.
 
 use http_body_util::BodyExt as _;
 use hyper::Request;
@@ -13,20 +13,20 @@ use crate::limits;
 use crate::protocol::{ErrorCode, Outcome, Refusal};
 use crate::publish::Service;
 
-/// A body, and its reserved of the room for all of them.
+/// A body, and its part of the memory budget.
 pub(super) struct RequestBody {
     pub(super) bytes: Vec<u8>,
     _reserved: Reservation,
 }
 
-/// Why there is none.
-enum Fault {
+/// Why a body could not be read.
+enum BodyError {
     TooLarge,
-    NoRoom,
+    OverBudget,
     BrokenOff,
 }
 
-/// Reads it within its time and its share of `bodies`.
+/// Reads the body within its time and its share of `bodies`.
 ///
 /// # Errors
 /// The answer, after which the connection is closed.
@@ -38,36 +38,36 @@ pub(super) async fn read(
     let read = within("request body", limits::REQUEST_BODY, collect(request.into_body(), bodies));
     let (status, refusal) = match read.await {
         Ok(Ok(body)) => return Ok(body),
-        Ok(Err(Fault::TooLarge)) => {
+        Ok(Err(BodyError::TooLarge)) => {
             let detail = format!("a request is at most {} bytes; send several", limits::BODY);
             let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
             (StatusCode::PAYLOAD_TOO_LARGE, refusal)
         }
-        Ok(Err(Fault::NoRoom)) => {
+        Ok(Err(BodyError::OverBudget)) => {
             let detail = "too many large requests at once; retry soon, or send less at once";
             let refusal = Refusal::unavailable(Outcome::Refused, detail);
             let status = StatusCode::SERVICE_UNAVAILABLE;
             return Err(Box::new(closing(retry_soon(refused(service, status, refusal)))));
         }
-        Ok(Err(Fault::BrokenOff)) => {
-            (StatusCode::BAD_REQUEST, Refusal::bad("the body broke off".into()))
+        Ok(Err(BodyError::BrokenOff)) => {
+            (StatusCode::BAD_REQUEST, Refusal::bad("the connection ended within the body".into()))
         }
         Err(expired) => (StatusCode::REQUEST_TIMEOUT, Refusal::bad(expired.to_string())),
     };
     Err(Box::new(closing(refused(service, status, refusal))))
 }
 
-async fn collect(mut body: Incoming, bodies: &MemoryBudget) -> Result<RequestBody, Fault> {
+async fn collect(mut body: Incoming, bodies: &MemoryBudget) -> Result<RequestBody, BodyError> {
     if body.size_hint().lower() > limits::BODY as u64 {
-        return Err(Fault::TooLarge);
+        return Err(BodyError::TooLarge);
     }
-    let (mut bytes, mut reserved) = (Vec::new(), bodies.part());
+    let (mut bytes, mut reserved) = (Vec::new(), bodies.reserve());
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Fault::BrokenOff)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| BodyError::BrokenOff)?.into_data() else { continue };
         if bytes.len() + data.len() > limits::BODY {
-            return Err(Fault::TooLarge);
+            return Err(BodyError::TooLarge);
         }
-        reserved.grow(data.len()).map_err(|_| Fault::NoRoom)?;
+        reserved.grow(data.len()).map_err(|_| BodyError::OverBudget)?;
         bytes.extend_from_slice(&data);
     }
     Ok(RequestBody { bytes, _reserved: reserved })

@@ -1,79 +1,79 @@
-//! Memory that requests take, bounded in all.
+//! A memory budget for all requests together.
 //!
-//! Three quarters are for those who take much. Of what is left of that, each may have a quarter, so a
-//! few who keep theirs for long leave nothing for the next who wants as much: that is what the last
-//! quarter is for, of which everyone has a little at first.
+//! Large requests share three quarters of it. Each may take a quarter of what is left there, so a few
+//! slow ones leave little for the next. The last quarter is for the first 64 KiB of each request, so
+//! that small requests always find memory.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What everyone may have before it is much.
-pub(crate) const LITTLE: usize = 64 * 1024;
+/// Up to this many bytes a request is small.
+pub(crate) const SMALL: usize = 64 * 1024;
 
-/// So many bytes, for all together.
+/// The budget.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBudget {
-    little: Pool,
-    much: Pool,
+    small: Pool,
+    large: Pool,
 }
 
-/// One request's part, given back when it is dropped.
+/// The memory of one request, returned to the budget on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     bytes: usize,
-    little: Taken,
-    much: Taken,
+    small: PoolShare,
+    large: PoolShare,
 }
 
-/// There is too little left.
+/// Too little of the budget is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
 #[derive(Debug, Clone)]
 struct Pool {
     free: Arc<Semaphore>,
-    /// Each may have this part of what nobody has.
+    /// A request may take one in `share` bytes of what is left.
     share: usize,
 }
 
 #[derive(Debug)]
-struct Taken {
+struct PoolShare {
     pool: Pool,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl MemoryBudget {
-    /// MemoryBudget for `bytes`, at most what a semaphore can count.
+    /// A budget of `bytes`, at most what a semaphore can count.
     #[must_use]
     pub(crate) fn new(bytes: usize) -> Self {
         let bytes = bytes.min(Semaphore::MAX_PERMITS);
         let pool = |bytes, share| Pool { free: Arc::new(Semaphore::new(bytes)), share };
-        Self { little: pool(bytes / 4, 64), much: pool(bytes - bytes / 4, 4) }
+        Self { small: pool(bytes / 4, 64), large: pool(bytes - bytes / 4, 4) }
     }
 
-    /// Nothing of it yet.
+    /// An empty reservation.
     #[must_use]
-    pub(crate) fn part(&self) -> Reservation {
-        let nothing = |pool: &Pool| Taken { pool: pool.clone(), permit: None };
-        Reservation { bytes: 0, little: nothing(&self.little), much: nothing(&self.much) }
+    pub(crate) fn reserve(&self) -> Reservation {
+        let nothing = |pool: &Pool| PoolShare { pool: pool.clone(), permit: None };
+        Reservation { bytes: 0, small: nothing(&self.small), large: nothing(&self.large) }
     }
 }
 
 impl Reservation {
-    /// Takes so many bytes more.
+    /// Takes more bytes.
     ///
     /// # Errors
-    /// [`Full`] if that would be more than a share of what is left; what was taken before stays.
+    /// [`Full`] if that exceeds the share of the request. What it took before stays reserved.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Full> {
-        let from = if self.bytes + bytes <= LITTLE { &mut self.little } else { &mut self.much };
+        let from = if self.bytes + bytes <= SMALL { &mut self.small } else { &mut self.large };
         from.grow(bytes)?;
         self.bytes += bytes;
         Ok(())
     }
 }
 
-impl Taken {
+impl PoolShare {
     fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         let Pool { free, share } = &self.pool;
         let has = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -97,39 +97,39 @@ mod tests {
     const WHOLE: usize = 64 << 20;
 
     fn greedy(budget: &MemoryBudget, step: usize) -> Reservation {
-        let mut part = budget.part();
-        while part.grow(step).is_ok() {}
-        part
+        let mut reservation = budget.reserve();
+        while reservation.grow(step).is_ok() {}
+        reservation
     }
 
     #[test]
-    fn however_many_take_much_there_is_room_for_little() {
+    fn however_many_are_large_there_is_memory_for_small_ones() {
         let budget = MemoryBudget::new(WHOLE);
         let all: Vec<Reservation> = (0..128).map(|_| greedy(&budget, 16 * 1024)).collect();
-        let mut another = budget.part();
-        assert_eq!(another.grow(LITTLE + 1), Err(Full));
-        assert_eq!(another.grow(LITTLE), Ok(()));
+        let mut another = budget.reserve();
+        assert_eq!(another.grow(SMALL + 1), Err(Full));
+        assert_eq!(another.grow(SMALL), Ok(()));
         drop((all, another));
-        // A fifth of what is for those who take much, if nobody else does.
+        // A single large request gets a fifth of the large pool: a quarter of what is left.
         let alone = greedy(&budget, 1024).bytes;
         assert!((WHOLE / 7..WHOLE / 6).contains(&alone), "{alone}");
-        assert_eq!(budget.little.free.available_permits(), WHOLE / 4);
-        assert_eq!(budget.much.free.available_permits(), WHOLE - WHOLE / 4);
+        assert_eq!(budget.small.free.available_permits(), WHOLE / 4);
+        assert_eq!(budget.large.free.available_permits(), WHOLE - WHOLE / 4);
     }
 
     #[test]
-    fn of_little_there_is_less_the_more_have_it() {
+    fn the_more_small_requests_the_less_each_may_take() {
         let budget = MemoryBudget::new(WHOLE);
-        // 256 could have all of what each may have.
+        // For 256 of them the pool would be enough.
         let all: Vec<Reservation> = (0..512)
             .map(|_| {
-                let mut part = budget.part();
-                while part.bytes < LITTLE && part.grow(256).is_ok() {}
-                part
+                let mut reservation = budget.reserve();
+                while reservation.bytes < SMALL && reservation.grow(256).is_ok() {}
+                reservation
             })
             .collect();
-        assert_eq!(all[0].bytes, LITTLE);
-        assert_eq!(budget.part().grow(256), Ok(()));
-        assert_eq!(budget.part().grow(LITTLE), Err(Full));
+        assert_eq!(all[0].bytes, SMALL);
+        assert_eq!(budget.reserve().grow(256), Ok(()));
+        assert_eq!(budget.reserve().grow(SMALL), Err(Full));
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn encode(service: &Service) -> String {
     server.register("turned_away", help, counters.turned_away.clone());
     let help = "Connections to the listeners for proxies that ended without a PROXY header that is \
                     believed";
-    server.register("unintroduced", help, counters.unintroduced.clone());
+    server.register("unintroduced", help, counters.without_proxy_header.clone());
     let help = "Connections that ended as WebSockets";
     server.register("closes", help, counters.closes.clone());
     server.register("errors", "Error replies", counters.errors.clone());

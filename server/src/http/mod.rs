@@ -1,4 +1,4 @@
-//! The public HTTP side: routes, the upgrade to WebSocket, and the client's files.
+//! The public HTTP server: routes, the upgrade to a WebSocket, and static files.
 
 pub(crate) mod admin;
 mod batch;
@@ -7,7 +7,7 @@ pub(crate) mod memory_budget;
 mod metrics_text;
 pub(crate) mod origin;
 pub(crate) mod publish_api;
-mod replies;
+pub(crate) mod replies;
 pub(crate) mod static_files;
 
 use std::convert::Infallible;
@@ -32,35 +32,42 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::access::bucket::TooOften;
 use crate::access::visitor::Visitor;
 use crate::conn::outbox::Wire;
+use crate::http::memory_budget::MemoryBudget;
 use crate::http::origin::Origins;
-use crate::http::publish_api::MemoryBudgets;
-use crate::http::replies::retry_after;
+use crate::http::replies::{no_capacity, retry_after};
 use crate::limits;
-use crate::net::admission::{Lifetime, no_capacity};
-use crate::net::proxy_protocol;
 use crate::protocol::{ErrorCode, Reference, Refusal, Reply};
 use crate::publish::Service;
 use crate::ws::socket::Sockets;
 
-/// What every HTTP connection of a server needs.
+/// What all HTTP connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Site {
-    /// Registry, log, keys.
     pub service: Arc<Service>,
-    /// Where upgraded connections go.
     pub sockets: Arc<Sockets>,
-    /// What requests may take together.
-    pub budgets: MemoryBudgets,
-    /// Which pages may use this server.
+    /// The memory of request bodies, until the request is answered.
+    pub bodies: MemoryBudget,
+    /// The memory of inboxes in answers, until these are written.
+    pub answers: MemoryBudget,
     pub origins: Origins,
     /// Whether the demo page is served at `/`.
     pub demo: bool,
+    /// Called with the first bytes of a connection.
+    pub inspect_first: fn(&[u8]),
 }
 
-/// How long a connection that has come right before the stop may take to ask something.
+/// How long the first request of a connection may take that came right before the stop.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
-/// A socket that a client may come by.
+/// How long a connection may stay open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    Long,
+    /// For one request, which must not be an upgrade to a WebSocket.
+    Brief,
+}
+
+/// The socket of a client.
 pub(crate) trait Stream:
     LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static
 {
@@ -68,24 +75,23 @@ pub(crate) trait Stream:
 
 impl<S: LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
 
-/// What the requests of one connection share.
+/// What all requests of one connection share.
 #[derive(Debug)]
 struct Caller<H> {
     visitor: Mutex<Visitor>,
-    /// Dropped when the connection ends, whatever it has become.
+    /// Dropped when the connection ends, also if it became a WebSocket.
     held: Arc<H>,
     lifetime: Lifetime,
-    /// The number of the thread that serves it, and of the shard that is there.
+    /// The number of the thread that serves the connection and of its shard.
     thread: usize,
-    /// Told with every request.
-    asked: Notify,
+    /// Notified with every request.
+    requested: Notify,
     shutdown: Shutdown,
 }
 
 impl Site {
-    /// Serves one connection from `address`, if that is known, until it ends or becomes a WebSocket,
-    /// on this `thread`. `held` is dropped when the connection ends, whatever it has become. One
-    /// that may not `lifetime` is answered once.
+    /// Serves one connection on this `thread` until it ends or becomes a WebSocket. `address` is that of
+    /// the client, if it is known. `held` is dropped when the connection ends, also as a WebSocket.
     pub(crate) async fn serve<S: Stream, H: Send + Sync + 'static>(
         self: Arc<Self>,
         stream: S,
@@ -96,25 +102,25 @@ impl Site {
         shutdown: Shutdown,
     ) {
         let stopping = shutdown.clone();
-        let stream = Lingering::new(stream).noticing(proxy_protocol::expect_none);
+        let stream = Lingering::new(stream).noticing(self.inspect_first);
         let visitor = Mutex::new(Visitor::new(address));
         let caller = Arc::new(Caller {
             visitor,
             held: Arc::new(held),
             lifetime,
             thread,
-            asked: Notify::new(),
+            requested: Notify::new(),
             shutdown,
         });
-        let asking = Arc::clone(&caller);
+        let first = Arc::clone(&caller);
         let service = hyper::service::service_fn(move |request| {
-            caller.asked.notify_one();
+            caller.requested.notify_one();
             let (site, caller) = (Arc::clone(&self), Arc::clone(&caller));
             async move { Ok::<_, Infallible>(site.answer::<S, H>(request, caller).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            // A sender may leave right after its request: that cancels nothing.
+            // A sender may close its side right after the request, which cancels nothing.
             .half_close(true)
             .keep_alive(lifetime == Lifetime::Long)
             .header_read_timeout(match lifetime {
@@ -129,8 +135,9 @@ impl Site {
             ended = connection.as_mut() => ended,
             () = stopping.stopping() => tokio::select! {
                 biased;
-                // hyper ends one without a request at once, though the first may be on its way.
-                _either = within("the first request", FIRST_REQUEST, asking.asked.notified()) => {
+                // hyper would close a connection without a request at once, although the first request
+                // may be on its way.
+                _either = within("the first request", FIRST_REQUEST, first.requested.notified()) => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -138,7 +145,7 @@ impl Site {
             },
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "HTTP connection ended");
+            tracing::debug!(%error, "the HTTP connection failed");
         }
     }
 
@@ -152,7 +159,7 @@ impl Site {
             Err(_foreign) => {
                 return text(
                     StatusCode::FORBIDDEN,
-                    "This page may not use this server. Its owner can allow it: --origin URL\n",
+                    "Pages of this origin may not use this server. Allow them with --origin URL\n",
                 );
             }
         };
@@ -163,9 +170,7 @@ impl Site {
             (&Method::GET, "/") if is_upgrade(request.headers()) => {
                 self.upgrade::<S, H>(request, caller)
             }
-            (&Method::POST, "/messages") => {
-                publish_api::post(&self.service, &caller.visitor, &self.budgets, request).await
-            }
+            (&Method::POST, "/messages") => publish_api::post(self, &caller.visitor, request).await,
             (_, "/messages") => not_allowed("POST, OPTIONS"),
             (_, "/ws") => not_allowed("GET, OPTIONS"),
             (&Method::GET | &Method::HEAD, path) => match static_files::file(path, self.demo) {
@@ -178,7 +183,7 @@ impl Site {
             (_, path) if static_files::file(path, self.demo).is_some() => {
                 not_allowed("GET, HEAD, OPTIONS")
             }
-            _ => text(StatusCode::NOT_FOUND, "Nothing here.\n"),
+            _ => text(StatusCode::NOT_FOUND, "Not found.\n"),
         };
         if let Some(origin) = origin {
             let headers = answer.headers_mut();
@@ -196,13 +201,14 @@ impl Site {
     ) -> Answer {
         let headers = request.headers();
         if !is_upgrade(headers) {
-            let mut answer = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket address.\n");
+            let mut answer =
+                text(StatusCode::UPGRADE_REQUIRED, "Connect to this address with a WebSocket.\n");
             answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             return answer;
         }
         if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             let mut answer =
-                text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is needed.\n");
+                text(StatusCode::UPGRADE_REQUIRED, "The server needs WebSocket version 13.\n");
             let version = HeaderValue::from_static("13");
             answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
             return answer;
@@ -228,7 +234,7 @@ impl Site {
             let Ok(parts) = upgraded.downcast::<TokioIo<Lingering<S>>>() else { return };
             let stream = parts.io.into_inner().into_inner();
             let read_ahead = parts.read_buf;
-            // A task of its own, because this one keeps the memory of the handshake.
+            // In a new task, because this one keeps the memory of the handshake.
             let held = Arc::clone(&caller.held);
             caller.shutdown.spawn(async move {
                 sockets.serve(stream, read_ahead, Visitor::new(address), thread).await;
@@ -246,10 +252,10 @@ impl Site {
         answer
     }
 
-    /// As one who sends too much by HTTP is told.
+    /// The answer to an address that opens too many WebSockets.
     fn too_often(&self, TooOften { retry_in }: TooOften) -> Answer {
         self.service.counters.refused(ErrorCode::RateLimited.as_str());
-        let refusal = Refusal::rate_limited("too many connections of late", retry_in);
+        let refusal = Refusal::rate_limited("too many new connections", retry_in);
         let body = Reply::Refused(refusal).to_json(&Reference::default());
         let mut answer = json(StatusCode::TOO_MANY_REQUESTS, body);
         retry_after(&mut answer, retry_in);
@@ -283,7 +289,7 @@ fn preflight() -> Answer {
 }
 
 fn not_allowed(allow: &'static str) -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n");
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.\n");
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     answer
 }

@@ -1,25 +1,25 @@
-//! Which pages may use this server: a browser says in `Origin` where a page came from.
+//! Which pages may use this server: browsers send the origin of a page in `Origin`.
 
 use std::collections::BTreeSet;
 
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
-/// The pages that are allowed besides those of the server's own name.
+/// The allowed origins besides that of the server itself.
 #[derive(Debug, Default)]
 pub(crate) struct Origins(BTreeSet<String>);
 
-/// The request comes from a page that is not allowed.
+/// The request comes from an origin that is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Foreign;
 
-/// The text is no origin.
+/// The text is not an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an origin is scheme, name and perhaps port, as in https://shop.example:8443")]
 pub(crate) struct BadOrigin;
 
 impl Origins {
-    /// Allows one more.
+    /// Allows another origin.
     ///
     /// # Errors
     /// [`BadOrigin`] unless it is `http://` or `https://`, a name, perhaps a port, and no path.
@@ -30,11 +30,12 @@ impl Origins {
         Ok(())
     }
 
-    /// The request's `Origin`, to be echoed, if it has one and may use the server. Programs that
-    /// are no browsers send none.
+    /// Checks the `Origin` of a request and returns it for the answer. Programs other than browsers send
+    /// none.
     ///
     /// # Errors
-    /// [`Foreign`] unless it has the name of the request's `Host`, with any port, or is allowed.
+    /// [`Foreign`] unless the host is that of the `Host` header, with any port, or the origin is
+    /// allowed.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Foreign> {
         let Some(value) = headers.get(header::ORIGIN) else { return Ok(None) };
         let origin = value.to_str().map_err(|_| Foreign)?.to_ascii_lowercase();
@@ -50,7 +51,7 @@ impl Origins {
     }
 }
 
-/// The name in `scheme://name[:port]`, in lower case.
+/// The host in `scheme://host[:port]`, in lower case.
 fn host_of(origin: &str) -> Option<String> {
     let uri: Uri = origin.parse().ok()?;
     let plain = matches!(uri.scheme_str(), Some("http" | "https"))

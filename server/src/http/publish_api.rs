@@ -13,57 +13,34 @@ use shared::answer::{Answer, with_type};
 use shared::deadline::within;
 use tokio::time::Instant;
 
-use crate::access::auth::Key;
 use crate::access::visitor::Visitor;
-use crate::http::memory_budget::{Full, MemoryBudget, Reservation};
+use crate::http::Site;
+use crate::http::memory_budget::{Full, Reservation};
 use crate::http::replies::{closing, refused, retry_after, status_of, unauthorised};
 use crate::limits;
-use crate::log::Appending;
-use crate::protocol::{self, Action, ErrorCode, Outcome, Reference, Refusal, Reply};
-use crate::publish::{Operation, Service};
+use crate::protocol::{self, Action, ErrorCode, Key, Outcome, Reference, Refusal, Reply};
+use crate::publish::Service;
+use crate::publish::dispatcher::{Dispatcher, PendingReply, Via, needs_websocket};
 
-/// What requests take, of all together.
-#[derive(Debug)]
-pub(crate) struct MemoryBudgets {
-    /// Their bodies, while they are read and worked on.
-    pub bodies: MemoryBudget,
-    /// Inboxes that were asked for, until the answer is written.
-    pub answers: MemoryBudget,
-}
-
-impl Default for MemoryBudgets {
-    fn default() -> Self {
-        Self {
-            bodies: MemoryBudget::new(limits::BODIES),
-            answers: MemoryBudget::new(limits::ANSWERS),
-        }
-    }
-}
-
-/// `POST /messages`: one action, or an array of them. Who goes on with what was refused is answered
-/// and closed, as a WebSocket is.
+/// `POST /messages`: one action or an array of them. A client that ignores the rate limits is closed
+/// after the answer, as a WebSocket is.
 pub(crate) async fn post(
-    service: &Arc<Service>,
+    site: &Site,
     visitor: &Mutex<Visitor>,
-    budgets: &MemoryBudgets,
     request: Request<Incoming>,
 ) -> Answer {
-    let answer = answer(service, visitor, budgets, request).await;
+    let answer = answer(site, visitor, request).await;
     let is_deaf = visitor.lock().is_deaf();
     if is_deaf { closing(answer) } else { answer }
 }
 
-async fn answer(
-    service: &Arc<Service>,
-    visitor: &Mutex<Visitor>,
-    budgets: &MemoryBudgets,
-    request: Request<Incoming>,
-) -> Answer {
+async fn answer(site: &Site, visitor: &Mutex<Visitor>, request: Request<Incoming>) -> Answer {
+    let service = &site.service;
     let bearer = match bearer(request.headers()) {
         Ok(bearer) => bearer,
         Err(refusal) => return unauthorised(refused(service, StatusCode::UNAUTHORIZED, refusal)),
     };
-    let body = match body::read(service, request, &budgets.bodies).await {
+    let body = match body::read(service, request, &site.bodies).await {
         Ok(body) => body,
         Err(answer) => return *answer,
     };
@@ -76,21 +53,21 @@ async fn answer(
     };
     let _work = service.work();
     let request =
-        Posted { service, visitor, bearer, text: String::new(), budget: budgets.answers.part() };
+        Posted { service, visitor, bearer, text: String::new(), budget: site.answers.reserve() };
     if body.trim_start().starts_with('[') {
         return request.batch(body).await;
     }
     request.one(body).await
 }
 
-/// A request whose body is there.
+/// A request whose body was read.
 struct Posted<'a> {
     service: &'a Arc<Service>,
     visitor: &'a Mutex<Visitor>,
     bearer: Option<Key>,
     /// The answer so far.
     text: String,
-    /// What its inboxes take.
+    /// The memory of the inboxes in the answer.
     budget: Reservation,
 }
 
@@ -119,8 +96,8 @@ impl Posted<'_> {
             let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
             return refused(self.service, StatusCode::PAYLOAD_TOO_LARGE, refusal);
         };
-        // Appended before the first is awaited, so that one commit can carry many; but what looks at
-        // how things stand waits for everything before it.
+        // All are appended before the first reply is awaited, so that one commit can contain many. Only
+        // actions that read state wait for all actions before them.
         let until = Instant::now() + limits::APPEND;
         let mut pending = Vec::new();
         self.text.push('[');
@@ -136,8 +113,8 @@ impl Posted<'_> {
         self.answer(StatusCode::OK)
     }
 
-    /// They have the time until `until` together, not each.
-    async fn finish_all(&mut self, pending: &mut Vec<Pending>, until: Instant) {
+    /// All of them together have time until `until`.
+    async fn finish_all(&mut self, pending: &mut Vec<PerformedAction>, until: Instant) {
         for pending in pending.drain(..) {
             let (reply, reference) = pending.finish(self.service, until).await;
             if self.text.len() > 1 {
@@ -147,84 +124,50 @@ impl Posted<'_> {
         }
     }
 
-    /// Its part of the room is given back when the answer is written.
+    /// The reservation is returned when the answer is written.
     fn answer(self, status: StatusCode) -> Answer {
-        let text = Text { text: self.text, _budget: self.budget };
+        let text = BudgetedText { text: self.text, _budget: self.budget };
         with_type(status, Bytes::from_owner(text), "application/json")
     }
 }
 
-/// An answer's text, and its part of the room for all of them.
-struct Text {
+/// The text of an answer, and its part of the memory budget.
+struct BudgetedText {
     text: String,
     _budget: Reservation,
 }
 
-impl AsRef<[u8]> for Text {
+impl AsRef<[u8]> for BudgetedText {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
     }
 }
 
-/// One action of a `POST`, appended but not yet answered.
-struct Pending {
+/// One action of a request, without its reply yet.
+struct PerformedAction {
     reference: Reference,
     key_given: bool,
-    answer: Answering,
-}
-
-enum Answering {
-    Known(Reply),
-    Appending(Operation, Appending),
+    pending: PendingReply,
 }
 
 impl Posted<'_> {
-    fn begin(&mut self, incoming: protocol::Incoming) -> Pending {
-        let visitor = &mut self.visitor.lock();
-        let own = incoming.action.as_ref().ok().and_then(|action| match action {
-            Action::Publish(publish) => publish.key.as_ref(),
-            Action::Read(read) => read.key.as_ref(),
-            Action::Inbox(person) | Action::Drop(person) => person.key.as_ref(),
-            _ => None,
-        });
+    fn begin(&mut self, incoming: protocol::ParsedRequest) -> PerformedAction {
+        let protocol::ParsedRequest { reference, action } = incoming;
+        let own = action.as_ref().ok().and_then(Action::key);
         let key_given = self.bearer.is_some() || own.is_some_and(|key| !key.is_empty());
-        let answer = match incoming.action {
-            Ok(action) => self.act(visitor, action),
-            Err(refusal) => self.service.count(visitor).and(Err(refusal)),
-        };
-        let answer = answer.unwrap_or_else(|refusal| Answering::Known(Reply::Refused(refusal)));
-        Pending { reference: incoming.reference, key_given, answer }
+        let visitor = &mut self.visitor.lock();
+        let via = Via::Post(self.bearer.as_ref());
+        let result = Dispatcher { service: self.service, visitor, via }
+            .perform(action, &reference)
+            .and_then(|pending| pending.ok_or_else(needs_websocket))
+            .and_then(|pending| self.budget_for(&pending).map(|()| pending));
+        let pending = result.unwrap_or_else(|refusal| PendingReply::Known(Reply::Refused(refusal)));
+        PerformedAction { reference, key_given, pending }
     }
 
-    fn act(&mut self, visitor: &mut Visitor, action: Action) -> Result<Answering, Refusal> {
-        let (service, bearer) = (self.service, self.bearer.as_ref());
-        Ok(match action {
-            Action::Publish(publish) => {
-                let asked = Operation::Message(publish.action());
-                Answering::Appending(asked, service.publish(visitor, *publish, bearer)?)
-            }
-            Action::Read(read) => match service.read_for(visitor, &read, bearer)? {
-                None => Answering::Known(Reply::Read),
-                Some(appending) => Answering::Appending(Operation::Read, appending),
-            },
-            Action::Drop(person) => {
-                Answering::Appending(Operation::Drop, service.log_out(visitor, &person, bearer)?)
-            }
-            Action::Inbox(person) => {
-                let reply = service.inbox(visitor, &person, bearer)?;
-                self.make_room(&reply)?;
-                Answering::Known(reply)
-            }
-            Action::Set(_) | Action::Unset(_) | Action::Ping => {
-                service.count(visitor)?;
-                return Err(Refusal::bad("this action needs a WebSocket, at /ws".into()));
-            }
-        })
-    }
-
-    /// Small requests for large inboxes must not fill the memory.
-    fn make_room(&mut self, reply: &Reply) -> Result<(), Refusal> {
-        let Reply::Inbox { messages, .. } = reply else { return Ok(()) };
+    /// Reserves memory for an inbox: small requests for large inboxes must not fill the memory.
+    fn budget_for(&mut self, pending: &PendingReply) -> Result<(), Refusal> {
+        let PendingReply::Known(Reply::Inbox { messages, .. }) = pending else { return Ok(()) };
         let bytes = messages.iter().map(|message| message.len()).sum();
         self.budget.grow(bytes).map_err(|Full| {
             let detail = "too many inboxes at once; retry soon, or ask for fewer at once";
@@ -233,26 +176,21 @@ impl Posted<'_> {
     }
 }
 
-impl Pending {
+impl PerformedAction {
     async fn finish(self, service: &Service, until: Instant) -> (Reply, Reference) {
-        let reply = match self.answer {
-            Answering::Known(reply) => reply,
-            Answering::Appending(asked, appending) => {
-                let appended = within("append", until - Instant::now(), appending).await;
-                asked.reply(appended.unwrap_or_else(|_expired| {
-                    Err(Refusal::unavailable(
-                        Outcome::Unknown,
-                        "the log did not answer in time; retry with the same mid",
-                    ))
-                }))
-            }
-        };
+        let reply = within("append", until - Instant::now(), self.pending).await;
+        let reply = reply.unwrap_or_else(|_expired| {
+            Reply::Refused(Refusal::unavailable(
+                Outcome::Unknown,
+                "the log did not answer in time; retry with the same mid",
+            ))
+        });
         service.note(&reply);
         (reply, self.reference)
     }
 }
 
-/// The key of `Authorization: Bearer KEY`, if there is any.
+/// The key in the `Authorization` header, if there is one.
 fn bearer(headers: &HeaderMap) -> Result<Option<Key>, Refusal> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let value = value.to_str().unwrap_or_default();

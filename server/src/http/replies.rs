@@ -1,4 +1,4 @@
-//! Answers to requests that were refused, and what they tell the client to do.
+//! Answers to refused requests, with the headers that tell the client what to do.
 
 use std::time::Duration;
 
@@ -6,10 +6,13 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use shared::answer::{Answer, json};
 
-use crate::protocol::{ErrorCode, Reference, Refusal, Reply};
+use crate::protocol::{ErrorCode, Outcome, Reference, Refusal, Reply};
 use crate::publish::Service;
 
-/// In whole seconds, not a moment too early.
+/// Rejected clients return spread over this range, in seconds.
+const RETURN: std::ops::Range<u64> = 3..10;
+
+/// Rounded up to whole seconds, so that the retry does not come too early.
 pub(super) fn retry_after(answer: &mut Answer, wait: Duration) {
     let seconds = HeaderValue::from(wait.as_secs() + 1);
     answer.headers_mut().insert(header::RETRY_AFTER, seconds);
@@ -48,4 +51,23 @@ pub(super) fn unauthorised(mut answer: Answer) -> Answer {
 pub(super) fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
+}
+
+/// The answer to an upgrade on a connection that may stay open for one request only.
+pub(super) fn no_capacity() -> Answer {
+    let body = server_full().to_json(&Reference::default());
+    let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(return_in()));
+    answer
+}
+
+/// The reply on a connection that is rejected.
+pub(crate) fn server_full() -> Reply {
+    let detail = "this server is full; come back in a few seconds";
+    Reply::Refused(Refusal::unavailable(Outcome::Refused, detail))
+}
+
+/// The seconds after which a rejected client may return: random, so that not all return at once.
+pub(crate) fn return_in() -> u64 {
+    RETURN.start + getrandom::u64().unwrap_or_default() % (RETURN.end - RETURN.start)
 }

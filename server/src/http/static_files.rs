@@ -1,4 +1,4 @@
-//! The files for browsers, embedded in the binary.
+//! The files for browsers, which are embedded in the binary.
 
 use std::io::{self, Write as _};
 use std::sync::LazyLock;
@@ -12,8 +12,8 @@ use hyper::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use shared::answer::Answer;
 
-/// What the demo page may do: load its own files, talk to its own server, nothing
-/// else; text never becomes markup or code.
+/// The demo page may load its own files and connect to its own server, and nothing else. Text never
+/// becomes markup or code.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'; \
@@ -21,17 +21,17 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// One file as it is served, compressed when it is asked for first.
+/// A file, compressed at the first request.
 #[derive(Debug)]
 pub(crate) struct StaticFile {
     content_type: &'static str,
-    plain: Form,
-    gzip: Option<Form>,
+    plain: Representation,
+    gzip: Option<Representation>,
 }
 
-/// Bytes that may be sent for a file, and the name that they have in caches.
+/// The content of an answer and its entity tag.
 #[derive(Debug)]
-struct Form {
+struct Representation {
     content: Bytes,
     etag: String,
 }
@@ -44,7 +44,7 @@ macro_rules! file {
     }};
 }
 
-/// The file at `path`; the demo page's only where the demo is on.
+/// The file at `path`. Those of the demo page exist only if the demo is on.
 #[must_use]
 pub(crate) fn file(path: &str, demo: bool) -> Option<&'static StaticFile> {
     Some(match path {
@@ -59,22 +59,22 @@ pub(crate) fn file(path: &str, demo: bool) -> Option<&'static StaticFile> {
 
 impl StaticFile {
     fn new(content_type: &'static str, content: &'static [u8]) -> Self {
-        let gzip = compressed(content).ok().map(Form::new);
-        Self { content_type, plain: Form::new(Bytes::from_static(content)), gzip }
+        let gzip = compressed(content).ok().map(Representation::new);
+        Self { content_type, plain: Representation::new(Bytes::from_static(content)), gzip }
     }
 
-    /// The answer to who asks with these headers: the file, or that the asker has it already.
+    /// The file, or 304 if the request shows that the client has it already.
     #[must_use]
-    pub(crate) fn answer(&self, asked: &HeaderMap) -> Answer {
-        let gzip = self.gzip.as_ref().filter(|_| takes_gzip(asked));
-        let form = gzip.unwrap_or(&self.plain);
-        let is_known = form.is_known(asked);
+    pub(crate) fn answer(&self, request: &HeaderMap) -> Answer {
+        let gzip = self.gzip.as_ref().filter(|_| takes_gzip(request));
+        let representation = gzip.unwrap_or(&self.plain);
+        let is_known = representation.is_known(request);
         let mut answer = Response::new(Full::default());
         let headers = answer.headers_mut();
         for (name, value) in [
-            // A page asks each time whether there is a newer one, which costs no more than this head.
+            // The browser asks each time whether the file has changed; the answer is a short 304.
             (header::CACHE_CONTROL, "no-cache"),
-            // Without an origin too: a cache must not give that answer to a page of another one.
+            // Also without an origin: a cache must not give this answer to a page of another origin.
             (header::VARY, "Accept-Encoding, Origin"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -84,7 +84,7 @@ impl StaticFile {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        if let Ok(etag) = HeaderValue::from_str(&form.etag) {
+        if let Ok(etag) = HeaderValue::from_str(&representation.etag) {
             headers.insert(header::ETAG, etag);
         }
         if is_known {
@@ -95,23 +95,22 @@ impl StaticFile {
         if gzip.is_some() {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        *answer.body_mut() = Full::new(form.content.clone());
+        *answer.body_mut() = Full::new(representation.content.clone());
         answer
     }
 }
 
-impl Form {
+impl Representation {
     fn new(content: Bytes) -> Self {
-        // Half of it is unique enough.
+        // Half of the hash is unique enough.
         let hash: String =
             Sha256::digest(&content).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Self { content, etag: format!("\"{hash}\"") }
     }
 
-    /// Whether `If-None-Match` names it. A proxy that has compressed the answer made its tag a
-    /// weak one.
-    fn is_known(&self, asked: &HeaderMap) -> bool {
-        elements(asked, &header::IF_NONE_MATCH)
+    /// Whether `If-None-Match` names its tag, which is weak if a proxy has compressed the answer.
+    fn is_known(&self, request: &HeaderMap) -> bool {
+        elements(request, &header::IF_NONE_MATCH)
             .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
     }
 }
@@ -122,10 +121,10 @@ fn compressed(content: &[u8]) -> io::Result<Bytes> {
     encoder.finish().map(Bytes::from)
 }
 
-/// RFC 9110 section 12.5.3. Who says nothing of it gets the file as it is.
-fn takes_gzip(asked: &HeaderMap) -> bool {
+/// RFC 9110 section 12.5.3. Without the header the file is not compressed.
+fn takes_gzip(request: &HeaderMap) -> bool {
     let mut takes_any = false;
-    for element in elements(asked, &header::ACCEPT_ENCODING) {
+    for element in elements(request, &header::ACCEPT_ENCODING) {
         let (coding, weight) = element.split_once(';').unwrap_or((element, "q=1"));
         let weight = weight.trim().strip_prefix(['q', 'Q']).map(str::trim_start);
         let weight = weight.and_then(|weight| weight.strip_prefix('=')?.trim().parse().ok());
@@ -139,9 +138,9 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
     takes_any
 }
 
-/// The elements of a header that is a list.
-fn elements<'a>(asked: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = asked.get_all(name).iter().filter_map(|value| value.to_str().ok());
+/// The elements of a list header.
+fn elements<'a>(request: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = request.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
@@ -169,11 +168,11 @@ mod tests {
             (&["gzipped"], false),
             (&["*;q=0"], false),
         ] {
-            let mut asked = HeaderMap::new();
+            let mut request = HeaderMap::new();
             for value in values {
-                asked.append(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
+                request.append(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
             }
-            assert_eq!(takes_gzip(&asked), takes, "{values:?}");
+            assert_eq!(takes_gzip(&request), takes, "{values:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The messages' own names: a message sent again under its `mid` is delivered once.
+//! The idempotency window: a message that is sent again with its `mid` is delivered once.
 //!
-//! Decided where entries are applied, by the entries' own times, so that everyone who applies the
-//! same log decides alike.
+//! Decided when entries are applied, by the times in the entries, so that all servers that apply the
+//! same log decide alike.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -13,66 +13,66 @@ use crate::entry::{AppendId, Entry, Target};
 use crate::id::Tag;
 use crate::protocol::Mid;
 
-/// How long a name is remembered.
+/// How long a `mid` is remembered.
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
-/// How many are remembered at most; beyond, the oldest are forgotten.
+/// How many are remembered; beyond that the oldest is forgotten.
 const MOST: usize = 100_000;
 
-/// The names used of late. A mid's scope is tag, action and ID.
+/// The keys of recent entries. The scope of a `mid` is tag, action and ID.
 #[derive(Debug, Default)]
 pub(crate) struct DedupWindow {
-    mids: Window<Name, Use>,
+    mids: Window<MidKey, MidUse>,
     appends: Window<AppendId, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Name {
+struct MidKey {
     tag: Tag,
     target: Target,
     mid: Mid,
 }
 
 #[derive(Debug)]
-struct Use {
+struct MidUse {
     seq: u64,
     digest: Digest,
 }
 
 type Digest = [u8; 32];
 
-/// An entry's names, computed where no lock is held.
+/// The keys of an entry, computed before the lock is taken.
 #[derive(Debug, Default)]
 pub(crate) struct DedupKeys {
     append: Option<AppendId>,
-    mid: Option<(Name, Digest)>,
+    mid: Option<(MidKey, Digest)>,
 }
 
 impl DedupKeys {
     pub(crate) fn of(entry: &Entry) -> Self {
         let mid = entry.mid.as_ref().zip(entry.kind.message()).map(|(mid, message)| {
             let (tag, target) = (entry.tag.clone(), entry.kind.target());
-            let name = Name { tag, target, mid: mid.clone() };
+            let name = MidKey { tag, target, mid: mid.clone() };
             (name, Sha256::digest(message.as_json()).into())
         });
         Self { append: entry.append, mid }
     }
 }
 
-/// What an entry's names say about it.
+/// What the keys of an entry show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Never seen, or without a name.
+    /// The entry has no key, or a new one.
     New,
-    /// The log has taken one append twice, the first time as this seq.
+    /// The log contains the same append twice, first as this seq.
     Replayed(u64),
-    /// The same message was applied before, as this seq.
+    /// The same message was applied before as this seq.
     Duplicate(u64),
-    /// Another message has this name.
+    /// Another message has this `mid`.
     Conflict,
 }
 
 impl DedupWindow {
-    /// Judges the entry `seq` of the time `at` and remembers its names.
+    /// Judges the entry `seq` with the time `at` and remembers its keys.
     pub(crate) fn judge(&mut self, seq: u64, at: u64, names: DedupKeys) -> Verdict {
         if let Some(append) = names.append {
             self.appends.forget_before(at);
@@ -87,18 +87,18 @@ impl DedupWindow {
             Some(known) if known.digest == digest => Verdict::Duplicate(known.seq),
             Some(_) => Verdict::Conflict,
             None => {
-                self.mids.remember(name, at, Use { seq, digest });
+                self.mids.remember(name, at, MidUse { seq, digest });
                 Verdict::New
             }
         }
     }
 }
 
-/// Names and what they were used for, bounded in time and number.
+/// Keys and their uses, bounded in time and number.
 #[derive(Debug)]
 struct Window<K, V> {
     known: HashMap<K, V>,
-    /// Oldest first, with the time of the use.
+    /// Oldest first, with the time of use.
     order: VecDeque<(u64, K)>,
 }
 

@@ -1,4 +1,4 @@
-//! What the hub hands to a shard.
+//! The queue between the hub and one shard, and the work in it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,81 +10,65 @@ use tokio::sync::Notify;
 
 use crate::conn::connection::Connection;
 use crate::entry::Target;
+use crate::hub::Dismissal;
 use crate::hub::history::Replay;
+use crate::hub::registration::Registration;
 use crate::hub::tally::{ShardProgress, Tally};
-use crate::hub::{Dismissal, Registration};
 use crate::id::{Address, Tag};
 use crate::limits;
 
-/// One thing for a shard to do, in the order of the log.
+/// One step for a shard, in the order of the log.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Hand over what was missed, then deliver from here on.
+    /// Replay what the connection missed, then deliver to it.
     Register {
-        /// Who listens.
         connection: Arc<Connection>,
-        /// To what.
         registration: Registration,
-        /// The address of its earlier registration of the same tag, which this one replaces.
+        /// The address of the earlier registration on the tag, which this one replaces.
         earlier: Option<Option<Address>>,
-        /// Whether that one was handed everything that this one wants, or is about to be.
+        /// Whether the earlier registration was handed everything that this one wants, or will be.
         continues_replay: bool,
-        /// Whether it has been told that it is live: nothing was missed.
+        /// Whether the `live` event is written already, because there is nothing to replay.
         live: bool,
-        /// What comes first.
         replay: Box<Replay>,
     },
-    /// Go on with a replay: the connection has taken its last piece.
-    Resume {
-        /// The tag of its registration.
-        tag: Tag,
-        /// Which one.
-        connection: u64,
-    },
-    /// Deliver no more.
-    Unregister {
-        /// Who listened.
-        connection: u64,
-        /// To what.
-        registration: Registration,
-    },
-    /// Close a connection whose registration was ended for it.
-    Dismiss {
-        /// The tag of its registration.
-        tag: Tag,
-        /// Its address there.
-        address: Address,
-        /// Which one.
-        connection: u64,
-        /// Why.
-        why: Dismissal,
-    },
-    /// Send everyone away to come anew: what they are to be handed is not known any more.
-    Dissolve {
-        /// The audience.
-        tag: Tag,
-    },
-    /// Write a frame to those it is for.
-    Deliver {
-        /// The audience.
-        tag: Tag,
-        /// Its number in the log.
-        seq: u64,
-        /// Everyone in it, or one person.
-        target: Target,
-        /// The connection that needs no news of it.
-        except: Option<u64>,
-        /// Whether it is a message, which may be kept, and no mere event.
-        kept: bool,
-        /// The encoded frame.
-        frame: Bytes,
-        /// When this process accepted it.
-        received: Option<Instant>,
-    },
+    /// Continue a replay, because the connection has taken its last piece.
+    Resume { tag: Tag, connection: u64 },
+    /// End a registration.
+    Unregister { connection: u64, registration: Registration },
+    /// Close a connection, because the hub ended its registration.
+    Dismiss { tag: Tag, address: Address, connection: u64, why: Dismissal },
+    /// Close all listeners of the tag, so that they reconnect: entries were lost.
+    Dissolve { tag: Tag },
+    /// Write a frame to its recipients.
+    Deliver { tag: Tag, delivery: Delivery },
+}
+
+/// A frame and its recipients.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) seq: u64,
+    pub(crate) target: Target,
+    /// The connection that caused it, which is left out.
+    pub(crate) except: Option<u64>,
+    /// Whether the frame is a message, which the history may hold, rather than an event.
+    pub(crate) kept: bool,
+    pub(crate) frame: Bytes,
+    /// When this process accepted the message.
+    pub(crate) received: Option<Instant>,
+}
+
+impl Delivery {
+    pub(crate) fn concerns(&self, connection: u64, address: Option<Address>) -> bool {
+        let is_recipient = match self.target {
+            Target::Everyone => true,
+            Target::One(person) => address == Some(person),
+        };
+        is_recipient && self.except != Some(connection)
+    }
 }
 
 impl Work {
-    /// The tag that it concerns.
     #[must_use]
     pub(crate) fn tag(&self) -> &Tag {
         match self {
@@ -98,10 +82,10 @@ impl Work {
         }
     }
 
-    /// The bytes of its frame, if it has one.
+    /// The bytes of the frame, if there is one.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Deliver { frame, .. } => frame.len(),
+            Self::Deliver { delivery, .. } => delivery.frame.len(),
             _ => 0,
         }
     }
@@ -109,24 +93,27 @@ impl Work {
 
 /// The queue between the hub and one shard.
 ///
-/// Pushing never waits and never fails, because what the hub has decided must happen. The bound
-/// is kept before: while [`DeliveryQueue::has_room`] says no, nothing is appended to the log and
-/// nobody is registered. Work counts until it is done, not until it is taken; the ends of
-/// registrations are bounded by these.
+/// A push never waits and never fails, because the hub has already applied the entry. The bound is
+/// checked earlier: while [`DeliveryQueue::has_room`] is false, nothing is appended to the log and no
+/// connection is registered. Work counts until it is done, not until it is taken.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryQueue {
     state: Mutex<QueuedWork>,
     filled: Notify,
+    /// Work was done, and somebody waits for that.
+    progress: Notify,
 }
 
 #[derive(Debug, Default)]
 struct QueuedWork {
     work: VecDeque<Work>,
-    /// Connections that can take more of a replay; each at most once, as it asks for one piece at
-    /// a time.
+    /// Connections that can take more of a replay. Each is in it at most once, because it waits for
+    /// one piece at a time.
     drained: Vec<u64>,
-    /// Not done yet, here and in the shard.
+    /// Work that is not done, here and in the shard.
     undone: Load,
+    /// Whether somebody waits until there is less of it.
+    awaited: bool,
     tally: Tally,
 }
 
@@ -138,12 +125,14 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// That of one thing to do.
     pub(crate) fn of(work: &Work) -> Self {
         Self { items: 1, bytes: work.bytes() }
     }
 
-    /// Counts more.
+    fn has_room(self) -> bool {
+        self.items < limits::SHARD_QUEUE && self.bytes < limits::SHARD_QUEUE_BYTES
+    }
+
     pub(crate) fn add(&mut self, more: Self) {
         self.items += more.items;
         self.bytes += more.bytes;
@@ -154,19 +143,36 @@ impl DeliveryQueue {
     /// Whether an entry may be appended.
     #[must_use]
     pub(crate) fn has_room(&self) -> bool {
-        let state = self.state.lock();
-        let Load { items, bytes } = state.undone;
-        items < limits::SHARD_QUEUE && bytes < limits::SHARD_QUEUE_BYTES
+        self.state.lock().undone.has_room()
     }
 
-    /// Whether everything that was queued is done: whoever is to get it has it, or it waits for their
+    /// Ends when an entry may be appended.
+    pub(crate) async fn until_free(&self) {
+        self.until(|undone| undone.has_room()).await;
+    }
+
+    /// Ends when everything that was queued is done: its listeners have it, or it waits for their
     /// sockets.
-    #[must_use]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state.lock().undone.items == 0
+    pub(crate) async fn emptied(&self) {
+        self.until(|undone| undone.items == 0).await;
     }
 
-    /// What the shard has done, and what waits for it.
+    async fn until(&self, is_met: impl Fn(Load) -> bool) {
+        loop {
+            let progress = {
+                let mut state = self.state.lock();
+                if is_met(state.undone) {
+                    return;
+                }
+                state.awaited = true;
+                // Woken from its creation on.
+                self.progress.notified()
+            };
+            progress.await;
+        }
+    }
+
+    /// What the shard has done and what is queued for it.
     #[must_use]
     pub(crate) fn progress(&self) -> ShardProgress {
         let state = self.state.lock();
@@ -174,7 +180,6 @@ impl DeliveryQueue {
         ShardProgress { tally: state.tally.clone(), entries: items, bytes }
     }
 
-    /// Queues one more thing to do.
     pub(crate) fn push(&self, work: Work) {
         let mut state = self.state.lock();
         state.undone.add(Load::of(&work));
@@ -189,29 +194,31 @@ impl DeliveryQueue {
         self.filled.notify_one();
     }
 
-    /// Moves everything that waits into `batch`, which must be empty; its memory is reused.
-    /// Answers the connections that can take more.
+    /// Moves the queued work into `batch`, which must be empty and whose memory is reused. Returns the
+    /// connections that can take more of a replay.
     pub(crate) fn take(&self, batch: &mut VecDeque<Work>) -> Vec<u64> {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.work, batch);
         std::mem::take(&mut state.drained)
     }
 
-    /// Counts work that a shard gives itself.
+    /// Counts work that the shard queues for itself.
     pub(crate) fn add(&self, work: &Work) {
         self.state.lock().undone.add(Load::of(work));
     }
 
-    /// Notes that so much of what was taken is done, and what that came to, which is counted from
-    /// the beginning again.
+    /// Notes that work is done, and moves the counts of `tally` into the queue.
     pub(crate) fn done(&self, load: Load, tally: &mut Tally) {
         let mut state = self.state.lock();
         state.undone.items -= load.items;
         state.undone.bytes -= load.bytes;
         state.tally.add(&std::mem::take(tally));
+        if std::mem::take(&mut state.awaited) {
+            self.progress.notify_waiters();
+        }
     }
 
-    /// Ends when something may wait. Cancel safe; for one waiting task.
+    /// Waits until work may be queued. Cancel safe; for one waiting task.
     pub(crate) async fn filled(&self) {
         self.filled.notified().await;
     }

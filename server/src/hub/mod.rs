@@ -1,15 +1,15 @@
-//! The registry of who listens to what, and the place where the log's entries take effect.
+//! The hub applies the entries of the log and keeps the registry of listeners.
 //!
-//! Registering and applying happen in one short section each, so every registration stands at an
-//! exact place in the log: its shard hears of it after all entries before it and before all
-//! entries after it. The hub knows no sockets, and never waits for a shard.
+//! Registering and applying each hold one lock for a short time, so every registration has an exact
+//! position in the log: its shard gets it after all entries before that position and before all
+//! entries behind it. The hub knows no sockets and never waits for a shard.
 
 pub(crate) mod dedup;
 pub(crate) mod delivery_queue;
 pub(crate) mod history;
 mod position;
+mod registration;
 mod registry;
-mod replica;
 mod stats;
 pub(crate) mod tally;
 
@@ -21,41 +21,42 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use position::Waiters;
-pub(crate) use registry::Registration;
-use registry::{Seat, TagRegistry};
+pub(crate) use registration::Registration;
+use registry::{PersonListener, TagRegistry};
 pub(crate) use stats::{TagCounts, Totals};
 
 use crate::conn::connection::Connection;
 use crate::conn::frame;
 use crate::entry::{AppendContext, Appended, Applied, Entry, EntryKind, Target};
 use crate::hub::dedup::{DedupKeys, DedupWindow, Verdict};
-use crate::hub::delivery_queue::{DeliveryQueue, Work};
+use crate::hub::delivery_queue::{Delivery, DeliveryQueue, Work};
 use crate::hub::history::ring::StoredMessage;
 use crate::hub::history::{History, Pulled, Replay, Settings};
 use crate::id::{Address, Tag};
 use crate::limits;
+use crate::log::Sink;
 use crate::protocol::Mark;
 use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 
-/// Both generation, what is kept for those who are away, and the log's head as far as it has been
+/// The registry, the message history, the idempotency window, and the number of the last entry
 /// applied.
 #[derive(Debug)]
 pub(crate) struct Hub {
     epoch: Box<str>,
     shards: Box<[Arc<DeliveryQueue>]>,
-    room: RegistrationLimits,
-    /// The last entry applied. Changed under the lock only, but read without it by those who look at
-    /// nothing else.
+    limits: RegistrationLimits,
+    /// The last entry applied. Written with the lock held only; readers that need nothing else do not
+    /// take it.
     head: AtomicU64,
     state: Mutex<HubState>,
 }
 
-/// How much may be registered.
+/// The limits of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegistrationLimits {
-    /// Tags that anyone listens on.
+    /// Tags with at least one listener.
     pub tags: usize,
-    /// Registrations on all tags together, and so the most IDs.
+    /// Registrations on all tags together, which also bounds the IDs.
     pub registrations: usize,
 }
 
@@ -70,81 +71,74 @@ struct HubState {
     generation: Generation,
     /// On all tags.
     registrations: usize,
-    /// Different ones on each tag, of all tags.
+    /// Distinct IDs on each tag, over all tags.
     ids: usize,
-    audiences: HashMap<Tag, TagRegistry>,
+    tags: HashMap<Tag, TagRegistry>,
     history: History,
     dedup: DedupWindow,
     waiters: Waiters,
 }
 
-/// Which generation a registration is on: everyone was taken off those before, when entries were lost. A
-/// registration without an ID is a mere count, so nothing else tells that it is gone.
+/// Generation of the registry. `reset_to` starts a new one; a registration of an older generation is
+/// already gone and must not be subtracted again (anonymous ones are only a count).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Generation(u64);
 
-/// A registration as it stands.
+/// The result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
-    /// Whether everything since the client's cursor follows; `None` if it gave none.
+    /// Whether all messages since the client's cursor follow; `None` without a cursor.
     pub recovered: Option<bool>,
-    /// The seqs in its inbox; `None` where there is no inbox.
+    /// The seqs in its inbox; `None` if the tag has no inboxes.
     pub unread: Option<Vec<u64>>,
-    /// It is handed everything above this seq that is or was kept.
+    /// The connection is handed every message above this seq.
     pub from: u64,
-    /// The log's head, if nothing was missed and nothing is to be handed over before the client is
-    /// told that it is live. Otherwise the shard tells.
+    /// The head, if there is nothing to replay: the caller then writes the `live` event. Otherwise the
+    /// shard writes it after the replay.
     pub live: Option<u64>,
-    /// Where it is, to be told when it ends.
+    /// To be passed back when the registration ends.
     pub generation: Generation,
 }
 
-/// A registration that another one of the same connection and tag replaces.
+/// A registration that a new one of the same connection and tag replaces.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Earlier<'a> {
-    /// What it was.
     pub registration: &'a Registration,
-    /// As in [`Registered`].
     pub from: u64,
-    /// Likewise.
     pub generation: Generation,
 }
 
-/// An inbox as it stands.
+/// The unread messages of an inbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Unread {
-    /// The last entry applied: what a cursor may go on from.
+    /// The last entry applied: the seq of a cursor that follows them.
     pub head: u64,
     /// The encoded messages, oldest first.
     pub frames: Vec<Bytes>,
 }
 
-/// Why a connection is sent away from a tag.
+/// Why a registration is ended and its connection closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dismissal {
-    /// Its ID has too many others.
+    /// Its ID has too many newer connections.
     Replaced,
-    /// Its ID has logged out.
+    /// Its ID was logged out.
     Dropped,
 }
 
 impl Hub {
-    /// The most connections under one ID; one more closes the oldest.
-    const SEATS: usize = limits::CONNECTIONS_PER_ID;
-
-    /// An empty registry that feeds these shards and keeps what `settings` say, of a log whose
-    /// entries through `evicted_through` are not there any more.
+    /// A hub that feeds these shards, for a log whose entries through `evicted_through` were evicted.
     #[must_use]
     pub(crate) fn new(
         epoch: Box<str>,
         shards: Vec<Arc<DeliveryQueue>>,
         settings: Settings,
-        room: RegistrationLimits,
+        limits: RegistrationLimits,
         evicted_through: u64,
     ) -> Self {
         let state = HubState {
             generation: Generation::default(),
-            audiences: HashMap::new(),
+            tags: HashMap::new(),
             registrations: 0,
             ids: 0,
             history: History::new(settings, evicted_through),
@@ -152,25 +146,25 @@ impl Hub {
             waiters: Waiters::default(),
         };
         let head = AtomicU64::new(evicted_through);
-        Self { epoch, shards: shards.into(), room, head, state: Mutex::new(state) }
+        Self { epoch, shards: shards.into(), limits, head, state: Mutex::new(state) }
     }
 
-    /// Keeps what `settings` say from now on. What is kept of a tag that may keep less goes with
+    /// Adopts new settings of the history. A tag that may keep less than before evicts the rest with
     /// its next message.
     pub(crate) fn adopt(&self, settings: Settings) {
         self.state.lock().history.adopt(settings);
     }
 
-    /// The name of the log's lifetime.
+    /// The epoch of the log.
     #[must_use]
     pub(crate) fn epoch(&self) -> &str {
         &self.epoch
     }
 
-    /// Whether the shards keep up, to be asked before an entry is appended or anyone registered.
+    /// Checks that the shards keep up, before an entry is appended or a connection registered.
     ///
     /// # Errors
-    /// `unavailable`, refused, while a shard's queue is full.
+    /// `unavailable`, refused, while the queue of a shard is full.
     pub(crate) fn admit(&self) -> Result<(), Refusal> {
         if self.shards.iter().all(|shard| shard.has_room()) {
             return Ok(());
@@ -178,14 +172,14 @@ impl Hub {
         Err(Refusal::unavailable(Outcome::Refused, "deliveries are behind; retry in a moment"))
     }
 
-    /// Applies the log's next entry: keeps what is to be kept, counts whom it reaches and queues
-    /// one encoded frame for every shard that serves any of them.
+    /// Applies the next entry of the log: stores its message, counts the recipients and queues one
+    /// encoded frame for every shard that serves any of them.
     ///
     /// # Errors
-    /// `mid_conflict` if another message has its `mid`; it has its place in the log all the same.
+    /// `mid_conflict` if another message has its `mid`; the entry stays in the log all the same.
     pub(crate) fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
-        // Without this lock, so that whoever registers, reads or replays meanwhile does not wait for
-        // it. The log that orders entries may hold a lock of its own around all of this.
+        // Before the lock is taken, so that registrations, reads and replays do not wait for it. The log
+        // may hold a lock of its own around this call.
         let frame = encode(seq, entry);
         let names = DedupKeys::of(entry);
         let target = entry.kind.target();
@@ -194,17 +188,17 @@ impl Hub {
         debug_assert!(seq > self.head(), "entries are applied in order");
         self.move_to(state, seq);
         state.history.advance(entry.at);
-        // What is answered below must not depend on whether anybody has looked before.
+        // The reply below must not depend on whether anybody has read the history before.
         state.history.refresh(&entry.tag);
         let (seq, duplicate) = match state.dedup.judge(seq, entry.at, names) {
             Verdict::New => (seq, false),
-            // Its first copy was applied and answered for.
+            // Its first copy was applied and got its reply.
             Verdict::Replayed(first) => return Ok(state.applied(first, entry, false)),
             Verdict::Duplicate(first) => return Ok(state.applied(first, entry, true)),
             Verdict::Conflict => {
                 return Err(Refusal::new(
                     ErrorCode::MidConflict,
-                    "another message was sent under this mid; give each message its own".into(),
+                    "another message was sent with this mid; give each message its own".into(),
                 ));
             }
         };
@@ -222,75 +216,69 @@ impl Hub {
             }
         }
         let applied = state.applied(seq, entry, duplicate);
-        if let Some(audience) = state.audiences.get_mut(&entry.tag) {
-            audience.note_delivery(target, context.origin);
-            for (index, shard) in self.shards.iter().enumerate() {
-                if audience.concerns(index, target) {
-                    shard.push(Work::Deliver {
-                        tag: entry.tag.clone(),
-                        seq,
-                        target,
-                        except: context.origin,
-                        kept: entry.kind.message().is_some(),
-                        received: context.received,
-                        frame: frame.clone(),
-                    });
-                }
-            }
+        if let Some(listeners) = state.tags.get_mut(&entry.tag) {
+            let delivery = Delivery {
+                seq,
+                target,
+                except: context.origin,
+                kept: entry.kind.message().is_some(),
+                frame,
+                received: context.received,
+            };
+            self.deliver(listeners, &entry.tag, &delivery);
         }
         Ok(applied)
     }
 
-    /// Notes that a connection has taken all that was written for it and can take more of a
-    /// replay.
+    /// Notes that the outbox of a connection is empty, so that it can take more of a replay.
     pub(crate) fn drained(&self, connection: &Connection) {
         self.shards[connection.shard()].drained(connection.number());
     }
 
-    /// Whether no shard has anything to do.
-    #[must_use]
-    pub(crate) fn has_delivered(&self) -> bool {
-        self.shards.iter().all(|shard| shard.is_idle())
+    /// Ends when the shards have done everything that was queued for them.
+    pub(crate) async fn delivered(&self) {
+        for shard in &self.shards {
+            shard.emptied().await;
+        }
     }
 
-    /// The next messages of a replay, `room` bytes of them or a little more.
-    pub(crate) fn pull(&self, tag: &Tag, replay: &mut Replay, room: usize, clock: u64) -> Pulled {
-        self.state.lock().history.pull(tag, replay, room, clock)
+    /// The next messages of a replay: `budget` bytes or a little more.
+    pub(crate) fn pull(&self, tag: &Tag, replay: &mut Replay, budget: usize, clock: u64) -> Pulled {
+        self.state.lock().history.pull(tag, replay, budget, clock)
     }
 
-    /// Whether an inbox has any of what this marks.
+    /// Whether an inbox contains any message that the mark names.
     #[must_use]
     pub(crate) fn marks_anything(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
         self.state.lock().history.has(tag, address, mark)
     }
 
-    /// Tells a person's connections here, but for `origin`, of a read mark that changes nothing which
-    /// is kept: what they show may be a broadcast, or of a tag without inboxes.
-    /// Gets lost while deliveries are behind.
+    /// Sends the `read` event to the person's connections here, except `origin`, for a mark that
+    /// changes no inbox: they may show a broadcast, or the tag may have no inboxes. Dropped while a
+    /// shard's queue is full.
     pub(crate) fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark, origin: Option<u64>) {
         if self.admit().is_err() {
             return;
         }
         let (target, frame) = (Target::One(address), frame::text_frame(&protocol::read(tag, mark)));
         let mut state = self.state.lock();
-        let Some(audience) = state.audiences.get_mut(tag) else { return };
-        audience.note_delivery(target, origin);
+        let Some(listeners) = state.tags.get_mut(tag) else { return };
+        let (seq, except, kept, received) = (self.head(), origin, false, None);
+        let delivery = Delivery { seq, target, except, kept, frame, received };
+        self.deliver(listeners, tag, &delivery);
+    }
+
+    /// Queues a delivery for every shard that serves any of its recipients.
+    fn deliver(&self, listeners: &mut TagRegistry, tag: &Tag, delivery: &Delivery) {
+        listeners.note_delivery(delivery.target, delivery.except);
         for (index, shard) in self.shards.iter().enumerate() {
-            if audience.concerns(index, target) {
-                shard.push(Work::Deliver {
-                    tag: tag.clone(),
-                    seq: self.head(),
-                    target,
-                    except: origin,
-                    kept: false,
-                    received: None,
-                    frame: frame.clone(),
-                });
+            if listeners.concerns(index, delivery.target) {
+                shard.push(Work::Deliver { tag: tag.clone(), delivery: delivery.clone() });
             }
         }
     }
 
-    /// One person's unread messages.
+    /// The unread messages of one person.
     #[must_use]
     pub(crate) fn unread(&self, tag: &Tag, address: Address, clock: u64) -> Unread {
         let state = self.state.lock();
@@ -299,10 +287,10 @@ impl Hub {
     }
 
     fn dismiss_all(&self, state: &mut HubState, tag: &Tag, address: Address) -> u64 {
-        let dismissed = state.change(tag, |audience| {
+        let dismissed = state.change(tag, |listeners| {
             let mut clients = 0;
-            while let Some(oldest) = audience.oldest_of(address, 1) {
-                audience.remove(oldest.connection, oldest.shard, Some(address));
+            while let Some(oldest) = listeners.oldest_of(address, 1) {
+                listeners.remove(oldest.connection, oldest.shard, Some(address));
                 self.dismiss(tag, address, oldest, Dismissal::Dropped);
                 clients += 1;
             }
@@ -311,20 +299,30 @@ impl Hub {
         dismissed.unwrap_or(0)
     }
 
-    fn dismiss(&self, tag: &Tag, address: Address, seat: Seat, why: Dismissal) {
-        let (tag, connection) = (tag.clone(), seat.connection);
-        self.shards[seat.shard].push(Work::Dismiss { tag, address, connection, why });
+    fn dismiss(&self, tag: &Tag, address: Address, listener: PersonListener, why: Dismissal) {
+        let (tag, connection) = (tag.clone(), listener.connection);
+        self.shards[listener.shard].push(Work::Dismiss { tag, address, connection, why });
+    }
+}
+
+impl Sink for Hub {
+    fn admit(&self) -> Result<(), Refusal> {
+        Self::admit(self)
+    }
+
+    fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
+        Self::apply(self, seq, entry, context)
     }
 }
 
 impl HubState {
-    /// What is told of an entry that was applied, as things are now.
+    /// The outcome of an entry that was applied, as of now.
     fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
         let target = entry.kind.target();
-        let audience = self.audiences.get(&entry.tag);
+        let listeners = self.tags.get(&entry.tag);
         Applied {
             seq,
-            clients: audience.map_or(0, |audience| audience.reached(target)),
+            clients: listeners.map_or(0, |listeners| listeners.reached(target)),
             stored: match target {
                 Target::Everyone => false,
                 Target::One(address) => self.history.is_unread(&entry.tag, address, seq),
@@ -334,7 +332,7 @@ impl HubState {
         }
     }
 
-    /// Answers whether it was there.
+    /// Returns whether the registration existed.
     fn remove(
         &mut self,
         connection: u64,
@@ -346,33 +344,33 @@ impl HubState {
             return false;
         }
         let removed =
-            self.change(&gone.tag, |audience| audience.remove(connection, shard, gone.address));
+            self.change(&gone.tag, |listeners| listeners.remove(connection, shard, gone.address));
         removed.unwrap_or(false)
     }
 
-    /// Changes who listens on a tag that somebody listens on, and the sums over all tags with it.
+    /// Changes the registry of a tag, if it has listeners, and updates the sums over all tags.
     fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut TagRegistry) -> T) -> Option<T> {
-        let audience = self.audiences.get_mut(tag)?;
-        let ids = audience.ids();
-        let registrations = audience.registrations();
-        let result = change(audience);
-        self.ids = self.ids + audience.ids() - ids;
-        self.registrations = self.registrations + audience.registrations() - registrations;
-        if audience.is_empty() {
-            self.audiences.remove(tag);
+        let listeners = self.tags.get_mut(tag)?;
+        let ids = listeners.ids();
+        let registrations = listeners.registrations();
+        let result = change(listeners);
+        self.ids = self.ids + listeners.ids() - ids;
+        self.registrations = self.registrations + listeners.registrations() - registrations;
+        if listeners.is_empty() {
+            self.tags.remove(tag);
         }
         Some(result)
     }
 }
 
-/// What those get whom an entry concerns.
+/// The frame for the recipients of an entry.
 fn encode(seq: u64, entry: &Entry) -> Bytes {
     let direct = entry.kind.target() != Target::Everyone;
     match &entry.kind {
         EntryKind::Broadcast(message) | EntryKind::Direct(_, message) => {
             frame::text_frame(&protocol::delivery(&entry.tag, seq, entry.at, message, direct))
         }
-        // What is yet to come was not read.
+        // A later message was not read.
         EntryKind::Read(_, Mark::UpTo(last)) => {
             frame::text_frame(&protocol::read(&entry.tag, &Mark::UpTo(seq.min(*last))))
         }

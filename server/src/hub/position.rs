@@ -13,6 +13,9 @@ use super::{Hub, HubState};
 use crate::entry::Target;
 use crate::hub::dedup::DedupWindow;
 use crate::hub::delivery_queue::Work;
+use crate::id::{Address, Tag};
+use crate::log::Replica;
+use crate::protocol::Mark;
 
 /// Tasks that wait until an entry is applied, by its number: an entry wakes only those that wait for
 /// it, and costs nothing while nobody waits.
@@ -32,8 +35,22 @@ impl Hub {
         self.head.load(Ordering::Acquire)
     }
 
-    /// Ends when the entry `seq` was applied.
-    pub(super) fn when_applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()> {
+    pub(super) fn move_to(&self, state: &mut HubState, seq: u64) {
+        self.head.store(seq, Ordering::Release);
+        while let Some(first) = state.waiters.0.first_entry()
+            && *first.key() <= seq
+        {
+            first.remove().notify_waiters();
+        }
+    }
+}
+
+impl Replica for Hub {
+    fn head(&self) -> u64 {
+        Self::head(self)
+    }
+
+    fn applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()> {
         async move {
             let _guard = WaiterGuard { hub: Arc::clone(&self), seq };
             let applied = {
@@ -50,9 +67,26 @@ impl Hub {
         .boxed()
     }
 
-    /// Entries through `seq` are gone, and some of them were not applied: forgets everything that is
-    /// kept, and disconnects everyone who listens, so that they register again.
-    pub(super) fn reset(&self, seq: u64) {
+    fn admits(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        async move {
+            while Self::admit(&self).is_err() {
+                for shard in &self.shards {
+                    shard.until_free().await;
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn skip(&self, seq: u64) {
+        self.move_to(&mut self.state.lock(), seq);
+    }
+
+    fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
+        Self::tell_read(self, tag, address, mark, None);
+    }
+
+    fn reset_to(&self, seq: u64) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         self.move_to(state, seq);
@@ -61,21 +95,12 @@ impl Hub {
         state.generation.0 += 1;
         state.registrations = 0;
         state.ids = 0;
-        for (tag, audience) in state.audiences.drain() {
+        for (tag, listeners) in state.tags.drain() {
             for (index, shard) in self.shards.iter().enumerate() {
-                if audience.concerns(index, Target::Everyone) {
+                if listeners.concerns(index, Target::Everyone) {
                     shard.push(Work::Dissolve { tag: tag.clone() });
                 }
             }
-        }
-    }
-
-    pub(super) fn move_to(&self, state: &mut HubState, seq: u64) {
-        self.head.store(seq, Ordering::Release);
-        while let Some(first) = state.waiters.0.first_entry()
-            && *first.key() <= seq
-        {
-            first.remove().notify_waiters();
         }
     }
 }
@@ -97,15 +122,13 @@ mod tests {
     use super::*;
     use crate::hub::RegistrationLimits;
     use crate::hub::history::Settings;
-    use crate::log::Replica as _;
 
     #[test]
     fn who_waits_for_an_entry_is_woken_by_it_and_forgotten_when_it_leaves() {
         let (settings, limits) = (Settings::default(), RegistrationLimits::default());
         let hub = Arc::new(Hub::new("e".into(), vec![Arc::default()], settings, limits, 0));
         let mut context = Context::from_waker(Waker::noop());
-        let [mut early, mut late, mut other] =
-            [2, 3, 3].map(|seq| Arc::clone(&hub).when_applied(seq));
+        let [mut early, mut late, mut other] = [2, 3, 3].map(|seq| Arc::clone(&hub).applied(seq));
         let mut is_ready =
             |future: &mut BoxFuture<'static, ()>| future.poll_unpin(&mut context).is_ready();
         assert!(![&mut early, &mut late, &mut other].into_iter().any(&mut is_ready));
@@ -116,8 +139,8 @@ mod tests {
         assert!(!is_ready(&mut other));
         drop(other);
         assert!(hub.state.lock().waiters.0.is_empty());
-        assert!(is_ready(&mut Arc::clone(&hub).when_applied(2)));
-        let mut last = Arc::clone(&hub).when_applied(9);
+        assert!(is_ready(&mut Arc::clone(&hub).applied(2)));
+        let mut last = Arc::clone(&hub).applied(9);
         assert!(!is_ready(&mut last));
         hub.reset_to(10);
         assert!(is_ready(&mut last));

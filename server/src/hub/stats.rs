@@ -1,4 +1,4 @@
-//! How much there is, for those who watch: numbers only, never an ID.
+//! Counts for `/status` and `/metrics`: numbers only, never an ID.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,54 +11,48 @@ use crate::id::Tag;
 /// The counts of one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TagCounts {
-    /// The tag.
     pub tag: Tag,
-    /// Registrations in all.
     pub registrations: usize,
-    /// Different IDs among them.
     pub ids: usize,
-    /// Entries handed to listeners, once for each of them, since somebody has been listening.
+    /// Deliveries to listeners, since the tag has had any.
     pub deliveries: u64,
-    /// What is kept of it.
     pub kept: TagUsage,
 }
 
 /// The sums over all tags.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Totals {
-    /// Tags that somebody listens on.
+    /// Tags with listeners.
     pub tags: usize,
-    /// Registrations.
     pub registrations: usize,
-    /// Different IDs on each tag.
+    /// Distinct IDs on each tag, summed up.
     pub ids: usize,
-    /// What is kept.
     pub kept: TotalUsage,
 }
 
 impl Hub {
-    /// The counts of the tags that anyone listens on or that hold anything: `most` of them, those
-    /// with most registrations first, and how many others there are.
+    /// The counts of the tags that have listeners or messages: at most `most`, those with most
+    /// registrations first, and how many more there are.
     #[must_use]
     pub(crate) fn counts(&self, most: usize) -> (Vec<TagCounts>, usize) {
         let state = self.state.lock();
         let mut foremost = Foremost::new(most);
-        for (tag, audience) in &state.audiences {
-            foremost.offer(rank(tag, audience.registrations(), state.history.counts_of(tag)));
+        for (tag, listeners) in &state.tags {
+            foremost.offer(rank(tag, listeners.registrations(), state.history.counts_of(tag)));
         }
         for (tag, kept) in state.history.counts() {
-            if !kept.is_empty() && !state.audiences.contains_key(tag) {
+            if !kept.is_empty() && !state.tags.contains_key(tag) {
                 foremost.offer(rank(tag, 0, kept));
             }
         }
         let left_out = foremost.left_out;
         let counts = foremost.into_sorted().map(|(Reverse(registrations), _, tag)| {
-            let audience = state.audiences.get(tag);
+            let listeners = state.tags.get(tag);
             TagCounts {
                 tag: tag.clone(),
                 registrations,
-                ids: audience.map_or(0, |audience| audience.ids()),
-                deliveries: audience.map_or(0, |audience| audience.deliveries()),
+                ids: listeners.map_or(0, |listeners| listeners.ids()),
+                deliveries: listeners.map_or(0, |listeners| listeners.deliveries()),
                 kept: state.history.counts_of(tag),
             }
         });
@@ -70,14 +64,14 @@ impl Hub {
     pub(crate) fn totals(&self) -> Totals {
         let state = self.state.lock();
         Totals {
-            tags: state.audiences.len(),
+            tags: state.tags.len(),
             registrations: state.registrations,
             ids: state.ids,
             kept: state.history.totals(),
         }
     }
 
-    /// What the shards have done together, and what waits for them.
+    /// The progress of all shards together.
     #[must_use]
     pub(crate) fn progress(&self) -> ShardProgress {
         let mut all = ShardProgress::default();
@@ -95,27 +89,27 @@ fn rank(tag: &Tag, registrations: usize, kept: TagUsage) -> Rank<'_> {
     (Reverse(registrations), Reverse(kept.broadcasts + kept.unread), tag)
 }
 
-/// The first few of very many. All others are counted and forgotten at once: whoever waits for the hub
-/// waits for this.
+/// The first few of very many. The others are only counted, because the lock of the hub is held
+/// meanwhile.
 struct Foremost<T> {
     most: usize,
     /// The last of them on top.
-    kept: BinaryHeap<T>,
+    best: BinaryHeap<T>,
     left_out: usize,
 }
 
 impl<T: Ord> Foremost<T> {
     fn new(most: usize) -> Self {
-        Self { most, kept: BinaryHeap::new(), left_out: 0 }
+        Self { most, best: BinaryHeap::new(), left_out: 0 }
     }
 
     fn offer(&mut self, one: T) {
-        if self.kept.len() < self.most {
-            self.kept.push(one);
+        if self.best.len() < self.most {
+            self.best.push(one);
             return;
         }
         self.left_out += 1;
-        if let Some(mut last) = self.kept.peek_mut()
+        if let Some(mut last) = self.best.peek_mut()
             && one < *last
         {
             *last = one;
@@ -123,6 +117,6 @@ impl<T: Ord> Foremost<T> {
     }
 
     fn into_sorted(self) -> impl Iterator<Item = T> {
-        self.kept.into_sorted_vec().into_iter()
+        self.best.into_sorted_vec().into_iter()
     }
 }

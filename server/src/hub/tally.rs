@@ -1,33 +1,32 @@
-//! What a shard has done.
+//! The counts of a shard.
 
 use std::time::Instant;
 
 use crate::histogram::Histogram;
 
-/// Counts of one shard, in integers of its own: a delivery costs one addition. What has come
-/// together is handed over with the work that is done.
+/// The counts of one shard, in plain integers, so that a delivery costs one addition. They are moved
+/// into the queue together with the work that is done.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
-    /// Frames that were written to a socket or queued for it, as things happened.
+    /// Frames written to sockets or queued in outboxes, without replays.
     pub deliveries: u64,
-    /// Their bytes.
     pub bytes: u64,
-    /// Messages handed to those who came back.
+    /// Messages that were replayed.
     pub replayed: u64,
-    /// Replays that have begun, minus those that have ended.
+    /// Replays under way.
     pub replays: i64,
-    /// How long each entry took from its acceptance until the last listener here had it.
+    /// The time from the acceptance of an entry until the last listener of the shard has it.
     pub latency: Histogram,
 }
 
 impl Tally {
-    /// Counts the same frames for so many connections.
+    /// Counts frames that were delivered to several connections.
     pub(crate) fn deliver(&mut self, connections: u64, frames: usize, bytes: usize) {
         self.deliveries += connections * frames as u64;
         self.bytes += connections * bytes as u64;
     }
 
-    /// Notes that entries have reached everyone here. Those read from a log have no time.
+    /// Notes that all listeners of the shard have these entries.
     pub(crate) fn reached_all(&mut self, received: impl Iterator<Item = Instant>) {
         let now = Instant::now();
         received.for_each(|then| self.latency.note(now.saturating_duration_since(then)));
@@ -42,19 +41,17 @@ impl Tally {
     }
 }
 
-/// What shards have done, and what waits for them.
+/// What shards have done, and what is queued for them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ShardProgress {
-    /// What they have done.
     pub tally: Tally,
-    /// Entries, registrations and the like that wait.
+    /// Queued work: entries, registrations and the like.
     pub entries: usize,
-    /// Bytes of frames that wait.
+    /// The bytes of the queued frames.
     pub bytes: usize,
 }
 
 impl ShardProgress {
-    /// Adds another shard's.
     pub(crate) fn add(&mut self, other: &Self) {
         self.tally.add(&other.tally);
         self.entries += other.entries;

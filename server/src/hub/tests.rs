@@ -1,5 +1,4 @@
-//! Entries applied, against a model in the simplest terms; and two
-//! hubs that apply the same log, one of which lags and starts again.
+//! The hub against a naive model, and two hubs that apply the same log, one of which lags and restarts.
 
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::*;
 use crate::entry::{AppendContext, AppendId};
 use crate::hub::history::{Begun, Start};
 use crate::hub::history::{HistoryBounds, TagBounds};
+use crate::log::Replica as _;
 use crate::protocol::Resume;
 use crate::protocol::{Message, Mid};
 
@@ -59,19 +59,19 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
     (0..2_usize, body, pause, mid, append, ttl).prop_map(|(at, body, pause, mid, append, ttl)| {
         let mid = mid.map(|mid| Mid::kept(mid.to_string().into()));
         let append = append.map(|number| AppendId { writer: 1, number });
-        // From the entry's own time, which is not known yet.
+        // Relative to the time of the entry, which is set later.
         (Entry { tag: tag(at), kind: body, at: 0, expires: ttl, mid, append }, pause)
     })
 }
 
-/// StoredMessage seqs with their times; and the highest lost.
-type Shelf = (Vec<(u64, u64)>, u64);
+/// The stored seqs with their times, and the highest evicted seq.
+type ModelRing = (Vec<(u64, u64)>, u64);
 
-/// What the log so far comes to, in the simplest terms.
+/// The naive model of the state after the log so far.
 #[derive(Debug, Default)]
 struct Model {
-    shelves: HashMap<(usize, Option<Address>), Shelf>,
-    /// DedupKeys with the seq and time of their first use.
+    rings: HashMap<(usize, Option<Address>), ModelRing>,
+    /// Each `mid` with the seq and the time of its first use.
     appends: HashMap<AppendId, (u64, u64)>,
     mids: HashMap<(Tag, Target, Mid), (u64, u64, String)>,
 }
@@ -105,7 +105,7 @@ impl Model {
                 _ => self.mids.insert(name, (seq, now, message.as_json().to_owned())),
             };
         }
-        let (kept, lost) = self.shelves.entry((at, address)).or_default();
+        let (kept, lost) = self.rings.entry((at, address)).or_default();
         match &entry.kind {
             EntryKind::Broadcast(_) => kept.push((seq, now)),
             EntryKind::Direct(..) if at == 0 => kept.push((seq, now)),
@@ -122,7 +122,7 @@ impl Model {
     }
 
     fn age(&mut self, now: u64) {
-        for (kept, lost) in self.shelves.values_mut() {
+        for (kept, lost) in self.rings.values_mut() {
             while kept.first().is_some_and(|(_, at)| at + AGE <= now) {
                 *lost = kept.remove(0).0;
             }
@@ -134,23 +134,23 @@ impl Model {
     }
 
     fn seqs(&self, at: usize, address: Option<Address>) -> Vec<u64> {
-        let shelf = self.shelves.get(&(at, address));
-        shelf.map_or_else(Vec::new, |(kept, _)| kept.iter().map(|(seq, _)| *seq).collect())
+        let ring = self.rings.get(&(at, address));
+        ring.map_or_else(Vec::new, |(kept, _)| kept.iter().map(|(seq, _)| *seq).collect())
     }
 
     fn evicted_through(&self, at: usize, address: Option<Address>) -> u64 {
-        self.shelves.get(&(at, address)).map_or(0, |(_, lost)| *lost)
+        self.rings.get(&(at, address)).map_or(0, |(_, lost)| *lost)
     }
 }
 
-/// What becomes of a follower while its leader applies one more entry.
+/// What a follower does while its leader applies one more entry.
 #[derive(Debug, Clone, Copy)]
 enum Follow {
-    /// It applies so many more, if there are so many.
+    /// It applies this many more entries at most.
     On(usize),
-    /// It starts again, and has applied so many of all when the next one comes.
+    /// It restarts, and has applied this many of all entries when the next one comes.
     Anew(usize),
-    /// Somebody asks it for what it has.
+    /// A client reads from it.
     Asked,
 }
 
@@ -164,7 +164,7 @@ fn step_of_follower() -> impl Strategy<Value = Follow> {
     ]
 }
 
-/// Applies up to so many more entries; each comes to what it came to elsewhere.
+/// Applies at most this many more entries, and asserts that the outcomes are those of the leader.
 fn catch_up(
     hub: &Hub,
     log: &[Entry],
@@ -181,7 +181,7 @@ fn catch_up(
     Ok(())
 }
 
-/// What a client with a cursor would be told and handed.
+/// The replies and messages for a client with a cursor.
 fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<String>) {
     let state = hub.state.lock();
     let head = hub.head();
@@ -206,7 +206,7 @@ proptest! {
         for (index, (mut entry, pause)) in entries.into_iter().enumerate() {
             now += pause;
             entry.at = now;
-            // What expires is the model's of `keep`.
+            // The model of the history covers expiry.
             entry.expires = None;
             let seq = index as u64 + 1;
             let outcome = hub.apply(seq, &entry, AppendContext::default());
@@ -214,7 +214,7 @@ proptest! {
                 .map(|applied| (applied.seq, applied.stored, applied.duplicate))
                 .map_err(|refusal| refusal.code);
             prop_assert_eq!(outcome, model.apply(seq, &entry));
-            // Asked about, a tag looks at its age.
+            // A read evicts what is too old.
             model.age(now);
             for at in 0..2 {
                 for who in 0..2 {
@@ -238,9 +238,8 @@ proptest! {
         }
     }
 
-    /// A follower that lags by any number of entries and starts again in the midst of that, and one that
-    /// starts from what the log still has, keep the same: the latter except for what was trimmed, of
-    /// which it says so.
+    /// A follower that lags and restarts has the same state in the end. One that starts from a trimmed
+    /// log has the same state except for the trimmed entries, which it reports.
     #[test]
     fn who_follows_keeps_the_same(
         entries in prop::collection::vec(entry(), 1..80),
@@ -259,7 +258,7 @@ proptest! {
         let mut follower = hub(0);
         for (index, entry) in log.iter().enumerate() {
             outcomes.push(leader.apply(index as u64 + 1, entry, AppendContext::default()));
-            // That somebody asks the one and nobody the other makes no difference.
+            // Reads from one of them make no difference.
             resumed(&leader, index % 2, 0, 0);
             match steps[index] {
                 Follow::On(more) => catch_up(&follower, &log[..=index], &outcomes, more)?,
@@ -293,10 +292,10 @@ proptest! {
     }
 }
 
-/// Who comes and goes.
+/// Steps of registering and unregistering.
 #[derive(Debug, Clone)]
 enum Move {
-    /// Under an ID or none, in place of what the connection was before on this tag.
+    /// Registers with or without an ID, in place of the earlier registration on the tag.
     Register {
         connection: usize,
         tag: usize,
@@ -313,12 +312,12 @@ enum Move {
     Broadcast {
         tag: usize,
     },
-    /// What comes next cannot be had.
+    /// The next entries are lost.
     Lose,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Move>> {
-    // Mostly the same, who is soon one too many.
+    // Mostly the same ID, which soon has too many connections.
     let tag = || prop_oneof![4 => Just(0), 1 => 1..4_usize];
     let person = || prop_oneof![4 => Just(0), 1 => Just(1_u8)];
     let connection = || 0..40_usize;
@@ -334,8 +333,8 @@ fn steps() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    /// The sums that are kept are those that counting would give, and the few tags that are named are
-    /// the first of all.
+    /// The running sums equal those that are computed anew, and the tags that are listed are the first
+    /// of all.
     #[test]
     fn the_counts_are_right_whoever_comes_and_goes(steps in steps(), most in 0..6_usize) {
         let hub = hub(0);
@@ -372,7 +371,7 @@ proptest! {
                 }
                 Move::Lose => {
                     seq += 1;
-                    hub.reset(seq);
+                    hub.reset_to(seq);
                     let totals = hub.totals();
                     prop_assert_eq!(
                         (totals.tags, totals.registrations, totals.ids, totals.kept.broadcasts),
@@ -390,17 +389,17 @@ proptest! {
             }
             let (all, left_out) = hub.counts(usize::MAX);
             prop_assert_eq!(left_out, 0);
-            let audiences: Vec<_> = hub.state.lock().audiences.iter()
-                .map(|(tag, audience)| (tag.clone(), audience.registrations(), audience.ids()))
+            let tags: Vec<_> = hub.state.lock().tags.iter()
+                .map(|(tag, listeners)| (tag.clone(), listeners.registrations(), listeners.ids()))
                 .collect();
             let listened: Vec<_> = all.iter().filter(|counts| counts.registrations > 0).collect();
-            prop_assert_eq!(audiences.len(), listened.len());
-            for (tag, registrations, ids) in &audiences {
+            prop_assert_eq!(tags.len(), listened.len());
+            for (tag, registrations, ids) in &tags {
                 let counts = all.iter().find(|counts| counts.tag == *tag).unwrap();
                 prop_assert_eq!((counts.registrations, counts.ids), (*registrations, *ids));
             }
             let totals = hub.totals();
-            prop_assert_eq!(totals.tags, audiences.len());
+            prop_assert_eq!(totals.tags, tags.len());
             let sum = |of: fn(&TagCounts) -> usize| all.iter().map(of).sum::<usize>();
             prop_assert_eq!(totals.registrations, sum(|counts| counts.registrations));
             prop_assert_eq!(totals.ids, sum(|counts| counts.ids));

@@ -1,4 +1,4 @@
-//! The file that holds the server's key for IDs.
+//! The file with the server's ID key.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -12,22 +12,22 @@ use crate::error::Error;
 use crate::file_permissions::exposed;
 
 const WHAT: &str = "id key file";
-/// Longer files are no key.
+/// The most that is read of the file, in bytes; a longer one is refused.
 const MOST: u64 = 256;
 
 impl IdKey {
-    /// Reads the key in `path`, which is made with a new random key if it is missing: readable by
-    /// its owner only, and at no time half written.
+    /// Reads the key in `path`. A missing file is created with a new random key: readable by its
+    /// owner only, and never half written.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Write`]; [`Error::Content`] if it holds anything but 64 hex
-    /// digits. None of them repeats the content.
+    /// [`Error::Read`], [`Error::Write`]; [`Error::Content`] if the file is not 64 hex digits. None of
+    /// them repeats the content.
     pub(crate) fn load_or_create(path: &Path) -> Result<Self, Error> {
         match Self::load(path)? {
             Some(key) => Ok(key),
             None => {
                 create(path)?;
-                // What another server put there in the meantime counts.
+                // Another server may have created it in the meantime: its key counts.
                 Self::load(path)?.ok_or_else(|| Error::Read {
                     what: WHAT,
                     file: path.into(),
@@ -37,7 +37,7 @@ impl IdKey {
         }
     }
 
-    /// Reads the key in `path`; `None` if there is no such file.
+    /// Reads the key in `path`; `None` if the file does not exist.
     ///
     /// # Errors
     /// As for [`IdKey::load_or_create`].
@@ -59,24 +59,24 @@ impl IdKey {
             None => Err(Error::Content {
                 what: WHAT,
                 file: path.into(),
-                reason: "not 64 hex digits; restore it from a backup, for with another key nobody \
-                         gets what is kept for them"
+                reason: "not 64 hex digits; restore it from a backup: with another key stored \
+                         messages do not reach their recipients"
                     .into(),
             }),
         }
     }
 
-    /// What tells one key from another without giving it away: 16 hex digits.
+    /// 16 hex digits that identify the key without revealing it.
     #[must_use]
     pub(crate) fn fingerprint(&self) -> String {
-        // No tag has a space, so this is no ID's address.
+        // A tag contains no space, so no address is computed from this text.
         let mut mac = self.0.clone();
         mac.update(b"fingerprint of the id key");
         hex(&mac.finalize().into_bytes()[..8])
     }
 }
 
-/// Writes a new key beside `path` and gives it that name, unless something has it by then.
+/// Writes a new key beside `path` and links it to that name, unless the name is taken by then.
 fn create(path: &Path) -> Result<(), Error> {
     let write = |source| Error::Write { what: WHAT, path: path.into(), source };
     let key = random_hex::<32>().map_err(Error::no_randomness)?;
@@ -98,7 +98,7 @@ fn write_whole(path: &Path, key: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a new name in it survive a power cut.
+/// Makes the new name survive a power failure.
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.map_or(PathBuf::from("."), Path::to_path_buf))?.sync_all()

@@ -1,7 +1,7 @@
 //! Tags, IDs and the addresses made of them.
 //!
-//! An ID is a bearer capability: who knows it is that person. So it is hashed with the server's
-//! own key as soon as it has been checked, and nothing behind this module ever sees it.
+//! An ID is a bearer capability: whoever knows it can act as that person. So it is hashed with the
+//! server's ID key as soon as it is checked, and nothing behind this module sees it.
 
 mod key;
 
@@ -13,11 +13,11 @@ use sha2::Sha256;
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// Name of a service's audience: 1–64 of `A–Z a–z 0–9 . _ -`. Cheap to clone.
+/// A channel that clients listen on: 1 to 64 of the characters `A–Z a–z 0–9 . _ -`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
-/// The text is no tag.
+/// The text is not a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a tag is 1 to 64 of the characters A-Z a-z 0-9 . _ -")]
 pub struct BadTag;
@@ -26,8 +26,6 @@ impl Tag {
     /// The longest tag, in characters.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Checks and takes over a tag.
-    ///
     /// # Errors
     /// [`BadTag`] on any other character, an empty text, or one that is too long.
     pub fn parse(text: &str) -> Result<Self, BadTag> {
@@ -38,7 +36,7 @@ impl Tag {
         Ok(Self(text.into()))
     }
 
-    /// The tag's text; needs no escaping in JSON.
+    /// The text, which needs no escaping in JSON.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -57,11 +55,11 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A person's secret address within a tag, as the client wrote it. Prints as `***`.
+/// The secret ID of a person, as the client wrote it. Prints as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Id(Box<str>);
 
-/// Why a text is too weak, or not fit, to be an ID. The words never repeat it.
+/// Why a text is not accepted as an ID. The message never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakId {
     /// Fewer than 16 or more than 128 characters.
@@ -82,10 +80,8 @@ impl Id {
     /// The shortest secret that IDs should be derived from, in bytes.
     pub const MIN_SECRET: usize = 16;
 
-    /// Checks and takes over an ID.
-    ///
     /// # Errors
-    /// [`WeakId`] says which rule it breaks.
+    /// [`WeakId`] names the rule that it breaks.
     pub fn parse(text: &str) -> Result<Self, WeakId> {
         if !(16..=128).contains(&text.len()) {
             return Err(WeakId::Length);
@@ -107,9 +103,9 @@ impl Id {
     /// Makes a new ID: 128 random bits as 32 hex digits.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// If the operating system provides no random numbers.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        // 32 random hex digits have fewer than 8 distinct ones once in 10^6: draw again.
+        // About one in 10^6 has fewer than 8 distinct digits.
         loop {
             if let Ok(id) = Self::parse(&random_hex::<16>()?) {
                 return Ok(id);
@@ -117,8 +113,8 @@ impl Id {
         }
     }
 
-    /// The ID that a site derives for one of its users, without storing it: lower-case hex of
-    /// HMAC-SHA-256(secret, user ‖ 0 ‖ decimal version). A new version is a new ID.
+    /// Derives the ID of a user, so that a site need not store it: lower-case hex of
+    /// HMAC-SHA-256(secret, user ‖ 0 ‖ decimal version). A new version gives a new ID.
     ///
     /// `Tocsin::id()` of the PHP client computes the same.
     #[must_use]
@@ -130,7 +126,7 @@ impl Id {
         Self(hex(&mac.finalize().into_bytes()).into())
     }
 
-    /// The secret itself, for handing it to its owner.
+    /// The secret itself, to give it to its owner.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -143,21 +139,19 @@ impl fmt::Debug for Id {
     }
 }
 
-/// What the server keeps of a (tag, ID): HMAC-SHA-256(id key, tag ‖ 0 ‖ ID).
+/// A tag and ID as the server stores them: HMAC-SHA-256(id key, tag ‖ 0 ‖ ID).
 ///
-/// The same ID under two tags is two addresses. Prints as `***`: it is no secret by itself, but
-/// it would tell which log lines concern the same person.
+/// An ID has a different address under each tag. Prints as `***`: the address is no secret, but it
+/// would show which log lines concern the same person.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Address([u8; 32]);
 
 impl Address {
-    /// As a log keeps it.
     #[must_use]
     pub(crate) fn to_bytes(self) -> [u8; 32] {
         self.0
     }
 
-    /// As a log has kept it.
     #[must_use]
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -170,7 +164,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// The server's key for turning IDs into addresses.
+/// The key of the server that turns IDs into addresses.
 #[derive(Clone)]
 pub(crate) struct IdKey(HmacSha256);
 
@@ -178,14 +172,13 @@ impl IdKey {
     /// A random key, for a log that does not outlive the process.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// If the operating system provides no random numbers.
     pub(crate) fn generate() -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Self(keyed(&key)))
     }
 
-    /// The address of `id` under `tag`.
     #[must_use]
     pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
         let mut mac = self.0.clone();
@@ -205,14 +198,13 @@ impl fmt::Debug for IdKey {
 /// `N` random bytes as lower-case hex.
 ///
 /// # Errors
-/// When the operating system has no randomness to give.
+/// If the operating system provides no random numbers.
 pub(crate) fn random_hex<const N: usize>() -> Result<String, getrandom::Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
     Ok(hex(&bytes))
 }
 
-/// Lower-case hex.
 #[must_use]
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -223,7 +215,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// 64 hex digits, of either case.
+/// Decodes 64 hex digits of either case.
 #[must_use]
 pub(crate) fn from_hex(digits: &str) -> Option<[u8; 32]> {
     let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;

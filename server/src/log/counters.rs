@@ -1,26 +1,27 @@
-//! What a log counts.
+//! A log's counters.
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
+use super::Appending;
 use crate::histogram::Histogram;
-use crate::protocol::Outcome;
+use crate::protocol::{Outcome, Refusal};
 
 /// Appends and commits since the start.
 #[derive(Debug)]
 pub(crate) struct Counts {
     /// Appends by outcome.
     pub(crate) appends: Family<OutcomeLabel, Counter>,
-    /// How long transactions took, failed ones too.
+    /// The durations of commits, failed ones included.
     pub(crate) commits: Mutex<Histogram>,
     ok: Counter,
     refused: Counter,
     unknown: Counter,
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabel {
     outcome: &'static str,
@@ -37,12 +38,18 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// So many entries have their place in the log, whatever they came to there.
+    /// Counts entries that stand in the log, whatever their effect.
     pub(super) fn appended(&self, entries: usize) {
         self.ok.inc_by(entries as u64);
     }
 
-    /// So many entries have no place in it, or nobody can tell.
+    /// Refuses an append at once.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Appending {
+        self.failed(1, Outcome::Refused);
+        Appending::done(Err(refusal))
+    }
+
+    /// Counts entries that do not stand in the log, or may not.
     pub(super) fn failed(&self, entries: usize, outcome: Outcome) {
         let counter = match outcome {
             Outcome::Refused => &self.refused,

@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 
 use super::{Appending, Counts, Log, Sink};
 use crate::entry::{AppendContext, Entry};
-use crate::protocol::Outcome;
 
 /// Orders entries by a lock. Nothing survives the process.
 #[derive(Debug)]
@@ -29,8 +28,7 @@ impl<S: Sink> Log for MemoryLog<S> {
     fn append(&self, entry: Entry, context: AppendContext) -> Appending {
         let mut head = self.head.lock();
         if let Err(refusal) = self.sink.admit() {
-            self.counts.failed(1, Outcome::Refused);
-            return Appending::done(Err(refusal));
+            return self.counts.refuse(refusal);
         }
         *head += 1;
         self.counts.appended(1);

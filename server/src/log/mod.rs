@@ -1,15 +1,16 @@
-//! The log: the one order of everything that is published.
+//! The log: the order of everything that is published.
 
+mod answer;
 pub(crate) mod counters;
 mod in_memory;
 pub(crate) mod nats;
 pub(crate) mod sqlite;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -19,25 +20,26 @@ pub(crate) use in_memory::MemoryLog;
 
 use crate::entry::{AppendContext, Appended, Entry};
 use crate::id::{Address, Tag};
+use crate::limits;
 use crate::protocol::{Mark, Outcome, Refusal};
 
-/// Where entries take effect: the hub, as far as a log knows it.
+/// Where entries take effect: the part of the hub that a log calls.
 pub(crate) trait Sink: Send + Sync + fmt::Debug {
-    /// Whether what follows a log keeps up; asked before an entry is appended.
+    /// Whether deliveries keep up. The log asks before it appends an entry.
     ///
     /// # Errors
-    /// `unavailable`, refused.
+    /// `unavailable`, refused, while they do not.
     fn admit(&self) -> Result<(), Refusal>;
 
     /// Applies the log's next entry.
     ///
     /// # Errors
-    /// `mid_conflict`; the entry has its place in the log all the same.
+    /// `mid_conflict`; the entry stands in the log all the same.
     fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended;
 }
 
-/// A sink of a log that others append to as well, and that may have lost entries when they are
-/// asked for.
+/// The sink of a log that other servers append to, and that may have trimmed entries before they
+/// are read.
 pub(crate) trait Replica: Sink {
     /// The last entry applied.
     fn head(&self) -> u64;
@@ -45,35 +47,38 @@ pub(crate) trait Replica: Sink {
     /// Ends when the entry `seq` was applied.
     fn applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()>;
 
-    /// Passes over a number that has no entry.
+    /// Ends when [`Sink::admit`] does not refuse.
+    fn admits(self: Arc<Self>) -> BoxFuture<'static, ()>;
+
+    /// Skips a number that has no entry.
     fn skip(&self, seq: u64);
 
-    /// Tells a person's connections of a read mark that changes nothing.
+    /// Delivers a read mark that changes nothing to a person's connections.
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark);
 
-    /// Entries through `seq` cannot be had any more, and some of them were not applied: forgets
-    /// everything, and sends every client away to come anew.
+    /// Entries through `seq` are gone, and some of them were not applied: forgets everything, and
+    /// disconnects every client, so that it registers again.
     fn reset_to(&self, seq: u64);
 }
 
-/// Orders entries, keeps them as durably as it promises, and hands each to the hub, in order.
+/// Orders entries, stores them, and hands each to its sink, in order.
 pub(crate) trait Log: Send + Sync + fmt::Debug {
-    /// Takes `entry` its place in the order: entries appended one after the other by one caller
-    /// stand in that order, whether or not the outcomes are awaited.
+    /// Appends `entry`. The entries of one caller stand in the order of its calls, whether or not it
+    /// awaits the outcomes.
     fn append(&self, entry: Entry, context: AppendContext) -> Appending;
 
-    /// The log's name, for people.
+    /// The log's name in `/status`.
     fn name(&self) -> &'static str;
 
-    /// What it has counted.
+    /// Its counters.
     fn counts(&self) -> &Counts;
 
-    /// Whether everything that was appended has its answer.
-    fn is_idle(&self) -> bool {
-        true
+    /// Ends when every append has its answer.
+    fn answered(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
     }
 
-    /// What waits to be written; `None` if nothing ever waits.
+    /// The entries that wait to be written; `None` if entries never wait.
     fn queued(&self) -> Option<Queued> {
         None
     }
@@ -109,16 +114,23 @@ pub(crate) trait Cluster {
     fn not_ready(&self) -> Option<&'static str>;
 }
 
-/// What waits to be written.
+/// Entries that wait to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Queued {
     /// How many entries.
     pub entries: usize,
-    /// What they take in memory, roughly.
+    /// Roughly their bytes in memory.
     pub bytes: usize,
 }
 
-/// An append under way. Dropping it cancels nothing: the entry may be delivered all the same.
+impl Queued {
+    /// Whether another entry of that many bytes may wait.
+    fn has_room(self, bytes: usize) -> bool {
+        self.entries < limits::LOG_QUEUE && self.bytes + bytes <= limits::LOG_QUEUE_BYTES
+    }
+}
+
+/// An append under way. Dropping it does not cancel the append: the entry may still be delivered.
 #[derive(Debug)]
 pub(crate) struct Appending(AppendState);
 
@@ -139,7 +151,7 @@ impl fmt::Debug for AppendState {
 }
 
 impl Appending {
-    /// An append that is over already.
+    /// An append with this outcome.
     #[must_use]
     pub(crate) fn done(outcome: Appended) -> Self {
         Self(AppendState::Done(outcome))
@@ -151,7 +163,7 @@ impl Appending {
         Self(AppendState::Waiting(outcome))
     }
 
-    /// An append that begins when something else is over.
+    /// An append that begins within this future.
     #[must_use]
     pub(crate) fn later(appending: impl Future<Output = Appended> + Send + 'static) -> Self {
         Self(AppendState::Later(Box::pin(appending)))
@@ -166,7 +178,7 @@ impl Future for Appending {
             AppendState::Done(outcome) => Poll::Ready(outcome.clone()),
             AppendState::Later(appending) => appending.as_mut().poll(context),
             AppendState::Waiting(outcome) => {
-                Poll::Ready(ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
+                Poll::Ready(task::ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
                     Err(Refusal::unavailable(
                         Outcome::Unknown,
                         "the log ended before it answered; retry with the same mid",

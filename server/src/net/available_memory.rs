@@ -1,10 +1,10 @@
-//! How much memory is left for this process.
+//! The memory that is available to this process.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes that can be had before others are hurt: what the machine has, or what its control groups may
-/// still take, whichever is less. None where the system does not say.
+/// The available memory in bytes: that of the machine or of the control groups, whichever is less.
+/// `None` if the system does not report it.
 pub(crate) fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| in_meminfo(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();
@@ -15,15 +15,15 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
-/// proc_meminfo(5).
+/// Reads proc_meminfo(5).
 fn in_meminfo(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
 
-/// Of version 2, whose one line begins with `0::`. Limits hold for all that is below: the process's own
-/// group may have none where those above it do, as in a container or a slice of systemd.
+/// The memory left in the control groups of the process, version 2 (the line `0::`). The limit of a
+/// group applies to all groups below, as in a container or a slice of systemd.
 fn of_groups(root: &Path, text: &str) -> Option<u64> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let directory = root.join(path);
@@ -31,20 +31,21 @@ fn of_groups(root: &Path, text: &str) -> Option<u64> {
     groups.filter_map(of_group).min()
 }
 
-/// What a group may take before its processes are throttled (`memory.high`) or killed (`memory.max`).
+/// What a group may allocate before its processes are throttled (`memory.high`) or killed
+/// (`memory.max`).
 fn of_group(directory: &Path) -> Option<u64> {
     let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
     let limits = ["memory.max", "memory.high"].into_iter().filter_map(read);
     left_in_group(limits, &read("memory.current")?, &read("memory.stat")?)
 }
 
-/// What a group's cache of inactive files holds is given back before that.
+/// Inactive file cache does not count, because the kernel frees it first.
 fn left_in_group(
     limits: impl IntoIterator<Item = String>,
     current: &str,
     stat: &str,
 ) -> Option<u64> {
-    // Without a limit it says `max`.
+    // A group without a limit has `max`.
     let most: u64 = limits.into_iter().filter_map(|limit| limit.trim().parse().ok()).min()?;
     let current: u64 = current.trim().parse().ok()?;
     let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
@@ -95,7 +96,7 @@ mod tests {
             }
         };
         let left = |path: &str| of_groups(root.path(), &format!("0::{path}\n"));
-        // The topmost one has no such files on a machine, and those of its container's within one.
+        // On a machine the root group has no such files; in a container it has those of the container.
         group("a.slice/b.service", "max", "max", 100);
         group("a.slice", "max", "max", 100);
         assert_eq!(left("/a.slice/b.service"), None);
@@ -106,7 +107,7 @@ mod tests {
         group("", "5000", "max", 4_900);
         assert_eq!(left("/a.slice/b.service"), Some(100));
         assert_eq!(left("/"), Some(100));
-        // Of version 1.
+        // Version 1.
         assert_eq!(of_groups(root.path(), "5:memory:/a.slice\n"), None);
     }
 }

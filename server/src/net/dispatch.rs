@@ -35,7 +35,7 @@ impl<S: Stream> Accepted<S> {
                 site.serve(stream, address, lifetime, permit, thread, shutdown).await;
             }
             None => {
-                site.service.counters.unintroduced.inc();
+                site.service.counters.without_proxy_header.inc();
             }
         }
     }

@@ -160,7 +160,7 @@ impl PublicListener {
                 if trusted.iter().any(|network| network.contains(&peer.ip())) {
                     return AcceptedSocket::Proxied(socket);
                 }
-                counters.unintroduced.inc();
+                counters.without_proxy_header.inc();
                 if let Some(connections) = UNTRUSTED.record() {
                     tracing::warn!(
                         connections, last = %peer.ip(),

@@ -1,4 +1,4 @@
-//! The PROXY protocol: a proxy says first for whom it connects.
+//! The PROXY protocol: a proxy first sends the address of its client.
 //!
 //! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
 
@@ -13,26 +13,26 @@ use shared::log_throttle::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// It is the first thing that a proxy sends, in one piece.
+/// How long the header may take. A proxy sends it at once, in one piece.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long one that has come right before the stop may take to send it.
+/// How long the header of a connection may take that came right before the stop.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
-/// No header of either version is shorter.
+/// The shortest header of either version.
 const SHORTEST: usize = 15;
-/// Version 1, with the end of the line.
+/// The longest header of version 1, with the end of the line.
 const LONGEST_LINE: usize = 107;
-/// Of version 2: signature, version, family and length.
+/// The fixed part of version 2: signature, version, family and length.
 const FIXED: usize = 16;
 const LINE: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What may follow them. Addresses and fields of TLS take some hundred bytes, with a certificate's
-/// name and a token in them.
+/// The most bytes behind the fixed part. Addresses and TLS fields take a few hundred bytes.
 const MOST_FOLLOWING: usize = 2048;
 
-/// Reads the header and nothing beyond it, and says whom it names; none if that is the proxy itself,
-/// or not an IP address. `None` if there is no header: it is to be closed.
+/// Reads the header and nothing behind it. Returns the address of the client, or `Some(None)` if the
+/// proxy speaks for itself or names no IP address. Without a valid header that is `None`, and the
+/// connection must be closed.
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
@@ -42,21 +42,21 @@ pub(crate) async fn read_header(
         Ok(address) => return Some(address),
         Err(error) => error,
     };
-    // Whoever says nothing may be looking whether there is anybody.
+    // A peer that sends nothing may be a health check.
     if error.kind() == io::ErrorKind::InvalidData
         && let Some(connections) = MISSING.record()
     {
         tracing::warn!(
             connections,
-            "closed: no PROXY header, which --listen-proxy and unix: demand; start the gate with \
+            "closed: no PROXY header, which --listen-proxy and unix: require; start the gate with \
              --proxy-protocol v2, or let it connect to --listen"
         );
     }
-    tracing::debug!(%error, "closed: it did not say for whom it connects");
+    tracing::debug!(%error, "closed: the connection sent no valid PROXY header");
     None
 }
 
-/// Tells of a proxy that introduces itself, by what comes `first`, where that is no request.
+/// Logs a PROXY header in the first bytes of a connection on which none is expected.
 pub(crate) fn expect_none(first: &[u8]) {
     static UNEXPECTED: LogThrottle = LogThrottle::new();
     if (first.starts_with(LINE) || first.starts_with(SIGNATURE))
@@ -64,7 +64,7 @@ pub(crate) fn expect_none(first: &[u8]) {
     {
         tracing::warn!(
             connections,
-            "refused: a PROXY header, which --listen does not take; let the gate connect to \
+            "refused: a PROXY header, which --listen does not accept; let the gate connect to \
              --listen-proxy, or start it without --proxy-protocol"
         );
     }
@@ -73,8 +73,8 @@ pub(crate) fn expect_none(first: &[u8]) {
 /// As [`read_header`].
 ///
 /// # Errors
-/// `InvalidData` if it is no header, `TimedOut` if it does not come within 5 s, or half a second of the
-/// stop, or what reading fails of.
+/// `InvalidData` if it is not a header, `TimedOut` if it does not come within 5 s, or within half a
+/// second after the stop, or the error of the read.
 async fn client(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
@@ -100,7 +100,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut header = vec![0; SHORTEST];
     stream.read_exact(&mut header).await?;
     if header.starts_with(LINE) {
-        // Byte for byte, since what follows the line is the client's.
+        // Byte by byte, because the bytes behind the line belong to the client.
         while !header.ends_with(b"\r\n") {
             if header.len() == LONGEST_LINE {
                 return Err(no_header());
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of `bytes`, and what is left of them.
+    /// Reads a header from `bytes`. Also returns the rest.
     async fn named(mut bytes: &[u8]) -> (Result<Option<IpAddr>, io::ErrorKind>, &[u8]) {
         let client = client(&mut bytes, &Shutdown::new()).await.map_err(|error| error.kind());
         (client, bytes)

@@ -1,4 +1,4 @@
-//! Finding the fields of an action object, as raw text.
+//! Finds the fields of an action object, as raw text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::reply::Refusal;
 use crate::limits;
 
-/// Every field of protocol version 1.
+/// The fields of protocol version 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Action,
@@ -29,47 +29,43 @@ pub(super) enum Field {
 }
 
 impl Field {
-    const NAMES: [&str; 14] = [
-        "action", "ref", "tag", "id", "key", "keys", "message", "mid", "ttl", "since", "last",
-        "unread", "seq", "only",
-    ];
-    pub(super) const ALL: [Self; 14] = [
-        Self::Action,
-        Self::Ref,
-        Self::Tag,
-        Self::Id,
-        Self::Key,
-        Self::Keys,
-        Self::Message,
-        Self::Mid,
-        Self::Ttl,
-        Self::Since,
-        Self::Last,
-        Self::Unread,
-        Self::Seq,
-        Self::Only,
+    pub(super) const ALL: [(Self, &str); 14] = [
+        (Self::Action, "action"),
+        (Self::Ref, "ref"),
+        (Self::Tag, "tag"),
+        (Self::Id, "id"),
+        (Self::Key, "key"),
+        (Self::Keys, "keys"),
+        (Self::Message, "message"),
+        (Self::Mid, "mid"),
+        (Self::Ttl, "ttl"),
+        (Self::Since, "since"),
+        (Self::Last, "last"),
+        (Self::Unread, "unread"),
+        (Self::Seq, "seq"),
+        (Self::Only, "only"),
     ];
 
     pub(super) fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
+        Self::ALL[self as usize].1
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().position(|known| *known == name).map(|index| Self::ALL[index])
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(field, _)| *field)
     }
 }
 
-/// The fields that were there, as raw text, and what was wrong with their names.
+/// The raw text of the fields in an object.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
     values: [Option<&'a RawValue>; Field::ALL.len()],
-    /// What was wrong with a field's name, if anything was.
+    /// The first unknown or repeated field.
     pub(super) fault: Option<Refusal>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
-        // Before the parser sees it: raw values escape serde_json's own depth limit.
+        // Before parsing, because serde_json's depth limit does not apply to raw values.
         if nesting(text) > limits::NESTING {
             return Err(Refusal::bad(format!(
                 "the action is nested deeper than {} levels",
@@ -83,7 +79,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// A field's raw text. `null` is as good as absent, which is how PHP arrays write it.
+    /// The raw text of a field. `null` means absent, because PHP arrays often contain it.
     pub(super) fn get(&self, field: Field) -> Option<&'a RawValue> {
         self.values[field as usize].filter(|raw| field == Field::Message || raw.get() != "null")
     }
@@ -102,7 +98,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The words for a field of the wrong kind.
+/// The refusal for a field of the wrong type.
 pub(super) fn expected(field: Field, what: &str) -> Refusal {
     Refusal::bad(format!("`{}` must be {what}", field.name()))
 }
@@ -123,10 +119,10 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             let fault = match name {
                 Ok(field) => match fields.values[field as usize].replace(value) {
                     None => continue,
-                    Some(_) => format!("`{}` is there twice", field.name()),
+                    Some(_) => format!("`{}` appears twice", field.name()),
                 },
-                Err(Some(unknown)) => format!("`{unknown}` is no field of this protocol"),
-                Err(None) => "one field is none of this protocol".into(),
+                Err(Some(unknown)) => format!("`{unknown}` is not a field of this protocol"),
+                Err(None) => "a field is not part of this protocol".into(),
             };
             fields.fault.get_or_insert_with(|| Refusal::bad(fault));
         }
@@ -134,7 +130,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// A field's name: a known one, or an unknown one in so far as it may be repeated.
+/// Reads the name of a field: a known one, or an unknown one if it may be repeated in a reply.
 struct NameSeed;
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
@@ -153,23 +149,23 @@ impl Visitor<'_> for NameSeed {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        // Shorter than any ID or key, or it might be one that slipped into the wrong place.
+        // Shorter than any ID or key, which may be in the wrong position by mistake.
         let harmless = name.len() < 16 && name.bytes().all(|b| b.is_ascii_alphanumeric());
         Ok(Field::from_name(name).ok_or_else(|| harmless.then(|| name.to_owned())))
     }
 }
 
-/// The text of a JSON string, borrowed unless it holds escapes.
+/// The text of a JSON string, borrowed unless it contains escapes.
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
-        // Fails on escapes that are no text, such as half of a surrogate pair.
+        // Fails for escapes that are not text, such as half of a surrogate pair.
         return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
 }
 
-/// The names and values of a JSON object, in order, duplicates included.
+/// The names and values of a JSON object in order, with duplicates.
 pub(super) fn pairs_of(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
@@ -190,7 +186,7 @@ pub(super) fn pairs_of(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     serde_json::Deserializer::from_str(raw.get()).deserialize_map(Pairs).ok()
 }
 
-/// How deep brackets nest outside strings.
+/// How deep brackets outside strings nest.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
     let (mut in_string, mut escaped) = (false, false);
@@ -221,6 +217,6 @@ fn not_json(text: &str, error: &serde_json::Error) -> Refusal {
     if error.is_data() || !text.trim_start().starts_with('{') {
         return Refusal::bad("an action is a JSON object such as {\"action\":\"ping\"}".into());
     }
-    // Syntax errors tell what was expected and where, never what was found.
+    // Syntax errors say what was expected and where, never what was found.
     Refusal::bad(format!("not JSON: {error}"))
 }

@@ -1,22 +1,23 @@
-//! Protocol version 1: what clients may say, parsed and checked, and what the server answers.
+//! Protocol version 1: parses and checks the actions of clients, and formats replies and events.
 //!
-//! Pure: no I/O, no runtime. `docs/protocol.md` is the text for people.
+//! Pure: no I/O, no runtime. `docs/protocol.md` describes the protocol.
 
 mod fields;
+mod key;
 mod parse;
 mod reply;
 
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use parse::Incoming;
+pub(crate) use key::{Key, Protectable};
+pub(crate) use parse::ParsedRequest;
 pub use parse::parse;
 pub(crate) use reply::{ErrorCode, Outcome, Refusal, Reply, bye, delivery, gap, live, read};
 
-use crate::access::auth::{Key, Protectable};
 use crate::id::{Id, Tag};
 
-/// One thing that a client asks for.
+/// A request of a client.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Listen on a tag.
@@ -25,46 +26,57 @@ pub enum Action {
     Unset(Tag),
     /// Send to one ID, or broadcast to a tag.
     Publish(Box<Publish>),
-    /// Note what a person has read.
+    /// Mark messages of a person as read.
     Read(Box<Read>),
-    /// Tell what a person has not read.
+    /// List a person's unread messages.
     Inbox(Box<PersonRequest>),
     /// Log a person out.
     Drop(Box<PersonRequest>),
-    /// Are you there?
+    /// Check that the server answers.
     Ping,
+}
+
+impl Action {
+    /// The key that the action itself carries.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Set(set) => set.key.as_ref(),
+            Self::Publish(publish) => publish.key.as_ref(),
+            Self::Read(read) => read.key.as_ref(),
+            Self::Inbox(person) | Self::Drop(person) => person.key.as_ref(),
+            Self::Unset(_) | Self::Ping => None,
+        }
+    }
 }
 
 /// `set`: listen on a tag, perhaps under an ID.
 #[derive(Debug, Clone)]
 pub struct Set {
-    /// The service to listen to.
     pub tag: Tag,
-    /// Who is listening.
     pub id: Option<Id>,
-    /// What to hand over of what it has missed.
+    /// What to replay.
     pub resume: Resume,
-    /// A key for this very action.
+    /// The key for this action.
     pub key: Option<Key>,
-    /// Keys remembered for this connection and tag.
+    /// Keys for later actions of this connection on the tag.
     pub keys: Vec<(Protectable, Key)>,
 }
 
-/// Where a listener goes on from.
+/// What to replay to a listener first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resume {
-    /// Where an earlier connection left off.
+    /// The cursor of an earlier connection.
     pub since: Option<Cursor>,
-    /// How many of the last broadcasts to replay for a client without a cursor.
+    /// How many of the last broadcasts to replay to a client without a cursor.
     pub last: Option<u64>,
     /// Whether to replay the whole inbox.
     pub unread: bool,
 }
 
-/// A place in the log, as a client remembers it.
+/// A position in the log, as a client remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// The log's lifetime that `seq` belongs to.
+    /// The epoch of the log that `seq` belongs to.
     pub epoch: Box<str>,
     /// The last entry that the client has seen.
     pub seq: u64,
@@ -73,44 +85,38 @@ pub struct Cursor {
 /// `send` or `broadcast`.
 #[derive(Debug, Clone)]
 pub struct Publish {
-    /// The service whose listeners are meant.
     pub tag: Tag,
-    /// Whom it is for.
     pub to: Recipient,
-    /// The sender's key for this pair.
     pub key: Option<Key>,
-    /// What to deliver.
     pub message: Message,
-    /// Makes a retry safe.
+    /// The idempotency key, which makes a retry safe.
     pub mid: Option<Mid>,
-    /// How long the message is worth keeping.
+    /// How long the message is kept at most.
     pub ttl: Option<Duration>,
 }
 
-/// `read`: a person has read something.
+/// `read`: a person has read messages.
 #[derive(Debug, Clone)]
 pub struct Read {
-    /// Where.
     pub tag: Tag,
-    /// What.
     pub mark: Mark,
-    /// Who, for a sender that does not listen as that person.
+    /// The person, for a sender that does not listen under that ID.
     pub id: Option<Id>,
-    /// The key of `set` on this tag, for such a sender.
+    /// The key for `set` on this tag, for such a sender.
     pub key: Option<Key>,
 }
 
-/// What has been read.
+/// Which messages were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
-    /// Everything up to this seq.
+    /// All up to this seq.
     UpTo(u64),
-    /// These and nothing else.
+    /// These only.
     Only(Box<[u64]>),
 }
 
 impl Mark {
-    /// The highest seq that it names.
+    /// The highest seq in the mark.
     #[must_use]
     pub fn last(&self) -> u64 {
         match self {
@@ -120,14 +126,11 @@ impl Mark {
     }
 }
 
-/// `inbox` or `drop`: something about one person.
+/// `inbox` or `drop` of one person.
 #[derive(Debug, Clone)]
 pub struct PersonRequest {
-    /// Where.
     pub tag: Tag,
-    /// Who.
     pub id: Id,
-    /// The key for the pair.
     pub key: Option<Key>,
 }
 
@@ -136,12 +139,12 @@ pub struct PersonRequest {
 pub enum Recipient {
     /// Everyone who listens on the tag.
     Everyone,
-    /// Who registered this ID under the tag, and nobody else.
+    /// The connections registered under this ID and the tag.
     One(Id),
 }
 
 impl Publish {
-    /// The action's name, as configured keys and replies use it.
+    /// The action, as keys and replies name it.
     #[must_use]
     pub fn action(&self) -> Protectable {
         match self.to {
@@ -151,19 +154,18 @@ impl Publish {
     }
 }
 
-/// Any JSON value, byte for byte as it came; raw newlines between tokens have become spaces, so
-/// that a delivered frame is one line.
+/// Any JSON value, byte for byte as the sender wrote it. Only newlines between tokens became spaces,
+/// so that a delivered frame is one line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message(Box<str>);
 
 impl Message {
-    /// A message that a log has kept: it was checked when it came.
+    /// A message out of a log, checked before it was appended.
     #[must_use]
     pub fn kept(json: Box<str>) -> Self {
         Self(json)
     }
 
-    /// The JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
         &self.0
@@ -172,30 +174,29 @@ impl Message {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What people tell each other is not for logs either.
+        // Messages are private: log lines show their size only.
         write!(f, "{} bytes", self.0.len())
     }
 }
 
-/// A message's own name, chosen by its sender: 1–128 characters.
+/// The idempotency key of a message, chosen by its sender: 1 to 128 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mid(Box<str>);
 
 impl Mid {
-    /// A name that a log has kept: it was checked when it came.
+    /// A `mid` out of a log, checked before it was appended.
     #[must_use]
     pub fn kept(name: Box<str>) -> Self {
         Self(name)
     }
 
-    /// The name's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The client's mark on a request, echoed in its reply: a JSON number or string of at most 64
-/// bytes, kept as it was written.
+/// The `ref` of a request, which its reply repeats: a JSON number or string of at most 64 bytes, as
+/// the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reference(Option<Box<str>>);

@@ -1,77 +1,64 @@
-//! What the server says: replies, events, deliveries, each one JSON object.
+//! Replies, events and deliveries: each is one JSON object.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Mark, Message, Reference};
-use crate::access::auth::Protectable;
+use super::{Mark, Message, Protectable, Reference};
 use crate::id::Tag;
 
-/// The code of an error, as clients see it.
+/// The code of an error reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// Not JSON, no object, a field missing, unknown, doubled or of another type.
+    /// Not a JSON object, or a field is missing, unknown, repeated or of the wrong type.
     BadRequest,
-    /// An action that this protocol version does not have.
+    /// This protocol version has no such action.
     UnknownAction,
-    /// No tag, or one that the configuration does not declare.
+    /// The text is not a tag, or the configuration does not declare it.
     BadTag,
-    /// An ID that can be guessed.
+    /// The ID could be guessed.
     WeakId,
-    /// The (tag, action) pair needs a key that was not given.
+    /// The tag and action need a key that was not given.
     Denied,
     /// The connection does not listen on this tag.
     NotRegistered,
-    /// The message is larger than a message may be.
+    /// The message or request is too large.
     TooLarge,
-    /// Too often; not to be repeated before `retry_in_ms`.
+    /// A rate limit is exceeded until `retry_in_ms` have passed.
     RateLimited,
-    /// Another message was sent under this `mid`.
+    /// Another message was sent with this `mid`.
     MidConflict,
-    /// The server cannot append the message now.
+    /// The server cannot perform the action now.
     Unavailable,
 }
 
 impl ErrorCode {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::BadRequest,
-        Self::UnknownAction,
-        Self::BadTag,
-        Self::WeakId,
-        Self::Denied,
-        Self::NotRegistered,
-        Self::TooLarge,
-        Self::RateLimited,
-        Self::MidConflict,
-        Self::Unavailable,
+    /// All codes in the order of declaration, as the protocol writes them.
+    pub const NAMES: [&str; 10] = [
+        "bad_request",
+        "unknown_action",
+        "bad_tag",
+        "weak_id",
+        "denied",
+        "not_registered",
+        "too_large",
+        "rate_limited",
+        "mid_conflict",
+        "unavailable",
     ];
 
-    /// The code in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad_request",
-            Self::UnknownAction => "unknown_action",
-            Self::BadTag => "bad_tag",
-            Self::WeakId => "weak_id",
-            Self::Denied => "denied",
-            Self::NotRegistered => "not_registered",
-            Self::TooLarge => "too_large",
-            Self::RateLimited => "rate_limited",
-            Self::MidConflict => "mid_conflict",
-            Self::Unavailable => "unavailable",
-        }
+        Self::NAMES[self as usize]
     }
 }
 
 /// What became of a message whose append failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Surely not delivered.
+    /// It was not delivered and will not be.
     Refused,
-    /// It may yet be delivered: retry with the same `mid`.
+    /// It may have been delivered: retry with the same `mid`.
     Unknown,
 }
 
@@ -79,106 +66,90 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", code.as_str())]
 pub struct Refusal {
-    /// What kind of error.
     pub code: ErrorCode,
-    /// What to change. Never repeats a key or an ID.
+    /// What is wrong and what to do. Never repeats a key or an ID.
     pub detail: Cow<'static, str>,
     /// With [`ErrorCode::Unavailable`]: what became of the message.
     pub outcome: Option<Outcome>,
-    /// With [`ErrorCode::RateLimited`]: when it may be tried again.
+    /// With [`ErrorCode::RateLimited`]: how long to wait.
     pub retry_in: Option<Duration>,
 }
 
 impl Refusal {
-    /// An error without an outcome.
     #[must_use]
     pub fn new(code: ErrorCode, detail: Cow<'static, str>) -> Self {
         Self { code, detail, outcome: None, retry_in: None }
     }
 
-    /// A `rate_limited`.
     #[must_use]
     pub fn rate_limited(detail: &'static str, retry_in: Duration) -> Self {
         Self { retry_in: Some(retry_in), ..Self::new(ErrorCode::RateLimited, detail.into()) }
     }
 
-    /// A `bad_request`.
     #[must_use]
     pub fn bad(detail: String) -> Self {
         Self::new(ErrorCode::BadRequest, detail.into())
     }
 
-    /// An `unavailable`.
     #[must_use]
     pub fn unavailable(outcome: Outcome, detail: &'static str) -> Self {
         Self { outcome: Some(outcome), ..Self::new(ErrorCode::Unavailable, detail.into()) }
     }
 }
 
-/// The answer to one action.
+/// The reply to one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// The registration stands.
+    /// The connection is registered.
     Set {
-        /// Its tag.
         tag: Tag,
-        /// The log's lifetime that seqs belong to.
         epoch: Box<str>,
-        /// Whether everything since the given cursor follows; `None` if no cursor was given.
+        /// Whether all messages since the cursor follow; `None` without a cursor.
         recovered: Option<bool>,
-        /// The seqs in the inbox; `None` where there is no inbox.
+        /// The seqs in the inbox; `None` if the tag has no inboxes.
         unread: Option<Vec<u64>>,
     },
-    /// The registration is gone.
     Unset {
-        /// Its tag.
         tag: Tag,
     },
-    /// The message is in the log.
+    /// The message was appended to the log.
     Published {
         /// `send` or `broadcast`.
         action: Protectable,
-        /// Its number in the log.
         seq: u64,
-        /// Registrations that it was handed to.
+        /// How many registrations it is delivered to.
         clients: u64,
-        /// For `send`: whether an inbox keeps it.
+        /// For `send`: whether an inbox stores it.
         stored: Option<bool>,
-        /// Whether it had been sent before, under the same `mid`.
+        /// Whether it was sent before with the same `mid`.
         duplicate: bool,
-        /// Whether other servers may have handed it to more.
+        /// Whether other servers may have delivered it to more, which did not answer in time.
         partial: bool,
     },
-    /// It is noted as read.
     Read,
     /// The person is logged out.
     Dropped {
-        /// The logout's number in the log.
         seq: u64,
-        /// The registrations that end with it.
+        /// How many registrations end.
         clients: u64,
-        /// Whether more may end on other servers.
+        /// Whether more may end on other servers, which did not answer in time.
         partial: bool,
     },
-    /// What the person has not read.
+    /// The person's unread messages.
     Inbox {
-        /// The tag.
         tag: Tag,
-        /// The log's lifetime that seqs belong to.
         epoch: Box<str>,
-        /// With the epoch, a cursor that a listener may go on from.
+        /// With the epoch, the cursor for a `set` that follows.
         seq: u64,
-        /// As they are delivered, oldest first.
+        /// Encoded like deliveries, oldest first.
         messages: Vec<Box<str>>,
     },
-    /// I am here.
     Ping,
-    /// No.
     Refused(Refusal),
 }
 
 impl Reply {
-    /// The JSON text, with the request's mark.
+    /// The JSON text, with the `ref` of the request.
     #[must_use]
     pub(crate) fn to_json(&self, reference: &Reference) -> String {
         let mut json = String::with_capacity(128);
@@ -190,7 +161,7 @@ impl Reply {
                     let _ = write!(json, r#","outcome":"{}""#, outcome.as_str());
                 }
                 if let Some(retry_in) = refusal.retry_in {
-                    // Not a moment too early.
+                    // Rounded up, so that the retry does not come too early.
                     let _ = write!(json, r#","retry_in_ms":{}"#, retry_in.as_millis() + 1);
                 }
             }
@@ -242,7 +213,6 @@ impl Reply {
 }
 
 impl Outcome {
-    /// The word in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -262,13 +232,13 @@ pub(crate) fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: 
     json
 }
 
-/// The event that ends a replay: from here on messages come as they happen.
+/// The event at the end of a replay: from now on messages arrive as they are sent.
 #[must_use]
 pub(crate) fn live(tag: &Tag, seq: u64) -> String {
     format!(r#"{{"event":"live","tag":"{tag}","seq":{seq}}}"#)
 }
 
-/// The event for a person's other connections: this has been read.
+/// The event that tells a person's other connections what was read.
 #[must_use]
 pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
     let mut json = format!(r#"{{"event":"read","tag":"{tag}","#);
@@ -285,13 +255,13 @@ pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
     json
 }
 
-/// The event that tells of messages which were dropped before they could be handed over.
+/// The event that reports messages which were evicted before their replay.
 #[must_use]
 pub(crate) fn gap(tag: &Tag) -> String {
     format!(r#"{{"event":"gap","tag":"{tag}"}}"#)
 }
 
-/// The event before a restart: come back after so many milliseconds.
+/// The event before a restart: reconnect after `retry_in_ms` milliseconds.
 #[must_use]
 pub(crate) fn bye(retry_in_ms: u64) -> String {
     format!(r#"{{"event":"bye","retry_in_ms":{retry_in_ms}}}"#)
@@ -313,7 +283,7 @@ fn push_seqs(json: &mut String, seqs: &[u64]) {
 }
 
 fn push_string(json: &mut String, text: &str) {
-    // Writing a str into a String cannot fail.
+    // Serializing a string cannot fail.
     json.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 

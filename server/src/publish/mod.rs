@@ -1,54 +1,50 @@
-//! What every way in shares: is the tag known, does the key fit, then into the log.
+//! Checks tags, keys and rates, and appends to the log; shared by WebSocket and HTTP.
 
+pub(crate) mod dispatcher;
 mod persons;
+pub(crate) mod registrations;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::access::auth::{Key, Permit, Protectable};
+use crate::access::auth::Permit;
 use crate::access::policy::Policy;
 use crate::access::rate_limit::RateLimiter;
 use crate::access::visitor::Visitor;
 use crate::clock::now_ms;
 use crate::conn::outbox::Backlog;
 use crate::counters::Counters;
-use crate::entry::{AppendContext, Appended, Entry, EntryKind};
+use crate::entry::{AppendContext, Entry, EntryKind};
 use crate::hub::Hub;
 use crate::id::{Address, Id, IdKey, Tag};
 use crate::log::{Appending, Log};
-use crate::protocol::{ErrorCode, Publish, Recipient, Refusal, Reply};
+use crate::protocol::{ErrorCode, Key, Protectable, Publish, Recipient, Refusal, Reply};
 
-/// The parts that sockets and HTTP requests work on.
+/// The state that all WebSockets and HTTP requests share.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// Who listens to what.
     pub hub: Arc<Hub>,
-    /// The one order of what is published.
     pub log: Box<dyn Log>,
-    /// Who may do what, as it is now.
+    /// Replaced on reload.
     pub policy: ArcSwap<Policy>,
-    /// How often it was done.
     pub rates: RateLimiter,
-    /// Turns IDs into addresses.
     pub id_key: IdKey,
     pub counters: Arc<Counters>,
     /// The bytes that wait for the sockets of all connections.
     pub backlog: Arc<Backlog>,
-    /// Held by each request over HTTP that is being worked on.
-    pub at_work: Arc<()>,
+    /// Held by each request over HTTP that is in flight.
+    pub at_work: TaskTracker,
 }
 
-/// A request that is being worked on.
-#[derive(Debug)]
-pub(crate) struct InFlight(#[expect(dead_code, reason = "it is counted")] Arc<()>);
-
 impl Service {
-    /// Whether anyone may use this tag.
+    /// Checks that the configuration permits the tag.
     ///
     /// # Errors
-    /// `bad_tag` where the configuration declares tags, but not this one.
+    /// `bad_tag` if the configuration declares tags, but not this one.
     pub(crate) fn check_tag(&self, tag: &Tag) -> Result<(), Refusal> {
         match &self.policy.load().declared_tags {
             Some(declared) if !declared.contains(tag) => Err(Refusal::new(
@@ -59,10 +55,10 @@ impl Service {
         }
     }
 
-    /// Whether `action` on `tag` is open or one of `keys` fits.
+    /// Checks that `action` on `tag` needs no key or that one of `keys` is right.
     ///
     /// # Errors
-    /// `denied`; `rate_limited` after too many wrong keys. A right one is never refused for these.
+    /// `denied`; `rate_limited` after too many wrong keys, which never affects the right key.
     pub(crate) fn authorise<'a>(
         &self,
         visitor: &mut Visitor,
@@ -80,7 +76,7 @@ impl Service {
             visitor
                 .wrong_key(&self.rates, &policy.limits)
                 .map_err(|often| Refusal::rate_limited("too many wrong keys", often.retry_in))?;
-            let detail = format!("the key does not fit {name} on {tag}");
+            let detail = format!("the key is wrong for {name} on {tag}");
             Err(Refusal::new(ErrorCode::Denied, detail.into()))
         })
     }
@@ -95,7 +91,7 @@ impl Service {
             .map_err(|often| Refusal::rate_limited("too many registrations", often.retry_in))
     }
 
-    /// Counts whatever else a client says without a right key.
+    /// Counts any other request without the right key.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -105,8 +101,7 @@ impl Service {
             .map_err(|often| Refusal::rate_limited("too many requests", often.retry_in))
     }
 
-    /// As [`Service::authorise`], for a tag that there is; counts it if it was for everyone, or
-    /// refused.
+    /// Checks key and tag. Counts the request unless the right key was given.
     fn admit(
         &self,
         visitor: &mut Visitor,
@@ -127,18 +122,18 @@ impl Service {
 
     /// Checks a message and appends it to the log.
     ///
-    /// `otherwise` is the key to be tried if the message carries none: the request's Bearer token,
-    /// or what the connection has remembered.
+    /// `otherwise` gives the key for a message that carries none: that of the request's
+    /// `Authorization` header, or one that the connection gave with its `set`.
     ///
     /// # Errors
-    /// `bad_tag`, `denied`, `rate_limited`. What the append itself comes to is the future's output.
-    pub(crate) fn publish(
+    /// `bad_tag`, `denied`, `rate_limited`. The outcome of the append is the output of the future.
+    pub(crate) fn publish<'a>(
         &self,
         visitor: &mut Visitor,
         publish: Publish,
-        otherwise: Option<&Key>,
+        otherwise: impl FnOnce(&Publish) -> Option<&'a Key>,
     ) -> Result<Appending, Refusal> {
-        let key = publish.key.as_ref().or(otherwise);
+        let key = publish.key.as_ref().or_else(|| otherwise(&publish));
         self.admit(visitor, &publish.tag, publish.action(), key)?;
         let at = now_ms();
         let ttl = publish.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
@@ -162,68 +157,29 @@ impl Service {
         self.append(Entry { tag, kind, at, expires, mid, append }, origin)
     }
 
-    /// Ends when all that was accepted has reached those who listen here. Cancel safe.
+    /// Waits until all accepted messages are delivered to the listeners here. Cancel safe.
     pub(crate) async fn delivered(&self) {
-        // In this order: what is worked on comes into the log, and then to the shards.
-        let is_quiet = || {
-            Arc::strong_count(&self.at_work) == 1 && self.log.is_idle() && self.hub.has_delivered()
-        };
-        // Operation once for every stop: not worth a notification on every delivery.
-        while !is_quiet() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // In this order, in which a message passes through them.
+        self.at_work.close();
+        self.at_work.wait().await;
+        self.log.answered().await;
+        self.hub.delivered().await;
     }
 
-    /// To be held while a request is worked on.
-    pub(crate) fn work(&self) -> InFlight {
-        InFlight(Arc::clone(&self.at_work))
+    /// To be held while a request over HTTP is in flight.
+    pub(crate) fn work(&self) -> TaskTrackerToken {
+        self.at_work.token()
     }
 
-    /// Counts an answer that is about to be given.
+    /// Counts the reply if it is an error.
     pub(crate) fn note(&self, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
             self.counters.refused(refusal.code.as_str());
         }
     }
 
-    /// Where messages for this ID go.
     #[must_use]
     pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
         self.id_key.address(tag, id)
-    }
-}
-
-/// What an append was asked for, which its reply names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// `send` or `broadcast`.
-    Message(Protectable),
-    /// `read`.
-    Read,
-    /// `drop`.
-    Drop,
-}
-
-impl Operation {
-    /// The reply to an append that came to `outcome`.
-    #[must_use]
-    pub(crate) fn reply(self, outcome: Appended) -> Reply {
-        match (self, outcome) {
-            (_, Err(refusal)) => Reply::Refused(refusal),
-            (Self::Message(action), Ok(applied)) => Reply::Published {
-                action,
-                seq: applied.seq,
-                clients: applied.clients,
-                stored: (action == Protectable::Send).then_some(applied.stored),
-                duplicate: applied.duplicate,
-                partial: applied.partial,
-            },
-            (Self::Read, Ok(_)) => Reply::Read,
-            (Self::Drop, Ok(applied)) => Reply::Dropped {
-                seq: applied.seq,
-                clients: applied.clients,
-                partial: applied.partial,
-            },
-        }
     }
 }

@@ -1,19 +1,19 @@
-//! What concerns one person: where a cursor stands, what was read, the inbox, logging out.
+//! Requests about one person: read marks, the inbox, logging out, and cursors of other servers.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
 use super::Service;
-use crate::access::auth::{Key, Protectable};
 use crate::access::visitor::Visitor;
 use crate::clock::now_ms;
 use crate::conn::frame;
 use crate::entry::{Applied, EntryKind};
 use crate::id::{Address, Tag};
 use crate::log::Appending;
-use crate::protocol::Mark;
-use crate::protocol::{Cursor, ErrorCode, PersonRequest, Read, Refusal, Reply};
+use crate::protocol::{
+    Cursor, ErrorCode, Key, Mark, PersonRequest, Protectable, Read, Refusal, Reply,
+};
 
 impl Service {
     /// Ends when this server has caught up with what the cursor's client has seen at another. `None`
@@ -40,12 +40,11 @@ impl Service {
         (**epoch == *self.hub.epoch()).then_some(*seq)
     }
 
-    /// Notes what a person has read. Only what changes an inbox has a place in the log, which whoever
-    /// repeats himself could fill otherwise; the person's other connections are told of the rest
-    /// beside it. What others have applied and this server has not is waited for. `origin` is the
-    /// connection that says so.
+    /// Marks messages as read. Only a mark that changes an inbox is appended to the log, because repeated
+    /// marks could fill it; any other is sent to the person's connections directly. Entries that only
+    /// other servers have applied are awaited. `origin` is the connection that sends the mark.
     #[must_use]
-    pub(crate) fn read(
+    pub(super) fn read(
         self: &Arc<Self>,
         read: &Read,
         address: Address,
@@ -73,7 +72,7 @@ impl Service {
         origin: Option<u64>,
     ) -> Option<Appending> {
         let mark = match mark {
-            // What is yet to come was not read.
+            // A later message was not read.
             Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
             only => only.clone(),
         };
@@ -87,28 +86,28 @@ impl Service {
         None
     }
 
-    /// Notes what a person has read, for a sender that knows that person's ID.
+    /// The address of a `read` over HTTP, which a sender marks for a person whose ID it knows.
     ///
     /// # Errors
     /// `bad_tag`, `denied`, `rate_limited`, `bad_request` without an ID.
-    pub(crate) fn read_for(
-        self: &Arc<Self>,
+    pub(super) fn reader(
+        &self,
         visitor: &mut Visitor,
         read: &Read,
         otherwise: Option<&Key>,
-    ) -> Result<Option<Appending>, Refusal> {
+    ) -> Result<Address, Refusal> {
         self.admit(visitor, &read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
         let Some(id) = &read.id else {
             return Err(Refusal::bad("`id` is missing".into()));
         };
-        Ok(self.read(read, self.address(&read.tag, id), None))
+        Ok(self.address(&read.tag, id))
     }
 
-    /// A person's unread messages.
+    /// The unread messages of a person.
     ///
     /// # Errors
-    /// `bad_tag`, `rate_limited`; `denied` where listening needs a key that was not given.
-    pub(crate) fn inbox(
+    /// `bad_tag`, `rate_limited`; `denied` without the key for `set`.
+    pub(super) fn inbox(
         &self,
         visitor: &mut Visitor,
         person: &PersonRequest,
@@ -125,11 +124,11 @@ impl Service {
         })
     }
 
-    /// Logs a person out: ends the ID's connections and empties its inbox.
+    /// Logs a person out: closes the connections under the ID and empties its inbox.
     ///
     /// # Errors
-    /// `bad_tag`, `rate_limited`; `denied`, also where no key is configured for it.
-    pub(crate) fn log_out(
+    /// `bad_tag`, `rate_limited`; `denied`, also if no key is configured for `drop`.
+    pub(super) fn log_out(
         &self,
         visitor: &mut Visitor,
         person: &PersonRequest,

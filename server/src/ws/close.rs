@@ -1,4 +1,4 @@
-//! The end of a connection, from this side.
+//! Flushes and closes a connection.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -8,11 +8,10 @@ use shared::linger;
 
 use crate::conn::outbox::{Demand, Outbox};
 
-/// How long the last bytes for a client that reads slowly may take: the end of a frame that it has
-/// begun to read, and the close frame.
+/// How long a client may take to read the rest of the outbox and the close frame.
 const LAST_BYTES: Duration = Duration::from_secs(10);
 
-/// Writes the rest of the outbox, then waits a moment for the peer to close its side.
+/// Writes the rest of the outbox, then waits a short time for the peer to close its side.
 pub(super) async fn flush_and_close(outbox: &Outbox) {
     let flushed = within("close frame", LAST_BYTES, async {
         while outbox.has_waiting() {

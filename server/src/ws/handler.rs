@@ -1,51 +1,50 @@
-//! What stands between a WebSocket connection and whatever its peer talks to.
+//! The trait between a WebSocket connection and the session behind it.
 
 use std::task::{Context, Poll};
 
 use crate::conn::frame::Rules;
 use crate::conn::outbox::Closing;
 
-/// One side of a conversation: it takes messages, and writes to the connection's outbox.
+/// Handles the messages of one connection and writes to its outbox.
 ///
-/// [`socket`](crate::ws::socket) decodes frames, answers pings, closes, and asks this for the rest.
+/// [`socket`](crate::ws::socket) decodes frames, answers pings and closes; the handler does the rest.
 pub trait Handler {
-    /// What it takes.
+    /// Which messages it takes.
     const RULES: Rules;
 
-    /// Takes a text message. Operation for only after [`Handler::is_ready`].
+    /// Takes a text message. Called only if [`Handler::is_ready`].
     fn on_text(&mut self, text: &str);
 
-    /// Takes a binary message, where [`Handler::RULES`] allow one.
+    /// Takes a binary message, if [`Handler::RULES`] allow that.
     fn on_binary(&mut self, _bytes: &[u8]) {}
 
-    /// Whether another message may be taken.
+    /// Whether it can take another message.
     fn is_ready(&self) -> bool;
 
-    /// Whether answers are owed. The connection then lasts, even if the peer sends no more.
+    /// Whether replies are owed. The connection then stays open, even if the peer has ended its side.
     fn owes_answers(&self) -> bool;
 
-    /// Gives the answers that can be given. Ready when there was at least one; pending means that
-    /// the waker is registered with what the next one waits for, or that bytes wait in the outbox.
-    /// Cancel safe.
+    /// Writes the replies that are known. Ready if there was at least one. Pending means that the waker
+    /// is registered for the next one, or that bytes wait in the outbox. Cancel safe.
     fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
-    /// Everything that was written for the connection is taken, as
-    /// [`await_drained`](crate::conn::outbox::Outbox::await_drained) asked to be told.
+    /// The outbox is empty, as
+    /// [`await_drained`](crate::conn::outbox::Outbox::await_drained) asked to be notified.
     fn drained(&self) {}
 
-    /// Whether the connection may be silent for as long as it likes.
+    /// Whether the connection may be idle for ever.
     fn may_be_idle(&self) -> bool {
         true
     }
 
-    /// Whether something came since this was asked last that keeps the connection from being idle.
+    /// Whether a valid action came since the last call, which restarts the idle timeout.
     fn take_acted(&mut self) -> bool {
         true
     }
 
-    /// The connection has ended, with this close frame if with any.
+    /// The connection has ended, with this close frame if there was one.
     fn closed(&self, _closing: Option<Closing>) {}
 
-    /// The server stops: the last moment to write something, before the connection is closed.
+    /// The server stops: the last chance to write before the connection is closed.
     fn stopping(&self) {}
 }

@@ -1,34 +1,34 @@
-//! The end of a server, as its connections learn of it.
+//! Tells the WebSockets that the server stops.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-/// First nothing more is read, so that what was said is dealt with and comes to an end; then everyone
-/// is told.
+/// The two steps of a stop: first no connection reads any more, so that the requests so far are
+/// answered; then all connections close.
 #[derive(Debug, Default)]
 pub struct ShutdownNotice {
-    last_call: AtomicBool,
-    said: CancellationToken,
+    stop_reading: AtomicBool,
+    close: CancellationToken,
 }
 
 impl ShutdownNotice {
-    /// From now on nothing more is taken from any peer. Wakes nobody: most have nothing to say.
-    pub fn last_call(&self) {
-        self.last_call.store(true, Ordering::Relaxed);
+    /// From now on no connection reads. Wakes no task, because most connections are idle.
+    pub fn stop_reading(&self) {
+        self.stop_reading.store(true, Ordering::Relaxed);
     }
 
-    /// Tells every connection to come to its end.
-    pub fn say(&self) {
-        self.last_call();
-        self.said.cancel();
+    /// Closes all connections.
+    pub fn close(&self) {
+        self.stop_reading();
+        self.close.cancel();
     }
 
-    pub(super) fn is_last_call(&self) -> bool {
-        self.last_call.load(Ordering::Relaxed)
+    pub(super) fn reading_has_stopped(&self) -> bool {
+        self.stop_reading.load(Ordering::Relaxed)
     }
 
-    pub(super) fn said(&self) -> WaitForCancellationFuture<'_> {
-        self.said.cancelled()
+    pub(super) fn closing(&self) -> WaitForCancellationFuture<'_> {
+        self.close.cancelled()
     }
 }

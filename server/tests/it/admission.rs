@@ -61,7 +61,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
     let mut third = soon(coming).await;
     third.set("shop", None).await;
     let log = server.stop().await.output;
-    assert_eq!(log.matches("every place is taken").count(), 1, "{log}");
+    assert_eq!(log.matches("the limit of connections is reached").count(), 1, "{log}");
 }
 
 #[tokio::test]

@@ -222,9 +222,9 @@ fn a_data_directory_that_cannot_be_made() {
     for (data, words) in [
         ("/proc/tocsin", "data directory /proc/tocsin: cannot be made in /proc: "),
         ("/proc/a/b", "data directory /proc/a/b: cannot be made in /proc: "),
-        ("/proc", "data directory /proc: nothing can be made in it: "),
-        ("{dir}/file", "file is no directory; name another"),
-        ("{dir}/file/data", "file is no directory; name another"),
+        ("/proc", "data directory /proc: no file can be made in it: "),
+        ("{dir}/file", "file is not a directory; name another"),
+        ("{dir}/file/data", "file is not a directory; name another"),
     ] {
         let listen = ["--listen", "127.0.0.1:0", "--admin", "off", "--log", "off"];
         for command in [&[][..], &["check"]] {

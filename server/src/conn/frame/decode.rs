@@ -1,4 +1,4 @@
-//! From bytes to messages.
+//! Decodes bytes into messages and control frames.
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
@@ -7,10 +7,11 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
+use super::event::{Event, Violation};
 use super::fragments::{Fragments, message, text};
 use crate::limits;
 
-/// Control frames carry at most this many bytes (RFC 6455 section 5.5).
+/// The largest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_PAYLOAD: u64 = 125;
 
 /// What is taken of that which RFC 6455 allows.
@@ -27,69 +28,24 @@ impl Rules {
     pub const SERVER: Self = Self { binary: false, largest: limits::FRAME };
 }
 
-/// A whole message or control frame from the peer.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A text message, assembled of its fragments.
-    Text(&'a str),
-    /// A binary message, likewise; only where [`Rules::binary`] is set.
-    Binary(&'a [u8]),
-    /// A ping with its payload, to be sent back.
-    Ping(&'a [u8]),
-    /// A pong: the peer lives.
-    Pong,
-    /// The peer closes, with this code if it gave one.
-    Close(Option<u16>),
-}
-
-/// The peer broke the protocol; the connection is to be closed with [`Violation::code`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// RFC 6455 does not allow it.
-    #[error("{0}")]
-    Protocol(&'static str),
-    /// Only text is taken.
-    #[error("binary frames are not taken")]
-    Binary,
-    /// Text that is not UTF-8.
-    #[error("text that is not UTF-8")]
-    NotUtf8,
-    /// A frame, or the message assembled of fragments, is larger than this ([`Rules::largest`]).
-    #[error("a frame or message larger than {0} bytes")]
-    TooLarge(usize),
-}
-
-impl Violation {
-    /// The close code of RFC 6455 section 7.4.1.
-    #[must_use]
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Protocol(_) => 1002,
-            Self::Binary => 1003,
-            Self::NotUtf8 => 1007,
-            Self::TooLarge(_) => 1009,
-        }
-    }
-}
-
-/// Turns bytes, cut anywhere, into events.
+/// Decodes bytes, cut anywhere, into events.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Bytes not yet decoded: part of a frame, or frames after the one that stopped `decode`.
+    /// Bytes that are not decoded yet: part of a frame, or frames behind the one at which the sink
+    /// stopped.
     rest: Vec<u8>,
-    /// What came of an unfinished message; `None` between messages. Behind a pointer, because
-    /// hardly any connection ever needs it.
+    /// The fragments of an unfinished message. Boxed, because hardly any connection needs it.
     fragments: Option<Box<Fragments>>,
 }
 
 impl Decoder {
-    /// Decodes `input`, after what an earlier call left, and hands each event to `sink` until
-    /// that breaks. What is left over is kept for the next call, whose input may be empty.
+    /// Decodes `input`, behind what an earlier call left over, and passes each event to `sink` until
+    /// that breaks. The rest is kept for the next call, whose input may be empty.
     ///
     /// `input` is unmasked in place.
     ///
     /// # Errors
-    /// [`Violation`]; events before it have been handed over, and nothing may be decoded after.
+    /// [`Violation`]; the events before it were passed on, and nothing may be decoded afterwards.
     pub fn decode(
         &mut self,
         rules: Rules,
@@ -106,29 +62,28 @@ impl Decoder {
         let used = decode_frames(rules, &mut self.fragments, &mut rest, &mut sink)?;
         self.rest = match used {
             0 => rest,
-            // A copy: the few bytes after a large frame must not keep its room.
+            // A copy: the few bytes behind a large frame must not keep that frame's memory.
             _ => rest[used..].to_vec(),
         };
         Ok(())
     }
 
-    /// Whether bytes are left that another call, even with empty input, might decode.
+    /// Whether bytes are left that another call, even with empty input, may decode.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
-    /// Whether the peer has begun something that it has not finished, or that was not looked at yet.
+    /// Whether bytes are left over or a message is unfinished.
     #[must_use]
     pub fn is_amid(&self) -> bool {
         self.has_rest() || self.fragments.is_some()
     }
 
-    /// The memory that it holds for what is incomplete, in bytes.
+    /// The memory that incomplete frames and messages take, in bytes.
     ///
-    /// For part of a frame at most twice the largest frame and one read, for fragments twice
-    /// [`Rules::largest`], because vectors grow by doubling; provided that everything left over is
-    /// decoded before more is read.
+    /// At most twice the largest frame plus one read, and twice [`Rules::largest`] for fragments,
+    /// because vectors grow by doubling. The caller must decode the rest before it reads more.
     #[must_use]
     pub fn held(&self) -> usize {
         let fragments = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.capacity());
@@ -182,7 +137,7 @@ fn next_frame(
     }
 }
 
-/// What can be refused before the payload has come.
+/// Checks what the header alone shows, before the payload has come.
 fn check_header(
     rules: Rules,
     header: &FrameHeader,
@@ -232,7 +187,7 @@ fn handle(
         OpCode::Control(_) => return Ok(sink(Event::Close(close_code(payload)?))),
         OpCode::Data(data) => matches!(data, Data::Binary),
     };
-    // Without a copy, as most messages come.
+    // Most messages are a single frame, and need no copy.
     if fragments.is_none() && header.is_final {
         return Ok(sink(message(is_binary, payload)?));
     }

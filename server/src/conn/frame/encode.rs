@@ -1,4 +1,4 @@
-//! From messages to bytes, and what a look at encoded frames tells.
+//! Encodes frames, and finds the text and the end of encoded ones.
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ pub(crate) fn text_frame(text: &str) -> Bytes {
     encode(OpCode::Data(Data::Text), true, text.as_bytes())
 }
 
-/// A frame of a message's data: the first one tells its type, the others are [`Data::Continue`].
+/// A data frame. The first one of a message has its type, the others are [`Data::Continue`].
 #[must_use]
 pub fn data_frame(data: Data, is_final: bool, payload: &[u8]) -> Bytes {
     encode(OpCode::Data(data), is_final, payload)
@@ -32,17 +32,15 @@ pub(crate) fn text_of(frame: &[u8]) -> &str {
     }
 }
 
-/// An encoded delivery for a client that has seen it before.
+/// The same delivery with `"seen":true`, for a client that has seen it before.
 #[must_use]
 pub(crate) fn as_seen(frame: &[u8]) -> Bytes {
     let text = text_of(frame);
     text_frame(&format!("{},\"seen\":true}}", text.strip_suffix('}').unwrap_or(text)))
 }
 
-/// An empty ping.
 pub(crate) const PING: Bytes = Bytes::from_static(&[0x89, 0]);
 
-/// The answer to a ping.
 #[must_use]
 pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
     encode(OpCode::Control(Control::Pong), true, payload)
@@ -59,7 +57,7 @@ pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     encode(OpCode::Control(Control::Close), true, &payload)
 }
 
-/// An empty close frame, the echo of an empty one.
+/// A close frame without a code, which answers one without a code.
 #[must_use]
 pub(crate) fn empty_close_frame() -> Bytes {
     encode(OpCode::Control(Control::Close), true, &[])
@@ -69,14 +67,14 @@ fn encode(opcode: OpCode, is_final: bool, payload: &[u8]) -> Bytes {
     let header = FrameHeader { is_final, opcode, ..FrameHeader::default() };
     let length = payload.len() as u64;
     let mut frame = Vec::with_capacity(header.len(length) + payload.len());
-    // Writing into a Vec cannot fail.
+    // Writing into a `Vec` cannot fail.
     let _ = header.format(length, &mut frame);
     frame.extend_from_slice(payload);
     frame.into()
 }
 
-/// Where the frame that contains byte `offset` ends, in a buffer of whole server frames that
-/// starts with one. An offset between two frames belongs to neither: the answer is `offset`.
+/// Where the frame that contains byte `offset` ends, in a buffer of whole server frames. For an
+/// offset between two frames that is `offset` itself.
 #[must_use]
 pub(crate) fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
     let mut end = 0;
@@ -86,7 +84,7 @@ pub(crate) fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
             Ok(Some((header, length))) => {
                 end += header.len(length) + usize::try_from(length).unwrap_or(usize::MAX);
             }
-            // Not whole frames: keep everything rather than cut inside one.
+            // Not whole frames: keep everything rather than cut inside a frame.
             _ => return frames.len(),
         }
     }

@@ -1,13 +1,13 @@
 //! Messages that come in several frames (RFC 6455 section 5.4).
 
-use super::{Event, Violation};
+use super::event::{Event, Violation};
 
-/// The fragments so far of an unfinished message.
+/// The fragments of an unfinished message so far.
 #[derive(Debug)]
 pub(super) struct Fragments {
     pub(super) is_binary: bool,
     pub(super) payload: Vec<u8>,
-    /// How much of a text's payload is known to be whole characters.
+    /// How many bytes of a text are known to be valid UTF-8.
     checked: usize,
 }
 
@@ -16,8 +16,8 @@ impl Fragments {
         Self { is_binary, payload: Vec::new(), checked: 0 }
     }
 
-    /// Text that can no longer become UTF-8 is refused at once (RFC 6455 section 8.1), not only
-    /// when the peer has sent the rest of it.
+    /// Appends a fragment. Invalid UTF-8 is refused at once (RFC 6455 section 8.1), not only at the
+    /// end of the message.
     pub(super) fn append(&mut self, piece: &[u8]) -> Result<(), Violation> {
         self.payload.extend_from_slice(piece);
         if self.is_binary {
@@ -25,7 +25,7 @@ impl Fragments {
         }
         match std::str::from_utf8(&self.payload[self.checked..]) {
             Ok(_) => self.checked = self.payload.len(),
-            // A character that the next fragment may complete.
+            // The next fragment may complete the character.
             Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
             Err(_) => return Err(Violation::NotUtf8),
         }

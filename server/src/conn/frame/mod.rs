@@ -1,19 +1,22 @@
-//! WebSocket frames (RFC 6455 section 5): a decoder that keeps bytes only of what is incomplete,
-//! and the encoding of what the server sends.
+//! WebSocket frames (RFC 6455 section 5): a decoder that buffers incomplete frames and messages
+//! only, and the encoding of the frames that the server sends.
 //!
-//! tungstenite parses the headers. Its own socket type is not used, because it keeps a read and a
-//! write buffer for every connection, while here an idle connection holds no buffer at all.
+//! tungstenite parses the headers. Its socket type is not used, because it keeps a read and a write
+//! buffer for every connection; here an idle connection has no buffer at all.
 
 mod decode;
 mod encode;
+mod event;
 mod fragments;
 
-pub(crate) use decode::Violation;
-pub use decode::{Decoder, Event, Rules};
+pub use decode::{Decoder, Rules};
 pub use encode::data_frame;
 pub(crate) use encode::{
     PING, as_seen, close_frame, empty_close_frame, end_of_frame_at, pong_frame, text_frame, text_of,
 };
+pub use event::Event;
+#[cfg(test)]
+pub(crate) use event::Violation;
 
 #[cfg(test)]
 mod client;

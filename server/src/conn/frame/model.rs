@@ -1,5 +1,5 @@
-//! What tungstenite's own socket makes of the same bytes. `fuzz/fuzz_targets/frames.rs` uses this
-//! file too.
+//! Decodes the same bytes with tungstenite's socket, to compare. `fuzz/fuzz_targets/frames.rs` uses
+//! this file too.
 
 use std::io::{self, Cursor, Read, Write};
 use std::ops::ControlFlow;
@@ -12,17 +12,16 @@ use super::{Decoder, Event, Rules};
 /// The longest head of a frame (RFC 6455 section 5.2).
 const HEAD: usize = 14;
 
-/// What has come of some bytes.
+/// What some bytes were decoded to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// Messages, pings and pongs.
     pub(crate) messages: Vec<Message>,
-    /// The code that the connection is closed with; 1005, which is never sent, for an empty close
-    /// frame.
+    /// The close code; 1005, which is never sent, for a close frame without one.
     pub(crate) end: Option<u16>,
 }
 
-/// What the decoder makes of `pieces`, in memory that keeps to its bounds.
+/// Decodes `pieces` with the decoder, and asserts that its memory stays within bounds.
 pub(crate) fn decode<'a>(rules: Rules, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
     let mut decoder = Decoder::default();
     let (mut messages, mut end) = (Vec::new(), None);
@@ -40,7 +39,7 @@ pub(crate) fn decode<'a>(rules: Rules, pieces: impl Iterator<Item = &'a [u8]>) -
                 Some(_) => ControlFlow::Break(()),
             }
         });
-        // Vectors that grow double.
+        // Vectors grow by doubling.
         let (frame, fragments) = (rules.largest + HEAD + piece.len(), rules.largest);
         assert!(decoder.held() <= 2 * (frame + fragments), "{} bytes", decoder.held());
         end = end.or(result.err().map(|violation| violation.code()));
@@ -51,12 +50,15 @@ pub(crate) fn decode<'a>(rules: Rules, pieces: impl Iterator<Item = &'a [u8]>) -
     Outcome { messages, end }
 }
 
-/// What tungstenite makes of them.
+/// Decodes them with tungstenite.
 pub(crate) fn model(largest: usize, bytes: &[u8]) -> Outcome {
     let config =
         WebSocketConfig::default().max_frame_size(Some(largest)).max_message_size(Some(largest));
-    let mut socket =
-        WebSocket::from_raw_socket(Peer(Cursor::new(bytes.to_vec())), Role::Server, Some(config));
+    let mut socket = WebSocket::from_raw_socket(
+        BytesPeer(Cursor::new(bytes.to_vec())),
+        Role::Server,
+        Some(config),
+    );
     let mut messages = Vec::new();
     let end = loop {
         match socket.read() {
@@ -73,8 +75,8 @@ pub(crate) fn model(largest: usize, bytes: &[u8]) -> Outcome {
     Outcome { messages, end }
 }
 
-/// Whether both say the same. The decoder may refuse by its head a frame that tungstenite waits
-/// for the end of, and of several faults name another.
+/// Whether both agree. The decoder may refuse a frame by its header where tungstenite waits for the
+/// payload, and may report another one of several faults.
 pub(crate) fn agree(decoded: &Outcome, model: &Outcome) -> bool {
     decoded.messages == model.messages
         && match (decoded.end, model.end) {
@@ -83,16 +85,16 @@ pub(crate) fn agree(decoded: &Outcome, model: &Outcome) -> bool {
         }
 }
 
-/// Says these bytes and listens to nothing.
-struct Peer(Cursor<Vec<u8>>);
+/// A peer that sends these bytes and ignores what it gets.
+struct BytesPeer(Cursor<Vec<u8>>);
 
-impl Read for Peer {
+impl Read for BytesPeer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl Write for Peer {
+impl Write for BytesPeer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }

@@ -1,4 +1,4 @@
-//! Whatever bytes come, however they are cut.
+//! Properties of the decoder for arbitrary bytes, cut anywhere.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::samples::{conversation, cut, sizes};
 use super::*;
 use crate::limits;
 
-/// Small, so that messages that are too large come up often.
+/// Small, so that messages are often too large.
 const RULES: Rules = Rules { binary: true, largest: 300 };
 
 fn at_once(rules: Rules, bytes: &[u8]) -> model::Outcome {
@@ -34,7 +34,7 @@ proptest! {
         prop_assert!(agree(&decoded, &model), "{decoded:?}, but the model says {model:?}");
     }
 
-    /// The server takes what the rules of the test take, but for binary messages.
+    /// The rules of the server differ from those of the test in binary messages only.
     #[test]
     fn the_server_takes_text_alone(bytes in conversation(), sizes in sizes()) {
         let decoded = decode(Rules::SERVER, cut(&bytes, &sizes));
@@ -46,8 +46,8 @@ proptest! {
     }
 }
 
-/// The largest message that there may be, in fragments and in the pieces that a socket reads. What
-/// it takes meanwhile is asserted by `decode`.
+/// The largest message, in fragments and in the pieces that a socket reads. `decode` asserts the
+/// memory that it takes.
 #[test]
 fn the_largest_message_in_fragments() {
     let quarter = vec![b'x'; limits::FRAME / 4];

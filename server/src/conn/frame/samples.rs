@@ -1,11 +1,11 @@
-//! What clients send, and what they must not send.
+//! Valid and invalid frames of clients.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 pub(crate) use super::client::client_frame;
 
-/// Some messages and control frames, whole and in fragments, and now and then something wrong.
+/// Messages and control frames, whole and in fragments, and sometimes invalid bytes.
 pub(crate) fn conversation() -> impl Strategy<Value = Vec<u8>> {
     let step = prop_oneof![
         20 => message(),
@@ -16,7 +16,7 @@ pub(crate) fn conversation() -> impl Strategy<Value = Vec<u8>> {
     vec(step, 0..8).prop_map(|steps| steps.concat())
 }
 
-/// Sizes of pieces that bytes may come in, again and again.
+/// Sizes of the pieces that the bytes arrive in, repeated.
 pub(crate) fn sizes() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![Just(vec![1]), vec(1usize..40, 1..6)]
 }
@@ -38,7 +38,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A message, perhaps in fragments with pings between them, cut within characters too.
+/// A message, perhaps in fragments that split characters, with pings in between.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let pings = prop::option::of(vec(any::<u8>(), 0..10));
     (prop_oneof![4 => Just(1), 1 => Just(2)], payload(), vec(0usize..150, 0..4), pings).prop_map(

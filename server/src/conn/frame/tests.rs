@@ -14,7 +14,7 @@ fn record(event: &Event<'_>) -> String {
     }
 }
 
-/// What comes of `bytes` fed in pieces of `size`.
+/// Decodes `bytes` in pieces of `size`.
 fn decode_in_pieces(bytes: &[u8], size: usize) -> (Vec<String>, Option<Violation>) {
     let mut decoder = Decoder::default();
     let mut events = Vec::new();
@@ -104,7 +104,7 @@ fn sizes_are_refused_by_the_header_alone() {
     assert_eq!(violation(&fragments[..fragments.len() - 1]), Violation::TooLarge(limits::FRAME));
     let endless = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     assert_eq!(violation(&endless), Violation::TooLarge(limits::FRAME));
-    // A length that wraps around when what came before is added to it.
+    // A length that overflows when the length so far is added.
     let mut wrapping = client_frame(0x01, b"before");
     wrapping.extend([0x80, 0xff]);
     wrapping.extend((u64::MAX - 3).to_be_bytes());

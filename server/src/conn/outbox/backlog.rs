@@ -1,16 +1,14 @@
-//! The bytes that wait because of all connections together: for their sockets, or for the ends of
-//! their messages.
+//! The memory of all outboxes together: bytes that wait for sockets, and unfinished messages.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::limits;
 
-/// One outbox may have so much of what is left: then even the last of very many slow readers leaves
-/// something for those who are slow for a moment only (dynamic thresholds, Choudhury and Hahne,
-/// 1998).
+/// One outbox may take 1/64 of what is left. So however many clients read slowly, some memory is
+/// left for those that are slow for a moment (dynamic thresholds, Choudhury and Hahne, 1998).
 const SHARE: usize = 64;
 
-/// What waits, and the most that may.
+/// The bytes that wait, and their limit.
 #[derive(Debug)]
 pub struct Backlog {
     bytes: AtomicUsize,
@@ -24,19 +22,19 @@ impl Default for Backlog {
 }
 
 impl Backlog {
-    /// Nothing waits yet.
+    /// An empty backlog with a limit in bytes.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { bytes: AtomicUsize::new(0), most }
     }
 
-    /// What waits, in bytes.
+    /// The bytes that wait now.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// What may wait in one outbox.
+    /// The bytes that may wait in one outbox.
     pub(super) fn share(&self) -> usize {
         self.most.saturating_sub(self.bytes()) / SHARE
     }

@@ -1,9 +1,9 @@
 //! A connection's outgoing bytes.
 //!
-//! Whoever has something for a client writes it straight to its socket, without a task of its own
-//! in between; only what the socket does not take waits here, bounded in bytes, until the
-//! connection's task finds the socket writable. All writes go through one lock, so frames never
-//! interleave and a partly written one is always finished first.
+//! A shard writes a frame straight to the client's socket, with no task in between. Only the bytes
+//! that the socket does not take wait here, bounded in size, until the connection's task finds the
+//! socket writable. All writes go through one lock, so frames never interleave, and a partly
+//! written frame is always finished first.
 
 mod backlog;
 mod outcome;
@@ -33,21 +33,21 @@ use crate::limits;
 
 /// Close code of a client that reads too slowly.
 pub(crate) const SLOW_CONSUMER: u16 = 4000;
-/// Close code of a server that restarts, or has lost what it would have to hand over.
+/// Close code of a server that restarts, or that has lost entries which the client has not seen.
 pub(crate) const GOING_AWAY: u16 = 1001;
 
-/// One connection's way out.
+/// The outgoing side of one connection.
 pub struct Outbox {
     wire: Wire,
     state: Mutex<OutboxState>,
-    /// The connection's own task.
+    /// Wakes the connection's task.
     changed: AtomicWaker,
     /// Never true: see [`Outbox::touch`].
     touched: AtomicBool,
 }
 
 impl Outbox {
-    /// An empty outbox for a socket. What waits in it is part of `backlog`.
+    /// An empty outbox for a socket. The bytes that wait in it count in `backlog`.
     #[must_use]
     pub fn new(wire: impl Into<Wire>, backlog: Arc<Backlog>) -> Self {
         Self {
@@ -58,32 +58,32 @@ impl Outbox {
         }
     }
 
-    /// The socket, for reading.
+    /// The socket, to read from.
     #[must_use]
     pub fn wire(&self) -> &Wire {
         &self.wire
     }
 
-    /// Reads one byte of it, so that the rest is on its way from memory when it is needed. Whoever
-    /// is about to write to many touches some of them first: their waits then overlap.
+    /// Reads one byte of the outbox, so that the CPU loads its cache lines. A shard that is about to
+    /// write to many outboxes touches several of them first: their cache misses then overlap.
     #[must_use]
     pub fn touch(&self) -> bool {
         self.touched.load(Ordering::Relaxed)
     }
 
-    /// Writes whole frames, or queues what the socket does not take: as much as may wait here, of what
-    /// is left in all. Beyond, the client is closed.
+    /// Writes whole frames and queues what the socket does not take. The client is closed as a slow
+    /// consumer once more waits than [`limits::OUTBOX`] or than its share of the backlog.
     pub fn push(&self, frames: &Bytes) -> Pushed {
         self.push_within(frames, |waiting| limits::OUTBOX.min(waiting.share()))
     }
 
-    /// The same for a piece of what was missed, whose size was chosen by [`Outbox::share`]: what
-    /// others have come to since does not count against it.
+    /// The same for a piece of a replay. Its size was chosen by [`Outbox::share`], so the backlog that
+    /// others have built up since does not count against it.
     pub fn push_piece(&self, frames: &Bytes) -> Pushed {
         self.push_within(frames, |_waiting| limits::OUTBOX)
     }
 
-    /// How much may wait here, of what is left in all.
+    /// The bytes that may wait in one outbox, given how full the backlog is.
     #[must_use]
     pub fn share(&self) -> usize {
         self.state.lock().waiting.share()
@@ -110,31 +110,31 @@ impl Outbox {
         let overflowed = state.waiting.bytes() > most(&state.waiting);
         if overflowed {
             state.shed();
-            state.close(SLOW_CONSUMER, "reads too slowly; come back and resume");
+            state.close(SLOW_CONSUMER, "reads too slowly; reconnect and resume");
         }
         drop(state);
         self.changed.wake();
         if overflowed { Pushed::Overflowed } else { Pushed::Queued }
     }
 
-    /// Notes how many bytes wait of a message that the peer has not finished; they count like those
-    /// that wait for it, and beyond its share it is closed.
+    /// Notes how many bytes are held of a message that the peer has not finished. They count in the
+    /// backlog like bytes that wait for the socket; the peer is closed once they exceed its share.
     pub fn note_incoming(&self, bytes: usize) {
         let mut state = self.state.lock();
         if !state.waiting.set_incoming(bytes) {
-            state.close(SLOW_CONSUMER, "a long message, and too much waits already; come back");
+            state.close(SLOW_CONSUMER, "too little memory for a message of this length; reconnect");
             drop(state);
             self.changed.wake();
         }
     }
 
-    /// Says goodbye after what is queued; nothing can be pushed afterwards. The first code wins.
+    /// Queues a close frame behind what waits. Nothing can be pushed afterwards; the first code wins.
     pub fn close(&self, code: u16, reason: &str) {
         self.state.lock().close(code, reason);
         self.changed.wake();
     }
 
-    /// As [`Outbox::close`], but drops what is queued: nobody is there to read it.
+    /// As [`Outbox::close`], but drops what waits, because the peer does not read it.
     pub fn shed_and_close(&self, code: u16, reason: &str) {
         let mut state = self.state.lock();
         if state.closing.is_none() {
@@ -153,25 +153,25 @@ impl Outbox {
         self.changed.wake();
     }
 
-    /// Holds back what others push until the returned guard is released with the bytes that
-    /// come before it.
+    /// Holds back what others push until the returned guard is released with the bytes that go
+    /// first.
     ///
-    /// A registration needs it: its reply tells where in the log it stands, and the shard may
-    /// deliver what follows before the reply could be written.
-    pub fn hold(&self) -> Held<'_> {
+    /// `set` needs it: the shard may deliver the messages of a registration before the reply to `set`
+    /// is written, and the client must read the reply first.
+    pub fn hold(&self) -> OutboxHold<'_> {
         let mut state = self.state.lock();
         state.held_at = Some(state.queue.len());
-        Held { outbox: self }
+        OutboxHold { outbox: self }
     }
 
-    /// Writes what waits, as far as the socket takes it.
+    /// Writes as much of the queue as the socket takes.
     pub fn flush(&self) -> Demand {
         let mut state = self.state.lock();
         self.flush_locked(&mut state);
         state.demand()
     }
 
-    /// What the connection's task has to do now.
+    /// What the task of the connection has to do now.
     #[must_use]
     pub fn demand(&self) -> Demand {
         self.state.lock().demand()
@@ -183,27 +183,27 @@ impl Outbox {
         self.state.lock().waiting.bytes() > 0
     }
 
-    /// The code that this side closes with, once it does.
+    /// The code of the close frame, once one is queued or written.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {
         self.closing().map(|closing| closing.code)
     }
 
-    /// How this side closes, once it does.
+    /// The close frame, once one is queued or written.
     #[must_use]
     pub fn closing(&self) -> Option<Closing> {
         self.state.lock().closing
     }
 
-    /// Asks for [`Outbox::take_drained`] to say so once nothing waits any more. Answers false if
-    /// that is so already.
+    /// Makes [`Outbox::take_drained`] report when the queue is empty. Returns false if it is empty
+    /// already.
     pub fn await_drained(&self) -> bool {
         let mut state = self.state.lock();
         state.awaited = !state.queue.is_empty() || state.held_at.is_some();
         state.awaited
     }
 
-    /// Whether nothing waits any more and somebody asked for that.
+    /// Whether the queue is empty and [`Outbox::await_drained`] asked for that.
     #[must_use]
     pub fn take_drained(&self) -> bool {
         let mut state = self.state.lock();
@@ -212,14 +212,14 @@ impl Outbox {
         drained
     }
 
-    /// The bytes that had to wait for the socket and were taken by it since the connection began.
+    /// The bytes that waited for the socket and were written, since the connection began.
     #[must_use]
     pub fn flushed(&self) -> u64 {
         self.state.lock().flushed
     }
 
-    /// Wakes this waker, and no earlier one, when [`Outbox::demand`] may have changed. Look at that
-    /// after registering.
+    /// Registers the waker, in place of an earlier one, that is woken when [`Outbox::demand`] may have
+    /// changed. Read the demand after the call, not before.
     pub fn wake_on_change(&self, waker: &Waker) {
         self.changed.register(waker);
     }
@@ -243,7 +243,7 @@ impl Outbox {
             }
         }
         if state.queue.is_empty() {
-            // A burst's memory goes back at once.
+            // Return the memory of a burst at once.
             state.queue = VecDeque::new();
         }
     }
@@ -280,28 +280,28 @@ impl fmt::Debug for Outbox {
     }
 }
 
-/// Others' bytes wait until this is released or dropped.
+/// While it lives, pushed bytes wait. See [`Outbox::hold`].
 #[derive(Debug)]
-pub struct Held<'a> {
+pub struct OutboxHold<'a> {
     outbox: &'a Outbox,
 }
 
-impl Held<'_> {
-    /// Writes `first`, then what was pushed meanwhile.
+impl OutboxHold<'_> {
+    /// Writes `first`, then what was pushed in the meantime.
     pub fn release(self, first: Bytes) {
         let mut state = self.outbox.state.lock();
-        if let Some(place) = state.held_at
+        if let Some(index) = state.held_at
             && !state.broken
-            // A close frame that came meanwhile (slow consumer, replaced) is the last word.
+            // Nothing may follow a close frame that was queued in the meantime.
             && state.closing.is_none()
         {
             state.waiting.add(first.len());
-            state.queue.insert(place, first);
+            state.queue.insert(index, first);
         }
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for OutboxHold<'_> {
     fn drop(&mut self) {
         let mut state = self.outbox.state.lock();
         state.held_at = None;

@@ -1,4 +1,4 @@
-//! What an outbox answers.
+//! What the functions of an outbox return.
 
 /// What became of pushed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,26 +7,26 @@ pub enum Pushed {
     Sent,
     /// They wait for the socket.
     Queued,
-    /// They were one too many: the client is being closed as a slow consumer.
+    /// More waits than may: the client is closed as a slow consumer.
     Overflowed,
     /// The connection is closing or broken; nothing is written any more.
     Closed,
 }
 
 impl Pushed {
-    /// Whether the client gets them, as far as this side can tell.
+    /// Whether the bytes are written or will be.
     #[must_use]
     pub fn is_taken(self) -> bool {
         matches!(self, Self::Sent | Self::Queued)
     }
 }
 
-/// How a connection is being closed.
+/// The close frame of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing {
-    /// The code of this side's close frame.
+    /// Its code.
     pub code: u16,
-    /// Whether it answers one of the peer.
+    /// Whether it answers the peer's close frame.
     pub by_peer: bool,
 }
 
@@ -37,7 +37,7 @@ pub enum Demand {
     Nothing,
     /// Bytes wait for the socket to become writable.
     Flush,
-    /// As `Flush`, or nothing waits any more; the last of the bytes is a close frame.
+    /// A close frame is queued last, or already written: write what is left, then close.
     Close,
     /// The socket failed.
     Broken,

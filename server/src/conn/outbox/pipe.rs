@@ -1,4 +1,4 @@
-//! A stand-in for a socket, for tests.
+//! A socket for tests.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
-/// A socket whose buffer has room for so many bytes.
+/// A socket whose send buffer has a given capacity.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     state: Mutex<PipeState>,
@@ -16,20 +16,20 @@ pub(crate) struct Pipe {
 #[derive(Debug, Default)]
 struct PipeState {
     taken: Vec<u8>,
-    /// Calls that took something.
+    /// Writes that took at least one byte.
     writes: usize,
     room: usize,
     broken: bool,
-    peer: Option<Peer>,
+    peer: Option<PipePeer>,
 }
 
-/// Somebody who says things and listens, both a little at a time.
+/// A peer that sends and reads in pieces.
 #[derive(Debug)]
-struct Peer {
+struct PipePeer {
     pieces: VecDeque<Vec<u8>>,
-    /// The first piece can be read.
+    /// Whether the first piece can be read.
     has_come: bool,
-    /// What it makes room for at once.
+    /// How many bytes it reads at once.
     appetite: usize,
 }
 
@@ -40,11 +40,11 @@ impl Pipe {
         Arc::new(pipe)
     }
 
-    /// A socket whose peer says these pieces, each when the one before was read, then ends its
-    /// side; what it is told, it takes in pieces of `appetite` bytes.
+    /// A socket whose peer sends these pieces, each when the one before was read, and then ends its
+    /// side; it reads `appetite` bytes at a time.
     pub(crate) fn with_peer(pieces: VecDeque<Vec<u8>>, appetite: usize) -> Arc<Self> {
         let pipe = Self::default();
-        pipe.state.lock().peer = Some(Peer { pieces, has_come: false, appetite });
+        pipe.state.lock().peer = Some(PipePeer { pieces, has_come: false, appetite });
         Arc::new(pipe)
     }
 
@@ -56,17 +56,17 @@ impl Pipe {
         self.state.lock().taken.clone()
     }
 
-    /// What it has taken after the first `skip` bytes.
+    /// The bytes that were written, without the first `skip`.
     pub(crate) fn taken_after(&self, skip: usize) -> Vec<u8> {
         self.state.lock().taken[skip..].to_vec()
     }
 
-    /// How much that is.
+    /// How many bytes were written.
     pub(crate) fn length(&self) -> usize {
         self.state.lock().taken.len()
     }
 
-    /// How many writes brought what it has taken.
+    /// How many writes brought them.
     pub(crate) fn writes(&self) -> usize {
         self.state.lock().writes
     }
@@ -76,7 +76,7 @@ impl Pipe {
     }
 }
 
-/// As a socket does.
+/// The operations of a socket.
 impl Pipe {
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -93,7 +93,7 @@ impl Pipe {
         Ok(length)
     }
 
-    /// The peer makes room after it was asked for once.
+    /// The peer reads after it was polled once.
     pub(super) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         if state.room > 0 {
@@ -106,7 +106,7 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// The peer says something after it was waited for once.
+    /// A piece arrives after it was polled once.
     pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         let Some(peer) = &mut state.peer else { return Poll::Pending };

@@ -1,4 +1,4 @@
-//! What waits for one connection's socket, and how far it has come.
+//! The queue of one outbox and how much of it is written.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,21 +9,21 @@ use bytes::Bytes;
 use super::{Backlog, Closing, Demand, WaitingBytes};
 use crate::conn::frame;
 
-/// A connection's outgoing bytes as they stand; whoever has its lock keeps them in order.
+/// The state behind the lock of an outbox.
 pub(super) struct OutboxState {
-    /// Whole frames, each element starting with one.
+    /// Each element begins at the start of a frame.
     pub(super) queue: VecDeque<Bytes>,
-    /// How much of the first element is written.
+    /// How many bytes of the first element are written.
     pub(super) written: usize,
-    /// Bytes in `queue` that are not written.
+    /// The bytes in `queue` that are not written.
     pub(super) waiting: WaitingBytes,
-    /// While a reply is being prepared: where in `queue` it will go.
+    /// While the outbox is held: the index in `queue` for the bytes that go first.
     pub(super) held_at: Option<usize>,
     pub(super) closing: Option<Closing>,
     pub(super) broken: bool,
-    /// Somebody waits for `queue` to be empty.
+    /// Whether a replay waits until `queue` is empty.
     pub(super) awaited: bool,
-    /// The bytes that the socket has taken out of `queue`, for whoever wants to see progress.
+    /// The bytes of `queue` that were written so far: the progress of a slow client.
     pub(super) flushed: u64,
 }
 
@@ -53,7 +53,7 @@ impl OutboxState {
         }
     }
 
-    /// Queues `frames`, whose first `written` bytes the socket has. With such a start the queue
+    /// Queues `frames`, whose first `written` bytes are written already. If there are any, the queue
     /// is empty.
     pub(super) fn enqueue_rest(&mut self, frames: Bytes, written: usize) {
         self.waiting.add(frames.len() - written);
@@ -63,7 +63,7 @@ impl OutboxState {
         self.queue.push_back(frames);
     }
 
-    /// Drops what waits, except the rest of a partly written frame.
+    /// Drops the queue, except the rest of a partly written frame.
     pub(super) fn shed(&mut self) {
         let first = self.queue.pop_front();
         self.queue = VecDeque::new();

@@ -23,7 +23,7 @@ fn partial_writes_are_continued_in_order() {
     let outbox = outbox(&pipe);
     assert_eq!(outbox.push(&text_frame("one")), Pushed::Queued);
     assert_eq!(outbox.push(&text_frame("two")), Pushed::Queued);
-    // A byte at a time, as a pipe too small for any message gives them.
+    // A byte at a time.
     while outbox.demand() == Demand::Flush {
         pipe.make_room(1);
         outbox.flush();
@@ -44,7 +44,7 @@ fn a_slow_consumer_is_closed_at_a_frame_boundary() {
     assert!(outbox.state.lock().waiting.bytes() < 100, "its memory returns at once");
     pipe.make_room(1000);
     assert_eq!(outbox.flush(), Demand::Close);
-    let close = close_frame(SLOW_CONSUMER, "reads too slowly; come back and resume");
+    let close = close_frame(SLOW_CONSUMER, "reads too slowly; reconnect and resume");
     assert_eq!(pipe.taken(), [joined, close].concat());
     assert_eq!(outbox.close_code(), Some(SLOW_CONSUMER));
 }
@@ -116,16 +116,16 @@ fn the_less_is_left_in_all_the_less_may_wait_for_one() {
     assert_eq!(first.push(&frame), Pushed::Overflowed, "more than its share");
     assert_eq!(
         backlog.bytes(),
-        close_frame(SLOW_CONSUMER, "reads too slowly; come back and resume").len()
+        close_frame(SLOW_CONSUMER, "reads too slowly; reconnect and resume").len()
     );
 
-    // 63 of them leave so little that not even a short message may wait.
+    // Each takes 1/64 of what is left: in the end not even a short message may wait.
     let many: Vec<Outbox> = (0..150).map(|_| stuck()).collect();
     let queued = many.iter().filter(|outbox| outbox.push(&frame) == Pushed::Queued).count();
     assert!((60..150).contains(&queued), "{queued}");
     assert!(backlog.bytes() <= 64 * 1_000);
     drop(many);
-    // As if nobody had been there.
+    // Their memory is free again.
     assert_eq!([second.push(&frame), second.push(&frame)], [Pushed::Queued; 2]);
     drop((first, second));
     assert_eq!(backlog.bytes(), 0);

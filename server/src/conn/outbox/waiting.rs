@@ -1,15 +1,15 @@
-//! How much waits because of one connection, as part of all that waits.
+//! The part of the backlog that one connection causes.
 
 use std::sync::Arc;
 
 use super::Backlog;
 
-/// Bytes that wait in one outbox, and their part in the sum over all connections. Only what a socket
-/// did not take at once comes here, so the sum costs most deliveries nothing.
+/// The bytes that wait in one outbox, also counted in the backlog. Only bytes that the socket did
+/// not take at once are counted, so most deliveries do not touch the shared sum.
 #[derive(Debug)]
 pub(super) struct WaitingBytes {
     bytes: usize,
-    /// Of a message that the peer has not finished.
+    /// Bytes of a message that the peer has not finished.
     incoming: usize,
     all: Arc<Backlog>,
 }
@@ -23,7 +23,6 @@ impl WaitingBytes {
         self.bytes
     }
 
-    /// How much may wait here, of what is left in all.
     pub(super) fn share(&self) -> usize {
         self.all.share()
     }
@@ -38,7 +37,7 @@ impl WaitingBytes {
         self.all.subtract(bytes);
     }
 
-    /// Notes how much waits of an unfinished message. Whether that is no more than may.
+    /// Notes the bytes of an unfinished message. Returns whether they are within the share.
     pub(super) fn set_incoming(&mut self, bytes: usize) -> bool {
         let share = self.share();
         self.all.subtract(self.incoming);

@@ -1,4 +1,4 @@
-//! One tag's listeners in one shard, and the work that waits for them.
+//! The listeners of one tag in one shard, and the work queued for them.
 
 mod run;
 
@@ -10,7 +10,6 @@ use run::Run;
 use crate::conn::connection::Connection;
 use crate::conn::outbox::GOING_AWAY;
 use crate::fanout::Change;
-use crate::fanout::batch::Delivery;
 use crate::fanout::replay::{CatchingUp, Piece};
 use crate::hub::delivery_queue::{Load, Work};
 use crate::hub::history::Replay;
@@ -26,25 +25,25 @@ pub(crate) const REPLACED: u16 = 4005;
 /// Close code of the connections of an ID that was logged out.
 pub(crate) const DROPPED: u16 = 4004;
 
-/// The listeners of a tag and the tag's own queue, which is worked off strictly in order.
+/// The listeners of a tag, and its own queue, which is served strictly in order.
 #[derive(Debug)]
 pub(in crate::fanout) struct TagListeners {
     tag: Tag,
     listeners: Vec<Listener>,
-    /// Where in `listeners` a connection stands.
-    places: HashMap<u64, usize>,
+    /// The index of a connection in `listeners`.
+    indexes: HashMap<u64, usize>,
     people: HashMap<Address, Vec<Arc<Connection>>>,
-    /// Registered, but not among the listeners yet.
+    /// Registered connections with a replay under way, which are not in `listeners` yet.
     catching_up: HashMap<u64, CatchingUp>,
     backlog: VecDeque<Work>,
     run: Option<Run>,
 }
 
-/// A connection that gets messages as they happen.
+/// A connection that gets messages live.
 #[derive(Debug)]
 struct Listener {
     connection: Arc<Connection>,
-    /// It has been handed the ring above this, and of the inbox what is above the other.
+    /// It was handed everything above these seqs, of the ring and of the inbox.
     ring_after: u64,
     inbox_after: u64,
 }
@@ -54,7 +53,7 @@ impl TagListeners {
         Self {
             tag,
             listeners: Vec::new(),
-            places: HashMap::new(),
+            indexes: HashMap::new(),
             people: HashMap::new(),
             catching_up: HashMap::new(),
             backlog: VecDeque::new(),
@@ -74,8 +73,8 @@ impl TagListeners {
         self.listeners.is_empty() && self.catching_up.is_empty() && !self.has_work()
     }
 
-    /// One turn: a slice of a run, or up to a slice of registrations. Answers what of the queue is
-    /// done with it.
+    /// Serves one turn: a slice of a run, or up to a slice of registrations. Returns the work that is
+    /// done.
     pub(in crate::fanout) fn serve(
         &mut self,
         hub: &Hub,
@@ -87,19 +86,18 @@ impl TagListeners {
             for _ in 0..SLICE {
                 let Some(work) = self.backlog.pop_front() else { break };
                 let load = Load::of(&work);
-                if let Work::Deliver { seq, target, except, kept, frame, received, .. } = work {
-                    let first = Delivery { seq, target, except, kept, frame, received };
-                    self.begin_run(first, load, tally);
+                if let Work::Deliver { delivery, .. } = work {
+                    self.begin_run(delivery, load, tally);
                     break;
                 }
                 done.add(load);
                 match work {
-                    // Begun above.
+                    // Handled above.
                     Work::Deliver { .. } => {}
                     Work::Register { connection, continues_replay: true, .. }
                         if self.catching_up.contains_key(&connection.number()) =>
                     {
-                        // What is held behind its replay may be kept nowhere else.
+                        // Its held events are stored nowhere else, so the replay is shared.
                         if let Some(late) = self.catching_up.get_mut(&connection.number()) {
                             late.register_again();
                         }
@@ -144,14 +142,14 @@ impl TagListeners {
         }
         done.add(self.continue_run(tally));
         if self.backlog.is_empty() {
-            // A burst's memory goes back.
+            // Return the memory of a burst.
             self.backlog.shrink_to(SLICE);
         }
         done
     }
 
-    /// Ends an earlier registration of the same connection, whose messages are not handed over
-    /// again.
+    /// Ends an earlier registration of the same connection. Messages that it was handed are not
+    /// replayed again.
     fn replace(
         &mut self,
         connection: &Connection,
@@ -163,24 +161,24 @@ impl TagListeners {
     ) {
         let Some(before) = earlier else { return };
         let number = connection.number();
-        let handed = match (self.catching_up.get(&number), self.places.get(&number)) {
+        let handed = match (self.catching_up.get(&number), self.indexes.get(&number)) {
             (Some(late), _) => Some(late.handed()),
-            (None, Some(place)) => {
-                let Listener { ring_after, inbox_after, .. } = self.listeners[*place];
+            (None, Some(index)) => {
+                let Listener { ring_after, inbox_after, .. } = self.listeners[*index];
                 let through = |after| vec![(after, replay.upto())];
                 Some((through(ring_after), through(inbox_after)))
             }
             (None, None) => None,
         };
         if let Some((ring, inbox)) = handed {
-            // Another person's inbox is another one.
+            // The inbox of another person is a different one.
             let same = address.is_some() && before == address;
             replay.leave_out(ring, if same { inbox } else { Vec::new() });
         }
         self.leave(number, before, changes, tally);
     }
 
-    /// Hands over the next piece, and makes a listener of who has it all.
+    /// Writes the next pieces of a replay. Once it has ended, the connection becomes a listener.
     fn catch_up(
         &mut self,
         mut late: CatchingUp,
@@ -191,19 +189,19 @@ impl TagListeners {
         let number = late.connection().number();
         match late.hand_over(hub, &self.tag, tally) {
             Piece::Last => self.join(late),
-            piece @ (Piece::More | Piece::Later) => {
-                changes.push(Change::CatchingUp { number, later: piece == Piece::Later });
+            piece @ (Piece::More | Piece::Stalled) => {
+                changes.push(Change::CatchingUp { number, stalled: piece == Piece::Stalled });
                 tally.replays += 1;
                 self.catching_up.insert(number, late);
             }
         }
     }
 
-    /// From here on it gets messages as they happen.
+    /// Makes the connection a listener, which gets messages live.
     fn join(&mut self, late: CatchingUp) {
         let (ring_after, inbox_after) = late.handed_after();
         let (connection, address) = late.into_parts();
-        self.places.insert(connection.number(), self.listeners.len());
+        self.indexes.insert(connection.number(), self.listeners.len());
         if let Some(address) = address {
             self.people.entry(address).or_default().push(Arc::clone(&connection));
         }
@@ -222,10 +220,10 @@ impl TagListeners {
             changes.push(Change::Left(number));
             return Some(late.into_parts().0);
         }
-        let place = self.places.remove(&number)?;
-        let listener = self.listeners.swap_remove(place);
-        if let Some(moved) = self.listeners.get(place) {
-            self.places.insert(moved.connection.number(), place);
+        let index = self.indexes.remove(&number)?;
+        let listener = self.listeners.swap_remove(index);
+        if let Some(moved) = self.listeners.get(index) {
+            self.indexes.insert(moved.connection.number(), index);
         }
         if let Some(address) = address
             && let Some(person) = self.people.get_mut(&address)
@@ -239,16 +237,16 @@ impl TagListeners {
         Some(listener.connection)
     }
 
-    /// Sends everyone away to come anew.
+    /// Closes all connections, so that the clients reconnect.
     fn dissolve(&mut self, changes: &mut Vec<Change>, tally: &mut Tally) {
         tally.replays -= self.catching_up.len() as i64;
         let late = self.catching_up.drain().map(|(_, late)| late.into_parts().0);
         let listeners = self.listeners.drain(..).map(|listener| listener.connection);
         for connection in late.chain(listeners) {
             changes.push(Change::Left(connection.number()));
-            connection.outbox().close(GOING_AWAY, "come back and resume");
+            connection.outbox().close(GOING_AWAY, "reconnect and resume");
         }
-        self.places.clear();
+        self.indexes.clear();
         self.people.clear();
     }
 }
@@ -256,7 +254,7 @@ impl TagListeners {
 fn dismiss(connection: &Connection, why: Dismissal) {
     match why {
         Dismissal::Replaced => {
-            connection.outbox().close(REPLACED, "too many connections of this ID");
+            connection.outbox().close(REPLACED, "too many connections under this ID");
         }
         Dismissal::Dropped => connection.outbox().close(DROPPED, "logged out"),
     }

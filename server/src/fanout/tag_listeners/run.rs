@@ -1,4 +1,4 @@
-//! Deliveries that stood together in a tag's queue, and their writing.
+//! Writes successive deliveries of a tag in one go.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -7,52 +7,51 @@ use bytes::Bytes;
 
 use super::{Listener, SLICE, TagListeners};
 use crate::entry::Target;
-use crate::fanout::batch::{Delivery, join};
-use crate::hub::delivery_queue::{Load, Work};
+use crate::fanout::join::join;
+use crate::hub::delivery_queue::{Delivery, Load, Work};
 use crate::hub::tally::Tally;
 
-/// Connections whose memory is asked for at once: as many loads as a core has in flight.
+/// How many outboxes are touched at once: about the number of loads that a core has in flight.
 const TOUCHED: usize = 8;
-/// Deliveries joined into one write. Well below the outbox's bound: a client that keeps up must
-/// not overflow by one batch.
+/// The most deliveries in one write. Well below the bound of an outbox, so that one run does not close
+/// a client that keeps up.
 const RUN_FRAMES: usize = 64;
 const RUN_BYTES: usize = 64 * 1024;
 
-/// Deliveries that stood together in the queue, being written to one listener after the other.
-/// Nobody joins or leaves while a run is under way, so places stay what they are.
+/// Successive deliveries that are being written to one listener after the other. Nobody joins or
+/// leaves while a run is under way, so indexes stay valid.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// What everyone gets, in one buffer.
+    /// The broadcasts, in one buffer.
     joined: Bytes,
-    /// How many frames that are.
+    /// The number of frames in it.
     frames: usize,
-    /// When its entries were accepted.
+    /// When the entries were accepted.
     received: Vec<Instant>,
-    /// Those who get direct messages in between; served when the run begins.
+    /// The connections that also get direct messages. They are served when the run begins.
     served: HashSet<u64>,
-    /// The next listener.
-    place: usize,
-    /// What it is of the queue.
+    /// The index of the next listener.
+    next: usize,
+    /// The work that is done when the run ends.
     load: Load,
-    /// Whether anybody has got anything of it.
+    /// Whether any frame was delivered.
     reached: bool,
 }
 
 impl TagListeners {
-    /// Takes the deliveries that stand together at the front of the queue, `first` and its `load`
-    /// before them.
+    /// Begins a run with `first` and the deliveries that follow it in the queue.
     pub(super) fn begin_run(&mut self, first: Delivery, mut load: Load, tally: &mut Tally) {
         let mut bytes = first.frame.len();
         let mut deliveries = vec![first];
-        while let Some(Work::Deliver { frame, .. }) = self.backlog.front()
+        while let Some(Work::Deliver { delivery, .. }) = self.backlog.front()
             && deliveries.len() < RUN_FRAMES
-            && bytes + frame.len() <= RUN_BYTES
+            && bytes + delivery.frame.len() <= RUN_BYTES
         {
-            bytes += frame.len();
+            bytes += delivery.frame.len();
             if let Some(work) = self.backlog.pop_front() {
                 load.add(Load::of(&work));
-                if let Work::Deliver { seq, target, except, kept, frame, received, .. } = work {
-                    deliveries.push(Delivery { seq, target, except, kept, frame, received });
+                if let Work::Deliver { delivery, .. } = work {
+                    deliveries.push(delivery);
                 }
             }
         }
@@ -66,10 +65,10 @@ impl TagListeners {
         let everyones = deliveries.iter().filter(|other| other.target == Target::Everyone);
         let frames = everyones.clone().count();
         let joined = join(everyones.map(|delivery| delivery.frame.clone()));
-        self.run = Some(Run { joined, frames, received, served, place: 0, load, reached });
+        self.run = Some(Run { joined, frames, received, served, next: 0, load, reached });
     }
 
-    /// Writes to those for whom there are direct messages everything that is for them, in order.
+    /// Writes to the recipients of direct messages all frames that are for them, in order.
     fn serve_people(&self, deliveries: &[Delivery], tally: &mut Tally) -> HashSet<u64> {
         let mut served = HashSet::new();
         for delivery in deliveries {
@@ -90,13 +89,13 @@ impl TagListeners {
         served
     }
 
-    /// Answers the load of a run that ends with it.
+    /// Serves one slice of the run. Returns its load once it has ended.
     pub(super) fn continue_run(&mut self, tally: &mut Tally) -> Load {
         let Some(run) = &mut self.run else { return Load::default() };
         let all = if run.frames == 0 { 0 } else { self.listeners.len() };
-        let end = all.min(run.place + SLICE);
+        let end = all.min(run.next + SLICE);
         let mut taken = 0;
-        for group in self.listeners[run.place..end].chunks(TOUCHED) {
+        for group in self.listeners[run.next..end].chunks(TOUCHED) {
             let touched = group.iter().filter(|listener| listener.connection.outbox().touch());
             std::hint::black_box(touched.count());
             for Listener { connection, .. } in group {
@@ -107,7 +106,7 @@ impl TagListeners {
         }
         tally.deliver(taken, run.frames, run.joined.len());
         run.reached |= taken > 0;
-        run.place = end;
+        run.next = end;
         if end < all {
             return Load::default();
         }

@@ -1,7 +1,7 @@
-//! The unread messages of one tag's people, and what each of them has lost.
+//! The inboxes of one tag: the unread messages of each person.
 //!
-//! Pure: time is that of the entries. Whatever is decided here follows from the entries alone, so
-//! that everyone who applies the same log decides alike.
+//! Pure: the time is that of the entries. All decisions follow from the entries alone, so that all
+//! servers that apply the same log decide alike.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,29 +10,28 @@ use crate::hub::history::ring::{Aged, Ring, StoredMessage};
 use crate::id::Address;
 use crate::protocol::Mark;
 
-/// Bytes that a person's record takes besides the messages.
+/// The memory of an inbox besides its messages, in bytes; an estimate.
 const RECORD: usize = 200;
 
-/// People without unread messages of whom is remembered what they have lost. Beyond, that is told
-/// of all of them as if they had lost what any of them has.
+/// How many empty inboxes keep their own `evicted_through`. Beyond that half of them are folded into
+/// one common value, as for tags.
 const REMEMBERED: usize = 64 * 1024;
 
-/// Every inbox of a tag.
+/// All inboxes of a tag.
 #[derive(Debug)]
 pub(crate) struct Inboxes {
     people: HashMap<Address, Ring>,
-    /// Where each message stands, oldest first. What was read or dropped since is skipped.
+    /// The messages of all inboxes, oldest first. Those that were read or evicted since are skipped.
     order: VecDeque<(u64, Address)>,
     messages: usize,
-    /// People without messages.
+    /// Inboxes without messages.
     idle: usize,
     bytes: usize,
-    /// What everyone without a record may have lost.
+    /// The `evicted_through` of all inboxes without a record.
     forgotten_through: u64,
 }
 
 impl Inboxes {
-    /// Nobody has unread messages; what they had through `evicted_through` is lost.
     #[must_use]
     pub(crate) fn new(evicted_through: u64) -> Self {
         Self {
@@ -45,7 +44,7 @@ impl Inboxes {
         }
     }
 
-    /// Keeps a message for one person. Answers whether it is kept.
+    /// Stores a message for one person. Returns whether it is stored.
     pub(crate) fn push(
         &mut self,
         address: Address,
@@ -71,7 +70,7 @@ impl Inboxes {
         stored
     }
 
-    /// Takes out what this person has read.
+    /// Removes the messages that the person has read.
     pub(crate) fn read(&mut self, address: Address, mark: &Mark) {
         match mark {
             Mark::UpTo(last) => self.change(address, |inbox| inbox.remove(|seq| seq <= *last)),
@@ -81,7 +80,7 @@ impl Inboxes {
         }
     }
 
-    /// Whether this person has such messages.
+    /// Whether the inbox contains any message that the mark names.
     #[must_use]
     pub(crate) fn has(&self, address: Address, mark: &Mark) -> bool {
         self.people.get(&address).is_some_and(|inbox| match mark {
@@ -90,7 +89,7 @@ impl Inboxes {
         })
     }
 
-    /// Whether this message waits for that person.
+    /// Whether the inbox contains this message.
     #[must_use]
     pub(crate) fn contains(&self, address: Address, seq: u64) -> bool {
         self.after(address, seq.saturating_sub(1)).next().is_some_and(|first| first.seq == seq)
@@ -101,19 +100,19 @@ impl Inboxes {
         self.people.get(&address).into_iter().flat_map(move |inbox| inbox.after(seq))
     }
 
-    /// The newest of one person's messages.
+    /// The newest seq in an inbox.
     #[must_use]
     pub(crate) fn newest(&self, address: Address) -> Option<u64> {
         self.people.get(&address).and_then(Ring::newest)
     }
 
-    /// The highest seq that anybody may have lost.
+    /// The highest `evicted_through` of all inboxes.
     #[must_use]
-    pub(crate) fn anyone_lost_through(&self) -> u64 {
+    pub(crate) fn evicted_through(&self) -> u64 {
         self.people.values().map(Ring::evicted_through).fold(self.forgotten_through, u64::max)
     }
 
-    /// What of one person's messages is too old by now.
+    /// Which messages of an inbox are too old by now.
     #[must_use]
     pub(crate) fn aged(&self, address: Address, bounds: &HistoryBounds, now: u64) -> Aged {
         self.people
@@ -123,7 +122,7 @@ impl Inboxes {
             })
     }
 
-    /// Drops what is older than allowed.
+    /// Evicts messages that are too old.
     pub(crate) fn drop_aged(&mut self, bounds: &HistoryBounds, now: u64) {
         while let Some((seq, address)) = self.oldest() {
             self.change(address, |inbox| inbox.drop_aged(bounds, now));
@@ -133,7 +132,7 @@ impl Inboxes {
         }
     }
 
-    /// Drops the oldest message of all. Answers whether there was one.
+    /// Evicts the oldest message of all inboxes. Returns whether there was one.
     pub(crate) fn drop_oldest(&mut self, now: u64) -> bool {
         let Some((_, address)) = self.oldest() else { return false };
         self.change(address, |inbox| {
@@ -142,10 +141,10 @@ impl Inboxes {
         true
     }
 
-    /// The oldest message of all: its seq and whose it is.
+    /// The seq and the owner of the oldest message of all inboxes.
     pub(crate) fn oldest(&mut self) -> Option<(u64, Address)> {
         while let Some((seq, address)) = self.order.front().copied() {
-            // An older one of the same person would stand before it.
+            // An older message of the same person would come first.
             if self.people.get(&address).and_then(Ring::oldest) == Some(seq) {
                 return Some((seq, address));
             }
@@ -155,48 +154,41 @@ impl Inboxes {
         None
     }
 
-    /// Forgets of half of those without messages what each has lost, the longest ago first, and
-    /// takes the highest of that for all of them.
+    /// Drops the records of half of the empty inboxes, those with the lowest `evicted_through` first,
+    /// and takes the highest of these for all.
     pub(crate) fn forget(&mut self) {
         let idle = self.people.values().filter(|inbox| inbox.is_empty());
-        let mut lost: Vec<u64> = idle.map(Ring::evicted_through).collect();
-        if lost.is_empty() {
-            return;
-        }
-        let middle = lost.len() / 2;
-        let (_, middle, _) = lost.select_nth_unstable(middle);
-        self.forgotten_through = self.forgotten_through.max(*middle);
-        let through = self.forgotten_through;
+        let Some(middle) = median(idle.map(Ring::evicted_through).collect()) else { return };
+        let through = self.forgotten_through.max(middle);
+        self.forgotten_through = through;
         self.people.retain(|_, inbox| !inbox.is_empty() || inbox.evicted_through() > through);
         self.people.shrink_to(2 * self.people.len());
         self.idle = self.people.values().filter(|inbox| inbox.is_empty()).count();
     }
 
-    /// The memory that all of it takes.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes + self.people.len() * RECORD
     }
 
-    /// How many messages wait.
+    /// The number of messages.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.messages
     }
 
-    /// For how many people any do.
+    /// The number of inboxes that are not empty.
     #[must_use]
     pub(crate) fn owners(&self) -> usize {
         self.people.len() - self.idle
     }
 
-    /// Whether no messages wait for anybody.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.messages == 0
     }
 
-    /// Changes one person's inbox, and the sums over all of them with it.
+    /// Changes one inbox, and updates the sums over all.
     fn change(&mut self, address: Address, change: impl FnOnce(&mut Ring)) {
         let Some(inbox) = self.people.get_mut(&address) else { return };
         let (messages, bytes, was_empty) = (inbox.len(), inbox.bytes(), inbox.is_empty());
@@ -210,7 +202,7 @@ impl Inboxes {
         } else {
             self.idle = self.idle + usize::from(is_empty) - usize::from(was_empty);
         }
-        // Not more places than twice the messages, however much is read.
+        // At most twice as many elements as messages, however much is read.
         if self.order.len() > 2 * self.messages + 1_024 {
             let people = &self.people;
             self.order.retain(|(seq, address)| {
@@ -221,6 +213,11 @@ impl Inboxes {
             self.order.shrink_to(2 * self.order.len());
         }
     }
+}
+
+pub(super) fn median(mut seqs: Vec<u64>) -> Option<u64> {
+    let middle = seqs.len() / 2;
+    (!seqs.is_empty()).then(|| *seqs.select_nth_unstable(middle).1)
 }
 
 #[cfg(test)]
@@ -240,7 +237,7 @@ mod tests {
         Address::from_bytes(bytes)
     }
 
-    fn kept(seq: u64, at: u64) -> StoredMessage {
+    fn message(seq: u64, at: u64) -> StoredMessage {
         StoredMessage { seq, at, expires: None, frame: Bytes::from_static(b"frame") }
     }
 
@@ -256,9 +253,9 @@ mod tests {
     fn each_person_has_bounds_of_their_own() {
         let mut inboxes = Inboxes::new(0);
         for seq in 1..=5 {
-            assert!(inboxes.push(person(1), kept(seq, 0), &BOUNDS, 0));
+            assert!(inboxes.push(person(1), message(seq, 0), &BOUNDS, 0));
         }
-        assert!(inboxes.push(person(2), kept(6, 50), &BOUNDS, 50));
+        assert!(inboxes.push(person(2), message(6, 50), &BOUNDS, 50));
         assert_eq!(seqs(&inboxes, person(1)), [3, 4, 5]);
         assert_eq!(evicted_through(&inboxes, person(1)), 2);
         assert_eq!(evicted_through(&inboxes, person(2)), 0);
@@ -271,7 +268,7 @@ mod tests {
     fn what_is_read_is_gone_but_not_lost() {
         let mut inboxes = Inboxes::new(0);
         for seq in 1..=3 {
-            inboxes.push(person(1), kept(seq, 0), &BOUNDS, 0);
+            inboxes.push(person(1), message(seq, 0), &BOUNDS, 0);
         }
         assert!(inboxes.has(person(1), &Mark::Only([2].into())));
         inboxes.read(person(1), &Mark::Only([2].into()));
@@ -287,7 +284,7 @@ mod tests {
     fn nothing_is_kept_without_bounds_but_the_loss_is_known() {
         let none = HistoryBounds { count: 0, ..BOUNDS };
         let mut inboxes = Inboxes::new(0);
-        assert!(!inboxes.push(person(1), kept(7, 0), &none, 0));
+        assert!(!inboxes.push(person(1), message(7, 0), &none, 0));
         assert_eq!(
             (evicted_through(&inboxes, person(1)), evicted_through(&inboxes, person(2))),
             (7, 0)
@@ -299,7 +296,7 @@ mod tests {
         let none = HistoryBounds { count: 0, ..BOUNDS };
         let mut inboxes = Inboxes::new(0);
         for seq in 1..=200_000 {
-            inboxes.push(person(u32::try_from(seq).unwrap()), kept(seq, 0), &none, 0);
+            inboxes.push(person(u32::try_from(seq).unwrap()), message(seq, 0), &none, 0);
         }
         assert!(inboxes.people.len() <= REMEMBERED);
         assert_eq!(evicted_through(&inboxes, person(200_000)), 200_000);
@@ -308,10 +305,10 @@ mod tests {
     }
 
     #[test]
-    fn reading_leaves_no_places_behind() {
+    fn reading_leaves_no_elements_behind() {
         let mut inboxes = Inboxes::new(0);
         for seq in 1..=100_000 {
-            inboxes.push(person(1), kept(seq, 0), &BOUNDS, 0);
+            inboxes.push(person(1), message(seq, 0), &BOUNDS, 0);
             inboxes.read(person(1), &Mark::UpTo(seq));
         }
         assert!(inboxes.order.len() <= 1_026, "{}", inboxes.order.len());

@@ -1,8 +1,8 @@
-//! What is kept for those who come back: every tag's ring and inboxes, within one budget of memory.
+//! The message history: the ring and the inboxes of every tag, within one memory budget.
 //!
-//! Pure, and decided by the entries alone: time is theirs, never the wall clock's. So everyone who
-//! applies the same log keeps the same. Only who reads looks at the clock, to leave out what has
-//! expired or become too old since: without traffic, no entry says what time it is.
+//! Pure, and decided by the entries alone: the time is that of the entries, never the wall clock. So
+//! all servers that apply the same log keep the same messages. Only reads use the clock, to leave out
+//! messages that have expired since the last entry.
 
 pub(crate) mod inbox;
 mod replay;
@@ -24,29 +24,29 @@ use crate::hub::history::ring::{Aged, Ring, StoredMessage};
 use crate::id::{Address, Tag};
 use crate::protocol::Mark;
 
-/// Bytes that a tag's record takes besides what it holds.
+/// The memory of a tag besides its messages, in bytes; an estimate.
 const RECORD: usize = 512;
 
-/// Tags that hold nothing and of which is remembered what they have lost. Beyond, that is told of
-/// all of them as if they had lost what any of them has.
+/// How many empty tags keep their own `evicted_through`. Beyond that the older half is folded into
+/// one common value, so `recovered` may be false although nothing was lost, never the reverse.
 const REMEMBERED: usize = 64 * 1024;
 
-/// Everything that is kept.
+/// The messages of all tags.
 #[derive(Debug)]
 pub(crate) struct History {
     settings: Settings,
     tags: HashMap<Tag, TagHistory>,
-    /// Of all tags together.
+    /// The sum over all tags.
     held: Usage,
-    /// The last entry's time.
+    /// The time of the last entry.
     now: u64,
-    /// What tags without a record may have lost.
+    /// The `evicted_through` of all tags without a record.
     forgotten_through: u64,
-    /// Records at which those that hold nothing are looked through next.
-    look_at: usize,
+    /// The number of records at which empty ones are folded next.
+    fold_at: usize,
 }
 
-/// What is kept of one tag.
+/// The messages of one tag.
 #[derive(Debug)]
 struct TagHistory {
     bounds: TagBounds,
@@ -55,7 +55,7 @@ struct TagHistory {
 }
 
 impl History {
-    /// Nothing, of a log whose entries through `evicted_through` are not there any more.
+    /// An empty history of a log whose entries through `evicted_through` were evicted.
     #[must_use]
     pub(crate) fn new(settings: Settings, evicted_through: u64) -> Self {
         Self {
@@ -64,19 +64,18 @@ impl History {
             held: Usage::default(),
             now: 0,
             forgotten_through: evicted_through,
-            look_at: REMEMBERED,
+            fold_at: REMEMBERED,
         }
     }
 
-    /// Forgets everything, of a log whose entries through `evicted_through` are not there any more.
+    /// Drops all messages, because the entries through `evicted_through` are lost.
     pub(crate) fn reset_to(&mut self, evicted_through: u64) {
         *self = Self::new(self.settings.clone(), evicted_through);
     }
 
-    /// Keeps what `settings` say from now on.
     pub(crate) fn adopt(&mut self, settings: Settings) {
-        for (tag, keep) in &mut self.tags {
-            keep.bounds = settings.of(tag);
+        for (tag, tag_history) in &mut self.tags {
+            tag_history.bounds = settings.of(tag);
         }
         self.settings = settings;
         if self.held.bytes > self.settings.max_memory {
@@ -84,68 +83,68 @@ impl History {
         }
     }
 
-    /// Notes that an entry of this time has come. Its own time and not the highest so far: a clock
-    /// that was ahead for a moment must not make everything look too old from then on.
+    /// Sets the time to that of the next entry. Not to the highest so far: a clock that was ahead once
+    /// must not make all messages look too old from then on.
     pub(crate) fn advance(&mut self, at: u64) {
         self.now = at;
     }
 
-    /// Keeps a message whose seq is above all others. Answers whether an inbox has it.
+    /// Stores a message whose seq is above all others. Returns whether an inbox stores it.
     pub(crate) fn push(&mut self, tag: &Tag, target: Target, message: StoredMessage) -> bool {
         let now = self.now;
-        let stored = self.change(tag, |keep| {
+        let stored = self.change(tag, |tag_history| {
             let stored = match target {
                 Target::Everyone => {
-                    keep.ring.push(message, &keep.bounds.ring, now);
+                    tag_history.ring.push(message, &tag_history.bounds.ring, now);
                     false
                 }
                 Target::One(address) => {
-                    keep.inboxes.push(address, message, &keep.bounds.inbox, now)
+                    tag_history.inboxes.push(address, message, &tag_history.bounds.inbox, now)
                 }
             };
-            keep.drop_aged(now);
+            tag_history.drop_aged(now);
             stored
         });
         if self.held.bytes > self.settings.max_memory {
             self.evict();
         }
-        if self.tags.len() > self.look_at {
+        if self.tags.len() > self.fold_at {
             self.forget_tags();
         }
         stored
     }
 
-    /// Takes out of an inbox what its owner has read.
+    /// Removes the messages that the person has read from the inbox.
     pub(crate) fn read(&mut self, tag: &Tag, address: Address, mark: &Mark) {
         if self.tags.contains_key(tag) {
             let now = self.now;
-            self.change(tag, |keep| {
-                // What was too old before it was read is lost, whether anybody looked or not.
-                keep.drop_aged(now);
-                keep.inboxes.read(address, mark);
+            self.change(tag, |tag_history| {
+                // A message that was too old before it was read counts as lost.
+                tag_history.drop_aged(now);
+                tag_history.inboxes.read(address, mark);
             });
         }
     }
 
-    /// Whether the people of a tag have inboxes.
+    /// Whether the tag has inboxes.
     #[must_use]
     pub(crate) fn has_inboxes(&self, tag: &Tag) -> bool {
         self.settings.of(tag).inbox.count > 0
     }
 
-    /// Whether an inbox has any of these.
+    /// Whether an inbox contains any message that the mark names.
     #[must_use]
     pub(crate) fn has(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
-        self.tags.get(tag).is_some_and(|keep| keep.inboxes.has(address, mark))
+        self.tags.get(tag).is_some_and(|tag_history| tag_history.inboxes.has(address, mark))
     }
 
-    /// Whether an inbox has this message.
+    /// Whether an inbox contains this message.
     #[must_use]
     pub(crate) fn is_unread(&self, tag: &Tag, address: Address, seq: u64) -> bool {
-        self.tags.get(tag).is_some_and(|keep| keep.inboxes.contains(address, seq))
+        self.tags.get(tag).is_some_and(|tag_history| tag_history.inboxes.contains(address, seq))
     }
 
-    /// One person's unread messages that are worth it at `clock`, oldest first.
+    /// One person's unread messages that have not expired at `clock`, oldest first.
     pub(crate) fn unread(
         &self,
         tag: &Tag,
@@ -154,103 +153,107 @@ impl History {
     ) -> impl Iterator<Item = &StoredMessage> {
         let now = self.now.max(clock);
         let aged = self.inbox_aged(tag, address, now).through;
-        let inbox = self.tags.get(tag).map(|keep| keep.inboxes.after(address, aged));
+        let inbox = self.tags.get(tag).map(|tag_history| tag_history.inboxes.after(address, aged));
         inbox.into_iter().flatten().filter(move |message| message.is_due(now))
     }
 
-    /// Drops what is too old by now on a tag that somebody asks about: without traffic of its own
-    /// nothing else does.
+    /// Drops the messages of a tag that are too old by now. Otherwise that happens only with the next
+    /// message on the tag.
     pub(crate) fn refresh(&mut self, tag: &Tag) {
         let now = self.now;
         if self.tags.contains_key(tag) {
-            self.change(tag, |keep| keep.drop_aged(now));
+            self.change(tag, |tag_history| tag_history.drop_aged(now));
         }
     }
 
     #[cfg(test)]
-    /// The memory that all of it takes, in bytes.
+    /// The memory of all tags, in bytes.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.held.bytes
     }
 
     #[cfg(test)]
-    /// The memory that each tag takes, in bytes.
+    /// The memory of each tag, in bytes.
     pub(crate) fn bytes_by_tag(&self) -> impl Iterator<Item = (&Tag, usize)> {
-        self.tags.iter().map(|(tag, keep)| (tag, keep.bytes()))
+        self.tags.iter().map(|(tag, tag_history)| (tag, tag_history.bytes()))
     }
 
     fn ring_aged(&self, tag: &Tag, now: u64) -> Aged {
         let forgotten = Aged { through: 0, evicted_through: self.forgotten_through };
-        self.tags.get(tag).map_or(forgotten, |keep| keep.ring.aged(&keep.bounds.ring, now))
+        self.tags
+            .get(tag)
+            .map_or(forgotten, |tag_history| tag_history.ring.aged(&tag_history.bounds.ring, now))
     }
 
     fn inbox_aged(&self, tag: &Tag, address: Address, now: u64) -> Aged {
         let forgotten = Aged { through: 0, evicted_through: self.forgotten_through };
-        let keep = self.tags.get(tag);
-        keep.map_or(forgotten, |keep| keep.inboxes.aged(address, &keep.bounds.inbox, now))
+        let tag_history = self.tags.get(tag);
+        tag_history.map_or(forgotten, |tag_history| {
+            tag_history.inboxes.aged(address, &tag_history.bounds.inbox, now)
+        })
     }
 
-    /// Changes what is kept of one tag, and the sums over all with it.
+    /// Changes one tag, and updates the sums over all tags.
     fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut TagHistory) -> T) -> T {
-        let keep = match self.tags.get_mut(tag) {
-            Some(keep) => keep,
+        let tag_history = match self.tags.get_mut(tag) {
+            Some(tag_history) => tag_history,
             None => {
-                let keep = TagHistory::new(self.settings.of(tag), self.forgotten_through);
-                self.held += keep.held();
-                self.tags.entry(tag.clone()).or_insert(keep)
+                let tag_history = TagHistory::new(self.settings.of(tag), self.forgotten_through);
+                self.held += tag_history.held();
+                self.tags.entry(tag.clone()).or_insert(tag_history)
             }
         };
-        self.held -= keep.held();
-        let result = change(keep);
-        self.held += keep.held();
+        self.held -= tag_history.held();
+        let result = change(tag_history);
+        self.held += tag_history.held();
         result
     }
 
-    /// Brings everything back within the budget, and a little further, so that this is not to be
-    /// done again for the next message. Every tag may have the same share; whoever is above it
-    /// gives, the one furthest above first and most.
+    /// Evicts messages until the history is 1/64 below its budget, so that the next message need not
+    /// evict again. Every tag may have the same share: the largest tags are cut down to it first.
     fn evict(&mut self) {
         let goal = self.settings.max_memory - self.settings.max_memory / 64;
         let now = self.now;
-        self.tags.values_mut().for_each(|keep| keep.drop_aged(now));
+        self.tags.values_mut().for_each(|tag_history| tag_history.drop_aged(now));
         let mut sizes: Vec<usize> = self.tags.values().map(TagHistory::bytes).collect();
         let mut total: usize = sizes.iter().sum();
         let share = share(&mut sizes, goal);
         let mut above: Vec<_> =
-            self.tags.iter_mut().filter(|(_, keep)| keep.bytes() > share).collect();
-        above.sort_by_cached_key(|(tag, keep)| (Reverse(keep.bytes()), (*tag).clone()));
-        for (_, keep) in above {
-            while total > goal && keep.bytes() > share {
-                let before = keep.bytes();
-                if !keep.drop_oldest(now) {
+            self.tags.iter_mut().filter(|(_, tag_history)| tag_history.bytes() > share).collect();
+        above.sort_by_cached_key(|(tag, tag_history)| {
+            (Reverse(tag_history.bytes()), (*tag).clone())
+        });
+        for (_, tag_history) in above {
+            while total > goal && tag_history.bytes() > share {
+                let before = tag_history.bytes();
+                if !tag_history.drop_oldest(now) {
                     break;
                 }
-                total -= before - keep.bytes();
+                total -= before - tag_history.bytes();
             }
         }
         self.held = self.recounted();
         if self.held.bytes > goal {
-            // Records of what was lost are all that is left.
-            self.tags.values_mut().for_each(|keep| keep.inboxes.forget());
+            // Only the records of empty tags and inboxes are left.
+            self.tags.values_mut().for_each(|tag_history| tag_history.inboxes.forget());
             self.forget_tags();
         }
     }
 
-    /// Forgets half of the tags that hold nothing, those first that have lost nothing for longest.
+    /// Drops the records of half of the empty tags, those with the lowest `evicted_through` first.
     fn forget_tags(&mut self) {
-        let idle = self.tags.values().filter(|keep| keep.is_empty());
-        let mut lost: Vec<u64> = idle.map(TagHistory::evicted_through).collect();
-        if !lost.is_empty() {
-            let middle = lost.len() / 2;
-            let (_, middle, _) = lost.select_nth_unstable(middle);
-            self.forgotten_through = self.forgotten_through.max(*middle);
-            let through = self.forgotten_through;
-            self.tags.retain(|_, keep| !keep.is_empty() || keep.evicted_through() > through);
+        let idle = self.tags.values().filter(|tag_history| tag_history.is_empty());
+        if let Some(middle) = inbox::median(idle.map(TagHistory::evicted_through).collect()) {
+            let through = self.forgotten_through.max(middle);
+            self.forgotten_through = through;
+            self.tags.retain(|_, tag_history| {
+                !tag_history.is_empty() || tag_history.evicted_through() > through
+            });
             self.tags.shrink_to(2 * self.tags.len());
         }
         self.held = self.recounted();
-        self.look_at = REMEMBERED.max(2 * self.tags.len());
+        self.fold_at = REMEMBERED.max(2 * self.tags.len());
     }
 }
 
@@ -268,7 +271,7 @@ impl TagHistory {
     }
 
     fn evicted_through(&self) -> u64 {
-        self.ring.evicted_through().max(self.inboxes.anyone_lost_through())
+        self.ring.evicted_through().max(self.inboxes.evicted_through())
     }
 
     fn drop_aged(&mut self, now: u64) {
@@ -276,7 +279,7 @@ impl TagHistory {
         self.inboxes.drop_aged(&self.bounds.inbox, now);
     }
 
-    /// Drops the oldest message of the tag, whosoever it is.
+    /// Drops the oldest message of the tag. Returns whether there was one.
     fn drop_oldest(&mut self, now: u64) -> bool {
         match (self.ring.oldest(), self.inboxes.oldest()) {
             (Some(broadcast), Some((direct, _))) if broadcast > direct => {
@@ -288,8 +291,7 @@ impl TagHistory {
     }
 }
 
-/// The most that each of these may have so that all together have `goal` at most, where those with
-/// less leave the rest to the others.
+/// The largest share so that all sizes, each cut down to it, add up to at most `goal`.
 fn share(sizes: &mut [usize], goal: usize) -> usize {
     sizes.sort_unstable();
     let mut left = goal;

@@ -1,4 +1,4 @@
-//! What a client that comes back has missed, handed over piece by piece.
+//! Replays the messages that a client has missed, piece by piece.
 
 use bytes::Bytes;
 
@@ -6,76 +6,75 @@ use super::History;
 use crate::hub::history::ring::StoredMessage;
 use crate::id::{Address, Tag};
 
-/// A replay under way: what is wanted, and how far it has come.
+/// A replay under way: what it covers and how far it has come.
 ///
-/// It holds no messages: they are pulled from what is kept as the client takes them, and may be
-/// dropped before their turn, which the next pull tells.
+/// It holds no messages. They are pulled from the history as the client takes them; a message that was
+/// evicted before that is reported as a gap by the next pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replay {
     address: Option<Address>,
     /// The last seq that belongs to the replay.
     upto: u64,
-    /// Everything wanted up to here has been handed over.
+    /// Everything wanted up to here was handed over.
     done: u64,
     ring: Wanted,
     inbox: Wanted,
-    /// Messages of the inbox up to here were seen by the client before.
+    /// The client has seen the messages of the inbox up to here before.
     seen_through: u64,
 }
 
-/// What is wanted of the ring, or of the inbox.
+/// What is wanted of the ring or of the inbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
-    /// What is above this.
+    /// The messages above this seq,
     after: u64,
-    /// Except what earlier registrations of the same connection were handed: intervals that neither
-    /// overlap nor touch, in order.
+    /// except those that earlier registrations of the connection were handed: intervals in order that
+    /// neither overlap nor touch.
     except: Vec<Handed>,
-    /// The highest of it that was there when the replay began.
+    /// The newest message when the replay began.
     last: u64,
-    /// The loss that the client knows of.
+    /// The `evicted_through` that was reported to the client.
     evicted_through: u64,
-    /// The highest that is to follow the replay.
+    /// The newest message that follows the replay.
     noted: u64,
 }
 
-/// An interval of seqs that a connection has been handed: above the first, up to the second.
+/// An interval of seqs that a connection was handed: above the first, up to the second.
 pub(crate) type Handed = (u64, u64);
 
-/// The most such intervals that are remembered. A client that registers again and again while it takes
-/// nothing, each time from further back, gets what lies furthest back twice.
+/// How many intervals are remembered. A client that registers more often while it reads nothing, each
+/// time from an older cursor, gets the oldest messages twice.
 const INTERVALS: usize = 8;
 
-/// Where a client wants to go on from.
+/// Where a replay starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The cursor that it gave, if that belongs to this log.
+    /// The seq of the cursor, if that is of this log.
     pub since: Option<u64>,
-    /// How many of the last broadcasts it wants, without a cursor.
+    /// Without a cursor: how many of the last broadcasts to replay.
     pub last: Option<u64>,
-    /// Whether it wants the whole inbox, whatever it has seen.
+    /// Whether to replay the whole inbox, whatever the cursor is.
     pub unread: bool,
 }
 
-/// A replay that is about to begin.
+/// A new replay.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    /// Whether it is everything since the cursor, if there was one.
+    /// Whether it covers all messages since the cursor; `None` without a cursor.
     pub recovered: Option<bool>,
-    /// The highest seq that was dropped.
+    /// The highest seq that was evicted.
     pub evicted_through: u64,
-    /// What is handed over.
     pub replay: Replay,
 }
 
 /// One piece of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Pulled {
-    /// Encoded messages in the order of their seqs, and whether the client has seen each before.
+    /// Encoded messages in the order of their seqs, each with whether the client has seen it before.
     pub frames: Vec<(Bytes, bool)>,
-    /// Something was dropped since the last piece.
+    /// Whether wanted messages were evicted since the last piece.
     pub gap: bool,
-    /// This was the last piece.
+    /// Whether this is the last piece.
     pub done: bool,
 }
 
@@ -84,8 +83,9 @@ impl Wanted {
         seq > self.after && !self.except.iter().any(|(from, to)| *from < seq && seq <= *to)
     }
 
-    /// Notes a loss; answers whether it is news of something that was wanted and not handed over.
-    fn loses(&mut self, evicted_through: u64, done: u64) -> bool {
+    /// Notes what was evicted. Returns whether that includes messages that were wanted and not handed
+    /// over, and was not reported yet.
+    fn note_evicted(&mut self, evicted_through: u64, done: u64) -> bool {
         let mut from = done.max(self.after);
         for (begin, end) in &self.except {
             if *begin <= from {
@@ -100,7 +100,7 @@ impl Wanted {
         news
     }
 
-    /// What has been handed over, where this has come to `done`.
+    /// The intervals that were handed over by the time the replay is at `done`.
     fn handed(&self, done: u64) -> Vec<Handed> {
         let mut all = self.except.clone();
         all.push((self.after, done.max(self.after)));
@@ -115,7 +115,7 @@ impl Wanted {
         handed
     }
 
-    /// From where on everything up to `done` has been handed over.
+    /// The start of the interval up to `done` in which everything was handed over.
     fn handed_after(&self, done: u64) -> u64 {
         let own = |(from, to): &Handed| *from <= self.after && self.after <= *to;
         self.handed(done).into_iter().find(own).map_or(self.after, |(from, _)| from)
@@ -123,20 +123,18 @@ impl Wanted {
 }
 
 impl Replay {
-    /// The last seq that belongs to it.
     #[must_use]
     pub(crate) fn upto(&self) -> u64 {
         self.upto
     }
 
-    /// Whether there is nothing to hand over.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         let none = |wanted: &Wanted| wanted.last <= wanted.after;
         none(&self.ring) && none(&self.inbox)
     }
 
-    /// Leaves out what earlier registrations of the same connection were handed.
+    /// Leaves out what earlier registrations of the connection were handed.
     pub(crate) fn leave_out(&mut self, ring: Vec<Handed>, inbox: Vec<Handed>) {
         for (wanted, mut handed) in [(&mut self.ring, ring), (&mut self.inbox, inbox)] {
             handed.retain(|(from, to)| from < to);
@@ -145,26 +143,26 @@ impl Replay {
         }
     }
 
-    /// What the connection has been handed so far, of the ring and of the inbox.
+    /// The intervals of the ring and of the inbox that the connection was handed so far.
     #[must_use]
     pub(crate) fn handed(&self) -> (Vec<Handed>, Vec<Handed>) {
         (self.ring.handed(self.done), self.inbox.handed(self.done))
     }
 
-    /// From where on it has been handed everything so far, of the ring and of the inbox.
+    /// Where the last interval of the ring and that of the inbox start.
     #[must_use]
     pub(crate) fn handed_after(&self) -> (u64, u64) {
         (self.ring.handed_after(self.done), self.inbox.handed_after(self.done))
     }
 
-    /// Notes a message that is to follow the replay.
+    /// Notes a live message that follows the replay.
     pub(crate) fn note(&mut self, seq: u64, direct: bool) {
         let noted = if direct { &mut self.inbox.noted } else { &mut self.ring.noted };
         *noted = seq.max(*noted);
     }
 
-    /// Goes on through everything noted: it could not wait for the end of the replay, which will
-    /// find it among what is kept.
+    /// Extends the replay over all noted messages. They were dropped from memory, so the replay reads
+    /// them from the history.
     pub(crate) fn extend(&mut self) {
         for wanted in [&mut self.ring, &mut self.inbox] {
             wanted.last = wanted.last.max(wanted.noted);
@@ -174,8 +172,7 @@ impl Replay {
 }
 
 impl History {
-    /// Begins a replay of what is kept up to `head`. `clock` is the time of day, for what is too
-    /// old.
+    /// Begins a replay up to `head`. `clock` is the wall clock, which decides what is too old.
     pub(crate) fn begin(
         &self,
         tag: &Tag,
@@ -190,19 +187,19 @@ impl History {
             address.map_or(0, |address| self.inbox_aged(tag, address, now).evicted_through);
         let evicted_through = ring_lost.max(inbox_lost);
         let recovered = from.since.map(|since| evicted_through <= since);
-        let keep = self.tags.get(tag);
+        let tag_history = self.tags.get(tag);
         let ring_after = match from {
             Start { since: Some(since), .. } => since,
-            // A count that does not fit wants everything.
-            Start { last: Some(last), .. } if last > 0 => keep.map_or(0, |keep| {
-                keep.ring.before_last(usize::try_from(last).unwrap_or(usize::MAX - 1))
+            // A count that does not fit means all.
+            Start { last: Some(last), .. } if last > 0 => tag_history.map_or(0, |tag_history| {
+                tag_history.ring.before_last(usize::try_from(last).unwrap_or(usize::MAX - 1))
             }),
             _ => head,
         };
         let inbox_after = if from.unread { 0 } else { from.since.unwrap_or(0) };
-        let ring_last = keep.and_then(|keep| keep.ring.newest()).unwrap_or(0);
-        let inbox_last = match (keep, address) {
-            (Some(keep), Some(address)) => keep.inboxes.newest(address).unwrap_or(0),
+        let ring_last = tag_history.and_then(|tag_history| tag_history.ring.newest()).unwrap_or(0);
+        let inbox_last = match (tag_history, address) {
+            (Some(tag_history), Some(address)) => tag_history.inboxes.newest(address).unwrap_or(0),
             _ => 0,
         };
         let wanted = |after, last, evicted_through| Wanted {
@@ -223,27 +220,27 @@ impl History {
         Begun { recovered, evicted_through, replay }
     }
 
-    /// The next messages of a replay, up to `room` bytes of them but at least one. `clock` is the
-    /// time of day, for what has expired or is too old.
-    pub(crate) fn pull(&self, tag: &Tag, replay: &mut Replay, room: usize, clock: u64) -> Pulled {
+    /// The next messages of a replay: up to `budget` bytes, but at least one. `clock` is the wall clock,
+    /// which decides what has expired or is too old.
+    pub(crate) fn pull(&self, tag: &Tag, replay: &mut Replay, budget: usize, clock: u64) -> Pulled {
         let mut pulled = Pulled::default();
         let now = self.now.max(clock);
         let ring_aged = self.ring_aged(tag, now);
-        pulled.gap |= replay.ring.loses(ring_aged.evicted_through, replay.done);
+        pulled.gap |= replay.ring.note_evicted(ring_aged.evicted_through, replay.done);
         let mut inbox_aged = 0;
         if let Some(address) = replay.address {
             let aged = self.inbox_aged(tag, address, now);
             inbox_aged = aged.through;
-            pulled.gap |= replay.inbox.loses(aged.evicted_through, replay.done);
+            pulled.gap |= replay.inbox.note_evicted(aged.evicted_through, replay.done);
         }
-        let Some(keep) = self.tags.get(tag) else {
+        let Some(tag_history) = self.tags.get(tag) else {
             replay.done = replay.upto;
             return Pulled { done: true, ..pulled };
         };
         let Replay { address, upto, done, ring, inbox, seen_through } = replay;
         let (upto, begin) = (*upto, *done);
         let due = |message: &&StoredMessage| message.is_due(now);
-        let mut broadcasts = keep
+        let mut broadcasts = tag_history
             .ring
             .after(ring.after.max(begin).max(ring_aged.through))
             .take_while(|message| message.seq <= upto)
@@ -253,7 +250,7 @@ impl History {
         let mut directs = address
             .iter()
             .flat_map(|address| {
-                keep.inboxes.after(*address, inbox.after.max(begin).max(inbox_aged))
+                tag_history.inboxes.after(*address, inbox.after.max(begin).max(inbox_aged))
             })
             .take_while(|message| message.seq <= upto)
             .filter(|message| inbox.is(message.seq))
@@ -275,7 +272,7 @@ impl History {
             let seen = direct && message.seq <= *seen_through;
             pulled.frames.push((message.frame.clone(), seen));
             *done = message.seq;
-            if bytes >= room {
+            if bytes >= budget {
                 return pulled;
             }
         }

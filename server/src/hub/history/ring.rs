@@ -1,6 +1,7 @@
-//! The last messages of a kind, bounded in count, age and bytes, with the memory of what was lost.
+//! The last messages of one kind, bounded in count, age and bytes, and the highest seq that was
+//! evicted.
 //!
-//! A tag's ring of broadcasts is one; each inbox is another. Pure: time is that of the entries.
+//! The broadcasts of a tag are a ring, and each inbox is one. Pure: the time is that of the entries.
 
 use std::collections::VecDeque;
 
@@ -8,87 +9,86 @@ use bytes::Bytes;
 
 use crate::hub::history::HistoryBounds;
 
-/// Bytes that keeping a message takes besides its frame: this record, the allocations' heads, and
-/// the indexes that name it.
+/// The memory of a message besides its frame, in bytes: this record, the allocator's headers and the
+/// indexes; an estimate.
 pub(crate) const OVERHEAD: usize = 160;
 
-/// A kept message.
+/// A message in the history.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredMessage {
-    /// Its number in the log.
     pub seq: u64,
     /// When it was accepted, in milliseconds since 1970.
     pub at: u64,
-    /// When it is no longer worth replaying, likewise.
+    /// When it expires, in milliseconds since 1970.
     pub expires: Option<u64>,
-    /// Encoded, as it is delivered.
+    /// The encoded frame.
     pub frame: Bytes,
 }
 
 impl StoredMessage {
-    /// Whether it still is worth replaying.
+    /// Whether it has not expired.
     #[must_use]
     pub(crate) fn is_due(&self, now: u64) -> bool {
         self.expires.is_none_or(|expires| expires > now)
     }
 
-    /// From when on it is older than allowed.
+    /// When it becomes older than the bounds allow.
     fn too_old_at(&self, bounds: &HistoryBounds) -> u64 {
         let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
         self.at.saturating_add(age)
     }
 
-    /// The memory that it takes.
+    /// Its memory, in bytes.
     #[must_use]
     pub(crate) fn size(&self) -> usize {
         self.frame.len() + OVERHEAD
     }
 }
 
-/// What a ring would drop for its age, and does with the next entry.
+/// What a ring will evict because of its age with the next entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Aged {
     /// Everything up to this seq is too old.
     pub through: u64,
-    /// What [`Ring::evicted_through`] will be then.
+    /// [`Ring::evicted_through`] afterwards.
     pub evicted_through: u64,
 }
 
-/// Messages in the order of their seqs.
+/// Messages in the order of their seqs, oldest first.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    kept: VecDeque<StoredMessage>,
+    messages: VecDeque<StoredMessage>,
     bytes: usize,
     evicted_through: u64,
 }
 
 impl Ring {
-    /// An empty ring that has lost everything through `evicted_through`.
+    /// An empty ring.
     #[must_use]
     pub(crate) fn new(evicted_through: u64) -> Self {
-        Self { kept: VecDeque::new(), bytes: 0, evicted_through }
+        Self { messages: VecDeque::new(), bytes: 0, evicted_through }
     }
 
-    /// Keeps a message whose seq is above all others, and drops what is too much then. `now` is
-    /// the log's time.
+    /// Stores a message whose seq is above all others, and evicts what exceeds the bounds. `now` is
+    /// the time of the log.
     pub(crate) fn push(&mut self, message: StoredMessage, bounds: &HistoryBounds, now: u64) {
         self.drop_aged(bounds, now);
         if bounds.count == 0 || message.size() > bounds.bytes {
-            self.reset_to(&message, now);
+            self.note_evicted(&message, now);
             return;
         }
         self.bytes += message.size();
-        self.kept.push_back(message);
-        while self.kept.len() > bounds.count || self.bytes > bounds.bytes {
+        self.messages.push_back(message);
+        while self.messages.len() > bounds.count || self.bytes > bounds.bytes {
             self.drop_oldest(now);
         }
         self.drop_aged(bounds, now);
     }
 
-    /// Drops what is older than allowed. Whether that is a loss depends on when it became too old,
-    /// not on when somebody looks.
+    /// Evicts messages that are too old. One counts as lost unless it had expired by the time it became
+    /// too old, whenever this is called.
     pub(crate) fn drop_aged(&mut self, bounds: &HistoryBounds, now: u64) {
-        while let Some(oldest) = self.kept.front()
+        while let Some(oldest) = self.messages.front()
             && let until = oldest.too_old_at(bounds)
             && until <= now
         {
@@ -96,11 +96,11 @@ impl Ring {
         }
     }
 
-    /// What [`Ring::drop_aged`] would drop.
+    /// What [`Ring::drop_aged`] would evict.
     #[must_use]
     pub(crate) fn aged(&self, bounds: &HistoryBounds, now: u64) -> Aged {
         let mut aged = Aged { through: 0, evicted_through: self.evicted_through };
-        for message in self.kept.iter().take_while(|oldest| oldest.too_old_at(bounds) <= now) {
+        for message in self.messages.iter().take_while(|oldest| oldest.too_old_at(bounds) <= now) {
             aged.through = message.seq;
             if message.is_due(message.too_old_at(bounds)) {
                 aged.evicted_through = aged.evicted_through.max(message.seq);
@@ -109,82 +109,78 @@ impl Ring {
         aged
     }
 
-    /// Drops the oldest message, which counts as lost unless it had expired. Answers its seq.
+    /// Evicts the oldest message, which counts as lost unless it had expired. Returns its seq.
     pub(crate) fn drop_oldest(&mut self, now: u64) -> Option<u64> {
-        let oldest = self.kept.pop_front()?;
+        let oldest = self.messages.pop_front()?;
         self.bytes -= oldest.size();
-        self.reset_to(&oldest, now);
-        if self.kept.is_empty() {
-            self.kept = VecDeque::new();
+        self.note_evicted(&oldest, now);
+        if self.messages.is_empty() {
+            self.messages = VecDeque::new();
         }
         Some(oldest.seq)
     }
 
-    /// Takes out what `unwanted` says, without calling it lost.
+    /// Removes the messages that are `unwanted`; they do not count as lost.
     pub(crate) fn remove(&mut self, unwanted: impl Fn(u64) -> bool) {
         let bytes = &mut self.bytes;
-        self.kept.retain(|message| {
+        self.messages.retain(|message| {
             let gone = unwanted(message.seq);
             if gone {
                 *bytes -= message.size();
             }
             !gone
         });
-        self.kept.shrink_to(2 * self.kept.len());
+        self.messages.shrink_to(2 * self.messages.len());
     }
 
     /// The messages above `seq`, oldest first.
     pub(crate) fn after(&self, seq: u64) -> impl Iterator<Item = &StoredMessage> {
-        let first = self.kept.partition_point(|message| message.seq <= seq);
-        self.kept.range(first..)
+        let first = self.messages.partition_point(|message| message.seq <= seq);
+        self.messages.range(first..)
     }
 
-    /// The seq above which the last `count` messages stand.
+    /// The seq below the last `count` messages.
     #[must_use]
     pub(crate) fn before_last(&self, count: usize) -> u64 {
-        match self.kept.len().checked_sub(count + 1) {
-            Some(place) => self.kept[place].seq,
+        match self.messages.len().checked_sub(count + 1) {
+            Some(index) => self.messages[index].seq,
             None => 0,
         }
     }
 
-    /// The oldest message's seq.
     #[must_use]
     pub(crate) fn oldest(&self) -> Option<u64> {
-        self.kept.front().map(|message| message.seq)
+        self.messages.front().map(|message| message.seq)
     }
 
-    /// The newest message's seq.
     #[must_use]
     pub(crate) fn newest(&self) -> Option<u64> {
-        self.kept.back().map(|message| message.seq)
+        self.messages.back().map(|message| message.seq)
     }
 
-    /// The highest seq that was dropped although somebody might have wanted it.
+    /// The highest seq that was evicted before it was read or expired.
     #[must_use]
     pub(crate) fn evicted_through(&self) -> u64 {
         self.evicted_through
     }
 
-    /// How many are kept.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
-        self.kept.len()
+        self.messages.len()
     }
 
-    /// The memory that the messages take.
+    /// The memory of the messages.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether nothing is kept.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.messages.is_empty()
     }
 
-    fn reset_to(&mut self, message: &StoredMessage, now: u64) {
+    fn note_evicted(&mut self, message: &StoredMessage, now: u64) {
         if message.is_due(now) {
             self.evicted_through = self.evicted_through.max(message.seq);
         }
@@ -197,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn kept(seq: u64, at: u64) -> StoredMessage {
+    fn message(seq: u64, at: u64) -> StoredMessage {
         StoredMessage { seq, at, expires: None, frame: Bytes::from_static(b"frame") }
     }
 
@@ -213,23 +209,23 @@ mod tests {
     fn beyond_its_bounds_the_oldest_goes_and_counts_as_lost() {
         let mut ring = Ring::new(0);
         for seq in [2, 5, 9] {
-            ring.push(kept(seq, 0), &bounds(2), 0);
+            ring.push(message(seq, 0), &bounds(2), 0);
         }
         assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![5, 9], 2));
         assert_eq!((seqs(&ring, 5), ring.before_last(1)), (vec![9], 5));
-        ring.push(kept(11, 100), &bounds(5), 100);
+        ring.push(message(11, 100), &bounds(5), 100);
         assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![11], 9));
-        let small = HistoryBounds { bytes: 2 * kept(1, 0).size(), ..bounds(9) };
-        ring.push(kept(12, 100), &small, 100);
-        ring.push(kept(13, 100), &small, 100);
+        let small = HistoryBounds { bytes: 2 * message(1, 0).size(), ..bounds(9) };
+        ring.push(message(12, 100), &small, 100);
+        ring.push(message(13, 100), &small, 100);
         assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![12, 13], 11));
     }
 
     #[test]
     fn a_message_that_cannot_be_kept_is_lost_at_once() {
         let mut ring = Ring::new(0);
-        ring.push(kept(1, 0), &bounds(9), 0);
-        let large = StoredMessage { frame: Bytes::from(vec![0; 2 << 20]), ..kept(2, 0) };
+        ring.push(message(1, 0), &bounds(9), 0);
+        let large = StoredMessage { frame: Bytes::from(vec![0; 2 << 20]), ..message(2, 0) };
         ring.push(large, &bounds(9), 0);
         assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![1], 2));
     }
@@ -237,9 +233,9 @@ mod tests {
     #[test]
     fn what_is_too_old_is_told_as_it_will_be_dropped() {
         let mut ring = Ring::new(1);
-        ring.push(kept(2, 0), &bounds(9), 0);
-        ring.push(StoredMessage { expires: Some(70), ..kept(3, 0) }, &bounds(9), 0);
-        ring.push(kept(4, 50), &bounds(9), 50);
+        ring.push(message(2, 0), &bounds(9), 0);
+        ring.push(StoredMessage { expires: Some(70), ..message(3, 0) }, &bounds(9), 0);
+        ring.push(message(4, 50), &bounds(9), 50);
         for (now, through, evicted_through) in [(99, 0, 1), (100, 3, 2), (150, 4, 4)] {
             assert_eq!(ring.aged(&bounds(9), now), Aged { through, evicted_through });
             ring.drop_aged(&bounds(9), now);
@@ -251,8 +247,8 @@ mod tests {
     #[test]
     fn what_expired_or_was_taken_out_is_not_lost() {
         let mut ring = Ring::new(0);
-        ring.push(StoredMessage { expires: Some(10), ..kept(1, 0) }, &bounds(1), 0);
-        ring.push(kept(2, 10), &bounds(1), 10);
+        ring.push(StoredMessage { expires: Some(10), ..message(1, 0) }, &bounds(1), 0);
+        ring.push(message(2, 10), &bounds(1), 10);
         assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![2], 0));
         ring.remove(|seq| seq == 2);
         assert_eq!((ring.is_empty(), ring.bytes(), ring.evicted_through()), (true, 0, 0));

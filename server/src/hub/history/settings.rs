@@ -1,42 +1,40 @@
-//! How much is kept, as configured.
+//! How much history is kept, as configured.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::id::Tag;
 
-/// How much of one kind is kept. A count of 0 keeps nothing.
+/// The bounds of a ring or an inbox. A count of 0 stores nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HistoryBounds {
-    /// Messages.
     pub count: usize,
-    /// Since they were accepted.
+    /// Since a message was accepted.
     pub age: Duration,
-    /// Their frames' bytes.
+    /// The memory of the messages.
     pub bytes: usize,
 }
 
-/// What is kept of one tag.
+/// The bounds of one tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TagBounds {
-    /// The last broadcasts.
+    /// Broadcasts.
     pub ring: HistoryBounds,
-    /// The unread messages of each person. Nothing where sending is open to strangers, who could
-    /// fill it.
+    /// Unread messages of each person. A tag on which anyone may send has no inboxes, because anyone
+    /// could fill them.
     pub inbox: HistoryBounds,
 }
 
-/// What is kept of every tag.
+/// The bounds of all tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// The most bytes kept in memory, of all tags together.
+    /// The memory budget of all tags together, in bytes.
     pub max_memory: usize,
     usual: TagBounds,
     by_tag: HashMap<Tag, TagBounds>,
 }
 
 impl TagBounds {
-    /// The same without an inbox.
     #[must_use]
     pub(crate) fn without_inbox(self) -> Self {
         Self { inbox: HistoryBounds { count: 0, ..self.inbox }, ..self }
@@ -62,35 +60,35 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Settings that keep so much of every tag, without inboxes.
+    /// The same bounds for every tag, without inboxes.
     #[must_use]
     pub(crate) fn new(max_memory: usize, usual: TagBounds) -> Self {
         Self { max_memory, usual: usual.without_inbox(), by_tag: HashMap::new() }
     }
 
-    /// Keeps so much of this tag instead.
+    /// Sets the bounds of one tag.
     pub(crate) fn set(&mut self, tag: Tag, bounds: TagBounds) {
         self.by_tag.insert(tag, bounds);
     }
 
-    /// What is kept of a tag of which nothing else is said.
+    /// The bounds of tags without settings of their own.
     #[must_use]
     pub(crate) fn usual(&self) -> TagBounds {
         self.usual
     }
 
-    /// What is kept of the tags of which something is said.
+    /// The tags with bounds of their own.
     pub(crate) fn by_tag(&self) -> impl Iterator<Item = (&Tag, TagBounds)> {
         self.by_tag.iter().map(|(tag, bounds)| (tag, *bounds))
     }
 
-    /// What is kept of a tag.
+    /// The bounds of a tag.
     #[must_use]
     pub(crate) fn of(&self, tag: &Tag) -> TagBounds {
         self.by_tag.get(tag).copied().unwrap_or(self.usual)
     }
 
-    /// The longest that anything is kept.
+    /// The longest age of all bounds.
     #[must_use]
     pub(crate) fn longest_age(&self) -> Duration {
         let ages = |bounds: &TagBounds| {

@@ -1,4 +1,4 @@
-//! What is kept, against a model that keeps every entry for ever and works everything out anew.
+//! The history against a naive model that stores every entry and computes everything anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -49,15 +49,15 @@ enum Step {
         only: bool,
     },
     Wait(u64),
-    /// Someone comes back with a cursor so far behind the head.
+    /// A client resumes with a cursor this far behind the head.
     Resume {
         tag: usize,
         person: Option<u8>,
         behind: u64,
         unread: bool,
-        room: usize,
+        budget: usize,
     },
-    /// Someone comes without one.
+    /// A client comes without a cursor.
     Arrive {
         tag: usize,
         person: Option<u8>,
@@ -77,15 +77,15 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(person, back, only)| Step::Read { person, back, only }),
         2 => (1..40_u64).prop_map(Step::Wait),
         3 => (0..2_usize, who(), 0..12_u64, any::<bool>(), 1..1_500_usize)
-            .prop_map(|(tag, person, behind, unread, room)| {
-                Step::Resume { tag, person, behind, unread, room }
+            .prop_map(|(tag, person, behind, unread, budget)| {
+                Step::Resume { tag, person, behind, unread, budget }
             }),
         1 => (0..2_usize, who(), 0..6_u64)
             .prop_map(|(tag, person, last)| Step::Arrive { tag, person, last }),
     ]
 }
 
-/// The naive model of one kind of one audience: every message that it ever had.
+/// The naive model of a ring or an inbox, with every message that it ever had.
 #[derive(Debug, Default)]
 struct Shelf {
     had: Vec<StoredMessage>,
@@ -159,10 +159,10 @@ impl Model {
     }
 }
 
-fn pull_all(keep: &History, tag: &Tag, replay: &mut Replay, room: usize) -> Vec<(u64, bool)> {
+fn pull_all(history: &History, tag: &Tag, replay: &mut Replay, budget: usize) -> Vec<(u64, bool)> {
     let mut seqs = Vec::new();
     loop {
-        let pulled = keep.pull(tag, replay, room, 0);
+        let pulled = history.pull(tag, replay, budget, 0);
         assert!(!pulled.gap, "nothing was dropped meanwhile");
         assert!(pulled.done || !pulled.frames.is_empty(), "progress");
         seqs.extend(
@@ -189,28 +189,28 @@ proptest! {
 
     #[test]
     fn keeps_hands_over_and_tells_what_the_model_says(steps in prop::collection::vec(step(), 1..120)) {
-        let mut keep = History::new(settings(1 << 30), 0);
+        let mut history = History::new(settings(1 << 30), 0);
         let mut model = Model::default();
         let (mut seq, mut now) = (0, 1_000);
         for step in steps {
-            prop_assert_eq!(keep.held, keep.recounted());
+            prop_assert_eq!(history.held, history.recounted());
             match step {
                 Step::Wait(ms) => now += ms,
                 Step::Broadcast { tag: at, size, ttl } => {
                     seq += 1;
-                    keep.advance(now);
+                    history.advance(now);
                     let expires = ttl.map(|ttl| now + ttl);
                     let message = StoredMessage { seq, at: now, expires, frame: frame(seq, size) };
-                    keep.push(&tag(at), Target::Everyone, message.clone());
+                    history.push(&tag(at), Target::Everyone, message.clone());
                     model.rings.entry(at).or_default().push(message, &RING, now);
                     model.age(at, now);
                 }
                 Step::Direct { tag: at, person: who, size, ttl } => {
                     seq += 1;
-                    keep.advance(now);
+                    history.advance(now);
                     let expires = ttl.map(|ttl| now + ttl);
                     let message = StoredMessage { seq, at: now, expires, frame: frame(seq, size) };
-                    let stored = keep.push(&tag(at), Target::One(person(who)), message.clone());
+                    let stored = history.push(&tag(at), Target::One(person(who)), message.clone());
                     let bounds = inbox_bounds(at);
                     let inbox = model.inboxes.entry((at, who)).or_default();
                     inbox.push(message, &bounds, now);
@@ -219,26 +219,26 @@ proptest! {
                 }
                 Step::Read { person: who, back, only } => {
                     seq += 1;
-                    keep.advance(now);
+                    history.advance(now);
                     let upto = seq.saturating_sub(back);
                     let mark = if only { Mark::Only([upto].into()) } else { Mark::UpTo(upto) };
                     model.age(0, now);
                     let inbox = model.inboxes.entry((0, who)).or_default();
                     let matching = |kept: &u64| if only { *kept == upto } else { *kept <= upto };
-                    keep.refresh(&tag(0));
+                    history.refresh(&tag(0));
                     prop_assert_eq!(
-                        keep.has(&tag(0), person(who), &mark),
+                        history.has(&tag(0), person(who), &mark),
                         inbox.kept.iter().any(matching)
                     );
-                    keep.read(&tag(0), person(who), &mark);
+                    history.read(&tag(0), person(who), &mark);
                     inbox.kept.retain(|kept| !matching(kept));
                 }
-                Step::Resume { tag: at, person: who, behind, unread, room } => {
+                Step::Resume { tag: at, person: who, behind, unread, budget } => {
                     let since = u64::saturating_sub(seq, behind);
                     let start = Start { since: Some(since), last: None, unread };
-                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start, 0);
-                    // The log's time is that of its last entry.
-                    let log_now = keep.now;
+                    let Begun { recovered, mut replay, .. } = history.begin(&tag(at), who.map(person), seq, start, 0);
+                    // The time of the log is that of the last entry.
+                    let log_now = history.now;
                     model.age(at, log_now);
                     let ring = model.rings.entry(at).or_default();
                     let mut lost = ring.evicted_through;
@@ -253,13 +253,13 @@ proptest! {
                     }
                     wanted.sort_unstable();
                     prop_assert_eq!(recovered, Some(lost <= since));
-                    prop_assert_eq!(pull_all(&keep, &tag(at), &mut replay, room), wanted);
+                    prop_assert_eq!(pull_all(&history, &tag(at), &mut replay, budget), wanted);
                 }
                 Step::Arrive { tag: at, person: who, last } => {
                     let start = Start { since: None, last: Some(last), unread: false };
-                    let Begun { recovered, mut replay, .. } = keep.begin(&tag(at), who.map(person), seq, start, 0);
+                    let Begun { recovered, mut replay, .. } = history.begin(&tag(at), who.map(person), seq, start, 0);
                     prop_assert_eq!(recovered, None);
-                    let log_now = keep.now;
+                    let log_now = history.now;
                     model.age(at, log_now);
                     let ring = model.rings.entry(at).or_default();
                     let all: Vec<u64> = ring.kept.iter().copied().collect();
@@ -270,14 +270,14 @@ proptest! {
                         wanted.extend(model.inboxes.entry((at, who)).or_default().due_after(0, log_now));
                     }
                     wanted.sort_unstable();
-                    let got = pull_all(&keep, &tag(at), &mut replay, 700);
+                    let got = pull_all(&history, &tag(at), &mut replay, 700);
                     prop_assert_eq!(got, wanted.into_iter().map(|seq| (seq, false)).collect::<Vec<_>>());
                 }
             }
         }
     }
 
-    /// Whatever is published, the budget holds, and who has lost something is told so.
+    /// The budget always holds, and every loss is reported.
     #[test]
     fn the_budget_holds_and_the_largest_tag_gives_first(
         sizes in prop::collection::vec((0..4_usize, 1..900_usize), 1..300),
@@ -290,8 +290,8 @@ proptest! {
         for name in &names {
             settings.set(name.clone(), bounds);
         }
-        let mut keep = History::new(settings, 0);
-        keep.push(&names[3], Target::One(person(9)), StoredMessage {
+        let mut history = History::new(settings, 0);
+        history.push(&names[3], Target::One(person(9)), StoredMessage {
             seq: 1, at: 0, expires: None, frame: frame(1, 100),
         });
         let mut seqs: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
@@ -299,21 +299,21 @@ proptest! {
             let (seq, which) = (index as u64 + 2, which % 3);
             let target =
                 if seq.is_multiple_of(3) { Target::Everyone } else { Target::One(person((seq % 5) as u8)) };
-            keep.push(&names[which], target, StoredMessage { seq, at: 0, expires: None, frame: frame(seq, size) });
+            history.push(&names[which], target, StoredMessage { seq, at: 0, expires: None, frame: frame(seq, size) });
             seqs.entry(which).or_default().push(seq);
-            prop_assert!(keep.bytes() <= BUDGET, "{} bytes", keep.bytes());
-            prop_assert_eq!(keep.bytes(), keep.bytes_by_tag().map(|(_, bytes)| bytes).sum::<usize>());
-            prop_assert_eq!(keep.held, keep.recounted());
+            prop_assert!(history.bytes() <= BUDGET, "{} bytes", history.bytes());
+            prop_assert_eq!(history.bytes(), history.bytes_by_tag().map(|(_, bytes)| bytes).sum::<usize>());
+            prop_assert_eq!(history.held, history.recounted());
         }
-        // Far below its share, it has lost nothing.
-        prop_assert!(keep.is_unread(&names[3], person(9), 1));
+        // It is far below its share, so nothing of it was evicted.
+        prop_assert!(history.is_unread(&names[3], person(9), 1));
         for (which, seqs) in seqs {
             let tag = &names[which];
             for who in 0..5 {
                 let start = Start { since: Some(0), last: None, unread: false };
-                let Begun { recovered, mut replay, .. } = keep.begin(tag, Some(person(who)), u64::MAX, start, 0);
+                let Begun { recovered, mut replay, .. } = history.begin(tag, Some(person(who)), u64::MAX, start, 0);
                 let got: Vec<u64> =
-                    pull_all(&keep, tag, &mut replay, 1_000).into_iter().map(|(seq, _)| seq).collect();
+                    pull_all(&history, tag, &mut replay, 1_000).into_iter().map(|(seq, _)| seq).collect();
                 let theirs =
                     |seq: &&u64| seq.is_multiple_of(3) || **seq % 5 == u64::from(who);
                 let wanted: Vec<u64> = seqs.iter().filter(theirs).copied().collect();
@@ -325,64 +325,64 @@ proptest! {
 
 #[test]
 fn what_is_dropped_during_a_replay_is_told_once() {
-    let mut keep = History::new(settings(1 << 30), 0);
-    let push = |keep: &mut History, seq| {
-        keep.push(
+    let mut history = History::new(settings(1 << 30), 0);
+    let push = |history: &mut History, seq| {
+        history.push(
             &tag(0),
             Target::Everyone,
             StoredMessage { seq, at: 0, expires: None, frame: frame(seq, 10) },
         );
     };
-    (1..=4).for_each(|seq| push(&mut keep, seq));
+    (1..=4).for_each(|seq| push(&mut history, seq));
     let start = Start { since: Some(0), last: None, unread: false };
-    let Begun { recovered, mut replay, .. } = keep.begin(&tag(0), None, 4, start, 0);
+    let Begun { recovered, mut replay, .. } = history.begin(&tag(0), None, 4, start, 0);
     assert_eq!(recovered, Some(true));
     let seqs =
         |pulled: &Pulled| -> Vec<u8> { pulled.frames.iter().map(|(frame, _)| frame[7]).collect() };
-    let first = keep.pull(&tag(0), &mut replay, 1, 0);
+    let first = history.pull(&tag(0), &mut replay, 1, 0);
     assert_eq!((seqs(&first), first.gap, first.done), (vec![1], false, false));
-    // 2 and 3 give way to 5, 6 and 7, which are not part of the replay.
-    (5..=7).for_each(|seq| push(&mut keep, seq));
-    let second = keep.pull(&tag(0), &mut replay, 1, 0);
+    // 5, 6 and 7 evict 2 and 3, and are not part of the replay.
+    (5..=7).for_each(|seq| push(&mut history, seq));
+    let second = history.pull(&tag(0), &mut replay, 1, 0);
     assert_eq!((seqs(&second), second.gap), (vec![4], true));
-    (8..=11).for_each(|seq| push(&mut keep, seq));
-    let last = keep.pull(&tag(0), &mut replay, 1, 0);
+    (8..=11).for_each(|seq| push(&mut history, seq));
+    let last = history.pull(&tag(0), &mut replay, 1, 0);
     assert_eq!((seqs(&last), last.gap, last.done), (vec![], false, true), "4 was handed over");
-    // What could not wait behind the replay belongs to it then.
+    // The extended replay includes the messages that could not wait behind it.
     replay.note(9, false);
     replay.extend();
-    let more = keep.pull(&tag(0), &mut replay, 1, 0);
+    let more = history.pull(&tag(0), &mut replay, 1, 0);
     assert_eq!((seqs(&more), more.gap, replay.upto()), (vec![8], true, 9));
 }
 
 #[test]
 fn a_registration_anew_leaves_out_what_was_handed_over() {
-    let mut keep = History::new(settings(1 << 30), 0);
+    let mut history = History::new(settings(1 << 30), 0);
     for seq in 1..=4 {
-        keep.push(
+        history.push(
             &tag(0),
             Target::Everyone,
             StoredMessage { seq, at: 0, expires: None, frame: frame(seq, 10) },
         );
     }
     let start = |since| Start { since: Some(since), last: None, unread: false };
-    let Begun { replay: mut first, .. } = keep.begin(&tag(0), None, 4, start(2), 0);
-    assert_eq!(keep.pull(&tag(0), &mut first, 1, 0).frames.len(), 1);
+    let Begun { replay: mut first, .. } = history.begin(&tag(0), None, 4, start(2), 0);
+    assert_eq!(history.pull(&tag(0), &mut first, 1, 0).frames.len(), 1);
     assert_eq!(first.handed().0, [(2, 3)]);
-    let Begun { replay: mut second, .. } = keep.begin(&tag(0), None, 4, start(1), 0);
+    let Begun { replay: mut second, .. } = history.begin(&tag(0), None, 4, start(1), 0);
     second.leave_out(first.handed().0, Vec::new());
     let seqs: Vec<u64> =
-        pull_all(&keep, &tag(0), &mut second, 1).iter().map(|(seq, _)| *seq).collect();
+        pull_all(&history, &tag(0), &mut second, 1).iter().map(|(seq, _)| *seq).collect();
     assert_eq!(seqs, [2, 4]);
     assert_eq!(second.handed().0, [(1, 4)]);
-    // A third one, before the second has come as far as the first, knows of both.
-    let Begun { replay: mut third, .. } = keep.begin(&tag(0), None, 4, start(0), 0);
+    // A third registration, while the second is behind the first, leaves out what both were handed.
+    let Begun { replay: mut third, .. } = history.begin(&tag(0), None, 4, start(0), 0);
     third.leave_out(vec![(0, 1), (2, 3)], Vec::new());
     assert_eq!((third.handed().0, third.handed_after().0), (vec![(0, 1), (2, 3)], 0));
-    let Begun { replay: mut fourth, .. } = keep.begin(&tag(0), None, 4, start(0), 0);
+    let Begun { replay: mut fourth, .. } = history.begin(&tag(0), None, 4, start(0), 0);
     fourth.leave_out(third.handed().0, Vec::new());
     let seqs: Vec<u64> =
-        pull_all(&keep, &tag(0), &mut fourth, 1).iter().map(|(seq, _)| *seq).collect();
+        pull_all(&history, &tag(0), &mut fourth, 1).iter().map(|(seq, _)| *seq).collect();
     assert_eq!(seqs, [2, 4]);
     assert_eq!(fourth.handed().0, [(0, 4)]);
 }
@@ -390,60 +390,61 @@ fn a_registration_anew_leaves_out_what_was_handed_over() {
 #[test]
 fn tags_that_hold_nothing_are_forgotten_at_last() {
     let none = HistoryBounds { count: 0, ..RING };
-    let mut keep = History::new(Settings::new(1 << 30, TagBounds { ring: none, inbox: none }), 0);
+    let mut history =
+        History::new(Settings::new(1 << 30, TagBounds { ring: none, inbox: none }), 0);
     for seq in 1..=70_000_u64 {
         let tag = Tag::parse(&format!("t{seq}")).unwrap();
-        keep.push(
+        history.push(
             &tag,
             Target::Everyone,
             StoredMessage { seq, at: 0, expires: None, frame: frame(seq, 1) },
         );
     }
-    assert!(keep.tags.len() <= REMEMBERED);
+    assert!(history.tags.len() <= REMEMBERED);
     let start = Start { since: Some(1), last: None, unread: false };
-    let Begun { recovered, .. } = keep.begin(&Tag::parse("t1").unwrap(), None, 70_000, start, 0);
+    let Begun { recovered, .. } = history.begin(&Tag::parse("t1").unwrap(), None, 70_000, start, 0);
     assert_eq!(recovered, Some(false), "rather told of a loss than left in the dark");
 }
 
 #[test]
 fn what_is_too_old_by_the_clock_is_not_handed_over_although_no_entry_came() {
-    let mut keep = History::new(settings(1 << 30), 0);
+    let mut history = History::new(settings(1 << 30), 0);
     let message = |seq, at| StoredMessage { seq, at, expires: None, frame: frame(seq, 10) };
-    keep.push(&tag(0), Target::Everyone, message(1, 0));
-    keep.push(&tag(0), Target::One(person(0)), message(2, 0));
-    keep.push(&tag(0), Target::Everyone, message(3, 20));
+    history.push(&tag(0), Target::Everyone, message(1, 0));
+    history.push(&tag(0), Target::One(person(0)), message(2, 0));
+    history.push(&tag(0), Target::Everyone, message(3, 20));
     let start = Start { since: Some(0), last: None, unread: false };
-    // The ring keeps 50 ms, the inbox 80.
+    // The age bound of the ring is 50 ms, that of the inbox 80 ms.
     for (clock, wanted, recovered) in [
         (49, vec![1, 2, 3], true),
         (50, vec![2, 3], false),
         (79, vec![2], false),
         (80, vec![], false),
-        // One that goes back takes nothing away for good.
+        // A clock that goes back evicts nothing.
         (0, vec![1, 2, 3], true),
     ] {
-        let mut begun = keep.begin(&tag(0), Some(person(0)), 3, start, clock);
+        let mut begun = history.begin(&tag(0), Some(person(0)), 3, start, clock);
         assert_eq!(begun.recovered, Some(recovered), "at {clock}");
-        let pulled = keep.pull(&tag(0), &mut begun.replay, usize::MAX, clock);
+        let pulled = history.pull(&tag(0), &mut begun.replay, usize::MAX, clock);
         let seqs: Vec<u8> = pulled.frames.iter().map(|(frame, _)| frame[7]).collect();
         assert_eq!((seqs, pulled.gap), (wanted, false), "at {clock}: told once");
-        let unread = keep.unread(&tag(0), person(0), clock).count();
+        let unread = history.unread(&tag(0), person(0), clock).count();
         assert_eq!(unread, usize::from(clock < 80));
     }
-    // Too old in the midst of the replay, before its turn.
-    let Begun { mut replay, .. } = keep.begin(&tag(0), Some(person(0)), 3, start, 0);
-    assert_eq!(keep.pull(&tag(0), &mut replay, 1, 0).frames.len(), 1);
-    let rest = keep.pull(&tag(0), &mut replay, 1, 80);
+    // Too old in the middle of the replay, before it was pulled.
+    let Begun { mut replay, .. } = history.begin(&tag(0), Some(person(0)), 3, start, 0);
+    assert_eq!(history.pull(&tag(0), &mut replay, 1, 0).frames.len(), 1);
+    let rest = history.pull(&tag(0), &mut replay, 1, 80);
     assert!(rest.gap && rest.done && rest.frames.is_empty(), "{rest:?}");
 }
 
 #[test]
 fn a_clock_that_was_ahead_does_no_harm_later() {
-    let mut keep = History::new(settings(1 << 30), 0);
+    let mut history = History::new(settings(1 << 30), 0);
     let mut push = |seq, at, who| {
-        keep.advance(at);
+        history.advance(at);
         let message = StoredMessage { seq, at, expires: None, frame: frame(seq, 10) };
-        keep.push(&tag(0), Target::One(person(who)), message)
+        history.push(&tag(0), Target::One(person(who)), message)
     };
     assert!(push(1, 1_000, 0));
     assert!(push(2, 1_000_000, 1), "by a clock that is wrong");

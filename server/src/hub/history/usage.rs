@@ -1,4 +1,4 @@
-//! How much is kept.
+//! How much memory and how many messages the history holds.
 
 use std::iter::Sum;
 use std::ops::{AddAssign, SubAssign};
@@ -6,33 +6,29 @@ use std::ops::{AddAssign, SubAssign};
 use super::{History, TagHistory};
 use crate::id::Tag;
 
-/// What is kept of one tag.
+/// The messages of one tag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TagUsage {
-    /// Broadcasts.
     pub broadcasts: usize,
-    /// Unread messages in its inboxes.
+    /// Messages in the inboxes of the tag.
     pub unread: usize,
 }
 
-/// What is kept of all tags.
+/// The messages of all tags.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TotalUsage {
-    /// Tags with a record, if only of what they have lost.
+    /// Tags with a record, even if it holds no message.
     pub tags: usize,
-    /// Broadcasts.
     pub broadcasts: usize,
-    /// Unread messages.
     pub unread: usize,
-    /// Inboxes that have any.
+    /// Inboxes that are not empty.
     pub inboxes: usize,
-    /// The memory that all of it takes.
     pub bytes: usize,
-    /// The memory that it may take.
+    /// The memory budget.
     pub max_bytes: usize,
 }
 
-/// What a tag holds, or all of them do.
+/// The usage of one tag, or the sum over several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) bytes: usize,
@@ -42,7 +38,6 @@ pub(super) struct Usage {
 }
 
 impl TagUsage {
-    /// Whether nothing is kept.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.broadcasts == 0 && self.unread == 0
@@ -50,18 +45,15 @@ impl TagUsage {
 }
 
 impl History {
-    /// What is kept of each tag.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&Tag, TagUsage)> {
-        self.tags.iter().map(|(tag, keep)| (tag, keep.counts()))
+        self.tags.iter().map(|(tag, tag_history)| (tag, tag_history.counts()))
     }
 
-    /// What is kept of one of them.
     #[must_use]
     pub(crate) fn counts_of(&self, tag: &Tag) -> TagUsage {
         self.tags.get(tag).map(TagHistory::counts).unwrap_or_default()
     }
 
-    /// What is kept of all of them.
     #[must_use]
     pub(crate) fn totals(&self) -> TotalUsage {
         let Usage { bytes, broadcasts, unread, inboxes } = self.held;
@@ -69,7 +61,7 @@ impl History {
         TotalUsage { tags, broadcasts, unread, inboxes, bytes, max_bytes }
     }
 
-    /// The sums anew, from every tag.
+    /// The sums, computed anew.
     pub(super) fn recounted(&self) -> Usage {
         self.tags.values().map(TagHistory::held).sum()
     }

@@ -1,40 +1,38 @@
-//! Who comes and who goes.
+//! Registers and unregisters connections.
 
 mod tag;
 
 use std::sync::Arc;
 
-pub(crate) use tag::Registration;
-pub(super) use tag::{Seat, TagRegistry};
+pub(super) use tag::{PersonListener, TagRegistry};
 
-use super::{Dismissal, Earlier, Generation, Hub, Registered};
+use super::{Dismissal, Earlier, Generation, Hub, Registered, Registration};
 use crate::conn::connection::Connection;
 use crate::hub::delivery_queue::Work;
 use crate::hub::history::{Begun, Start};
 use crate::id::Tag;
+use crate::limits;
 use crate::protocol::{Cursor, Outcome, Refusal, Resume};
 
 impl Hub {
-    /// Whether there is room for one more registration on this tag.
+    /// Checks that one more registration on this tag is within the limits.
     ///
     /// # Errors
     /// `unavailable`, refused.
     pub(crate) fn admit_registration(&self, tag: &Tag) -> Result<(), Refusal> {
         let state = self.state.lock();
-        let why = if state.registrations >= self.room.registrations {
-            "this server has as many registrations as it may; come back later"
-        } else if state.audiences.len() >= self.room.tags && !state.audiences.contains_key(tag) {
-            "this server has as many tags as it may; come back later"
+        let why = if state.registrations >= self.limits.registrations {
+            "this server has reached its limit of registrations; retry later"
+        } else if state.tags.len() >= self.limits.tags && !state.tags.contains_key(tag) {
+            "this server has reached its limit of tags; retry later"
         } else {
             return Ok(());
         };
         Err(Refusal::unavailable(Outcome::Refused, why))
     }
 
-    /// Puts a connection on the tag's list and, with an address, on the ID's, in place of its
-    /// `earlier` registration of the same tag.
-    ///
-    /// One connection too many under an ID closes the oldest.
+    /// Registers a connection on a tag, perhaps under an ID, in place of its `earlier` registration on
+    /// the tag. If the ID then has too many connections, the oldest is closed.
     pub(crate) fn register(
         &self,
         connection: &Arc<Connection>,
@@ -46,7 +44,7 @@ impl Hub {
         let (number, shard) = (connection.number(), connection.shard());
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        // Sent away in between, it comes anew.
+        // If the hub has ended it in the meantime, there is nothing to replace.
         let earlier = earlier.filter(|earlier| {
             state.remove(number, shard, earlier.registration, earlier.generation)
         });
@@ -56,7 +54,7 @@ impl Hub {
             state.history.begin(&new.tag, new.address, head, start, clock);
         let mut recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
         let mut from = start.since.unwrap_or(head);
-        // What the earlier one is handed is handed to the same client.
+        // The client also gets what the earlier registration is handed.
         let same = earlier
             .filter(|earlier| earlier.registration.address == new.address && earlier.from <= from);
         if let Some(earlier) = same {
@@ -69,18 +67,18 @@ impl Hub {
         let unread = inbox.map(|address| {
             state.history.unread(&new.tag, address, clock).map(|message| message.seq).collect()
         });
-        // An earlier registration may have something under way.
+        // Messages of an earlier registration may still be under way.
         let live = earlier.is_none() && replay.is_empty();
         let shards = self.shards.len();
-        state.audiences.entry(new.tag.clone()).or_insert_with(|| TagRegistry::new(shards));
-        state.change(&new.tag, |audience| {
+        state.tags.entry(new.tag.clone()).or_insert_with(|| TagRegistry::new(shards));
+        state.change(&new.tag, |listeners| {
             if let Some(address) = new.address
-                && let Some(oldest) = audience.oldest_of(address, Self::SEATS)
+                && let Some(oldest) = listeners.oldest_of(address, limits::CONNECTIONS_PER_ID)
             {
-                audience.remove(oldest.connection, oldest.shard, Some(address));
+                listeners.remove(oldest.connection, oldest.shard, Some(address));
                 self.dismiss(&new.tag, address, oldest, Dismissal::Replaced);
             }
-            audience.add(Seat { connection: number, shard }, new.address);
+            listeners.add(PersonListener { connection: number, shard }, new.address);
         });
         self.shards[shard].push(Work::Register {
             connection: Arc::clone(connection),
@@ -94,8 +92,8 @@ impl Hub {
         Registered { recovered, unread, from, live, generation: state.generation }
     }
 
-    /// Takes a connection's registrations off the generation, at once for the counts, and in order
-    /// for its shard.
+    /// Ends registrations of a connection: in the registry at once, in the shard in the order of its
+    /// queue.
     pub(crate) fn unregister<'a>(
         &self,
         connection: &Connection,
@@ -111,8 +109,7 @@ impl Hub {
         }
     }
 
-    /// Where a client goes on from. A cursor of another lifetime, or beyond this one's head, is
-    /// none.
+    /// Where the replay starts. A cursor of another epoch or beyond the head is ignored.
     fn start(&self, resume: &Resume, head: u64) -> Start {
         let known = |since: &&Cursor| since.epoch == self.epoch && since.seq <= head;
         Start {

@@ -1,33 +1,24 @@
-//! Who listens on one tag, and who they are.
+//! The registrations on one tag.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::entry::Target;
-use crate::id::{Address, Tag};
-
-/// One connection's listening on one tag, perhaps under an ID.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Registration {
-    /// What it listens to.
-    pub tag: Tag,
-    /// Who it is.
-    pub address: Option<Address>,
-}
+use crate::id::Address;
 
 /// The registrations of one tag.
 #[derive(Debug)]
 pub(in crate::hub) struct TagRegistry {
     registrations: usize,
-    /// Since somebody has been listening.
+    /// Since the tag has had listeners.
     deliveries: u64,
     per_shard: Box<[u32]>,
     /// Oldest first.
-    people: HashMap<Address, VecDeque<Seat>>,
+    people: HashMap<Address, VecDeque<PersonListener>>,
 }
 
-/// One connection registered at an address.
+/// A connection that is registered under an ID.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::hub) struct Seat {
+pub(in crate::hub) struct PersonListener {
     pub(in crate::hub) connection: u64,
     pub(in crate::hub) shard: usize,
 }
@@ -42,15 +33,15 @@ impl TagRegistry {
         self.registrations == 0
     }
 
-    pub(in crate::hub) fn add(&mut self, seat: Seat, address: Option<Address>) {
+    pub(in crate::hub) fn add(&mut self, listener: PersonListener, address: Option<Address>) {
         if let Some(address) = address {
-            self.people.entry(address).or_default().push_back(seat);
+            self.people.entry(address).or_default().push_back(listener);
         }
         self.registrations += 1;
-        self.per_shard[seat.shard] += 1;
+        self.per_shard[listener.shard] += 1;
     }
 
-    /// Answers whether it was there: it may have been dismissed before.
+    /// Returns whether the registration existed: it may have been dismissed before.
     pub(in crate::hub) fn remove(
         &mut self,
         connection: u64,
@@ -58,11 +49,11 @@ impl TagRegistry {
         address: Option<Address>,
     ) -> bool {
         if let Some(address) = address {
-            let Some(seats) = self.people.get_mut(&address) else { return false };
-            let place = seats.iter().position(|seat| seat.connection == connection);
-            let Some(place) = place else { return false };
-            seats.remove(place);
-            if seats.is_empty() {
+            let Some(listeners) = self.people.get_mut(&address) else { return false };
+            let index = listeners.iter().position(|listener| listener.connection == connection);
+            let Some(index) = index else { return false };
+            listeners.remove(index);
+            if listeners.is_empty() {
                 self.people.remove(&address);
             }
         }
@@ -71,33 +62,38 @@ impl TagRegistry {
         true
     }
 
-    /// The oldest connection of an ID that has as many as `many`.
-    pub(in crate::hub) fn oldest_of(&self, address: Address, many: usize) -> Option<Seat> {
-        let seats = self.people.get(&address)?;
-        (seats.len() >= many).then(|| seats.front().copied()).flatten()
+    /// The oldest connection of an ID that has `many` or more.
+    pub(in crate::hub) fn oldest_of(
+        &self,
+        address: Address,
+        many: usize,
+    ) -> Option<PersonListener> {
+        let listeners = self.people.get(&address)?;
+        (listeners.len() >= many).then(|| listeners.front().copied()).flatten()
     }
 
-    /// How many registrations a message reaches.
+    /// How many registrations an entry reaches.
     pub(in crate::hub) fn reached(&self, target: Target) -> u64 {
         match target {
             Target::Everyone => self.registrations as u64,
-            Target::One(address) => self.people.get(&address).map_or(0, |seats| seats.len() as u64),
+            Target::One(address) => {
+                self.people.get(&address).map_or(0, |listeners| listeners.len() as u64)
+            }
         }
     }
 
-    /// Whether any of them is served by this shard.
+    /// Whether this shard serves any of the recipients.
     pub(in crate::hub) fn concerns(&self, shard: usize, target: Target) -> bool {
         match target {
             Target::Everyone => self.per_shard[shard] > 0,
             Target::One(address) => self
                 .people
                 .get(&address)
-                .is_some_and(|seats| seats.iter().any(|seat| seat.shard == shard)),
+                .is_some_and(|listeners| listeners.iter().any(|listener| listener.shard == shard)),
         }
     }
 
-    /// Counts an entry as handed to those whom it reaches, but not to `origin`, who needs no news
-    /// of it and is one of them.
+    /// Counts the deliveries of an entry. `origin` is one of the recipients and is left out.
     pub(in crate::hub) fn note_delivery(&mut self, target: Target, origin: Option<u64>) {
         self.deliveries += self.reached(target).saturating_sub(origin.is_some().into());
     }
@@ -110,7 +106,7 @@ impl TagRegistry {
         self.deliveries
     }
 
-    /// Different IDs.
+    /// Distinct IDs.
     pub(in crate::hub) fn ids(&self) -> usize {
         self.people.len()
     }

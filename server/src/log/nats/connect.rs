@@ -1,4 +1,4 @@
-//! The way to NATS.
+//! The connection to NATS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,34 +13,34 @@ use super::{NatsConfig, unreachable};
 use crate::error::Error;
 use crate::secret_file;
 
-/// Lost connections are noticed after two of these, and what is sent meanwhile has an unknown fate.
+/// A lost connection is noticed after two of these. Appends sent meanwhile have the outcome `unknown`.
 const PING: Duration = Duration::from_secs(2);
-/// What may wait to be written, each a message at most. It stays there while the connection is lost and
-/// leaves when it is back, though its sender was told that nobody knows.
+/// How many messages may wait to be written. They stay in this queue while the connection is lost and
+/// are sent when it is back, though their senders got the outcome `unknown`.
 const CAPACITY: usize = 256;
-/// For one attempt to connect.
+/// The time-out of one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Between attempts: a little longer each time, up to this.
+/// The pause between attempts grows up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long the start tries: NATS may have been started a moment ago, on a machine that boots too.
-/// Well below the 90 seconds after which systemd gives up a service that is not ready.
+/// How long the start tries: NATS may be starting too, after a boot of the machine. Well below the 90
+/// seconds after which systemd gives up a service that is not ready.
 pub(super) const START: Duration = Duration::from_secs(30);
-/// How long a command tries, for which somebody waits.
+/// How long a command tries: somebody waits for it.
 pub(super) const COMMAND: Duration = Duration::from_secs(5);
-/// How often it says that it still tries.
+/// How often the start logs that it still tries.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// What the file with the way to log in begins with, if `nsc` has made it.
+/// The first line of a credentials file that `nsc` has made.
 const CREDS: &str = "-----BEGIN NATS USER JWT-----";
 
-/// How often it has connected.
+/// Counts the connections made so far.
 pub(super) type Connections = watch::Receiver<u64>;
 
-/// Connects, within `patience`; from then on the connection comes back by itself.
+/// Connects within `patience`. From then on the client reconnects by itself.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::Content`] for files; [`Error::Unavailable`] if NATS does not answer in
-/// time, or does not let this server in.
+/// time, or refuses the credentials.
 pub(super) async fn connect(
     cluster: &NatsConfig,
     patience: Duration,
@@ -48,7 +48,7 @@ pub(super) async fn connect(
     let addresses: Vec<ServerAddr> = cluster.servers.clone();
     let (mut attempt, count) = (0, Arc::new(watch::Sender::new(0)));
     let begun = Instant::now();
-    let (deadline, mut next_word) = (begun + patience, begun);
+    let (deadline, mut next_progress) = (begun + patience, begun);
     loop {
         attempt += 1;
         let connecting = options(cluster, &count)?.connect(addresses.as_slice());
@@ -65,8 +65,8 @@ pub(super) async fn connect(
         if again >= deadline {
             return Err(gave_up(cluster, patience, &error));
         }
-        if now >= next_word {
-            next_word = now + PROGRESS;
+        if now >= next_progress {
+            next_progress = now + PROGRESS;
             let (tried, left) = (begun.elapsed().as_secs(), (deadline - now).as_secs());
             tracing::warn!(%error, "NATS at {cluster} does not answer for {tried} s; trying for {left} s more");
         }
@@ -82,12 +82,12 @@ fn gave_up(cluster: &NatsConfig, patience: Duration, last: &dyn std::fmt::Displa
     unreachable(cluster, &reason)
 }
 
-/// What no further attempt would change.
+/// The error, if no further attempt would help.
 fn refused(error: &ConnectError) -> Option<String> {
     use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
     let remedy = match error.kind() {
         Authentication | AuthorizationViolation => {
-            "it does not let this server in; give the right --nats-credentials"
+            "NATS refuses the credentials; give the right --nats-credentials"
         }
         Tls => "its certificate is not trusted, or it speaks no TLS; see --nats-ca",
         _ => return None,
@@ -108,7 +108,7 @@ fn options(cluster: &NatsConfig, count: &Arc<watch::Sender<u64>>) -> Result<Conn
             if matches!(event, Event::Connected) {
                 count.send_modify(|count| *count += 1);
             }
-            tell(&event, &away);
+            log_event(&event, &away);
             async {}
         });
     if let Some(file) = &cluster.ca {
@@ -120,7 +120,7 @@ fn options(cluster: &NatsConfig, count: &Arc<watch::Sender<u64>>) -> Result<Conn
     }
 }
 
-/// A file of `nsc`, or a first line `USER:PASSWORD`, or a token.
+/// The file is one of `nsc`, or its first line is `USER:PASSWORD` or a token.
 fn log_in(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, Error> {
     const WHAT: &str = "NATS credentials file";
     let read = |source| Error::Read { what: WHAT, file: file.into(), source };
@@ -130,7 +130,7 @@ fn log_in(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, Error>
         return options.credentials(&text).map_err(|_| Error::Content {
             what: WHAT,
             file: file.into(),
-            reason: "it begins like one that `nsc` makes, but does not go on so".into(),
+            reason: "it begins like a file of `nsc`, but the rest is damaged".into(),
         });
     }
     Ok(match first.split_once(':') {
@@ -139,15 +139,15 @@ fn log_in(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, Error>
     })
 }
 
-/// Before attempt number `attempt`.
+/// The pause before an attempt.
 fn pause(attempt: usize) -> Duration {
     let factor = u32::try_from(attempt).unwrap_or(u32::MAX);
     Duration::from_millis(100).saturating_mul(factor).min(LONGEST_PAUSE)
 }
 
-/// Says once that the connection is lost, and once that it is back: `away` has since when. What its
-/// attempts to come back run into meanwhile is the same each time.
-fn tell(event: &Event, away: &Mutex<Option<Instant>>) {
+/// Logs once that the connection is lost, and once that it is back. `away` holds the time of the loss;
+/// the errors of the attempts meanwhile are all alike.
+fn log_event(event: &Event, away: &Mutex<Option<Instant>>) {
     match event {
         Event::Connected => match away.lock().take() {
             None => tracing::info!("connected to NATS"),

@@ -45,7 +45,7 @@ mod part {
 /// Why a message is no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadEntry {
-    /// To pass over it would lose what it does.
+    /// It must not be skipped: its effect would be lost.
     #[error("it was written by a newer server")]
     Newer,
     #[error("no server has written it")]
@@ -57,7 +57,7 @@ pub(super) fn token(tag: &Tag) -> String {
     URL_SAFE_NO_PAD.encode(tag.as_str())
 }
 
-/// The payload of `entry`, the append `id` of which is.
+/// The payload of `entry`, which the append `id` adds.
 pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
     let (kind, address) = match &entry.kind {
         EntryKind::Broadcast(_) => (kind::BROADCAST, None),

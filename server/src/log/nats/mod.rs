@@ -1,9 +1,9 @@
-//! The log that many servers share: a stream of NATS JetStream, whose sequence numbers are the
-//! entries' seqs.
+//! The log that several servers share: a stream of NATS JetStream. The stream's sequence numbers are
+//! the entries' seqs.
 //!
-//! Every server appends to it and follows it, so all of them apply the same entries in the same
+//! Every server appends to the stream and reads it, so all of them apply the same entries in the same
 //! order and hold the same rings, inboxes, marks and mids. An append is answered when its entry has
-//! come back by that way: by then the stream has it as durably as its replicas promise.
+//! come back from the stream: by then it is on as many nodes as the stream has replicas.
 
 mod cluster;
 mod connect;
@@ -44,27 +44,27 @@ use stream::StreamStart;
 pub(crate) use stream::StreamSummary;
 use waiting::Shared;
 
-/// NATS acknowledges an append within this time, or its fate is unknown.
+/// NATS acknowledges an append within this time, or its outcome is unknown.
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 
-/// Where the stream is and what it is like, as configured.
+/// The configuration of the stream.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct NatsConfig {
-    /// NATS servers; any of them will do.
+    /// Addresses of NATS nodes. The server connects to any of them.
     pub servers: Vec<ServerAddr>,
     /// The stream's name, and the first token of its subjects.
     pub stream: String,
-    /// How to log in.
+    /// The file with the credentials.
     pub credentials: Option<PathBuf>,
     /// Certificates to trust besides the system's.
     pub ca: Option<PathBuf>,
-    /// On how many nodes an entry is before it is acknowledged.
+    /// How many nodes store an entry before it is acknowledged.
     pub replicas: usize,
-    /// How many bytes of entries the stream may hold; beyond, the oldest go.
+    /// How many bytes of entries the stream may hold. It deletes the oldest beyond that.
     pub size: u64,
 }
 
-/// A stream that is there and agrees, before anything is read of it.
+/// A stream that suits this server, before anything is read from it.
 #[derive(Debug)]
 pub(crate) struct OpenedStream {
     runtime: Runtime,
@@ -100,13 +100,13 @@ impl OpenedStream {
         &self.found.epoch
     }
 
-    /// The last entry that is gone: those kept begin right after it.
+    /// The last entry that was trimmed: the log begins right after it.
     #[must_use]
     pub(crate) fn floor(&self) -> u64 {
         self.found.floor
     }
 
-    /// Follows the stream, and ends when `sink` has everything that was there at the beginning.
+    /// Follows the stream. Ends when `sink` has applied everything that the stream held at the start.
     /// `None` if `shutdown` came first.
     ///
     /// # Errors
@@ -129,10 +129,10 @@ impl OpenedStream {
             sink: Arc::clone(&sink),
             head: found.floor,
             last: None,
-            doubt: None,
-            told: None,
+            suspect_since: None,
+            warned_at: None,
         };
-        // Without any of these tasks there is no log, however it has ended.
+        // The log has ended as soon as any of these tasks has, by a panic too.
         let spawn = |task: BoxFuture<'static, ()>| {
             let guard = ended.clone().drop_guard();
             runtime.spawn(async move {
@@ -153,13 +153,13 @@ impl OpenedStream {
         let prefix = cluster.stream.clone();
         let (publishing, until) = (Arc::clone(&shared), stop.clone());
         spawn(Box::pin(publish::run(context, prefix, publishing, entries, until)));
-        spawn(Box::pin(publish::give_up(Arc::clone(&shared), stop.clone())));
-        let (told, last_words) = std::sync::mpsc::channel();
+        spawn(Box::pin(publish::expire(Arc::clone(&shared), stop.clone())));
+        let (told, last_report) = std::sync::mpsc::channel();
         let (telling, peers, until) = (client.clone(), Arc::clone(&shared.peers), stop.clone());
         let subject = format!("{}.counts", cluster.stream);
         spawn(Box::pin(async move {
             if let Err(error) = peers.run(telling, connections, subject, until).await {
-                tracing::error!(%error, "the other servers' counts cannot be had");
+                tracing::error!(%error, "the other servers' counts cannot be received");
             }
             let _ = told.send(());
         }));
@@ -168,16 +168,16 @@ impl OpenedStream {
         let reading = reads::run(telling, prefix, writer, marks, Arc::clone(&sink), stop.clone());
         spawn(Box::pin(async move {
             if let Err(error) = reading.await {
-                tracing::error!(%error, "the other servers' read marks cannot be had");
+                tracing::error!(%error, "the other servers' read marks cannot be received");
             }
         }));
-        let last_words = Mutex::new(last_words);
+        let last_report = Mutex::new(last_report);
         let log =
-            NatsLog { shared, sink, client, queue, reads, stop, ended, why, last_words, runtime };
+            NatsLog { shared, sink, client, queue, reads, stop, ended, why, last_report, runtime };
         let ended = log.ended();
         let ready = async {
             log.has_read(found.floor, found.head).await;
-            log.shared.peers.introduced().await;
+            log.shared.peers.settled().await;
         };
         tokio::select! {
             biased;

@@ -1,36 +1,34 @@
-//! How far this server has come along the stream.
+//! How far this server is behind the end of the stream.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Behind for less than this, a server is as good as any other: under load there is always
-/// something on its way, and a way that is lost is mostly found again at once.
+/// A server that is behind for less than this counts as caught up: under load there are always
+/// entries under way, and a lost subscription is mostly replaced at once.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a server is behind.
 const READING: &str = "reading what the other servers have appended";
 pub(super) const STUCK: &str = "the stream cannot be read; the log says why";
 
-/// What is known of the stream's end, and since when and why this server is not near it.
+/// What is known of the stream's end, and since when and why this server is behind it.
 #[derive(Debug)]
 pub(super) struct StreamProgress {
     acknowledged: AtomicU64,
-    behind: Mutex<Option<(Instant, &'static str)>>,
+    behind: watch::Sender<Option<(Instant, &'static str)>>,
 }
 
 impl StreamProgress {
     /// Nothing has been read.
     pub(super) fn new() -> Self {
-        Self {
-            acknowledged: AtomicU64::new(0),
-            behind: Mutex::new(Some((Instant::now(), READING))),
-        }
+        let behind = watch::Sender::new(Some((Instant::now(), READING)));
+        Self { acknowledged: AtomicU64::new(0), behind }
     }
 
-    /// NATS has acknowledged an append of this server as this entry.
+    /// NATS has acknowledged an append of this server as the entry `seq`.
     pub(super) fn acknowledge(&self, seq: u64) {
         self.acknowledged.fetch_max(seq, Ordering::Relaxed);
     }
@@ -40,12 +38,12 @@ impl StreamProgress {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Everything that is to come is on its way.
+    /// All entries that this server lacks are under way.
     pub(super) fn is_near(&self) {
-        *self.behind.lock() = None;
+        self.behind.send_if_modified(|behind| behind.take().is_some());
     }
 
-    /// There is more to read than is on its way.
+    /// There are more entries to read than are under way.
     pub(super) fn is_behind(&self) {
         self.is_behind_for(READING);
     }
@@ -56,33 +54,39 @@ impl StreamProgress {
     }
 
     fn is_behind_for(&self, why: &'static str) {
-        let mut behind = self.behind.lock();
-        let since = behind.map_or_else(Instant::now, |(since, _)| since);
-        *behind = Some((since, why));
+        self.behind.send_if_modified(|behind| {
+            let since = behind.map_or_else(Instant::now, |(since, _)| since);
+            *behind = Some((since, why));
+            // Nobody waits for this.
+            false
+        });
     }
 
-    /// Why it has been behind for so long that clients had better go elsewhere.
+    /// Why this server has been behind for longer than the grace period.
     pub(super) fn lags(&self) -> Option<&'static str> {
-        let behind = *self.behind.lock();
+        let behind = *self.behind.borrow();
         behind.filter(|(since, _)| since.elapsed() > GRACE).map(|(_, why)| why)
     }
 
-    /// Whether it is not behind at all.
-    pub(super) fn has_caught_up(&self) -> bool {
-        self.behind.lock().is_none()
+    /// Ends when this server is not behind.
+    pub(super) async fn caught_up(&self) {
+        // The sender is a part of `self`.
+        let _ = self.behind.subscribe().wait_for(Option::is_none).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn who_is_behind_for_a_moment_does_not_lag() {
         let progress = StreamProgress::new();
-        assert!(!progress.has_caught_up());
+        assert!(progress.caught_up().now_or_never().is_none());
         progress.is_near();
-        assert!(progress.has_caught_up());
+        assert!(progress.caught_up().now_or_never().is_some());
         for _ in 0..10 {
             progress.is_behind();
             progress.is_behind();

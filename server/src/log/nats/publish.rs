@@ -1,4 +1,4 @@
-//! Appending: entries leave in the order in which they were taken, many under way at once.
+//! Sends entries to the stream, in their order and without waiting for each acknowledgement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::waiting::Shared;
 use crate::entry::{AppendId, Entry};
 use crate::protocol::Outcome;
 
-/// The most entries under way, so that one that is lost is noticed before very many follow it.
+/// How many entries may lack their acknowledgement. A bound, so that few follow one that is lost.
 pub(super) const UNDER_WAY: usize = 4_096;
-/// How often it is looked for appends whose entry does not come.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often appends are checked for their time-out.
+const TIMEOUT_CHECK: Duration = Duration::from_secs(1);
 
-/// Sends what `queue` brings until `stop`.
+/// Sends the entries of `queue` until `stop`.
 pub(super) async fn run(
     context: Context,
     prefix: String,
@@ -43,12 +43,12 @@ pub(super) async fn run(
             },
             next = queue.recv(), if under_way.len() < UNDER_WAY => {
                 let Some((number, entry)) = next else { return };
-                // What is handed to a connection that is lost would leave whenever it is back.
+                // A lost connection would send the entry whenever it is back.
                 if client.connection_state() != Connection::Connected {
                     shared.fail(number, Outcome::Refused);
                     continue;
                 }
-                if !shared.leaves(number) {
+                if !shared.mark_sent(number) {
                     continue;
                 }
                 let id = AppendId { writer: shared.writer, number };
@@ -57,14 +57,14 @@ pub(super) async fn run(
                 let sent = tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
-                    // Ends in time, whatever NATS does.
+                    // The context bounds the time.
                     sent = context.send_publish(subject, message) => sent,
                 };
                 match sent {
                     Ok(ack) => under_way.push(async move {
                         (number, ack.await.map(|ack| ack.sequence))
                     }),
-                    // It never left.
+                    // It was never sent.
                     Err(_) => shared.fail(number, Outcome::Refused),
                 }
             }
@@ -72,19 +72,19 @@ pub(super) async fn run(
     }
 }
 
-/// Answers those whose entry does not come back, until `stop`. Not a part of the above, which waits
-/// while NATS takes nothing.
-pub(super) async fn give_up(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut look = interval(LOOK);
-    while stop.run_until_cancelled(look.tick()).await.is_some() {
-        shared.give_up();
+/// Answers appends whose time is up, until `stop`. Not a part of [`run`], which waits while NATS accepts
+/// nothing.
+pub(super) async fn expire(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut check = interval(TIMEOUT_CHECK);
+    while stop.run_until_cancelled(check.tick()).await.is_some() {
+        shared.expire();
     }
 }
 
-/// What is known of an entry that NATS has not acknowledged.
+/// The outcome of an append that NATS has not acknowledged.
 fn outcome(error: &PublishError) -> Outcome {
     match error.kind() {
-        // Nobody took it, or it was answered with an error.
+        // NATS answered that it did not store the entry.
         PublishErrorKind::StreamNotFound
         | PublishErrorKind::MaxPayloadExceeded
         | PublishErrorKind::WrongLastMessageId

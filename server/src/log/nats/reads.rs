@@ -1,5 +1,5 @@
-//! Read marks that change nothing which is kept, and so are no entries: the person's connections at
-//! other servers hear of them beside the stream, if nothing gets in the way.
+//! Read marks that change nothing that is kept, and so are no entries: servers send them to each other
+//! beside the stream, for the person's connections there. They may get lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_nats::{Client, SubscribeError};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::entry;
@@ -17,18 +18,16 @@ use crate::id::{Address, Tag};
 use crate::log::Replica;
 use crate::protocol::Mark;
 
-/// The most that wait to be told. Beyond, they get lost.
+/// How many marks wait to be sent or applied at most. More get lost.
 pub(super) const QUEUE: usize = 1_024;
-/// Between looks at whether this server has come as far as one that waits.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long NATS may take to take one.
-const TELLING: Duration = Duration::from_millis(50);
+/// How long NATS may take to accept one.
+const SEND: Duration = Duration::from_millis(50);
 
-/// A mark to tell: the tag as a token, and the rest.
+/// A mark to send: the tag as the subject's last token, and the payload.
 pub(super) type ReadNotice = (String, Bytes);
 
-/// Shaped like an entry, but that its append has no number, and its time is the last entry that was
-/// applied where it comes from: it must not overtake those that it marks.
+/// A mark in the format of an entry. The number of its append is 0, and its time is the sender's head:
+/// the receiver applies it after that entry, so that a mark does not overtake the entries that it marks.
 pub(super) fn encode(
     writer: u64,
     head: u64,
@@ -47,7 +46,7 @@ pub(super) fn encode(
     (entry::token(tag), entry::encode(&read, AppendId { writer, number: 0 }))
 }
 
-/// Tells and hears until `stop`.
+/// Sends the marks of `queue` and applies those of other servers, until `stop`.
 pub(super) async fn run(
     client: Client,
     prefix: String,
@@ -57,37 +56,35 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> Result<(), SubscribeError> {
     let mut others = client.subscribe(format!("{prefix}.read.*")).await?;
-    // Those that are ahead of this server. One that stays so is in no other's way.
+    // Marks of entries that this server has not applied yet. One that never gets there holds up no
+    // other.
     let mut ahead: Vec<Entry> = Vec::new();
-    let mut look = interval(LOOK);
     loop {
         let head = sink.head();
         for read in ahead.extract_if(.., |read| read.at <= head) {
-            tell(&*sink, &read);
+            if let EntryKind::Read(address, mark) = &read.kind {
+                sink.tell_read(&read.tag, *address, mark);
+            }
         }
+        let next = ahead.iter().map(|read| read.at).min();
+        let applied: OptionFuture<_> = next.map(|seq| Arc::clone(&sink).applied(seq)).into();
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            told = others.next() => {
-                let Some(told) = told else { return Ok(()) };
-                let Ok(read) = entry::decode_of(&told.subject, &told.payload) else { continue };
+            notice = others.next() => {
+                let Some(notice) = notice else { return Ok(()) };
+                let Ok(read) = entry::decode_of(&notice.subject, &notice.payload) else { continue };
                 let is_own = read.append.is_some_and(|append| append.writer == writer);
                 if !is_own && ahead.len() < QUEUE {
                     ahead.push(read);
                 }
             }
-            _ = look.tick(), if !ahead.is_empty() => {}
+            Some(()) = applied => {}
             Some((token, payload)) = queue.recv() => {
                 let subject = format!("{prefix}.read.{token}");
-                // What NATS does not take now is of no use later.
-                let _ = timeout(TELLING, client.publish(subject, payload)).await;
+                // A notice that NATS does not take now is of no use later.
+                let _ = timeout(SEND, client.publish(subject, payload)).await;
             }
         }
-    }
-}
-
-fn tell(sink: &dyn Replica, read: &Entry) {
-    if let EntryKind::Read(address, mark) = &read.kind {
-        sink.tell_read(&read.tag, *address, mark);
     }
 }

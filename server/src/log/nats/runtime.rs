@@ -1,4 +1,4 @@
-//! The log's own thread: what it does must not wait for deliveries, nor they for it.
+//! The log's own thread, so that the log does not wait for deliveries, nor deliveries for the log.
 
 use std::future::Future;
 
@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 
-/// Tasks that end when this is dropped, which is allowed anywhere: nobody waits for them then.
+/// Runs tasks. Dropping it ends them without waiting, so it may be dropped in async code.
 #[derive(Debug)]
 pub(super) struct Runtime(Option<tokio::runtime::Runtime>);
 

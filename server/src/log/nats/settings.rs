@@ -4,9 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::stream::metadata;
 use crate::duration_text;
 use crate::size;
+
+/// Names in the stream's metadata.
+pub(super) mod metadata {
+    pub(in crate::log::nats) const FORMAT: &str = "tocsin-format";
+    pub(in crate::log::nats) const EPOCH: &str = "tocsin-epoch";
+    pub(in crate::log::nats) const ID_KEY: &str = "tocsin-id-key";
+    pub(in crate::log::nats) const HISTORY: &str = "tocsin-kept";
+    pub(in crate::log::nats) const PROTECTED: &str = "tocsin-protected";
+}
 
 /// The format of the metadata. A server refuses a stream of another one.
 pub(super) const FORMAT: &str = "1";

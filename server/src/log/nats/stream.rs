@@ -10,21 +10,12 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy
 use async_nats::jetstream::{Context, ErrorCode};
 use sha2::{Digest as _, Sha256};
 
-use super::settings::{CommonSettings, FORMAT};
+use super::settings::{CommonSettings, FORMAT, metadata};
 use super::{NatsConfig, unreachable};
 use crate::error::Error;
 use crate::id::random_hex;
 use crate::limits;
 use crate::size;
-
-/// Names in the stream's metadata.
-pub(super) mod metadata {
-    pub(in crate::log::nats) const FORMAT: &str = "tocsin-format";
-    pub(in crate::log::nats) const EPOCH: &str = "tocsin-epoch";
-    pub(in crate::log::nats) const ID_KEY: &str = "tocsin-id-key";
-    pub(in crate::log::nats) const HISTORY: &str = "tocsin-kept";
-    pub(in crate::log::nats) const PROTECTED: &str = "tocsin-protected";
-}
 
 /// While a stream is being made, or has no leader yet, NATS does not show it or gives no answer at
 /// all. It is asked this often, with a pause in between.

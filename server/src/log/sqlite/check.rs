@@ -1,33 +1,33 @@
-//! Looking a data directory over without changing what is in it, beside a running server or without one.
+//! Checks a data directory without changing it, also while a server runs on it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::id_key_check::fit;
+use super::id_key_check::check_id_key;
 use super::{dir, meta, row, schema};
 use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::IdKey;
 
-/// The most faults that are told.
-const FAULTS: usize = 5;
+/// How many faults are named at most.
+const MAX_FAULTS: usize = 5;
 
-/// What there is in a data directory, all of it good.
+/// The content of an undamaged data directory.
 #[derive(Debug)]
 pub(crate) struct Checked {
     /// The log's file.
     pub file: PathBuf,
-    /// The process number of the server that is using it; empty if it has not said.
+    /// The process number of the server that runs on it; empty if that is unknown.
     pub in_use: Option<String>,
-    /// The file's schema version, and the one that this program has.
+    /// The file's schema version, and this program's.
     pub schema: (usize, usize),
     /// The name of the log's lifetime.
     pub epoch: Option<String>,
-    /// The fingerprint of the id key that the entries were made with.
+    /// The fingerprint of the id key that the addresses were made with.
     pub id_key: Option<String>,
-    /// Who else can get at the log, if anybody can.
+    /// A warning if other users can read the log.
     pub exposed: Option<String>,
     /// How many entries there are.
     pub entries: u64,
@@ -43,8 +43,8 @@ pub(crate) struct Checked {
     pub wal: u64,
 }
 
-/// Reads all of the log in a data directory, and its id key there or in `id_key_file`. `None` if
-/// there is no log yet, but could be.
+/// Reads the whole log in a data directory, and its id key there or in `id_key_file`. `None` if there
+/// is no log yet, but one can be made.
 ///
 /// # Errors
 /// [`Error::Write`] if the directory could not be made;
@@ -84,7 +84,7 @@ pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Ch
         free: 0,
         wal: fs::metadata(file.with_extension("sqlite3-wal")).map_or(0, |wal| wal.len()),
     };
-    // One view of it all, whatever a server does meanwhile.
+    // One snapshot, whatever a server writes meanwhile.
     connection.execute_batch("BEGIN").map_err(unreadable)?;
     let faults = integrity(&connection).map_err(unreadable)?;
     if !faults.is_empty() {
@@ -94,24 +94,24 @@ pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Ch
         );
         return Err(Error::Content { what: "log", file, reason });
     }
-    // A file from before a migration may lack columns; the next start brings it up to date.
+    // An older file may lack columns. The next start migrates it.
     if version == schema::STEPS.len() {
         entries(&connection, &mut checked).map_err(unreadable)?;
         let earlier = checked.id_key.as_deref().filter(|_| checked.entries > 0);
-        fit(earlier, id_key.as_ref(), id_key_file)?;
+        check_id_key(earlier, id_key.as_ref(), id_key_file)?;
     }
     Ok(Some(checked))
 }
 
-/// Whether the first start ended before there was a log: it is undone by the next, and until then
-/// the file cannot be read without being written to.
+/// Whether the first start ended before it had made the log. The next start rolls that back; until
+/// then SQLite cannot read the file without writing to it.
 fn half_made(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
     error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_READONLY_ROLLBACK)
 }
 
 fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({MAX_FAULTS})"))?;
     let mut faults: Vec<String> =
         statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     faults.retain(|fault| fault != "ok");

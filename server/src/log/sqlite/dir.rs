@@ -1,4 +1,4 @@
-//! The data directory: one server at a time, and files that only its owner can read.
+//! The data directory: used by one server at a time, and readable by its owner only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -10,13 +10,13 @@ use crate::file_permissions::exposed;
 
 const WHAT: &str = "data directory";
 const DATABASE: &str = "log.sqlite3";
-/// Locked while a server runs, and holds its process number. It stays there: to remove it would
-/// let two servers lock two files of that name.
+/// Locked while a server runs, and holds its process number. It is never removed: two servers could
+/// lock two files of that name then.
 const LOCK: &str = "lock";
-/// The id key's file, unless it is said to be elsewhere.
+/// The id key's file, unless `--id-key-file` names another.
 pub(crate) const ID_KEY: &str = "id.key";
 
-/// A data directory that is this process's until it is dropped.
+/// A data directory that this process has locked.
 #[derive(Debug)]
 pub(super) struct Dir {
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Dir {
 }
 
 impl Dir {
-    /// Takes the directory and makes what is missing of it and of its database file.
+    /// Locks the directory. Makes it, and its database file, if they are missing.
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
         let write = |source| Error::Write { what: WHAT, path: path.into(), source };
         if !path.is_dir() {
@@ -33,16 +33,16 @@ impl Dir {
             sync(path.parent()).map_err(write)?;
         }
         let dir = Self { path: path.into(), _lock: lock(path)? };
-        // SQLite would let everyone read it, and gives its other files the same mode.
+        // SQLite would make it readable by everyone. It gives its other files the same mode.
         private(&dir.database()).and_then(|_| sync(Some(path))).map_err(write)?;
-        // A restored backup has whatever mode the copying gave it.
+        // A restored backup has the mode that copying gave it.
         if let Some(warning) = exposed("log", &dir.database()) {
             tracing::warn!("{warning}");
         }
         Ok(dir)
     }
 
-    /// Takes the directory if there is a log in it.
+    /// Locks the directory if it has a log.
     pub(super) fn take_existing(path: &Path) -> Result<Self, Error> {
         if !database(path).is_file() {
             let reason = "there is no log in it".into();
@@ -60,27 +60,27 @@ impl Dir {
     }
 }
 
-/// Whether [`Dir::take`] could make the directory, or files in one that there is. It tries, with a
-/// directory that is removed at once: some file systems refuse what permissions would allow.
+/// Whether [`Dir::take`] could make the directory, or files in an existing one. It makes a directory and
+/// removes it at once, because some file systems refuse what the permissions allow.
 pub(super) fn could_be_made(path: &Path) -> Result<(), Error> {
     let tried = nearest(path).join(format!(".tocsin-check-{}", std::process::id()));
     let made = DirBuilder::new().mode(0o700).create(&tried);
     made.and_then(|()| fs::remove_dir(&tried)).map_err(|source| not_made(path, &source))
 }
 
-/// The directory, or as much of the way to it as there is.
+/// The directory, or its nearest ancestor that exists.
 fn nearest(path: &Path) -> &Path {
     let there = path.ancestors().find(|part| part.symlink_metadata().is_ok());
-    // A relative path begins where the program is.
+    // A relative path begins in the working directory.
     there.unwrap_or(Path::new("."))
 }
 
 fn not_made(path: &Path, source: &io::Error) -> Error {
     let nearest = nearest(path);
     let reason = if !nearest.is_dir() {
-        format!("{} is no directory; name another", nearest.display())
+        format!("{} is not a directory; name another", nearest.display())
     } else if nearest == path {
-        format!("nothing can be made in it: {source}; let the server's user write there")
+        format!("no file can be made in it: {source}; let the server's user write there")
     } else {
         format!(
             "cannot be made in {}: {source}; name one where the server's user may write, on a local disk",
@@ -95,11 +95,11 @@ pub(super) fn database(dir: &Path) -> PathBuf {
     dir.join(DATABASE)
 }
 
-/// Whether a server uses the directory at this moment, and its process number if it has one.
+/// The process number of the server that has locked the directory; empty if it is unknown.
 pub(super) fn user_of(dir: &Path) -> Option<String> {
     let mut file = File::open(dir.join(LOCK)).ok()?;
     match file.try_lock_shared() {
-        // Let go again at once.
+        // Unlocked again at once.
         Ok(()) | Err(TryLockError::Error(_)) => None,
         Err(TryLockError::WouldBlock) => Some(process_in(&mut file).unwrap_or_default()),
     }
@@ -116,7 +116,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
         }
         Err(TryLockError::Error(error)) => return Err(write(error)),
     }
-    // Only for people: on a full disk it may fail.
+    // For people only, so it may fail, as on a full disk.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
@@ -132,7 +132,7 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Makes the names in a directory survive a power cut.
+/// Makes the directory's new names survive a power cut.
 fn sync(dir: Option<&Path>) -> io::Result<()> {
     match dir {
         Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),

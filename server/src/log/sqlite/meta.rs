@@ -1,14 +1,14 @@
-//! What the database holds besides entries.
+//! Values in the database besides the entries.
 
 use rusqlite::{Connection, OptionalExtension as _, Result};
 
 use super::row;
 
-/// The log's lifetime.
+/// The log's epoch.
 pub(super) const EPOCH: &str = "epoch";
-/// Which id key its addresses were made with.
+/// The fingerprint of the id key that the addresses were made with.
 pub(super) const ID_KEY: &str = "id_key";
-/// The last entry that was trimmed: the log's head never goes back, even if nothing is left.
+/// The last entry that was trimmed. The log's head never goes below it, even if no entry is left.
 pub(super) const TRIMMED_THROUGH: &str = "trimmed_through";
 
 pub(super) fn get(connection: &Connection, name: &str) -> Result<Option<String>> {

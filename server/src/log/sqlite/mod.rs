@@ -1,7 +1,7 @@
-//! The log on disk: what it has accepted survives the process, the system and the power.
+//! The log on disk: accepted entries survive a crash of the process or the system, and a power cut.
 //!
-//! SQLite with a write-ahead log that is synced before any sender gets an answer. One thread
-//! writes; those who append meanwhile share its next sync.
+//! It is an SQLite database with a write-ahead log (WAL), which is synced before a sender gets its
+//! answer. One thread writes. The entries that come during a sync share the next one.
 
 mod check;
 mod dir;
@@ -23,11 +23,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dir::Dir;
-use id_key_check::fit;
+use futures_util::future::BoxFuture;
+use id_key_check::check_id_key;
 use queue::{Queue, Rejected};
-use store::Store;
+use store::{Store, Upkeep};
 use tokio_util::sync::CancellationToken;
-use trim::Upkeep;
 use writer::Writer;
 
 pub(crate) use check::check;
@@ -39,11 +39,11 @@ use crate::error::Error;
 use crate::id::{IdKey, random_hex};
 use crate::protocol::{Outcome, Refusal};
 
-/// How often a long reading says how far it is.
+/// How often the reading of a long log logs its progress.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// How long the end waits for the disk, which may stand still for ever. What its files lack then, the
-/// next start finds beside them.
+/// How long a stop waits for the disk, which may hang for ever. The next start reads the rest from the
+/// WAL.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// An open data directory, before anything is written to it.
@@ -81,7 +81,7 @@ impl OpenedDatabase {
         &self.epoch
     }
 
-    /// The last entry that is gone: those kept begin right after it.
+    /// The last entry that was trimmed: the log begins right after it.
     #[must_use]
     pub(crate) fn floor(&self) -> u64 {
         self.floor
@@ -99,10 +99,10 @@ impl OpenedDatabase {
         let connection = &self.store.connection;
         let earlier = meta::get(connection, meta::ID_KEY);
         let earlier = earlier.map_err(self.store.error("cannot be read"))?;
-        // What is gone concerns nobody.
+        // A key matters only if there are entries.
         let earlier = earlier.filter(|_| self.head > self.floor);
         let found = IdKey::load(file)?;
-        fit(earlier.as_deref(), found.as_ref(), file)?;
+        check_id_key(earlier.as_deref(), found.as_ref(), file)?;
         let key = found.map_or_else(|| IdKey::load_or_create(file), Ok)?;
         if earlier.is_none() {
             meta::set(connection, meta::ID_KEY, &key.fingerprint())
@@ -111,7 +111,8 @@ impl OpenedDatabase {
         Ok(key)
     }
 
-    /// Hands every entry to `sink`, in order, unless `stop`, which is asked now and then, says so.
+    /// Hands every entry to `sink`, in order. Ends early if `stop`, which it calls now and then, answers
+    /// `true`.
     ///
     /// # Errors
     /// [`Error::Database`] also where an entry is damaged or missing.
@@ -124,7 +125,7 @@ impl OpenedDatabase {
         let begun = Instant::now();
         let (mut read, mut told, mut replayed) = (0u64, begun, Replayed::Whole);
         let reading = self.store.read(self.floor, |seq, entry| {
-            // Its sender had the answer long ago.
+            // Its sender got the answer before the restart.
             let _ = sink.apply(seq, &entry, AppendContext::default());
             read += 1;
             if !read.is_multiple_of(1024) {
@@ -145,8 +146,8 @@ impl OpenedDatabase {
         Ok(replayed)
     }
 
-    /// Begins to write: entries go to `sink` as soon as they are durable. What is older than
-    /// `retention`, or beyond `size` bytes, goes.
+    /// Starts the thread that writes. Entries go to `sink` as soon as they are durable. Entries older
+    /// than `retention` are trimmed, and the oldest beyond `size` bytes.
     ///
     /// # Errors
     /// [`Error::Os`] without a thread or randomness.
@@ -164,7 +165,7 @@ impl OpenedDatabase {
         let counts = Arc::clone(&writer.counts);
         let dir = self.dir;
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
-            // The directory is let go of last.
+            // Unlocks the directory last.
             let _dir = dir;
             let _end = end;
             writer.run();
@@ -174,12 +175,12 @@ impl OpenedDatabase {
     }
 }
 
-/// How much of a log was handed over.
+/// How much of a log was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replayed {
     /// Everything.
     Whole,
-    /// Reading was told to stop.
+    /// A part; `stop` ended it.
     InPart,
 }
 
@@ -194,14 +195,14 @@ pub(crate) fn new_epoch(
 ) -> Result<(Option<String>, String), Error> {
     let dir = Dir::take_existing(path)?;
     let store = Store::open(&dir.database())?;
-    // Half a backup is no backup: better to be told now than at the start.
+    // A backup without its id key is of no use. This finds it before the next start does.
     let own = dir.id_key();
     let file = id_key_file.unwrap_or(&own);
     let unreadable = || store.error("cannot be read");
     let floor = meta::trimmed_through(&store.connection).map_err(unreadable())?;
     let entries = store.last().map_err(unreadable())? > floor;
     let earlier = meta::get(&store.connection, meta::ID_KEY).map_err(unreadable())?;
-    fit(earlier.filter(|_| entries).as_deref(), IdKey::load(file)?.as_ref(), file)?;
+    check_id_key(earlier.filter(|_| entries).as_deref(), IdKey::load(file)?.as_ref(), file)?;
     let old = meta::get(&store.connection, meta::EPOCH).map_err(store.error("cannot be read"))?;
     Ok((old, new_epoch_in(&store)?))
 }
@@ -212,9 +213,9 @@ fn new_epoch_in(store: &Store) -> Result<String, Error> {
     Ok(epoch)
 }
 
-/// The log on disk. Dropping it writes what waits, tells those who wait, and ends the thread, unless
-/// the disk takes more than a second for it: then the thread is left to end with the process, and
-/// those who wait are told that nobody knows.
+/// The log on disk. Dropping it writes and answers the waiting appends and ends the thread. If that
+/// takes more than a second, the waiting appends get the outcome `unknown`, and the thread ends with
+/// the process.
 #[derive(Debug)]
 pub(crate) struct SqliteLog {
     queue: Arc<Queue>,
@@ -225,7 +226,7 @@ pub(crate) struct SqliteLog {
 }
 
 impl SqliteLog {
-    /// Cancelled when nothing is written any more: by dropping the log, or by a defect.
+    /// Cancelled when the thread has ended: by dropping the log, or by a defect.
     #[must_use]
     pub(crate) fn ended(&self) -> CancellationToken {
         self.ended.clone()
@@ -240,10 +241,7 @@ impl Log for SqliteLog {
             Err(Rejected::Full) => refused("the disk is behind; retry in a moment"),
             Err(Rejected::Closed) => refused("the server is ending; retry in a moment"),
         });
-        queued.unwrap_or_else(|refusal| {
-            self.counts.failed(1, Outcome::Refused);
-            Appending::done(Err(refusal))
-        })
+        queued.unwrap_or_else(|refusal| self.counts.refuse(refusal))
     }
 
     fn name(&self) -> &'static str {
@@ -254,8 +252,8 @@ impl Log for SqliteLog {
         &self.counts
     }
 
-    fn is_idle(&self) -> bool {
-        self.queue.is_idle()
+    fn answered(&self) -> BoxFuture<'_, ()> {
+        self.queue.answered()
     }
 
     fn queued(&self) -> Option<Queued> {
@@ -268,20 +266,20 @@ impl Drop for SqliteLog {
         self.queue.close();
         let Some(thread) = self.thread.take() else { return };
         if self.queue.is_abandoned_within(LAST_WRITES) {
-            // If it has panicked, that was said already.
+            // A panic was logged when it happened.
             let _ = thread.join();
         } else {
             let Queued { entries, .. } = self.queue.waiting();
             tracing::warn!(
                 entries,
-                "the disk stands still; ending without it: what was not acknowledged may be lost"
+                "the disk stands still; ending without it: messages that were not acknowledged may be lost"
             );
             self.queue.abandon();
         }
     }
 }
 
-/// Says so when the writer's thread ends, however it does.
+/// Reports the end of the writer's thread, a panic included.
 struct End {
     queue: Arc<Queue>,
     ended: CancellationToken,

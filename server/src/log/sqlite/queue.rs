@@ -1,34 +1,35 @@
-//! What waits to be written: bounded, taken as a whole.
+//! The entries that wait to be written.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::entry::{AppendContext, AppendId, Appended, Entry};
-use crate::limits;
 use crate::log::Queued;
+use crate::log::answer::{AppendAnswer, OpenAppends};
 
-/// The most entries that are written at once, and the most bytes: some milliseconds' work, so that
-/// the last of them does not wait for long.
+/// How many entries one transaction writes at most, and how many bytes: a few milliseconds' work, so
+/// that the last of them does not wait for long.
 const BATCH: usize = 2_048;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
-/// An entry and whoever waits to hear of it.
+/// An entry, and the answer that its sender waits for.
 #[derive(Debug)]
 pub(super) struct QueuedAppend {
     pub(super) entry: Entry,
     pub(super) context: AppendContext,
-    pub(super) answer: oneshot::Sender<Appended>,
+    pub(super) answer: AppendAnswer,
 }
 
-/// Why an entry is not taken.
+/// Why an entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejected {
-    /// There are too many, or too large ones.
+    /// Too many entries wait, or too many bytes.
     Full,
-    /// Nobody will write any more.
+    /// The writer ends.
     Closed,
 }
 
@@ -38,7 +39,8 @@ pub(super) struct Queue {
     state: Mutex<QueueState>,
     filled: Condvar,
     abandoned: Condvar,
-    /// This process's own name for its appends.
+    open: OpenAppends,
+    /// This process's number in [`AppendId`].
     writer: u64,
 }
 
@@ -46,36 +48,39 @@ pub(super) struct Queue {
 struct QueueState {
     waiting: VecDeque<QueuedAppend>,
     bytes: usize,
-    /// Taken and not finished.
-    taken: usize,
-    /// Entries taken so far.
+    /// The number of the last append.
     number: u64,
     closed: bool,
     abandoned: bool,
 }
 
+impl QueueState {
+    fn queued(&self) -> Queued {
+        Queued { entries: self.waiting.len(), bytes: self.bytes }
+    }
+}
+
 impl Queue {
     pub(super) fn new(writer: u64) -> Self {
         let (filled, abandoned) = (Condvar::new(), Condvar::new());
-        Self { state: Mutex::default(), filled, abandoned, writer }
+        Self { state: Mutex::default(), filled, abandoned, open: OpenAppends::default(), writer }
     }
 
-    /// Takes an entry its place.
+    /// Queues an entry.
     pub(super) fn push(
         &self,
         mut entry: Entry,
         context: AppendContext,
     ) -> Result<oneshot::Receiver<Appended>, Rejected> {
-        let (answer, outcome) = oneshot::channel();
         let bytes = entry.size();
         let mut state = self.state.lock();
         if state.closed {
             return Err(Rejected::Closed);
         }
-        if state.waiting.len() >= limits::LOG_QUEUE || state.bytes + bytes > limits::LOG_QUEUE_BYTES
-        {
+        if !state.queued().has_room(bytes) {
             return Err(Rejected::Full);
         }
+        let (answer, outcome) = self.open.begin();
         state.number += 1;
         entry.append = Some(AppendId { writer: self.writer, number: state.number });
         state.bytes += bytes;
@@ -85,8 +90,8 @@ impl Queue {
         Ok(outcome)
     }
 
-    /// Moves what waits, up to a batch, into `batch`; waits for `patience` if there is nothing.
-    /// Whether there will ever be more.
+    /// Moves the next entries into `batch`, at most as many as one transaction writes. Waits for them
+    /// up to `patience`. `false` if the queue is closed and empty.
     pub(super) fn take(&self, batch: &mut Vec<QueuedAppend>, patience: Duration) -> bool {
         let mut state = self.state.lock();
         if state.waiting.is_empty() && !state.closed && !patience.is_zero() {
@@ -101,27 +106,19 @@ impl Queue {
             batch.push(waiting);
         }
         state.bytes -= taken;
-        state.taken = batch.len();
         !(state.closed && state.waiting.is_empty() && batch.is_empty())
     }
 
-    /// What was taken last has its answers.
-    pub(super) fn finished(&self) {
-        self.state.lock().taken = 0;
-    }
-
-    /// Whether everything has its answer.
-    pub(super) fn is_idle(&self) -> bool {
-        let state = self.state.lock();
-        state.waiting.is_empty() && state.taken == 0
-    }
-
     pub(super) fn waiting(&self) -> Queued {
-        let state = self.state.lock();
-        Queued { entries: state.waiting.len(), bytes: state.bytes }
+        self.state.lock().queued()
     }
 
-    /// Takes nothing more and forgets what waits: those who wait learn that there is no answer.
+    /// Ends when every append has its answer.
+    pub(super) fn answered(&self) -> BoxFuture<'_, ()> {
+        self.open.answered()
+    }
+
+    /// Closes the queue and drops the waiting entries, whose senders learn that there is no answer.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         (state.closed, state.abandoned) = (true, true);
@@ -129,14 +126,14 @@ impl Queue {
         self.abandoned.notify_all();
     }
 
-    /// Whether it is abandoned within this time.
+    /// Waits until the queue is abandoned. `false` if it is not within `limit`.
     pub(super) fn is_abandoned_within(&self, limit: Duration) -> bool {
         let mut state = self.state.lock();
         self.abandoned.wait_while_for(&mut state, |state| !state.abandoned, limit);
         state.abandoned
     }
 
-    /// Takes nothing more.
+    /// Refuses every further entry.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.filled.notify_one();
@@ -146,6 +143,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
     use crate::log::sqlite::tests::broadcast;
 
     #[test]

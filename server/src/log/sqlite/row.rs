@@ -12,11 +12,11 @@ use crate::protocol::{Message, Mid};
 pub(super) const COLUMNS: &str =
     "seq, at, tag, kind, address, body, expires, mid, append_writer, append_number";
 
-/// Takes a row of them.
+/// Inserts a row of them.
 pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
      mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// What `kind` says.
+/// The values of `kind`.
 mod kind {
     pub(super) const BROADCAST: i64 = 0;
     pub(super) const DIRECT: i64 = 1;
@@ -27,7 +27,7 @@ mod kind {
     pub(super) const DROP: i64 = 4;
 }
 
-/// What this program has not written so. Names entries, and nothing of what they hold.
+/// A value that this program never writes. The error names the entry, and none of its content.
 #[derive(Debug, thiserror::Error)]
 enum Damaged {
     #[error("{what} of entry {seq} is damaged")]
@@ -38,7 +38,7 @@ enum Damaged {
     Meta(&'static str),
 }
 
-/// The error for a value beside the entries.
+/// The error for a value of `meta`.
 pub(super) fn damaged_meta(name: &'static str) -> rusqlite::Error {
     damaged(0, Damaged::Meta(name))
 }
@@ -52,7 +52,8 @@ fn damaged(column: usize, what: Damaged) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Null, Box::new(what))
 }
 
-/// Numbers are stored bit by bit: SQLite's are signed, and what the log counts never gets there.
+/// The same bits as a signed number, since SQLite has no unsigned ones. Seqs and times never get so
+/// large that it matters.
 pub(super) fn stored(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -99,7 +100,7 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Borrowed as it is: messages are not copied on their way into the database.
+/// A borrowed value: messages are not copied on their way into the database.
 struct Borrowed<'a>(ValueRef<'a>);
 
 impl rusqlite::ToSql for Borrowed<'_> {
@@ -111,7 +112,7 @@ impl rusqlite::ToSql for Borrowed<'_> {
 /// Reads a row of [`COLUMNS`].
 ///
 /// # Errors
-/// Also for what this program has not written so; the words name the entry and nothing of it.
+/// Also for a value that this program never writes. The error names the entry, and none of its content.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
     let seq = kept(row.get(0)?);
     let damaged = |column, what| damaged(column, Damaged::Part { seq, what });

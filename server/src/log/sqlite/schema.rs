@@ -1,4 +1,4 @@
-//! Opening the database file, and bringing an older one up to date.
+//! Opens the database file, and migrates an older one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::Error;
 
-/// "Tocs": tells this program's files from others'.
+/// "Tocs": marks this program's files.
 const APPLICATION: i32 = 0x546f_6373;
-/// Who else has the file open, an administrator's sqlite3 say, may hold up an append for so long.
+/// How long another user of the file, such as an administrator's `sqlite3`, may hold up an append.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What the WAL takes on disk at most once it has been worked off.
+/// The largest size of the WAL on disk after a checkpoint.
 const WAL_KEPT: u32 = 64 * 1024 * 1024;
 
-/// The steps that lead from an empty file to the present schema; `PRAGMA user_version` counts
-/// those that a file has gone through. A step is never changed, only followed by another.
+/// The migrations from an empty file to the present schema. `PRAGMA user_version` counts those that a
+/// file has. A migration is never changed, only followed by another.
 pub(super) const STEPS: &[&str] = &[
-    // `seq` is the row's own number: entries stand in the file in the log's order. `body` is a
-    // message's text or a read mark (`row`).
+    // `seq` is the row's number, so rows stand in the log's order. `body` is a message's text or a read
+    // mark; see `row`.
     "CREATE TABLE entries (
         seq INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,
@@ -34,7 +34,7 @@ pub(super) const STEPS: &[&str] = &[
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;",
 ];
 
-/// Opens the database for writing, and brings it up to date.
+/// Opens the database for writing, and migrates it.
 pub(super) fn open(file: &Path) -> Result<Connection, Error> {
     let failed = |what| move |source| Error::Database { file: file.into(), what, source };
     let mut connection = connect(file).map_err(failed("cannot be opened"))?;
@@ -42,22 +42,22 @@ pub(super) fn open(file: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Opens the database for writing as it is.
+/// Opens the database for writing.
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
-    // Nothing but this program's one thread uses the connection.
+    // One thread uses the connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
-    // Between appends, not within one: `Store::checkpoint`.
+    // `Store::checkpoint` does it between appends.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
 }
 
-/// Opens the database for reading, beside a server that may be using it.
+/// Opens the database for reading. A server may use it meanwhile.
 pub(super) fn connect_to_read(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
@@ -66,7 +66,7 @@ pub(super) fn connect_to_read(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Takes a file through the steps that it has not gone through, each as a whole or not at all.
+/// Applies the migrations that a file lacks, each in one transaction.
 pub(super) fn migrate(
     connection: &mut Connection,
     file: &Path,
@@ -90,7 +90,7 @@ pub(super) fn migrate(
     Ok(())
 }
 
-/// How many steps the file has gone through: it must be this program's, and not a newer one's.
+/// How many migrations the file has. It must be a file of this program, and of no newer version.
 pub(super) fn version(connection: &Connection, file: &Path, known: usize) -> Result<usize, Error> {
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let read = || -> rusqlite::Result<_> {

@@ -1,23 +1,23 @@
-//! The database as the writer uses it: append, find out what became of a failed append, read.
+//! The database as the writer uses it: append, find out the outcome of a failed append, read.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Error as SqliteError, ErrorCode, TransactionBehavior};
 
-use super::trim::Upkeep;
 use super::{meta, row, schema};
 use crate::entry::Entry;
 use crate::error::Error;
 
-/// What became of entries whose append failed.
+/// The outcome of a failed append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// They are not in the log and will never be.
+pub(super) enum WriteOutcome {
+    /// The entries are not in the log, and never will be.
     Absent,
-    /// They are in the log, and durable.
+    /// The entries are in the log, and durable.
     Present,
-    /// Nobody can tell before the log has been read anew.
+    /// Unknown until the log has been read again.
     Unknown,
 }
 
@@ -25,20 +25,20 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct WriteFailure {
     pub(super) error: SqliteError,
-    pub(super) fate: Fate,
+    pub(super) outcome: WriteOutcome,
 }
 
-/// What the writer needs of a disk. Tests have another one, that fails as they want it.
+/// The disk as the writer needs it. Tests have one that fails on demand.
 pub(super) trait Disk: Send {
-    /// Appends entries numbered from `first` on, as a whole. They survive a power cut when this
-    /// returns.
+    /// Appends entries, numbered from `first` on, in one transaction. They survive a power cut once
+    /// this returns.
     fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), WriteFailure>;
 
-    /// After an append of unknown fate: reads the log anew, hands over what is beyond `head`, and
-    /// makes sure that it survives a power cut.
+    /// After an append of unknown outcome: reads the log again, hands over the entries beyond `head`,
+    /// and makes sure that they survive a power cut.
     fn resync(&mut self, head: u64, each: &mut dyn FnMut(u64, Entry)) -> Result<(), SqliteError>;
 
-    /// A small part of what keeps the files small. Whether there is more to do at once.
+    /// One step of trimming and checkpointing. `true` if the next step is due at once.
     fn tidy(&mut self) -> Result<bool, SqliteError>;
 
     /// Leaves everything in one file.
@@ -51,30 +51,53 @@ pub(super) struct Store {
     file: PathBuf,
     pub(super) connection: Connection,
     pub(super) upkeep: Upkeep,
-    /// Frames in the WAL when it was last worked off, wholly or in part.
-    worked_off: i64,
-    /// Whether a sync has failed since the WAL was cut. The kernel may have given up writing then,
-    /// and a later sync would succeed without what was lost.
+    /// Frames in the WAL at the last checkpoint.
+    checkpointed: i64,
+    /// Whether a sync has failed since the WAL was truncated. The kernel may have dropped the pages
+    /// then, and a later sync would succeed without them.
     suspect: bool,
 }
 
-/// Frames in the WAL after which it is worked off: some 4 MiB, which is a few milliseconds' work.
+/// What the database may hold.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    /// Older entries are deleted.
+    pub(super) retention: Duration,
+    /// Bytes of entries, counted in whole pages.
+    pub(super) size: u64,
+    pub(super) next_age_check: Option<Instant>,
+}
+
+impl Upkeep {
+    pub(super) fn new(retention: Duration, size: u64) -> Self {
+        Self { retention, size, next_age_check: None }
+    }
+}
+
+impl Default for Upkeep {
+    /// Keeps everything.
+    fn default() -> Self {
+        Self::new(Duration::MAX, u64::MAX)
+    }
+}
+
+/// Frames in the WAL that lead to a checkpoint: some 4 MiB, a few milliseconds' work.
 const WAL_FRAMES: i64 = 1_000;
 
 impl Store {
     pub(super) fn open(file: &Path) -> Result<Self, Error> {
         let connection = schema::open(file)?;
         let upkeep = Upkeep::default();
-        Ok(Self { file: file.into(), connection, upkeep, worked_off: 0, suspect: false })
+        Ok(Self { file: file.into(), connection, upkeep, checkpointed: 0, suspect: false })
     }
 
-    /// The error of this program for one of the database.
+    /// Turns an error of the database into one of this program.
     pub(super) fn error(&self, what: &'static str) -> impl FnOnce(SqliteError) -> Error + use<> {
         let file = self.file.clone();
         move |source| Error::Database { file, what, source }
     }
 
-    /// The number of the last entry, also if it is gone by now.
+    /// The number of the last entry, even if it was trimmed.
     pub(super) fn last(&self) -> Result<u64, SqliteError> {
         let newest = "SELECT max(seq) FROM entries";
         let mut newest = self.connection.prepare_cached(newest)?;
@@ -85,7 +108,7 @@ impl Store {
         }
     }
 
-    /// Hands over every entry beyond `after`, in order, until told to stop.
+    /// Hands over every entry beyond `after`, in order, until `each` breaks.
     ///
     /// # Errors
     /// Also where one is damaged or missing.
@@ -123,12 +146,12 @@ impl Store {
         transaction.commit().map_err(|error| (error, true))
     }
 
-    /// What became of an append that `error` ended.
+    /// The outcome of an append that failed with `error`.
     ///
-    /// Its last frame in the WAL is the one that makes it count. If the disk had no room for that,
-    /// nothing counts. But if only the sync failed, the frame may be there: this connection does
-    /// not see it, the next start would. It is gone once the WAL has been worked off and cut.
-    fn fate(&mut self, before: u64, error: &SqliteError, at_commit: bool) -> Fate {
+    /// The last frame in the WAL commits the transaction. If the disk was too full for it, nothing was
+    /// written. But if only the sync failed, the frame may be in the file: this connection ignores it,
+    /// the next start would not. Truncating the WAL removes it.
+    fn outcome(&mut self, before: u64, error: &SqliteError, at_commit: bool) -> WriteOutcome {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         let mut look = || {
             if !self.connection.is_autocommit() {
@@ -141,14 +164,14 @@ impl Store {
             self.last()
         };
         match look() {
-            Ok(last) if last == before => Fate::Absent,
-            Ok(_) => Fate::Present,
-            Err(_) => Fate::Unknown,
+            Ok(last) if last == before => WriteOutcome::Absent,
+            Ok(_) => WriteOutcome::Present,
+            Err(_) => WriteOutcome::Unknown,
         }
     }
 
-    /// Works the WAL off and cuts it: from here on everything stands in the database file, and
-    /// survives a power cut even if syncs of the WAL have failed before.
+    /// Checkpoints and truncates the WAL: everything is in the database file then, and survives a power
+    /// cut even if syncs of the WAL have failed before.
     pub(super) fn empty_wal(&mut self) -> Result<(), SqliteError> {
         let busy = self
             .connection
@@ -157,22 +180,22 @@ impl Store {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(SqliteError::SqliteFailure(busy, None));
         }
-        (self.worked_off, self.suspect) = (0, false);
+        (self.checkpointed, self.suspect) = (0, false);
         Ok(())
     }
 
-    /// Works the WAL off when it is long enough, so that appends can begin it anew. Another reader
-    /// of the file may keep that from happening while it reads; this connection never waits for it.
+    /// Checkpoints the WAL when it is long enough, so that appends can start again at its beginning.
+    /// Another reader of the file may prevent that while it reads; this connection never waits for it.
     pub(super) fn checkpoint(&mut self) -> Result<(), SqliteError> {
         let frames = |connection: &Connection, sql| -> Result<i64, SqliteError> {
             connection.prepare_cached(sql)?.query_row([], |row| row.get(1))
         };
         let now = frames(&self.connection, "PRAGMA wal_checkpoint(NOOP)")?;
-        if now < self.worked_off {
-            self.worked_off = 0;
+        if now < self.checkpointed {
+            self.checkpointed = 0;
         }
-        if now >= self.worked_off + WAL_FRAMES {
-            self.worked_off = frames(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+        if now >= self.checkpointed + WAL_FRAMES {
+            self.checkpointed = frames(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
         }
         Ok(())
     }
@@ -181,11 +204,12 @@ impl Store {
 impl Disk for Store {
     fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), WriteFailure> {
         if self.suspect {
-            self.empty_wal().map_err(|error| WriteFailure { error, fate: Fate::Absent })?;
+            self.empty_wal()
+                .map_err(|error| WriteFailure { error, outcome: WriteOutcome::Absent })?;
         }
         self.insert_all(first, entries).map_err(|(error, at_commit)| {
-            let fate = self.fate(first - 1, &error, at_commit);
-            WriteFailure { error, fate }
+            let outcome = self.outcome(first - 1, &error, at_commit);
+            WriteFailure { error, outcome }
         })
     }
 

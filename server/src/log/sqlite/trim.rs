@@ -1,7 +1,7 @@
-//! Trimming: the oldest entries go when they are too old or take too much room.
+//! Trimming: deletes the oldest entries when they are too old or take too much space.
 //!
-//! In small transactions between appends. What they free is used again by later entries, so the
-//! file grows no further than the most that was ever in it.
+//! It runs in small transactions between appends. Later entries use the freed pages again, so the file
+//! never grows beyond the most that it ever held.
 
 use std::time::{Duration, Instant};
 
@@ -11,44 +11,21 @@ use super::store::Store;
 use super::{meta, row};
 use crate::clock::now_ms;
 
-/// At most so many entries go at once, and so many bytes of bodies: some milliseconds' work. More
-/// than one batch of appends brings, or the log would grow for as long as it is busy.
+/// How many entries one step deletes at most, and how many bytes of bodies: a few milliseconds' work.
+/// More than one batch of appends, or the log would grow for as long as it is busy.
 const ENTRIES: u64 = 4_096;
 const BYTES: u64 = 4 * 1024 * 1024;
-/// How often ages are looked at.
-const LOOK: Duration = Duration::from_secs(10);
-
-/// What the database may hold.
-#[derive(Debug)]
-pub(super) struct Upkeep {
-    /// Older entries are of no use to anyone.
-    pub(super) retention: Duration,
-    /// Bytes of entries, counted in whole pages.
-    pub(super) size: u64,
-    next_look: Option<Instant>,
-}
-
-impl Upkeep {
-    pub(super) fn new(retention: Duration, size: u64) -> Self {
-        Self { retention, size, next_look: None }
-    }
-}
-
-impl Default for Upkeep {
-    /// Everything.
-    fn default() -> Self {
-        Self::new(Duration::MAX, u64::MAX)
-    }
-}
+/// How often ages are checked.
+const AGE_CHECK: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Removes a few of the oldest entries if there are too many or too old ones. Whether there
-    /// may be more of them.
+    /// Deletes some of the oldest entries if the log is too large or they are too old. `true` if there
+    /// may be more.
     pub(super) fn trim(&mut self) -> Result<bool> {
         let excess = self.used()?.saturating_sub(self.upkeep.size);
         let too_large = excess > 0;
         let now = Instant::now();
-        if !too_large && self.upkeep.next_look.is_some_and(|next| now < next) {
+        if !too_large && self.upkeep.next_age_check.is_some_and(|next| now < next) {
             return Ok(false);
         }
         let too_old_before = self.too_old_before()?;
@@ -71,13 +48,13 @@ impl Store {
         drop(rows);
         drop(statement);
         let Some(through) = through else {
-            self.upkeep.next_look = Some(now + LOOK);
+            self.upkeep.next_age_check = Some(now + AGE_CHECK);
             return Ok(false);
         };
         self.remove(through)?;
         let all_of_them = entries < ENTRIES && bytes < BYTES && !too_large;
         if all_of_them {
-            self.upkeep.next_look = Some(now + LOOK);
+            self.upkeep.next_age_check = Some(now + AGE_CHECK);
         }
         Ok(!all_of_them)
     }
@@ -91,9 +68,9 @@ impl Store {
         transaction.commit()
     }
 
-    /// Entries of an earlier time are too old. By the newest entry's time, as the hub counts, so
-    /// that a restart loses nothing that was there before it; but never by a clock that was ahead
-    /// when that entry came.
+    /// The time before which entries are too old. It follows from the newest entry's time, as in the
+    /// hub, so that a restart loses nothing; but if the clock was ahead when that entry came, the
+    /// present time counts.
     fn too_old_before(&self) -> Result<u64> {
         let newest = "SELECT at FROM entries ORDER BY seq DESC LIMIT 1";
         let mut newest = self.connection.prepare_cached(newest)?;
@@ -102,7 +79,7 @@ impl Store {
         Ok(newest.map_or(0, |newest| row::kept(newest).min(now_ms()).saturating_sub(retention)))
     }
 
-    /// Bytes of pages that hold something.
+    /// Bytes of the pages in use.
     pub(super) fn used(&self) -> Result<u64> {
         let number = |sql| -> Result<i64> {
             self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))

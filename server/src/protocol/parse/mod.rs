@@ -1,8 +1,8 @@
-//! From one JSON object to an [`Action`].
+//! Parses a JSON object into an [`Action`].
 //!
-//! The object is read in two steps. First its fields are found, each as raw text, so that `ref`
-//! is known however wrong the rest is; then the action's own fields are checked one by one, with
-//! words of ours: serde's errors quote the offending value, which may be a key or an ID.
+//! In two steps. First the fields are found as raw text, so that `ref` is known even if the rest is
+//! invalid. Then the fields of the action are checked one by one, with error texts of our own,
+//! because those of serde quote the value, which may be a key or an ID.
 
 use std::time::Duration;
 
@@ -11,34 +11,32 @@ use serde_json::value::RawValue;
 use super::fields::{Field, Fields, expected, pairs_of, text_of};
 use super::reply::{ErrorCode, Refusal};
 use super::{
-    Action, Cursor, Mark, Message, Mid, PersonRequest, Publish, Read, Recipient, Reference, Resume,
-    Set,
+    Action, Cursor, Key, Mark, Message, Mid, PersonRequest, Protectable, Publish, Read, Recipient,
+    Reference, Resume, Set,
 };
-use crate::access::auth::{Key, Protectable};
 use crate::id::{Id, Tag};
 use crate::limits;
 
-/// A request with the mark to answer it by.
+/// A parsed request.
 #[derive(Debug)]
-pub struct Incoming {
-    /// To be echoed in the reply.
+pub struct ParsedRequest {
     pub reference: Reference,
-    /// The action, or why there is none.
+    /// The action, or why the request is invalid.
     pub action: Result<Action, Refusal>,
 }
 
 /// Parses one action object.
 #[must_use]
-pub fn parse(text: &str) -> Incoming {
+pub fn parse(text: &str) -> ParsedRequest {
     let fields = match Fields::read(text) {
         Ok(fields) => fields,
         Err(refusal) => {
-            return Incoming { reference: Reference::default(), action: Err(refusal) };
+            return ParsedRequest { reference: Reference::default(), action: Err(refusal) };
         }
     };
     match fields.reference() {
-        Ok(reference) => Incoming { reference, action: fields.action() },
-        Err(refusal) => Incoming { reference: Reference::default(), action: Err(refusal) },
+        Ok(reference) => ParsedRequest { reference, action: fields.action() },
+        Err(refusal) => ParsedRequest { reference: Reference::default(), action: Err(refusal) },
     }
 }
 
@@ -117,7 +115,7 @@ impl Fields<'_> {
             (Some(seq), None) => Mark::UpTo(seq),
             (None, Some(seqs)) => Mark::Only(seqs),
             _ => {
-                return Err(Refusal::bad("read takes either `seq`, up to which, or `only`".into()));
+                return Err(Refusal::bad("read takes either `seq` or `only`".into()));
             }
         };
         let (tag, id, key) = (self.tag()?, self.id()?, self.key()?);
@@ -132,7 +130,7 @@ impl Fields<'_> {
 
     /// Refuses fields that do not belong to `action`.
     fn only(&self, action: &str, allowed: &[Field]) -> Result<(), Refusal> {
-        let stray = Field::ALL.into_iter().find(|field| {
+        let stray = Field::ALL.iter().map(|(field, _)| *field).find(|field| {
             self.get(*field).is_some()
                 && !matches!(field, Field::Action | Field::Ref)
                 && !allowed.contains(field)
@@ -252,7 +250,7 @@ impl Fields<'_> {
                 format!("a message is at most {} bytes of JSON", limits::MESSAGE).into(),
             ));
         }
-        // Inside strings JSON allows no raw newline, so each one stands between tokens.
+        // JSON allows no raw newline inside strings, so each one is between tokens.
         if json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
             return Ok(Message(json.replace(['\n', '\r'], " ").into()));
         }
@@ -260,7 +258,7 @@ impl Fields<'_> {
     }
 }
 
-/// No longer than a key may be: connections remember keys.
+/// Bounded in length, because connections remember keys.
 fn given_key(field: Field, text: &str) -> Result<Key, Refusal> {
     match text.len() {
         0..=limits::KEY => Ok(Key::given(text)),

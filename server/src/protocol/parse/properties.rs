@@ -1,4 +1,4 @@
-//! Whatever clients say: what is valid is understood, and the rest is refused without a panic.
+//! Properties of the parser: it understands every valid action and refuses the rest without a panic.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::protocol::{Reply, delivery};
 
-/// An action's fields with their JSON text.
+/// The fields of an action with their JSON text.
 type Object = BTreeMap<&'static str, String>;
 
 fn text(strategy: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
@@ -127,7 +127,7 @@ fn action() -> impl Strategy<Value = Object> {
     prop_oneof![set, publish, read, person, unset, Just(object([named("ping")]))]
 }
 
-/// The fields of what was understood.
+/// The fields of a parsed action.
 fn rendered(action: Action) -> Object {
     let string = |text: &str| Some(Value::from(text).to_string());
     let id_of = |id: Option<Id>| ("id", id.and_then(|id| string(id.reveal())));
@@ -183,7 +183,7 @@ fn rendered(action: Action) -> Object {
     }
 }
 
-/// JSON text of pairs in any order, with `space` between the tokens.
+/// JSON text of the pairs, with `space` between the tokens.
 fn written(pairs: &[(String, String)], space: &str) -> String {
     let pairs: Vec<_> = pairs
         .iter()

@@ -85,10 +85,10 @@ fn what_is_no_action_object() {
     }
     assert_eq!(refusal("{}").1, "`action` is missing");
     assert_eq!(refusal(r#"{"action":"sing"}"#).0, "unknown_action");
-    assert_eq!(refusal(r#"{"action":"ping","tag":"t","tag":"t"}"#).1, "`tag` is there twice");
+    assert_eq!(refusal(r#"{"action":"ping","tag":"t","tag":"t"}"#).1, "`tag` appears twice");
     assert_eq!(
         refusal(r#"{"action":"ping","colour":1}"#).1,
-        "`colour` is no field of this protocol"
+        "`colour` is not a field of this protocol"
     );
     assert_eq!(
         refusal(r#"{"action":"ping","tag":"t"}"#).1,

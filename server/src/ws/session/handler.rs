@@ -1,18 +1,18 @@
-//! The session as the socket sees it.
+//! The session as the handler of a socket.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use super::{Lag, PendingReply, Session, UnansweredRequest, reply_with};
+use super::{Session, Unanswered};
 use crate::conn::frame::{Rules, text_frame};
 use crate::conn::outbox::Closing;
 use crate::limits;
-use crate::protocol::{self, Action, Reference};
+use crate::protocol::{self, Action};
 use crate::ws::handler::Handler;
 
-/// Clients come back after a restart spread over this time.
+/// Clients reconnect after a restart spread over this time.
 const RETURN_SPREAD: Duration = Duration::from_secs(5);
 
 impl Handler for Session {
@@ -21,7 +21,7 @@ impl Handler for Session {
     fn on_text(&mut self, text: &str) {
         let incoming = protocol::parse(text);
         match incoming.action {
-            // What these do would overtake the messages before them.
+            // These take effect at once, so they must wait for the appends before them.
             Ok(Action::Set(_) | Action::Unset(_) | Action::Read(_))
                 if !self.unanswered.is_empty() =>
             {
@@ -30,9 +30,7 @@ impl Handler for Session {
             Ok(Action::Set(ref set)) => match self.service.lag(set.resume.since.as_ref()) {
                 None => self.perform(incoming),
                 Some(lag) => {
-                    let (reference, answer) =
-                        (Reference::default(), PendingReply::Waiting(Lag(lag)));
-                    self.unanswered.push_back(UnansweredRequest { reference, answer });
+                    self.unanswered.push_back(Unanswered::Lag(lag));
                     self.next = Some(Box::new(incoming));
                 }
             },
@@ -49,11 +47,11 @@ impl Handler for Session {
     }
 
     fn may_be_idle(&self) -> bool {
-        !self.registered.is_empty()
+        !self.registrations.is_empty()
     }
 
     fn drained(&self) {
-        self.service.hub.drained(&self.connection);
+        self.service.hub.drained(self.registrations.connection());
     }
 
     fn take_acted(&mut self) -> bool {
@@ -63,22 +61,18 @@ impl Handler for Session {
     fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut answered = Poll::Pending;
         while let Some(oldest) = self.unanswered.front_mut() {
-            let reply = match &mut oldest.answer {
-                PendingReply::Known(reply) => reply.clone(),
-                PendingReply::Appending { asked, outcome } => match outcome.poll_unpin(context) {
-                    Poll::Ready(outcome) => asked.reply(outcome),
-                    Poll::Pending => return answered,
-                },
-                PendingReply::Waiting(Lag(lag)) => match lag.poll_unpin(context) {
-                    Poll::Ready(()) => {
-                        self.unanswered.pop_front();
-                        answered = Poll::Ready(());
-                        continue;
+            match oldest {
+                Unanswered::Reply(reference, pending) => {
+                    let Poll::Ready(reply) = pending.poll_unpin(context) else { return answered };
+                    let reference = std::mem::take(reference);
+                    self.reply(&reference, &reply);
+                }
+                Unanswered::Lag(lag) => {
+                    if lag.poll_unpin(context).is_pending() {
+                        return answered;
                     }
-                    Poll::Pending => return answered,
-                },
-            };
-            reply_with(&self.service, &self.connection, &oldest.reference, &reply);
+                }
+            }
             self.unanswered.pop_front();
             answered = Poll::Ready(());
         }
@@ -94,13 +88,13 @@ impl Handler for Session {
     }
 
     fn stopping(&self) {
-        self.connection.outbox().push(&text_frame(&protocol::bye(return_in_ms())));
+        self.registrations.connection().outbox().push(&text_frame(&protocol::bye(return_in_ms())));
     }
 }
 
-/// A random moment within the spread.
+/// A random time within the spread.
 fn return_in_ms() -> u64 {
     let spread = u64::try_from(RETURN_SPREAD.as_millis()).unwrap_or(u64::MAX);
-    // Without randomness everyone comes at the end, which is late but works.
+    // Without random numbers all reconnect at the end, which is late but works.
     getrandom::u64().map_or(spread, |random| random % spread)
 }

@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::access::rate_limit::RateLimiter;
@@ -14,10 +15,11 @@ use crate::hub::delivery_queue::DeliveryQueue;
 use crate::hub::history::Settings;
 use crate::hub::{Hub, RegistrationLimits};
 use crate::id::IdKey;
-use crate::log::{Counts, Log};
+use crate::limits;
+use crate::log::{Appending, Counts, Log};
 use crate::ws::handler::Handler as _;
 
-/// A log that answers when the test says so.
+/// A log whose appends the test completes.
 #[derive(Debug, Default)]
 struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>, Counts);
 
@@ -62,7 +64,7 @@ impl Test {
             id_key: IdKey::generate().unwrap(),
             counters: Arc::new(Counters::new([])),
             backlog: Arc::default(),
-            at_work: Arc::default(),
+            at_work: TaskTracker::new(),
         };
         let pipe = Pipe::with_room(1 << 20);
         let outbox = Outbox::new(Arc::<Pipe>::clone(&pipe), Arc::default());
@@ -80,7 +82,7 @@ impl Test {
         ));
     }
 
-    /// Gives the outcome of the `index`th append.
+    /// Completes the append with this index.
     fn appended(&mut self, index: usize) {
         let outcome = Applied {
             seq: index as u64 + 1,
@@ -99,7 +101,7 @@ impl Test {
         self.session.poll_answers(&mut Context::from_waker(waker))
     }
 
-    /// What was written, frame headers left out.
+    /// The written text without frame headers.
     fn written(&self) -> String {
         String::from_utf8_lossy(&self.pipe.taken()).replace(|c: char| c.is_control(), "")
     }

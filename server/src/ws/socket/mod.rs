@@ -1,8 +1,8 @@
 //! A WebSocket connection, from the upgrade to its end.
 //!
-//! One task per connection reads its socket, decodes frames and hands messages to its handler. It
-//! reads into a buffer of the thread's, so that an idle connection holds none. Others write to
-//! the socket by themselves, through the outbox; this task helps out when the socket is full.
+//! One task per connection reads its socket, decodes frames and passes messages to its handler. It
+//! reads into a buffer that belongs to the thread, so an idle connection has none. Shards write to
+//! the socket directly, through the outbox; this task only flushes it once a full socket is writable.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -29,35 +29,34 @@ use crate::ws::handler::Handler;
 use crate::ws::session::Session;
 use crate::ws::shutdown::ShutdownNotice;
 
-/// Close code of a connection that is good for nothing.
+/// Close code of an idle connection without a registration.
 pub(crate) const IDLE: u16 = 4002;
 
-/// What is read at once. A thread's, not a connection's.
+/// The size of the read buffer. Each thread has one.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// Frames handled before other connections get their turn: each may cost a system call or two.
-const TURN: usize = 64;
+/// How many frames are handled before other connections get a turn. Each may cost a system call or
+/// two.
+const FRAMES_PER_TURN: usize = 64;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
 }
 
-/// What every socket of a server needs.
+/// What all WebSockets of a server share.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    /// Registry, log, keys.
     pub service: Arc<Service>,
-    /// How long a connection may be without registration and valid action.
+    /// How long a connection may have no registration and send no valid action.
     pub idle_timeout: Duration,
     /// The number of the next connection.
     pub next_number: AtomicU64,
-    /// When the server restarts.
     pub notice: Arc<ShutdownNotice>,
 }
 
 impl Sockets {
-    /// Serves an upgraded connection to its end, with the shard of the thread that it is on.
-    /// `read_ahead` is what came along with the request.
+    /// Serves an upgraded connection to its end. `shard` is that of the current thread; `read_ahead`
+    /// are the bytes that came with the upgrade request.
     pub(crate) fn serve<S: Into<Wire>>(
         &self,
         stream: S,
@@ -74,35 +73,34 @@ impl Sockets {
     }
 }
 
-/// How a connection came to its end.
+/// Why a connection ends.
 #[derive(Debug, Clone, Copy)]
 enum Ending {
-    /// The last bytes in the outbox are a close frame.
+    /// A close frame is queued.
     Closing,
-    /// The peer will send no more, and everything that it said has been dealt with.
+    /// The peer has ended its side, and all its requests are answered.
     Gone,
 }
 
-/// A connection whose peer talks to a handler.
+/// A connection and its handler.
 #[derive(Debug)]
 pub struct Socket<H> {
     handler: H,
     connection: Arc<Connection>,
     decoder: Decoder,
-    /// The peer will send no more.
+    /// Whether the peer has ended its side.
     input_ended: bool,
-    /// The turn ended before what has come was decoded.
+    /// Whether the turn ended before all input was decoded.
     more: bool,
-    /// What was noted of the decoder's memory.
+    /// The memory of the decoder that was noted in the outbox.
     incoming: usize,
-    /// Runs while the connection may not be idle, or owes the rest of a message.
+    /// The idle timeout; `None` while the connection may be idle.
     idle: Option<Pin<Box<Sleep>>>,
     idle_timeout: Duration,
 }
 
 impl<H: Handler> Socket<H> {
-    /// Hands what has been read of the connection already to its handler. It is closed when it has
-    /// been idle for too long without the handler's permission.
+    /// Decodes `read_ahead` at once. `idle_timeout` applies unless the handler permits idling.
     pub fn new(
         connection: Arc<Connection>,
         handler: H,
@@ -124,8 +122,8 @@ impl<H: Handler> Socket<H> {
         socket
     }
 
-    /// Serves the connection to its end, or until `notice` because the server stops: answers that
-    /// are owed are given first.
+    /// Serves the connection to its end, or until the server stops; replies that are owed are written
+    /// first.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn keeps its arguments a second time, as its variables, all its life"
@@ -135,9 +133,9 @@ impl<H: Handler> Socket<H> {
             let ending = self.talk(&notice).await;
             let connection = Arc::clone(&self.connection);
             self.handler.closed(connection.outbox().closing());
-            // Off both generation before the notice, which may take a while.
+            // The registrations end before the flush, which may take long.
             drop(self);
-            // Boxed, or every connection would hold the room for it all its life.
+            // Boxed, or its size would be part of every connection's future.
             Box::pin(flush_and_close(connection.outbox())).await;
             tracing::debug!(
                 connection = connection.number(),
@@ -148,12 +146,12 @@ impl<H: Handler> Socket<H> {
         }
     }
 
-    /// Runs until the connection is to be closed or is gone.
+    /// Runs until the connection must be closed or the peer is gone.
     ///
-    /// One hand-written poll instead of a `select!`, whose branches would each keep a future of
-    /// their own for the life of the connection.
+    /// A hand-written poll, because each branch of a `select!` would keep a future for the life of the
+    /// connection.
     async fn talk(&mut self, end: &ShutdownNotice) -> Ending {
-        let mut stopping = pin!(end.said());
+        let mut stopping = pin!(end.closing());
         let mut is_stopping = false;
         poll_fn(|context| {
             loop {
@@ -161,9 +159,9 @@ impl<H: Handler> Socket<H> {
                 let notice = self.poll_idle(context) || self.leaves(is_stopping);
                 match self.connection.outbox().demand() {
                     Demand::Close => return Poll::Ready(Ending::Closing),
-                    // Not even a notice can be written.
+                    // A close frame cannot be written.
                     Demand::Broken if notice => return Poll::Ready(Ending::Gone),
-                    // What the peer said before it went may still be unread, and counts.
+                    // Requests that the peer sent before may still be unread, and count.
                     Demand::Broken | Demand::Flush | Demand::Nothing => {}
                 }
                 if self.input_ended && !self.more && !self.handler.owes_answers() {
@@ -177,14 +175,14 @@ impl<H: Handler> Socket<H> {
         .await
     }
 
-    /// One thing that can be done now. Pending: the waker is registered with everything that may
-    /// change that, or has been woken.
+    /// Does one step. Pending means that the waker is registered for all events that matter, or was
+    /// woken.
     fn poll_once(&mut self, context: &mut Context<'_>, end: &ShutdownNotice) -> Poll<()> {
         let outbox = self.connection.outbox();
-        // Before anything is looked at: what changes from here on wakes this task again.
+        // Before any state is read: a change from here on wakes this task again.
         outbox.wake_on_change(context.waker());
         while outbox.has_waiting() && outbox.wire().poll_write_ready(context).is_ready() {
-            // If the socket does not take it all, that clears the readiness.
+            // If the socket does not take everything, that clears the readiness.
             outbox.flush();
         }
         if outbox.take_drained() {
@@ -194,40 +192,40 @@ impl<H: Handler> Socket<H> {
             return Poll::Ready(());
         }
         if self.handler.owes_answers() && self.handler.poll_answers(context).is_ready() {
-            // What stopped decoding may be over.
+            // The handler may be ready again.
             self.decode(&mut []);
             return Poll::Ready(());
         }
         if self.more {
             self.decode(&mut []);
-        } else if self.handler.is_ready() && !self.input_ended && !end.is_last_call() {
+        } else if self.handler.is_ready() && !self.input_ended && !end.reading_has_stopped() {
             ready!(outbox.wire().poll_read_ready(context)).ok();
             self.read();
         } else {
             return Poll::Pending;
         }
-        // Everyone else gets a turn before what comes next: a peer that always has something to
-        // say would keep this thread to itself.
+        // Other connections get a turn first: a peer that sends without a pause would otherwise occupy
+        // the thread.
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Whether the connection has been good for nothing for too long.
+    /// Whether the idle timeout has expired.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> bool {
         self.update_idle();
         let over = self.idle.as_mut().is_some_and(|idle| idle.as_mut().poll(context).is_ready());
         if over {
             let limit = self.idle_timeout;
             let reason = match self.handler.may_be_idle() {
-                true => format!("the rest of a message did not come in {limit:?}"),
-                false => format!("neither registered nor a valid action for {limit:?}"),
+                true => format!("a message was not completed within {limit:?}"),
+                false => format!("no registration and no valid action for {limit:?}"),
             };
             self.connection.outbox().close(IDLE, &reason);
         }
         over
     }
 
-    /// Whether the connection is closed because the server stops, once nobody waits for an answer.
+    /// Whether the connection is closed because the server stops, which waits for owed replies.
     fn leaves(&self, is_stopping: bool) -> bool {
         let leaves = is_stopping && !self.more && !self.handler.owes_answers();
         if leaves {
@@ -253,7 +251,7 @@ impl<H: Handler> Socket<H> {
             return;
         }
         let Self { decoder, handler, connection, more, .. } = self;
-        let mut turn = TURN;
+        let mut turn = FRAMES_PER_TURN;
         let result = decoder.decode(H::RULES, input, |event| {
             connection.note_heard();
             handle(event, handler, connection.outbox());
@@ -271,7 +269,7 @@ impl<H: Handler> Socket<H> {
         self.note_incoming();
     }
 
-    /// What is begun of a message takes memory: a little of it is everyone's.
+    /// Counts the memory of an unfinished message in the backlog, unless it is small.
     fn note_incoming(&mut self) {
         let held = self.decoder.held();
         let held = if held <= limits::INCOMING { 0 } else { held };
@@ -282,7 +280,7 @@ impl<H: Handler> Socket<H> {
     }
 
     fn update_idle(&mut self) {
-        // While answers are owed, it is this side that takes its time.
+        // While replies are owed, the peer waits for the server.
         let is_amid = self.decoder.is_amid() && !self.handler.owes_answers();
         if self.handler.may_be_idle() && !is_amid {
             self.idle = None;

@@ -1,4 +1,4 @@
-//! The whole way from a socket to a handler and back, in pieces of any size.
+//! From a socket to a handler and back, in pieces of any size.
 
 use std::collections::VecDeque;
 use std::io::Cursor;
@@ -14,7 +14,7 @@ use crate::conn::frame::samples::{client_frame, conversation, cut, sizes};
 use crate::conn::frame::{Rules, data_frame, model};
 use crate::conn::outbox::pipe::Pipe;
 
-/// Takes two messages at most before it has answered; its answers are what it was told.
+/// Takes at most two messages without replying, and echoes them.
 struct Slow {
     connection: Arc<Connection>,
     heard: Arc<Mutex<Vec<Message>>>,
@@ -24,7 +24,7 @@ struct Slow {
 
 impl Slow {
     fn hear(&mut self, message: Message, data: Data, payload: &[u8]) {
-        assert!(self.is_ready(), "nobody asked whether it is");
+        assert!(self.is_ready(), "called although it is not ready");
         self.heard.lock().push(message);
         self.owed.push_back(data_frame(data, true, payload));
     }
@@ -65,11 +65,11 @@ struct Talk {
     heard: Vec<Message>,
     answers: Vec<Message>,
     pongs: Vec<Vec<u8>>,
-    /// Payload of the close frame.
+    /// The payload of the close frame.
     close: Option<Vec<u8>>,
 }
 
-/// Serves a connection whose peer says `pieces`, the first of them along with the handshake.
+/// Serves a connection whose peer sends `pieces`, the first of them with the handshake.
 fn talk(mut pieces: VecDeque<Vec<u8>>, appetite: usize) -> Talk {
     let read_ahead = pieces.pop_front().unwrap_or_default();
     let pipe = Pipe::with_peer(pieces, appetite);
@@ -129,7 +129,7 @@ proptest! {
         prop_assert_eq!(talk.pongs, pings.map(|ping| ping.clone().into_data()).collect::<Vec<_>>());
         let heard = expected.messages.iter().filter(|m| m.is_text() || m.is_binary());
         prop_assert_eq!(&talk.heard, &heard.cloned().collect::<Vec<_>>());
-        // A close frame is the end, whatever is owed.
+        // A close frame ends the connection, even if replies are owed.
         prop_assert!(talk.heard.starts_with(&talk.answers));
         prop_assert!(expected.end.is_some() || talk.answers.len() == talk.heard.len());
         let code = talk.close.map(|close| {
@@ -141,9 +141,9 @@ proptest! {
 
 #[test]
 fn more_frames_at_once_than_a_turn_has() {
-    let pings = client_frame(0x89, b"p").repeat(3 * TURN + 1);
+    let pings = client_frame(0x89, b"p").repeat(3 * FRAMES_PER_TURN + 1);
     let read_ahead = talk([pings.clone()].into(), 1_000);
-    assert_eq!(read_ahead.pongs.len(), 3 * TURN + 1);
+    assert_eq!(read_ahead.pongs.len(), 3 * FRAMES_PER_TURN + 1);
     let read_later = talk([vec![], pings].into(), 1_000);
     assert_eq!(read_later.pongs, read_ahead.pongs);
 }

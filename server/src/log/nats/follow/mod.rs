@@ -1,6 +1,6 @@
-//! Following the stream: every entry in order, applied once.
+//! Follows the stream: applies every entry once, in order.
 
-mod recognise;
+mod identity;
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -21,31 +21,29 @@ use crate::error::Error;
 use crate::log::Replica;
 use crate::protocol::{Outcome, Refusal};
 
-/// The most entries that are on their way here, and their bytes.
+/// How many entries may be under way from NATS at once, and how many bytes.
 const BATCH: usize = 2_000;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// NATS says so often that there is nothing new. After two of these without a word the way is lost,
-/// as after the death of the node that served it.
+/// How often NATS reports that there is nothing new. After two of these in silence the subscription is
+/// lost, as after the death of the node that served it.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long one request for entries stands.
+/// The lifetime of one request for entries.
 const STANDING: Duration = Duration::from_secs(30);
-/// NATS forgets a follower that has not asked for so long.
+/// NATS deletes the consumer of a server that has not asked for this time.
 const FORGOTTEN: Duration = Duration::from_secs(30);
-/// Between attempts to find a way again.
+/// The pause before the next attempt to subscribe.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Between looks at whether deliveries have caught up.
-const BEHIND: Duration = Duration::from_millis(2);
-/// How long NATS may take for an answer.
+/// The time-out of a request to NATS.
 const ANSWER: Duration = Duration::from_secs(5);
-/// If nothing comes for so long, though there is more, the way is lost too.
+/// If no entry comes for this time although there are more, the subscription is lost too.
 const STALLED: Duration = Duration::from_secs(2);
-/// What came into the stream so much later than it was accepted, in milliseconds, is passed over: a retry
-/// of it must find it among the mids, which are remembered for twice as long.
+/// An entry that came into the stream this many milliseconds after it was accepted is skipped: a retry
+/// must find its `mid`, which is remembered for twice as long.
 const LATE: u64 = 5 * 60 * 1_000;
-/// Between words about a way that is not found.
-const TOLD: Duration = Duration::from_secs(30);
+/// How often a lost subscription is logged.
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Applies what the stream brings.
+/// Applies the stream's entries.
 pub(super) struct Follower {
     pub(super) context: Context,
     pub(super) connections: Connections,
@@ -53,21 +51,21 @@ pub(super) struct Follower {
     pub(super) epoch: String,
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Arc<dyn Replica>,
-    /// The last entry applied, and which append it was as far as that is known.
+    /// The last entry applied, and its append if that is known.
     pub(super) head: u64,
     pub(super) last: Option<AppendId>,
-    /// Since when NATS shows a stream from which entries were taken back.
-    pub(super) doubt: Option<Instant>,
-    /// When it was told last that there is no way to the stream.
-    pub(super) told: Option<Instant>,
+    /// Since when NATS shows a stream without entries that it had.
+    pub(super) suspect_since: Option<Instant>,
+    /// When a lost subscription was last logged.
+    pub(super) warned_at: Option<Instant>,
 }
 
 enum FollowFailure {
-    /// The connection was another one; there is a new one now.
+    /// There is a new connection.
     Connected,
-    /// It may be better soon.
+    /// Another attempt may succeed.
     Passing(String),
-    /// Going on would do harm.
+    /// Another attempt would do harm.
     Final(Error),
 }
 
@@ -75,8 +73,7 @@ impl Follower {
     /// Follows until `stop`.
     ///
     /// # Errors
-    /// [`Error::Cluster`] if the stream is another one by now, or holds what only a newer server
-    /// understands.
+    /// [`Error::Cluster`] if the stream is another one by now, or holds an entry of a newer server.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         loop {
             let failure = tokio::select! {
@@ -86,26 +83,26 @@ impl Follower {
             };
             match failure {
                 FollowFailure::Connected => {
-                    // Another node may show another state.
-                    self.doubt = None;
+                    // Another node may answer, with another state.
+                    self.suspect_since = None;
                     self.shared.progress.is_behind();
                     continue;
                 }
                 FollowFailure::Final(error) => return Err(error),
                 FollowFailure::Passing(error) => {
                     self.shared.progress.is_stuck();
-                    self.tell(&error);
+                    self.warn(&error);
                 }
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Not at every attempt.
-    fn tell(&mut self, error: &str) {
-        if self.told.is_none_or(|told| told.elapsed() > TOLD) {
-            self.told = Some(Instant::now());
-            tracing::warn!(error, "the way to the stream is lost; looking for another");
+    /// Logs a failure, but not that of every attempt.
+    fn warn(&mut self, error: &str) {
+        if self.warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
+            self.warned_at = Some(Instant::now());
+            tracing::warn!(error, "the stream cannot be read; trying again");
         }
     }
 
@@ -113,7 +110,7 @@ impl Follower {
         self.connections.mark_unchanged();
         let stream = self.find().await?;
         // An empty stream's first seq is the one that comes next.
-        self.lose_before(stream.cached_info().state.first_sequence);
+        self.reset_before(stream.cached_info().state.first_sequence);
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.head + 1 },
             ack_policy: AckPolicy::None,
@@ -135,19 +132,19 @@ impl Follower {
             .messages();
         let mut messages = in_time(pulling).await?.map_err(|error| passing(&error))?;
         let mut delivered = 0;
-        let mut look = tokio::time::interval(STALLED);
+        let mut check = tokio::time::interval(STALLED);
         let mut seen = None;
         loop {
             let next = tokio::select! {
                 next = messages.next() => next,
-                // What was asked for over the connection before will not come.
+                // Entries requested over the previous connection will not come.
                 Ok(()) = self.connections.changed() => return Err(FollowFailure::Connected),
-                _ = look.tick() => {
+                _ = check.tick() => {
                     if seen.replace(self.head) == Some(self.head) && self.head < self.shared.known() {
-                        return Err(FollowFailure::Passing("there is more, but nothing comes".into()));
+                        return Err(FollowFailure::Passing("there are more entries, but none comes".into()));
                     }
                     if self.shared.peers.other_epoch() {
-                        // Which of both is the stream's is to be seen there.
+                        // Compares the stream's epoch with this server's.
                         self.find().await?;
                     }
                     continue;
@@ -164,45 +161,45 @@ impl Follower {
         }
     }
 
-    /// `first` is the oldest entry that there still is.
-    fn lose_before(&mut self, first: u64) {
+    /// Resets the sink if entries before `first`, the oldest of the stream, were not applied.
+    fn reset_before(&mut self, first: u64) {
         if first <= self.head + 1 {
             return;
         }
         tracing::warn!(
             first = self.head + 1,
             last = first - 1,
-            "entries were trimmed before this server had read them; its clients come anew"
+            "entries were trimmed before this server had read them; its clients register again"
         );
         self.sink.reset_to(first - 1);
         (self.head, self.last) = (first - 1, None);
     }
 
-    /// Applies an entry that came as the `delivered`th of this way.
+    /// Applies an entry, the `delivered`th of this subscription.
     async fn take(&mut self, message: &Message, delivered: u64) -> Result<(), FollowFailure> {
         let info = message.info().map_err(|error| FollowFailure::Passing(error.to_string()))?;
         let (seq, pending) = (info.stream_sequence, info.pending);
-        // Deliveries are numbered without gaps, so one that is missing got lost on its way, but a
-        // gap between entries whose deliveries have none was trimmed.
+        // Deliveries are numbered without gaps: if one is missing, it was lost. A gap between seqs of
+        // consecutive deliveries was trimmed.
         if info.consumer_sequence != delivered {
             return Err(FollowFailure::Passing("a delivery was lost".into()));
         }
-        // After a way was lost, the next one may begin a little earlier.
+        // A new subscription may begin a little earlier.
         if seq <= self.head {
             return Ok(());
         }
-        self.lose_before(seq);
+        self.reset_before(seq);
         let published = info.published.unix_timestamp_nanos() / 1_000_000;
-        // Whoever appends is refused meanwhile; what others have appended must wait.
+        // This server's own appends are refused meanwhile; the other servers' entries must wait.
         while self.sink.admit().is_err() {
-            tokio::time::sleep(BEHIND).await;
+            Arc::clone(&self.sink).admits().await;
         }
         let mut last = None;
         match entry::decode_of(&message.subject, &message.payload) {
             Ok(mut entry) => {
                 last = entry.append;
-                // The stream's clock and not the appending server's, which may be wrong and would make
-                // everything look too old everywhere.
+                // NATS's clock counts, not the appending server's, which may be wrong: everything would
+                // look too old at every server.
                 let published = u64::try_from(published).unwrap_or(0);
                 let late = published.saturating_sub(entry.at);
                 entry.set_time(published);
@@ -215,11 +212,11 @@ impl Follower {
                     false => self.sink.apply(seq, &entry, context),
                 };
                 let answer = waiting.map(|waiting| self.shared.done(waiting));
-                // No reply to these tells how many there were.
+                // The reply to these has no count.
                 let counts = !matches!(entry.kind, EntryKind::Read(..));
                 let answer = match (answer, &appended) {
                     (Some(answer), Ok(applied)) if !counts => {
-                        let _ = answer.send(Ok(*applied));
+                        answer.send(Ok(*applied));
                         None
                     }
                     (answer, _) => answer,
@@ -233,7 +230,7 @@ impl Follower {
             Err(BadEntry::Foreign) => {
                 tracing::error!(
                     seq,
-                    "what no server has written stands in the stream; passed over"
+                    "a message in the stream was not written by a Tocsin server; skipped"
                 );
                 self.sink.skip(seq);
             }
@@ -243,8 +240,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Notes how much more there is than has come: as the consumer says, whose node may lag, and as
-    /// others do.
+    /// Notes how many entries this server lacks: the greater of what the consumer reports, whose node may
+    /// lag, and what the other servers report.
     fn note(&self, pending: u64) {
         let known = self.shared.known().saturating_sub(self.head);
         match pending.max(known) <= BATCH as u64 {
@@ -253,11 +250,14 @@ impl Follower {
         }
     }
 
-    /// Passes over an entry that was `late` milliseconds on its way: it had been told that nobody knows
-    /// what became of it, and was sent again. All servers see the same times, and so do the same.
+    /// Skips an entry that was `late` milliseconds on its way: its sender got the outcome `unknown`, and
+    /// has sent it again. All servers see the same times and skip the same entries.
     fn discard(&self, seq: u64, late: u64) -> Refusal {
         let late = Duration::from_millis(late).as_secs();
-        tracing::warn!(seq, "an entry came {late} s late and is passed over; is a clock wrong?");
+        tracing::warn!(
+            seq,
+            "an entry came {late} s late and is skipped; check the clocks of the servers"
+        );
         self.sink.skip(seq);
         let why = "this server's clock is minutes behind that of NATS, or the message was on its way for \
                    so long; it was not accepted";
@@ -269,7 +269,7 @@ impl Follower {
     }
 }
 
-/// What NATS is asked, within a time.
+/// Bounds the time of a request to NATS.
 async fn in_time<T>(asking: impl Future<Output = T>) -> Result<T, FollowFailure> {
     let answer = tokio::time::timeout(ANSWER, asking).await;
     answer.map_err(|_| FollowFailure::Passing(format!("NATS does not answer for {ANSWER:?}")))

@@ -1,8 +1,8 @@
-//! What the servers tell each other beside the log: how far each has come, and how many clients it
+//! The reports that servers send each other beside the log: the head of each, and how many clients it
 //! has handed each entry to.
 //!
-//! Whoever has appended an entry adds that up and answers its sender when every server that is alive
-//! has passed the entry, or after [`PATIENCE`] with what is known by then.
+//! The server that has appended an entry adds these counts up. It answers the sender when every live
+//! server has applied the entry, or after [`PATIENCE`] with the counts so far.
 
 mod listening;
 mod report;
@@ -18,37 +18,38 @@ use async_nats::connection::State as Connection;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connections;
 use crate::entry::{Appended, Applied};
+use crate::log::answer::AppendAnswer;
 use listening::Listening;
 use report::{COUNTS, Report};
 
 /// How long a sender waits for the others' counts.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Reports are this far apart at least: what comes in between goes together.
+/// The shortest time between two reports. Counts that come in between go together.
 const BATCH: Duration = Duration::from_millis(5);
-/// And this far at most.
+/// The longest time between two reports.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// How long NATS may take to take one.
+/// How long NATS may take to accept one.
 const TELLING: Duration = Duration::from_millis(50);
-/// One that was not heard for so long is not waited for.
+/// A server that was silent for this time is not waited for.
 const ALIVE: Duration = Duration::from_secs(2);
-/// But for so long nobody claims to know how many clients it has.
+/// For this time its clients may exist, so counts are partial.
 const MISSED: Duration = Duration::from_secs(60);
-/// Servers of another epoch are remembered for so long.
+/// How long a server of another epoch is remembered.
 const ELSEWHERE: Duration = Duration::from_secs(10);
-/// How long the introduction takes at most if nothing is wrong.
-const INTRODUCED: Duration = Duration::from_secs(10);
-/// The most counts that are kept for entries that are yet to come.
+/// A start that takes longer than this to hear the other servers logs a warning.
+const SETTLE_WARNING: Duration = Duration::from_secs(10);
+/// How many counts are kept of entries that this server has not applied yet.
 const EARLY: usize = 64 * 1024;
-/// The most servers that are told apart.
+/// How many servers are told apart.
 const SERVERS: usize = 1_024;
 
-/// The other servers, as far as they have been heard.
+/// The other servers, as their reports describe them.
 #[derive(Debug)]
 pub(super) struct Peers {
     /// This server's number.
@@ -57,33 +58,34 @@ pub(super) struct Peers {
     epoch: u64,
     connections: Connections,
     state: Mutex<PeersState>,
-    /// The last entry that any of the others has ever applied: looked at for every entry.
+    /// The last entry that any other server has applied. It is read for every entry.
     furthest: AtomicU64,
     /// There is something to report.
     changed: Notify,
+    /// A report of this server has come back.
+    heard: Notify,
 }
 
 #[derive(Debug, Default)]
 struct PeersState {
     listening: Option<Listening>,
-    /// Whether this server has clients or soon will: before, nobody needs to wait for it.
+    /// Whether this server has clients or soon will. Before, no server needs to wait for it.
     takes_part: bool,
     others: HashMap<u64, Other>,
-    /// Those that were heard, and have fallen silent without taking leave.
+    /// Servers that have fallen silent without taking leave.
     silent: HashMap<u64, Other>,
-    /// When a server was heard that follows a log of another epoch.
+    /// When a server of another epoch last reported.
     elsewhere: Option<Instant>,
     /// The last entry that this server has applied.
     head: u64,
     /// Counts of entries that this server has not applied yet.
     early: BTreeMap<u64, u64>,
-    /// Some counts of entries up to this one were missed.
+    /// Counts of entries up to this one may be missing.
     missed_through: u64,
     waiting: BTreeMap<u64, PendingCount>,
-    /// What the others have not been told.
+    /// Counts that were not reported yet.
     counts: Vec<(u64, u64)>,
-    /// The number of the last report, which is one more than that of the one before unless something
-    /// could not be told.
+    /// The number of the last report. A number is left out if a count could not be reported.
     number: u64,
 }
 
@@ -95,11 +97,11 @@ struct Other {
     number: u64,
 }
 
-/// An entry of which not every count is in.
+/// An entry that lacks the counts of other servers.
 #[derive(Debug)]
 struct PendingCount {
     applied: Applied,
-    answer: oneshot::Sender<Appended>,
+    answer: AppendAnswer,
     until: Instant,
 }
 
@@ -112,6 +114,7 @@ impl Peers {
             state: Mutex::default(),
             furthest: AtomicU64::new(0),
             changed: Notify::new(),
+            heard: Notify::new(),
         }
     }
 
@@ -125,58 +128,63 @@ impl Peers {
         self.furthest.load(Ordering::Relaxed)
     }
 
-    /// Whether servers that follow a log of another epoch were heard lately: then this server, or
-    /// they, follow one that is not the stream any more.
+    /// Whether servers of another epoch have reported lately: then this server, or they, follow a stream
+    /// that no longer exists.
     pub(super) fn other_epoch(&self) -> bool {
         self.state.lock().elsewhere.is_some_and(|heard| heard.elapsed() < ELSEWHERE)
     }
 
     /// Whether nobody waits for others' counts.
-    pub(super) fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
         self.state.lock().waiting.is_empty()
     }
 
     /// Ends when the others know this server, and it them. To be awaited before it takes clients.
     /// Cancel safe.
-    pub(super) async fn introduced(&self) {
+    pub(super) async fn settled(&self) {
         self.state.lock().takes_part = true;
         self.changed.notify_one();
         let settled = async {
-            while !self.is_settled(&self.state.lock()) {
-                // Once for every start: not worth a notification on every report.
-                sleep(BATCH).await;
+            loop {
+                let heard = self.heard.notified();
+                let settles = {
+                    let state = self.state.lock();
+                    if self.is_settled(&state) {
+                        return;
+                    }
+                    state.listening.as_ref().and_then(Listening::settles)
+                };
+                match settles.filter(|settles| *settles > Instant::now()) {
+                    Some(settles) => drop(timeout_at(settles, heard).await),
+                    None => heard.await,
+                }
             }
         };
         let mut settled = pin!(settled);
-        while timeout(INTRODUCED, &mut settled).await.is_err() {
+        while timeout(SETTLE_WARNING, &mut settled).await.is_err() {
             tracing::warn!(
-                "what this server tells the others does not come back from NATS; it takes clients \
-                 when it does. Its login must be allowed to publish and to subscribe"
+                "this server's reports to the others do not come back from NATS; it takes clients when they \
+                 do. Its NATS user must be allowed to publish and to subscribe"
             );
         }
     }
 
-    /// Whether everyone who is alive has been heard, over the connection that there is now.
+    /// Whether every live server has been heard over the present connection.
     fn is_settled(&self, state: &PeersState) -> bool {
         let connection = *self.connections.borrow();
         state.listening.as_ref().is_some_and(|listening| listening.is_settled(connection))
     }
 
-    /// Everything that is told from now on is heard, as far as anybody can know.
+    /// Starts to listen over the present connection: every later report is heard.
     fn listen(&self) {
         let connection = *self.connections.borrow();
         let mut state = self.state.lock();
         state.listening = Some(Listening::begin(connection, state.number));
     }
 
-    /// Notes what applying an entry came to, and answers who waits for that, if anybody does, when it
-    /// is known of all servers.
-    pub(super) fn applied(
-        &self,
-        seq: u64,
-        appended: Appended,
-        answer: Option<oneshot::Sender<Appended>>,
-    ) {
+    /// Notes the effect of an entry here. Sends `answer` when the effect at all servers is known.
+    pub(super) fn applied(&self, seq: u64, appended: Appended, answer: Option<AppendAnswer>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.head = seq;
@@ -188,7 +196,7 @@ impl Peers {
             elsewhere += if of == seq { count } else { 0 };
         }
         let clients = appended.as_ref().map_or(0, |applied| applied.clients);
-        // Those who are silent may hear it all the same.
+        // Silent servers may deliver it all the same.
         let is_whole = self.is_settled(state) && state.silent.is_empty();
         let alone = state.others.is_empty();
         if !(alone && is_whole) && clients > 0 {
@@ -209,15 +217,14 @@ impl Peers {
                 state.answer_those_complete();
             }
             appended => {
-                // Whoever asked may have left.
-                let _ = answer.send(appended);
+                answer.send(appended);
             }
         }
         drop(guard);
         self.changed.notify_one();
     }
 
-    /// Takes a report of another server, or this one's own, which comes back.
+    /// Takes a report of another server, or of this one, which NATS sends back.
     fn hear(&self, payload: &[u8]) {
         let Some(report) = Report::decode(payload) else { return };
         let mut guard = self.state.lock();
@@ -227,15 +234,16 @@ impl Peers {
             if let Some(listening) = &mut state.listening {
                 listening.echo(number);
             }
+            self.heard.notify_waiters();
             return;
         }
         if epoch != self.epoch {
-            // Its numbers are those of other entries.
+            // Its seqs are those of other entries.
             state.elsewhere = Some(Instant::now());
             return;
         }
         self.furthest.fetch_max(head, Ordering::Relaxed);
-        // Of one that was silent for a while, nothing is missed if it goes on where it was.
+        // A server that was silent for a while has lost no report if its numbers go on.
         let before = state.silent.remove(&server).or_else(|| state.others.remove(&server));
         let (told, upto) = before.map_or((0, 0), |other| (other.number, other.head));
         if told.checked_add(1) != Some(number) {
@@ -257,8 +265,8 @@ impl Peers {
         state.answer_those_complete();
     }
 
-    /// Gives up those who were not heard, and answers whoever has waited long enough. Answers when
-    /// that is to be done next.
+    /// Gives up silent servers, and answers the appends that have waited long enough. Returns when that
+    /// is due next.
     fn look_around(&self, now: Instant) -> Option<Instant> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -268,12 +276,12 @@ impl Peers {
             && oldest.get().until <= now
         {
             let PendingCount { applied, answer, .. } = oldest.remove();
-            let _ = answer.send(Ok(Applied { partial: true, ..applied }));
+            answer.send(Ok(Applied { partial: true, ..applied }));
         }
         state.waiting.first_key_value().map(|(_, oldest)| oldest.until)
     }
 
-    /// What is to be told now.
+    /// The next report.
     fn report(&self, leaves: bool) -> Bytes {
         let mut state = self.state.lock();
         let counts = std::mem::take(&mut state.counts);
@@ -282,7 +290,7 @@ impl Peers {
         Report { epoch, server, leaves, number, head, counts }.encode()
     }
 
-    /// Tells and hears until `stop`.
+    /// Sends and receives reports until `stop`.
     pub(super) async fn run(
         &self,
         client: Client,
@@ -291,13 +299,13 @@ impl Peers {
         stop: CancellationToken,
     ) -> Result<(), async_nats::SubscribeError> {
         let mut reports = client.subscribe(subject.clone()).await?;
-        // What is behind this on the connection comes after the subscription.
+        // NATS has the subscription once this is done.
         let _ = stop.run_until_cancelled(client.flush()).await;
         self.listen();
         let tell = async |leaves: bool| {
             let takes_part = self.state.lock().takes_part;
             if takes_part && client.connection_state() == Connection::Connected {
-                // What is lost is missed, since reports are numbered.
+                // Reports are numbered, so the others notice a lost one.
                 let _ = client.publish(subject.clone(), self.report(leaves)).await;
             }
         };
@@ -310,10 +318,10 @@ impl Peers {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // The subscription is made again before anybody hears of the connection.
+                // The client subscribes again before it announces the connection.
                 Ok(()) = connections.changed() => {
                     self.listen();
-                    // At once, since the others have not heard this server for a while.
+                    // At once: the others have not heard from this server for a while.
                     pause = Duration::ZERO;
                 }
                 () = self.changed.notified(), if pause > BATCH => pause = BATCH,
@@ -326,7 +334,7 @@ impl Peers {
             if Instant::now() >= told + pause {
                 told = Instant::now();
                 pause = HEARTBEAT;
-                // Whoever waits for counts is answered also while NATS takes nothing.
+                // Appends are answered in time even while NATS accepts nothing.
                 let _ = timeout(TELLING, tell(false)).await;
             }
         }
@@ -337,24 +345,24 @@ impl Peers {
 }
 
 impl PeersState {
-    /// What the others are to be told of an entry, if there is room for it.
+    /// Adds a count to the next report, if it has room.
     fn tell(&mut self, seq: u64, clients: u64) {
         if self.counts.len() < COUNTS {
             self.counts.push((seq, clients));
         } else {
-            // Missed, as if a report was lost.
+            // The others notice a missing number, as if a report was lost.
             self.number += 1;
         }
     }
 
-    /// Waits no more for those who were not heard, and notes that their clients are not counted.
+    /// Stops waiting for servers that are silent. Counts without them are partial.
     fn fall_silent(&mut self, now: Instant) {
         let Self { others, silent, waiting, .. } = self;
         for (server, other) in others.extract_if(|_, other| other.heard + ALIVE <= now) {
             for (_, waiting) in waiting.range_mut((Excluded(other.head), Unbounded)) {
                 waiting.applied.partial = true;
             }
-            // Beyond all bounds it does not matter which of them it is that makes counts partial.
+            // With that many, counts are partial anyway.
             if silent.len() < SERVERS {
                 silent.insert(server, other);
             }
@@ -362,7 +370,7 @@ impl PeersState {
         silent.retain(|_, other| other.heard + MISSED > now);
     }
 
-    /// Counts of these entries may never come.
+    /// Counts of these entries may be lost.
     fn miss(&mut self, first: u64, last: u64) {
         if first > last {
             return;
@@ -381,7 +389,7 @@ impl PeersState {
             && *oldest.key() <= slowest
         {
             let PendingCount { applied, answer, .. } = oldest.remove();
-            let _ = answer.send(Ok(applied));
+            answer.send(Ok(applied));
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What a server tells the others, as bytes: numbers in little-endian.
+//! A report as bytes: numbers in little-endian.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
-/// Servers of another one are not heard.
+/// Reports of another version are ignored.
 const VERSION: u8 = 2;
-/// The most counts in one: it fits wherever a message does, whatever NATS takes.
+/// How many counts a report has at most. It is no larger than the largest entry.
 pub(super) const COUNTS: usize = 4 * 1024;
 
-/// What a server tells.
+/// What a server reports to the others.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Report {
-    /// The lifetime of the log that it is told of.
+    /// The epoch of the log.
     pub(super) epoch: u64,
     pub(super) server: u64,
-    /// It ends.
+    /// Whether the server takes leave.
     pub(super) leaves: bool,
-    /// Counts its reports, so that one that got lost is missed.
+    /// Counts the server's reports, so that a lost one is noticed.
     pub(super) number: u64,
     pub(super) head: u64,
     pub(super) counts: Vec<(u64, u64)>,
@@ -37,7 +37,7 @@ impl Report {
         bytes.into()
     }
 
-    /// None if it is none.
+    /// `None` if the bytes are no report.
     pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
         if bytes.try_get_u8().ok()? != VERSION {
             return None;

@@ -1,9 +1,10 @@
 //! Counts of several servers, as one of them adds them up.
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::listening::{ECHO, SETTLED};
 use super::*;
+use crate::log::answer::OpenAppends;
 
 const ME: u64 = 1;
 const EPOCH: u64 = 77;
@@ -64,7 +65,7 @@ fn takes_leave(peers: &Peers, server: u64) {
 
 /// Applies an entry that this server was asked for.
 fn asked(peers: &Peers, seq: u64, clients: u64) -> oneshot::Receiver<Appended> {
-    let (answer, outcome) = oneshot::channel();
+    let (answer, outcome) = OpenAppends::default().begin();
     peers.applied(seq, applied(seq, clients), Some(answer));
     outcome
 }
@@ -292,16 +293,16 @@ async fn who_takes_no_part_says_nothing_and_takes_part_when_known() {
     let (connection, connections) = watch::channel(1);
     let peers = Peers::new(ME, EPOCH, connections);
     peers.listen();
-    let is_introduced = async || timeout(2 * SETTLED, peers.introduced()).await.is_ok();
-    assert!(!is_introduced().await, "it has said nothing");
+    let is_settled = async || timeout(2 * SETTLED, peers.settled()).await.is_ok();
+    assert!(!is_settled().await, "it has said nothing");
     let first = peers.report(false);
-    assert!(!is_introduced().await, "nobody can have heard that yet");
+    assert!(!is_settled().await, "nobody can have heard that yet");
     connection.send_replace(2);
     peers.hear(&first);
-    assert!(!is_introduced().await, "nor heard anybody over this connection");
+    assert!(!is_settled().await, "nor heard anybody over this connection");
     peers.listen();
     echo(&peers);
-    assert!(is_introduced().await);
+    assert!(is_settled().await);
 }
 
 #[test]

@@ -1,23 +1,22 @@
-//! The thread that writes: batches of what waits, each one transaction and one sync; then the hub
-//! applies, and the senders are told.
+//! The thread that writes: each batch of entries is one transaction with one sync. Then the sink
+//! applies them, and the senders get their answers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::queue::{Queue, QueuedAppend};
-use super::store::{Disk, Fate, WriteFailure};
+use super::store::{Disk, WriteFailure, WriteOutcome};
 use crate::entry::{AppendContext, Appended, Entry};
+use crate::log::answer::AppendAnswer;
 use crate::log::{Counts, Sink};
-use crate::protocol::{Outcome, Refusal};
+use crate::protocol::Outcome;
 
-/// How often an idle writer looks after its files.
+/// How often an idle writer trims and checkpoints.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long it leaves them alone after that has failed.
+/// The pause after that has failed.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Trouble is over after so long without a failure: on an almost full disk small messages find room
-/// where large ones do not, and that is no news each time.
+/// Trouble is over after this time without a failure: on an almost full disk small messages fit where
+/// large ones do not, and each of them would be logged otherwise.
 const CALM: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer<D> {
@@ -27,10 +26,10 @@ pub(super) struct Writer<D> {
     pub(super) counts: Arc<Counts>,
     /// The last entry that the sink has applied.
     head: u64,
-    /// Whether there may be entries beyond `head` on disk.
-    doubt: bool,
+    /// Whether there may be entries beyond `head` on disk, which must be read first.
+    must_resync: bool,
     trouble: Option<Trouble>,
-    /// When the files may be looked after again, if that has failed.
+    /// When the next try to trim is due, if the last one failed.
     untidy_until: Option<Instant>,
 }
 
@@ -45,9 +44,9 @@ struct Trouble {
 
 impl<D: Disk> Writer<D> {
     pub(super) fn new(disk: D, queue: Arc<Queue>, sink: Arc<dyn Sink>, head: u64) -> Self {
-        let (doubt, trouble, untidy_until) = (false, None, None);
+        let (must_resync, trouble, untidy_until) = (false, None, None);
         let counts = Arc::default();
-        Self { disk, queue, sink, counts, head, doubt, trouble, untidy_until }
+        Self { disk, queue, sink, counts, head, must_resync, trouble, untidy_until }
     }
 
     /// Writes until the queue is closed and empty.
@@ -57,13 +56,12 @@ impl<D: Disk> Writer<D> {
         while self.queue.take(&mut batch, if more { Duration::ZERO } else { IDLE }) {
             if !batch.is_empty() {
                 self.write(&mut batch);
-                self.queue.finished();
             }
             more = self.tidy();
             self.out_of_trouble();
         }
         if let Err(error) = self.disk.finish() {
-            // Nothing is lost by it: the next start reads both files.
+            // Nothing is lost: the next start reads the WAL too.
             tracing::debug!(%error, "the log was not left in one file");
         }
     }
@@ -80,37 +78,35 @@ impl<D: Disk> Writer<D> {
         let begun = Instant::now();
         let appended = self.disk.append(self.head + 1, &entries);
         self.counts.commits.lock().note(begun.elapsed());
-        let fate = match appended {
-            Ok(()) => Fate::Present,
-            Err(WriteFailure { error, fate }) => {
+        let outcome = match appended {
+            Ok(()) => WriteOutcome::Present,
+            Err(WriteFailure { error, outcome }) => {
                 self.in_trouble(&error);
-                fate
+                outcome
             }
         };
-        match fate {
-            Fate::Present => {
+        match outcome {
+            WriteOutcome::Present => {
                 self.counts.appended(entries.len());
                 if let Some(trouble) = &mut self.trouble {
                     trouble.better = true;
                 }
                 for (entry, (context, answer)) in entries.iter().zip(senders) {
-                    // The sender may have left; the entry counts all the same.
-                    let _ = answer.send(self.apply(entry, context));
+                    answer.send(self.apply(entry, context));
                 }
             }
-            Fate::Absent => {
+            WriteOutcome::Absent => {
                 self.counts.failed(entries.len(), Outcome::Refused);
                 refuse(senders.into_iter().map(|(_, answer)| answer));
             }
-            Fate::Unknown => {
-                self.doubt = true;
+            WriteOutcome::Unknown => {
+                self.must_resync = true;
                 self.counts.failed(entries.len(), Outcome::Unknown);
                 for (_, answer) in senders {
-                    let _ = answer.send(Err(Refusal::unavailable(
+                    answer.fail(
                         Outcome::Unknown,
-                        "the disk failed, and the message may have been written; retry with the \
-                         same mid",
-                    )));
+                        "the disk failed, and the message may have been written; retry with the same mid",
+                    );
                 }
             }
         }
@@ -121,22 +117,23 @@ impl<D: Disk> Writer<D> {
         self.sink.apply(self.head, entry, context)
     }
 
-    /// Before anything is written after an append of unknown fate: applies what is there of it.
+    /// Applies the entries of an append of unknown outcome that are on disk. To be called before anything
+    /// else is written.
     fn resync(&mut self) -> rusqlite::Result<()> {
-        if !self.doubt {
+        if !self.must_resync {
             return Ok(());
         }
         let (sink, head) = (&self.sink, &mut self.head);
         self.disk.resync(*head, &mut |seq, entry| {
-            // Its sender was told that this may happen.
+            // Its sender got the outcome `unknown`.
             let _ = sink.apply(seq, &entry, AppendContext::default());
             *head = seq;
         })?;
-        self.doubt = false;
+        self.must_resync = false;
         Ok(())
     }
 
-    /// Looks after the files. Whether there is more to do at once.
+    /// Trims and checkpoints. `true` if there is more to do at once.
     fn tidy(&mut self) -> bool {
         if self.untidy_until.is_some_and(|until| Instant::now() < until) {
             return false;
@@ -147,8 +144,8 @@ impl<D: Disk> Writer<D> {
                 more
             }
             Err(error) => {
-                // What fails for long makes appends fail too, and then more is said.
-                tracing::debug!(%error, "the log's files cannot be looked after; trying again");
+                // If this keeps failing, appends fail too, which is logged as a warning.
+                tracing::debug!(%error, "the log cannot be trimmed; trying again");
                 self.untidy_until = Some(Instant::now() + PAUSE);
                 false
             }
@@ -174,12 +171,10 @@ impl<D: Disk> Writer<D> {
     }
 }
 
-fn refuse(answers: impl IntoIterator<Item = oneshot::Sender<Appended>>) {
+fn refuse(answers: impl IntoIterator<Item = AppendAnswer>) {
     for answer in answers {
-        let _ = answer.send(Err(Refusal::unavailable(
-            Outcome::Refused,
-            "the disk takes nothing more at present; the server's log says why",
-        )));
+        let why = "the disk takes nothing more at present; the server's log says why";
+        answer.fail(Outcome::Refused, why);
     }
 }
 

@@ -51,13 +51,13 @@ impl Disk for Scripted {
         if matches!(plan, Plan::Good | Plan::Late | Plan::LostAndFound) {
             script.entries.extend_from_slice(entries);
         }
-        let fate = match plan {
+        let outcome = match plan {
             Plan::Good => return Ok(()),
-            Plan::Refused => Fate::Absent,
-            Plan::Late => Fate::Present,
-            Plan::LostAndFound | Plan::LostAndGone => Fate::Unknown,
+            Plan::Refused => WriteOutcome::Absent,
+            Plan::Late => WriteOutcome::Present,
+            Plan::LostAndFound | Plan::LostAndGone => WriteOutcome::Unknown,
         };
-        Err(WriteFailure { error: failed(), fate })
+        Err(WriteFailure { error: failed(), outcome })
     }
 
     fn resync(&mut self, head: u64, each: &mut dyn FnMut(u64, Entry)) -> rusqlite::Result<()> {
@@ -92,7 +92,7 @@ struct Running {
 
 /// What a sender is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum SenderReply {
     Seq(u64),
     Refused,
     Unknown,
@@ -110,13 +110,13 @@ impl Running {
         Self { disk, queue, applied, thread }
     }
 
-    fn append(&self, text: &str) -> Told {
+    fn append(&self, text: &str) -> SenderReply {
         let outcome = self.queue.push(broadcast(text), AppendContext::default()).unwrap();
         match outcome.blocking_recv().unwrap() {
-            Ok(applied) => Told::Seq(applied.seq),
+            Ok(applied) => SenderReply::Seq(applied.seq),
             Err(refusal) => match refusal.outcome.unwrap() {
-                Outcome::Refused => Told::Refused,
-                Outcome::Unknown => Told::Unknown,
+                Outcome::Refused => SenderReply::Refused,
+                Outcome::Unknown => SenderReply::Unknown,
             },
         }
     }
@@ -138,14 +138,20 @@ impl Running {
 fn a_refused_append_leaves_nothing_and_the_next_takes_its_number() {
     let running = Running::with(&[Plan::Good, Plan::Refused, Plan::Refused], 0);
     let told = ["a", "b", "c", "d"].map(|text| running.append(text));
-    assert_eq!(told, [Told::Seq(1), Told::Refused, Told::Refused, Told::Seq(2)]);
+    assert_eq!(
+        told,
+        [SenderReply::Seq(1), SenderReply::Refused, SenderReply::Refused, SenderReply::Seq(2)]
+    );
     assert_eq!(running.end(), ["\"a\"", "\"d\""]);
 }
 
 #[test]
 fn an_append_that_is_there_after_all_counts() {
     let running = Running::with(&[Plan::Late], 0);
-    assert_eq!(["a", "b"].map(|text| running.append(text)), [Told::Seq(1), Told::Seq(2)]);
+    assert_eq!(
+        ["a", "b"].map(|text| running.append(text)),
+        [SenderReply::Seq(1), SenderReply::Seq(2)]
+    );
     assert_eq!(running.end(), ["\"a\"", "\"b\""]);
 }
 
@@ -153,12 +159,18 @@ fn an_append_that_is_there_after_all_counts() {
 fn of_an_append_that_cannot_be_read_back_nothing_is_promised() {
     let running = Running::with(&[Plan::LostAndFound], 0);
     // It is delivered before what comes later.
-    assert_eq!(["a", "b"].map(|text| running.append(text)), [Told::Unknown, Told::Seq(2)]);
+    assert_eq!(
+        ["a", "b"].map(|text| running.append(text)),
+        [SenderReply::Unknown, SenderReply::Seq(2)]
+    );
     assert_eq!(running.disk.0.lock().resyncs, 1);
     assert_eq!(running.end(), ["\"a\"", "\"b\""]);
 
     let running = Running::with(&[Plan::LostAndGone], 0);
-    assert_eq!(["a", "b"].map(|text| running.append(text)), [Told::Unknown, Told::Seq(1)]);
+    assert_eq!(
+        ["a", "b"].map(|text| running.append(text)),
+        [SenderReply::Unknown, SenderReply::Seq(1)]
+    );
     assert_eq!(running.end(), ["\"b\""]);
 }
 
@@ -166,11 +178,14 @@ fn of_an_append_that_cannot_be_read_back_nothing_is_promised() {
 fn nothing_is_written_before_the_log_could_be_read_anew() {
     // One of the two failures is that of the look in between.
     let running = Running::with(&[Plan::LostAndFound], 2);
-    assert_eq!(running.append("a"), Told::Unknown);
+    assert_eq!(running.append("a"), SenderReply::Unknown);
     while running.disk.0.lock().resyncs == 0 {
         std::thread::yield_now();
     }
-    assert_eq!(["b", "c"].map(|text| running.append(text)), [Told::Refused, Told::Seq(2)]);
+    assert_eq!(
+        ["b", "c"].map(|text| running.append(text)),
+        [SenderReply::Refused, SenderReply::Seq(2)]
+    );
     assert_eq!(running.end(), ["\"a\"", "\"c\""]);
 }
 

@@ -1,4 +1,4 @@
-//! Whether the stream is still the one that was followed so far.
+//! Whether the stream is still the one that this server has followed so far.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use super::{FollowFailure, Follower, in_time};
 use crate::log::nats::{entry, stream};
 
-/// A node that has lagged behind the others may show an old state of the stream for so long.
-const DOUBT: Duration = Duration::from_secs(15);
+/// How long a node that lags behind the others may show an old state of the stream.
+const STALE_NODE: Duration = Duration::from_secs(15);
 
 impl Follower {
     /// The stream, as it is now.
@@ -16,46 +16,47 @@ impl Follower {
         let name = self.cluster.stream.clone();
         match in_time(self.context.get_stream(&name)).await? {
             Ok(stream) => {
-                self.recognise(&stream).await?;
+                self.check_identity(&stream).await?;
                 Ok(stream)
             }
             Err(error) if stream::is_missing(&error) => {
-                Err(self.doubt("there is no such stream any more"))
+                Err(self.suspect("there is no such stream any more"))
             }
             Err(error) => Err(FollowFailure::Passing(error.to_string())),
         }
     }
 
-    /// Whether this is the stream that was followed so far, and nothing of it was taken back: by
-    /// NATS nodes that have lost what they had acknowledged, or by a backup put in its place.
-    async fn recognise(&mut self, stream: &Stream) -> Result<(), FollowFailure> {
+    /// Checks that this is the stream that was followed so far, and that it still has its entries: NATS
+    /// nodes may have lost acknowledged entries, or somebody may have restored a backup.
+    async fn check_identity(&mut self, stream: &Stream) -> Result<(), FollowFailure> {
         let info = stream.cached_info();
         if !stream::has_epoch(&info.config, &self.epoch) {
             return Err(self.refuse("it has a new epoch; a restart takes it as it is now".into()));
         }
         let there = info.state.last_sequence >= self.head && self.has_last(stream).await?;
         if there {
-            self.doubt = None;
+            self.suspect_since = None;
             return Ok(());
         }
-        match self.doubt("entries were taken back: NATS has lost them, or a backup was restored") {
-            FollowFailure::Final(_) => Err(self.taken_back().await),
+        match self.suspect("entries were taken back: NATS has lost them, or a backup was restored")
+        {
+            FollowFailure::Final(_) => Err(self.renew_epoch().await),
             passing => Err(passing),
         }
     }
 
-    /// What is wrong with the stream, unless it gets better in time.
-    fn doubt(&mut self, reason: &str) -> FollowFailure {
-        let since = *self.doubt.get_or_insert_with(Instant::now);
-        match since.elapsed() < DOUBT {
+    /// A fault of the stream. It is final once it has lasted too long for a node that lags.
+    fn suspect(&mut self, reason: &str) -> FollowFailure {
+        let since = *self.suspect_since.get_or_insert_with(Instant::now);
+        match since.elapsed() < STALE_NODE {
             true => FollowFailure::Passing(reason.into()),
             false => self.refuse(reason.into()),
         }
     }
 
-    /// The numbers of entries that clients have seen will be given again, or have been. With a new
-    /// epoch nobody's cursor is taken for one of those that come; all servers must begin anew then.
-    async fn taken_back(&self) -> FollowFailure {
+    /// Gives the stream a new epoch: it will use numbers again that clients have seen, so no old cursor
+    /// may be taken for a new one. All servers must restart then.
+    async fn renew_epoch(&self) -> FollowFailure {
         let renewing = stream::renew(&self.context, &self.cluster.stream, &self.epoch);
         match in_time(renewing).await {
             Ok(Ok(())) => self.refuse(
@@ -63,22 +64,22 @@ impl Follower {
                  epoch now, and a restart takes it as it is"
                     .into(),
             ),
-            Ok(Err(error)) => FollowFailure::Passing(format!("no new epoch could be given: {error}")),
+            Ok(Err(error)) => FollowFailure::Passing(format!("the stream could not be given a new epoch: {error}")),
             Err(passing) => passing,
         }
     }
 
-    /// Whether the last entry applied stands in the stream, as far as can be said.
+    /// Whether the stream still has the last entry applied, as far as that can be checked.
     async fn has_last(&self, stream: &Stream) -> Result<bool, FollowFailure> {
         let is_kept = stream.cached_info().state.first_sequence <= self.head;
         let Some(last) = self.last.filter(|_| is_kept) else { return Ok(true) };
         match in_time(stream.get_raw_message(self.head)).await? {
             Ok(message) => match entry::decode_of(&message.subject, &message.payload) {
                 Ok(entry) if entry.append == Some(last) => Ok(true),
-                // No node that lags shows another entry in its place.
-                _ => Err(self.taken_back().await),
+                // A node that lags would show no entry in its place.
+                _ => Err(self.renew_epoch().await),
             },
-            // Trimmed in between, or never there: whoever asks again learns which.
+            // Trimmed meanwhile, or never there: the next attempt tells which.
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
             Err(error) => Err(FollowFailure::Passing(error.to_string())),
         }
