@@ -66,9 +66,7 @@ pub const REQUEST_BODY: Duration = Duration::from_secs(30);
 /// How long a request over HTTP waits for its appends.
 pub const APPEND: Duration = Duration::from_secs(10);
 
-/// The most connections of clients; further ones may send one request, up to [`BRIEF`] at a time.
-pub const CONNECTIONS: usize = 1_000_000;
-/// The most connections beyond [`CONNECTIONS`], which may send one request over HTTP and are closed.
+/// The most connections beyond `--max-connections`, which may send one request over HTTP and are closed.
 pub const BRIEF: usize = 128;
 /// The head of their request must arrive within this time.
 pub const BRIEF_HEADERS: Duration = Duration::from_secs(5);
@@ -85,5 +83,3 @@ pub const REGISTRATIONS: usize = 2_000_000;
 /// The bytes that may wait for all sockets together. The less of it is left, the less may wait for
 /// each.
 pub const BACKLOG: usize = 256 * 1024 * 1024;
-/// The memory that must be available, in bytes: below that, new connections are rejected.
-pub const SPARE_MEMORY: u64 = 64 * 1024 * 1024;

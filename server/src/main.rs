@@ -74,14 +74,7 @@ async fn serve(args: RunArgs, given: io::Result<Vec<Given>>) -> Result<(), Vec<E
     let hangups = Hangups::install().map_err(|source| Error::Os { what: "signals", source })?;
     let given = given
         .map_err(|source| Error::Os { what: "using the sockets of the service manager", source })?;
-    if given.is_empty()
-        && let Some(clash) = config.clashes().into_iter().next()
-    {
-        return Err(clash.into());
-    }
-    for warning in config.without_effect(!given.is_empty()) {
-        tracing::warn!("{warning}");
-    }
+    config.check_addresses(!given.is_empty())?;
     let listeners = Listeners::open(config.sockets(), given)?;
     let shutdown = Shutdown::new();
     let running = run(listeners, config, Source { args, hangups }, shutdown.clone());

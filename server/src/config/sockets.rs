@@ -7,10 +7,24 @@ use crate::net::addresses::{Listen, ListenAddress};
 use crate::net::listeners::PROXY;
 
 impl Config {
+    /// Logs the options of addresses that have no effect. `sockets_given`: a service manager gives the
+    /// sockets, in place of those that the configuration names.
+    ///
+    /// # Errors
+    /// The first address that two options name, if the server is to bind it.
+    pub fn check_addresses(&self, sockets_given: bool) -> Result<(), Error> {
+        if let (false, Some(clash)) = (sockets_given, self.clashes().into_iter().next()) {
+            return Err(clash);
+        }
+        for warning in self.without_effect(sockets_given) {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
     /// An error for each address that two options name: binding it twice would fail and blame another
     /// program. Sockets of a service manager replace all of these addresses but that of the admin port.
-    #[must_use]
-    pub fn clashes(&self) -> Vec<Error> {
+    pub(crate) fn clashes(&self) -> Vec<Error> {
         let sockets = &self.sockets;
         let tcp = |option: &'static str| move |at: &ListenAddress| (option, Listen::Tcp(*at));
         let listen = sockets.listen.iter().map(|listen| ("listen", listen.clone()));
@@ -36,10 +50,8 @@ impl Config {
         found.into_iter().map(|(option, reason)| Error::Option { option, reason }).collect()
     }
 
-    /// A warning for each option of an address that has no effect. `sockets_given`: a service manager
-    /// gives the sockets, in place of those that the configuration names.
-    #[must_use]
-    pub fn without_effect(&self, sockets_given: bool) -> Vec<String> {
+    /// A warning for each option of an address that has no effect.
+    pub(crate) fn without_effect(&self, sockets_given: bool) -> Vec<String> {
         let Ok(default) = Self::resolve(RunArgs::default()) else { return Vec::new() };
         let sockets = &self.sockets;
         let no_port = sockets.listen_proxy.is_empty();
@@ -51,7 +63,7 @@ impl Config {
             let unused = changed([("--listen", listen), ("--listen-proxy", !no_port)]);
             let unused = unused.collect::<Vec<_>>().join(" and ");
             let warning = format!(
-                "not used: {unused}; the service manager gives the sockets: change its units, in which \
+                "{unused} not used: the service manager gives the sockets; change its units, in which \
                  FileDescriptorName={PROXY} stands for --listen-proxy"
             );
             return if unused.is_empty() { Vec::new() } else { vec![warning] };
