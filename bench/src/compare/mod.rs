@@ -11,14 +11,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::interrupt::Interrupt;
+use crate::open_files;
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, section};
 use crate::report::results::{Role, Rounds, Subject};
 use crate::report::{ReportOptions, report};
-use crate::run::{OTHER_FILES, Run};
 
 /// What is measured of one program in one round.
 pub(crate) struct Case<P: 'static> {
@@ -41,7 +40,6 @@ pub(crate) struct Trial<'a, P> {
     pub(crate) program: &'a P,
     /// For this measurement alone.
     pub(crate) directory: &'a Path,
-    pub(crate) interrupt: &'a Interrupt,
 }
 
 #[derive(Args)]
@@ -103,13 +101,12 @@ impl<P: Compared> CompareOptions<P> {
     /// When a program is missing or fails: figures of such a run would mislead.
     pub(crate) fn run(
         &self,
-        run: &Run,
         programs: Vec<(Subject, P)>,
         parent: &Path,
         values: impl FnOnce() -> Vec<(&'static str, String)>,
     ) -> Result<ExitCode> {
         let most = self.cases.iter().map(|case| case.connections).max().unwrap_or_default();
-        run.ensure_files(most + OTHER_FILES, "these cases", "choose other --cases")?;
+        open_files::ensure(most + open_files::OTHERS, "these cases", "choose other --cases")?;
         let (subjects, programs): (Vec<Subject>, Vec<P>) = programs.into_iter().unzip();
         let mut steps = Vec::new();
         for case in &self.cases {
@@ -127,7 +124,7 @@ impl<P: Compared> CompareOptions<P> {
                 rounds.begin(format!("round {round}: {what}"));
                 let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
                 let (program, directory) = (&programs[*number], directory.path());
-                let trial = Trial { program, directory, interrupt: &run.interrupt };
+                let trial = Trial { program, directory };
                 rounds.record(*number, (case.measure)(&trial).context(what)?);
             }
         }

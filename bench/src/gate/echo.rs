@@ -11,7 +11,7 @@ use shared::accept::Listener;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::run::Run;
+use crate::interrupt;
 
 /// Attempts to find a port that is free for both families.
 const ATTEMPTS: usize = 20;
@@ -30,8 +30,8 @@ pub(crate) struct EchoOptions {
 ///
 /// # Errors
 /// When it cannot listen.
-pub(crate) fn run(options: &EchoOptions, run: &Run) -> Result<()> {
-    run.interrupt.block_on(listen(options))
+pub(crate) fn run(options: &EchoOptions) -> Result<()> {
+    interrupt::block_on(listen(options))
 }
 
 async fn listen(options: &EchoOptions) -> Result<()> {
