@@ -10,13 +10,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::open_files;
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, section};
-use crate::report::results::{Role, Rounds, Subject};
+use crate::report::results::{Results, Role, Subject};
 use crate::report::{ReportOptions, report};
 
 /// What is measured of one program in one round.
@@ -117,19 +118,24 @@ impl<P: Compared> CompareOptions<P> {
             });
             steps.extend(concerned.map(|(number, _)| (*case, number)));
         }
-        let mut rounds = Rounds::new(subjects, steps.len() * self.rounds as usize);
+        let mut results = Results::new(subjects);
+        let style = ProgressStyle::with_template("{elapsed_precise} [{bar:32}] {pos}/{len} {msg}")?;
+        let bar = ProgressBar::new(steps.len() as u64 * u64::from(self.rounds))
+            .with_style(style.progress_chars("=> "));
         for round in 1..=self.rounds {
             for (case, number) in &steps {
-                let what = format!("{} of {}", case.name, rounds.name(*number));
-                rounds.begin(format!("round {round}: {what}"));
+                let what = format!("{} of {}", case.name, results.subjects[*number].name);
+                bar.set_message(format!("round {round}: {what}"));
                 let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
                 let (program, directory) = (&programs[*number], directory.path());
                 let trial = Trial { program, directory };
-                rounds.record(*number, (case.measure)(&trial).context(what)?);
+                results.record(*number, (case.measure)(&trial).context(what)?);
+                bar.inc(1);
             }
         }
+        bar.finish_and_clear();
         let mut values = values();
         values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
-        report(&rounds.finish(), &self.report, section(P::SECTION), &values)
+        report(&results, &self.report, section(P::SECTION), &values)
     }
 }

@@ -24,7 +24,7 @@ use crate::programs::peers::our_gate;
 use crate::programs::{Build, machine};
 use crate::report::figure::millis;
 use crate::report::print_verdicts;
-use crate::report::results::{Role, Rounds, Subject};
+use crate::report::results::{Results, Role, Subject};
 use crate::report::table::{of_rows, quantiles};
 
 /// Slow clients, and handshakes of the healthy client without them and among them.
@@ -96,9 +96,9 @@ pub(crate) fn run(options: &SlowOptions) -> Result<ExitCode> {
     table.set_header(["healthy client's handshake", "p50", "p99", "max"]);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{table}\nslow clients connected: {} of {slow} at least", measured.least)?;
-    let mut rounds = Rounds::new(vec![Subject::new(name, "ours", version, Role::Ours)], 1);
-    rounds.record(0, vec![("among-slow", Some(measured.ratio()))]);
-    print_verdicts(&rounds.finish(), options.check)
+    let mut results = Results::new(vec![Subject::new(name, "ours", version, Role::Ours)]);
+    results.record(0, vec![("among-slow", Some(measured.ratio()))]);
+    print_verdicts(&results, options.check)
 }
 
 /// The handshakes of a healthy client.
