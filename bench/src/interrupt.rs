@@ -1,5 +1,6 @@
 //! The user's wish to end the run, for work on threads, which nobody can cancel from outside.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -9,41 +10,39 @@ use tokio_util::sync::CancellationToken;
 /// Longest sleep of a thread before it checks again whether the user wants to end.
 const NAP: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Interrupt(CancellationToken);
+/// There is one user, and one run in a process.
+static WISH: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 
-impl Interrupt {
-    pub(crate) fn set(&self) {
-        self.0.cancel();
-    }
+pub(crate) fn set() {
+    WISH.cancel();
+}
 
-    /// Fails once the user wants to end.
-    pub(crate) fn check(&self) -> Result<()> {
-        ensure!(!self.0.is_cancelled(), "interrupted");
-        Ok(())
-    }
+/// Fails once the user wants to end.
+pub(crate) fn check() -> Result<()> {
+    ensure!(!WISH.is_cancelled(), "interrupted");
+    Ok(())
+}
 
-    /// Sleeps, and fails when the user wants to end meanwhile.
-    pub(crate) fn sleep(&self, time: Duration) -> Result<()> {
-        let end = Instant::now() + time;
-        loop {
-            self.check()?;
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(NAP));
+/// Sleeps, and fails when the user wants to end meanwhile.
+pub(crate) fn sleep(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
         }
+        std::thread::sleep(left.min(NAP));
     }
+}
 
-    /// Runs asynchronous work from a blocking thread of the runtime. The work is dropped when the
-    /// user wants to end.
-    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        Handle::current().block_on(async {
-            tokio::select! {
-                outcome = work => outcome,
-                () = self.0.cancelled() => bail!("interrupted"),
-            }
-        })
-    }
+/// Runs asynchronous work from a blocking thread of the runtime. The work is dropped when the user
+/// wants to end.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    Handle::current().block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            () = WISH.cancelled() => bail!("interrupted"),
+        }
+    })
 }

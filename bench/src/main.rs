@@ -7,10 +7,10 @@ mod compare;
 mod gate;
 mod interrupt;
 mod load;
+mod open_files;
 mod options;
 mod programs;
 mod report;
-mod run;
 mod server;
 mod template;
 
@@ -29,8 +29,6 @@ use compare::server::{self as servers, ServerOptions};
 use gate::GateOptions;
 use gate::echo::{self, EchoOptions};
 use gate::slow_handshakes::{self, SlowOptions};
-use interrupt::Interrupt;
-use run::Run;
 use server::fanout::{self, FanoutOptions};
 use server::floor;
 use server::publish::{self, PublishOptions};
@@ -76,10 +74,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // For thousands of connections. The programs that are started here inherit the limit.
-    let open_files = shared::descriptors::raise_limit();
-    let run = Run { open_files, interrupt: Interrupt::default() };
+    let _ = shared::descriptors::raise_limit();
     let outcome = Runtime::new().context("cannot start the runtime").and_then(|runtime| {
-        let outcome = runtime.block_on(until_interrupted(cli.command, run));
+        let outcome = runtime.block_on(until_interrupted(cli.command));
         runtime.shutdown_background();
         outcome
     });
@@ -91,31 +88,30 @@ fn main() -> ExitCode {
 
 /// Runs the command on a thread that may block. An interrupted command gets some time to end the
 /// programs that it has started.
-async fn until_interrupted(command: Command, run: Run) -> Result<ExitCode> {
+async fn until_interrupted(command: Command) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle signals")?;
-    let interrupt = run.interrupt.clone();
-    let mut work = tokio::task::spawn_blocking(move || execute(&command, &run));
+    let mut work = tokio::task::spawn_blocking(move || execute(&command));
     let reason = tokio::select! {
         outcome = &mut work => return outcome?,
         _ = tokio::signal::ctrl_c() => "interrupted",
         _ = terminate.recv() => "terminated",
     };
-    interrupt.set();
+    interrupt::set();
     let _ = tokio::time::timeout(LAST_STEPS, work).await;
     bail!(reason)
 }
 
-fn execute(command: &Command, run: &Run) -> Result<ExitCode> {
+fn execute(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Gate(options) => gate::run(options, run),
-        Command::SlowHandshakes(options) => slow_handshakes::run(options, run),
-        Command::Server(options) => servers::run(options, run),
-        Command::Delivery(options) => delivery::run(options, run),
-        Command::Cluster(options) => cluster::run(options, run),
-        Command::Fanout(options) => fanout::run(options, run),
-        Command::Publish(options) => publish::run(options, run),
-        Command::Storm(options) => storm::run(options, run),
-        Command::Echo(options) => echo::run(options, run).map(|()| ExitCode::SUCCESS),
+        Command::Gate(options) => gate::run(options),
+        Command::SlowHandshakes(options) => slow_handshakes::run(options),
+        Command::Server(options) => servers::run(options),
+        Command::Delivery(options) => delivery::run(options),
+        Command::Cluster(options) => cluster::run(options),
+        Command::Fanout(options) => fanout::run(options),
+        Command::Publish(options) => publish::run(options),
+        Command::Storm(options) => storm::run(options),
+        Command::Echo(options) => echo::run(options).map(|()| ExitCode::SUCCESS),
         Command::Floor => floor::run().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -9,14 +10,12 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, ours};
-use crate::interrupt::Interrupt;
 use crate::load::listeners::Listeners;
 use crate::load::message::Clock;
 use crate::options::range;
 use crate::programs::process::Meter;
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
-use crate::run::Run;
 use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::launch::Launch;
 use crate::server::nats::Nats;
@@ -71,14 +70,14 @@ impl Compared for Member {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &ClusterOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &ClusterOptions) -> Result<ExitCode> {
     let (nats, entries) = (&options.nats, options.entries);
     ensure!(nats.is_file(), "{} is not a program", nats.display());
     let given = options.server.clone().map(|path| Build { name: "server".to_owned(), path });
     let builds = Build::given_or_beside(given.as_slice(), "server")?;
     let member = |path| Member { path, nats: nats.clone(), entries: entries.into() };
     let values = || vec![("nats", machine::version_of(nats)), ("entries", entries.to_string())];
-    options.compare.run(run, ours(builds, member), &std::env::temp_dir(), values)
+    options.compare.run(ours(builds, member), &std::env::temp_dir(), values)
 }
 
 impl Trial<'_, Member> {
@@ -105,7 +104,7 @@ impl Trial<'_, Member> {
 fn latency(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, options) = trial.nats("nats")?;
     let servers = [&trial.server("shared", &options)?, &trial.server("memory", &[])?];
-    let [shared, memory] = in_turn(servers, FEW, 50.0, TURNS, trial.interrupt, |delivered| {
+    let [shared, memory] = in_turn(servers, FEW, 50.0, TURNS, |delivered| {
         Ok(millis(delivered.latencies.value_at_quantile(0.5)))
     })?;
     Ok(vec![("nats-latency", Some(shared - memory))])
@@ -127,14 +126,14 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
     let (_nats, options) = trial.nats(&format!("nats-{count}"))?;
     let start = |number| trial.server(&format!("server-{number}-of-{count}"), &options);
     let servers = (0..count).map(start).collect::<Result<Vec<Server>>>()?;
-    let mut fanout = Fanout::of(&servers[0], LISTENERS, trial.interrupt)?;
-    let (stop, all_listen) = (&Interrupt::default(), &Barrier::new(count));
+    let mut fanout = Fanout::of(&servers[0], LISTENERS)?;
+    let (stop, all_listen) = (&AtomicBool::new(false), &Barrier::new(count));
     std::thread::scope(|scope| {
         let listening = |server| scope.spawn(move || listen(server, stop, all_listen));
         let others: Vec<_> = servers[1..].iter().map(listening).collect();
         all_listen.wait();
         let delivered = fanout.deliver(&schedule(10.0, 1, 1_000), &schedule(10.0, 1, 5_000));
-        stop.set();
+        stop.store(true, Ordering::Relaxed);
         let mut sum = delivered?.micros.context("the server has ended")?;
         for other in others {
             sum += other.join().map_err(|_| anyhow!("a thread has panicked"))??;
@@ -144,9 +143,9 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
 }
 
 /// Listens on a server until `stop`. Answers its CPU of a delivery, in microseconds.
-fn listen(server: &Server, stop: &Interrupt, all_listen: &Barrier) -> Result<f64> {
+fn listen(server: &Server, stop: &AtomicBool, all_listen: &Barrier) -> Result<f64> {
     let target = Arc::clone(&server.target);
-    let opened = Listeners::new(target, Clock::start(), stop.clone()).and_then(|mut listeners| {
+    let opened = Listeners::new(target, Clock::start()).and_then(|mut listeners| {
         listeners.open(LISTENERS, AT_A_TIME, &[TAG])?;
         Ok(listeners)
     });
@@ -155,9 +154,8 @@ fn listen(server: &Server, stop: &Interrupt, all_listen: &Barrier) -> Result<f64
     all_listen.wait();
     let mut listeners = opened?;
     let before = listeners.tally().messages;
-    while stop.check().is_ok() {
-        // The end of the measurement is an error here, too.
-        let _ = listeners.listen_for(Duration::from_millis(50));
+    while !stop.load(Ordering::Relaxed) {
+        listeners.listen_for(Duration::from_millis(50))?;
     }
     let messages = listeners.tally().messages - before;
     ensure!(messages > 0, "nothing was delivered");
@@ -168,7 +166,7 @@ fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, more_options) = trial.nats("nats")?;
     let place = trial.place("follow")?;
     let launch = Launch::new(&trial.program.path, &place);
-    let restart = Launch { more_options: &more_options, ..launch }
-        .fill_and_restart(trial.program.entries, trial.interrupt)?;
+    let restart =
+        Launch { more_options: &more_options, ..launch }.fill_and_restart(trial.program.entries)?;
     Ok(vec![("nats-rate", Some(restart.per_second)), ("nats-start", Some(restart.seconds))])
 }

@@ -15,7 +15,6 @@ use crate::load::publisher::Publisher;
 use crate::options::range;
 use crate::programs::Build;
 use crate::report::figure::{Figures, millis};
-use crate::run::Run;
 use crate::server::fanout::in_turn;
 use crate::server::launch::Launch;
 use crate::server::probe::{PROBE_WARM_UP, Probe};
@@ -76,7 +75,7 @@ impl Compared for Keeper {
 ///
 /// # Errors
 /// When the server is missing or anything fails.
-pub(crate) fn run(options: &DeliveryOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &DeliveryOptions) -> Result<ExitCode> {
     let entries = options.entries;
     let builds = Build::given_or_beside(&options.servers, "server")?;
     // The directory of temporary files is often in memory, where a sync takes no time.
@@ -84,7 +83,7 @@ pub(crate) fn run(options: &DeliveryOptions, run: &Run) -> Result<ExitCode> {
     let beside = own.parent().context("this program is in no directory")?;
     let parent = options.dir.as_deref().unwrap_or(beside);
     let programs = ours(builds, |path| Keeper { path, entries: entries.into() });
-    options.compare.run(run, programs, parent, || vec![("entries", entries.to_string())])
+    options.compare.run(programs, parent, || vec![("entries", entries.to_string())])
 }
 
 fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
@@ -95,7 +94,7 @@ fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
         let launch = Launch::new(&trial.program.path, trial.directory);
         let server = Launch { tags: &tags(), data: Some(&data), preload, ..launch }.start()?;
         let times = (Duration::from_secs(1), Duration::from_secs(5));
-        publish::measure(&server, plan(1), times, trial.interrupt)
+        publish::measure(&server, plan(1), times)
     };
     let here = measure("data", None)?;
     let slower = measure("slower", Some(library.as_path()))?;
@@ -115,10 +114,9 @@ fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
             Launch { tags: &tags(), keeps, ..Launch::new(&trial.program.path, place) }.start()
         });
     let servers = [&keeping?, &forgetting?];
-    let [keeping, forgetting] =
-        in_turn(servers, LISTENERS, 10.0, TURNS, trial.interrupt, |delivered| {
-            delivered.micros.context("the server has ended")
-        })?;
+    let [keeping, forgetting] = in_turn(servers, LISTENERS, 10.0, TURNS, |delivered| {
+        delivered.micros.context("the server has ended")
+    })?;
     Ok(vec![("keeping", Some(keeping / forgetting))])
 }
 
@@ -127,7 +125,7 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let server = Launch { tags: &tags(), ..launch }.start()?;
     let clock = Clock::start();
     let target = Arc::clone(&server.target);
-    let mut clients = Listeners::new(target, clock, trial.interrupt.clone())?;
+    let mut clients = Listeners::new(target, clock)?;
     clients.open(RETURNING, AT_A_TIME, &[TAG])?;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING)?;
     let tally = clients.tally();
@@ -164,8 +162,7 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let data = trial.directory.join("data");
     let launch = Launch::new(&trial.program.path, trial.directory);
-    let restart = Launch { data: Some(&data), ..launch }
-        .fill_and_restart(trial.program.entries, trial.interrupt)?;
+    let restart = Launch { data: Some(&data), ..launch }.fill_and_restart(trial.program.entries)?;
     Ok(vec![("start", Some(restart.seconds))])
 }
 

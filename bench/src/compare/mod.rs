@@ -10,15 +10,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::interrupt::Interrupt;
+use crate::open_files;
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, section};
-use crate::report::results::{Role, Rounds, Subject};
+use crate::report::results::{Results, Role, Subject};
 use crate::report::{ReportOptions, report};
-use crate::run::{OTHER_FILES, Run};
 
 /// What is measured of one program in one round.
 pub(crate) struct Case<P: 'static> {
@@ -41,7 +41,6 @@ pub(crate) struct Trial<'a, P> {
     pub(crate) program: &'a P,
     /// For this measurement alone.
     pub(crate) directory: &'a Path,
-    pub(crate) interrupt: &'a Interrupt,
 }
 
 #[derive(Args)]
@@ -103,13 +102,12 @@ impl<P: Compared> CompareOptions<P> {
     /// When a program is missing or fails: figures of such a run would mislead.
     pub(crate) fn run(
         &self,
-        run: &Run,
         programs: Vec<(Subject, P)>,
         parent: &Path,
         values: impl FnOnce() -> Vec<(&'static str, String)>,
     ) -> Result<ExitCode> {
         let most = self.cases.iter().map(|case| case.connections).max().unwrap_or_default();
-        run.ensure_files(most + OTHER_FILES, "these cases", "choose other --cases")?;
+        open_files::ensure(most + open_files::OTHERS, "these cases", "choose other --cases")?;
         let (subjects, programs): (Vec<Subject>, Vec<P>) = programs.into_iter().unzip();
         let mut steps = Vec::new();
         for case in &self.cases {
@@ -120,19 +118,24 @@ impl<P: Compared> CompareOptions<P> {
             });
             steps.extend(concerned.map(|(number, _)| (*case, number)));
         }
-        let mut rounds = Rounds::new(subjects, steps.len() * self.rounds as usize);
+        let mut results = Results::new(subjects);
+        let style = ProgressStyle::with_template("{elapsed_precise} [{bar:32}] {pos}/{len} {msg}")?;
+        let bar = ProgressBar::new(steps.len() as u64 * u64::from(self.rounds))
+            .with_style(style.progress_chars("=> "));
         for round in 1..=self.rounds {
             for (case, number) in &steps {
-                let what = format!("{} of {}", case.name, rounds.name(*number));
-                rounds.begin(format!("round {round}: {what}"));
+                let what = format!("{} of {}", case.name, results.subjects[*number].name);
+                bar.set_message(format!("round {round}: {what}"));
                 let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
                 let (program, directory) = (&programs[*number], directory.path());
-                let trial = Trial { program, directory, interrupt: &run.interrupt };
-                rounds.record(*number, (case.measure)(&trial).context(what)?);
+                let trial = Trial { program, directory };
+                results.record(*number, (case.measure)(&trial).context(what)?);
+                bar.inc(1);
             }
         }
+        bar.finish_and_clear();
         let mut values = values();
         values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
-        report(&rounds.finish(), &self.report, section(P::SECTION), &values)
+        report(&results, &self.report, section(P::SECTION), &values)
     }
 }

@@ -14,7 +14,6 @@ use crate::options::one_of;
 use crate::programs::peers::{Peer, servers};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
-use crate::run::Run;
 use crate::server::fanout::{Delivered, Fanout, schedule, tag};
 use crate::server::probe::Probe;
 use crate::server::publish::{self, SENDERS, plan};
@@ -74,7 +73,7 @@ impl Compared for Tested {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &ServerOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &ServerOptions) -> Result<ExitCode> {
     let peers_dir = &options.peers_dir.peers_dir;
     let program = |kind, build| Tested { kind, build, peers_dir: peers_dir.clone() };
     let builds = Build::given_or_beside(&options.servers, "server")?;
@@ -83,7 +82,7 @@ pub(crate) fn run(options: &ServerOptions, run: &Run) -> Result<ExitCode> {
         programs.push((theirs(peer, peers_dir)?, program(peer, PathBuf::new())));
     }
     let values = || vec![("node", machine::version_of("node".as_ref()))];
-    options.compare.run(run, programs, &std::env::temp_dir(), values)
+    options.compare.run(programs, &std::env::temp_dir(), values)
 }
 
 impl Trial<'_, Tested> {
@@ -95,8 +94,8 @@ impl Trial<'_, Tested> {
 
 fn delivery(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
-    Fanout::of(&server, FIRST, trial.interrupt)?;
-    let mut fanout = Fanout::new(&server, tag(), trial.interrupt)?;
+    Fanout::of(&server, FIRST)?;
+    let mut fanout = Fanout::new(&server, tag())?;
     let cost = fanout.open(LISTENERS, AT_A_TIME)?;
     let one_by_one = fanout.deliver(&schedule(10.0, 1, 2_000), &schedule(10.0, 1, 3_000))?;
     let bursts = fanout.deliver(&schedule(16.0, 16, 1_000), &schedule(16.0, 16, 4_000))?;
@@ -110,7 +109,7 @@ fn delivery(trial: &Trial<'_, Tested>) -> Result<Figures> {
 
 fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
-    let mut fanout = Fanout::new(&server, tag(), trial.interrupt)?;
+    let mut fanout = Fanout::new(&server, tag())?;
     let cost = fanout.open(CROWD, AT_A_TIME)?;
     let mut figures = vec![("idle-listener", cost.bytes)];
     if ["server", "uws"].contains(&trial.program.kind.option.as_str()) {
@@ -129,7 +128,7 @@ fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
 
 fn scale(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
-    let mut fanout = Fanout::of(&server, SCALE[0], trial.interrupt)?;
+    let mut fanout = Fanout::of(&server, SCALE[0])?;
     let some = fanout.deliver(&schedule(3.0, 1, 1_000), &schedule(3.0, 1, 4_000))?;
     fanout.open(SCALE[1] - SCALE[0], AT_A_TIME)?;
     let many = fanout.deliver(&schedule(2.0, 1, 1_000), &schedule(2.0, 1, 4_000))?;
@@ -149,7 +148,7 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
     for (over, figure) in methods {
         let plan = SendPlan { over, ..plan(1) };
         let times = (Duration::from_millis(500), Duration::from_secs(2));
-        let cost = publish::measure(&server, plan, times, trial.interrupt)?;
+        let cost = publish::measure(&server, plan, times)?;
         figures.push((figure, cost.micros));
     }
     Ok(figures)
@@ -158,7 +157,7 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
 fn storm(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let probe = (QUIET_TAG, Duration::from_secs(6));
-    let cost = storm::measure(&server, (TAG, STORM), probe, trial.directory, trial.interrupt)?;
+    let cost = storm::measure(&server, (TAG, STORM), probe, trial.directory)?;
     let [_, _, longest] = cost.healthy;
     Ok(vec![("storm", Some(cost.time.as_secs_f64())), ("storm-healthy", Some(millis(longest)))])
 }

@@ -11,6 +11,7 @@ use super::client::{Client, Handshake, Session};
 use super::environment::{Gate, RunningGate};
 use super::slow_handshakes;
 use crate::compare::{Case, Compared, Trial};
+use crate::interrupt;
 use crate::options::range;
 use crate::programs::process::{Memory, Meter};
 use crate::report::figure::Figures;
@@ -79,9 +80,9 @@ impl Compared for Loaded {
         Case::new("resumed", BATCH, |trial| measure(trial, "resumed")),
         Case::new("round-trip", TALKERS, |trial| measure(trial, "round-trip")),
         Case::new("bulk", PUMPS, |trial| measure(trial, "bulk")),
-        Case::new("idle", 0, |trial| trial.interrupt.block_on(idle(trial))),
+        Case::new("idle", 0, |trial| interrupt::block_on(idle(trial))),
         Case::new("slow-handshakes", slow_handshakes::CLIENTS as usize, |trial| {
-            trial.interrupt.block_on(among_slow(trial))
+            interrupt::block_on(among_slow(trial))
         }),
     ];
 }
@@ -103,7 +104,7 @@ fn measure(trial: &Trial<'_, Loaded>, figure: &'static str) -> Result<Figures> {
         }
         Ok(vec![(figure, Some(sum / STARTS as f64))])
     };
-    trial.interrupt.block_on(starts)
+    interrupt::block_on(starts)
 }
 
 async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake) -> Result<f64> {

@@ -8,13 +8,16 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use shared::accept::Listener;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::run::Run;
+use crate::interrupt;
 
 /// Attempts to find a port that is free for both families.
 const ATTEMPTS: usize = 20;
+
+/// Bytes read, and sent back, at once.
+const BUFFER: usize = 16 * 1024;
 
 #[derive(Args)]
 pub(crate) struct EchoOptions {
@@ -30,8 +33,8 @@ pub(crate) struct EchoOptions {
 ///
 /// # Errors
 /// When it cannot listen.
-pub(crate) fn run(options: &EchoOptions, run: &Run) -> Result<()> {
-    run.interrupt.block_on(listen(options))
+pub(crate) fn run(options: &EchoOptions) -> Result<()> {
+    interrupt::block_on(listen(options))
 }
 
 async fn listen(options: &EchoOptions) -> Result<()> {
@@ -72,12 +75,7 @@ async fn serve(listener: Listener) -> Result<()> {
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let count = stream.read(&mut buffer).await?;
-        if count == 0 {
-            return stream.shutdown().await;
-        }
-        stream.write_all(&buffer[..count]).await?;
-    }
+    let (reader, mut writer) = stream.split();
+    tokio::io::copy_buf(&mut BufReader::with_capacity(BUFFER, reader), &mut writer).await?;
+    writer.shutdown().await
 }

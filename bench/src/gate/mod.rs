@@ -16,10 +16,10 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::compare::{CompareOptions, ours, theirs};
+use crate::open_files;
 use crate::options::{names, one_of};
 use crate::programs::peers::{Peer, gates, our_gate};
 use crate::programs::{Build, machine};
-use crate::run::Run;
 use cases::{GateLoad, Loaded};
 use client::{Group, Offer, Suite};
 use environment::{Environment, Gate};
@@ -54,11 +54,11 @@ pub(crate) struct GateOptions {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &GateOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &GateOptions) -> Result<ExitCode> {
     let load = options.load;
     // Each connection is two open files of a program under test, and one here.
     let what = format!("{} idle connections", load.idle);
-    run.ensure_files(load.idle as usize * 2 + 1_000, &what, "give --idle less")?;
+    open_files::ensure(load.idle as usize * 2 + 1_000, &what, "give --idle less")?;
     let environment = Environment::new(Offer { suite: options.suite, group: options.group })?;
     let loaded = |kind, build| {
         let gate = Gate { environment: Arc::clone(&environment), kind, build };
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &GateOptions, run: &Run) -> Result<ExitCode> {
         programs.push((theirs(peer, Path::new(""))?, loaded(peer, None)));
     }
     let values = || values(options, &environment);
-    options.compare.run(run, programs, &std::env::temp_dir(), values)
+    options.compare.run(programs, &std::env::temp_dir(), values)
 }
 
 /// What the page says about how gates are measured.

@@ -17,14 +17,15 @@ use tokio::task::JoinSet;
 
 use super::client::{Client, Group, Handshake, Offer, Suite};
 use super::environment::{Environment, Gate, RunningGate};
+use crate::interrupt;
+use crate::open_files;
 use crate::options::range;
 use crate::programs::peers::our_gate;
 use crate::programs::{Build, machine};
 use crate::report::figure::millis;
 use crate::report::print_verdicts;
-use crate::report::results::{Role, Rounds, Subject};
+use crate::report::results::{Results, Role, Subject};
 use crate::report::table::{of_rows, quantiles};
-use crate::run::{OTHER_FILES, Run};
 
 /// Slow clients, and handshakes of the healthy client without them and among them.
 pub(crate) const CLIENTS: u32 = 4_000;
@@ -72,17 +73,17 @@ pub(crate) struct SlowOptions {
 ///
 /// # Errors
 /// When the gate is missing, a handshake of the healthy client fails, or slow clients are missing.
-pub(crate) fn run(options: &SlowOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &SlowOptions) -> Result<ExitCode> {
     let slow = options.slow;
     let what = format!("{slow} slow clients");
-    run.ensure_files(slow as usize + OTHER_FILES, &what, "give --slow less")?;
+    open_files::ensure(slow as usize + open_files::OTHERS, &what, "give --slow less")?;
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let environment = Environment::new(OFFER)?;
     let Build { name, path } =
         Build::given_or_beside(options.gate.as_slice(), "gate")?.swap_remove(0);
     let version = machine::version_of(&path);
     let gate = Gate { environment, kind: our_gate(), build: Some(path) };
-    let measured = run.interrupt.block_on(async {
+    let measured = interrupt::block_on(async {
         let running = gate.start(directory.path()).await?;
         measure(&running, slow, options.handshakes).await
     })?;
@@ -95,9 +96,9 @@ pub(crate) fn run(options: &SlowOptions, run: &Run) -> Result<ExitCode> {
     table.set_header(["healthy client's handshake", "p50", "p99", "max"]);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{table}\nslow clients connected: {} of {slow} at least", measured.least)?;
-    let mut rounds = Rounds::new(vec![Subject::new(name, "ours", version, Role::Ours)], 1);
-    rounds.record(0, vec![("among-slow", Some(measured.ratio()))]);
-    print_verdicts(&rounds.finish(), options.check)
+    let mut results = Results::new(vec![Subject::new(name, "ours", version, Role::Ours)]);
+    results.record(0, vec![("among-slow", Some(measured.ratio()))]);
+    print_verdicts(&results, options.check)
 }
 
 /// The handshakes of a healthy client.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use super::listeners::Listeners;
 use super::message::{Clock, message};
 use super::publisher::Publisher;
-use crate::interrupt::Interrupt;
+use crate::interrupt;
 
 /// Time for the last message to arrive everywhere.
 const LATE: Duration = Duration::from_secs(20);
@@ -72,7 +72,6 @@ pub(crate) fn broadcast(
     publisher: &mut Publisher,
     schedule: &Schedule,
     clock: Clock,
-    interrupt: &Interrupt,
 ) -> Result<Published> {
     let before: Vec<u64> = listeners.messages().collect();
     let tags = schedule.tags.len();
@@ -80,7 +79,7 @@ pub(crate) fn broadcast(
     let deliveries = (0..listeners.len()).map(|number| shares[number % tags]).sum();
     let all = listeners.tally().messages + deliveries;
     let late = thread::scope(|scope| {
-        let sending = scope.spawn(|| send(publisher, schedule, clock, interrupt));
+        let sending = scope.spawn(|| send(publisher, schedule, clock));
         let time = schedule.every * u32::try_from(schedule.bursts)? + LATE;
         let heard =
             listeners.listen_until(time, |tally| tally.messages >= all || sending.is_finished());
@@ -97,19 +96,14 @@ pub(crate) fn broadcast(
 }
 
 /// Publishes by schedule, and answers the largest delay.
-fn send(
-    publisher: &mut Publisher,
-    schedule: &Schedule,
-    clock: Clock,
-    interrupt: &Interrupt,
-) -> Result<Duration> {
+fn send(publisher: &mut Publisher, schedule: &Schedule, clock: Clock) -> Result<Duration> {
     let (begun, zero) = (Instant::now(), clock.now());
     let mut late = Duration::ZERO;
     let mut tags = schedule.tags.iter().cycle();
     for burst in 0..schedule.bursts {
         let after = schedule.every * u32::try_from(burst)?;
         let left = (begun + after).saturating_duration_since(Instant::now());
-        interrupt.sleep(left)?;
+        interrupt::sleep(left)?;
         late = late.max(begun.elapsed().saturating_sub(after));
         // A server that is slow to accept delays the next message, which counts against the server.
         // A late wake-up of this thread does not.

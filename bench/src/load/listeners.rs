@@ -15,7 +15,6 @@ use super::listener::{Listener, Tally};
 use super::message::Clock;
 use super::poll::Poll;
 use super::target::Target;
-use crate::interrupt::Interrupt;
 
 /// One in this many listeners records latencies. A prime, so that the sample does not coincide with
 /// the way in which a server spreads listeners over its threads.
@@ -50,8 +49,8 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Without any listener yet.
-    pub(crate) fn new(target: Arc<Target>, clock: Clock, interrupt: Interrupt) -> Result<Self> {
-        let (poll, tally) = (Poll::new(interrupt)?, Tally::new(clock)?);
+    pub(crate) fn new(target: Arc<Target>, clock: Clock) -> Result<Self> {
+        let (poll, tally) = (Poll::new()?, Tally::new(clock)?);
         Ok(Self { target, clock, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
     }
 

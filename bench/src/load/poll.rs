@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 
-use crate::interrupt::Interrupt;
+use crate::interrupt;
 
 /// Events taken at once.
 const EVENTS: usize = 1_024;
@@ -21,12 +21,11 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct Poll {
     poll: mio::Poll,
     events: Events,
-    interrupt: Interrupt,
 }
 
 impl Poll {
-    pub(crate) fn new(interrupt: Interrupt) -> Result<Self> {
-        Ok(Self { poll: mio::Poll::new()?, events: Events::with_capacity(EVENTS), interrupt })
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { poll: mio::Poll::new()?, events: Events::with_capacity(EVENTS) })
     }
 
     /// Reports the events of `socket` under a number until it is closed.
@@ -43,7 +42,7 @@ impl Poll {
         &mut self,
         limit: Duration,
     ) -> Result<impl Iterator<Item = usize> + use<'_>> {
-        self.interrupt.check()?;
+        interrupt::check()?;
         match self.poll.poll(&mut self.events, Some(limit.min(LONGEST_WAIT))) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                 Err(error).context("waiting for sockets")

@@ -10,7 +10,6 @@ use super::answers::{PublishMethod, answers};
 use super::connection::Connection;
 use super::poll::{LONGEST_WAIT, Poll};
 use super::target::{ClientProtocol, Target};
-use crate::interrupt::Interrupt;
 
 const BUFFER: usize = 64 * 1024;
 
@@ -37,7 +36,7 @@ impl Publisher {
             }
             ClientProtocol::Nchan => (PublishMethod::Post, None),
         };
-        let poll = Poll::new(Interrupt::default())?;
+        let poll = Poll::new()?;
         let connection = target.connect(&poll, 0, upgrade)?;
         let (target, buffer) = (Arc::clone(target), vec![0; BUFFER]);
         let mut publisher = Self { target, method, poll, connection, buffer };

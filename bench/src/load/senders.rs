@@ -13,7 +13,6 @@ use super::connection::Connection;
 use super::message::{Clock, latencies, message};
 use super::poll::{LONGEST_WAIT, Poll};
 use super::target::Target;
-use crate::interrupt::Interrupt;
 use crate::options::range;
 
 /// Bytes read at once.
@@ -83,8 +82,8 @@ impl Senders {
     ///
     /// # Errors
     /// When the system has no more sockets.
-    pub(crate) fn new(target: &Arc<Target>, plan: SendPlan, interrupt: Interrupt) -> Result<Self> {
-        let poll = Poll::new(interrupt)?;
+    pub(crate) fn new(target: &Arc<Target>, plan: SendPlan) -> Result<Self> {
+        let poll = Poll::new()?;
         let senders = plan.publishers as usize;
         let mut traffic = Traffic {
             target: Arc::clone(target),

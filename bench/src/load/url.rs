@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tokio_tungstenite::tungstenite::http::Uri;
+
 /// Where a server's WebSocket is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Url {
@@ -17,25 +19,25 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (tls, rest) = match text.split_once("://") {
-            Some(("wss", rest)) => (true, rest),
-            Some(("ws", rest)) => (false, rest),
-            _ => return Err("give ws://HOST:PORT/ws, or wss://…".to_owned()),
+        let usage = || "give ws://HOST:PORT/ws, or wss://…".to_owned();
+        let uri: Uri = text.parse().map_err(|error| format!("{text}: {error}"))?;
+        let (tls, default_port) = match uri.scheme_str() {
+            Some("wss") => (true, 443),
+            Some("ws") => (false, 80),
+            _ => return Err(usage()),
         };
-        let (authority, path) = match rest.find('/') {
-            Some(slash) => rest.split_at(slash),
-            None => (rest, "/ws"),
-        };
-        let (host, port) = split_port(authority);
-        let port = match port {
-            Some(port) => port.parse().map_err(|_| format!("{port} is not a port"))?,
-            None if tls => 443,
-            None => 80,
-        };
-        if host.is_empty() || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(format!("{text} names no server"));
+        let authority = uri.authority().ok_or_else(usage)?;
+        let (host, port) = (authority.host(), authority.port_u16());
+        if port.is_none() && authority != host {
+            return Err(format!("{authority} is not HOST or HOST:PORT"));
         }
-        Ok(Self { tls, host: host.to_owned(), port, path: path.to_owned() })
+        // `Uri` takes an absent path for `/`.
+        let path = match uri.path_and_query() {
+            Some(path) if !text.ends_with(authority.as_str()) => path.as_str(),
+            _ => "/ws",
+        };
+        let (host, path) = (host.trim_matches(['[', ']']).to_owned(), path.to_owned());
+        Ok(Self { tls, host, port: port.unwrap_or(default_port), path })
     }
 }
 
@@ -54,13 +56,6 @@ impl Url {
             false => format!("{}:{}", self.host, self.port),
         }
     }
-}
-
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    if let Some((host, rest)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (host, rest.strip_prefix(':'));
-    }
-    authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
 }
 
 #[cfg(test)]

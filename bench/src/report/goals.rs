@@ -72,7 +72,7 @@ impl Goal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::results::{Role, Rounds, Subject};
+    use crate::report::results::{Role, Subject};
 
     #[test]
     fn what_is_not_a_number_meets_no_goal() {
@@ -87,11 +87,11 @@ mod tests {
     #[test]
     fn every_round_counts_where_one_is_too_much() {
         let server = Subject::new("server".to_owned(), "ours", String::new(), Role::Ours);
-        let mut rounds = Rounds::new(vec![server], 3);
+        let mut rounds = Results::new(vec![server]);
         for figure in [10.0, 101.0, 20.0] {
             rounds.record(0, vec![("storm-healthy", Some(figure))]);
         }
-        let said: Vec<String> = judge(&rounds.finish()).iter().map(Verdict::to_string).collect();
+        let said: Vec<String> = judge(&rounds).iter().map(Verdict::to_string).collect();
         assert_eq!(said, ["MISSED: storm, healthy client: 101.0 ms at worst, goal 100.0 ms"]);
     }
 
@@ -99,9 +99,9 @@ mod tests {
     fn more_can_be_better() {
         let durable = |figure| {
             let server = Subject::new("server".to_owned(), "ours", String::new(), Role::Ours);
-            let mut rounds = Rounds::new(vec![server], 1);
+            let mut rounds = Results::new(vec![server]);
             rounds.record(0, vec![("durable", Some(figure))]);
-            judge(&rounds.finish()).first().map(Verdict::to_string)
+            judge(&rounds).first().map(Verdict::to_string)
         };
         assert_eq!(durable(20_000.0).as_deref(), Some("met: on disk: 20000/s, goal 20000/s"));
         assert_eq!(durable(19_999.0).as_deref(), Some("MISSED: on disk: 19999/s, goal 20000/s"));
@@ -110,18 +110,15 @@ mod tests {
     #[test]
     fn goals_are_about_what_was_measured() {
         let program = |name: &str, role| Subject::new(name.to_owned(), "", String::new(), role);
-        let mut rounds = Rounds::new(
-            vec![
-                program("server", Role::Ours),
-                program("uWebSockets", Role::Peer),
-                program("floor", Role::Floor),
-            ],
-            4,
-        );
+        let mut rounds = Results::new(vec![
+            program("server", Role::Ours),
+            program("uWebSockets", Role::Peer),
+            program("floor", Role::Floor),
+        ]);
         rounds.record(0, vec![("delivery", Some(6.0)), ("delivery10k", Some(6.6))]);
         rounds.record(1, vec![("delivery", Some(7.0))]);
         rounds.record(2, vec![("delivery", Some(5.0))]);
-        let said: Vec<String> = judge(&rounds.finish()).iter().map(Verdict::to_string).collect();
+        let said: Vec<String> = judge(&rounds).iter().map(Verdict::to_string).collect();
         assert_eq!(
             said,
             [

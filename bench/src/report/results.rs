@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
 use super::figure::{Figure, Figures, figure, figures};
 
 pub(crate) struct Results {
@@ -34,6 +32,19 @@ pub(crate) enum Role {
 }
 
 impl Results {
+    /// Without any figure yet.
+    pub(crate) fn new(subjects: Vec<Subject>) -> Self {
+        Self { subjects }
+    }
+
+    /// Adds the figures of a round of one program.
+    pub(crate) fn record(&mut self, subject: usize, figures: Figures) {
+        for (id, value) in figures {
+            let id = figure(id).id.as_str();
+            self.subjects[subject].figures.entry(id).or_default().extend(value);
+        }
+    }
+
     /// The peer with the lowest median of a figure: its name and that median.
     pub(crate) fn best_peer(&self, figure: &Figure) -> Option<(&str, f64)> {
         self.subjects
@@ -90,45 +101,6 @@ impl Subject {
     }
 }
 
-/// The rounds so far, and a progress bar.
-pub(crate) struct Rounds {
-    subjects: Vec<Subject>,
-    bar: ProgressBar,
-}
-
-impl Rounds {
-    pub(crate) fn new(subjects: Vec<Subject>, steps: usize) -> Self {
-        let bar = ProgressBar::new(steps as u64);
-        let style = ProgressStyle::with_template("{elapsed_precise} [{bar:32}] {pos}/{len} {msg}");
-        if let Ok(style) = style {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Self { subjects, bar }
-    }
-
-    pub(crate) fn name(&self, subject: usize) -> &str {
-        &self.subjects[subject].name
-    }
-
-    pub(crate) fn begin(&self, step: String) {
-        self.bar.set_message(step);
-    }
-
-    /// Ends a step with the figures of one program.
-    pub(crate) fn record(&mut self, subject: usize, figures: Figures) {
-        for (id, value) in figures {
-            let id = figure(id).id.as_str();
-            self.subjects[subject].figures.entry(id).or_default().extend(value);
-        }
-        self.bar.inc(1);
-    }
-
-    pub(crate) fn finish(self) -> Results {
-        self.bar.finish_and_clear();
-        Results { subjects: self.subjects }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +108,7 @@ mod tests {
     #[test]
     fn the_middle_one_counts() {
         let mut rounds =
-            Rounds::new(vec![Subject::new("x".to_owned(), "x", String::new(), Role::Peer)], 4);
+            Results::new(vec![Subject::new("x".to_owned(), "x", String::new(), Role::Peer)]);
         for value in [9.0, 1.0, 2.0] {
             rounds.record(0, vec![("handshake", Some(value))]);
         }
@@ -146,6 +118,6 @@ mod tests {
         assert_eq!(subject.median(figure("bulk")), None);
         rounds.record(0, vec![("handshake", Some(3.0))]);
         assert_eq!(rounds.subjects[0].median(figure("handshake")), Some(2.5));
-        assert_eq!(rounds.finish().best_peer(figure("handshake")), Some(("x", 2.5)));
+        assert_eq!(rounds.best_peer(figure("handshake")), Some(("x", 2.5)));
     }
 }

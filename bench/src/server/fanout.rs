@@ -12,16 +12,15 @@ use rustix::process::Pid;
 
 use super::probe::LINE;
 use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
-use crate::interrupt::Interrupt;
 use crate::load::broadcast::{Published, Schedule, broadcast};
 use crate::load::listeners::Listeners;
 use crate::load::message::Clock;
 use crate::load::publisher::Publisher;
 use crate::load::target::Target;
+use crate::open_files;
 use crate::options::range;
 use crate::programs::process::{Memory, Meter};
 use crate::report::table::{self, latencies, micros, quantiles, row};
-use crate::run::{OTHER_FILES, Run};
 
 /// Time of the same load before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
@@ -87,7 +86,6 @@ pub(crate) struct Fanout {
     publisher: Option<Publisher>,
     tags: Arc<[String]>,
     clock: Clock,
-    interrupt: Interrupt,
     pid: Option<Pid>,
 }
 
@@ -112,16 +110,15 @@ pub(crate) struct Delivered {
 
 impl Fanout {
     /// Without any listener yet.
-    pub(crate) fn new(server: &Server, tags: Arc<[String]>, interrupt: &Interrupt) -> Result<Self> {
+    pub(crate) fn new(server: &Server, tags: Arc<[String]>) -> Result<Self> {
         let (target, clock) = (Arc::clone(&server.target), Clock::start());
-        let listeners = Listeners::new(Arc::clone(&target), clock, interrupt.clone())?;
-        let (pid, interrupt) = (server.pid, interrupt.clone());
-        Ok(Self { target, listeners, publisher: None, tags, clock, interrupt, pid })
+        let listeners = Listeners::new(Arc::clone(&target), clock)?;
+        Ok(Self { target, listeners, publisher: None, tags, clock, pid: server.pid })
     }
 
     /// With `count` listeners on the tag of the comparisons.
-    pub(crate) fn of(server: &Server, count: usize, interrupt: &Interrupt) -> Result<Self> {
-        let mut fanout = Self::new(server, tag(), interrupt)?;
+    pub(crate) fn of(server: &Server, count: usize) -> Result<Self> {
+        let mut fanout = Self::new(server, tag())?;
         fanout.open(count, AT_A_TIME)?;
         Ok(fanout)
     }
@@ -163,7 +160,7 @@ impl Fanout {
             Some(publisher) => publisher,
             absent => absent.insert(Publisher::connect(&self.target)?),
         };
-        broadcast(&mut self.listeners, publisher, schedule, self.clock, &self.interrupt)
+        broadcast(&mut self.listeners, publisher, schedule, self.clock)
     }
 }
 
@@ -174,10 +171,9 @@ pub(crate) fn in_turn(
     listeners: usize,
     rate: f64,
     turns: u32,
-    interrupt: &Interrupt,
     value: impl Fn(&Delivered) -> Result<f64>,
 ) -> Result<[f64; 2]> {
-    let [one, other] = servers.map(|server| Fanout::of(server, listeners, interrupt));
+    let [one, other] = servers.map(|server| Fanout::of(server, listeners));
     let mut fanouts = [one?, other?];
     let mut sums = [0.0; 2];
     for turn in 0..=turns {
@@ -206,13 +202,13 @@ pub(crate) fn tag() -> Arc<[String]> {
 ///
 /// # Errors
 /// When the server is missing, or a listener missed a message.
-pub(crate) fn run(options: &FanoutOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &FanoutOptions) -> Result<ExitCode> {
     let count = options.subscribers as usize;
     let what = format!("{count} listeners");
-    run.ensure_files(count + OTHER_FILES, &what, "give --subscribers less")?;
+    open_files::ensure(count + open_files::OTHERS, &what, "give --subscribers less")?;
     let tags = names(&options.tag, options.tags);
     let server = Server::of(&options.to, &tags)?;
-    let mut fanout = Fanout::new(&server, Arc::clone(&tags), &run.interrupt)?;
+    let mut fanout = Fanout::new(&server, Arc::clone(&tags))?;
     let cost = fanout.open(count, options.at_a_time as usize)?;
     let mut rows = vec![
         row("CPU to connect, upgrade and register", cost.micros.map(micros)),

@@ -81,7 +81,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::interrupt::Interrupt;
+    use crate::interrupt;
     use crate::load::broadcast::{Schedule, broadcast};
     use crate::load::listeners::Listeners;
     use crate::load::message::Clock;
@@ -94,19 +94,19 @@ mod tests {
         let address = listener.local_addr().unwrap();
         thread::spawn(move || serve(&listener));
         let target = Arc::new(Target::local(ClientProtocol::Actions, address, None));
-        let (clock, interrupt) = (Clock::start(), Interrupt::default());
-        let mut listeners = Listeners::new(Arc::clone(&target), clock, interrupt.clone()).unwrap();
+        let clock = Clock::start();
+        let mut listeners = Listeners::new(Arc::clone(&target), clock).unwrap();
         listeners.open(30, 4, &["a"]).unwrap();
         let mut publisher = Publisher::connect(&target).unwrap();
         let tags: Arc<[String]> = ["a".to_owned()].into();
         let schedule = Schedule::at(&tags, 1_000.0, 8, 300, Duration::from_millis(64));
-        let done = broadcast(&mut listeners, &mut publisher, &schedule, clock, &interrupt).unwrap();
+        let done = broadcast(&mut listeners, &mut publisher, &schedule, clock).unwrap();
         assert_eq!((done.messages, done.deliveries), (64, 30 * 64));
         // Of the listeners 0, 7, 14, 21 and 28.
         assert_eq!(listeners.tally().latencies.len(), 5 * 64);
         // One who is not there is missed.
         listeners.disconnect().unwrap();
-        interrupt.set();
+        interrupt::set();
         assert!(listeners.listen_for(Duration::from_secs(9)).is_err());
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::publish::plan;
 use super::{Server, tags};
-use crate::interrupt::Interrupt;
+use crate::interrupt;
 use crate::load::senders::Senders;
 use crate::load::target::{ClientProtocol, Target};
 use crate::programs::program::Program;
@@ -86,10 +86,10 @@ impl<'a> Launch<'a> {
     }
 
     /// Starts it, publishes `entries` messages and restarts it.
-    pub(crate) fn fill_and_restart(&self, entries: u64, interrupt: &Interrupt) -> Result<Restart> {
+    pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<Restart> {
         let launch = Launch { tags: &tags(), ..*self };
         let server = launch.start()?;
-        let mut senders = Senders::new(&server.target, plan(32), interrupt.clone())?;
+        let mut senders = Senders::new(&server.target, plan(32))?;
         let begun = Instant::now();
         // The messages in flight come on top.
         senders.send_until(|accepted| accepted.sent >= entries)?;
@@ -101,7 +101,7 @@ impl<'a> Launch<'a> {
         let server = launch.start()?;
         let admin = server.admin.context("the server has no address for administrators")?;
         while !is_ready(admin) {
-            interrupt.check()?;
+            interrupt::check()?;
             ensure!(begun.elapsed() < READY, "not ready after {READY:?}");
             std::thread::sleep(Duration::from_millis(5));
         }

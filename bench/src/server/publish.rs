@@ -10,13 +10,11 @@ use hdrhistogram::Histogram;
 
 use super::fanout::WARM_UP;
 use super::{MESSAGE_SIZE, Server, TAG, TargetOptions};
-use crate::interrupt::Interrupt;
 use crate::load::answers::PublishMethod;
 use crate::load::senders::{SendPlan, Senders};
 use crate::options::range;
 use crate::programs::process::Meter;
 use crate::report::table::{self, latencies, micros, quantiles, row};
-use crate::run::Run;
 
 /// Senders in the comparisons.
 pub(crate) const SENDERS: u32 = 64;
@@ -52,9 +50,8 @@ pub(crate) fn measure(
     server: &Server,
     plan: SendPlan,
     (warm_up, time): (Duration, Duration),
-    interrupt: &Interrupt,
 ) -> Result<PublishCost> {
-    let mut senders = Senders::new(&server.target, plan, interrupt.clone())?;
+    let mut senders = Senders::new(&server.target, plan)?;
     let begun = Instant::now();
     senders.send_until(|_| begun.elapsed() >= warm_up)?;
     senders.forget_latencies();
@@ -90,10 +87,10 @@ pub(crate) fn plan(in_flight: u32) -> SendPlan {
 ///
 /// # Errors
 /// When the server is missing, or a message is refused.
-pub(crate) fn run(options: &PublishOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &PublishOptions) -> Result<ExitCode> {
     let server = Server::of(&options.to, std::slice::from_ref(&options.plan.tag))?;
     let times = (WARM_UP, Duration::from_secs(options.seconds.into()));
-    let cost = measure(&server, options.plan.clone(), times, &run.interrupt)?;
+    let cost = measure(&server, options.plan.clone(), times)?;
     let per_core = cost.micros.map(|micros| format!("{:.0}", 1e6 / micros));
     let mut rows = vec![
         row("messages accepted", Some(cost.messages.to_string())),

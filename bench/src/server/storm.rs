@@ -11,13 +11,12 @@ use clap::Args;
 
 use super::probe::{PROBE_WARM_UP, Probe};
 use super::{Server, TAG, TargetOptions};
-use crate::interrupt::Interrupt;
 use crate::load::listeners::Listeners;
 use crate::load::message::Clock;
+use crate::open_files;
 use crate::options::range;
 use crate::programs::process::Meter;
 use crate::report::table::{self, latencies, micros, row};
-use crate::run::{OTHER_FILES, Run};
 
 /// How long the healthy client is measured without a storm, for comparison.
 const ALONE: Duration = Duration::from_secs(3);
@@ -68,10 +67,9 @@ pub(crate) fn measure(
     (tag, count): (&str, usize),
     (quiet_tag, time): (&str, Duration),
     directory: &Path,
-    interrupt: &Interrupt,
 ) -> Result<StormCost> {
     let target = Arc::clone(&server.target);
-    let mut clients = Listeners::new(target, Clock::start(), interrupt.clone())?;
+    let mut clients = Listeners::new(target, Clock::start())?;
     clients.open(count, AT_A_TIME, &[tag])?;
     let probe = Probe::start(server, quiet_tag, time, directory)?;
     clients.listen_for(PROBE_WARM_UP)?;
@@ -90,17 +88,17 @@ pub(crate) fn measure(
 ///
 /// # Errors
 /// When the server is missing, a client does not come back, or the healthy one loses a message.
-pub(crate) fn run(options: &StormOptions, run: &Run) -> Result<ExitCode> {
+pub(crate) fn run(options: &StormOptions) -> Result<ExitCode> {
     let count = options.clients as usize;
     let what = format!("{count} clients");
-    run.ensure_files(count + OTHER_FILES, &what, "give --clients less")?;
+    open_files::ensure(count + open_files::OTHERS, &what, "give --clients less")?;
     let quiet = format!("{}-quiet", options.tag);
     let server = Server::of(&options.to, &[options.tag.clone(), quiet.clone()])?;
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let alone = Probe::start(&server, &quiet, ALONE, directory.path())?.finish()?;
     let (storm, probe) =
         ((options.tag.as_str(), count), Duration::from_secs(options.seconds.into()));
-    let cost = measure(&server, storm, (quiet.as_str(), probe), directory.path(), &run.interrupt)?;
+    let cost = measure(&server, storm, (quiet.as_str(), probe), directory.path())?;
     let mut rows = vec![
         row("clients", Some(count.to_string())),
         row("until all were back", Some(format!("{:.2} s", cost.time.as_secs_f64()))),
