@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 /// A duration in full, for example `7 days` or `1 hour 30 minutes`. Options accept this form.
-#[must_use]
 pub(crate) fn show(time: Duration) -> String {
     let mut left = time.as_secs();
     let units = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];

@@ -72,7 +72,6 @@ impl Entry {
     }
 
     /// Roughly its bytes in memory, and in a log.
-    #[must_use]
     pub(crate) fn size(&self) -> usize {
         /// Numbers, the address, and the overhead of a queue and of a database row.
         const OVERHEAD: usize = 200;
@@ -88,7 +87,6 @@ impl Entry {
 
 impl EntryKind {
     /// Whom it concerns.
-    #[must_use]
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::Broadcast(_) => Target::Everyone,
@@ -99,7 +97,6 @@ impl EntryKind {
     }
 
     /// The message that it carries.
-    #[must_use]
     pub(crate) fn message(&self) -> Option<&Message> {
         match self {
             Self::Broadcast(message) | Self::Direct(_, message) => Some(message),
@@ -125,7 +122,6 @@ pub(crate) struct Applied {
 
 impl Applied {
     /// No effect, as of the entry `seq`.
-    #[must_use]
     pub(crate) fn nothing(seq: u64) -> Self {
         Self { seq, clients: 0, stored: false, duplicate: false, partial: false }
     }

@@ -35,7 +35,6 @@ pub(crate) fn parse(text: &str) -> Result<u64, BadSize> {
 }
 
 /// A size for people, rounded down to about three digits.
-#[must_use]
 pub(crate) fn show(bytes: u64) -> String {
     let (name, unit) = UNITS[..4].iter().find(|(_, unit)| bytes >= *unit).unwrap_or(&("B", 1));
     let whole = bytes / unit;
@@ -47,7 +46,6 @@ pub(crate) fn show(bytes: u64) -> String {
 }
 
 /// A size as it is configured, not rounded.
-#[must_use]
 pub(crate) fn exact(bytes: u64) -> String {
     let fits = |unit: u64| bytes >= unit && bytes.is_multiple_of(unit);
     let (name, unit) = UNITS.iter().find(|(_, unit)| fits(*unit)).unwrap_or(&("B", 1));

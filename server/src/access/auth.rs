@@ -36,7 +36,6 @@ impl KeyHash {
     const PREFIX: &str = "sha256:";
 
     /// Whether a configured key is given as a hash, which does not reveal the key.
-    #[must_use]
     pub(crate) fn is_one(text: &str) -> bool {
         text.trim().starts_with(Self::PREFIX)
     }
@@ -137,13 +136,11 @@ impl Auth {
         Err(Denied { key_given })
     }
 
-    #[must_use]
     pub(crate) fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
         self.pairs.contains_key(&(tag.clone(), action))
     }
 
     /// The protected pairs, sorted.
-    #[must_use]
     pub(crate) fn protected(&self) -> Vec<(Tag, Protectable)> {
         let mut pairs: Vec<_> = self.pairs.keys().cloned().collect();
         pairs.sort();

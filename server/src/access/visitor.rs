@@ -28,18 +28,15 @@ struct BusyBuckets {
 
 impl Visitor {
     /// A new connection. If the address is unknown, only the limits of the connection apply.
-    #[must_use]
     pub(crate) fn new(address: Option<IpAddr>) -> Self {
         Self { address, set: Bucket::default(), busy: None }
     }
 
-    #[must_use]
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
     /// Whether it ignored the rate limits too often.
-    #[must_use]
     pub(crate) fn is_deaf(&self) -> bool {
         self.busy.as_ref().is_some_and(|busy| busy.is_deaf)
     }

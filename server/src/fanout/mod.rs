@@ -70,7 +70,6 @@ struct Member {
 
 impl Shard {
     /// `ping_interval` is how long a registered connection may be silent before it is pinged.
-    #[must_use]
     pub(crate) fn new(hub: Arc<Hub>, queue: Arc<DeliveryQueue>, ping_interval: Duration) -> Self {
         Self {
             hub,

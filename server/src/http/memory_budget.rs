@@ -45,7 +45,6 @@ struct PoolShare {
 
 impl MemoryBudget {
     /// A budget of `bytes`, at most what a semaphore can count.
-    #[must_use]
     pub(crate) fn new(bytes: usize) -> Self {
         let bytes = bytes.min(Semaphore::MAX_PERMITS);
         let pool = |bytes, share| Pool { free: Arc::new(Semaphore::new(bytes)), share };
@@ -53,7 +52,6 @@ impl MemoryBudget {
     }
 
     /// An empty reservation.
-    #[must_use]
     pub(crate) fn reserve(&self) -> Reservation {
         let nothing = |pool: &Pool| PoolShare { pool: pool.clone(), permit: None };
         Reservation { bytes: 0, small: nothing(&self.small), large: nothing(&self.large) }

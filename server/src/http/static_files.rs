@@ -45,7 +45,6 @@ macro_rules! file {
 }
 
 /// The file at `path`. Those of the demo page exist only if the demo is on.
-#[must_use]
 pub(crate) fn file(path: &str, demo: bool) -> Option<&'static StaticFile> {
     Some(match path {
         "/client.js" => file!(JAVASCRIPT, "../../web/client.js"),
@@ -64,7 +63,6 @@ impl StaticFile {
     }
 
     /// The file, or 304 if the request shows that the client has it already.
-    #[must_use]
     pub(crate) fn answer(&self, request: &HeaderMap) -> Answer {
         let gzip = self.gzip.as_ref().filter(|_| takes_gzip(request));
         let representation = gzip.unwrap_or(&self.plain);

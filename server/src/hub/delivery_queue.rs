@@ -69,7 +69,6 @@ impl Delivery {
 }
 
 impl Work {
-    #[must_use]
     pub(crate) fn tag(&self) -> &Tag {
         match self {
             Self::Register { registration, .. } | Self::Unregister { registration, .. } => {
@@ -141,7 +140,6 @@ impl Load {
 
 impl DeliveryQueue {
     /// Whether an entry may be appended.
-    #[must_use]
     pub(crate) fn has_room(&self) -> bool {
         self.state.lock().undone.has_room()
     }
@@ -173,7 +171,6 @@ impl DeliveryQueue {
     }
 
     /// What the shard has done and what is queued for it.
-    #[must_use]
     pub(crate) fn progress(&self) -> ShardProgress {
         let state = self.state.lock();
         let Load { items, bytes } = state.undone;

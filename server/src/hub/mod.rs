@@ -128,7 +128,6 @@ pub(crate) enum Dismissal {
 
 impl Hub {
     /// A hub that feeds these shards, for a log whose entries through `evicted_through` were evicted.
-    #[must_use]
     pub(crate) fn new(
         epoch: Box<str>,
         shards: Vec<Arc<DeliveryQueue>>,
@@ -156,7 +155,6 @@ impl Hub {
     }
 
     /// The epoch of the log.
-    #[must_use]
     pub(crate) fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -248,7 +246,6 @@ impl Hub {
     }
 
     /// Whether an inbox contains any message that the mark names.
-    #[must_use]
     pub(crate) fn marks_anything(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
         self.state.lock().history.has(tag, address, mark)
     }
@@ -279,7 +276,6 @@ impl Hub {
     }
 
     /// The unread messages of one person.
-    #[must_use]
     pub(crate) fn unread(&self, tag: &Tag, address: Address, clock: u64) -> Unread {
         let state = self.state.lock();
         let frames = state.history.unread(tag, address, clock).map(|message| message.frame.clone());

@@ -30,7 +30,6 @@ struct WaiterGuard {
 
 impl Hub {
     /// The last entry applied.
-    #[must_use]
     pub(crate) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
     }

@@ -33,7 +33,6 @@ pub(crate) struct Totals {
 impl Hub {
     /// The counts of the tags that have listeners or messages: at most `most`, those with most
     /// registrations first, and how many more there are.
-    #[must_use]
     pub(crate) fn counts(&self, most: usize) -> (Vec<TagCounts>, usize) {
         let state = self.state.lock();
         let mut foremost = Foremost::new(most);
@@ -60,7 +59,6 @@ impl Hub {
     }
 
     /// The sums over all tags.
-    #[must_use]
     pub(crate) fn totals(&self) -> Totals {
         let state = self.state.lock();
         Totals {
@@ -72,7 +70,6 @@ impl Hub {
     }
 
     /// The progress of all shards together.
-    #[must_use]
     pub(crate) fn progress(&self) -> ShardProgress {
         let mut all = ShardProgress::default();
         for shard in &self.shards {

@@ -67,7 +67,6 @@ impl IdKey {
     }
 
     /// 16 hex digits that identify the key without revealing it.
-    #[must_use]
     pub(crate) fn fingerprint(&self) -> String {
         // A tag contains no space, so no address is computed from this text.
         let mut mac = self.0.clone();

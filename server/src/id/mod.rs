@@ -147,12 +147,10 @@ impl fmt::Debug for Id {
 pub(crate) struct Address([u8; 32]);
 
 impl Address {
-    #[must_use]
     pub(crate) fn to_bytes(self) -> [u8; 32] {
         self.0
     }
 
-    #[must_use]
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -179,7 +177,6 @@ impl IdKey {
         Ok(Self(keyed(&key)))
     }
 
-    #[must_use]
     pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
         let mut mac = self.0.clone();
         mac.update(tag.as_str().as_bytes());
@@ -205,7 +202,6 @@ pub(crate) fn random_hex<const N: usize>() -> Result<String, getrandom::Error> {
     Ok(hex(&bytes))
 }
 
-#[must_use]
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
@@ -216,7 +212,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Decodes 64 hex digits of either case.
-#[must_use]
 pub(crate) fn from_hex(digits: &str) -> Option<[u8; 32]> {
     let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
     let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);

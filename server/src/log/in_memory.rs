@@ -18,7 +18,6 @@ pub(crate) struct MemoryLog<S> {
 
 impl<S: Sink> MemoryLog<S> {
     /// An empty log whose entries take effect in `sink`.
-    #[must_use]
     pub(crate) fn new(sink: Arc<S>) -> Self {
         Self { sink, head: Mutex::new(0), counts: Counts::default() }
     }

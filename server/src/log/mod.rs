@@ -152,19 +152,16 @@ impl fmt::Debug for AppendState {
 
 impl Appending {
     /// An append with this outcome.
-    #[must_use]
     pub(crate) fn done(outcome: Appended) -> Self {
         Self(AppendState::Done(outcome))
     }
 
     /// An append whose outcome will be sent.
-    #[must_use]
     pub(crate) fn waiting(outcome: oneshot::Receiver<Appended>) -> Self {
         Self(AppendState::Waiting(outcome))
     }
 
     /// An append that begins within this future.
-    #[must_use]
     pub(crate) fn later(appending: impl Future<Output = Appended> + Send + 'static) -> Self {
         Self(AppendState::Later(Box::pin(appending)))
     }

@@ -150,7 +150,6 @@ pub(crate) enum Reply {
 
 impl Reply {
     /// The JSON text, with the `ref` of the request.
-    #[must_use]
     pub(crate) fn to_json(&self, reference: &Reference) -> String {
         let mut json = String::with_capacity(128);
         match self {
@@ -223,7 +222,6 @@ impl Outcome {
 }
 
 /// A delivered message. `at` is in milliseconds since 1970.
-#[must_use]
 pub(crate) fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: bool) -> String {
     let mut json = String::with_capacity(message.as_json().len() + 128);
     let direct = if direct { r#","direct":true"# } else { "" };
@@ -233,13 +231,11 @@ pub(crate) fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: 
 }
 
 /// The event at the end of a replay: from now on messages arrive as they are sent.
-#[must_use]
 pub(crate) fn live(tag: &Tag, seq: u64) -> String {
     format!(r#"{{"event":"live","tag":"{tag}","seq":{seq}}}"#)
 }
 
 /// The event that tells a person's other connections what was read.
-#[must_use]
 pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
     let mut json = format!(r#"{{"event":"read","tag":"{tag}","#);
     match mark {
@@ -256,13 +252,11 @@ pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
 }
 
 /// The event that reports messages which were evicted before their replay.
-#[must_use]
 pub(crate) fn gap(tag: &Tag) -> String {
     format!(r#"{{"event":"gap","tag":"{tag}"}}"#)
 }
 
 /// The event before a restart: reconnect after `retry_in_ms` milliseconds.
-#[must_use]
 pub(crate) fn bye(retry_in_ms: u64) -> String {
     format!(r#"{{"event":"bye","retry_in_ms":{retry_in_ms}}}"#)
 }

@@ -178,7 +178,6 @@ impl Service {
         }
     }
 
-    #[must_use]
     pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
         self.id_key.address(tag, id)
     }

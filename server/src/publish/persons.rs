@@ -18,7 +18,6 @@ use crate::protocol::{
 impl Service {
     /// Ends when this server has caught up with what the cursor's client has seen at another. `None`
     /// if it has already.
-    #[must_use]
     pub(crate) fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
         self.log.cluster()?.catch_up(self.position(since)?)
     }
@@ -43,7 +42,6 @@ impl Service {
     /// Marks messages as read. Only a mark that changes an inbox is appended to the log, because repeated
     /// marks could fill it; any other is sent to the person's connections directly. Entries that only
     /// other servers have applied are awaited. `origin` is the connection that sends the mark.
-    #[must_use]
     pub(super) fn read(
         self: &Arc<Self>,
         read: &Read,

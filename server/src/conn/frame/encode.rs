@@ -7,7 +7,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// A text frame. A server's frames are not masked, so one encoding serves every connection.
-#[must_use]
 pub(crate) fn text_frame(text: &str) -> Bytes {
     encode(OpCode::Data(Data::Text), true, text.as_bytes())
 }
@@ -19,7 +18,6 @@ pub fn data_frame(data: Data, is_final: bool, payload: &[u8]) -> Bytes {
 }
 
 /// The text of an encoded text frame.
-#[must_use]
 pub(crate) fn text_of(frame: &[u8]) -> &str {
     let mut cursor = Cursor::new(frame);
     let header = FrameHeader::parse(&mut cursor);
@@ -33,7 +31,6 @@ pub(crate) fn text_of(frame: &[u8]) -> &str {
 }
 
 /// The same delivery with `"seen":true`, for a client that has seen it before.
-#[must_use]
 pub(crate) fn as_seen(frame: &[u8]) -> Bytes {
     let text = text_of(frame);
     text_frame(&format!("{},\"seen\":true}}", text.strip_suffix('}').unwrap_or(text)))
@@ -41,13 +38,11 @@ pub(crate) fn as_seen(frame: &[u8]) -> Bytes {
 
 pub(crate) const PING: Bytes = Bytes::from_static(&[0x89, 0]);
 
-#[must_use]
 pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
     encode(OpCode::Control(Control::Pong), true, payload)
 }
 
 /// A close frame with a code and a reason of at most 123 bytes; longer ones are cut.
-#[must_use]
 pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     let mut cut = reason.len().min(123);
     while !reason.is_char_boundary(cut) {
@@ -58,7 +53,6 @@ pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
 }
 
 /// A close frame without a code, which answers one without a code.
-#[must_use]
 pub(crate) fn empty_close_frame() -> Bytes {
     encode(OpCode::Control(Control::Close), true, &[])
 }
@@ -75,7 +69,6 @@ fn encode(opcode: OpCode, is_final: bool, payload: &[u8]) -> Bytes {
 
 /// Where the frame that contains byte `offset` ends, in a buffer of whole server frames. For an
 /// offset between two frames that is `offset` itself.
-#[must_use]
 pub(crate) fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
     let mut end = 0;
     while end < offset {

@@ -32,7 +32,6 @@ pub(crate) struct Inboxes {
 }
 
 impl Inboxes {
-    #[must_use]
     pub(crate) fn new(evicted_through: u64) -> Self {
         Self {
             people: HashMap::new(),
@@ -81,7 +80,6 @@ impl Inboxes {
     }
 
     /// Whether the inbox contains any message that the mark names.
-    #[must_use]
     pub(crate) fn has(&self, address: Address, mark: &Mark) -> bool {
         self.people.get(&address).is_some_and(|inbox| match mark {
             Mark::UpTo(last) => inbox.oldest().is_some_and(|oldest| oldest <= *last),
@@ -90,7 +88,6 @@ impl Inboxes {
     }
 
     /// Whether the inbox contains this message.
-    #[must_use]
     pub(crate) fn contains(&self, address: Address, seq: u64) -> bool {
         self.after(address, seq.saturating_sub(1)).next().is_some_and(|first| first.seq == seq)
     }
@@ -101,19 +98,16 @@ impl Inboxes {
     }
 
     /// The newest seq in an inbox.
-    #[must_use]
     pub(crate) fn newest(&self, address: Address) -> Option<u64> {
         self.people.get(&address).and_then(Ring::newest)
     }
 
     /// The highest `evicted_through` of all inboxes.
-    #[must_use]
     pub(crate) fn evicted_through(&self) -> u64 {
         self.people.values().map(Ring::evicted_through).fold(self.forgotten_through, u64::max)
     }
 
     /// Which messages of an inbox are too old by now.
-    #[must_use]
     pub(crate) fn aged(&self, address: Address, bounds: &HistoryBounds, now: u64) -> Aged {
         self.people
             .get(&address)
@@ -166,24 +160,20 @@ impl Inboxes {
         self.idle = self.people.values().filter(|inbox| inbox.is_empty()).count();
     }
 
-    #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes + self.people.len() * RECORD
     }
 
     /// The number of messages.
-    #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.messages
     }
 
     /// The number of inboxes that are not empty.
-    #[must_use]
     pub(crate) fn owners(&self) -> usize {
         self.people.len() - self.idle
     }
 
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.messages == 0
     }

@@ -56,7 +56,6 @@ struct TagHistory {
 
 impl History {
     /// An empty history of a log whose entries through `evicted_through` were evicted.
-    #[must_use]
     pub(crate) fn new(settings: Settings, evicted_through: u64) -> Self {
         Self {
             settings,
@@ -127,19 +126,16 @@ impl History {
     }
 
     /// Whether the tag has inboxes.
-    #[must_use]
     pub(crate) fn has_inboxes(&self, tag: &Tag) -> bool {
         self.settings.of(tag).inbox.count > 0
     }
 
     /// Whether an inbox contains any message that the mark names.
-    #[must_use]
     pub(crate) fn has(&self, tag: &Tag, address: Address, mark: &Mark) -> bool {
         self.tags.get(tag).is_some_and(|tag_history| tag_history.inboxes.has(address, mark))
     }
 
     /// Whether an inbox contains this message.
-    #[must_use]
     pub(crate) fn is_unread(&self, tag: &Tag, address: Address, seq: u64) -> bool {
         self.tags.get(tag).is_some_and(|tag_history| tag_history.inboxes.contains(address, seq))
     }
@@ -168,7 +164,6 @@ impl History {
 
     #[cfg(test)]
     /// The memory of all tags, in bytes.
-    #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.held.bytes
     }

@@ -123,12 +123,10 @@ impl Wanted {
 }
 
 impl Replay {
-    #[must_use]
     pub(crate) fn upto(&self) -> u64 {
         self.upto
     }
 
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         let none = |wanted: &Wanted| wanted.last <= wanted.after;
         none(&self.ring) && none(&self.inbox)
@@ -144,13 +142,11 @@ impl Replay {
     }
 
     /// The intervals of the ring and of the inbox that the connection was handed so far.
-    #[must_use]
     pub(crate) fn handed(&self) -> (Vec<Handed>, Vec<Handed>) {
         (self.ring.handed(self.done), self.inbox.handed(self.done))
     }
 
     /// Where the last interval of the ring and that of the inbox start.
-    #[must_use]
     pub(crate) fn handed_after(&self) -> (u64, u64) {
         (self.ring.handed_after(self.done), self.inbox.handed_after(self.done))
     }

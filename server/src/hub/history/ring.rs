@@ -27,7 +27,6 @@ pub(crate) struct StoredMessage {
 
 impl StoredMessage {
     /// Whether it has not expired.
-    #[must_use]
     pub(crate) fn is_due(&self, now: u64) -> bool {
         self.expires.is_none_or(|expires| expires > now)
     }
@@ -39,7 +38,6 @@ impl StoredMessage {
     }
 
     /// Its memory, in bytes.
-    #[must_use]
     pub(crate) fn size(&self) -> usize {
         self.frame.len() + OVERHEAD
     }
@@ -64,7 +62,6 @@ pub(crate) struct Ring {
 
 impl Ring {
     /// An empty ring.
-    #[must_use]
     pub(crate) fn new(evicted_through: u64) -> Self {
         Self { messages: VecDeque::new(), bytes: 0, evicted_through }
     }
@@ -97,7 +94,6 @@ impl Ring {
     }
 
     /// What [`Ring::drop_aged`] would evict.
-    #[must_use]
     pub(crate) fn aged(&self, bounds: &HistoryBounds, now: u64) -> Aged {
         let mut aged = Aged { through: 0, evicted_through: self.evicted_through };
         for message in self.messages.iter().take_while(|oldest| oldest.too_old_at(bounds) <= now) {
@@ -140,7 +136,6 @@ impl Ring {
     }
 
     /// The seq below the last `count` messages.
-    #[must_use]
     pub(crate) fn before_last(&self, count: usize) -> u64 {
         match self.messages.len().checked_sub(count + 1) {
             Some(index) => self.messages[index].seq,
@@ -148,34 +143,28 @@ impl Ring {
         }
     }
 
-    #[must_use]
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.messages.front().map(|message| message.seq)
     }
 
-    #[must_use]
     pub(crate) fn newest(&self) -> Option<u64> {
         self.messages.back().map(|message| message.seq)
     }
 
     /// The highest seq that was evicted before it was read or expired.
-    #[must_use]
     pub(crate) fn evicted_through(&self) -> u64 {
         self.evicted_through
     }
 
-    #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
     }
 
     /// The memory of the messages.
-    #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }

@@ -35,7 +35,6 @@ pub(crate) struct Settings {
 }
 
 impl TagBounds {
-    #[must_use]
     pub(crate) fn without_inbox(self) -> Self {
         Self { inbox: HistoryBounds { count: 0, ..self.inbox }, ..self }
     }
@@ -61,7 +60,6 @@ impl Default for Settings {
 
 impl Settings {
     /// The same bounds for every tag, without inboxes.
-    #[must_use]
     pub(crate) fn new(max_memory: usize, usual: TagBounds) -> Self {
         Self { max_memory, usual: usual.without_inbox(), by_tag: HashMap::new() }
     }
@@ -72,7 +70,6 @@ impl Settings {
     }
 
     /// The bounds of tags without settings of their own.
-    #[must_use]
     pub(crate) fn usual(&self) -> TagBounds {
         self.usual
     }
@@ -83,13 +80,11 @@ impl Settings {
     }
 
     /// The bounds of a tag.
-    #[must_use]
     pub(crate) fn of(&self, tag: &Tag) -> TagBounds {
         self.by_tag.get(tag).copied().unwrap_or(self.usual)
     }
 
     /// The longest age of all bounds.
-    #[must_use]
     pub(crate) fn longest_age(&self) -> Duration {
         let ages = |bounds: &TagBounds| {
             let age =

@@ -38,7 +38,6 @@ pub(super) struct Usage {
 }
 
 impl TagUsage {
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.broadcasts == 0 && self.unread == 0
     }
@@ -49,12 +48,10 @@ impl History {
         self.tags.iter().map(|(tag, tag_history)| (tag, tag_history.counts()))
     }
 
-    #[must_use]
     pub(crate) fn counts_of(&self, tag: &Tag) -> TagUsage {
         self.tags.get(tag).map(TagHistory::counts).unwrap_or_default()
     }
 
-    #[must_use]
     pub(crate) fn totals(&self) -> TotalUsage {
         let Usage { bytes, broadcasts, unread, inboxes } = self.held;
         let (tags, max_bytes) = (self.tags.len(), self.settings.max_memory);

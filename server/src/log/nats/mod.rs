@@ -95,13 +95,11 @@ impl OpenedStream {
     }
 
     /// The name of the log's lifetime.
-    #[must_use]
     pub(crate) fn epoch(&self) -> &str {
         &self.found.epoch
     }
 
     /// The last entry that was trimmed: the log begins right after it.
-    #[must_use]
     pub(crate) fn floor(&self) -> u64 {
         self.found.floor
     }

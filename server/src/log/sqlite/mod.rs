@@ -76,13 +76,11 @@ impl OpenedDatabase {
     }
 
     /// The name of the log's lifetime.
-    #[must_use]
     pub(crate) fn epoch(&self) -> &str {
         &self.epoch
     }
 
     /// The last entry that was trimmed: the log begins right after it.
-    #[must_use]
     pub(crate) fn floor(&self) -> u64 {
         self.floor
     }
@@ -227,7 +225,6 @@ pub(crate) struct SqliteLog {
 
 impl SqliteLog {
     /// Cancelled when the thread has ended: by dropping the log, or by a defect.
-    #[must_use]
     pub(crate) fn ended(&self) -> CancellationToken {
         self.ended.clone()
     }

@@ -41,7 +41,6 @@ enum Unanswered {
 }
 
 impl Session {
-    #[must_use]
     pub(crate) fn new(
         service: Arc<Service>,
         connection: Arc<Connection>,
