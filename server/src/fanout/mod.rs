@@ -20,7 +20,7 @@ use tag_listeners::TagListeners;
 
 use crate::conn::connection::Connection;
 use crate::conn::frame::PING;
-use crate::conn::outbox::SLOW_CONSUMER;
+use crate::conn::outbox::{Backlog, SLOW_CONSUMER};
 use crate::hub::Hub;
 use crate::hub::delivery_queue::{DeliveryQueue, Work};
 use crate::hub::tally::Tally;
@@ -29,9 +29,6 @@ use crate::limits;
 
 /// Turns between two checks of the ping wheel while there is work: a few milliseconds at most.
 const TURNS: usize = 16;
-
-/// How often replays are retried that wait because the backlog is full.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// Close code of a client that did not answer pings.
 pub(crate) const NO_PONG: u16 = 4001;
@@ -47,10 +44,8 @@ pub(crate) struct Shard {
     rotation: VecDeque<Tag>,
     members: HashMap<u64, Member>,
     wheel: Wheel,
-    /// Connections whose replays wait because the backlog is full.
-    stalled: Vec<u64>,
-    /// When they are retried.
-    retry_at: Instant,
+    /// Connections whose replays wait because the backlog is full, the one that waits longest first.
+    stalled: VecDeque<u64>,
     tally: Tally,
 }
 
@@ -78,8 +73,7 @@ impl Shard {
             rotation: VecDeque::new(),
             members: HashMap::new(),
             wheel: Wheel::new(ping_interval, Instant::now()),
-            stalled: Vec::new(),
-            retry_at: Instant::now(),
+            stalled: VecDeque::new(),
             tally: Tally::default(),
         }
     }
@@ -106,13 +100,11 @@ impl Shard {
                 continue;
             }
             turns = 0;
-            let next_tick = match self.stalled.is_empty() {
-                true => self.wheel.next_tick(),
-                false => self.wheel.next_tick().min(self.retry_at),
-            };
+            let backlog = self.stalled_on();
             tokio::select! {
                 () = self.queue.filled() => {}
-                () = sleep_until(next_tick), if !self.members.is_empty() => {}
+                () = sleep_until(self.wheel.next_tick()), if !self.members.is_empty() => {}
+                () = freed(backlog.as_deref()), if backlog.is_some() => {}
             }
         }
     }
@@ -158,7 +150,7 @@ impl Shard {
                 Change::CatchingUp { number, stalled } => {
                     self.catching_up(number, &tag);
                     if stalled {
-                        self.stalled.push(number);
+                        self.stalled.push_back(number);
                     }
                 }
             }
@@ -203,15 +195,25 @@ impl Shard {
         }
     }
 
-    /// Retries the replays that wait because the backlog is full.
+    /// Continues one replay that waited for the backlog, once that has room. One at a time: all of them
+    /// together would find it full again, at the cost of a turn for each.
     fn retry_stalled(&mut self) {
-        if self.stalled.is_empty() || Instant::now() < self.retry_at {
-            return;
-        }
-        self.retry_at = Instant::now() + RETRY;
-        for number in std::mem::take(&mut self.stalled) {
+        if self.stalled_on().is_some_and(|backlog| backlog.has_room_for_replay())
+            && let Some(number) = self.stalled.pop_front()
+        {
             self.resume(number);
         }
+    }
+
+    /// The backlog that stalled replays wait for. Forgets those of connections that have left.
+    fn stalled_on(&mut self) -> Option<Arc<Backlog>> {
+        while let Some(number) = self.stalled.front() {
+            if let Some(member) = self.members.get(number) {
+                return Some(member.connection.outbox().backlog());
+            }
+            self.stalled.pop_front();
+        }
+        None
     }
 
     fn ping_due(&mut self) {
@@ -238,6 +240,12 @@ impl Shard {
                 Visit::Dead => outbox.shed_and_close(NO_PONG, "no answer to pings; reconnect"),
             }
         }
+    }
+}
+
+async fn freed(backlog: Option<&Backlog>) {
+    if let Some(backlog) = backlog {
+        backlog.freed().await;
     }
 }
 

@@ -1,6 +1,8 @@
 //! The memory of all outboxes together: bytes that wait for sockets, and unfinished messages.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::limits;
 
@@ -13,6 +15,9 @@ const SHARE: usize = 64;
 pub struct Backlog {
     bytes: AtomicUsize,
     most: usize,
+    /// Whether a shard waits until replays can go on.
+    awaited: AtomicBool,
+    freed: Notify,
 }
 
 impl Default for Backlog {
@@ -25,7 +30,8 @@ impl Backlog {
     /// An empty backlog with a limit in bytes.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), most }
+        let (awaited, freed) = (AtomicBool::new(false), Notify::new());
+        Self { bytes: AtomicUsize::new(0), most, awaited, freed }
     }
 
     /// The bytes that wait now.
@@ -43,7 +49,32 @@ impl Backlog {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    // Sequentially consistent, as `freed` is: of two threads at least one sees what the other has done.
     pub(super) fn subtract(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if self.awaited.load(Ordering::SeqCst)
+            && self.has_room_for_replay()
+            && self.awaited.swap(false, Ordering::SeqCst)
+        {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Whether an outbox may take the smallest piece of a replay.
+    pub(crate) fn has_room_for_replay(&self) -> bool {
+        self.most.saturating_sub(self.bytes.load(Ordering::SeqCst)) / SHARE >= limits::REPLAY_LEAST
+    }
+
+    /// Ends when [`Backlog::has_room_for_replay`]. Cancel safe.
+    pub(crate) async fn freed(&self) {
+        loop {
+            // Woken from its creation on, so nothing that is freed after the check is missed.
+            let freed = self.freed.notified();
+            self.awaited.store(true, Ordering::SeqCst);
+            if self.has_room_for_replay() {
+                return;
+            }
+            freed.await;
+        }
     }
 }

@@ -89,6 +89,11 @@ impl Outbox {
         self.state.lock().waiting.share()
     }
 
+    /// The backlog that its waiting bytes are part of.
+    pub(crate) fn backlog(&self) -> Arc<Backlog> {
+        Arc::clone(self.state.lock().waiting.backlog())
+    }
+
     fn push_within(&self, frames: &Bytes, most: impl Fn(&WaitingBytes) -> usize) -> Pushed {
         let mut state = self.state.lock();
         if state.closing.is_some() || state.broken {

@@ -27,6 +27,10 @@ impl WaitingBytes {
         self.all.share()
     }
 
+    pub(super) fn backlog(&self) -> &Arc<Backlog> {
+        &self.all
+    }
+
     pub(super) fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.all.add(bytes);
