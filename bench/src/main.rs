@@ -80,15 +80,14 @@ fn main() -> ExitCode {
         runtime.shutdown_background();
         outcome
     });
-    outcome.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "bench: {error:#}");
-        ExitCode::FAILURE
-    })
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    let _ = writeln!(std::io::stderr(), "bench: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// Runs the command on a thread that may block. An interrupted command gets some time to end the
 /// programs that it has started.
-async fn until_interrupted(command: Command) -> Result<ExitCode> {
+async fn until_interrupted(command: Command) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle signals")?;
     let mut work = tokio::task::spawn_blocking(move || execute(&command));
     let reason = tokio::select! {
@@ -101,7 +100,7 @@ async fn until_interrupted(command: Command) -> Result<ExitCode> {
     bail!(reason)
 }
 
-fn execute(command: &Command) -> Result<ExitCode> {
+fn execute(command: &Command) -> Result<()> {
     match command {
         Command::Gate(options) => gate::run(options),
         Command::SlowHandshakes(options) => slow_handshakes::run(options),
@@ -111,8 +110,8 @@ fn execute(command: &Command) -> Result<ExitCode> {
         Command::Fanout(options) => fanout::run(options),
         Command::Publish(options) => publish::run(options),
         Command::Storm(options) => storm::run(options),
-        Command::Echo(options) => echo::run(options).map(|()| ExitCode::SUCCESS),
-        Command::Floor => floor::run().map(|()| ExitCode::SUCCESS),
+        Command::Echo(options) => echo::run(options),
+        Command::Floor => floor::run(),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Servers that share a log in NATS JetStream, and what that costs.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::launch::Launch;
 use crate::server::nats::Nats;
 use crate::server::publish::SENDERS;
-use crate::server::{AT_A_TIME, Server, TAG, tags};
+use crate::server::{AT_A_TIME, Server, TAG};
 
 /// Listeners while the latency is measured: few, so that the latency is that of the log.
 const FEW: usize = 100;
@@ -70,7 +69,7 @@ impl Compared for Member {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &ClusterOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &ClusterOptions) -> Result<()> {
     let (nats, entries) = (&options.nats, options.entries);
     ensure!(nats.is_file(), "{} is not a program", nats.display());
     let given = options.server.clone().map(|path| Build { name: "server".to_owned(), path });
@@ -91,7 +90,7 @@ impl Trial<'_, Member> {
     fn server(&self, name: &str, more_options: &[String]) -> Result<Server> {
         let place = self.place(name)?;
         let launch = Launch::new(&self.program.path, &place);
-        Launch { tags: &tags(), more_options, ..launch }.start()
+        Launch { more_options, ..launch }.start()
     }
 
     fn place(&self, name: &str) -> Result<PathBuf> {

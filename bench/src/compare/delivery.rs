@@ -1,7 +1,6 @@
 //! What the server keeps, and what that costs.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use crate::server::fanout::in_turn;
 use crate::server::launch::Launch;
 use crate::server::probe::{PROBE_WARM_UP, Probe};
 use crate::server::publish::{self, SENDERS, plan};
-use crate::server::{AT_A_TIME, MESSAGE_SIZE, QUIET_TAG, TAG, tags};
+use crate::server::{AT_A_TIME, MESSAGE_SIZE, QUIET_TAG, TAG};
 
 /// Listeners of each of the two servers while the cost of keeping is measured, and how many times they
 /// get messages.
@@ -75,7 +74,7 @@ impl Compared for Keeper {
 ///
 /// # Errors
 /// When the server is missing or anything fails.
-pub(crate) fn run(options: &DeliveryOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &DeliveryOptions) -> Result<()> {
     let entries = options.entries;
     let builds = Build::given_or_beside(&options.servers, "server")?;
     // The directory of temporary files is often in memory, where a sync takes no time.
@@ -92,7 +91,7 @@ fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let measure = |data, preload| {
         let data = trial.directory.join(data);
         let launch = Launch::new(&trial.program.path, trial.directory);
-        let server = Launch { tags: &tags(), data: Some(&data), preload, ..launch }.start()?;
+        let server = Launch { data: Some(&data), preload, ..launch }.start()?;
         let times = (Duration::from_secs(1), Duration::from_secs(5));
         publish::measure(&server, plan(1), times)
     };
@@ -109,10 +108,8 @@ fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let second = trial.directory.join("second");
     std::fs::create_dir(&second)?;
-    let [keeping, forgetting] =
-        [(trial.directory, true), (&second, false)].map(|(place, keeps)| {
-            Launch { tags: &tags(), keeps, ..Launch::new(&trial.program.path, place) }.start()
-        });
+    let [keeping, forgetting] = [(trial.directory, true), (&second, false)]
+        .map(|(place, keeps)| Launch { keeps, ..Launch::new(&trial.program.path, place) }.start());
     let servers = [&keeping?, &forgetting?];
     let [keeping, forgetting] = in_turn(servers, LISTENERS, 10.0, TURNS, |delivered| {
         delivered.micros.context("the server has ended")
@@ -121,8 +118,7 @@ fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 }
 
 fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
-    let launch = Launch::new(&trial.program.path, trial.directory);
-    let server = Launch { tags: &tags(), ..launch }.start()?;
+    let server = Launch::new(&trial.program.path, trial.directory).start()?;
     let clock = Clock::start();
     let target = Arc::clone(&server.target);
     let mut clients = Listeners::new(target, clock)?;

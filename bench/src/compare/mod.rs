@@ -6,7 +6,6 @@ mod disk;
 pub(crate) mod server;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -105,7 +104,7 @@ impl<P: Compared> CompareOptions<P> {
         programs: Vec<(Subject, P)>,
         parent: &Path,
         values: impl FnOnce() -> Vec<(&'static str, String)>,
-    ) -> Result<ExitCode> {
+    ) -> Result<()> {
         let most = self.cases.iter().map(|case| case.connections).max().unwrap_or_default();
         open_files::ensure(most + open_files::OTHERS, "these cases", "choose other --cases")?;
         let (subjects, programs): (Vec<Subject>, Vec<P>) = programs.into_iter().unzip();

@@ -1,7 +1,6 @@
 //! The server beside its peers.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -73,7 +72,7 @@ impl Compared for Tested {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &ServerOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &ServerOptions) -> Result<()> {
     let peers_dir = &options.peers_dir.peers_dir;
     let program = |kind, build| Tested { kind, build, peers_dir: peers_dir.clone() };
     let builds = Build::given_or_beside(&options.servers, "server")?;

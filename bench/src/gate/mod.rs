@@ -9,7 +9,6 @@ pub(crate) mod slow_handshakes;
 mod tickets;
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -54,7 +53,7 @@ pub(crate) struct GateOptions {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub(crate) fn run(options: &GateOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &GateOptions) -> Result<()> {
     let load = options.load;
     // Each connection is two open files of a program under test, and one here.
     let what = format!("{} idle connections", load.idle);

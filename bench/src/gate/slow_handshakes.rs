@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -73,7 +72,7 @@ pub(crate) struct SlowOptions {
 ///
 /// # Errors
 /// When the gate is missing, a handshake of the healthy client fails, or slow clients are missing.
-pub(crate) fn run(options: &SlowOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &SlowOptions) -> Result<()> {
     let slow = options.slow;
     let what = format!("{slow} slow clients");
     open_files::ensure(slow as usize + open_files::OTHERS, &what, "give --slow less")?;

@@ -1,7 +1,6 @@
 //! Broadcasts to many listeners of one server.
 
 use std::io::Write as _;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,7 +201,7 @@ pub(crate) fn tag() -> Arc<[String]> {
 ///
 /// # Errors
 /// When the server is missing, or a listener missed a message.
-pub(crate) fn run(options: &FanoutOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
     let count = options.subscribers as usize;
     let what = format!("{count} listeners");
     open_files::ensure(count + open_files::OTHERS, &what, "give --subscribers less")?;
@@ -223,7 +222,7 @@ pub(crate) fn run(options: &FanoutOptions) -> Result<ExitCode> {
         let times = quantiles(&done.latencies);
         if options.brief {
             writeln!(out, "{LINE}{} {} {}", times[0], times[1], times[2])?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         rows.extend([
             row("messages", Some(done.published.messages.to_string())),
@@ -233,8 +232,7 @@ pub(crate) fn run(options: &FanoutOptions) -> Result<ExitCode> {
         rows.extend(latencies("latency", times));
         rows.push(row("publisher late by at most", Some(format!("{:.2?}", done.published.late))));
     }
-    writeln!(out, "{}", table::of_rows(rows))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(writeln!(out, "{}", table::of_rows(rows))?)
 }
 
 /// `tag`, or `tag-1`, `tag-2` and so on.

@@ -29,7 +29,7 @@ pub(crate) struct Launch<'a> {
     /// For the key and the stderr.
     pub(crate) directory: &'a Path,
     /// Publishing on these needs the key.
-    pub(crate) tags: &'a [String],
+    pub(crate) tags: Vec<String>,
     /// Where messages are kept on disk.
     pub(crate) data: Option<&'a Path>,
     pub(crate) more_options: &'a [String],
@@ -48,9 +48,9 @@ pub(crate) struct Restart {
 }
 
 impl<'a> Launch<'a> {
-    /// With the server's defaults, and in memory only.
+    /// For the tags of the comparisons, with the server's defaults, and in memory only.
     pub(crate) fn new(server: &'a Path, directory: &'a Path) -> Self {
-        let (tags, more_options) = (&[], &[]);
+        let (tags, more_options) = (tags().to_vec(), &[]);
         Self { server, directory, tags, data: None, more_options, preload: None, keeps: true }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Launch<'a> {
         let mut command = Command::new(self.server);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"]);
         command.arg("--config").arg(&config);
-        for tag in self.tags {
+        for tag in &self.tags {
             for action in ["broadcast", "send"] {
                 command.arg("--protect").arg(format!("{tag}:{action}:{}", key_file.display()));
             }
@@ -87,8 +87,7 @@ impl<'a> Launch<'a> {
 
     /// Starts it, publishes `entries` messages and restarts it.
     pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<Restart> {
-        let launch = Launch { tags: &tags(), ..*self };
-        let server = launch.start()?;
+        let server = self.start()?;
         let mut senders = Senders::new(&server.target, plan(32))?;
         let begun = Instant::now();
         // The messages in flight come on top.
@@ -98,7 +97,7 @@ impl<'a> Launch<'a> {
         let per_second = entries as f64 / begun.elapsed().as_secs_f64();
         server.stop()?;
         let begun = Instant::now();
-        let server = launch.start()?;
+        let server = self.start()?;
         let admin = server.admin.context("the server has no address for administrators")?;
         while !is_ready(admin) {
             interrupt::check()?;

@@ -133,7 +133,7 @@ impl Server {
         tags: &[String],
     ) -> Result<Self> {
         if kind.is_ours() {
-            return Launch { tags, ..Launch::new(build, directory) }.start();
+            return Launch { tags: tags.to_vec(), ..Launch::new(build, directory) }.start();
         }
         let peers = std::path::absolute(peers)?;
         let (program, address) =

@@ -1,7 +1,6 @@
 //! Many senders on one server.
 
 use std::io::Write as _;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -87,7 +86,7 @@ pub(crate) fn plan(in_flight: u32) -> SendPlan {
 ///
 /// # Errors
 /// When the server is missing, or a message is refused.
-pub(crate) fn run(options: &PublishOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &PublishOptions) -> Result<()> {
     let server = Server::of(&options.to, std::slice::from_ref(&options.plan.tag))?;
     let times = (WARM_UP, Duration::from_secs(options.seconds.into()));
     let cost = measure(&server, options.plan.clone(), times)?;
@@ -99,6 +98,5 @@ pub(crate) fn run(options: &PublishOptions) -> Result<ExitCode> {
         row("a second and core", per_core),
     ];
     rows.extend(latencies("until the answer", quantiles(&cost.latencies)));
-    writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?)
 }

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,7 +87,7 @@ pub(crate) fn measure(
 ///
 /// # Errors
 /// When the server is missing, a client does not come back, or the healthy one loses a message.
-pub(crate) fn run(options: &StormOptions) -> Result<ExitCode> {
+pub(crate) fn run(options: &StormOptions) -> Result<()> {
     let count = options.clients as usize;
     let what = format!("{count} clients");
     open_files::ensure(count + open_files::OTHERS, &what, "give --clients less")?;
@@ -107,6 +106,5 @@ pub(crate) fn run(options: &StormOptions) -> Result<ExitCode> {
     ];
     rows.extend(latencies("healthy client alone", alone));
     rows.extend(latencies("healthy client meanwhile", cost.healthy));
-    writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?)
 }
