@@ -66,8 +66,8 @@ impl OpenLog {
         };
         let log = sqlite::OpenedDatabase::open(data)?;
         Ok(Self {
-            epoch: log.epoch().into(),
-            floor: log.floor(),
+            epoch: log.epoch.as_str().into(),
+            floor: log.floor,
             id_key: log.id_key(file)?,
             backend: Backend::Sqlite {
                 log: Box::new(log),
@@ -107,11 +107,7 @@ impl OpenLog {
                 return Ok(None);
             }
             let log = log.start(hub, retention, size)?;
-            let ended = log.ended();
-            let ended = async move {
-                ended.cancelled().await;
-                Error::Defect("the log ended")
-            };
+            let ended = log.ended().map(|()| Error::Defect("the log ended"));
             Ok(Some(StartedLog { ended: ended.boxed(), log: Box::new(log) }))
         });
         reading.await.map_err(|_| Error::Defect("reading the log ended early"))?

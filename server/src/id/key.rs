@@ -3,13 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hmac::Mac as _;
 
 use super::{IdKey, from_hex, hex, keyed, random_hex};
 use crate::error::Error;
-use crate::file_permissions::exposed;
+use crate::file_permissions::{exposed, sync_directory_of};
 
 const WHAT: &str = "id key file";
 /// The most that is read of the file, in bytes; a longer one is refused.
@@ -95,12 +95,6 @@ fn write_whole(path: &Path, key: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(format!("{key}\n").as_bytes())?;
     file.sync_all()
-}
-
-/// Makes the new name survive a power failure.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.map_or(PathBuf::from("."), Path::to_path_buf))?.sync_all()
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, params};
 
-use crate::entry::{AppendId, Entry, EntryKind};
+use crate::entry::{AppendId, BadKind, Body, Entry, EntryKind};
 use crate::id::{Address, Tag};
-use crate::protocol::Mark;
-use crate::protocol::{Message, Mid};
+use crate::protocol::Mid;
 
 /// Every column, in the order of the parameters and of [`read`].
 pub(super) const COLUMNS: &str =
@@ -15,17 +14,6 @@ pub(super) const COLUMNS: &str =
 /// Inserts a row of them.
 pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
      mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-
-/// The values of `kind`.
-mod kind {
-    pub(super) const BROADCAST: i64 = 0;
-    pub(super) const DIRECT: i64 = 1;
-    /// The body is one seq.
-    pub(super) const READ_UP_TO: i64 = 2;
-    /// The body is a list of seqs.
-    pub(super) const READ_ONLY: i64 = 3;
-    pub(super) const DROP: i64 = 4;
-}
 
 /// A value that this program never writes. The error names the entry, and none of its content.
 #[derive(Debug, thiserror::Error)]
@@ -68,29 +56,22 @@ pub(super) fn insert(
     seq: u64,
     entry: &Entry,
 ) -> rusqlite::Result<()> {
-    let (kind, address, message, mark) = match &entry.kind {
-        EntryKind::Broadcast(message) => (kind::BROADCAST, None, Some(message), None),
-        EntryKind::Direct(address, message) => (kind::DIRECT, Some(address), Some(message), None),
-        EntryKind::Read(address, Mark::UpTo(seq)) => {
-            (kind::READ_UP_TO, Some(address), None, Some(seq.to_le_bytes().to_vec()))
+    let (kind, address, body) = entry.kind.to_parts();
+    let mark: Vec<u8>;
+    let body = match body {
+        Body::Empty => ValueRef::Null,
+        Body::Message(text) => ValueRef::Text(text.as_bytes()),
+        Body::Seqs(seqs) => {
+            mark = seqs.iter().flat_map(|seq| seq.to_le_bytes()).collect();
+            ValueRef::Blob(&mark)
         }
-        EntryKind::Read(address, Mark::Only(seqs)) => {
-            let bytes = seqs.iter().flat_map(|seq| seq.to_le_bytes()).collect();
-            (kind::READ_ONLY, Some(address), None, Some(bytes))
-        }
-        EntryKind::Drop(address) => (kind::DROP, Some(address), None, None),
-    };
-    let body = match (message, &mark) {
-        (Some(message), _) => ValueRef::Text(message.as_json().as_bytes()),
-        (None, Some(mark)) => ValueRef::Blob(mark),
-        (None, None) => ValueRef::Null,
     };
     statement.execute(params![
         stored(seq),
         stored(entry.at),
         entry.tag.as_str(),
         kind,
-        address.map(|address| address.to_bytes()),
+        address.map(Address::to_bytes),
         Borrowed(body),
         entry.expires.map(stored),
         entry.mid.as_ref().map(Mid::as_str),
@@ -124,39 +105,24 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
             Some(Address::from_bytes(bytes.ok_or_else(|| damaged(4, "the address"))?))
         }
     };
-    let message = || {
-        let text = row.get_ref(5)?.as_str().map_err(|_| damaged(5, "the message"))?;
-        Ok::<_, rusqlite::Error>(Message::kept(text.into()))
-    };
-    let seqs = || {
-        let bytes = row.get_ref(5)?.as_blob().map_err(|_| damaged(5, "the mark"))?;
-        let (seqs, []) = bytes.as_chunks() else { return Err(damaged(5, "the mark")) };
-        Ok(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
-    };
-    let kind = match (row.get(3)?, address) {
-        (kind::BROADCAST, None) => EntryKind::Broadcast(message()?),
-        (kind::DIRECT, Some(address)) => EntryKind::Direct(address, message()?),
-        (kind::READ_UP_TO, Some(address)) => match *seqs()? {
-            [seq] => EntryKind::Read(address, Mark::UpTo(seq)),
-            _ => return Err(damaged(5, "the mark")),
-        },
-        (kind::READ_ONLY, Some(address)) => EntryKind::Read(address, Mark::Only(seqs()?)),
-        (kind::DROP, Some(address)) => EntryKind::Drop(address),
-        _ => return Err(damaged(3, "the kind")),
-    };
-    let append = match (row.get::<_, Option<i64>>(8)?, row.get::<_, Option<i64>>(9)?) {
-        (Some(writer), Some(number)) => {
-            Some(AppendId { writer: kept(writer), number: kept(number) })
-        }
-        _ => None,
-    };
+    // A kind has one byte; any other number is that of no kind.
+    let kind = row.get::<_, i64>(3)?.try_into().unwrap_or(u8::MAX);
+    let body = row.get_ref(5)?;
+    let (text, bytes) = (|| body.as_str().ok(), || body.as_blob().ok());
+    let kind = EntryKind::from_parts(kind, address, text, bytes).map_err(|bad| match bad {
+        BadKind::Number => damaged(3, "the kind"),
+        BadKind::Message => damaged(5, "the message"),
+        BadKind::Mark => damaged(5, "the mark"),
+    })?;
+    let number = |column| row.get::<_, Option<i64>>(column).map(|number| number.map(kept));
+    let append = number(8)?.zip(number(9)?);
     let entry = Entry {
         tag: tag.ok_or_else(|| damaged(2, "the tag"))?,
         kind,
         at: kept(row.get(1)?),
-        expires: row.get::<_, Option<i64>>(6)?.map(kept),
+        expires: number(6)?,
         mid: row.get::<_, Option<Box<str>>>(7)?.map(Mid::kept),
-        append,
+        append: append.map(|(writer, number)| AppendId { writer, number }),
     };
     Ok((seq, entry))
 }
