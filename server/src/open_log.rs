@@ -53,7 +53,7 @@ impl OpenLog {
         if let (Some(nats), Some(file)) = (config.cluster(), file) {
             let id_key = IdKey::load_or_create(file)?;
             let log = nats::OpenedStream::open(nats, common_settings(config, &id_key)).await?;
-            let (epoch, floor) = (log.epoch().into(), log.floor());
+            let (epoch, floor) = (log.found.epoch.as_str().into(), log.found.floor);
             return Ok(Self { epoch, floor, id_key, backend: Backend::Nats(Box::new(log)) });
         }
         let Some(data) = &config.data else {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::NatsConfig;
 use super::connect::Connections;
 use super::entry::{self, BadEntry};
+use super::progress;
 use super::waiting::Shared;
 use crate::entry::{AppendContext, AppendId, EntryKind};
 use crate::error::Error;
@@ -85,12 +86,12 @@ impl Follower {
                 FollowFailure::Connected => {
                     // Another node may answer, with another state.
                     self.suspect_since = None;
-                    self.shared.progress.is_behind();
+                    self.shared.progress.is_behind(progress::READING);
                     continue;
                 }
                 FollowFailure::Final(error) => return Err(error),
                 FollowFailure::Passing(error) => {
-                    self.shared.progress.is_stuck();
+                    self.shared.progress.is_behind(progress::STUCK);
                     self.warn(&error);
                 }
             }
@@ -246,7 +247,7 @@ impl Follower {
         let known = self.shared.known().saturating_sub(self.head);
         match pending.max(known) <= BATCH as u64 {
             true => self.shared.progress.is_near(),
-            false => self.shared.progress.is_behind(),
+            false => self.shared.progress.is_behind(progress::READING),
         }
     }
 
