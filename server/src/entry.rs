@@ -119,7 +119,7 @@ mod number {
 
 /// What a log stores of an entry besides its kind's number and its address.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Body<'a> {
+pub(crate) enum StoredBody<'a> {
     Empty,
     Message(&'a str),
     /// Each as eight bytes, in little-endian.
@@ -136,19 +136,19 @@ pub(crate) enum BadKind {
 
 impl EntryKind {
     /// What a log stores of it: the kind's number, the address and the body.
-    pub(crate) fn to_parts(&self) -> (u8, Option<Address>, Body<'_>) {
+    pub(crate) fn to_parts(&self) -> (u8, Option<Address>, StoredBody<'_>) {
         match self {
-            Self::Broadcast(text) => (number::BROADCAST, None, Body::Message(text.as_json())),
+            Self::Broadcast(text) => (number::BROADCAST, None, StoredBody::Message(text.as_json())),
             Self::Direct(address, text) => {
-                (number::DIRECT, Some(*address), Body::Message(text.as_json()))
+                (number::DIRECT, Some(*address), StoredBody::Message(text.as_json()))
             }
             Self::Read(address, Mark::UpTo(seq)) => {
-                (number::READ_UP_TO, Some(*address), Body::Seqs(slice::from_ref(seq)))
+                (number::READ_UP_TO, Some(*address), StoredBody::Seqs(slice::from_ref(seq)))
             }
             Self::Read(address, Mark::Only(seqs)) => {
-                (number::READ_ONLY, Some(*address), Body::Seqs(seqs))
+                (number::READ_ONLY, Some(*address), StoredBody::Seqs(seqs))
             }
-            Self::Drop(address) => (number::DROP, Some(*address), Body::Empty),
+            Self::Drop(address) => (number::DROP, Some(*address), StoredBody::Empty),
         }
     }
 

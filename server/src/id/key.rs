@@ -23,18 +23,13 @@ impl IdKey {
     /// [`Error::Read`], [`Error::Write`]; [`Error::Content`] if the file is not 64 hex digits. None of
     /// them repeats the content.
     pub(crate) fn load_or_create(path: &Path) -> Result<Self, Error> {
-        match Self::load(path)? {
-            Some(key) => Ok(key),
-            None => {
-                create(path)?;
-                // Another server may have created it in the meantime: its key counts.
-                Self::load(path)?.ok_or_else(|| Error::Read {
-                    what: WHAT,
-                    file: path.into(),
-                    source: io::ErrorKind::NotFound.into(),
-                })
-            }
+        if let Some(key) = Self::load(path)? {
+            return Ok(key);
         }
+        create(path)?;
+        // Another server may have created it in the meantime: its key counts.
+        let missing = io::ErrorKind::NotFound.into();
+        Self::load(path)?.ok_or(Error::Read { what: WHAT, file: path.into(), source: missing })
     }
 
     /// Reads the key in `path`; `None` if the file does not exist.

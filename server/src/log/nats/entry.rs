@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf as _, BufMut as _, Bytes};
 
-use crate::entry::{AppendId, Body, Entry, EntryKind};
+use crate::entry::{AppendId, Entry, EntryKind, StoredBody};
 use crate::id::{Address, Tag};
 use crate::protocol::Mid;
 
@@ -74,9 +74,9 @@ pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
         bytes.put_slice(mid.as_str().as_bytes());
     }
     match body {
-        Body::Empty => {}
-        Body::Message(text) => bytes.put_slice(text.as_bytes()),
-        Body::Seqs(seqs) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
+        StoredBody::Empty => {}
+        StoredBody::Message(text) => bytes.put_slice(text.as_bytes()),
+        StoredBody::Seqs(seqs) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
     }
     bytes.into()
 }

@@ -144,7 +144,7 @@ impl OpenedDatabase {
         retention: Duration,
         size: u64,
     ) -> Result<SqliteLog, Error> {
-        self.store.upkeep = Upkeep::new(retention, size);
+        self.store.upkeep = Upkeep { retention, size, ..Upkeep::default() };
         let queue = Arc::new(Queue::new(getrandom::u64().map_err(Error::no_randomness)?));
         let ended = CancellationToken::new();
         let end = End { queue: Arc::clone(&queue), ended: ended.clone() };

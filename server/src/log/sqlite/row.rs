@@ -3,7 +3,7 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, params};
 
-use crate::entry::{AppendId, BadKind, Body, Entry, EntryKind};
+use crate::entry::{AppendId, BadKind, Entry, EntryKind, StoredBody};
 use crate::id::{Address, Tag};
 use crate::protocol::Mid;
 
@@ -15,29 +15,19 @@ pub(super) const COLUMNS: &str =
 pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
      mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// A value that this program never writes. The error names the entry, and none of its content.
-#[derive(Debug, thiserror::Error)]
-enum Damaged {
-    #[error("{what} of entry {seq} is damaged")]
-    Part { seq: u64, what: &'static str },
-    #[error("entries {first} to {last} are missing")]
-    Missing { first: u64, last: u64 },
-    #[error("{0} is damaged")]
-    Meta(&'static str),
-}
-
 /// The error for a value of `meta`.
 pub(super) fn damaged_meta(name: &'static str) -> rusqlite::Error {
-    damaged(0, Damaged::Meta(name))
+    damaged(0, format!("{name} is damaged"))
 }
 
 /// The error for a gap.
 pub(super) fn missing(first: u64, last: u64) -> rusqlite::Error {
-    damaged(0, Damaged::Missing { first, last })
+    damaged(0, format!("entries {first} to {last} are missing"))
 }
 
-fn damaged(column: usize, what: Damaged) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, Box::new(what))
+/// The error for a value that this program never writes.
+fn damaged(column: usize, reason: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, reason.into())
 }
 
 /// The same bits as a signed number, since SQLite has no unsigned ones. Seqs and times never get so
@@ -59,9 +49,9 @@ pub(super) fn insert(
     let (kind, address, body) = entry.kind.to_parts();
     let mark: Vec<u8>;
     let body = match body {
-        Body::Empty => ValueRef::Null,
-        Body::Message(text) => ValueRef::Text(text.as_bytes()),
-        Body::Seqs(seqs) => {
+        StoredBody::Empty => ValueRef::Null,
+        StoredBody::Message(text) => ValueRef::Text(text.as_bytes()),
+        StoredBody::Seqs(seqs) => {
             mark = seqs.iter().flat_map(|seq| seq.to_le_bytes()).collect();
             ValueRef::Blob(&mark)
         }
@@ -96,7 +86,7 @@ impl rusqlite::ToSql for Borrowed<'_> {
 /// Also for a value that this program never writes. The error names the entry, and none of its content.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
     let seq = kept(row.get(0)?);
-    let damaged = |column, what| damaged(column, Damaged::Part { seq, what });
+    let damaged = |column, what| damaged(column, format!("{what} of entry {seq} is damaged"));
     let tag = row.get_ref(2)?.as_str().ok().and_then(|text| Tag::parse(text).ok());
     let address = match row.get_ref(4)? {
         ValueRef::Null => None,

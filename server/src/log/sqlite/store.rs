@@ -68,16 +68,10 @@ pub(super) struct Upkeep {
     pub(super) next_age_check: Option<Instant>,
 }
 
-impl Upkeep {
-    pub(super) fn new(retention: Duration, size: u64) -> Self {
-        Self { retention, size, next_age_check: None }
-    }
-}
-
 impl Default for Upkeep {
     /// Keeps everything.
     fn default() -> Self {
-        Self::new(Duration::MAX, u64::MAX)
+        Self { retention: Duration::MAX, size: u64::MAX, next_age_check: None }
     }
 }
 

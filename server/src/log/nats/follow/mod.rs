@@ -120,7 +120,6 @@ impl Follower {
             num_replicas: 1,
             ..pull::Config::default()
         };
-        let passing = |error: &dyn Display| FollowFailure::Passing(error.to_string());
         let consumer = in_time(stream.create_consumer(config)).await?;
         let consumer = consumer.map_err(|error| passing(&error))?;
         self.note(consumer.cached_info().num_pending);
@@ -156,7 +155,7 @@ impl Follower {
                     delivered += 1;
                     self.take(&message, delivered).await?;
                 }
-                Some(Err(error)) => return Err(FollowFailure::Passing(error.to_string())),
+                Some(Err(error)) => return Err(passing(&error)),
                 None => return Err(FollowFailure::Passing("it has ended".into())),
             }
         }
@@ -178,7 +177,7 @@ impl Follower {
 
     /// Applies an entry, the `delivered`th of this subscription.
     async fn take(&mut self, message: &Message, delivered: u64) -> Result<(), FollowFailure> {
-        let info = message.info().map_err(|error| FollowFailure::Passing(error.to_string()))?;
+        let info = message.info().map_err(|error| passing(&error))?;
         let (seq, pending) = (info.stream_sequence, info.pending);
         // Deliveries are numbered without gaps: if one is missing, it was lost. A gap between seqs of
         // consecutive deliveries was trimmed.
@@ -268,6 +267,10 @@ impl Follower {
     fn refuse(&self, reason: String) -> FollowFailure {
         FollowFailure::Final(self.cluster.error(reason))
     }
+}
+
+fn passing(error: &dyn Display) -> FollowFailure {
+    FollowFailure::Passing(error.to_string())
 }
 
 /// Bounds the time of a request to NATS.
