@@ -13,7 +13,7 @@ use crate::hub::history::TagBounds;
 use crate::hub::{Hub, dedup};
 use crate::id::{IdKey, random_hex};
 use crate::log::nats::{self, CommonHistory, CommonSettings};
-use crate::log::sqlite::{self, Replayed};
+use crate::log::sqlite;
 use crate::log::{Log, MemoryLog, Replica};
 
 /// A log that is open but has no hub yet.
@@ -103,7 +103,7 @@ impl OpenLog {
         };
         let shutdown = shutdown.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            if log.replay(&*hub, &|| shutdown.is_stopping())? == Replayed::InPart {
+            if log.replay(&*hub, &|| shutdown.is_stopping())?.is_break() {
                 return Ok(None);
             }
             let log = log.start(hub, retention, size)?;

@@ -87,10 +87,9 @@ impl OpenedStream {
             let (client, connections, context) = connected(&cluster, connect::START).await?;
             stream::check_max_payload(&client, &cluster)?;
             let found = stream::open(&context, &cluster, &common).await?;
-            Ok((client, connections, context, cluster, found))
+            Ok::<_, Error>((client, connections, context, cluster, found))
         });
-        let opened: Result<_, Error> =
-            opening.await.map_err(|_| Error::Defect("opening the stream ended early"))?;
+        let opened = opening.await.map_err(|_| Error::Defect("opening the stream ended early"))?;
         let (client, connections, context, cluster, found) = opened?;
         Ok(Self { runtime, client, connections, context, cluster, found })
     }

@@ -98,7 +98,7 @@ impl OpenedDatabase {
         Ok(key)
     }
 
-    /// Hands every entry to `sink`, in order. Ends early if `stop`, which it calls now and then, answers
+    /// Hands every entry to `sink`, in order. Breaks off if `stop`, which it calls now and then, answers
     /// `true`.
     ///
     /// # Errors
@@ -107,10 +107,10 @@ impl OpenedDatabase {
         &self,
         sink: &dyn Sink,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Replayed, Error> {
+    ) -> Result<ControlFlow<()>, Error> {
         let all = self.head - self.floor;
         let begun = Instant::now();
-        let (mut read, mut told, mut replayed) = (0u64, begun, Replayed::Whole);
+        let (mut read, mut told, mut replayed) = (0u64, begun, ControlFlow::Continue(()));
         let reading = self.store.read(self.floor, |seq, entry| {
             // Its sender got the answer before the restart.
             let _ = sink.apply(seq, &entry, AppendContext::default());
@@ -122,11 +122,10 @@ impl OpenedDatabase {
                 told = Instant::now();
                 tracing::info!("read {read} of {all} entries");
             }
-            if !stop() {
-                return ControlFlow::Continue(());
+            if stop() {
+                replayed = ControlFlow::Break(());
             }
-            replayed = Replayed::InPart;
-            ControlFlow::Break(())
+            replayed
         });
         reading.map_err(self.store.error("cannot be read"))?;
         tracing::info!(entries = read, ms = begun.elapsed().as_millis(), "the log was read");
@@ -160,15 +159,6 @@ impl OpenedDatabase {
         let thread = thread.map_err(|source| Error::Os { what: "starting threads", source })?;
         Ok(SqliteLog { queue, sink, counts, ended, thread: Some(thread) })
     }
-}
-
-/// How much of a log was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Replayed {
-    /// Everything.
-    Whole,
-    /// A part; `stop` ended it.
-    InPart,
 }
 
 /// Gives the log in a directory a new epoch. Answers the old one, if it had any, and the new one.

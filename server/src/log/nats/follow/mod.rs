@@ -141,7 +141,7 @@ impl Follower {
                 Ok(()) = self.connections.changed() => return Err(FollowFailure::Connected),
                 _ = check.tick() => {
                     if seen.replace(self.head) == Some(self.head) && self.head < self.shared.known() {
-                        return Err(FollowFailure::Passing("there are more entries, but none comes".into()));
+                        return Err(passing(&"there are more entries, but none comes"));
                     }
                     if self.shared.peers.other_epoch() {
                         // Compares the stream's epoch with this server's.
@@ -150,14 +150,10 @@ impl Follower {
                     continue;
                 }
             };
-            match next {
-                Some(Ok(message)) => {
-                    delivered += 1;
-                    self.take(&message, delivered).await?;
-                }
-                Some(Err(error)) => return Err(passing(&error)),
-                None => return Err(FollowFailure::Passing("it has ended".into())),
-            }
+            let message = next.ok_or_else(|| passing(&"it has ended"))?;
+            let message = message.map_err(|error| passing(&error))?;
+            delivered += 1;
+            self.take(&message, delivered).await?;
         }
     }
 
@@ -182,7 +178,7 @@ impl Follower {
         // Deliveries are numbered without gaps: if one is missing, it was lost. A gap between seqs of
         // consecutive deliveries was trimmed.
         if info.consumer_sequence != delivered {
-            return Err(FollowFailure::Passing("a delivery was lost".into()));
+            return Err(passing(&"a delivery was lost"));
         }
         // A new subscription may begin a little earlier.
         if seq <= self.head {
