@@ -1,5 +1,6 @@
 //! The entry: what is published, as it stands in the log.
 
+use std::slice;
 use std::time::Instant;
 
 use crate::id::{Address, Tag};
@@ -102,6 +103,80 @@ impl EntryKind {
             Self::Broadcast(message) | Self::Direct(_, message) => Some(message),
             Self::Read(..) | Self::Drop(_) => None,
         }
+    }
+}
+
+/// The number of a kind in every log.
+mod number {
+    pub(super) const BROADCAST: u8 = 0;
+    pub(super) const DIRECT: u8 = 1;
+    /// The body is one seq.
+    pub(super) const READ_UP_TO: u8 = 2;
+    /// The body is a list of seqs.
+    pub(super) const READ_ONLY: u8 = 3;
+    pub(super) const DROP: u8 = 4;
+}
+
+/// What a log stores of an entry besides its kind's number and its address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StoredBody<'a> {
+    Empty,
+    Message(&'a str),
+    /// Each as eight bytes, in little-endian.
+    Seqs(&'a [u64]),
+}
+
+/// The part of a stored kind that no server has written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum BadKind {
+    Number,
+    Message,
+    Mark,
+}
+
+impl EntryKind {
+    /// What a log stores of it: the kind's number, the address and the body.
+    pub(crate) fn to_parts(&self) -> (u8, Option<Address>, StoredBody<'_>) {
+        match self {
+            Self::Broadcast(text) => (number::BROADCAST, None, StoredBody::Message(text.as_json())),
+            Self::Direct(address, text) => {
+                (number::DIRECT, Some(*address), StoredBody::Message(text.as_json()))
+            }
+            Self::Read(address, Mark::UpTo(seq)) => {
+                (number::READ_UP_TO, Some(*address), StoredBody::Seqs(slice::from_ref(seq)))
+            }
+            Self::Read(address, Mark::Only(seqs)) => {
+                (number::READ_ONLY, Some(*address), StoredBody::Seqs(seqs))
+            }
+            Self::Drop(address) => (number::DROP, Some(*address), StoredBody::Empty),
+        }
+    }
+
+    /// The kind with these parts. Its number tells whether the body is `text` or `bytes`.
+    pub(crate) fn from_parts<'a>(
+        number: u8,
+        address: Option<Address>,
+        text: impl FnOnce() -> Option<&'a str>,
+        bytes: impl FnOnce() -> Option<&'a [u8]>,
+    ) -> Result<Self, BadKind> {
+        let message = || text().map(|text| Message::kept(text.into())).ok_or(BadKind::Message);
+        let seqs = || {
+            let (seqs, []) = bytes()?.as_chunks() else { return None };
+            Some(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
+        };
+        Ok(match (number, address) {
+            (number::BROADCAST, None) => Self::Broadcast(message()?),
+            (number::DIRECT, Some(address)) => Self::Direct(address, message()?),
+            (number::READ_UP_TO, Some(address)) => match seqs().as_deref() {
+                Some(&[seq]) => Self::Read(address, Mark::UpTo(seq)),
+                _ => return Err(BadKind::Mark),
+            },
+            (number::READ_ONLY, Some(address)) => {
+                Self::Read(address, Mark::Only(seqs().ok_or(BadKind::Mark)?))
+            }
+            (number::DROP, Some(address)) => Self::Drop(address),
+            _ => return Err(BadKind::Number),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Secret files that every user of the machine can read.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -15,15 +16,24 @@ pub(crate) fn exposed(what: &str, file: &Path) -> Option<String> {
     let lets = |path: &Path, how: u32| {
         fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & how != 0)
     };
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    let exposed = file.is_file() && lets(file, OTHERS) && lets(directory, OTHERS_ENTER);
+    let exposed = file.is_file() && lets(file, OTHERS) && lets(directory_of(file), OTHERS_ENTER);
     exposed.then(|| {
         format!(
             "every user of this machine can read or change the {what}; run chmod o-rwx {}",
             file.display()
         )
     })
+}
+
+/// The directory that a file or directory is in.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Makes a new name survive a power cut.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
 }
 
 #[cfg(test)]

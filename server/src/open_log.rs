@@ -13,7 +13,7 @@ use crate::hub::history::TagBounds;
 use crate::hub::{Hub, dedup};
 use crate::id::{IdKey, random_hex};
 use crate::log::nats::{self, CommonHistory, CommonSettings};
-use crate::log::sqlite::{self, Replayed};
+use crate::log::sqlite;
 use crate::log::{Log, MemoryLog, Replica};
 
 /// A log that is open but has no hub yet.
@@ -53,7 +53,7 @@ impl OpenLog {
         if let (Some(nats), Some(file)) = (config.cluster(), file) {
             let id_key = IdKey::load_or_create(file)?;
             let log = nats::OpenedStream::open(nats, common_settings(config, &id_key)).await?;
-            let (epoch, floor) = (log.epoch().into(), log.floor());
+            let (epoch, floor) = (log.found.epoch.as_str().into(), log.found.floor);
             return Ok(Self { epoch, floor, id_key, backend: Backend::Nats(Box::new(log)) });
         }
         let Some(data) = &config.data else {
@@ -66,8 +66,8 @@ impl OpenLog {
         };
         let log = sqlite::OpenedDatabase::open(data)?;
         Ok(Self {
-            epoch: log.epoch().into(),
-            floor: log.floor(),
+            epoch: log.epoch.as_str().into(),
+            floor: log.floor,
             id_key: log.id_key(file)?,
             backend: Backend::Sqlite {
                 log: Box::new(log),
@@ -103,15 +103,11 @@ impl OpenLog {
         };
         let shutdown = shutdown.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            if log.replay(&*hub, &|| shutdown.is_stopping())? == Replayed::InPart {
+            if log.replay(&*hub, &|| shutdown.is_stopping())?.is_break() {
                 return Ok(None);
             }
             let log = log.start(hub, retention, size)?;
-            let ended = log.ended();
-            let ended = async move {
-                ended.cancelled().await;
-                Error::Defect("the log ended")
-            };
+            let ended = log.ended().map(|()| Error::Defect("the log ended"));
             Ok(Some(StartedLog { ended: ended.boxed(), log: Box::new(log) }))
         });
         reading.await.map_err(|_| Error::Defect("reading the log ended early"))?

@@ -1,6 +1,7 @@
 //! Secrets in files or stdin: other users can see a command line.
 
-use std::io::{self, BufRead as _};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use crate::error::Error;
@@ -15,11 +16,12 @@ const MAX_LINE: u64 = 4096;
 /// long.
 pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Error> {
     let read = |source| Error::Read { what, file: file.into(), source };
-    let line = if file == Path::new("-") {
-        line_of(io::stdin().lock()).map_err(read)?
-    } else {
-        line_of(io::BufReader::new(std::fs::File::open(file).map_err(read)?)).map_err(read)?
+    let reader: Box<dyn BufRead> = match file == Path::new("-") {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(BufReader::new(File::open(file).map_err(read)?)),
     };
+    let mut line = String::new();
+    reader.take(MAX_LINE).read_line(&mut line).map_err(read)?;
     let fault = |reason: &str| Error::Content { what, file: file.into(), reason: reason.into() };
     // The beginning of a line is another secret than the line.
     if line.len() as u64 >= MAX_LINE {
@@ -29,10 +31,4 @@ pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Erro
         "" => Err(fault("its first line is empty")),
         line => Ok(line.to_owned()),
     }
-}
-
-fn line_of(mut reader: impl io::BufRead) -> io::Result<String> {
-    let mut line = String::new();
-    io::Read::take(&mut reader, MAX_LINE).read_line(&mut line)?;
-    Ok(line)
 }

@@ -3,13 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hmac::Mac as _;
 
 use super::{IdKey, from_hex, hex, keyed, random_hex};
 use crate::error::Error;
-use crate::file_permissions::exposed;
+use crate::file_permissions::{exposed, sync_directory_of};
 
 const WHAT: &str = "id key file";
 /// The most that is read of the file, in bytes; a longer one is refused.
@@ -23,18 +23,13 @@ impl IdKey {
     /// [`Error::Read`], [`Error::Write`]; [`Error::Content`] if the file is not 64 hex digits. None of
     /// them repeats the content.
     pub(crate) fn load_or_create(path: &Path) -> Result<Self, Error> {
-        match Self::load(path)? {
-            Some(key) => Ok(key),
-            None => {
-                create(path)?;
-                // Another server may have created it in the meantime: its key counts.
-                Self::load(path)?.ok_or_else(|| Error::Read {
-                    what: WHAT,
-                    file: path.into(),
-                    source: io::ErrorKind::NotFound.into(),
-                })
-            }
+        if let Some(key) = Self::load(path)? {
+            return Ok(key);
         }
+        create(path)?;
+        // Another server may have created it in the meantime: its key counts.
+        let missing = io::ErrorKind::NotFound.into();
+        Self::load(path)?.ok_or(Error::Read { what: WHAT, file: path.into(), source: missing })
     }
 
     /// Reads the key in `path`; `None` if the file does not exist.
@@ -95,12 +90,6 @@ fn write_whole(path: &Path, key: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(format!("{key}\n").as_bytes())?;
     file.sync_all()
-}
-
-/// Makes the new name survive a power failure.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.map_or(PathBuf::from("."), Path::to_path_buf))?.sync_all()
 }
 
 #[cfg(test)]

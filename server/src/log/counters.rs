@@ -46,7 +46,7 @@ impl Counts {
     /// Refuses an append at once.
     pub(super) fn refuse(&self, refusal: Refusal) -> Appending {
         self.failed(1, Outcome::Refused);
-        Appending::done(Err(refusal))
+        Appending::Done(Err(refusal))
     }
 
     /// Counts entries that do not stand in the log, or may not.

@@ -31,7 +31,7 @@ impl<S: Sink> Log for MemoryLog<S> {
         }
         *head += 1;
         self.counts.appended(1);
-        Appending::done(self.sink.apply(*head, &entry, context))
+        Appending::Done(self.sink.apply(*head, &entry, context))
     }
 
     fn name(&self) -> &'static str {

@@ -7,7 +7,7 @@ pub(crate) mod nats;
 pub(crate) mod sqlite;
 
 use std::fmt;
-use std::future::{Future, ready};
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Context, Poll};
@@ -131,50 +131,23 @@ impl Queued {
 }
 
 /// An append under way. Dropping it does not cancel the append: the entry may still be delivered.
-#[derive(Debug)]
-pub(crate) struct Appending(AppendState);
-
-enum AppendState {
+pub(crate) enum Appending {
+    /// It has this outcome.
     Done(Appended),
+    /// Its outcome will be sent.
     Waiting(oneshot::Receiver<Appended>),
+    /// It begins within this future.
     Later(BoxFuture<'static, Appended>),
-}
-
-impl fmt::Debug for AppendState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Done(_) => "Done",
-            Self::Waiting(_) => "Waiting",
-            Self::Later(_) => "Later",
-        })
-    }
-}
-
-impl Appending {
-    /// An append with this outcome.
-    pub(crate) fn done(outcome: Appended) -> Self {
-        Self(AppendState::Done(outcome))
-    }
-
-    /// An append whose outcome will be sent.
-    pub(crate) fn waiting(outcome: oneshot::Receiver<Appended>) -> Self {
-        Self(AppendState::Waiting(outcome))
-    }
-
-    /// An append that begins within this future.
-    pub(crate) fn later(appending: impl Future<Output = Appended> + Send + 'static) -> Self {
-        Self(AppendState::Later(Box::pin(appending)))
-    }
 }
 
 impl Future for Appending {
     type Output = Appended;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Appended> {
-        match &mut self.0 {
-            AppendState::Done(outcome) => Poll::Ready(outcome.clone()),
-            AppendState::Later(appending) => appending.as_mut().poll(context),
-            AppendState::Waiting(outcome) => {
+        match &mut *self {
+            Self::Done(outcome) => Poll::Ready(outcome.clone()),
+            Self::Later(appending) => appending.as_mut().poll(context),
+            Self::Waiting(outcome) => {
                 Poll::Ready(task::ready!(Pin::new(outcome).poll(context)).unwrap_or_else(|_| {
                     Err(Refusal::unavailable(
                         Outcome::Unknown,

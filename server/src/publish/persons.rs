@@ -52,14 +52,14 @@ impl Service {
         let lag = self.log.cluster().and_then(|cluster| cluster.catch_up(last));
         let Some(lag) = lag else { return self.read_here(tag, mark, address, origin) };
         let (service, tag, mark) = (Arc::clone(self), tag.clone(), mark.clone());
-        Some(Appending::later(async move {
+        Some(Appending::Later(Box::pin(async move {
             lag.await;
             service.log.cluster().map_or(Ok(()), |cluster| cluster.admit(last))?;
             match service.read_here(&tag, &mark, address, origin) {
                 Some(appending) => appending.await,
                 None => Ok(Applied::nothing(service.hub.head())),
             }
-        }))
+        })))
     }
 
     fn read_here(

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectError, ConnectOptions, Event};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -45,13 +45,12 @@ pub(super) async fn connect(
     cluster: &NatsConfig,
     patience: Duration,
 ) -> Result<(Client, Connections), Error> {
-    let addresses: Vec<ServerAddr> = cluster.servers.clone();
     let (mut attempt, count) = (0, Arc::new(watch::Sender::new(0)));
     let begun = Instant::now();
     let (deadline, mut next_progress) = (begun + patience, begun);
     loop {
         attempt += 1;
-        let connecting = options(cluster, &count)?.connect(addresses.as_slice());
+        let connecting = options(cluster, &count)?.connect(cluster.servers.as_slice());
         let error = match timeout_at(deadline, connecting).await {
             Ok(Ok(client)) => return Ok((client, count.subscribe())),
             Ok(Err(error)) => error,

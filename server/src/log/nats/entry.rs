@@ -18,22 +18,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf as _, BufMut as _, Bytes};
 
-use crate::entry::{AppendId, Entry, EntryKind};
+use crate::entry::{AppendId, Entry, EntryKind, StoredBody};
 use crate::id::{Address, Tag};
-use crate::protocol::Mark;
-use crate::protocol::{Message, Mid};
+use crate::protocol::Mid;
 
 /// The format that is written. Readers know it and those before it.
 const VERSION: u8 = 1;
-
-/// What an entry does.
-mod kind {
-    pub(super) const BROADCAST: u8 = 0;
-    pub(super) const DIRECT: u8 = 1;
-    pub(super) const READ_UP_TO: u8 = 2;
-    pub(super) const READ_ONLY: u8 = 3;
-    pub(super) const DROP: u8 = 4;
-}
 
 /// Optional parts.
 mod part {
@@ -59,15 +49,8 @@ pub(super) fn token(tag: &Tag) -> String {
 
 /// The payload of `entry`, which the append `id` adds.
 pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
-    let (kind, address) = match &entry.kind {
-        EntryKind::Broadcast(_) => (kind::BROADCAST, None),
-        EntryKind::Direct(address, _) => (kind::DIRECT, Some(address)),
-        EntryKind::Read(address, Mark::UpTo(_)) => (kind::READ_UP_TO, Some(address)),
-        EntryKind::Read(address, Mark::Only(_)) => (kind::READ_ONLY, Some(address)),
-        EntryKind::Drop(address) => (kind::DROP, Some(address)),
-    };
-    let message = entry.kind.message().map_or("", Message::as_json);
-    let mut bytes = Vec::with_capacity(128 + message.len());
+    let (kind, address, body) = entry.kind.to_parts();
+    let mut bytes = Vec::with_capacity(entry.size());
     let with = |part, there| if there { part } else { 0 };
     bytes.put_u8(VERSION);
     bytes.put_u8(kind);
@@ -90,12 +73,10 @@ pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
         bytes.put_u16_le(u16::try_from(mid.as_str().len()).unwrap_or(u16::MAX));
         bytes.put_slice(mid.as_str().as_bytes());
     }
-    match &entry.kind {
-        EntryKind::Read(_, Mark::UpTo(seq)) => bytes.put_u64_le(*seq),
-        EntryKind::Read(_, Mark::Only(seqs)) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
-        EntryKind::Broadcast(_) | EntryKind::Direct(..) | EntryKind::Drop(_) => {
-            bytes.put_slice(message.as_bytes());
-        }
+    match body {
+        StoredBody::Empty => {}
+        StoredBody::Message(text) => bytes.put_slice(text.as_bytes()),
+        StoredBody::Seqs(seqs) => seqs.iter().for_each(|seq| bytes.put_u64_le(*seq)),
     }
     bytes.into()
 }
@@ -137,22 +118,8 @@ fn read(token: &str, mut rest: &[u8]) -> Option<Entry> {
         }
         false => None,
     };
-    let message = || Some(Message::kept(std::str::from_utf8(rest).ok()?.into()));
-    let seqs = || {
-        let (seqs, []) = rest.as_chunks() else { return None };
-        Some(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
-    };
-    let kind = match (kind, address) {
-        (kind::BROADCAST, None) => EntryKind::Broadcast(message()?),
-        (kind::DIRECT, Some(address)) => EntryKind::Direct(address, message()?),
-        (kind::READ_UP_TO, Some(address)) => match *seqs()? {
-            [seq] => EntryKind::Read(address, Mark::UpTo(seq)),
-            _ => return None,
-        },
-        (kind::READ_ONLY, Some(address)) => EntryKind::Read(address, Mark::Only(seqs()?)),
-        (kind::DROP, Some(address)) => EntryKind::Drop(address),
-        _ => return None,
-    };
+    let text = || std::str::from_utf8(rest).ok();
+    let kind = EntryKind::from_parts(kind, address, text, || Some(rest)).ok()?;
     let append = Some(AppendId { writer, number });
     Some(Entry { tag, kind, at, expires, mid, append })
 }
@@ -160,6 +127,7 @@ fn read(token: &str, mut rest: &[u8]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Mark, Message};
 
     fn entries() -> Vec<Entry> {
         let address = Address::from_bytes([7; 32]);

@@ -119,7 +119,7 @@ impl NatsLog {
         all.number = number;
         all.bytes += bytes;
         all.by_number.insert(number, waiting);
-        Ok(Appending::waiting(outcome))
+        Ok(Appending::Waiting(outcome))
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) use log::NatsLog;
 use runtime::Runtime;
 pub(crate) use settings::{CommonHistory, CommonSettings};
 use stream::StreamStart;
-pub(crate) use stream::StreamSummary;
+pub(crate) use stream::{adopt, inspect};
 use waiting::Shared;
 
 /// NATS acknowledges an append within this time, or its outcome is unknown.
@@ -72,7 +72,8 @@ pub(crate) struct OpenedStream {
     connections: Connections,
     context: Context,
     cluster: NatsConfig,
-    found: StreamStart,
+    /// Where the log begins and ends.
+    pub(crate) found: StreamStart,
 }
 
 impl OpenedStream {
@@ -86,22 +87,11 @@ impl OpenedStream {
             let (client, connections, context) = connected(&cluster, connect::START).await?;
             stream::check_max_payload(&client, &cluster)?;
             let found = stream::open(&context, &cluster, &common).await?;
-            Ok((client, connections, context, cluster, found))
+            Ok::<_, Error>((client, connections, context, cluster, found))
         });
-        let opened: Result<_, Error> =
-            opening.await.map_err(|_| Error::Defect("opening the stream ended early"))?;
+        let opened = opening.await.map_err(|_| Error::Defect("opening the stream ended early"))?;
         let (client, connections, context, cluster, found) = opened?;
         Ok(Self { runtime, client, connections, context, cluster, found })
-    }
-
-    /// The name of the log's lifetime.
-    pub(crate) fn epoch(&self) -> &str {
-        &self.found.epoch
-    }
-
-    /// The last entry that was trimmed: the log begins right after it.
-    pub(crate) fn floor(&self) -> u64 {
-        self.found.floor
     }
 
     /// Follows the stream. Ends when `sink` has applied everything that the stream held at the start.
@@ -120,7 +110,7 @@ impl OpenedStream {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let follower = Follower {
             context: context.clone(),
-            connections: connections.clone(),
+            connections,
             cluster: cluster.clone(),
             epoch: found.epoch,
             shared: Arc::clone(&shared),
@@ -156,7 +146,7 @@ impl OpenedStream {
         let (telling, peers, until) = (client.clone(), Arc::clone(&shared.peers), stop.clone());
         let subject = format!("{}.counts", cluster.stream);
         spawn(Box::pin(async move {
-            if let Err(error) = peers.run(telling, connections, subject, until).await {
+            if let Err(error) = peers.run(telling, subject, until).await {
                 tracing::error!(%error, "the other servers' counts cannot be received");
             }
             let _ = told.send(());
@@ -185,38 +175,6 @@ impl OpenedStream {
         }
         Ok(Some(log))
     }
-}
-
-/// Gives the stream the settings of this server, and a `new_epoch` on request; answers its epoch.
-/// Running servers end when they notice another epoch, and are to be restarted one after the other.
-///
-/// # Errors
-/// [`Error::Unavailable`], [`Error::Cluster`].
-pub(crate) async fn adopt(
-    cluster: &NatsConfig,
-    common: &CommonSettings,
-    new_epoch: bool,
-) -> Result<String, Error> {
-    let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
-    stream::adopt(&context, cluster, common, new_epoch).await
-}
-
-/// Whether a server with these settings would start, and on what; nothing is made or changed. `None`
-/// if the stream does not exist yet. Without `common` the server has no id key yet.
-///
-/// # Errors
-/// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what differs.
-pub(crate) async fn inspect(
-    cluster: &NatsConfig,
-    common: Option<&CommonSettings>,
-) -> Result<Option<StreamSummary>, Error> {
-    let inspecting = async {
-        let (client, _, context) = connected(cluster, connect::COMMAND).await?;
-        stream::check_max_payload(&client, cluster)?;
-        stream::inspect(&context, cluster, common).await
-    };
-    let late = |_| unreachable(cluster, &"connected, but JetStream does not answer");
-    tokio::time::timeout(connect::COMMAND, inspecting).await.map_err(late)?
 }
 
 async fn connected(

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a server is behind.
-const READING: &str = "reading what the other servers have appended";
+pub(super) const READING: &str = "reading what the other servers have appended";
 pub(super) const STUCK: &str = "the stream cannot be read; the log says why";
 
 /// What is known of the stream's end, and since when and why this server is behind it.
@@ -43,17 +43,8 @@ impl StreamProgress {
         self.behind.send_if_modified(|behind| behind.take().is_some());
     }
 
-    /// There are more entries to read than are under way.
-    pub(super) fn is_behind(&self) {
-        self.is_behind_for(READING);
-    }
-
-    /// The stream cannot be read at present.
-    pub(super) fn is_stuck(&self) {
-        self.is_behind_for(STUCK);
-    }
-
-    fn is_behind_for(&self, why: &'static str) {
+    /// There are more entries to read than are under way, or the stream cannot be read.
+    pub(super) fn is_behind(&self, why: &'static str) {
         self.behind.send_if_modified(|behind| {
             let since = behind.map_or_else(Instant::now, |(since, _)| since);
             *behind = Some((since, why));
@@ -88,16 +79,16 @@ mod tests {
         progress.is_near();
         assert!(progress.caught_up().now_or_never().is_some());
         for _ in 0..10 {
-            progress.is_behind();
-            progress.is_behind();
+            progress.is_behind(READING);
+            progress.is_behind(READING);
             tokio::time::advance(GRACE / 2).await;
             assert_eq!(progress.lags(), None);
             progress.is_near();
         }
-        progress.is_behind();
+        progress.is_behind(READING);
         tokio::time::advance(GRACE / 2).await;
         // It does not begin anew.
-        progress.is_stuck();
+        progress.is_behind(STUCK);
         tokio::time::advance(GRACE).await;
         assert_eq!(progress.lags(), Some(STUCK));
         progress.is_near();

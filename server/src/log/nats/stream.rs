@@ -11,7 +11,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use sha2::{Digest as _, Sha256};
 
 use super::settings::{CommonSettings, FORMAT, metadata};
-use super::{NatsConfig, unreachable};
+use super::{NatsConfig, connect, connected, unreachable};
 use crate::error::Error;
 use crate::id::random_hex;
 use crate::limits;
@@ -27,10 +27,11 @@ const ENTRY_OVERHEAD: usize = 1024;
 
 /// The stream at the start.
 #[derive(Debug)]
-pub(super) struct StreamStart {
-    pub(super) epoch: String,
-    /// The last entry that is gone.
-    pub(super) floor: u64,
+pub(crate) struct StreamStart {
+    /// The name of the log's lifetime.
+    pub(crate) epoch: String,
+    /// The last entry that is gone: the log begins right after it.
+    pub(crate) floor: u64,
     /// The last entry that exists.
     pub(super) head: u64,
 }
@@ -98,17 +99,24 @@ pub(super) async fn open(
     Ok(StreamStart { epoch, floor, head })
 }
 
-/// Checks the stream, if it exists, and changes nothing. Without `common` there is no id key, so a
-/// stream that exists cannot be used.
+/// Whether a server with these settings would start, and on what; nothing is made or changed. `None`
+/// if the stream does not exist yet. Without `common` the server has no id key yet, so it cannot use a
+/// stream that exists.
 ///
 /// # Errors
-/// As [`open`].
-pub(super) async fn inspect(
-    context: &Context,
+/// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what differs.
+pub(crate) async fn inspect(
     cluster: &NatsConfig,
     common: Option<&CommonSettings>,
 ) -> Result<Option<StreamSummary>, Error> {
-    let Some(info) = find(context, cluster, 1).await? else { return Ok(None) };
+    let finding = async {
+        let (client, _, context) = connected(cluster, connect::COMMAND).await?;
+        check_max_payload(&client, cluster)?;
+        find(&context, cluster, 1).await
+    };
+    let late = |_| unreachable(cluster, &"connected, but JetStream does not answer");
+    let found = tokio::time::timeout(connect::COMMAND, finding).await.map_err(late)?;
+    let Some(info) = found? else { return Ok(None) };
     let no_key = "the stream exists, but the file of --id-key-file does not: copy it from another of \
                   the stream's servers. The start would make another key, which fits nobody's IDs";
     let common = common.ok_or_else(|| cluster.error(no_key.into()))?;
@@ -117,19 +125,19 @@ pub(super) async fn inspect(
     Ok(Some(StreamSummary { entries, last, bytes: info.state.bytes, warnings }))
 }
 
-/// Gives the stream the settings of this server's configuration, and a `new_epoch` on request.
-/// Answers its epoch.
+/// Gives the stream the settings of this server, and a `new_epoch` on request; answers its epoch.
+/// Running servers end when they notice another epoch, and are to be restarted one after the other.
 ///
 /// # Errors
-/// [`Error::Cluster`] if there is no such stream, or if it has another id key.
-pub(super) async fn adopt(
-    context: &Context,
+/// [`Error::Unavailable`]; [`Error::Cluster`] if there is no such stream, or if it has another id key.
+pub(crate) async fn adopt(
     cluster: &NatsConfig,
     common: &CommonSettings,
     new_epoch: bool,
 ) -> Result<String, Error> {
+    let (_client, _, context) = connected(cluster, connect::COMMAND).await?;
     let missing = || cluster.error("does not exist; the first server makes it".into());
-    let mut config = find(context, cluster, 1).await?.ok_or_else(missing)?.config;
+    let mut config = find(&context, cluster, 1).await?.ok_or_else(missing)?.config;
     check_id_key(&config, cluster, common)?;
     let wanted = in_signed(cluster.size);
     if config.max_bytes > wanted || config.max_bytes < 1 {

@@ -15,7 +15,7 @@ use crate::id::IdKey;
 const MAX_FAULTS: usize = 5;
 
 /// The content of an undamaged data directory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Checked {
     /// The log's file.
     pub file: PathBuf,
@@ -74,15 +74,10 @@ pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Ch
         file: file.clone(),
         in_use,
         schema: (version, schema::STEPS.len()),
-        epoch: None,
-        id_key: None,
         exposed: exposed("log", &file),
-        entries: 0,
-        first: None,
-        last: None,
         size: metadata.len(),
-        free: 0,
         wal: fs::metadata(file.with_extension("sqlite3-wal")).map_or(0, |wal| wal.len()),
+        ..Checked::default()
     };
     // One snapshot, whatever a server writes meanwhile.
     connection.execute_batch("BEGIN").map_err(unreadable)?;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::file_permissions::exposed;
+use crate::file_permissions::{exposed, sync_directory_of};
 
 const WHAT: &str = "data directory";
 const DATABASE: &str = "log.sqlite3";
@@ -30,13 +30,14 @@ impl Dir {
         if !path.is_dir() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|source| not_made(path, &source))?;
-            sync(path.parent()).map_err(write)?;
+            sync_directory_of(path).map_err(write)?;
         }
         let dir = Self { path: path.into(), _lock: lock(path)? };
         // SQLite would make it readable by everyone. It gives its other files the same mode.
-        private(&dir.database()).and_then(|_| sync(Some(path))).map_err(write)?;
+        let database = dir.database();
+        private(&database).and_then(|_| sync_directory_of(&database)).map_err(write)?;
         // A restored backup has the mode that copying gave it.
-        if let Some(warning) = exposed("log", &dir.database()) {
+        if let Some(warning) = exposed("log", &database) {
             tracing::warn!("{warning}");
         }
         Ok(dir)
@@ -130,14 +131,6 @@ fn process_in(file: &mut File) -> Option<String> {
 
 fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Makes the directory's new names survive a power cut.
-fn sync(dir: Option<&Path>) -> io::Result<()> {
-    match dir {
-        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
 }
 
 #[cfg(test)]

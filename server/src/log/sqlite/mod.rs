@@ -27,7 +27,7 @@ use futures_util::future::BoxFuture;
 use id_key_check::check_id_key;
 use queue::{Queue, Rejected};
 use store::{Store, Upkeep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use writer::Writer;
 
 pub(crate) use check::check;
@@ -51,8 +51,10 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 pub(crate) struct OpenedDatabase {
     dir: Dir,
     store: Store,
-    epoch: String,
-    floor: u64,
+    /// The name of the log's lifetime.
+    pub(crate) epoch: String,
+    /// The last entry that was trimmed: the log begins right after it.
+    pub(crate) floor: u64,
     head: u64,
 }
 
@@ -65,24 +67,15 @@ impl OpenedDatabase {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let dir = Dir::take(path)?;
         let store = Store::open(&dir.database())?;
-        let unreadable = || store.error("cannot be read");
-        let epoch = match meta::get(&store.connection, meta::EPOCH).map_err(unreadable())? {
-            Some(epoch) => epoch,
-            None => new_epoch_in(&store)?,
+        let read = || {
+            let connection = &store.connection;
+            let (epoch, floor) =
+                (meta::get(connection, meta::EPOCH)?, meta::trimmed_through(connection)?);
+            Ok((epoch, floor, store.last()?))
         };
-        let floor = meta::trimmed_through(&store.connection).map_err(unreadable())?;
-        let head = store.last().map_err(unreadable())?;
+        let (epoch, floor, head) = read().map_err(store.error("cannot be read"))?;
+        let epoch = epoch.map_or_else(|| new_epoch_in(&store), Ok)?;
         Ok(Self { dir, store, epoch, floor, head })
-    }
-
-    /// The name of the log's lifetime.
-    pub(crate) fn epoch(&self) -> &str {
-        &self.epoch
-    }
-
-    /// The last entry that was trimmed: the log begins right after it.
-    pub(crate) fn floor(&self) -> u64 {
-        self.floor
     }
 
     /// The key that the entries' addresses were made with, from `file` or else from the
@@ -94,22 +87,18 @@ impl OpenedDatabase {
     pub(crate) fn id_key(&self, file: Option<&Path>) -> Result<IdKey, Error> {
         let own = self.dir.id_key();
         let file = file.unwrap_or(&own);
-        let connection = &self.store.connection;
-        let earlier = meta::get(connection, meta::ID_KEY);
-        let earlier = earlier.map_err(self.store.error("cannot be read"))?;
-        // A key matters only if there are entries.
-        let earlier = earlier.filter(|_| self.head > self.floor);
+        let earlier = earlier_id_key(&self.store)?;
         let found = IdKey::load(file)?;
         check_id_key(earlier.as_deref(), found.as_ref(), file)?;
         let key = found.map_or_else(|| IdKey::load_or_create(file), Ok)?;
         if earlier.is_none() {
-            meta::set(connection, meta::ID_KEY, &key.fingerprint())
+            meta::set(&self.store.connection, meta::ID_KEY, &key.fingerprint())
                 .map_err(self.store.error("cannot be written"))?;
         }
         Ok(key)
     }
 
-    /// Hands every entry to `sink`, in order. Ends early if `stop`, which it calls now and then, answers
+    /// Hands every entry to `sink`, in order. Breaks off if `stop`, which it calls now and then, answers
     /// `true`.
     ///
     /// # Errors
@@ -118,10 +107,10 @@ impl OpenedDatabase {
         &self,
         sink: &dyn Sink,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Replayed, Error> {
+    ) -> Result<ControlFlow<()>, Error> {
         let all = self.head - self.floor;
         let begun = Instant::now();
-        let (mut read, mut told, mut replayed) = (0u64, begun, Replayed::Whole);
+        let (mut read, mut told, mut replayed) = (0u64, begun, ControlFlow::Continue(()));
         let reading = self.store.read(self.floor, |seq, entry| {
             // Its sender got the answer before the restart.
             let _ = sink.apply(seq, &entry, AppendContext::default());
@@ -133,11 +122,10 @@ impl OpenedDatabase {
                 told = Instant::now();
                 tracing::info!("read {read} of {all} entries");
             }
-            if !stop() {
-                return ControlFlow::Continue(());
+            if stop() {
+                replayed = ControlFlow::Break(());
             }
-            replayed = Replayed::InPart;
-            ControlFlow::Break(())
+            replayed
         });
         reading.map_err(self.store.error("cannot be read"))?;
         tracing::info!(entries = read, ms = begun.elapsed().as_millis(), "the log was read");
@@ -155,10 +143,10 @@ impl OpenedDatabase {
         retention: Duration,
         size: u64,
     ) -> Result<SqliteLog, Error> {
-        self.store.upkeep = Upkeep::new(retention, size);
+        self.store.upkeep = Upkeep { retention, size, ..Upkeep::default() };
         let queue = Arc::new(Queue::new(getrandom::u64().map_err(Error::no_randomness)?));
-        let end = End::new(&queue);
-        let ended = end.ended.clone();
+        let ended = CancellationToken::new();
+        let end = End { queue: Arc::clone(&queue), ended: ended.clone() };
         let writer = Writer::new(self.store, Arc::clone(&queue), Arc::clone(&sink), self.head);
         let counts = Arc::clone(&writer.counts);
         let dir = self.dir;
@@ -171,15 +159,6 @@ impl OpenedDatabase {
         let thread = thread.map_err(|source| Error::Os { what: "starting threads", source })?;
         Ok(SqliteLog { queue, sink, counts, ended, thread: Some(thread) })
     }
-}
-
-/// How much of a log was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Replayed {
-    /// Everything.
-    Whole,
-    /// A part; `stop` ended it.
-    InPart,
 }
 
 /// Gives the log in a directory a new epoch. Answers the old one, if it had any, and the new one.
@@ -196,13 +175,20 @@ pub(crate) fn new_epoch(
     // A backup without its id key is of no use. This finds it before the next start does.
     let own = dir.id_key();
     let file = id_key_file.unwrap_or(&own);
-    let unreadable = || store.error("cannot be read");
-    let floor = meta::trimmed_through(&store.connection).map_err(unreadable())?;
-    let entries = store.last().map_err(unreadable())? > floor;
-    let earlier = meta::get(&store.connection, meta::ID_KEY).map_err(unreadable())?;
-    check_id_key(earlier.filter(|_| entries).as_deref(), IdKey::load(file)?.as_ref(), file)?;
+    check_id_key(earlier_id_key(&store)?.as_deref(), IdKey::load(file)?.as_ref(), file)?;
     let old = meta::get(&store.connection, meta::EPOCH).map_err(store.error("cannot be read"))?;
     Ok((old, new_epoch_in(&store)?))
+}
+
+/// The fingerprint of the key that the entries' addresses were made with; a log without entries takes
+/// any key.
+fn earlier_id_key(store: &Store) -> Result<Option<String>, Error> {
+    let connection = &store.connection;
+    let read = || {
+        let has_entries = store.last()? > meta::trimmed_through(connection)?;
+        Ok(meta::get(connection, meta::ID_KEY)?.filter(|_| has_entries))
+    };
+    read().map_err(store.error("cannot be read"))
 }
 
 fn new_epoch_in(store: &Store) -> Result<String, Error> {
@@ -224,9 +210,9 @@ pub(crate) struct SqliteLog {
 }
 
 impl SqliteLog {
-    /// Cancelled when the thread has ended: by dropping the log, or by a defect.
-    pub(crate) fn ended(&self) -> CancellationToken {
-        self.ended.clone()
+    /// Ends when the thread has ended: by dropping the log, or by a defect.
+    pub(crate) fn ended(&self) -> WaitForCancellationFutureOwned {
+        self.ended.clone().cancelled_owned()
     }
 }
 
@@ -234,7 +220,7 @@ impl Log for SqliteLog {
     fn append(&self, entry: Entry, context: AppendContext) -> Appending {
         let refused = |detail| Err(Refusal::unavailable(Outcome::Refused, detail));
         let queued = self.sink.admit().and_then(|()| match self.queue.push(entry, context) {
-            Ok(outcome) => Ok(Appending::waiting(outcome)),
+            Ok(outcome) => Ok(Appending::Waiting(outcome)),
             Err(Rejected::Full) => refused("the disk is behind; retry in a moment"),
             Err(Rejected::Closed) => refused("the server is ending; retry in a moment"),
         });
@@ -280,12 +266,6 @@ impl Drop for SqliteLog {
 struct End {
     queue: Arc<Queue>,
     ended: CancellationToken,
-}
-
-impl End {
-    fn new(queue: &Arc<Queue>) -> Self {
-        Self { queue: Arc::clone(queue), ended: CancellationToken::new() }
-    }
 }
 
 impl Drop for End {

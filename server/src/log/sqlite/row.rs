@@ -3,10 +3,9 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, params};
 
-use crate::entry::{AppendId, Entry, EntryKind};
+use crate::entry::{AppendId, BadKind, Entry, EntryKind, StoredBody};
 use crate::id::{Address, Tag};
-use crate::protocol::Mark;
-use crate::protocol::{Message, Mid};
+use crate::protocol::Mid;
 
 /// Every column, in the order of the parameters and of [`read`].
 pub(super) const COLUMNS: &str =
@@ -16,40 +15,19 @@ pub(super) const COLUMNS: &str =
 pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
      mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// The values of `kind`.
-mod kind {
-    pub(super) const BROADCAST: i64 = 0;
-    pub(super) const DIRECT: i64 = 1;
-    /// The body is one seq.
-    pub(super) const READ_UP_TO: i64 = 2;
-    /// The body is a list of seqs.
-    pub(super) const READ_ONLY: i64 = 3;
-    pub(super) const DROP: i64 = 4;
-}
-
-/// A value that this program never writes. The error names the entry, and none of its content.
-#[derive(Debug, thiserror::Error)]
-enum Damaged {
-    #[error("{what} of entry {seq} is damaged")]
-    Part { seq: u64, what: &'static str },
-    #[error("entries {first} to {last} are missing")]
-    Missing { first: u64, last: u64 },
-    #[error("{0} is damaged")]
-    Meta(&'static str),
-}
-
 /// The error for a value of `meta`.
 pub(super) fn damaged_meta(name: &'static str) -> rusqlite::Error {
-    damaged(0, Damaged::Meta(name))
+    damaged(0, format!("{name} is damaged"))
 }
 
 /// The error for a gap.
 pub(super) fn missing(first: u64, last: u64) -> rusqlite::Error {
-    damaged(0, Damaged::Missing { first, last })
+    damaged(0, format!("entries {first} to {last} are missing"))
 }
 
-fn damaged(column: usize, what: Damaged) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, Box::new(what))
+/// The error for a value that this program never writes.
+fn damaged(column: usize, reason: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Null, reason.into())
 }
 
 /// The same bits as a signed number, since SQLite has no unsigned ones. Seqs and times never get so
@@ -68,29 +46,22 @@ pub(super) fn insert(
     seq: u64,
     entry: &Entry,
 ) -> rusqlite::Result<()> {
-    let (kind, address, message, mark) = match &entry.kind {
-        EntryKind::Broadcast(message) => (kind::BROADCAST, None, Some(message), None),
-        EntryKind::Direct(address, message) => (kind::DIRECT, Some(address), Some(message), None),
-        EntryKind::Read(address, Mark::UpTo(seq)) => {
-            (kind::READ_UP_TO, Some(address), None, Some(seq.to_le_bytes().to_vec()))
+    let (kind, address, body) = entry.kind.to_parts();
+    let mark: Vec<u8>;
+    let body = match body {
+        StoredBody::Empty => ValueRef::Null,
+        StoredBody::Message(text) => ValueRef::Text(text.as_bytes()),
+        StoredBody::Seqs(seqs) => {
+            mark = seqs.iter().flat_map(|seq| seq.to_le_bytes()).collect();
+            ValueRef::Blob(&mark)
         }
-        EntryKind::Read(address, Mark::Only(seqs)) => {
-            let bytes = seqs.iter().flat_map(|seq| seq.to_le_bytes()).collect();
-            (kind::READ_ONLY, Some(address), None, Some(bytes))
-        }
-        EntryKind::Drop(address) => (kind::DROP, Some(address), None, None),
-    };
-    let body = match (message, &mark) {
-        (Some(message), _) => ValueRef::Text(message.as_json().as_bytes()),
-        (None, Some(mark)) => ValueRef::Blob(mark),
-        (None, None) => ValueRef::Null,
     };
     statement.execute(params![
         stored(seq),
         stored(entry.at),
         entry.tag.as_str(),
         kind,
-        address.map(|address| address.to_bytes()),
+        address.map(Address::to_bytes),
         Borrowed(body),
         entry.expires.map(stored),
         entry.mid.as_ref().map(Mid::as_str),
@@ -115,7 +86,7 @@ impl rusqlite::ToSql for Borrowed<'_> {
 /// Also for a value that this program never writes. The error names the entry, and none of its content.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
     let seq = kept(row.get(0)?);
-    let damaged = |column, what| damaged(column, Damaged::Part { seq, what });
+    let damaged = |column, what| damaged(column, format!("{what} of entry {seq} is damaged"));
     let tag = row.get_ref(2)?.as_str().ok().and_then(|text| Tag::parse(text).ok());
     let address = match row.get_ref(4)? {
         ValueRef::Null => None,
@@ -124,39 +95,24 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
             Some(Address::from_bytes(bytes.ok_or_else(|| damaged(4, "the address"))?))
         }
     };
-    let message = || {
-        let text = row.get_ref(5)?.as_str().map_err(|_| damaged(5, "the message"))?;
-        Ok::<_, rusqlite::Error>(Message::kept(text.into()))
-    };
-    let seqs = || {
-        let bytes = row.get_ref(5)?.as_blob().map_err(|_| damaged(5, "the mark"))?;
-        let (seqs, []) = bytes.as_chunks() else { return Err(damaged(5, "the mark")) };
-        Ok(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect::<Box<[u64]>>())
-    };
-    let kind = match (row.get(3)?, address) {
-        (kind::BROADCAST, None) => EntryKind::Broadcast(message()?),
-        (kind::DIRECT, Some(address)) => EntryKind::Direct(address, message()?),
-        (kind::READ_UP_TO, Some(address)) => match *seqs()? {
-            [seq] => EntryKind::Read(address, Mark::UpTo(seq)),
-            _ => return Err(damaged(5, "the mark")),
-        },
-        (kind::READ_ONLY, Some(address)) => EntryKind::Read(address, Mark::Only(seqs()?)),
-        (kind::DROP, Some(address)) => EntryKind::Drop(address),
-        _ => return Err(damaged(3, "the kind")),
-    };
-    let append = match (row.get::<_, Option<i64>>(8)?, row.get::<_, Option<i64>>(9)?) {
-        (Some(writer), Some(number)) => {
-            Some(AppendId { writer: kept(writer), number: kept(number) })
-        }
-        _ => None,
-    };
+    // A kind has one byte; any other number is that of no kind.
+    let kind = row.get::<_, i64>(3)?.try_into().unwrap_or(u8::MAX);
+    let body = row.get_ref(5)?;
+    let (text, bytes) = (|| body.as_str().ok(), || body.as_blob().ok());
+    let kind = EntryKind::from_parts(kind, address, text, bytes).map_err(|bad| match bad {
+        BadKind::Number => damaged(3, "the kind"),
+        BadKind::Message => damaged(5, "the message"),
+        BadKind::Mark => damaged(5, "the mark"),
+    })?;
+    let number = |column| row.get::<_, Option<i64>>(column).map(|number| number.map(kept));
+    let append = number(8)?.zip(number(9)?);
     let entry = Entry {
         tag: tag.ok_or_else(|| damaged(2, "the tag"))?,
         kind,
         at: kept(row.get(1)?),
-        expires: row.get::<_, Option<i64>>(6)?.map(kept),
+        expires: number(6)?,
         mid: row.get::<_, Option<Box<str>>>(7)?.map(Mid::kept),
-        append,
+        append: append.map(|(writer, number)| AppendId { writer, number }),
     };
     Ok((seq, entry))
 }

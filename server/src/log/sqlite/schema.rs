@@ -98,11 +98,8 @@ pub(super) fn version(connection: &Connection, file: &Path, known: usize) -> Res
         let tables: i64 = connection.query_row(tables, [], |row| row.get(0))?;
         Ok((number("application_id")?, number("user_version")?, tables))
     };
-    let (application, version, tables) = read().map_err(|source| Error::Database {
-        file: file.into(),
-        what: "cannot be read",
-        source,
-    })?;
+    let unreadable = |source| Error::Database { file: file.into(), what: "cannot be read", source };
+    let (application, version, tables) = read().map_err(unreadable)?;
     let wrong = |reason| Err(Error::Content { what: "log", file: file.into(), reason });
     if (application, version, tables) == (0, 0, 0) {
         return Ok(0);

@@ -68,16 +68,10 @@ pub(super) struct Upkeep {
     pub(super) next_age_check: Option<Instant>,
 }
 
-impl Upkeep {
-    pub(super) fn new(retention: Duration, size: u64) -> Self {
-        Self { retention, size, next_age_check: None }
-    }
-}
-
 impl Default for Upkeep {
     /// Keeps everything.
     fn default() -> Self {
-        Self::new(Duration::MAX, u64::MAX)
+        Self { retention: Duration::MAX, size: u64::MAX, next_age_check: None }
     }
 }
 
@@ -173,9 +167,8 @@ impl Store {
     /// Checkpoints and truncates the WAL: everything is in the database file then, and survives a power
     /// cut even if syncs of the WAL have failed before.
     pub(super) fn empty_wal(&mut self) -> Result<(), SqliteError> {
-        let busy = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: bool = self.connection.query_row(checkpoint, [], |row| row.get(0))?;
         if busy {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(SqliteError::SqliteFailure(busy, None));

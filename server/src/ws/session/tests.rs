@@ -27,7 +27,7 @@ impl Log for SlowLog {
     fn append(&self, _: Entry, _: AppendContext) -> Appending {
         let (sender, outcome) = oneshot::channel();
         self.0.lock().push(sender);
-        Appending::waiting(outcome)
+        Appending::Waiting(outcome)
     }
 
     fn name(&self) -> &'static str {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 
-use super::{FollowFailure, Follower, in_time};
+use super::{FollowFailure, Follower, in_time, passing};
 use crate::log::nats::{entry, stream};
 
 /// How long a node that lags behind the others may show an old state of the stream.
@@ -22,7 +22,7 @@ impl Follower {
             Err(error) if stream::is_missing(&error) => {
                 Err(self.suspect("there is no such stream any more"))
             }
-            Err(error) => Err(FollowFailure::Passing(error.to_string())),
+            Err(error) => Err(passing(&error)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Follower {
             },
             // Trimmed meanwhile, or never there: the next attempt tells which.
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
-            Err(error) => Err(FollowFailure::Passing(error.to_string())),
+            Err(error) => Err(passing(&error)),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::NatsConfig;
 use super::connect::Connections;
 use super::entry::{self, BadEntry};
+use super::progress;
 use super::waiting::Shared;
 use crate::entry::{AppendContext, AppendId, EntryKind};
 use crate::error::Error;
@@ -85,12 +86,12 @@ impl Follower {
                 FollowFailure::Connected => {
                     // Another node may answer, with another state.
                     self.suspect_since = None;
-                    self.shared.progress.is_behind();
+                    self.shared.progress.is_behind(progress::READING);
                     continue;
                 }
                 FollowFailure::Final(error) => return Err(error),
                 FollowFailure::Passing(error) => {
-                    self.shared.progress.is_stuck();
+                    self.shared.progress.is_behind(progress::STUCK);
                     self.warn(&error);
                 }
             }
@@ -119,7 +120,6 @@ impl Follower {
             num_replicas: 1,
             ..pull::Config::default()
         };
-        let passing = |error: &dyn Display| FollowFailure::Passing(error.to_string());
         let consumer = in_time(stream.create_consumer(config)).await?;
         let consumer = consumer.map_err(|error| passing(&error))?;
         self.note(consumer.cached_info().num_pending);
@@ -141,7 +141,7 @@ impl Follower {
                 Ok(()) = self.connections.changed() => return Err(FollowFailure::Connected),
                 _ = check.tick() => {
                     if seen.replace(self.head) == Some(self.head) && self.head < self.shared.known() {
-                        return Err(FollowFailure::Passing("there are more entries, but none comes".into()));
+                        return Err(passing(&"there are more entries, but none comes"));
                     }
                     if self.shared.peers.other_epoch() {
                         // Compares the stream's epoch with this server's.
@@ -150,14 +150,10 @@ impl Follower {
                     continue;
                 }
             };
-            match next {
-                Some(Ok(message)) => {
-                    delivered += 1;
-                    self.take(&message, delivered).await?;
-                }
-                Some(Err(error)) => return Err(FollowFailure::Passing(error.to_string())),
-                None => return Err(FollowFailure::Passing("it has ended".into())),
-            }
+            let message = next.ok_or_else(|| passing(&"it has ended"))?;
+            let message = message.map_err(|error| passing(&error))?;
+            delivered += 1;
+            self.take(&message, delivered).await?;
         }
     }
 
@@ -177,12 +173,12 @@ impl Follower {
 
     /// Applies an entry, the `delivered`th of this subscription.
     async fn take(&mut self, message: &Message, delivered: u64) -> Result<(), FollowFailure> {
-        let info = message.info().map_err(|error| FollowFailure::Passing(error.to_string()))?;
+        let info = message.info().map_err(|error| passing(&error))?;
         let (seq, pending) = (info.stream_sequence, info.pending);
         // Deliveries are numbered without gaps: if one is missing, it was lost. A gap between seqs of
         // consecutive deliveries was trimmed.
         if info.consumer_sequence != delivered {
-            return Err(FollowFailure::Passing("a delivery was lost".into()));
+            return Err(passing(&"a delivery was lost"));
         }
         // A new subscription may begin a little earlier.
         if seq <= self.head {
@@ -246,7 +242,7 @@ impl Follower {
         let known = self.shared.known().saturating_sub(self.head);
         match pending.max(known) <= BATCH as u64 {
             true => self.shared.progress.is_near(),
-            false => self.shared.progress.is_behind(),
+            false => self.shared.progress.is_behind(progress::READING),
         }
     }
 
@@ -267,6 +263,10 @@ impl Follower {
     fn refuse(&self, reason: String) -> FollowFailure {
         FollowFailure::Final(self.cluster.error(reason))
     }
+}
+
+fn passing(error: &dyn Display) -> FollowFailure {
+    FollowFailure::Passing(error.to_string())
 }
 
 /// Bounds the time of a request to NATS.

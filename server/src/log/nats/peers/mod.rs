@@ -294,10 +294,10 @@ impl Peers {
     pub(super) async fn run(
         &self,
         client: Client,
-        mut connections: Connections,
         subject: String,
         stop: CancellationToken,
     ) -> Result<(), async_nats::SubscribeError> {
+        let mut connections = self.connections.clone();
         let mut reports = client.subscribe(subject.clone()).await?;
         // NATS has the subscription once this is done.
         let _ = stop.run_until_cancelled(client.flush()).await;

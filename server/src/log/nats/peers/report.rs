@@ -50,12 +50,8 @@ impl Report {
             bytes.try_get_u64_le().ok()?,
         ];
         let (pairs, []) = bytes.as_chunks::<16>() else { return None };
-        let half = |half: &[u8]| half.try_into().map(u64::from_le_bytes).ok();
-        let counts = pairs
-            .iter()
-            .take(COUNTS)
-            .map(|pair| Some((half(&pair[..8])?, half(&pair[8..])?)))
-            .collect::<Option<_>>()?;
+        let pairs = pairs.iter().take(COUNTS).map(|pair| &pair[..]);
+        let counts = pairs.map(|mut pair| (pair.get_u64_le(), pair.get_u64_le())).collect();
         Some(Self { epoch, server, leaves, number, head, counts })
     }
 }

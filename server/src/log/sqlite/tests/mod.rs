@@ -54,14 +54,14 @@ fn start(dir: &Path) -> (SqliteLog, Arc<Applies>) {
 fn start_with(dir: &Path, retention: Duration, size: u64) -> (SqliteLog, Arc<Applies>) {
     let opened = OpenedDatabase::open(dir).unwrap();
     let sink = Arc::new(Applies::default());
-    assert_eq!(opened.replay(&*sink, &|| false).unwrap(), Replayed::Whole);
+    assert_eq!(opened.replay(&*sink, &|| false).unwrap(), ControlFlow::Continue(()));
     (opened.start(Arc::clone(&sink) as _, retention, size).unwrap(), sink)
 }
 
 /// What a log holds that has been left.
 fn left_in(dir: &Path) -> Vec<(u64, Entry)> {
     let sink = Applies::default();
-    OpenedDatabase::open(dir).unwrap().replay(&sink, &|| false).unwrap();
+    let _ = OpenedDatabase::open(dir).unwrap().replay(&sink, &|| false).unwrap();
     sink.all()
 }
 
@@ -159,18 +159,18 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
 #[tokio::test]
 async fn the_order_and_the_epoch_go_on_after_a_restart() {
     let dir = TempDir::new().unwrap();
-    let epoch = OpenedDatabase::open(dir.path()).unwrap().epoch().to_owned();
+    let epoch = OpenedDatabase::open(dir.path()).unwrap().epoch;
     for round in 0..3u64 {
         let (log, applied) = start(dir.path());
         assert_eq!(applied.seqs(), (1..=round * 2).collect::<Vec<_>>());
         assert_eq!(append(&log, broadcast("a")).await, round * 2 + 1);
         assert_eq!(append(&log, broadcast("b")).await, round * 2 + 2);
     }
-    assert_eq!(OpenedDatabase::open(dir.path()).unwrap().epoch(), epoch);
+    assert_eq!(OpenedDatabase::open(dir.path()).unwrap().epoch, epoch);
     let (old, new) = new_epoch(dir.path(), None).unwrap();
     assert_eq!(old.as_deref(), Some(&*epoch));
     assert_ne!(new, epoch);
-    assert_eq!(OpenedDatabase::open(dir.path()).unwrap().epoch(), new);
+    assert_eq!(OpenedDatabase::open(dir.path()).unwrap().epoch, new);
     assert_eq!(left_in(dir.path()).len(), 6);
     assert!(new_epoch(&dir.path().join("nothing"), None).is_err());
 }
@@ -187,7 +187,7 @@ async fn reading_can_be_stopped() {
     drop(log);
     let sink = Applies::default();
     let opened = OpenedDatabase::open(dir.path()).unwrap();
-    assert_eq!(opened.replay(&sink, &|| true).unwrap(), Replayed::InPart);
+    assert_eq!(opened.replay(&sink, &|| true).unwrap(), ControlFlow::Break(()));
     assert!(sink.seqs().len() < 3_000);
 }
 
@@ -212,7 +212,7 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
 
     // By the newest entry's time, but the wall clock has passed it too.
     let opened = OpenedDatabase::open(dir.path()).unwrap();
-    assert_eq!((opened.floor(), opened.head), (0, 1_003));
+    assert_eq!((opened.floor, opened.head), (0, 1_003));
     drop(opened);
     let retention = Duration::from_millis(day / 2);
     let (log, _) = start_with(dir.path(), retention, u64::MAX);
@@ -222,7 +222,7 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     drop(log);
     // Looked at when idle or after an append, all of them by now.
     let opened = OpenedDatabase::open(dir.path()).unwrap();
-    assert!(opened.floor() >= 256, "{}", opened.floor());
+    assert!(opened.floor >= 256, "{}", opened.floor);
     assert_eq!(kept.seqs().last(), Some(&1_004));
     drop(opened);
 

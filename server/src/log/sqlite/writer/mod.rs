@@ -70,8 +70,7 @@ impl<D: Disk> Writer<D> {
     fn write(&mut self, batch: &mut Vec<QueuedAppend>) {
         if let Err(error) = self.resync() {
             self.in_trouble(&error);
-            self.counts.failed(batch.len(), Outcome::Refused);
-            return refuse(batch.drain(..).map(|waiting| waiting.answer));
+            return self.fail(batch.drain(..).map(|waiting| waiting.answer), Outcome::Refused);
         }
         let (entries, senders): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|append| (append.entry, (append.context, append.answer))).unzip();
@@ -85,7 +84,7 @@ impl<D: Disk> Writer<D> {
                 outcome
             }
         };
-        match outcome {
+        let failed = match outcome {
             WriteOutcome::Present => {
                 self.counts.appended(entries.len());
                 if let Some(trouble) = &mut self.trouble {
@@ -94,21 +93,28 @@ impl<D: Disk> Writer<D> {
                 for (entry, (context, answer)) in entries.iter().zip(senders) {
                     answer.send(self.apply(entry, context));
                 }
+                return;
             }
-            WriteOutcome::Absent => {
-                self.counts.failed(entries.len(), Outcome::Refused);
-                refuse(senders.into_iter().map(|(_, answer)| answer));
-            }
+            WriteOutcome::Absent => Outcome::Refused,
             WriteOutcome::Unknown => {
                 self.must_resync = true;
-                self.counts.failed(entries.len(), Outcome::Unknown);
-                for (_, answer) in senders {
-                    answer.fail(
-                        Outcome::Unknown,
-                        "the disk failed, and the message may have been written; retry with the same mid",
-                    );
-                }
+                Outcome::Unknown
             }
+        };
+        self.fail(senders.into_iter().map(|(_, answer)| answer), failed);
+    }
+
+    /// Counts and answers appends that have failed.
+    fn fail(&self, answers: impl ExactSizeIterator<Item = AppendAnswer>, outcome: Outcome) {
+        self.counts.failed(answers.len(), outcome);
+        let why = match outcome {
+            Outcome::Refused => "the disk takes nothing more at present; the server's log says why",
+            Outcome::Unknown => {
+                "the disk failed, and the message may have been written; retry with the same mid"
+            }
+        };
+        for answer in answers {
+            answer.fail(outcome, why);
         }
     }
 
@@ -168,13 +174,6 @@ impl<D: Disk> Writer<D> {
             let seconds = since.elapsed().as_secs();
             tracing::info!(seconds, "the log can be written again");
         }
-    }
-}
-
-fn refuse(answers: impl IntoIterator<Item = AppendAnswer>) {
-    for answer in answers {
-        let why = "the disk takes nothing more at present; the server's log says why";
-        answer.fail(Outcome::Refused, why);
     }
 }
 

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use rusqlite::ErrorCode;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::log::sqlite::tests::{Applies, broadcast};
@@ -212,8 +213,8 @@ fn a_writer_that_ends_by_a_defect_leaves_nobody_waiting() {
         (0..3).map(|_| queue.push(broadcast("x"), AppendContext::default()).unwrap()).collect();
     let sink = Arc::new(Applies::default());
     let writer = Writer::new(Defective, Arc::clone(&queue), sink, 0);
-    let end = crate::log::sqlite::End::new(&queue);
-    let ended = end.ended.clone();
+    let ended = CancellationToken::new();
+    let end = crate::log::sqlite::End { queue: Arc::clone(&queue), ended: ended.clone() };
     let thread = std::thread::spawn(move || {
         let _end = end;
         writer.run();
