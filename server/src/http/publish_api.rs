@@ -81,7 +81,7 @@ impl Posted<'_> {
         self.text = reply.to_json(&reference);
         let mut answer = self.answer(status);
         if let Reply::Refused(Refusal { retry_in: Some(wait), .. }) = reply {
-            retry_after(&mut answer, wait);
+            answer = retry_after(answer, wait);
         }
         if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
     }

@@ -91,10 +91,7 @@ impl<'a> Fields<'a> {
 
     pub(super) fn number(&self, field: Field) -> Result<Option<u64>, Refusal> {
         let Some(raw) = self.get(field) else { return Ok(None) };
-        match raw.get().parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(expected(field, "a whole number")),
-        }
+        raw.get().parse().map(Some).map_err(|_| expected(field, "a whole number"))
     }
 }
 
@@ -176,11 +173,7 @@ pub(super) fn pairs_of(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
         }
 
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
+            std::iter::from_fn(|| map.next_entry().transpose()).collect()
         }
     }
     serde_json::Deserializer::from_str(raw.get()).deserialize_map(Pairs).ok()

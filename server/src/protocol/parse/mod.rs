@@ -28,16 +28,9 @@ pub struct ParsedRequest {
 /// Parses one action object.
 #[must_use]
 pub fn parse(text: &str) -> ParsedRequest {
-    let fields = match Fields::read(text) {
-        Ok(fields) => fields,
-        Err(refusal) => {
-            return ParsedRequest { reference: Reference::default(), action: Err(refusal) };
-        }
-    };
-    match fields.reference() {
-        Ok(reference) => ParsedRequest { reference, action: fields.action() },
-        Err(refusal) => ParsedRequest { reference: Reference::default(), action: Err(refusal) },
-    }
+    let parsed = Fields::read(text).and_then(|fields| Ok((fields.reference()?, fields.action())));
+    let (reference, action) = parsed.unwrap_or_else(|refusal| (Reference::default(), Err(refusal)));
+    ParsedRequest { reference, action }
 }
 
 impl Fields<'_> {
@@ -45,9 +38,7 @@ impl Fields<'_> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let Some(name) = self.string(Field::Action)? else {
-            return Err(Refusal::bad("`action` is missing".into()));
-        };
+        let name = self.string(Field::Action)?.ok_or_else(|| missing(Field::Action))?;
         match &*name {
             "set" => self.set(),
             "unset" => {
@@ -59,10 +50,7 @@ impl Fields<'_> {
             "read" => self.mark(),
             "inbox" => Ok(Action::Inbox(Box::new(self.person("inbox")?))),
             "drop" => Ok(Action::Drop(Box::new(self.person("drop")?))),
-            "ping" => {
-                self.only("ping", &[])?;
-                Ok(Action::Ping)
-            }
+            "ping" => self.only("ping", &[]).map(|()| Action::Ping),
             _ => Err(Refusal::new(
                 ErrorCode::UnknownAction,
                 "the actions are set, unset, send, broadcast, read, inbox, drop and ping".into(),
@@ -114,9 +102,7 @@ impl Fields<'_> {
         let mark = match (self.number(Field::Seq)?, self.seqs()?) {
             (Some(seq), None) => Mark::UpTo(seq),
             (None, Some(seqs)) => Mark::Only(seqs),
-            _ => {
-                return Err(Refusal::bad("read takes either `seq` or `only`".into()));
-            }
+            _ => return Err(Refusal::bad("read takes either `seq` or `only`".into())),
         };
         let (tag, id, key) = (self.tag()?, self.id()?, self.key()?);
         Ok(Action::Read(Box::new(Read { tag, mark, id, key })))
