@@ -106,16 +106,12 @@ impl Config {
     /// # Errors
     /// All faults, at least one.
     pub fn resolve(args: RunArgs) -> Result<Self, Vec<Error>> {
-        Self::resolve_with(args, None)
+        Self::resolve_for(args, None)
     }
 
-    /// The same for a running server. The `demo` stays as it is, whatever the configuration says by now:
+    /// The same for a `running` server. Its demo stays as it is, whatever the configuration says by now:
     /// its key goes on protecting what it can do.
-    pub(crate) fn resolve_again(args: RunArgs, demo: Demo) -> Result<Self, Vec<Error>> {
-        Self::resolve_with(args, Some(demo))
-    }
-
-    fn resolve_with(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
+    pub(crate) fn resolve_for(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut resolver = Resolver::default();
         let file = match &args.config {
             Some(path) => ConfigFile::read(path, &mut resolver.faults),

@@ -103,9 +103,8 @@ impl Site {
     ) {
         let stopping = shutdown.clone();
         let stream = Lingering::new(stream).noticing(self.inspect_first);
-        let visitor = Mutex::new(Visitor::new(address));
         let caller = Arc::new(Caller {
-            visitor,
+            visitor: Mutex::new(Visitor::new(address)),
             held: Arc::new(held),
             lifetime,
             thread,
@@ -154,14 +153,11 @@ impl Site {
         request: Request<Incoming>,
         caller: Arc<Caller<H>>,
     ) -> Answer {
-        let origin = match self.origins.check(request.headers()) {
-            Ok(origin) => origin,
-            Err(_foreign) => {
-                return text(
-                    StatusCode::FORBIDDEN,
-                    "Pages of this origin may not use this server. Allow them with --origin URL\n",
-                );
-            }
+        let Ok(origin) = self.origins.check(request.headers()) else {
+            return text(
+                StatusCode::FORBIDDEN,
+                "Pages of this origin may not use this server. Allow them with --origin URL\n",
+            );
         };
         let path = request.uri().path();
         let mut answer = match (request.method(), path) {

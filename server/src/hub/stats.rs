@@ -35,7 +35,7 @@ impl Hub {
     /// registrations first, and how many more there are.
     pub(crate) fn counts(&self, most: usize) -> (Vec<TagCounts>, usize) {
         let state = self.state.lock();
-        let mut foremost = Foremost::new(most);
+        let mut foremost = Foremost { most, best: BinaryHeap::new(), left_out: 0 };
         for (tag, listeners) in &state.tags {
             foremost.offer(rank(tag, listeners.registrations(), state.history.counts_of(tag)));
         }
@@ -44,8 +44,8 @@ impl Hub {
                 foremost.offer(rank(tag, 0, kept));
             }
         }
-        let left_out = foremost.left_out;
-        let counts = foremost.into_sorted().map(|(Reverse(registrations), _, tag)| {
+        let Foremost { best, left_out, .. } = foremost;
+        let counts = best.into_sorted_vec().into_iter().map(|(Reverse(registrations), _, tag)| {
             let listeners = state.tags.get(tag);
             TagCounts {
                 tag: tag.clone(),
@@ -96,10 +96,6 @@ struct Foremost<T> {
 }
 
 impl<T: Ord> Foremost<T> {
-    fn new(most: usize) -> Self {
-        Self { most, best: BinaryHeap::new(), left_out: 0 }
-    }
-
     fn offer(&mut self, one: T) {
         if self.best.len() < self.most {
             self.best.push(one);
@@ -111,9 +107,5 @@ impl<T: Ord> Foremost<T> {
         {
             *last = one;
         }
-    }
-
-    fn into_sorted(self) -> impl Iterator<Item = T> {
-        self.best.into_sorted_vec().into_iter()
     }
 }

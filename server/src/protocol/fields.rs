@@ -67,10 +67,8 @@ impl<'a> Fields<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
         // Before parsing, because serde_json's depth limit does not apply to raw values.
         if nesting(text) > limits::NESTING {
-            return Err(Refusal::bad(format!(
-                "the action is nested deeper than {} levels",
-                limits::NESTING
-            )));
+            let most = limits::NESTING;
+            return Err(Refusal::bad(format!("the action is nested deeper than {most} levels")));
         }
         let mut parser = serde_json::Deserializer::from_str(text);
         let fields =

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::auth::Permit;
 use crate::access::policy::Policy;
@@ -109,14 +108,11 @@ impl Service {
         action: Protectable,
         key: Option<&Key>,
     ) -> Result<(), Refusal> {
-        match self.authorise(visitor, tag, action, key) {
-            Ok(Permit::Key) => {}
-            Ok(Permit::Open) => self.count(visitor)?,
-            Err(refusal) => {
-                self.count(visitor)?;
-                return Err(refusal);
-            }
+        let permit = self.authorise(visitor, tag, action, key);
+        if permit != Ok(Permit::Key) {
+            self.count(visitor)?;
         }
+        permit?;
         self.check_tag(tag)
     }
 
@@ -164,11 +160,6 @@ impl Service {
         self.at_work.wait().await;
         self.log.answered().await;
         self.hub.delivered().await;
-    }
-
-    /// To be held while a request over HTTP is in flight.
-    pub(crate) fn work(&self) -> TaskTrackerToken {
-        self.at_work.token()
     }
 
     /// Counts the reply if it is an error.

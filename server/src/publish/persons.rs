@@ -95,9 +95,7 @@ impl Service {
         otherwise: Option<&Key>,
     ) -> Result<Address, Refusal> {
         self.admit(visitor, &read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
-        let Some(id) = &read.id else {
-            return Err(Refusal::bad("`id` is missing".into()));
-        };
+        let id = read.id.as_ref().ok_or_else(|| Refusal::bad("`id` is missing".into()))?;
         Ok(self.address(&read.tag, id))
     }
 

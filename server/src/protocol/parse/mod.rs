@@ -135,10 +135,8 @@ impl Fields<'_> {
         let text = raw.get();
         let scalar = text.starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9'));
         if !scalar || text.len() > limits::REFERENCE {
-            return Err(expected(
-                Field::Ref,
-                &format!("a number or a string of at most {} bytes", limits::REFERENCE),
-            ));
+            let what = format!("a number or a string of at most {} bytes", limits::REFERENCE);
+            return Err(expected(Field::Ref, &what));
         }
         Ok(Reference(Some(text.into())))
     }
@@ -200,10 +198,10 @@ impl Fields<'_> {
         let Some(raw) = self.get(Field::Only) else { return Ok(None) };
         match serde_json::from_str::<Vec<u64>>(raw.get()) {
             Ok(seqs) if (1..=limits::READ_AT_ONCE).contains(&seqs.len()) => Ok(Some(seqs.into())),
-            _ => Err(expected(
-                Field::Only,
-                &format!("an array of 1 to {} seqs", limits::READ_AT_ONCE),
-            )),
+            _ => {
+                let what = format!("an array of 1 to {} seqs", limits::READ_AT_ONCE);
+                Err(expected(Field::Only, &what))
+            }
         }
     }
 
@@ -211,10 +209,8 @@ impl Fields<'_> {
         let Some(text) = self.string(Field::Mid)? else { return Ok(None) };
         let fits = (1..=limits::MID).contains(&text.chars().count());
         if !fits || text.chars().any(char::is_control) {
-            return Err(expected(
-                Field::Mid,
-                &format!("1 to {} characters, none of them a control character", limits::MID),
-            ));
+            let what = format!("1 to {} characters, none of them a control character", limits::MID);
+            return Err(expected(Field::Mid, &what));
         }
         Ok(Some(Mid(text.into())))
     }
@@ -231,10 +227,8 @@ impl Fields<'_> {
     fn message(&self) -> Result<Message, Refusal> {
         let json = self.get(Field::Message).ok_or_else(|| missing(Field::Message))?.get();
         if json.len() > limits::MESSAGE {
-            return Err(Refusal::new(
-                ErrorCode::TooLarge,
-                format!("a message is at most {} bytes of JSON", limits::MESSAGE).into(),
-            ));
+            let detail = format!("a message is at most {} bytes of JSON", limits::MESSAGE);
+            return Err(Refusal::new(ErrorCode::TooLarge, detail.into()));
         }
         // JSON allows no raw newline inside strings, so each one is between tokens.
         if json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
