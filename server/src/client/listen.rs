@@ -124,7 +124,7 @@ impl Subscription {
                         }
                     }
                     ServerFrame::Registered { lost } => {
-                        let tag = self.registration.tag();
+                        let tag = &self.registration.tag;
                         report(&format!("listening to {tag} at {authority}"));
                         if lost {
                             self.report_loss();
@@ -144,7 +144,7 @@ impl Subscription {
     }
 
     fn report_loss(&self) {
-        let tag = self.registration.tag();
+        let tag = &self.registration.tag;
         report(&format!(
             "some messages on {tag} may be missing: the server no longer has all that were sent meanwhile"
         ));

@@ -37,7 +37,8 @@ use crate::protocol::{Key, Protectable};
 /// The configuration of a server.
 #[derive(Debug, Default)]
 pub struct Config {
-    pub(crate) sockets: ListenSettings,
+    /// The addresses to listen on.
+    pub sockets: ListenSettings,
     pub(crate) policy: Policy,
     pub(crate) history: Settings,
     /// The directory of the log on disk, if there is one.
@@ -139,12 +140,6 @@ impl Config {
             true => Ok(resolver.config),
             false => Err(faults::in_order(resolver.faults, &file.unreadable)),
         }
-    }
-
-    /// The addresses to listen on.
-    #[must_use]
-    pub fn sockets(&self) -> &ListenSettings {
-        &self.sockets
     }
 
     /// The stream that this server shares with others, if there is one.

@@ -214,7 +214,7 @@ impl Site {
             self.service.counters.turned_away.inc();
             return no_capacity();
         }
-        let address = caller.visitor.lock().address();
+        let address = caller.visitor.lock().address;
         let limits = &self.service.policy.load().limits;
         if let Err(often) = self.service.rates.connect(limits, address) {
             return self.too_often(often);

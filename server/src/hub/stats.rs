@@ -37,7 +37,7 @@ impl Hub {
         let state = self.state.lock();
         let mut foremost = Foremost { most, best: BinaryHeap::new(), left_out: 0 };
         for (tag, listeners) in &state.tags {
-            foremost.offer(rank(tag, listeners.registrations(), state.history.counts_of(tag)));
+            foremost.offer(rank(tag, listeners.registrations, state.history.counts_of(tag)));
         }
         for (tag, kept) in state.history.counts() {
             if !kept.is_empty() && !state.tags.contains_key(tag) {
@@ -51,7 +51,7 @@ impl Hub {
                 tag: tag.clone(),
                 registrations,
                 ids: listeners.map_or(0, |listeners| listeners.ids()),
-                deliveries: listeners.map_or(0, |listeners| listeners.deliveries()),
+                deliveries: listeners.map_or(0, |listeners| listeners.deliveries),
                 kept: state.history.counts_of(tag),
             }
         });

@@ -19,7 +19,7 @@ use crate::conn::outbox::Backlog;
 use crate::counters::Counters;
 use crate::entry::{AppendContext, Entry, EntryKind};
 use crate::hub::Hub;
-use crate::id::{Address, Id, IdKey, Tag};
+use crate::id::{IdKey, Tag};
 use crate::log::{Appending, Log};
 use crate::protocol::{ErrorCode, Key, Protectable, Publish, Recipient, Refusal, Reply};
 
@@ -136,7 +136,7 @@ impl Service {
         let kind = match &publish.to {
             Recipient::Everyone => EntryKind::Broadcast(publish.message),
             Recipient::One(id) => {
-                EntryKind::Direct(self.address(&publish.tag, id), publish.message)
+                EntryKind::Direct(self.id_key.address(&publish.tag, id), publish.message)
             }
         };
         let expires = ttl.map(|ttl| at.saturating_add(ttl));
@@ -167,9 +167,5 @@ impl Service {
         if let Reply::Refused(refusal) = reply {
             self.counters.refused(refusal.code.as_str());
         }
-    }
-
-    pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
-        self.id_key.address(tag, id)
     }
 }
