@@ -49,8 +49,8 @@ pub(super) async fn read(
             let detail = "too many large requests at once; retry soon, or send less at once";
             let refusal = Refusal::unavailable(Outcome::Refused, detail);
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            let answer = closing(refused(service, status, refusal));
-            return Err(Box::new(retry_after(answer, Duration::ZERO)));
+            let answer = retry_after(refused(service, status, refusal), Duration::ZERO);
+            return Err(Box::new(closing(answer)));
         }
         Ok(Err(BodyError::BrokenOff)) => {
             (StatusCode::BAD_REQUEST, Refusal::bad("the connection ended within the body".into()))
