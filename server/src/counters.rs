@@ -42,8 +42,8 @@ impl Counters {
         }
         let closes = Family::<CloseLabel, Counter>::default();
         for (by, names) in [("server", &OWN[..]), ("client", &PEERS[..])] {
-            for (code, _) in names {
-                drop(closes.get_or_create(&CloseLabel::by(by, names, *code)));
+            for &code in names {
+                drop(closes.get_or_create(&CloseLabel { by, code }));
             }
         }
         Self {
@@ -74,25 +74,14 @@ impl Counters {
 }
 
 /// The close codes that the server sends.
-const OWN: [(u16, &str); 11] = [
-    (1001, "1001"),
-    (1002, "1002"),
-    (1003, "1003"),
-    (1007, "1007"),
-    (1009, "1009"),
-    (4000, "4000"),
-    (4001, "4001"),
-    (4002, "4002"),
-    (4004, "4004"),
-    (4005, "4005"),
-    (4500, "4500"),
-];
+const OWN: [&str; 11] =
+    ["1001", "1002", "1003", "1007", "1009", "4000", "4001", "4002", "4004", "4005", "4500"];
 /// The close codes that browsers send. Clients may choose any: the others are counted as `other`.
-const PEERS: [(u16, &str); 2] = [(1000, "1000"), (1001, "1001")];
+const PEERS: [&str; 2] = ["1000", "1001"];
 
 impl CloseLabel {
-    fn by(by: &'static str, names: &[(u16, &'static str)], code: u16) -> Self {
-        let name = names.iter().find(|(known, _)| *known == code).map(|(_, name)| *name);
-        Self { by, code: name.unwrap_or("other") }
+    fn by(by: &'static str, names: &[&'static str], code: u16) -> Self {
+        let name = names.iter().find(|name| name.parse() == Ok(code));
+        Self { by, code: name.unwrap_or(&"other") }
     }
 }

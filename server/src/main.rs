@@ -75,7 +75,7 @@ async fn serve(args: RunArgs, given: io::Result<Vec<Given>>) -> Result<(), Vec<E
     let given = given
         .map_err(|source| Error::Os { what: "using the sockets of the service manager", source })?;
     config.check_addresses(!given.is_empty())?;
-    let listeners = Listeners::open(config.sockets(), given)?;
+    let listeners = Listeners::open(&config.sockets, given)?;
     let shutdown = Shutdown::new();
     let running = run(listeners, config, Source { args, hangups }, shutdown.clone());
     tokio::pin!(running);

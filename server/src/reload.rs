@@ -38,9 +38,9 @@ pub(crate) async fn follow(
             () = hangups.next() => {}
         }
         service::reloading();
-        let (again, as_begun) = (args.clone(), demo.clone());
+        let (again, running) = (args.clone(), Some(demo.clone()));
         // In a thread of its own: the disk may hang.
-        let read = tokio::task::spawn_blocking(|| Config::resolve_again(again, as_begun)).await;
+        let read = tokio::task::spawn_blocking(|| Config::resolve_for(again, running)).await;
         match read {
             Ok(Ok(config)) => {
                 // The configuration no longer has keys for the demo, which now gets its own.

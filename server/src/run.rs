@@ -78,13 +78,8 @@ pub async fn run(
         opened = OpenLog::open(&config) => opened?,
     };
     let (epoch, id_key) = (opened.epoch.clone(), opened.id_key.clone());
-    let hub = Arc::new(Hub::new(
-        epoch,
-        queues.clone(),
-        config.history,
-        config.registrations,
-        opened.floor,
-    ));
+    let (shards, limits) = (queues.clone(), config.registrations);
+    let hub = Arc::new(Hub::new(epoch, shards, config.history, limits, opened.floor));
     let Some(started) = opened.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
         log: started.log,

@@ -19,8 +19,7 @@ pub struct Rate {
 
 impl Rate {
     /// `None`, which is no limit, if one of them is 0.
-    #[must_use]
-    pub const fn new(per_second: u32, burst: u32) -> Option<Self> {
+    pub(crate) const fn new(per_second: u32, burst: u32) -> Option<Self> {
         match (NonZeroU32::new(per_second), NonZeroU32::new(burst)) {
             (Some(per_second), Some(burst)) => Some(Self { per_second, burst }),
             _ => None,

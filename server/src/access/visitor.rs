@@ -12,7 +12,7 @@ const MAY_EXCEED: Option<Rate> = Rate::new(10, 1_000);
 /// A connection's rate limit buckets. Small, because every idle connection has one.
 #[derive(Debug)]
 pub(crate) struct Visitor {
-    address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     set: Bucket,
     /// Allocated for a connection that does more than listen.
     busy: Option<Box<BusyBuckets>>,
@@ -30,10 +30,6 @@ impl Visitor {
     /// A new connection. If the address is unknown, only the limits of the connection apply.
     pub(crate) fn new(address: Option<IpAddr>) -> Self {
         Self { address, set: Bucket::default(), busy: None }
-    }
-
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.address
     }
 
     /// Whether it ignored the rate limits too often.

@@ -20,13 +20,16 @@ use crate::open_log::common_settings;
 use crate::protocol::Protectable;
 use crate::size;
 
-/// The lines that `server check` prints.
+/// What `server check` prints.
 #[derive(Default)]
-struct Summary(String);
+struct Summary {
+    lines: String,
+    warnings: Vec<String>,
+}
 
 impl Summary {
     fn line(&mut self, name: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name:<11}{value}");
+        let _ = writeln!(self.lines, "{name:<11}{value}");
     }
 }
 
@@ -37,19 +40,18 @@ impl Summary {
 pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
     let mut faults = config.clashes();
-    let mut warnings = config.warnings.clone();
-    let mut summary = Summary::default();
+    let mut summary = Summary { warnings: config.warnings.clone(), ..Summary::default() };
     describe(&config, &mut summary);
-    faults.extend(stores::describe(&config, &mut summary, &mut warnings).await.err());
+    faults.extend(stores::describe(&config, &mut summary).await.err());
     if !faults.is_empty() {
         return Err(faults);
     }
-    warnings.extend(config.without_effect(false));
-    warnings.extend(config.policy.open_to_all());
-    for warning in warnings {
+    summary.warnings.extend(config.without_effect(false));
+    summary.warnings.extend(config.policy.open_to_all());
+    for warning in std::mem::take(&mut summary.warnings) {
         summary.line("warning", warning);
     }
-    Ok(print_line(&(summary.0 + "The configuration is good."))?)
+    Ok(print_line(&(summary.lines + "The configuration is good."))?)
 }
 
 fn describe(config: &Config, summary: &mut Summary) {
@@ -90,7 +92,7 @@ fn describe_history(config: &Config, protected: &[(Tag, Protectable)], summary: 
     };
     let mut line = |name: &str, bounds: TagBounds| {
         let (ring, inbox) = (kind("ring", bounds.ring), kind("inbox", bounds.inbox));
-        let _ = writeln!(summary.0, "  {name}: {ring}; {inbox}");
+        let _ = writeln!(summary.lines, "  {name}: {ring}; {inbox}");
     };
     let protected = protected.iter().map(|(tag, _)| tag);
     let declared = config.policy.declared_tags.iter().flatten();

@@ -14,22 +14,18 @@ use crate::open_log::common_settings;
 use crate::size;
 
 /// Describes the data directory or the NATS stream, and looks at the id key too, wherever it is.
-pub(super) async fn describe(
-    config: &Config,
-    summary: &mut Summary,
-    warnings: &mut Vec<String>,
-) -> Result<(), Error> {
+pub(super) async fn describe(config: &Config, summary: &mut Summary) -> Result<(), Error> {
     if let Some(cluster) = config.cluster() {
-        return describe_stream(config, cluster, summary, warnings).await;
+        return describe_stream(config, cluster, summary).await;
     }
     let id_key_file = config.id_key_file.as_deref();
     let Some(dir) = &config.data else {
         id_key_file.map(IdKey::load).transpose()?;
-        warnings.extend(id_key_file.and_then(|file| exposed("id key", file)));
+        summary.warnings.extend(id_key_file.and_then(|file| exposed("id key", file)));
         summary.line("data", "none; what is kept ends with the server");
         return Ok(());
     };
-    describe_directory(dir, config.data_size, id_key_file, summary, warnings)
+    describe_directory(dir, config.data_size, id_key_file, summary)
 }
 
 fn describe_directory(
@@ -37,21 +33,22 @@ fn describe_directory(
     limit: u64,
     id_key_file: Option<&Path>,
     summary: &mut Summary,
-    warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let limit = size::show(limit);
     summary.line("data", format!("{}, at most {limit} of entries", dir.display()));
     let id_key_file = id_key_file.map_or_else(|| dir.join(sqlite::ID_KEY), PathBuf::from);
     let log = sqlite::check(dir, Some(&id_key_file))?;
-    warnings.extend(exposed("id key", &id_key_file));
+    summary.warnings.extend(exposed("id key", &id_key_file));
     if !dir.is_dir() {
-        warnings.push(format!("{} does not exist; the first start creates it", dir.display()));
+        summary
+            .warnings
+            .push(format!("{} does not exist; the first start creates it", dir.display()));
     }
     let Some(log) = log else {
         summary.line("  log", "none yet; the first start creates it");
         return Ok(());
     };
-    warnings.extend(log.exposed);
+    summary.warnings.extend(log.exposed);
     summary.line("  log", format!("{}, undamaged", log.file.display()));
     if let Some(process) = log.in_use {
         let process =
@@ -84,13 +81,12 @@ async fn describe_stream(
     config: &Config,
     cluster: &NatsConfig,
     summary: &mut Summary,
-    warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let file = config.id_key_file.as_deref();
     let id_key = file.map(IdKey::load).transpose()?.flatten();
-    warnings.extend(file.and_then(|file| exposed("id key", file)));
+    summary.warnings.extend(file.and_then(|file| exposed("id key", file)));
     let secret = cluster.credentials.as_deref();
-    warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
+    summary.warnings.extend(secret.and_then(|file| exposed("NATS credentials", file)));
     let common = id_key.as_ref().map(|id_key| common_settings(config, id_key));
     let stream = nats::inspect(cluster, common.as_ref()).await?;
     summary.line("nats", format!("{cluster}, stream {}", cluster.stream));
@@ -103,7 +99,7 @@ async fn describe_stream(
             ),
         );
         if let (None, Some(file)) = (id_key, file) {
-            warnings.push(format!(
+            summary.warnings.push(format!(
                 "{} does not exist; the first start creates it, and all servers need a copy of it",
                 file.display()
             ));
@@ -114,6 +110,6 @@ async fn describe_stream(
     let bytes = size::show(stream.bytes);
     let (entries, last) = (stream.entries, stream.last);
     summary.line("  entries", format!("{entries}, {bytes}; the last is seq {last}"));
-    warnings.extend(stream.warnings);
+    summary.warnings.extend(stream.warnings);
     Ok(())
 }

@@ -9,10 +9,9 @@ use serde_json::Value;
 use shared::deadline::within;
 use shared::shutdown::StopSignals;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::registration::{ServerFrame, TagSubscription};
 use super::server::{self, Server};
@@ -125,7 +124,7 @@ impl Subscription {
                         }
                     }
                     ServerFrame::Registered { lost } => {
-                        let tag = self.registration.tag();
+                        let tag = &self.registration.tag;
                         report(&format!("listening to {tag} at {authority}"));
                         if lost {
                             self.report_loss();
@@ -145,7 +144,7 @@ impl Subscription {
     }
 
     fn report_loss(&self) {
-        let tag = self.registration.tag();
+        let tag = &self.registration.tag;
         report(&format!(
             "some messages on {tag} may be missing: the server no longer has all that were sent meanwhile"
         ));
@@ -180,19 +179,15 @@ impl Subscription {
             "" => format!("{authority} closed the connection ({code})"),
             reason => format!("{authority} closed the connection: {reason} ({code})"),
         };
-        if may_reconnect(code) {
-            Error::Unavailable(words).into()
-        } else {
-            Error::Denied(words).into()
-        }
+        let fault = if may_reconnect(code) { Error::Unavailable } else { Error::Denied };
+        fault(words).into()
     }
 }
 
 async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
     let stream = server.connect().await?;
     let url = format!("ws://{}{}/ws", server.authority, server.prefix);
-    let config = WebSocketConfig::default();
-    let shaking = client_async_with_config(url, stream, Some(config));
+    let shaking = client_async(url, stream);
     let answer = match within("the WebSocket's handshake", HANDSHAKE, shaking).await {
         Err(expired) => return Err(server.unreachable(&expired).into()),
         Ok(Ok((socket, _))) => return Ok(socket),
@@ -206,21 +201,16 @@ async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
         .and_then(|body| serde_json::from_slice(body).ok())
         .unwrap_or_default();
     let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
-    Err(match server::refusal(&reply) {
-        // The server answers, or a proxy before it that says when to come back.
-        Some((_, words)) if later => Ended::Later {
-            why: format!("{} answers {status}: {words}", server.authority),
-            wait: server::retry_after(headers),
-        },
-        None if later && server::retry_after(headers).is_some() => Ended::Later {
-            why: format!("{} answers {status}", server.authority),
-            wait: server::retry_after(headers),
-        },
-        _ if status.is_server_error() => {
-            Error::Unavailable(server.strange("/ws", status, headers)).into()
-        }
-        _ => Error::Data(server.strange("/ws", status, headers)).into(),
-    })
+    let (refusal, wait) = (server::refusal(&reply), server::retry_after(headers));
+    // The server answers, or a proxy before it that says when to come back.
+    if later && (refusal.is_some() || wait.is_some()) {
+        let words = refusal.map_or(String::new(), |(_, words)| format!(": {words}"));
+        let why = format!("{} answers {status}{words}", server.authority);
+        return Err(Ended::Later { why, wait });
+    }
+    let words = server.strange("/ws", status, headers);
+    let fault = if status.is_server_error() { Error::Unavailable } else { Error::Data };
+    Err(fault(words).into())
 }
 
 /// Whether a close code allows to reconnect; docs/protocol.md lists them.

@@ -8,7 +8,7 @@ use crate::id::{Id, Tag};
 
 /// A tag that is listened to, over one connection after the other.
 pub(super) struct TagSubscription {
-    tag: Tag,
+    pub(super) tag: Tag,
     id: Option<String>,
     key: Option<String>,
     /// `None` until the server has accepted the registration once.
@@ -44,10 +44,6 @@ impl TagSubscription {
     pub(super) fn new(tag: Tag, id: Option<&Id>, key: Option<&str>) -> Self {
         let (id, key) = (id.map(|id| id.reveal().to_owned()), key.map(ToOwned::to_owned));
         Self { tag, id, key, position: None }
-    }
-
-    pub(super) fn tag(&self) -> &Tag {
-        &self.tag
     }
 
     /// Whether the server has accepted it once.

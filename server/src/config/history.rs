@@ -104,10 +104,8 @@ impl Resolver {
         default: T,
         parse: impl Fn(&Setting) -> Result<T, Error>,
     ) -> T {
-        match setting {
-            Some(setting) => self.or(default, parse(setting)),
-            None => default,
-        }
+        let Some(setting) = setting else { return default };
+        self.or(default, parse(setting))
     }
 }
 

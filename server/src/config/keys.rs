@@ -23,9 +23,9 @@ pub(super) fn protect(config: &mut Config, setting: &Setting) -> Result<(), Erro
         let form = "write TAG:ACTION:KEYFILE, as in news:broadcast:/etc/tocsin/news.key";
         return Err(setting.fault(form));
     };
-    let tag = Tag::parse(tag).map_err(|error| setting.fault(&error.to_string()))?;
+    let tag = Tag::parse(tag).map_err(|error| setting.fault(error))?;
     let action =
-        Protectable::from_name(action).ok_or_else(|| setting.fault(&not_protectable(action)))?;
+        Protectable::from_name(action).ok_or_else(|| setting.fault(not_protectable(action)))?;
     let hash = config.key_in(&setting.source.path(file))?;
     config.policy.auth.protect(tag, action, hash);
     Ok(())

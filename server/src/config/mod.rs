@@ -37,7 +37,8 @@ use crate::protocol::{Key, Protectable};
 /// The configuration of a server.
 #[derive(Debug, Default)]
 pub struct Config {
-    pub(crate) sockets: ListenSettings,
+    /// The addresses to listen on.
+    pub sockets: ListenSettings,
     pub(crate) policy: Policy,
     pub(crate) history: Settings,
     /// The directory of the log on disk, if there is one.
@@ -106,16 +107,12 @@ impl Config {
     /// # Errors
     /// All faults, at least one.
     pub fn resolve(args: RunArgs) -> Result<Self, Vec<Error>> {
-        Self::resolve_with(args, None)
+        Self::resolve_for(args, None)
     }
 
-    /// The same for a running server. The `demo` stays as it is, whatever the configuration says by now:
+    /// The same for a `running` server. Its demo stays as it is, whatever the configuration says by now:
     /// its key goes on protecting what it can do.
-    pub(crate) fn resolve_again(args: RunArgs, demo: Demo) -> Result<Self, Vec<Error>> {
-        Self::resolve_with(args, Some(demo))
-    }
-
-    fn resolve_with(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
+    pub(crate) fn resolve_for(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut resolver = Resolver::default();
         let file = match &args.config {
             Some(path) => ConfigFile::read(path, &mut resolver.faults),
@@ -143,12 +140,6 @@ impl Config {
             true => Ok(resolver.config),
             false => Err(faults::in_order(resolver.faults, &file.unreadable)),
         }
-    }
-
-    /// The addresses to listen on.
-    #[must_use]
-    pub fn sockets(&self) -> &ListenSettings {
-        &self.sockets
     }
 
     /// The stream that this server shares with others, if there is one.

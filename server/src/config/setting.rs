@@ -1,5 +1,6 @@
 //! A setting, together with where it was written, for its errors.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,17 +26,13 @@ pub(super) enum SettingSource {
 
 impl Setting {
     /// An error about this text. It repeats the text, which therefore must be no secret.
-    pub(super) fn fault(&self, reason: &str) -> Error {
+    pub(super) fn fault(&self, reason: impl Display) -> Error {
         self.source.fault(format!("{}: {reason}", self.text))
     }
 
     /// The file that this text names.
     pub(super) fn path(&self) -> PathBuf {
         self.source.path(&self.text)
-    }
-
-    pub(super) fn is_default(&self) -> bool {
-        matches!(self.source, SettingSource::Default(_))
     }
 }
 
@@ -45,11 +42,8 @@ impl SettingSource {
             Self::Default(option) | Self::Option(option) => Error::Option { option, reason },
             Self::File { file, line, option } => {
                 let name = option.map(|option| format!("{option}: ")).unwrap_or_default();
-                Error::Config {
-                    file: file.to_path_buf(),
-                    line: Some(*line),
-                    reason: name + &reason,
-                }
+                let (file, reason) = (file.to_path_buf(), name + &reason);
+                Error::Config { file, line: Some(*line), reason }
             }
         }
     }

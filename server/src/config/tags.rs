@@ -53,6 +53,6 @@ impl Resolver {
 
 impl TagTable {
     pub(super) fn tag(&self) -> Result<Tag, Error> {
-        Tag::parse(&self.name.text).map_err(|error| self.name.fault(&error.to_string()))
+        Tag::parse(&self.name.text).map_err(|error| self.name.fault(error))
     }
 }

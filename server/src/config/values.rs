@@ -10,7 +10,7 @@ use async_nats::ServerAddr;
 use ipnet::IpNet;
 use shared::telemetry::{self, LogFormat};
 
-use super::setting::Setting;
+use super::setting::{Setting, SettingSource};
 use super::{Config, Threads};
 use crate::access::bucket::Rate;
 use crate::error::Error;
@@ -57,7 +57,8 @@ pub(super) fn admin_address(setting: &Setting) -> Result<Option<ListenAddress>, 
         Ok(port) => (Ipv4Addr::LOCALHOST, port).into(),
         Err(_) => socket(setting)?,
     };
-    Ok(Some(ListenAddress { socket, given: !setting.is_default() }))
+    let given = !matches!(setting.source, SettingSource::Default(_));
+    Ok(Some(ListenAddress { socket, given }))
 }
 
 fn socket(setting: &Setting) -> Result<SocketAddr, Error> {
@@ -80,7 +81,7 @@ pub(super) fn network(setting: &Setting) -> Result<IpNet, Error> {
 }
 
 pub(super) fn origin(config: &mut Config, setting: &Setting) -> Result<(), Error> {
-    config.origins.allow(&setting.text).map_err(|error| setting.fault(&error.to_string()))
+    config.origins.allow(&setting.text).map_err(|error| setting.fault(error))
 }
 
 pub(super) fn nats_server(setting: &Setting) -> Result<ServerAddr, Error> {
@@ -117,8 +118,7 @@ pub(super) fn duration(
 
 pub(super) fn bytes(allowed: RangeInclusive<u64>) -> impl Fn(&Setting) -> Result<u64, Error> {
     move |setting| {
-        let bytes =
-            size::parse(&setting.text).map_err(|error| setting.fault(&error.to_string()))?;
+        let bytes = size::parse(&setting.text).map_err(|error| setting.fault(error))?;
         within(bytes, &allowed, setting, size::show)
     }
 }
@@ -144,10 +144,10 @@ fn within<T: PartialOrd + Copy>(
     show: impl Fn(T) -> String,
 ) -> Result<T, Error> {
     if value < *allowed.start() {
-        return Err(setting.fault(&format!("must be at least {}", show(*allowed.start()))));
+        return Err(setting.fault(format!("must be at least {}", show(*allowed.start()))));
     }
     if value > *allowed.end() {
-        return Err(setting.fault(&format!("must be at most {}", show(*allowed.end()))));
+        return Err(setting.fault(format!("must be at most {}", show(*allowed.end()))));
     }
     Ok(value)
 }
@@ -171,7 +171,7 @@ pub(super) fn rate(setting: &Setting) -> Result<Option<Rate>, Error> {
 
 pub(super) fn log_filter(setting: &Setting) -> Result<String, Error> {
     let good = telemetry::check(&setting.text);
-    good.map(|()| setting.text.clone()).map_err(|error| setting.fault(&error.to_string()))
+    good.map(|()| setting.text.clone()).map_err(|error| setting.fault(error))
 }
 
 pub(super) fn log_format(setting: &Setting) -> Result<LogFormat, Error> {

@@ -1,5 +1,7 @@
 //! Reads the body of a request, without relying on the length that its header claims.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::StatusCode;
@@ -8,7 +10,7 @@ use shared::answer::Answer;
 use shared::deadline::within;
 
 use crate::http::memory_budget::{MemoryBudget, Reservation};
-use crate::http::replies::{closing, refused, retry_soon};
+use crate::http::replies::{closing, refused, retry_after};
 use crate::limits;
 use crate::protocol::{ErrorCode, Outcome, Refusal};
 use crate::publish::Service;
@@ -47,7 +49,8 @@ pub(super) async fn read(
             let detail = "too many large requests at once; retry soon, or send less at once";
             let refusal = Refusal::unavailable(Outcome::Refused, detail);
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            return Err(Box::new(closing(retry_soon(refused(service, status, refusal)))));
+            let answer = retry_after(refused(service, status, refusal), Duration::ZERO);
+            return Err(Box::new(closing(answer)));
         }
         Ok(Err(BodyError::BrokenOff)) => {
             (StatusCode::BAD_REQUEST, Refusal::bad("the connection ended within the body".into()))

@@ -26,12 +26,8 @@ pub(super) fn encode(service: &Service) -> String {
     let help = "Connections that ended as WebSockets";
     server.register("closes", help, counters.closes.clone());
     server.register("errors", "Error replies", counters.errors.clone());
-    bytes(
-        server,
-        "outbox",
-        "Waiting for clients' sockets, or for the ends of their messages",
-        service.backlog.bytes(),
-    );
+    let help = "Waiting for clients' sockets, or for the ends of their messages";
+    bytes(server, "outbox", help, service.backlog.bytes());
     register_totals(server, &hub.totals());
     register_progress(server, &hub.progress());
     register_log(server, &*service.log);
@@ -43,12 +39,8 @@ pub(super) fn encode(service: &Service) -> String {
 }
 
 fn register_totals(server: &mut Registry, totals: &Totals) {
-    gauge(
-        server,
-        "registrations",
-        "Listening connections, once for each tag",
-        totals.registrations,
-    );
+    let help = "Listening connections, once for each tag";
+    gauge(server, "registrations", help, totals.registrations);
     gauge(server, "tags", "Tags that somebody listens on", totals.tags);
     gauge(server, "ids", "Different IDs that listen, once for each tag", totals.ids);
     let kept = &totals.kept;

@@ -34,7 +34,7 @@ use crate::access::visitor::Visitor;
 use crate::conn::outbox::Wire;
 use crate::http::memory_budget::MemoryBudget;
 use crate::http::origin::Origins;
-use crate::http::replies::{no_capacity, retry_after};
+use crate::http::replies::{no_capacity, retry_after, with};
 use crate::limits;
 use crate::protocol::{ErrorCode, Reference, Refusal, Reply};
 use crate::publish::Service;
@@ -103,9 +103,8 @@ impl Site {
     ) {
         let stopping = shutdown.clone();
         let stream = Lingering::new(stream).noticing(self.inspect_first);
-        let visitor = Mutex::new(Visitor::new(address));
         let caller = Arc::new(Caller {
-            visitor,
+            visitor: Mutex::new(Visitor::new(address)),
             held: Arc::new(held),
             lifetime,
             thread,
@@ -154,14 +153,11 @@ impl Site {
         request: Request<Incoming>,
         caller: Arc<Caller<H>>,
     ) -> Answer {
-        let origin = match self.origins.check(request.headers()) {
-            Ok(origin) => origin,
-            Err(_foreign) => {
-                return text(
-                    StatusCode::FORBIDDEN,
-                    "Pages of this origin may not use this server. Allow them with --origin URL\n",
-                );
-            }
+        let Ok(origin) = self.origins.check(request.headers()) else {
+            return text(
+                StatusCode::FORBIDDEN,
+                "Pages of this origin may not use this server. Allow them with --origin URL\n",
+            );
         };
         let path = request.uri().path();
         let mut answer = match (request.method(), path) {
@@ -201,17 +197,14 @@ impl Site {
     ) -> Answer {
         let headers = request.headers();
         if !is_upgrade(headers) {
-            let mut answer =
+            let answer =
                 text(StatusCode::UPGRADE_REQUIRED, "Connect to this address with a WebSocket.\n");
-            answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            return answer;
+            return with(answer, header::UPGRADE, HeaderValue::from_static("websocket"));
         }
         if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-            let mut answer =
+            let answer =
                 text(StatusCode::UPGRADE_REQUIRED, "The server needs WebSocket version 13.\n");
-            let version = HeaderValue::from_static("13");
-            answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
-            return answer;
+            return with(answer, header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         let accept = match headers.get(header::SEC_WEBSOCKET_KEY) {
             Some(key) if key.len() == 24 => derive_accept_key(key.as_bytes()),
@@ -221,7 +214,7 @@ impl Site {
             self.service.counters.turned_away.inc();
             return no_capacity();
         }
-        let address = caller.visitor.lock().address();
+        let address = caller.visitor.lock().address;
         let limits = &self.service.policy.load().limits;
         if let Err(often) = self.service.rates.connect(limits, address) {
             return self.too_often(often);
@@ -257,20 +250,19 @@ impl Site {
         self.service.counters.refused(ErrorCode::RateLimited.as_str());
         let refusal = Refusal::rate_limited("too many new connections", retry_in);
         let body = Reply::Refused(refusal).to_json(&Reference::default());
-        let mut answer = json(StatusCode::TOO_MANY_REQUESTS, body);
-        retry_after(&mut answer, retry_in);
-        answer
+        retry_after(json(StatusCode::TOO_MANY_REQUESTS, body), retry_in)
     }
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {
-    let has =
-        |name: HeaderName, wanted: &str| {
-            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-                value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted))
-            })
-        };
-    has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
+    let has = |name, wanted| elements(headers, name).any(|one| one.eq_ignore_ascii_case(wanted));
+    has(&header::UPGRADE, "websocket") && has(&header::CONNECTION, "upgrade")
+}
+
+/// The elements of a list header.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 fn preflight() -> Answer {
@@ -289,7 +281,6 @@ fn preflight() -> Answer {
 }
 
 fn not_allowed(allow: &'static str) -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.\n");
-    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    answer
+    let answer = text(StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed.\n");
+    with(answer, header::ALLOW, HeaderValue::from_static(allow))
 }

@@ -45,13 +45,10 @@ async fn answer(site: &Site, visitor: &Mutex<Visitor>, request: Request<Incoming
         Err(answer) => return *answer,
     };
     let Ok(body) = std::str::from_utf8(&body.bytes) else {
-        return refused(
-            service,
-            StatusCode::BAD_REQUEST,
-            Refusal::bad("the body is not UTF-8".into()),
-        );
+        let refusal = Refusal::bad("the body is not UTF-8".into());
+        return refused(service, StatusCode::BAD_REQUEST, refusal);
     };
-    let _work = service.work();
+    let _work = service.at_work.token();
     let request =
         Posted { service, visitor, bearer, text: String::new(), budget: site.answers.reserve() };
     if body.trim_start().starts_with('[') {
@@ -81,7 +78,7 @@ impl Posted<'_> {
         self.text = reply.to_json(&reference);
         let mut answer = self.answer(status);
         if let Reply::Refused(Refusal { retry_in: Some(wait), .. }) = reply {
-            retry_after(&mut answer, wait);
+            answer = retry_after(answer, wait);
         }
         if status == StatusCode::UNAUTHORIZED { unauthorised(answer) } else { answer }
     }
@@ -180,10 +177,8 @@ impl PerformedAction {
     async fn finish(self, service: &Service, until: Instant) -> (Reply, Reference) {
         let reply = within("append", until - Instant::now(), self.pending).await;
         let reply = reply.unwrap_or_else(|_expired| {
-            Reply::Refused(Refusal::unavailable(
-                Outcome::Unknown,
-                "the log did not answer in time; retry with the same mid",
-            ))
+            let detail = "the log did not answer in time; retry with the same mid";
+            Reply::Refused(Refusal::unavailable(Outcome::Unknown, detail))
         });
         service.note(&reply);
         (reply, self.reference)

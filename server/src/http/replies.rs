@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use shared::answer::{Answer, json};
 
 use crate::protocol::{ErrorCode, Outcome, Reference, Refusal, Reply};
@@ -12,15 +12,15 @@ use crate::publish::Service;
 /// Rejected clients return spread over this range, in seconds.
 const RETURN: std::ops::Range<u64> = 3..10;
 
-/// Rounded up to whole seconds, so that the retry does not come too early.
-pub(super) fn retry_after(answer: &mut Answer, wait: Duration) {
-    let seconds = HeaderValue::from(wait.as_secs() + 1);
-    answer.headers_mut().insert(header::RETRY_AFTER, seconds);
+/// The answer with one more header.
+pub(super) fn with(mut answer: Answer, name: HeaderName, value: HeaderValue) -> Answer {
+    answer.headers_mut().insert(name, value);
+    answer
 }
 
-pub(super) fn retry_soon(mut answer: Answer) -> Answer {
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
+/// Rounded up to whole seconds, so that the retry does not come too early.
+pub(super) fn retry_after(answer: Answer, wait: Duration) -> Answer {
+    with(answer, header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))
 }
 
 pub(super) fn status_of(reply: &Reply, key_given: bool) -> StatusCode {
@@ -41,24 +41,20 @@ pub(super) fn refused(service: &Service, status: StatusCode, refusal: Refusal) -
     json(status, reply.to_json(&Reference::default()))
 }
 
-pub(super) fn unauthorised(mut answer: Answer) -> Answer {
-    let challenge = HeaderValue::from_static("Bearer");
-    answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    answer
+pub(super) fn unauthorised(answer: Answer) -> Answer {
+    with(answer, header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
 /// Marks an answer after which the connection ends.
-pub(super) fn closing(mut answer: Answer) -> Answer {
-    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    answer
+pub(super) fn closing(answer: Answer) -> Answer {
+    with(answer, header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// The answer to an upgrade on a connection that may stay open for one request only.
 pub(super) fn no_capacity() -> Answer {
     let body = server_full().to_json(&Reference::default());
-    let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body);
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(return_in()));
-    answer
+    let answer = json(StatusCode::SERVICE_UNAVAILABLE, body);
+    with(answer, header::RETRY_AFTER, HeaderValue::from(return_in()))
 }
 
 /// The reply on a connection that is rejected.

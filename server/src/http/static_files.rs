@@ -12,6 +12,8 @@ use hyper::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use shared::answer::Answer;
 
+use crate::http::elements;
+
 /// The demo page may load its own files and connect to its own server, and nothing else. Text never
 /// becomes markup or code.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
@@ -134,12 +136,6 @@ fn takes_gzip(request: &HeaderMap) -> bool {
         }
     }
     takes_any
-}
-
-/// The elements of a list header.
-fn elements<'a>(request: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = request.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 #[cfg(test)]

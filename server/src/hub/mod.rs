@@ -348,10 +348,10 @@ impl HubState {
     fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut TagRegistry) -> T) -> Option<T> {
         let listeners = self.tags.get_mut(tag)?;
         let ids = listeners.ids();
-        let registrations = listeners.registrations();
+        let registrations = listeners.registrations;
         let result = change(listeners);
         self.ids = self.ids + listeners.ids() - ids;
-        self.registrations = self.registrations + listeners.registrations() - registrations;
+        self.registrations = self.registrations + listeners.registrations - registrations;
         if listeners.is_empty() {
             self.tags.remove(tag);
         }

@@ -35,23 +35,23 @@ impl Hub {
     /// registrations first, and how many more there are.
     pub(crate) fn counts(&self, most: usize) -> (Vec<TagCounts>, usize) {
         let state = self.state.lock();
-        let mut foremost = Foremost::new(most);
+        let mut foremost = Foremost { most, best: BinaryHeap::new(), left_out: 0 };
         for (tag, listeners) in &state.tags {
-            foremost.offer(rank(tag, listeners.registrations(), state.history.counts_of(tag)));
+            foremost.offer(rank(tag, listeners.registrations, state.history.counts_of(tag)));
         }
         for (tag, kept) in state.history.counts() {
             if !kept.is_empty() && !state.tags.contains_key(tag) {
                 foremost.offer(rank(tag, 0, kept));
             }
         }
-        let left_out = foremost.left_out;
-        let counts = foremost.into_sorted().map(|(Reverse(registrations), _, tag)| {
+        let Foremost { best, left_out, .. } = foremost;
+        let counts = best.into_sorted_vec().into_iter().map(|(Reverse(registrations), _, tag)| {
             let listeners = state.tags.get(tag);
             TagCounts {
                 tag: tag.clone(),
                 registrations,
                 ids: listeners.map_or(0, |listeners| listeners.ids()),
-                deliveries: listeners.map_or(0, |listeners| listeners.deliveries()),
+                deliveries: listeners.map_or(0, |listeners| listeners.deliveries),
                 kept: state.history.counts_of(tag),
             }
         });
@@ -96,10 +96,6 @@ struct Foremost<T> {
 }
 
 impl<T: Ord> Foremost<T> {
-    fn new(most: usize) -> Self {
-        Self { most, best: BinaryHeap::new(), left_out: 0 }
-    }
-
     fn offer(&mut self, one: T) {
         if self.best.len() < self.most {
             self.best.push(one);
@@ -111,9 +107,5 @@ impl<T: Ord> Foremost<T> {
         {
             *last = one;
         }
-    }
-
-    fn into_sorted(self) -> impl Iterator<Item = T> {
-        self.best.into_sorted_vec().into_iter()
     }
 }

@@ -390,7 +390,7 @@ proptest! {
             let (all, left_out) = hub.counts(usize::MAX);
             prop_assert_eq!(left_out, 0);
             let tags: Vec<_> = hub.state.lock().tags.iter()
-                .map(|(tag, listeners)| (tag.clone(), listeners.registrations(), listeners.ids()))
+                .map(|(tag, listeners)| (tag.clone(), listeners.registrations, listeners.ids()))
                 .collect();
             let listened: Vec<_> = all.iter().filter(|counts| counts.registrations > 0).collect();
             prop_assert_eq!(tags.len(), listened.len());

@@ -18,27 +18,26 @@ pub(crate) const MAX_IMBALANCE: usize = 8_192;
 
 /// A connection that was accepted and has a permit.
 #[derive(Debug)]
-pub(crate) struct Accepted<I = AcceptedSocket> {
-    pub(crate) incoming: I,
+pub(crate) struct Accepted {
+    pub(crate) incoming: AcceptedSocket,
     pub(crate) permit: ConnPermit,
     pub(crate) site: Arc<Site>,
     pub(crate) shutdown: Shutdown,
 }
 
-impl<S: Stream> Accepted<S> {
-    /// Reads from the proxy for whom it connects, and serves that client.
-    async fn serve_proxied(self, thread: usize) {
-        let Self { incoming: mut stream, permit, site, shutdown } = self;
-        match proxy_protocol::read_header(&mut stream, &shutdown).await {
-            Some(address) => {
-                let lifetime = permit.lifetime;
-                site.serve(stream, address, lifetime, permit, thread, shutdown).await;
-            }
-            None => {
-                site.service.counters.without_proxy_header.inc();
-            }
-        }
-    }
+/// Reads from the proxy for whom it connects, and serves that client.
+async fn serve_proxied(
+    mut stream: impl Stream,
+    permit: ConnPermit,
+    site: Arc<Site>,
+    thread: usize,
+    shutdown: Shutdown,
+) {
+    let Some(address) = proxy_protocol::read_header(&mut stream, &shutdown).await else {
+        site.service.counters.without_proxy_header.inc();
+        return;
+    };
+    site.serve(stream, address, permit.lifetime, permit, thread, shutdown).await;
 }
 
 impl Serve for Accepted {
@@ -47,16 +46,14 @@ impl Serve for Accepted {
         match incoming {
             AcceptedSocket::Direct { socket, from } => {
                 let stream = socket.register()?;
-                let (address, lifetime) = ((!from.is_loopback()).then_some(from), permit.lifetime);
-                site.serve(stream, address, lifetime, permit, thread, shutdown).await;
+                let address = (!from.is_loopback()).then_some(from);
+                site.serve(stream, address, permit.lifetime, permit, thread, shutdown).await;
             }
             AcceptedSocket::Proxied(socket) => {
-                let incoming = socket.register()?;
-                Accepted { incoming, permit, site, shutdown }.serve_proxied(thread).await;
+                serve_proxied(socket.register()?, permit, site, thread, shutdown).await;
             }
             AcceptedSocket::Unix(socket) => {
-                let incoming = socket.register()?;
-                Accepted { incoming, permit, site, shutdown }.serve_proxied(thread).await;
+                serve_proxied(socket.register()?, permit, site, thread, shutdown).await;
             }
         }
         Ok(())

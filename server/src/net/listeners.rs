@@ -59,12 +59,10 @@ impl Listeners {
                 |source| Error::Os { what: "using the sockets of the service manager", source };
             listeners.collect::<io::Result<_>>().map_err(unusable)?
         };
-        let admin = settings
-            .admin
-            .filter(|_| !displaced)
-            .map(|address| bind(address, NO_ADMIN))
-            .transpose()?
-            .flatten();
+        let admin = match settings.admin {
+            Some(address) if !displaced => bind(address, NO_ADMIN)?,
+            _ => None,
+        };
         Ok(Self { public, admin })
     }
 

@@ -67,10 +67,8 @@ impl<'a> Fields<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
         // Before parsing, because serde_json's depth limit does not apply to raw values.
         if nesting(text) > limits::NESTING {
-            return Err(Refusal::bad(format!(
-                "the action is nested deeper than {} levels",
-                limits::NESTING
-            )));
+            let most = limits::NESTING;
+            return Err(Refusal::bad(format!("the action is nested deeper than {most} levels")));
         }
         let mut parser = serde_json::Deserializer::from_str(text);
         let fields =
@@ -91,10 +89,7 @@ impl<'a> Fields<'a> {
 
     pub(super) fn number(&self, field: Field) -> Result<Option<u64>, Refusal> {
         let Some(raw) = self.get(field) else { return Ok(None) };
-        match raw.get().parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(expected(field, "a whole number")),
-        }
+        raw.get().parse().map(Some).map_err(|_| expected(field, "a whole number"))
     }
 }
 
@@ -176,11 +171,7 @@ pub(super) fn pairs_of(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
         }
 
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
+            std::iter::from_fn(|| map.next_entry().transpose()).collect()
         }
     }
     serde_json::Deserializer::from_str(raw.get()).deserialize_map(Pairs).ok()

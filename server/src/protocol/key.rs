@@ -17,8 +17,7 @@ pub enum Protectable {
 
 impl Protectable {
     /// The name in the protocol and in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Set => "set",
             Self::Send => "send",
@@ -27,8 +26,7 @@ impl Protectable {
         }
     }
 
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Set, Self::Send, Self::Broadcast, Self::Drop]
             .into_iter()
             .find(|action| action.name() == name)
@@ -41,14 +39,12 @@ pub struct Key(Box<[u8]>);
 
 impl Key {
     /// A key as the client wrote it; any text may be tried.
-    #[must_use]
-    pub fn given(text: &str) -> Self {
+    pub(crate) fn given(text: &str) -> Self {
         Self(text.as_bytes().into())
     }
 
     /// The secret itself, to give it to its owner.
-    #[must_use]
-    pub fn reveal(&self) -> std::borrow::Cow<'_, str> {
+    pub(crate) fn reveal(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
 
@@ -56,8 +52,7 @@ impl Key {
         &self.0
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -145,8 +145,7 @@ pub enum Recipient {
 
 impl Publish {
     /// The action, as keys and replies name it.
-    #[must_use]
-    pub fn action(&self) -> Protectable {
+    pub(crate) fn action(&self) -> Protectable {
         match self.to {
             Recipient::Everyone => Protectable::Broadcast,
             Recipient::One(_) => Protectable::Send,
@@ -161,8 +160,7 @@ pub struct Message(Box<str>);
 
 impl Message {
     /// A message out of a log, checked before it was appended.
-    #[must_use]
-    pub fn kept(json: Box<str>) -> Self {
+    pub(crate) fn kept(json: Box<str>) -> Self {
         Self(json)
     }
 
@@ -185,8 +183,7 @@ pub struct Mid(Box<str>);
 
 impl Mid {
     /// A `mid` out of a log, checked before it was appended.
-    #[must_use]
-    pub fn kept(name: Box<str>) -> Self {
+    pub(crate) fn kept(name: Box<str>) -> Self {
         Self(name)
     }
 

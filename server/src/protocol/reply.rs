@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::{Mark, Message, Protectable, Reference};
 use crate::id::Tag;
 
@@ -47,8 +49,7 @@ impl ErrorCode {
         "unavailable",
     ];
 
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         Self::NAMES[self as usize]
     }
 }
@@ -76,23 +77,19 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    #[must_use]
-    pub fn new(code: ErrorCode, detail: Cow<'static, str>) -> Self {
+    pub(crate) fn new(code: ErrorCode, detail: Cow<'static, str>) -> Self {
         Self { code, detail, outcome: None, retry_in: None }
     }
 
-    #[must_use]
-    pub fn rate_limited(detail: &'static str, retry_in: Duration) -> Self {
+    pub(crate) fn rate_limited(detail: &'static str, retry_in: Duration) -> Self {
         Self { retry_in: Some(retry_in), ..Self::new(ErrorCode::RateLimited, detail.into()) }
     }
 
-    #[must_use]
-    pub fn bad(detail: String) -> Self {
+    pub(crate) fn bad(detail: String) -> Self {
         Self::new(ErrorCode::BadRequest, detail.into())
     }
 
-    #[must_use]
-    pub fn unavailable(outcome: Outcome, detail: &'static str) -> Self {
+    pub(crate) fn unavailable(outcome: Outcome, detail: &'static str) -> Self {
         Self { outcome: Some(outcome), ..Self::new(ErrorCode::Unavailable, detail.into()) }
     }
 }
@@ -155,7 +152,7 @@ impl Reply {
         match self {
             Self::Refused(refusal) => {
                 let _ = write!(json, r#"{{"error":"{}","detail":"#, refusal.code.as_str());
-                push_string(&mut json, &refusal.detail);
+                push_json(&mut json, &refusal.detail);
                 if let Some(outcome) = refusal.outcome {
                     let _ = write!(json, r#","outcome":"{}""#, outcome.as_str());
                 }
@@ -188,7 +185,7 @@ impl Reply {
                 }
                 if let Some(unread) = unread {
                     json.push_str(r#","unread":"#);
-                    push_seqs(&mut json, unread);
+                    push_json(&mut json, unread);
                 }
             }
             Self::Published { action, seq, clients, stored, duplicate, partial } => {
@@ -212,8 +209,7 @@ impl Reply {
 }
 
 impl Outcome {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::Unknown => "unknown",
@@ -244,7 +240,7 @@ pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
         }
         Mark::Only(seqs) => {
             json.push_str(r#""only":"#);
-            push_seqs(&mut json, seqs);
+            push_json(&mut json, seqs);
         }
     }
     json.push('}');
@@ -267,18 +263,9 @@ fn push_partial(json: &mut String, partial: bool) {
     }
 }
 
-fn push_seqs(json: &mut String, seqs: &[u64]) {
-    json.push('[');
-    for (index, seq) in seqs.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        let _ = write!(json, "{comma}{seq}");
-    }
-    json.push(']');
-}
-
-fn push_string(json: &mut String, text: &str) {
-    // Serializing a string cannot fail.
-    json.push_str(&serde_json::to_string(text).unwrap_or_default());
+fn push_json(json: &mut String, value: &impl Serialize) {
+    // Serializing a string or a list of numbers cannot fail.
+    json.push_str(&serde_json::to_string(value).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::auth::Permit;
 use crate::access::policy::Policy;
@@ -20,7 +19,7 @@ use crate::conn::outbox::Backlog;
 use crate::counters::Counters;
 use crate::entry::{AppendContext, Entry, EntryKind};
 use crate::hub::Hub;
-use crate::id::{Address, Id, IdKey, Tag};
+use crate::id::{IdKey, Tag};
 use crate::log::{Appending, Log};
 use crate::protocol::{ErrorCode, Key, Protectable, Publish, Recipient, Refusal, Reply};
 
@@ -109,14 +108,11 @@ impl Service {
         action: Protectable,
         key: Option<&Key>,
     ) -> Result<(), Refusal> {
-        match self.authorise(visitor, tag, action, key) {
-            Ok(Permit::Key) => {}
-            Ok(Permit::Open) => self.count(visitor)?,
-            Err(refusal) => {
-                self.count(visitor)?;
-                return Err(refusal);
-            }
+        let permit = self.authorise(visitor, tag, action, key);
+        if permit != Ok(Permit::Key) {
+            self.count(visitor)?;
         }
+        permit?;
         self.check_tag(tag)
     }
 
@@ -140,7 +136,7 @@ impl Service {
         let kind = match &publish.to {
             Recipient::Everyone => EntryKind::Broadcast(publish.message),
             Recipient::One(id) => {
-                EntryKind::Direct(self.address(&publish.tag, id), publish.message)
+                EntryKind::Direct(self.id_key.address(&publish.tag, id), publish.message)
             }
         };
         let expires = ttl.map(|ttl| at.saturating_add(ttl));
@@ -166,19 +162,10 @@ impl Service {
         self.hub.delivered().await;
     }
 
-    /// To be held while a request over HTTP is in flight.
-    pub(crate) fn work(&self) -> TaskTrackerToken {
-        self.at_work.token()
-    }
-
     /// Counts the reply if it is an error.
     pub(crate) fn note(&self, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
             self.counters.refused(refusal.code.as_str());
         }
-    }
-
-    pub(crate) fn address(&self, tag: &Tag, id: &Id) -> Address {
-        self.id_key.address(tag, id)
     }
 }

@@ -95,10 +95,8 @@ impl Service {
         otherwise: Option<&Key>,
     ) -> Result<Address, Refusal> {
         self.admit(visitor, &read.tag, Protectable::Set, read.key.as_ref().or(otherwise))?;
-        let Some(id) = &read.id else {
-            return Err(Refusal::bad("`id` is missing".into()));
-        };
-        Ok(self.address(&read.tag, id))
+        let id = read.id.as_ref().ok_or_else(|| Refusal::bad("`id` is missing".into()))?;
+        Ok(self.id_key.address(&read.tag, id))
     }
 
     /// The unread messages of a person.
@@ -112,7 +110,7 @@ impl Service {
         otherwise: Option<&Key>,
     ) -> Result<Reply, Refusal> {
         self.admit(visitor, &person.tag, Protectable::Set, person.key.as_ref().or(otherwise))?;
-        let address = self.address(&person.tag, &person.id);
+        let address = self.id_key.address(&person.tag, &person.id);
         let unread = self.hub.unread(&person.tag, address, now_ms());
         Ok(Reply::Inbox {
             tag: person.tag.clone(),
@@ -138,7 +136,7 @@ impl Service {
                 format!("drop needs a key, and none is configured for it on {}", person.tag);
             return Err(Refusal::new(ErrorCode::Denied, detail.into()));
         }
-        let address = self.address(&person.tag, &person.id);
+        let address = self.id_key.address(&person.tag, &person.id);
         Ok(self.append_event(person.tag.clone(), EntryKind::Drop(address), None))
     }
 }

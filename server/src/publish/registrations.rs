@@ -14,7 +14,7 @@ use crate::publish::Service;
 
 /// What a connection listens to.
 pub(crate) struct Registrations {
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     all: Vec<ConnRegistration>,
 }
 
@@ -29,10 +29,6 @@ struct ConnRegistration {
 impl Registrations {
     pub(crate) fn new(connection: Arc<Connection>) -> Self {
         Self { connection, all: Vec::new() }
-    }
-
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,7 +90,7 @@ impl Registrations {
             service.hub.admit_registration(&set.tag)?;
         }
         let registration = Registration {
-            address: set.id.as_ref().map(|id| service.address(&set.tag, id)),
+            address: set.id.as_ref().map(|id| service.id_key.address(&set.tag, id)),
             tag: set.tag,
         };
         let earlier = index.map(|index| {

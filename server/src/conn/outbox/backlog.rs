@@ -35,8 +35,7 @@ impl Backlog {
     }
 
     /// The bytes that wait now.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 

@@ -59,15 +59,13 @@ impl Outbox {
     }
 
     /// The socket, to read from.
-    #[must_use]
-    pub fn wire(&self) -> &Wire {
+    pub(crate) fn wire(&self) -> &Wire {
         &self.wire
     }
 
     /// Reads one byte of the outbox, so that the CPU loads its cache lines. A shard that is about to
     /// write to many outboxes touches several of them first: their cache misses then overlap.
-    #[must_use]
-    pub fn touch(&self) -> bool {
+    pub(crate) fn touch(&self) -> bool {
         self.touched.load(Ordering::Relaxed)
     }
 
@@ -84,8 +82,7 @@ impl Outbox {
     }
 
     /// The bytes that may wait in one outbox, given how full the backlog is.
-    #[must_use]
-    pub fn share(&self) -> usize {
+    pub(crate) fn share(&self) -> usize {
         self.state.lock().waiting.share()
     }
 
@@ -177,8 +174,7 @@ impl Outbox {
     }
 
     /// What the task of the connection has to do now.
-    #[must_use]
-    pub fn demand(&self) -> Demand {
+    pub(crate) fn demand(&self) -> Demand {
         self.state.lock().demand()
     }
 
@@ -189,14 +185,12 @@ impl Outbox {
     }
 
     /// The code of the close frame, once one is queued or written.
-    #[must_use]
-    pub fn close_code(&self) -> Option<u16> {
+    pub(crate) fn close_code(&self) -> Option<u16> {
         self.closing().map(|closing| closing.code)
     }
 
     /// The close frame, once one is queued or written.
-    #[must_use]
-    pub fn closing(&self) -> Option<Closing> {
+    pub(crate) fn closing(&self) -> Option<Closing> {
         self.state.lock().closing
     }
 
@@ -209,8 +203,7 @@ impl Outbox {
     }
 
     /// Whether the queue is empty and [`Outbox::await_drained`] asked for that.
-    #[must_use]
-    pub fn take_drained(&self) -> bool {
+    pub(crate) fn take_drained(&self) -> bool {
         let mut state = self.state.lock();
         let drained = state.awaited && state.queue.is_empty() && state.held_at.is_none();
         state.awaited &= !drained;
@@ -218,8 +211,7 @@ impl Outbox {
     }
 
     /// The bytes that waited for the socket and were written, since the connection began.
-    #[must_use]
-    pub fn flushed(&self) -> u64 {
+    pub(crate) fn flushed(&self) -> u64 {
         self.state.lock().flushed
     }
 

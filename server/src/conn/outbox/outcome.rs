@@ -15,8 +15,7 @@ pub enum Pushed {
 
 impl Pushed {
     /// Whether the bytes are written or will be.
-    #[must_use]
-    pub fn is_taken(self) -> bool {
+    pub(crate) fn is_taken(self) -> bool {
         matches!(self, Self::Sent | Self::Queued)
     }
 }

@@ -8,9 +8,9 @@ use crate::id::Address;
 /// The registrations of one tag.
 #[derive(Debug)]
 pub(in crate::hub) struct TagRegistry {
-    registrations: usize,
+    pub(in crate::hub) registrations: usize,
     /// Since the tag has had listeners.
-    deliveries: u64,
+    pub(in crate::hub) deliveries: u64,
     per_shard: Box<[u32]>,
     /// Oldest first.
     people: HashMap<Address, VecDeque<PersonListener>>,
@@ -96,14 +96,6 @@ impl TagRegistry {
     /// Counts the deliveries of an entry. `origin` is one of the recipients and is left out.
     pub(in crate::hub) fn note_delivery(&mut self, target: Target, origin: Option<u64>) {
         self.deliveries += self.reached(target).saturating_sub(origin.is_some().into());
-    }
-
-    pub(in crate::hub) fn registrations(&self) -> usize {
-        self.registrations
-    }
-
-    pub(in crate::hub) fn deliveries(&self) -> u64 {
-        self.deliveries
     }
 
     /// Distinct IDs.

@@ -28,16 +28,9 @@ pub struct ParsedRequest {
 /// Parses one action object.
 #[must_use]
 pub fn parse(text: &str) -> ParsedRequest {
-    let fields = match Fields::read(text) {
-        Ok(fields) => fields,
-        Err(refusal) => {
-            return ParsedRequest { reference: Reference::default(), action: Err(refusal) };
-        }
-    };
-    match fields.reference() {
-        Ok(reference) => ParsedRequest { reference, action: fields.action() },
-        Err(refusal) => ParsedRequest { reference: Reference::default(), action: Err(refusal) },
-    }
+    let parsed = Fields::read(text).and_then(|fields| Ok((fields.reference()?, fields.action())));
+    let (reference, action) = parsed.unwrap_or_else(|refusal| (Reference::default(), Err(refusal)));
+    ParsedRequest { reference, action }
 }
 
 impl Fields<'_> {
@@ -45,9 +38,7 @@ impl Fields<'_> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let Some(name) = self.string(Field::Action)? else {
-            return Err(Refusal::bad("`action` is missing".into()));
-        };
+        let name = self.string(Field::Action)?.ok_or_else(|| missing(Field::Action))?;
         match &*name {
             "set" => self.set(),
             "unset" => {
@@ -59,10 +50,7 @@ impl Fields<'_> {
             "read" => self.mark(),
             "inbox" => Ok(Action::Inbox(Box::new(self.person("inbox")?))),
             "drop" => Ok(Action::Drop(Box::new(self.person("drop")?))),
-            "ping" => {
-                self.only("ping", &[])?;
-                Ok(Action::Ping)
-            }
+            "ping" => self.only("ping", &[]).map(|()| Action::Ping),
             _ => Err(Refusal::new(
                 ErrorCode::UnknownAction,
                 "the actions are set, unset, send, broadcast, read, inbox, drop and ping".into(),
@@ -114,9 +102,7 @@ impl Fields<'_> {
         let mark = match (self.number(Field::Seq)?, self.seqs()?) {
             (Some(seq), None) => Mark::UpTo(seq),
             (None, Some(seqs)) => Mark::Only(seqs),
-            _ => {
-                return Err(Refusal::bad("read takes either `seq` or `only`".into()));
-            }
+            _ => return Err(Refusal::bad("read takes either `seq` or `only`".into())),
         };
         let (tag, id, key) = (self.tag()?, self.id()?, self.key()?);
         Ok(Action::Read(Box::new(Read { tag, mark, id, key })))
@@ -149,10 +135,8 @@ impl Fields<'_> {
         let text = raw.get();
         let scalar = text.starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9'));
         if !scalar || text.len() > limits::REFERENCE {
-            return Err(expected(
-                Field::Ref,
-                &format!("a number or a string of at most {} bytes", limits::REFERENCE),
-            ));
+            let what = format!("a number or a string of at most {} bytes", limits::REFERENCE);
+            return Err(expected(Field::Ref, &what));
         }
         Ok(Reference(Some(text.into())))
     }
@@ -214,10 +198,10 @@ impl Fields<'_> {
         let Some(raw) = self.get(Field::Only) else { return Ok(None) };
         match serde_json::from_str::<Vec<u64>>(raw.get()) {
             Ok(seqs) if (1..=limits::READ_AT_ONCE).contains(&seqs.len()) => Ok(Some(seqs.into())),
-            _ => Err(expected(
-                Field::Only,
-                &format!("an array of 1 to {} seqs", limits::READ_AT_ONCE),
-            )),
+            _ => {
+                let what = format!("an array of 1 to {} seqs", limits::READ_AT_ONCE);
+                Err(expected(Field::Only, &what))
+            }
         }
     }
 
@@ -225,10 +209,8 @@ impl Fields<'_> {
         let Some(text) = self.string(Field::Mid)? else { return Ok(None) };
         let fits = (1..=limits::MID).contains(&text.chars().count());
         if !fits || text.chars().any(char::is_control) {
-            return Err(expected(
-                Field::Mid,
-                &format!("1 to {} characters, none of them a control character", limits::MID),
-            ));
+            let what = format!("1 to {} characters, none of them a control character", limits::MID);
+            return Err(expected(Field::Mid, &what));
         }
         Ok(Some(Mid(text.into())))
     }
@@ -245,10 +227,8 @@ impl Fields<'_> {
     fn message(&self) -> Result<Message, Refusal> {
         let json = self.get(Field::Message).ok_or_else(|| missing(Field::Message))?.get();
         if json.len() > limits::MESSAGE {
-            return Err(Refusal::new(
-                ErrorCode::TooLarge,
-                format!("a message is at most {} bytes of JSON", limits::MESSAGE).into(),
-            ));
+            let detail = format!("a message is at most {} bytes of JSON", limits::MESSAGE);
+            return Err(Refusal::new(ErrorCode::TooLarge, detail.into()));
         }
         // JSON allows no raw newline inside strings, so each one is between tokens.
         if json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {

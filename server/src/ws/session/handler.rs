@@ -51,7 +51,7 @@ impl Handler for Session {
     }
 
     fn drained(&self) {
-        self.service.hub.drained(self.registrations.connection());
+        self.service.hub.drained(&self.registrations.connection);
     }
 
     fn take_acted(&mut self) -> bool {
@@ -88,7 +88,7 @@ impl Handler for Session {
     }
 
     fn stopping(&self) {
-        self.registrations.connection().outbox().push(&text_frame(&protocol::bye(return_in_ms())));
+        self.registrations.connection.outbox().push(&text_frame(&protocol::bye(return_in_ms())));
     }
 }
 
