@@ -1,6 +1,9 @@
 //! Servers that share a log in NATS JetStream, and what that costs.
 
-use std::path::PathBuf;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -10,14 +13,13 @@ use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::load::listeners::Listeners;
-use crate::load::message::Clock;
+use crate::load::wire::Clock;
 use crate::options::range;
-use crate::programs::process::Meter;
+use crate::programs::program::{Meter, Program, free_address};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
 use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::launch::Launch;
-use crate::server::nats::Nats;
 use crate::server::publish::SENDERS;
 use crate::server::{AT_A_TIME, Server, TAG};
 
@@ -95,7 +97,7 @@ impl Trial<'_, Member> {
 
     fn place(&self, name: &str) -> Result<PathBuf> {
         let place = self.directory.join(name);
-        std::fs::create_dir(&place)?;
+        fs::create_dir(&place)?;
         Ok(place)
     }
 }
@@ -168,4 +170,36 @@ fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
     let restart =
         Launch { more_options: &more_options, ..launch }.fill_and_restart(trial.program.entries)?;
     Ok(vec![("nats-rate", Some(restart.per_second)), ("nats-start", Some(restart.seconds))])
+}
+
+pub(crate) struct Nats {
+    _program: Program,
+    address: SocketAddr,
+}
+
+impl Nats {
+    /// Starts it with an empty store in `directory` and the defaults of NATS, which syncs every two
+    /// minutes.
+    ///
+    /// # Errors
+    /// With the end of its stderr, when it does not listen.
+    pub(crate) fn start(path: &Path, directory: &Path) -> Result<Self> {
+        let address = free_address()?;
+        let (file, store) = (directory.join("nats.conf"), directory.join("nats"));
+        let store = store.display();
+        let config = format!("listen: \"{address}\"\njetstream {{ store_dir: \"{store}\" }}\n");
+        fs::write(&file, config).context("cannot write a configuration")?;
+        let mut command = Command::new(path);
+        command.arg("--config").arg(&file);
+        let program = Program::start("nats-server", command, directory)?;
+        program.wait_for(address)?;
+        Ok(Self { _program: program, address })
+    }
+
+    /// The options by which our servers use it.
+    pub(crate) fn options(&self, id_key: &Path) -> Vec<String> {
+        let (url, id_key) = (format!("nats://{}", self.address), id_key.display());
+        let options = format!("--nats={url} --nats-replicas=1 --id-key-file={id_key}");
+        options.split(' ').map(str::to_owned).collect()
+    }
 }

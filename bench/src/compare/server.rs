@@ -7,14 +7,13 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, ours, theirs};
-use crate::load::answers::PublishMethod;
 use crate::load::senders::SendPlan;
+use crate::load::wire::PublishMethod;
 use crate::options::one_of;
 use crate::programs::peers::{Peer, servers};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
-use crate::server::fanout::{Delivered, Fanout, schedule, tag};
-use crate::server::probe::Probe;
+use crate::server::fanout::{Delivered, Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, PeersDir, QUIET_TAG, Server, TAG, storm, tags};
 

@@ -8,11 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use super::answers::{PublishMethod, answers};
-use super::connection::Connection;
-use super::message::{Clock, latencies, message};
-use super::poll::{LONGEST_WAIT, Poll};
+use super::connection::{Connection, LONGEST_WAIT, Poll};
 use super::target::Target;
+use super::wire::{Clock, PublishMethod, answers, latencies, message};
 use crate::options::range;
 
 /// Bytes read at once.

@@ -1,25 +1,25 @@
 //! Broadcasts to many listeners of one server.
 
 use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use hdrhistogram::Histogram;
 use rustix::process::Pid;
 
-use super::probe::LINE;
 use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
-use crate::load::broadcast::{Published, Schedule, broadcast};
+use crate::load::broadcast::{Published, Publisher, Schedule, broadcast};
 use crate::load::listeners::Listeners;
-use crate::load::message::Clock;
-use crate::load::publisher::Publisher;
 use crate::load::target::Target;
-use crate::open_files;
+use crate::load::wire::Clock;
 use crate::options::range;
-use crate::programs::process::{Memory, Meter};
-use crate::report::table::{self, latencies, micros, quantiles, row};
+use crate::programs::program::{Memory, Meter, Program};
+use crate::report::{latencies, micros, of_rows, quantiles, row};
+use crate::run;
 
 /// Time of the same load before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
@@ -204,7 +204,7 @@ pub(crate) fn tag() -> Arc<[String]> {
 pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
     let count = options.subscribers as usize;
     let what = format!("{count} listeners");
-    open_files::ensure(count + open_files::OTHERS, &what, "give --subscribers less")?;
+    run::ensure_open_files(count, &what, "give --subscribers less")?;
     let tags = names(&options.tag, options.tags);
     let server = Server::of(&options.to, &tags)?;
     let mut fanout = Fanout::new(&server, Arc::clone(&tags))?;
@@ -232,7 +232,7 @@ pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
         rows.extend(latencies("latency", times));
         rows.push(row("publisher late by at most", Some(format!("{:.2?}", done.published.late))));
     }
-    Ok(writeln!(out, "{}", table::of_rows(rows))?)
+    Ok(writeln!(out, "{}", of_rows(rows))?)
 }
 
 /// `tag`, or `tag-1`, `tag-2` and so on.
@@ -240,6 +240,52 @@ fn names(tag: &str, count: u32) -> Arc<[String]> {
     match count {
         1 => [tag.to_owned()].into(),
         count => (1..=count).map(|number| format!("{tag}-{number}")).collect(),
+    }
+}
+
+/// Begins the line with the median, the 99th percentile and the maximum.
+pub(crate) const LINE: &str = "latencies in ns: ";
+
+/// The healthy client's messages a second.
+const RATE: u32 = 100;
+
+/// Time to start and to warm up.
+pub(crate) const PROBE_WARM_UP: Duration = Duration::from_millis(2_500);
+
+/// One listener of a tag, and a publisher for it.
+#[derive(Debug)]
+pub(crate) struct Probe(Program);
+
+impl Probe {
+    /// Starts it. It measures for `time`, after two seconds of the same load.
+    pub(crate) fn start(
+        server: &Server,
+        tag: &str,
+        time: Duration,
+        directory: &Path,
+    ) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["fanout", "--brief", "--subscribers", "1", "--url", &server.url])
+            .args(["--tag", tag, "--rate", &RATE.to_string()])
+            .args(["--seconds", &time.as_secs().to_string()]);
+        for (option, file) in [("--key-file", &server.key_file), ("--ca", &server.ca)] {
+            if let Some(file) = file {
+                command.arg(option).arg(file);
+            }
+        }
+        Ok(Self(Program::start("probe", command, directory)?))
+    }
+
+    /// Waits for its end. Answers the median, the 99th percentile and the maximum of its latencies, in
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// When one of its messages was lost.
+    pub(crate) fn finish(mut self) -> Result<[u64; 3]> {
+        let [line] = self.0.announced([LINE]).context("the healthy client")?;
+        let times = line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        times.try_into().ok().context("the healthy client printed no latencies")
     }
 }
 

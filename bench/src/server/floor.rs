@@ -13,7 +13,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, WebSocket, accept_with_config};
 
-use crate::load::frame::server_frame;
+use crate::load::wire::server_frame;
 
 /// Bytes read at once. A listener has no buffer once it is registered.
 const BUFFER: usize = 4_096;
@@ -81,12 +81,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::interrupt;
-    use crate::load::broadcast::{Schedule, broadcast};
+    use crate::load::broadcast::{Publisher, Schedule, broadcast};
     use crate::load::listeners::Listeners;
-    use crate::load::message::Clock;
-    use crate::load::publisher::Publisher;
     use crate::load::target::{ClientProtocol, Target};
+    use crate::load::wire::Clock;
+    use crate::run;
 
     #[test]
     fn everyone_gets_every_message_once() {
@@ -106,7 +105,7 @@ mod tests {
         assert_eq!(listeners.tally().latencies.len(), 5 * 64);
         // One who is not there is missed.
         listeners.disconnect().unwrap();
-        interrupt::set();
+        run::interrupt();
         assert!(listeners.listen_for(Duration::from_secs(9)).is_err());
     }
 }

@@ -3,8 +3,6 @@
 pub(crate) mod fanout;
 pub(crate) mod floor;
 pub(crate) mod launch;
-pub(crate) mod nats;
-pub(crate) mod probe;
 pub(crate) mod publish;
 pub(crate) mod storm;
 
@@ -18,9 +16,8 @@ use clap::Args;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
-use crate::load::publisher::Publisher;
-use crate::load::target::{ClientProtocol, Target};
-use crate::load::url::Url;
+use crate::load::broadcast::Publisher;
+use crate::load::target::{ClientProtocol, Target, Url};
 use crate::options::one_of;
 use crate::programs::Build;
 use crate::programs::peers::{Peer, servers};

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 
-use super::probe::{PROBE_WARM_UP, Probe};
+use super::fanout::{PROBE_WARM_UP, Probe};
 use super::{Server, TAG, TargetOptions};
 use crate::load::listeners::Listeners;
-use crate::load::message::Clock;
-use crate::open_files;
+use crate::load::wire::Clock;
 use crate::options::range;
-use crate::programs::process::Meter;
-use crate::report::table::{self, latencies, micros, row};
+use crate::programs::program::Meter;
+use crate::report::{latencies, micros, of_rows, row};
+use crate::run;
 
 /// How long the healthy client is measured without a storm, for comparison.
 const ALONE: Duration = Duration::from_secs(3);
@@ -90,7 +90,7 @@ pub(crate) fn measure(
 pub(crate) fn run(options: &StormOptions) -> Result<()> {
     let count = options.clients as usize;
     let what = format!("{count} clients");
-    open_files::ensure(count + open_files::OTHERS, &what, "give --clients less")?;
+    run::ensure_open_files(count, &what, "give --clients less")?;
     let quiet = format!("{}-quiet", options.tag);
     let server = Server::of(&options.to, &[options.tag.clone(), quiet.clone()])?;
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
@@ -106,5 +106,5 @@ pub(crate) fn run(options: &StormOptions) -> Result<()> {
     ];
     rows.extend(latencies("healthy client alone", alone));
     rows.extend(latencies("healthy client meanwhile", cost.healthy));
-    Ok(writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?)
+    Ok(writeln!(std::io::stdout().lock(), "{}", of_rows(rows))?)
 }
