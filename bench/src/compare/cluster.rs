@@ -5,23 +5,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, ours};
-use crate::load::listeners::Listeners;
-use crate::load::wire::Clock;
 use crate::options::range;
-use crate::programs::program::{Meter, Program, free_address};
+use crate::programs::program::{Program, free_address};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
+use crate::server::Server;
 use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::launch::Launch;
 use crate::server::publish::SENDERS;
-use crate::server::{AT_A_TIME, Server, TAG};
 
 /// Listeners while the latency is measured: few, so that the latency is that of the log.
 const FEW: usize = 100;
@@ -127,13 +123,14 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
     let (_nats, options) = trial.nats(&format!("nats-{count}"))?;
     let start = |number| trial.server(&format!("server-{number}-of-{count}"), &options);
     let servers = (0..count).map(start).collect::<Result<Vec<Server>>>()?;
-    let mut fanout = Fanout::of(&servers[0], LISTENERS)?;
-    let (stop, all_listen) = (&AtomicBool::new(false), &Barrier::new(count));
+    let mut first = Fanout::of(&servers[0], LISTENERS)?;
+    let others = servers[1..].iter().map(|server| Fanout::of(server, LISTENERS));
+    let others = others.collect::<Result<Vec<Fanout>>>()?;
+    let stop = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let listening = |server| scope.spawn(move || listen(server, stop, all_listen));
-        let others: Vec<_> = servers[1..].iter().map(listening).collect();
-        all_listen.wait();
-        let delivered = fanout.deliver(&schedule(10.0, 1, 1_000), &schedule(10.0, 1, 5_000));
+        let listening = |fanout: Fanout| scope.spawn(move || fanout.listen(stop));
+        let others: Vec<_> = others.into_iter().map(listening).collect();
+        let delivered = first.deliver(&schedule(10.0, 1, 1_000), &schedule(10.0, 1, 5_000));
         stop.store(true, Ordering::Relaxed);
         let mut sum = delivered?.micros.context("the server has ended")?;
         for other in others {
@@ -141,26 +138,6 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
         }
         Ok(sum / count as f64)
     })
-}
-
-/// Listens on a server until `stop`. Answers its CPU of a delivery, in microseconds.
-fn listen(server: &Server, stop: &AtomicBool, all_listen: &Barrier) -> Result<f64> {
-    let target = Arc::clone(&server.target);
-    let opened = Listeners::new(target, Clock::start()).and_then(|mut listeners| {
-        listeners.open(LISTENERS, AT_A_TIME, &[TAG])?;
-        Ok(listeners)
-    });
-    let mut meter = server.pid.map(Meter::start);
-    // Also after an error, because the other servers wait here.
-    all_listen.wait();
-    let mut listeners = opened?;
-    let before = listeners.tally().messages;
-    while !stop.load(Ordering::Relaxed) {
-        listeners.listen_for(Duration::from_millis(50))?;
-    }
-    let messages = listeners.tally().messages - before;
-    ensure!(messages > 0, "nothing was delivered");
-    meter.as_mut().map(|meter| meter.micros_each(messages as f64)).context("no process")
 }
 
 fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {

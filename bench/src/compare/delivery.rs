@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,11 +12,11 @@ use clap::Args;
 use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::load::broadcast::Publisher;
 use crate::load::listeners::Listeners;
-use crate::load::wire::{Clock, latencies, message};
+use crate::load::wire::{latencies, message, now};
 use crate::options::range;
 use crate::programs::Build;
 use crate::report::figure::{Figures, millis};
-use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn};
+use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn, tag};
 use crate::server::launch::Launch;
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, MESSAGE_SIZE, QUIET_TAG, TAG};
@@ -121,12 +120,10 @@ fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 
 fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let server = Launch::new(&trial.program.path, trial.directory).start()?;
-    let clock = Clock::start();
-    let target = Arc::clone(&server.target);
-    let mut clients = Listeners::new(target, clock)?;
-    clients.open(RETURNING, AT_A_TIME, &[TAG])?;
+    let mut clients = Listeners::new(&server.target, tag())?;
+    clients.open(RETURNING, AT_A_TIME)?;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING)?;
-    let tally = clients.tally();
+    let tally = &clients.tally;
     let reply = tally.first_reply.as_ref().context("no client was answered")?;
     let live = tally.first_live.as_ref().context("no client is up to date")?;
     let epoch = field(reply, "epoch").context("an answer without an epoch")?;
@@ -134,20 +131,20 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let more = format!(",\"since\":{{\"epoch\":{epoch},\"seq\":{seq}}}");
     clients.disconnect()?;
     let time = Duration::from_secs(5);
-    let probe = Probe::start(&server, QUIET_TAG, time, trial.directory)?;
+    let probe = Probe::start(&server, QUIET_TAG, time)?;
     clients.listen_for(GONE)?;
     let mut publisher = Publisher::connect(&server.target)?;
     for _ in 0..MISSED {
-        publisher.publish(&[(TAG, message(clock.now(), MESSAGE_SIZE as usize))])?;
+        publisher.publish(&[(TAG, message(now(), MESSAGE_SIZE as usize))])?;
     }
     clients.listen_for(PROBE_WARM_UP.saturating_sub(GONE))?;
 
     let begun = Instant::now();
-    clients.reconnect(RETURNING, TAG, &more)?;
+    clients.reconnect(RETURNING, more)?;
     let all = MISSED * RETURNING as u64;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING && tally.messages >= all)?;
     let took = begun.elapsed();
-    let reply = clients.tally().first_reply.as_ref().context("no client was answered")?;
+    let reply = clients.tally.first_reply.as_ref().context("no client was answered")?;
     ensure!(reply.contains("\"recovered\":true"), "not recovered: {reply}");
     for (number, got) in clients.messages().enumerate() {
         ensure!(got == MISSED, "client {number} got {got} messages of {MISSED}");

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use super::connection::{Connection, LONGEST_WAIT, Poll};
 use super::listeners::Listeners;
 use super::target::{ClientProtocol, Target};
-use super::wire::{Clock, PublishMethod, answers, message};
+use super::wire::{PublishMethod, answers, message, now};
 use crate::run;
 
 /// Time for the last message to arrive everywhere.
@@ -72,15 +72,14 @@ pub(crate) fn broadcast(
     listeners: &mut Listeners,
     publisher: &mut Publisher,
     schedule: &Schedule,
-    clock: Clock,
 ) -> Result<Published> {
     let before: Vec<u64> = listeners.messages().collect();
     let tags = schedule.tags.len();
     let shares: Vec<u64> = (0..tags).map(|tag| schedule.share(tag) as u64).collect();
-    let deliveries = (0..listeners.len()).map(|number| shares[number % tags]).sum();
-    let all = listeners.tally().messages + deliveries;
+    let deliveries = (0..listeners.list.len()).map(|number| shares[number % tags]).sum();
+    let all = listeners.tally.messages + deliveries;
     let late = thread::scope(|scope| {
-        let sending = scope.spawn(|| send(publisher, schedule, clock));
+        let sending = scope.spawn(|| send(publisher, schedule));
         let time = schedule.every * u32::try_from(schedule.bursts)? + LATE;
         let heard =
             listeners.listen_until(time, |tally| tally.messages >= all || sending.is_finished());
@@ -97,8 +96,8 @@ pub(crate) fn broadcast(
 }
 
 /// Publishes by schedule, and answers the largest delay.
-fn send(publisher: &mut Publisher, schedule: &Schedule, clock: Clock) -> Result<Duration> {
-    let (begun, zero) = (Instant::now(), clock.now());
+fn send(publisher: &mut Publisher, schedule: &Schedule) -> Result<Duration> {
+    let (begun, zero) = (Instant::now(), now());
     let mut late = Duration::ZERO;
     let mut tags = schedule.tags.iter().cycle();
     for burst in 0..schedule.bursts {
@@ -108,8 +107,7 @@ fn send(publisher: &mut Publisher, schedule: &Schedule, clock: Clock) -> Result<
         late = late.max(begun.elapsed().saturating_sub(after));
         // A server that is slow to accept delays the next message, which counts against the server.
         // A late wake-up of this thread does not.
-        let sent =
-            if left.is_zero() { zero + u64::try_from(after.as_nanos())? } else { clock.now() };
+        let sent = if left.is_zero() { zero + u64::try_from(after.as_nanos())? } else { now() };
         let messages: Vec<(&str, String)> = tags
             .by_ref()
             .take(schedule.burst)
@@ -139,7 +137,7 @@ impl Publisher {
     /// # Errors
     /// When that fails.
     pub(crate) fn connect(target: &Arc<Target>) -> Result<Self> {
-        let (method, upgrade) = match target.protocol() {
+        let (method, upgrade) = match target.protocol {
             ClientProtocol::Actions => {
                 (PublishMethod::WebSocket, Some(target.upgrade("publisher")))
             }
@@ -171,7 +169,7 @@ impl Publisher {
     fn wait_for(&mut self, messages: usize) -> Result<()> {
         let Self { method, poll, connection, buffer, .. } = self;
         let (mut accepted, begun) = (0, Instant::now());
-        while connection.is_upgrading() || accepted < messages {
+        while connection.is_upgrading || accepted < messages {
             ensure!(begun.elapsed() < LIMIT, "nothing for {LIMIT:?}");
             for _ in poll.wait(LONGEST_WAIT)? {
                 connection.on_ready(buffer, |out, input| {

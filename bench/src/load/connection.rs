@@ -30,7 +30,7 @@ pub(crate) struct Connection {
     /// With TLS, bytes may be ready to read that the socket has delivered already.
     is_tls: bool,
     /// Whether the request that makes it a WebSocket was not answered yet.
-    is_upgrading: bool,
+    pub(crate) is_upgrading: bool,
     /// Bytes that the socket does not take yet.
     unsent: Vec<u8>,
     /// The beginning of a frame or an answer that has not arrived completely.
@@ -56,10 +56,6 @@ impl Connection {
         };
         let (is_upgrading, unsent) = (upgrade.is_some(), upgrade.unwrap_or_default());
         Ok(Self { stream, is_tls: tls.is_some(), is_upgrading, unsent, rest: Vec::new() })
-    }
-
-    pub(crate) fn is_upgrading(&self) -> bool {
-        self.is_upgrading
     }
 
     /// Handles an event of the socket. `buffer` is shared by all connections of the thread. `handle`
@@ -163,10 +159,7 @@ impl Poll {
     ///
     /// # Errors
     /// When the user wants to end.
-    pub(crate) fn wait(
-        &mut self,
-        limit: Duration,
-    ) -> Result<impl Iterator<Item = usize> + use<'_>> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<impl Iterator<Item = usize>> {
         run::check_interrupt()?;
         match self.poll.poll(&mut self.events, Some(limit.min(LONGEST_WAIT))) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {

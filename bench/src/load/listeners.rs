@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 
 use super::connection::{Connection, Poll};
 use super::target::Target;
-use super::wire::{CLOSE, Clock, Frame, PING, PONG, TEXT, client_frame, latencies, scan, sent};
+use super::wire::{CLOSE, Frame, PING, PONG, TEXT, client_frame, latencies, now, scan, sent};
 
 /// One in this many listeners records latencies. A prime, so that the sample does not coincide with
 /// the way in which a server spreads listeners over its threads.
@@ -38,33 +38,28 @@ const STUCK: Duration = Duration::from_secs(15);
 /// Listeners, and what they have counted.
 pub(crate) struct Listeners {
     target: Arc<Target>,
-    clock: Clock,
+    tags: Arc<[String]>,
+    /// Further fields of the action that joins, each with a comma before it.
+    more: String,
     poll: Poll,
     /// `None` is a listener that has failed and will connect again.
-    list: Vec<Option<(Connection, Listener)>>,
-    tally: Tally,
+    pub(crate) list: Vec<Option<(Connection, Listener)>>,
+    pub(crate) tally: Tally,
     buffer: Vec<u8>,
 }
 
 impl Listeners {
     /// Without any listener yet.
-    pub(crate) fn new(target: Arc<Target>, clock: Clock) -> Result<Self> {
-        let (poll, tally) = (Poll::new()?, Tally::new(clock)?);
-        Ok(Self { target, clock, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
-    }
-
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(crate) fn new(target: &Arc<Target>, tags: Arc<[String]>) -> Result<Self> {
+        let (poll, tally) = (Poll::new()?, Tally::new()?);
+        let (target, more) = (Arc::clone(target), String::new());
+        Ok(Self { target, tags, more, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
     }
 
     /// Forgets all latencies so far, and ignores those of messages sent before `now`.
     pub(crate) fn measure_from(&mut self, now: u64) {
         self.tally.latencies.clear();
         self.tally.since = now;
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.list.len()
     }
 
     /// The number of messages of each listener.
@@ -78,13 +73,8 @@ impl Listeners {
     ///
     /// # Errors
     /// When one cannot join.
-    pub(crate) fn open(
-        &mut self,
-        count: usize,
-        at_a_time: usize,
-        tags: &[impl AsRef<str>],
-    ) -> Result<()> {
-        self.join(count, at_a_time, tags, "", None)
+    pub(crate) fn open(&mut self, count: usize, at_a_time: usize) -> Result<()> {
+        self.join(count, at_a_time, None)
     }
 
     /// Connects `count` listeners at once, after [`Listeners::disconnect`]. One that fails tries
@@ -92,32 +82,30 @@ impl Listeners {
     ///
     /// # Errors
     /// When that takes too long.
-    pub(crate) fn reconnect(&mut self, count: usize, tag: &str, more: &str) -> Result<usize> {
+    pub(crate) fn reconnect(&mut self, count: usize, more: String) -> Result<usize> {
         let mut retries = Retries::default();
-        self.join(count, count, &[tag], more, Some(&mut retries))?;
+        self.more = more;
+        self.join(count, count, Some(&mut retries))?;
         Ok(retries.count)
     }
 
-    /// `more` are further fields of the action that joins, each with a comma before it. Without
-    /// `retries`, the first failure is an error.
+    /// Without `retries`, the first failure is an error.
     fn join(
         &mut self,
         count: usize,
         at_a_time: usize,
-        tags: &[impl AsRef<str>],
-        more: &str,
         mut retries: Option<&mut Retries>,
     ) -> Result<()> {
         let wanted = self.list.len() + count;
         let (mut joined, mut progress) = (self.tally.joined, Instant::now());
         while self.tally.joined < wanted {
             while let Some(number) = retries.as_mut().and_then(|retries| retries.next_due()) {
-                self.list[number] = Some(self.connect(number, tags, more)?);
+                self.list[number] = Some(self.connect(number)?);
             }
             let due = wanted.min(self.tally.joined + at_a_time);
             let next = self.list.len();
             for number in next..due.min(next + BATCH) {
-                let listener = self.connect(number, tags, more)?;
+                let listener = self.connect(number)?;
                 self.list.push(Some(listener));
             }
             let wait = if self.list.len() < due { Duration::ZERO } else { BETWEEN };
@@ -125,30 +113,24 @@ impl Listeners {
             if self.tally.joined != joined {
                 (joined, progress) = (self.tally.joined, Instant::now());
             }
-            ensure!(
-                progress.elapsed() <= STUCK,
-                "{joined} of {wanted} listeners are registered, and the others make no progress"
-            );
+            let is_stuck = progress.elapsed() > STUCK;
+            ensure!(!is_stuck, "only {joined} of {wanted} listeners could register");
         }
         Ok(())
     }
 
-    fn connect(
-        &self,
-        number: usize,
-        tags: &[impl AsRef<str>],
-        more: &str,
-    ) -> Result<(Connection, Listener)> {
-        let tag = tags[number % tags.len()].as_ref();
+    fn connect(&self, number: usize) -> Result<(Connection, Listener)> {
+        let tag = &self.tags[number % self.tags.len()];
         let connection = self.target.connect(&self.poll, number, Some(self.target.upgrade(tag)))?;
-        let (join, is_sampled) = (self.target.join(tag, more), number.is_multiple_of(SAMPLED));
+        let (join, is_sampled) =
+            (self.target.join(tag, &self.more), number.is_multiple_of(SAMPLED));
         Ok((connection, Listener { join, is_sampled, ..Listener::default() }))
     }
 
     /// Ends all connections without a close frame, and forgets what the listeners have counted.
     pub(crate) fn disconnect(&mut self) -> Result<()> {
         self.list.clear();
-        self.tally = Tally::new(self.clock)?;
+        self.tally = Tally::new()?;
         Ok(())
     }
 
@@ -227,7 +209,6 @@ impl Retries {
 /// What all listeners count together.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    clock: Clock,
     /// Listeners that are registered.
     pub(crate) joined: usize,
     /// Events `live`, by which the server says that a listener has all messages so far.
@@ -244,9 +225,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(clock: Clock) -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            clock,
             joined: 0,
             live: 0,
             messages: 0,
@@ -274,14 +254,9 @@ impl Listener {
     ///
     /// # Errors
     /// When the server refuses it, or closes the connection.
-    pub(crate) fn handle(
-        &mut self,
-        out: &mut Vec<u8>,
-        input: &[u8],
-        tally: &mut Tally,
-    ) -> Result<usize> {
+    fn handle(&mut self, out: &mut Vec<u8>, input: &[u8], tally: &mut Tally) -> Result<usize> {
         out.extend(self.join.take().into_iter().flatten());
-        let now = if self.is_sampled { tally.clock.now() } else { 0 };
+        let now = if self.is_sampled { now() } else { 0 };
         scan(input, |frame| {
             match frame {
                 Frame { opcode: TEXT, payload } => self.text(payload, now, tally)?,

@@ -34,13 +34,13 @@ pub(crate) enum ClientProtocol {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    protocol: ClientProtocol,
-    address: SocketAddr,
+    pub(crate) protocol: ClientProtocol,
+    pub(crate) address: SocketAddr,
     authority: String,
     path: String,
     tls: Option<TlsSettings>,
     /// The key for publishing, if the tag is protected.
-    key: Option<String>,
+    pub(crate) key: Option<String>,
 }
 
 impl Target {
@@ -54,8 +54,8 @@ impl Target {
             .with_context(|| format!("{} is not known", url.host))?
             .next()
             .with_context(|| format!("{} has no address", url.host))?;
-        let mut target = Self::local(ClientProtocol::Actions, address, key);
-        (target.authority, target.path) = (url.authority(), url.path.clone());
+        let mut target = Self::local(ClientProtocol::Actions, address);
+        (target.authority, target.path, target.key) = (url.authority(), url.path.clone(), key);
         if url.tls {
             let (config, name) = (tls_config(trusted)?, ServerName::try_from(url.host.clone())?);
             target.tls = Some(TlsSettings { config: Arc::new(config), name });
@@ -64,21 +64,9 @@ impl Target {
     }
 
     /// A program on this machine.
-    pub(crate) fn local(
-        protocol: ClientProtocol,
-        address: SocketAddr,
-        key: Option<String>,
-    ) -> Self {
-        let path = "/ws".to_owned();
-        Self { protocol, address, authority: address.to_string(), path, tls: None, key }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(crate) fn protocol(&self) -> ClientProtocol {
-        self.protocol
+    pub(crate) fn local(protocol: ClientProtocol, address: SocketAddr) -> Self {
+        let (authority, path) = (address.to_string(), "/ws".to_owned());
+        Self { protocol, address, authority, path, tls: None, key: None }
     }
 
     /// The request that upgrades the connection to a WebSocket.
@@ -187,11 +175,7 @@ fn tls_config(file: Option<&Path>) -> Result<ClientConfig> {
     };
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    ensure!(
-        !roots.is_empty(),
-        "no certificate to trust {:?}: name a file of them with --ca FILE",
-        found.errors
-    );
+    ensure!(!roots.is_empty(), "no certificate to trust (--ca FILE): {:?}", found.errors);
     Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

@@ -1,6 +1,7 @@
 //! What goes over a connection: WebSocket frames (RFC 6455 section 5) and HTTP responses, as far as the load
 //! needs them, the messages, and the answers to them.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -66,12 +67,8 @@ fn responses(input: &[u8]) -> Result<Answers> {
     let mut answers = Answers::default();
     while let Some(response) = response(&input[answers.used..])? {
         let body = &input[answers.used + response.head..answers.used + response.length];
-        ensure!(
-            (200..300).contains(&response.status),
-            "the server answered {}: {}",
-            response.status,
-            String::from_utf8_lossy(body)
-        );
+        let (status, text) = (response.status, String::from_utf8_lossy(body));
+        ensure!((200..300).contains(&status), "the server answered {status}: {text}");
         answers.accepted += 1;
         answers.used += response.length;
     }
@@ -110,10 +107,8 @@ pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>
 /// of every listener: [`FrameHeader::parse`] takes nine times as long.
 fn head(input: &[u8]) -> Result<Option<(usize, usize, u8)>> {
     let [first, second, rest @ ..] = input else { return Ok(None) };
-    ensure!(
-        first & 0xf0 == 0x80 && second & 0x80 == 0,
-        "the server sent a fragment, a masked frame or an extension's"
-    );
+    let is_plain = first & 0xf0 == 0x80 && second & 0x80 == 0;
+    ensure!(is_plain, "the server sent a fragment, a masked frame or an extension's");
     let (header, length) = match (second & 0x7f, rest) {
         (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
         (127, [a, b, c, d, e, f, g, h, ..]) => {
@@ -179,18 +174,12 @@ const END: &str = "\"}";
 const ZERO: u64 = 1_000_000_000_000_000_000;
 const DIGITS: usize = 19;
 
+/// The first use of the clock.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Nanoseconds since the load began, by the clock of this process alone.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock(Instant);
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(crate) fn now(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
+pub(crate) fn now() -> u64 {
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The longest latency that is recorded exactly, in nanoseconds.

@@ -80,7 +80,8 @@ impl<'a> Launch<'a> {
         command.args(self.more_options);
         let mut program = Program::start("server", command, self.directory)?;
         let [address, admin] = program.announced(["listening server ", "listening admin "])?;
-        let target = Target::local(ClientProtocol::Actions, address.parse()?, Some(KEY.to_owned()));
+        let mut target = Target::local(ClientProtocol::Actions, address.parse()?);
+        target.key = Some(KEY.to_owned());
         let (key_file, admin) = (Some(key_file), Some(admin.parse()?));
         Ok(Server { key_file, admin, ..Server::started(program, target) })
     }

@@ -136,13 +136,10 @@ impl Server {
         let (program, address) =
             kind.start(None, directory, vec![("peers", peers.display().to_string())])?;
         if kind.option != "nchan" {
-            return Ok(Self::started(
-                program,
-                Target::local(ClientProtocol::Actions, address, None),
-            ));
+            return Ok(Self::started(program, Target::local(ClientProtocol::Actions, address)));
         }
         program.wait_for(address)?;
-        let server = Self::started(program, Target::local(ClientProtocol::Nchan, address, None));
+        let server = Self::started(program, Target::local(ClientProtocol::Nchan, address));
         // The answer to a listener that joins: the newest message of the channel.
         let mut publisher = Publisher::connect(&server.target)?;
         for tag in tags {
@@ -153,7 +150,7 @@ impl Server {
 
     fn started(program: Program, target: Target) -> Self {
         Self {
-            url: format!("ws://{}/ws", target.address()),
+            url: format!("ws://{}/ws", target.address),
             target: Arc::new(target),
             key_file: None,
             ca: None,

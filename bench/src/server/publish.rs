@@ -53,14 +53,14 @@ pub(crate) fn measure(
     let mut senders = Senders::new(&server.target, plan)?;
     let begun = Instant::now();
     senders.send_until(|_| begun.elapsed() >= warm_up)?;
-    senders.forget_latencies();
+    senders.traffic.accepted.latencies.clear();
     let mut meter = server.pid.map(Meter::start);
-    let (begun, before) = (Instant::now(), senders.accepted().messages);
+    let (begun, before) = (Instant::now(), senders.traffic.accepted.messages);
     senders.send_until(|_| begun.elapsed() >= time)?;
     let time = begun.elapsed();
-    let messages = senders.accepted().messages - before;
+    let messages = senders.traffic.accepted.messages - before;
     let micros = meter.as_mut().map(|meter| meter.micros_each(messages as f64));
-    let latencies = senders.accepted().latencies.clone();
+    let latencies = senders.traffic.accepted.latencies.clone();
     senders.finish()?;
     Ok(PublishCost {
         messages,
