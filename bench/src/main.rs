@@ -5,14 +5,12 @@
 
 mod compare;
 mod gate;
-mod interrupt;
 mod load;
-mod open_files;
 mod options;
 mod programs;
 mod report;
+mod run;
 mod server;
-mod template;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -95,7 +93,7 @@ async fn until_interrupted(command: Command) -> Result<()> {
         _ = tokio::signal::ctrl_c() => "interrupted",
         _ = terminate.recv() => "terminated",
     };
-    interrupt::set();
+    run::interrupt();
     let _ = tokio::time::timeout(LAST_STEPS, work).await;
     bail!(reason)
 }

@@ -1,25 +1,23 @@
 //! Servers that share a log in NATS JetStream, and what that costs.
 
-use std::path::PathBuf;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, ours};
-use crate::load::listeners::Listeners;
-use crate::load::message::Clock;
 use crate::options::range;
-use crate::programs::process::Meter;
+use crate::programs::program::{Program, free_address};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
+use crate::server::Server;
 use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::launch::Launch;
-use crate::server::nats::Nats;
 use crate::server::publish::SENDERS;
-use crate::server::{AT_A_TIME, Server, TAG};
 
 /// Listeners while the latency is measured: few, so that the latency is that of the log.
 const FEW: usize = 100;
@@ -95,7 +93,7 @@ impl Trial<'_, Member> {
 
     fn place(&self, name: &str) -> Result<PathBuf> {
         let place = self.directory.join(name);
-        std::fs::create_dir(&place)?;
+        fs::create_dir(&place)?;
         Ok(place)
     }
 }
@@ -125,13 +123,14 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
     let (_nats, options) = trial.nats(&format!("nats-{count}"))?;
     let start = |number| trial.server(&format!("server-{number}-of-{count}"), &options);
     let servers = (0..count).map(start).collect::<Result<Vec<Server>>>()?;
-    let mut fanout = Fanout::of(&servers[0], LISTENERS)?;
-    let (stop, all_listen) = (&AtomicBool::new(false), &Barrier::new(count));
+    let mut first = Fanout::of(&servers[0], LISTENERS)?;
+    let others = servers[1..].iter().map(|server| Fanout::of(server, LISTENERS));
+    let others = others.collect::<Result<Vec<Fanout>>>()?;
+    let stop = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let listening = |server| scope.spawn(move || listen(server, stop, all_listen));
-        let others: Vec<_> = servers[1..].iter().map(listening).collect();
-        all_listen.wait();
-        let delivered = fanout.deliver(&schedule(10.0, 1, 1_000), &schedule(10.0, 1, 5_000));
+        let listening = |fanout: Fanout| scope.spawn(move || fanout.listen(stop));
+        let others: Vec<_> = others.into_iter().map(listening).collect();
+        let delivered = first.deliver(&schedule(10.0, 1, 1_000), &schedule(10.0, 1, 5_000));
         stop.store(true, Ordering::Relaxed);
         let mut sum = delivered?.micros.context("the server has ended")?;
         for other in others {
@@ -141,26 +140,6 @@ fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
     })
 }
 
-/// Listens on a server until `stop`. Answers its CPU of a delivery, in microseconds.
-fn listen(server: &Server, stop: &AtomicBool, all_listen: &Barrier) -> Result<f64> {
-    let target = Arc::clone(&server.target);
-    let opened = Listeners::new(target, Clock::start()).and_then(|mut listeners| {
-        listeners.open(LISTENERS, AT_A_TIME, &[TAG])?;
-        Ok(listeners)
-    });
-    let mut meter = server.pid.map(Meter::start);
-    // Also after an error, because the other servers wait here.
-    all_listen.wait();
-    let mut listeners = opened?;
-    let before = listeners.tally().messages;
-    while !stop.load(Ordering::Relaxed) {
-        listeners.listen_for(Duration::from_millis(50))?;
-    }
-    let messages = listeners.tally().messages - before;
-    ensure!(messages > 0, "nothing was delivered");
-    meter.as_mut().map(|meter| meter.micros_each(messages as f64)).context("no process")
-}
-
 fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, more_options) = trial.nats("nats")?;
     let place = trial.place("follow")?;
@@ -168,4 +147,36 @@ fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
     let restart =
         Launch { more_options: &more_options, ..launch }.fill_and_restart(trial.program.entries)?;
     Ok(vec![("nats-rate", Some(restart.per_second)), ("nats-start", Some(restart.seconds))])
+}
+
+pub(crate) struct Nats {
+    _program: Program,
+    address: SocketAddr,
+}
+
+impl Nats {
+    /// Starts it with an empty store in `directory` and the defaults of NATS, which syncs every two
+    /// minutes.
+    ///
+    /// # Errors
+    /// With the end of its stderr, when it does not listen.
+    pub(crate) fn start(path: &Path, directory: &Path) -> Result<Self> {
+        let address = free_address()?;
+        let (file, store) = (directory.join("nats.conf"), directory.join("nats"));
+        let store = store.display();
+        let config = format!("listen: \"{address}\"\njetstream {{ store_dir: \"{store}\" }}\n");
+        fs::write(&file, config).context("cannot write a configuration")?;
+        let mut command = Command::new(path);
+        command.arg("--config").arg(&file);
+        let program = Program::start("nats-server", command, directory)?;
+        program.wait_for(address)?;
+        Ok(Self { _program: program, address })
+    }
+
+    /// The options by which our servers use it.
+    pub(crate) fn options(&self, id_key: &Path) -> Vec<String> {
+        let (url, id_key) = (format!("nats://{}", self.address), id_key.display());
+        let options = format!("--nats={url} --nats-replicas=1 --id-key-file={id_key}");
+        options.split(' ').map(str::to_owned).collect()
+    }
 }

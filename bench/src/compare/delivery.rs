@@ -1,22 +1,23 @@
 //! What the server keeps, and what that costs.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use super::{Case, CompareOptions, Compared, Trial, disk, ours};
+use super::{Case, CompareOptions, Compared, Trial, ours};
+use crate::load::broadcast::Publisher;
 use crate::load::listeners::Listeners;
-use crate::load::message::{Clock, message};
-use crate::load::publisher::Publisher;
+use crate::load::wire::{latencies, message, now};
 use crate::options::range;
 use crate::programs::Build;
 use crate::report::figure::{Figures, millis};
-use crate::server::fanout::in_turn;
+use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn, tag};
 use crate::server::launch::Launch;
-use crate::server::probe::{PROBE_WARM_UP, Probe};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, MESSAGE_SIZE, QUIET_TAG, TAG};
 
@@ -86,8 +87,8 @@ pub(crate) fn run(options: &DeliveryOptions) -> Result<()> {
 }
 
 fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
-    let fsync = disk::sync(trial.directory)?;
-    let library = disk::slowed(trial.directory)?;
+    let fsync = sync(trial.directory)?;
+    let library = slowed_sync(trial.directory)?;
     let measure = |data, preload| {
         let data = trial.directory.join(data);
         let launch = Launch::new(&trial.program.path, trial.directory);
@@ -119,12 +120,10 @@ fn keeping(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 
 fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let server = Launch::new(&trial.program.path, trial.directory).start()?;
-    let clock = Clock::start();
-    let target = Arc::clone(&server.target);
-    let mut clients = Listeners::new(target, clock)?;
-    clients.open(RETURNING, AT_A_TIME, &[TAG])?;
+    let mut clients = Listeners::new(&server.target, tag())?;
+    clients.open(RETURNING, AT_A_TIME)?;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING)?;
-    let tally = clients.tally();
+    let tally = &clients.tally;
     let reply = tally.first_reply.as_ref().context("no client was answered")?;
     let live = tally.first_live.as_ref().context("no client is up to date")?;
     let epoch = field(reply, "epoch").context("an answer without an epoch")?;
@@ -132,20 +131,20 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let more = format!(",\"since\":{{\"epoch\":{epoch},\"seq\":{seq}}}");
     clients.disconnect()?;
     let time = Duration::from_secs(5);
-    let probe = Probe::start(&server, QUIET_TAG, time, trial.directory)?;
+    let probe = Probe::start(&server, QUIET_TAG, time)?;
     clients.listen_for(GONE)?;
     let mut publisher = Publisher::connect(&server.target)?;
     for _ in 0..MISSED {
-        publisher.publish(&[(TAG, message(clock.now(), MESSAGE_SIZE as usize))])?;
+        publisher.publish(&[(TAG, message(now(), MESSAGE_SIZE as usize))])?;
     }
     clients.listen_for(PROBE_WARM_UP.saturating_sub(GONE))?;
 
     let begun = Instant::now();
-    clients.reconnect(RETURNING, TAG, &more)?;
+    clients.reconnect(RETURNING, more)?;
     let all = MISSED * RETURNING as u64;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING && tally.messages >= all)?;
     let took = begun.elapsed();
-    let reply = clients.tally().first_reply.as_ref().context("no client was answered")?;
+    let reply = clients.tally.first_reply.as_ref().context("no client was answered")?;
     ensure!(reply.contains("\"recovered\":true"), "not recovered: {reply}");
     for (number, got) in clients.messages().enumerate() {
         ensure!(got == MISSED, "client {number} got {got} messages of {MISSED}");
@@ -166,6 +165,39 @@ fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
     rest.split([',', '}']).next()
+}
+
+const TIMES: usize = 200;
+const BLOCK: [u8; 4_096] = [b'x'; 4_096];
+
+/// The 99th percentile of syncing a block appended to a file, in milliseconds.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn sync(directory: &Path) -> Result<f64> {
+    let mut file = File::create(directory.join("sync")).context("cannot write a file")?;
+    let mut times = latencies()?;
+    for _ in 0..TIMES {
+        file.write_all(&BLOCK)?;
+        let begun = Instant::now();
+        file.sync_data()?;
+        times.saturating_record(u64::try_from(begun.elapsed().as_nanos())?);
+    }
+    Ok(millis(times.value_at_quantile(0.99)))
+}
+
+/// A library that makes every sync take at least a millisecond, if it is loaded before the C library.
+///
+/// # Errors
+/// Without a C compiler.
+pub(crate) fn slowed_sync(directory: &Path) -> Result<PathBuf> {
+    let [source, library] = ["slow_sync.c", "slow_sync.so"].map(|name| directory.join(name));
+    std::fs::write(&source, include_str!("slow_sync.c"))?;
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
+    let output = compiler.output().context("a C compiler is needed")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(library)
 }
 
 #[cfg(test)]

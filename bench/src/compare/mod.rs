@@ -2,7 +2,6 @@
 
 pub(crate) mod cluster;
 pub(crate) mod delivery;
-mod disk;
 pub(crate) mod server;
 
 use std::path::{Path, PathBuf};
@@ -11,13 +10,13 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::open_files;
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, section};
 use crate::report::results::{Results, Role, Subject};
 use crate::report::{ReportOptions, report};
+use crate::run;
 
 /// What is measured of one program in one round.
 pub(crate) struct Case<P: 'static> {
@@ -106,7 +105,7 @@ impl<P: Compared> CompareOptions<P> {
         values: impl FnOnce() -> Vec<(&'static str, String)>,
     ) -> Result<()> {
         let most = self.cases.iter().map(|case| case.connections).max().unwrap_or_default();
-        open_files::ensure(most + open_files::OTHERS, "these cases", "choose other --cases")?;
+        run::ensure_open_files(most, "these cases", "choose other --cases")?;
         let (subjects, programs): (Vec<Subject>, Vec<P>) = programs.into_iter().unzip();
         let mut steps = Vec::new();
         for case in &self.cases {

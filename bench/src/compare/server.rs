@@ -7,16 +7,15 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Case, CompareOptions, Compared, Trial, ours, theirs};
-use crate::load::answers::PublishMethod;
 use crate::load::senders::SendPlan;
+use crate::load::wire::PublishMethod;
 use crate::options::one_of;
 use crate::programs::peers::{Peer, servers};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
-use crate::server::fanout::{Delivered, Fanout, schedule, tag};
-use crate::server::probe::Probe;
+use crate::server::fanout::{Delivered, Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
-use crate::server::{AT_A_TIME, PeersDir, QUIET_TAG, Server, TAG, storm, tags};
+use crate::server::{AT_A_TIME, PeersDir, QUIET_TAG, Server, storm, tags};
 
 /// Connections that come and go before those whose cost counts.
 const FIRST: usize = 200;
@@ -113,7 +112,7 @@ fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let mut figures = vec![("idle-listener", cost.bytes)];
     if ["server", "uws"].contains(&trial.program.kind.option.as_str()) {
         // 500 messages, between the first and the last of the hot tag.
-        let probe = Probe::start(&server, QUIET_TAG, Duration::from_secs(5), trial.directory)?;
+        let probe = Probe::start(&server, QUIET_TAG, Duration::from_secs(5))?;
         let hot = fanout.deliver(&schedule(2.0, 1, 2_000), &schedule(2.0, 1, 6_000))?;
         let [_, quiet, _] = probe.finish()?;
         figures.extend([
@@ -155,8 +154,7 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
 
 fn storm(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
-    let probe = (QUIET_TAG, Duration::from_secs(6));
-    let cost = storm::measure(&server, (TAG, STORM), probe, trial.directory)?;
+    let cost = storm::measure(&server, &tags(), STORM, Duration::from_secs(6))?;
     let [_, _, longest] = cost.healthy;
     Ok(vec![("storm", Some(cost.time.as_secs_f64())), ("storm-healthy", Some(millis(longest)))])
 }

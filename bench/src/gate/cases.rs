@@ -11,10 +11,10 @@ use super::client::{Client, Handshake, Session};
 use super::environment::{Gate, RunningGate};
 use super::slow_handshakes;
 use crate::compare::{Case, Compared, Trial};
-use crate::interrupt;
 use crate::options::range;
-use crate::programs::process::{Memory, Meter};
+use crate::programs::program::{Memory, Meter};
 use crate::report::figure::Figures;
+use crate::run;
 
 /// Connections of a batch of handshakes, which are open at the same time: see [`Meter`].
 const BATCH: usize = 50;
@@ -80,9 +80,9 @@ impl Compared for Loaded {
         Case::new("resumed", BATCH, |trial| measure(trial, "resumed")),
         Case::new("round-trip", TALKERS, |trial| measure(trial, "round-trip")),
         Case::new("bulk", PUMPS, |trial| measure(trial, "bulk")),
-        Case::new("idle", 0, |trial| interrupt::block_on(idle(trial))),
+        Case::new("idle", 0, |trial| run::block_on(idle(trial))),
         Case::new("slow-handshakes", slow_handshakes::CLIENTS as usize, |trial| {
-            interrupt::block_on(among_slow(trial))
+            run::block_on(among_slow(trial))
         }),
     ];
 }
@@ -104,7 +104,7 @@ fn measure(trial: &Trial<'_, Loaded>, figure: &'static str) -> Result<Figures> {
         }
         Ok(vec![(figure, Some(sum / STARTS as f64))])
     };
-    interrupt::block_on(starts)
+    run::block_on(starts)
 }
 
 async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake) -> Result<f64> {

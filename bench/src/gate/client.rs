@@ -2,6 +2,7 @@
 //!
 //! So every program uses the same ones, and each connection is checked for it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
-use rustls::client::Resumption;
+use parking_lot::Mutex;
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{
     CipherSuite, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore,
@@ -23,8 +27,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::certificate::HOST;
-use super::tickets::Tickets;
+/// The name in the certificate.
+pub(crate) const HOST: &str = "bench.example";
 
 /// Length of the small messages.
 pub(crate) const SMALL: usize = 125;
@@ -258,6 +262,46 @@ fn request() -> Vec<u8> {
     request.resize(SMALL - 4, b'a');
     request.extend_from_slice(b"\r\n\r\n");
     request
+}
+
+/// More tickets than all connections receive before they use one. The store of rustls keeps eight for a
+/// server, too few for sixteen handshakes at the same time: the others would be full ones.
+const MAX_TICKETS: usize = 1_024;
+
+/// Tickets in the order of their arrival. Each is used once.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    kept: Mutex<VecDeque<Tls13ClientSessionValue>>,
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    /// The client offers one group only.
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    /// The client speaks TLS 1.3 only.
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        let mut kept = self.kept.lock();
+        if kept.len() == MAX_TICKETS {
+            kept.pop_front();
+        }
+        kept.push_back(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.kept.lock().pop_front()
+    }
 }
 
 #[cfg(test)]

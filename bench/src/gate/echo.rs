@@ -11,7 +11,7 @@ use shared::accept::Listener;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::interrupt;
+use crate::run;
 
 /// Attempts to find a port that is free for both families.
 const ATTEMPTS: usize = 20;
@@ -34,7 +34,7 @@ pub(crate) struct EchoOptions {
 /// # Errors
 /// When it cannot listen.
 pub(crate) fn run(options: &EchoOptions) -> Result<()> {
-    interrupt::block_on(listen(options))
+    run::block_on(listen(options))
 }
 
 async fn listen(options: &EchoOptions) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The gates, their certificate and their backend.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,14 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256,
+};
 use rustix::process::set_child_subreaper;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use super::certificate::Chain;
-use super::client::{Client, Group, Handshake, Offer};
+use super::client::{Client, Group, HOST, Handshake, Offer};
 use crate::programs::peers::Peer;
 use crate::programs::program::{Program, READY};
 
@@ -120,4 +124,43 @@ impl RunningGate {
         let closed_abruptly = Arc::clone(&self.closed_abruptly);
         Client::new(&self.root, self.offer, self.address, handshake, closed_abruptly)
     }
+}
+
+/// The certificates that every program serves: leaf, intermediate and key in one file, all P-256.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) pem: PathBuf,
+    /// The certificate that the client trusts.
+    pub(crate) root: CertificateDer<'static>,
+}
+
+impl Chain {
+    /// Writes `cert.pem` into `directory`.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub(crate) fn make(directory: &Path) -> Result<Self> {
+        let root = CertifiedIssuer::self_signed(authority("Bench Root"), key()?)?;
+        let intermediate = CertifiedIssuer::signed_by(authority("Bench Issuing"), key()?, &root)?;
+        let leaf_key = key()?;
+        let leaf =
+            CertificateParams::new([HOST.to_owned()])?.signed_by(&leaf_key, &intermediate)?;
+
+        let pem = directory.join("cert.pem");
+        let text = [leaf.pem(), intermediate.pem(), leaf_key.serialize_pem()].concat();
+        fs::write(&pem, text).context("cannot write the certificate")?;
+        Ok(Self { pem, root: root.der().clone() })
+    }
+}
+
+fn key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }

@@ -1,12 +1,10 @@
 //! The gate beside its peers.
 
 pub(crate) mod cases;
-mod certificate;
 mod client;
 pub(crate) mod echo;
 mod environment;
 pub(crate) mod slow_handshakes;
-mod tickets;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +13,10 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::compare::{CompareOptions, ours, theirs};
-use crate::open_files;
 use crate::options::{names, one_of};
 use crate::programs::peers::{Peer, gates, our_gate};
 use crate::programs::{Build, machine};
+use crate::run;
 use cases::{GateLoad, Loaded};
 use client::{Group, Offer, Suite};
 use environment::{Environment, Gate};
@@ -57,7 +55,7 @@ pub(crate) fn run(options: &GateOptions) -> Result<()> {
     let load = options.load;
     // Each connection is two open files of a program under test, and one here.
     let what = format!("{} idle connections", load.idle);
-    open_files::ensure(load.idle as usize * 2 + 1_000, &what, "give --idle less")?;
+    run::ensure_open_files(load.idle as usize * 2 + 800, &what, "give --idle less")?;
     let environment = Environment::new(Offer { suite: options.suite, group: options.group })?;
     let loaded = |kind, build| {
         let gate = Gate { environment: Arc::clone(&environment), kind, build };

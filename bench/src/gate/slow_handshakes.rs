@@ -16,15 +16,13 @@ use tokio::task::JoinSet;
 
 use super::client::{Client, Group, Handshake, Offer, Suite};
 use super::environment::{Environment, Gate, RunningGate};
-use crate::interrupt;
-use crate::open_files;
 use crate::options::range;
 use crate::programs::peers::our_gate;
 use crate::programs::{Build, machine};
 use crate::report::figure::millis;
-use crate::report::print_verdicts;
 use crate::report::results::{Results, Role, Subject};
-use crate::report::table::{of_rows, quantiles};
+use crate::report::{of_rows, print_verdicts, quantiles};
+use crate::run;
 
 /// Slow clients, and handshakes of the healthy client without them and among them.
 pub(crate) const CLIENTS: u32 = 4_000;
@@ -75,14 +73,14 @@ pub(crate) struct SlowOptions {
 pub(crate) fn run(options: &SlowOptions) -> Result<()> {
     let slow = options.slow;
     let what = format!("{slow} slow clients");
-    open_files::ensure(slow as usize + open_files::OTHERS, &what, "give --slow less")?;
+    run::ensure_open_files(slow as usize, &what, "give --slow less")?;
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let environment = Environment::new(OFFER)?;
     let Build { name, path } =
         Build::given_or_beside(options.gate.as_slice(), "gate")?.swap_remove(0);
     let version = machine::version_of(&path);
     let gate = Gate { environment, kind: our_gate(), build: Some(path) };
-    let measured = interrupt::block_on(async {
+    let measured = run::block_on(async {
         let running = gate.start(directory.path()).await?;
         measure(&running, slow, options.handshakes).await
     })?;

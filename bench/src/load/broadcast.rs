@@ -1,4 +1,4 @@
-//! Messages at a rate, and listeners that must get every one of them.
+//! Messages at a rate, their publisher, and listeners that must get every one of them.
 
 use std::sync::Arc;
 use std::thread;
@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
+use super::connection::{Connection, LONGEST_WAIT, Poll};
 use super::listeners::Listeners;
-use super::message::{Clock, message};
-use super::publisher::Publisher;
-use crate::interrupt;
+use super::target::{ClientProtocol, Target};
+use super::wire::{PublishMethod, answers, message, now};
+use crate::run;
 
 /// Time for the last message to arrive everywhere.
 const LATE: Duration = Duration::from_secs(20);
@@ -71,15 +72,14 @@ pub(crate) fn broadcast(
     listeners: &mut Listeners,
     publisher: &mut Publisher,
     schedule: &Schedule,
-    clock: Clock,
 ) -> Result<Published> {
     let before: Vec<u64> = listeners.messages().collect();
     let tags = schedule.tags.len();
     let shares: Vec<u64> = (0..tags).map(|tag| schedule.share(tag) as u64).collect();
-    let deliveries = (0..listeners.len()).map(|number| shares[number % tags]).sum();
-    let all = listeners.tally().messages + deliveries;
+    let deliveries = (0..listeners.list.len()).map(|number| shares[number % tags]).sum();
+    let all = listeners.tally.messages + deliveries;
     let late = thread::scope(|scope| {
-        let sending = scope.spawn(|| send(publisher, schedule, clock));
+        let sending = scope.spawn(|| send(publisher, schedule));
         let time = schedule.every * u32::try_from(schedule.bursts)? + LATE;
         let heard =
             listeners.listen_until(time, |tally| tally.messages >= all || sending.is_finished());
@@ -96,19 +96,18 @@ pub(crate) fn broadcast(
 }
 
 /// Publishes by schedule, and answers the largest delay.
-fn send(publisher: &mut Publisher, schedule: &Schedule, clock: Clock) -> Result<Duration> {
-    let (begun, zero) = (Instant::now(), clock.now());
+fn send(publisher: &mut Publisher, schedule: &Schedule) -> Result<Duration> {
+    let (begun, zero) = (Instant::now(), now());
     let mut late = Duration::ZERO;
     let mut tags = schedule.tags.iter().cycle();
     for burst in 0..schedule.bursts {
         let after = schedule.every * u32::try_from(burst)?;
         let left = (begun + after).saturating_duration_since(Instant::now());
-        interrupt::sleep(left)?;
+        run::sleep(left)?;
         late = late.max(begun.elapsed().saturating_sub(after));
         // A server that is slow to accept delays the next message, which counts against the server.
         // A late wake-up of this thread does not.
-        let sent =
-            if left.is_zero() { zero + u64::try_from(after.as_nanos())? } else { clock.now() };
+        let sent = if left.is_zero() { zero + u64::try_from(after.as_nanos())? } else { now() };
         let messages: Vec<(&str, String)> = tags
             .by_ref()
             .take(schedule.burst)
@@ -117,6 +116,72 @@ fn send(publisher: &mut Publisher, schedule: &Schedule, clock: Clock) -> Result<
         publisher.publish(&messages).with_context(|| format!("burst {burst}"))?;
     }
     Ok(late)
+}
+
+const BUFFER: usize = 64 * 1024;
+
+/// Time for the server to upgrade the connection, and to accept messages.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Publisher {
+    target: Arc<Target>,
+    method: PublishMethod,
+    poll: Poll,
+    connection: Connection,
+    buffer: Vec<u8>,
+}
+
+impl Publisher {
+    /// Connects, for the method that costs the server least.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(crate) fn connect(target: &Arc<Target>) -> Result<Self> {
+        let (method, upgrade) = match target.protocol {
+            ClientProtocol::Actions => {
+                (PublishMethod::WebSocket, Some(target.upgrade("publisher")))
+            }
+            ClientProtocol::Nchan => (PublishMethod::Post, None),
+        };
+        let poll = Poll::new()?;
+        let connection = target.connect(&poll, 0, upgrade)?;
+        let (target, buffer) = (Arc::clone(target), vec![0; BUFFER]);
+        let mut publisher = Self { target, method, poll, connection, buffer };
+        publisher.wait_for(0).context("the publisher's connection")?;
+        Ok(publisher)
+    }
+
+    /// Publishes messages, each on a tag, in one write, and waits until the server has accepted all
+    /// of them.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn publish(&mut self, messages: &[(&str, String)]) -> Result<()> {
+        let bytes = messages
+            .iter()
+            .flat_map(|(tag, message)| self.target.publication(self.method, tag, message, None));
+        let bytes: Vec<u8> = bytes.collect();
+        self.connection.send(&bytes).context("publishing")?;
+        self.wait_for(messages.len()).context("waiting for the server to accept")
+    }
+
+    /// Waits until the connection is upgraded and that many messages are accepted.
+    fn wait_for(&mut self, messages: usize) -> Result<()> {
+        let Self { method, poll, connection, buffer, .. } = self;
+        let (mut accepted, begun) = (0, Instant::now());
+        while connection.is_upgrading || accepted < messages {
+            ensure!(begun.elapsed() < LIMIT, "nothing for {LIMIT:?}");
+            for _ in poll.wait(LONGEST_WAIT)? {
+                connection.on_ready(buffer, |out, input| {
+                    let answers = answers(*method, input)?;
+                    accepted += answers.accepted;
+                    out.extend(answers.pongs);
+                    Ok(answers.used)
+                })?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,18 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Token};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 
-use super::http;
+use super::wire::response;
+use crate::run;
 
 trait ReadWrite: Read + Write + Send {}
 impl<T: Read + Write + Send> ReadWrite for T {}
@@ -25,7 +30,7 @@ pub(crate) struct Connection {
     /// With TLS, bytes may be ready to read that the socket has delivered already.
     is_tls: bool,
     /// Whether the request that makes it a WebSocket was not answered yet.
-    is_upgrading: bool,
+    pub(crate) is_upgrading: bool,
     /// Bytes that the socket does not take yet.
     unsent: Vec<u8>,
     /// The beginning of a frame or an answer that has not arrived completely.
@@ -53,10 +58,6 @@ impl Connection {
         Ok(Self { stream, is_tls: tls.is_some(), is_upgrading, unsent, rest: Vec::new() })
     }
 
-    pub(crate) fn is_upgrading(&self) -> bool {
-        self.is_upgrading
-    }
-
     /// Handles an event of the socket. `buffer` is shared by all connections of the thread. `handle`
     /// gets the bytes from the first one that was not consumed, none at first after an upgrade. It
     /// appends what is to be sent, and answers how many bytes it has consumed.
@@ -81,7 +82,7 @@ impl Connection {
             };
             let mut used = 0;
             if self.is_upgrading
-                && let Some(response) = http::response(&buffer[..there])?
+                && let Some(response) = response(&buffer[..there])?
             {
                 ensure!(response.status == 101, "the server answered {}", response.status);
                 (self.is_upgrading, used) = (false, response.length);
@@ -126,6 +127,45 @@ impl Connection {
         match self.stream.flush() {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Events taken at once.
+const EVENTS: usize = 1_024;
+
+/// The longest wait: after it, the interrupt is checked.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// An edge-triggered `epoll`: it reports each change once, so its user must read until the socket is
+/// empty.
+pub(crate) struct Poll {
+    poll: mio::Poll,
+    events: Events,
+}
+
+impl Poll {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { poll: mio::Poll::new()?, events: Events::with_capacity(EVENTS) })
+    }
+
+    /// Reports the events of `socket` under a number until it is closed.
+    pub(crate) fn add(&self, socket: &impl AsRawFd, number: usize) -> Result<()> {
+        let (fd, events) = (socket.as_raw_fd(), Interest::READABLE | Interest::WRITABLE);
+        Ok(self.poll.registry().register(&mut SourceFd(&fd), Token(number), events)?)
+    }
+
+    /// Waits for events, at most `limit`, and answers the numbers of their sockets.
+    ///
+    /// # Errors
+    /// When the user wants to end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<impl Iterator<Item = usize>> {
+        run::check_interrupt()?;
+        match self.poll.poll(&mut self.events, Some(limit.min(LONGEST_WAIT))) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(error).context("waiting for sockets")
+            }
+            _ => Ok(self.events.iter().map(|event| event.token().0)),
         }
     }
 }

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use hdrhistogram::Histogram;
 
-use super::connection::Connection;
-use super::listener::{Listener, Tally};
-use super::message::Clock;
-use super::poll::Poll;
+use super::connection::{Connection, Poll};
 use super::target::Target;
+use super::wire::{CLOSE, Frame, PING, PONG, TEXT, client_frame, latencies, now, scan, sent};
 
 /// One in this many listeners records latencies. A prime, so that the sample does not coincide with
 /// the way in which a server spreads listeners over its threads.
@@ -39,33 +38,28 @@ const STUCK: Duration = Duration::from_secs(15);
 /// Listeners, and what they have counted.
 pub(crate) struct Listeners {
     target: Arc<Target>,
-    clock: Clock,
+    tags: Arc<[String]>,
+    /// Further fields of the action that joins, each with a comma before it.
+    more: String,
     poll: Poll,
     /// `None` is a listener that has failed and will connect again.
-    list: Vec<Option<(Connection, Listener)>>,
-    tally: Tally,
+    pub(crate) list: Vec<Option<(Connection, Listener)>>,
+    pub(crate) tally: Tally,
     buffer: Vec<u8>,
 }
 
 impl Listeners {
     /// Without any listener yet.
-    pub(crate) fn new(target: Arc<Target>, clock: Clock) -> Result<Self> {
-        let (poll, tally) = (Poll::new()?, Tally::new(clock)?);
-        Ok(Self { target, clock, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
-    }
-
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(crate) fn new(target: &Arc<Target>, tags: Arc<[String]>) -> Result<Self> {
+        let (poll, tally) = (Poll::new()?, Tally::new()?);
+        let (target, more) = (Arc::clone(target), String::new());
+        Ok(Self { target, tags, more, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
     }
 
     /// Forgets all latencies so far, and ignores those of messages sent before `now`.
     pub(crate) fn measure_from(&mut self, now: u64) {
         self.tally.latencies.clear();
         self.tally.since = now;
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.list.len()
     }
 
     /// The number of messages of each listener.
@@ -79,13 +73,8 @@ impl Listeners {
     ///
     /// # Errors
     /// When one cannot join.
-    pub(crate) fn open(
-        &mut self,
-        count: usize,
-        at_a_time: usize,
-        tags: &[impl AsRef<str>],
-    ) -> Result<()> {
-        self.join(count, at_a_time, tags, "", None)
+    pub(crate) fn open(&mut self, count: usize, at_a_time: usize) -> Result<()> {
+        self.join(count, at_a_time, None)
     }
 
     /// Connects `count` listeners at once, after [`Listeners::disconnect`]. One that fails tries
@@ -93,32 +82,30 @@ impl Listeners {
     ///
     /// # Errors
     /// When that takes too long.
-    pub(crate) fn reconnect(&mut self, count: usize, tag: &str, more: &str) -> Result<usize> {
+    pub(crate) fn reconnect(&mut self, count: usize, more: String) -> Result<usize> {
         let mut retries = Retries::default();
-        self.join(count, count, &[tag], more, Some(&mut retries))?;
+        self.more = more;
+        self.join(count, count, Some(&mut retries))?;
         Ok(retries.count)
     }
 
-    /// `more` are further fields of the action that joins, each with a comma before it. Without
-    /// `retries`, the first failure is an error.
+    /// Without `retries`, the first failure is an error.
     fn join(
         &mut self,
         count: usize,
         at_a_time: usize,
-        tags: &[impl AsRef<str>],
-        more: &str,
         mut retries: Option<&mut Retries>,
     ) -> Result<()> {
         let wanted = self.list.len() + count;
         let (mut joined, mut progress) = (self.tally.joined, Instant::now());
         while self.tally.joined < wanted {
             while let Some(number) = retries.as_mut().and_then(|retries| retries.next_due()) {
-                self.list[number] = Some(self.connect(number, tags, more)?);
+                self.list[number] = Some(self.connect(number)?);
             }
             let due = wanted.min(self.tally.joined + at_a_time);
             let next = self.list.len();
             for number in next..due.min(next + BATCH) {
-                let listener = self.connect(number, tags, more)?;
+                let listener = self.connect(number)?;
                 self.list.push(Some(listener));
             }
             let wait = if self.list.len() < due { Duration::ZERO } else { BETWEEN };
@@ -126,30 +113,24 @@ impl Listeners {
             if self.tally.joined != joined {
                 (joined, progress) = (self.tally.joined, Instant::now());
             }
-            ensure!(
-                progress.elapsed() <= STUCK,
-                "{joined} of {wanted} listeners are registered, and the others make no progress"
-            );
+            let is_stuck = progress.elapsed() > STUCK;
+            ensure!(!is_stuck, "only {joined} of {wanted} listeners could register");
         }
         Ok(())
     }
 
-    fn connect(
-        &self,
-        number: usize,
-        tags: &[impl AsRef<str>],
-        more: &str,
-    ) -> Result<(Connection, Listener)> {
-        let tag = tags[number % tags.len()].as_ref();
+    fn connect(&self, number: usize) -> Result<(Connection, Listener)> {
+        let tag = &self.tags[number % self.tags.len()];
         let connection = self.target.connect(&self.poll, number, Some(self.target.upgrade(tag)))?;
-        let (join, is_sampled) = (self.target.join(tag, more), number.is_multiple_of(SAMPLED));
+        let (join, is_sampled) =
+            (self.target.join(tag, &self.more), number.is_multiple_of(SAMPLED));
         Ok((connection, Listener { join, is_sampled, ..Listener::default() }))
     }
 
     /// Ends all connections without a close frame, and forgets what the listeners have counted.
     pub(crate) fn disconnect(&mut self) -> Result<()> {
         self.list.clear();
-        self.tally = Tally::new(self.clock)?;
+        self.tally = Tally::new()?;
         Ok(())
     }
 
@@ -222,5 +203,151 @@ impl Retries {
         let (_, number) = self.failed.pop_front_if(|(when, _)| when.elapsed() >= RETRY)?;
         self.count += 1;
         Some(number)
+    }
+}
+
+/// What all listeners count together.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// Listeners that are registered.
+    pub(crate) joined: usize,
+    /// Events `live`, by which the server says that a listener has all messages so far.
+    pub(crate) live: usize,
+    /// Messages that arrived.
+    pub(crate) messages: u64,
+    /// Nanoseconds from sending to arrival at the sampled listeners.
+    pub(crate) latencies: Histogram<u64>,
+    /// Messages sent before this are not in `latencies`.
+    pub(crate) since: u64,
+    /// The first reply and the first event `live` of any listener.
+    pub(crate) first_reply: Option<String>,
+    pub(crate) first_live: Option<String>,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            joined: 0,
+            live: 0,
+            messages: 0,
+            latencies: latencies()?,
+            since: 0,
+            first_reply: None,
+            first_live: None,
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Listener {
+    /// The frame that registers the listener, unless the path of the request did. It is sent once.
+    pub(crate) join: Option<Vec<u8>>,
+    pub(crate) is_joined: bool,
+    /// Whether it records the latency of its messages.
+    pub(crate) is_sampled: bool,
+    pub(crate) messages: u64,
+}
+
+impl Listener {
+    /// Handles what has arrived, and appends what is to be sent. Answers how many bytes it has
+    /// consumed.
+    ///
+    /// # Errors
+    /// When the server refuses it, or closes the connection.
+    fn handle(&mut self, out: &mut Vec<u8>, input: &[u8], tally: &mut Tally) -> Result<usize> {
+        out.extend(self.join.take().into_iter().flatten());
+        let now = if self.is_sampled { now() } else { 0 };
+        scan(input, |frame| {
+            match frame {
+                Frame { opcode: TEXT, payload } => self.text(payload, now, tally)?,
+                Frame { opcode: PING, payload } => out.extend(client_frame(PONG, payload)),
+                Frame { opcode: PONG, .. } => {}
+                Frame { opcode: CLOSE, payload } => bail!("the server closed: {}", closed(payload)),
+                Frame { opcode, .. } => bail!("the server sent a frame of kind {opcode}"),
+            }
+            Ok(())
+        })
+    }
+
+    fn text(&mut self, payload: &[u8], now: u64, tally: &mut Tally) -> Result<()> {
+        match Incoming::of(payload) {
+            Incoming::Message => {
+                self.messages += 1;
+                tally.messages += 1;
+                if self.is_sampled
+                    && let Some(sent_at) = sent(payload)
+                    && sent_at >= tally.since
+                {
+                    tally.latencies.saturating_record(now.saturating_sub(sent_at));
+                }
+            }
+            Incoming::Reply => {
+                tally.first_reply.get_or_insert_with(|| text(payload));
+                if !self.is_joined {
+                    self.is_joined = true;
+                    tally.joined += 1;
+                }
+            }
+            Incoming::Live => {
+                tally.first_live.get_or_insert_with(|| text(payload));
+                tally.live += 1;
+            }
+            Incoming::Other => bail!("the server said: {}", text(payload)),
+        }
+        Ok(())
+    }
+}
+
+/// What a server has sent. The first bytes decide: parsing all of it would cost more than the server
+/// that is measured.
+enum Incoming {
+    Message,
+    Reply,
+    Live,
+    Other,
+}
+
+impl Incoming {
+    fn of(payload: &[u8]) -> Self {
+        match payload {
+            // A message as it was sent, or with its tag in front.
+            [b'{', b'"', b't', ..] => Self::Message,
+            [b'{', b'"', b'o', b'k', ..] => Self::Reply,
+            _ if payload.starts_with(b"{\"event\":\"live\"") => Self::Live,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn text(payload: &[u8]) -> String {
+    String::from_utf8_lossy(payload).into_owned()
+}
+
+fn closed(payload: &[u8]) -> String {
+    match payload {
+        [a, b, reason @ ..] => {
+            format!("{} {}", u16::from_be_bytes([*a, *b]), String::from_utf8_lossy(reason))
+        }
+        _ => "without a reason".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_by_the_first_bytes() {
+        let is_message = |text: &str| matches!(Incoming::of(text.as_bytes()), Incoming::Message);
+        assert!(is_message("{\"t\":1}") && is_message("{\"tag\":\"a\",\"seq\":1}"));
+        assert!(matches!(Incoming::of(b"{\"ok\":\"set\"}"), Incoming::Reply));
+        assert!(matches!(Incoming::of(b"{\"event\":\"live\",\"tag\":\"a\"}"), Incoming::Live));
+        assert!(matches!(Incoming::of(b"{\"error\":\"denied\"}"), Incoming::Other));
+    }
+
+    #[test]
+    fn a_close_is_told_with_its_reason() {
+        assert_eq!(closed(&[0x0f, 0xa0, b's', b'l', b'o', b'w']), "4000 slow");
+        assert_eq!(closed(&[]), "without a reason");
     }
 }

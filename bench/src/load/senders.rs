@@ -8,11 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use super::answers::{PublishMethod, answers};
-use super::connection::Connection;
-use super::message::{Clock, latencies, message};
-use super::poll::{LONGEST_WAIT, Poll};
+use super::connection::{Connection, LONGEST_WAIT, Poll};
 use super::target::Target;
+use super::wire::{PublishMethod, answers, latencies, message, now};
 use crate::options::range;
 
 /// Bytes read at once.
@@ -52,20 +50,19 @@ pub(crate) struct SendPlan {
 pub(crate) struct Senders {
     poll: Poll,
     connections: Vec<Connection>,
-    traffic: Traffic,
+    pub(crate) traffic: Traffic,
     buffer: Vec<u8>,
 }
 
 /// The messages of all senders.
-struct Traffic {
+pub(crate) struct Traffic {
     target: Arc<Target>,
     plan: SendPlan,
-    clock: Clock,
     is_closing: bool,
     last_mid: u64,
     /// For each sender, when its messages in flight were sent.
     in_flight: Vec<VecDeque<u64>>,
-    accepted: Accepted,
+    pub(crate) accepted: Accepted,
 }
 
 /// The messages so far.
@@ -87,7 +84,6 @@ impl Senders {
         let senders = plan.publishers as usize;
         let mut traffic = Traffic {
             target: Arc::clone(target),
-            clock: Clock::start(),
             is_closing: false,
             // Microseconds since 1970, of which there are more than messages: so no earlier run has
             // used these IDs on the same server.
@@ -112,26 +108,14 @@ impl Senders {
         Ok(Self { poll, connections, traffic, buffer: vec![0; BUFFER] })
     }
 
-    pub(crate) fn accepted(&self) -> &Accepted {
-        &self.traffic.accepted
-    }
-
-    /// Forgets the latencies so far.
-    pub(crate) fn forget_latencies(&mut self) {
-        self.traffic.accepted.latencies.clear();
-    }
-
-    /// Sends until `is_enough`.
+    /// Sends until `enough`.
     ///
     /// # Errors
     /// When a message is refused, or no answer arrives any more.
-    pub(crate) fn send_until(
-        &mut self,
-        mut is_enough: impl FnMut(&Accepted) -> bool,
-    ) -> Result<()> {
+    pub(crate) fn send_until(&mut self, mut enough: impl FnMut(&Accepted) -> bool) -> Result<()> {
         let Self { poll, connections, traffic, buffer } = self;
         let (mut answered, mut progress) = (traffic.accepted.messages, Instant::now());
-        while !is_enough(&traffic.accepted) {
+        while !enough(&traffic.accepted) {
             for number in poll.wait(LONGEST_WAIT)? {
                 connections[number]
                     .on_ready(buffer, |out, input| traffic.handle(number, out, input))
@@ -161,19 +145,19 @@ impl Traffic {
         let in_flight = &mut self.in_flight[sender];
         let answers = answers(plan.over, input)?;
         out.extend(answers.pongs);
-        let now = self.clock.now();
+        let at = now();
         for _ in 0..answers.accepted {
             let sent = in_flight.pop_front().context("an answer to no message")?;
             accepted.messages += 1;
-            accepted.latencies.saturating_record(now.saturating_sub(sent));
+            accepted.latencies.saturating_record(at.saturating_sub(sent));
         }
         while in_flight.len() < plan.in_flight as usize && !self.is_closing {
-            let now = self.clock.now();
+            let at = now();
             self.last_mid += 1;
             let mid = (!plan.without_mid).then_some(self.last_mid);
-            let text = message(now, plan.size as usize);
+            let text = message(at, plan.size as usize);
             out.extend(target.publication(plan.over, &plan.tag, &text, mid));
-            in_flight.push_back(now);
+            in_flight.push_back(at);
             accepted.sent += 1;
         }
         Ok(answers.used)

@@ -1,24 +1,24 @@
 //! The server under load: its address and its protocol.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio_tungstenite::tungstenite::http::Uri;
 
-use super::answers::PublishMethod;
-use super::connection::{Connection, TlsSettings};
-use super::frame::{TEXT, client_frame};
-use super::poll::Poll;
-use super::url::Url;
+use super::connection::{Connection, Poll, TlsSettings};
+use super::wire::{PublishMethod, TEXT, client_frame};
 
 /// Connections from one loopback address: fewer than it has ports.
 const PER_SOURCE: usize = 25_000;
@@ -34,13 +34,13 @@ pub(crate) enum ClientProtocol {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    protocol: ClientProtocol,
-    address: SocketAddr,
+    pub(crate) protocol: ClientProtocol,
+    pub(crate) address: SocketAddr,
     authority: String,
     path: String,
     tls: Option<TlsSettings>,
     /// The key for publishing, if the tag is protected.
-    key: Option<String>,
+    pub(crate) key: Option<String>,
 }
 
 impl Target {
@@ -54,8 +54,8 @@ impl Target {
             .with_context(|| format!("{} is not known", url.host))?
             .next()
             .with_context(|| format!("{} has no address", url.host))?;
-        let mut target = Self::local(ClientProtocol::Actions, address, key);
-        (target.authority, target.path) = (url.authority(), url.path.clone());
+        let mut target = Self::local(ClientProtocol::Actions, address);
+        (target.authority, target.path, target.key) = (url.authority(), url.path.clone(), key);
         if url.tls {
             let (config, name) = (tls_config(trusted)?, ServerName::try_from(url.host.clone())?);
             target.tls = Some(TlsSettings { config: Arc::new(config), name });
@@ -64,21 +64,9 @@ impl Target {
     }
 
     /// A program on this machine.
-    pub(crate) fn local(
-        protocol: ClientProtocol,
-        address: SocketAddr,
-        key: Option<String>,
-    ) -> Self {
-        let path = "/ws".to_owned();
-        Self { protocol, address, authority: address.to_string(), path, tls: None, key }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(crate) fn protocol(&self) -> ClientProtocol {
-        self.protocol
+    pub(crate) fn local(protocol: ClientProtocol, address: SocketAddr) -> Self {
+        let (authority, path) = (address.to_string(), "/ws".to_owned());
+        Self { protocol, address, authority, path, tls: None, key: None }
     }
 
     /// The request that upgrades the connection to a WebSocket.
@@ -187,13 +175,81 @@ fn tls_config(file: Option<&Path>) -> Result<ClientConfig> {
     };
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    ensure!(
-        !roots.is_empty(),
-        "no certificate to trust {:?}: name a file of them with --ca FILE",
-        found.errors
-    );
+    ensure!(!roots.is_empty(), "no certificate to trust (--ca FILE): {:?}", found.errors);
     Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+/// Where a server's WebSocket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Url {
+    pub(crate) tls: bool,
+    /// A name or an address; one of IPv6 is without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+}
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let usage = || "give ws://HOST:PORT/ws, or wss://…".to_owned();
+        let uri: Uri = text.parse().map_err(|error| format!("{text}: {error}"))?;
+        let (tls, default_port) = match uri.scheme_str() {
+            Some("wss") => (true, 443),
+            Some("ws") => (false, 80),
+            _ => return Err(usage()),
+        };
+        let authority = uri.authority().ok_or_else(usage)?;
+        let (host, port) = (authority.host(), authority.port_u16());
+        if port.is_none() && authority != host {
+            return Err(format!("{authority} is not HOST or HOST:PORT"));
+        }
+        // `Uri` takes an absent path for `/`.
+        let path = match uri.path_and_query() {
+            Some(path) if !text.ends_with(authority.as_str()) => path.as_str(),
+            _ => "/ws",
+        };
+        let (host, path) = (host.trim_matches(['[', ']']).to_owned(), path.to_owned());
+        Ok(Self { tls, host, port: port.unwrap_or(default_port), path })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+    }
+}
+
+impl Url {
+    /// For the `Host` header.
+    pub(crate) fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_understood() {
+        let url: Url = "wss://shop.example:9091/ws".parse().unwrap();
+        assert_eq!((url.tls, url.authority().as_str()), (true, "shop.example:9091"));
+        let url: Url = "ws://[::1]:9090".parse().unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 9090, "/ws"));
+        assert_eq!(url.authority(), "[::1]:9090");
+        assert_eq!(url.to_string(), "ws://[::1]:9090/ws");
+        assert_eq!("wss://shop.example/".parse::<Url>().unwrap().port, 443);
+        assert!("http://shop.example/".parse::<Url>().is_err());
+        assert!("ws:///ws".parse::<Url>().is_err());
+        assert!("ws://shop:x/".parse::<Url>().is_err());
+    }
 }

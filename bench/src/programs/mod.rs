@@ -2,7 +2,6 @@
 
 pub(crate) mod machine;
 pub(crate) mod peers;
-pub(crate) mod process;
 pub(crate) mod program;
 
 use std::path::PathBuf;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::machine;
 use super::program::{Program, free_address};
 use crate::options::Choice;
-use crate::template::fill;
+use crate::run::fill;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -2,21 +2,20 @@
 
 mod chart;
 pub(crate) mod figure;
-mod goals;
 mod page;
 pub(crate) mod results;
-pub(crate) mod table;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use hdrhistogram::Histogram;
 
-use crate::template::fill;
-use figure::Section;
-use goals::Verdict;
-use results::Results;
+use crate::run::fill;
+use figure::{Figure, Section, millis};
+use results::{Results, Role, Subject, Verdict, judge};
 
 /// Where the figures go, and whether they must meet the goals.
 #[derive(Debug, Args)]
@@ -45,13 +44,13 @@ pub(crate) fn report(
     section: &Section,
     values: &[(&str, String)],
 ) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{}", table::of_results(results))?;
+    writeln!(std::io::stdout().lock(), "{}", of_results(results))?;
     if let Some(path) = &options.svg {
         chart::write(results, path)?;
     }
     if let Some(path) = &options.markdown {
         let how = fill(&section.how, values);
-        page::write(path, section, &page::figures(results, &goals::judge(results), section, &how))?;
+        page::write(path, section, &page::figures(results, &judge(results), section, &how))?;
     }
     print_verdicts(results, options.check)
 }
@@ -61,11 +60,81 @@ pub(crate) fn report(
 /// # Errors
 /// With `check`, when one is missed.
 pub(crate) fn print_verdicts(results: &Results, check: bool) -> Result<()> {
-    let verdicts = goals::judge(results);
+    let verdicts = judge(results);
     let mut out = std::io::stdout().lock();
     for verdict in &verdicts {
         writeln!(out, "{verdict}")?;
     }
     ensure!(!check || verdicts.iter().all(Verdict::is_met), "a goal is missed");
     Ok(())
+}
+
+/// The programs' names, then a row for each figure. After the median stands its ratio to the best
+/// peer, then, if `spread` is wanted, how far the rounds differ.
+pub(crate) fn figure_rows(results: &Results, spread: bool) -> Vec<Vec<String>> {
+    let cell = |subject: &Subject, figure: &Figure| match subject.spread(figure) {
+        Some(part) if spread => format!("{} ±{:.0}%", cell(results, subject, figure), part * 100.0),
+        _ => cell(results, subject, figure),
+    };
+    let row = |name: &str, cell: &dyn Fn(&Subject) -> String| {
+        [name.to_owned()].into_iter().chain(results.subjects.iter().map(cell)).collect()
+    };
+    let head = row("", &|subject| match subject.role {
+        Role::Floor => subject.name.clone(),
+        Role::Ours | Role::Peer => format!("{} {}", subject.name, subject.version),
+    });
+    let figures =
+        results.figures().map(|figure| row(&figure.name, &|subject| cell(subject, figure)));
+    [head].into_iter().chain(figures).collect()
+}
+
+/// `801 µs (1.00)`: the median and its ratio to the best peer's.
+fn cell(results: &Results, subject: &Subject, figure: &Figure) -> String {
+    let Some(median) = subject.median(figure) else { return "–".to_owned() };
+    let shown = figure.show(median);
+    match results.best_peer(figure) {
+        Some((_, best)) if figure.compared => format!("{shown} ({:.2})", median / best),
+        _ => shown,
+    }
+}
+
+/// The figures of all programs.
+pub(crate) fn of_results(results: &Results) -> Table {
+    let mut rows = figure_rows(results, true).into_iter();
+    let head = rows.next().unwrap_or_default();
+    let mut table = of_rows(rows);
+    table.set_header(head);
+    table
+}
+
+/// Rows whose cells stand to the right, except the first one.
+pub(crate) fn of_rows<R: Into<comfy_table::Row>>(rows: impl IntoIterator<Item = R>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// A figure of one run and its name. What was not measured is a dash.
+pub(crate) fn row(name: &str, value: Option<String>) -> [String; 2] {
+    [name.to_owned(), value.unwrap_or_else(|| "–".to_owned())]
+}
+
+/// Microseconds as a table has them.
+pub(crate) fn micros(micros: f64) -> String {
+    format!("{micros:.2} µs")
+}
+
+/// Median, 99th percentile and maximum of nanoseconds, each a row.
+pub(crate) fn latencies(name: &str, times: [u64; 3]) -> [[String; 2]; 3] {
+    let [p50, p99, max] = times.map(|nanos| Some(format!("{:.2} ms", millis(nanos))));
+    [("p50", p50), ("p99", p99), ("max", max)]
+        .map(|(quantile, time)| row(&format!("{name}, {quantile}"), time))
+}
+
+/// Median, 99th percentile and maximum.
+pub(crate) fn quantiles(times: &Histogram<u64>) -> [u64; 3] {
+    [0.5, 0.99, 1.0].map(|quantile| times.value_at_quantile(quantile))
 }

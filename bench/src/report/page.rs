@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result};
 use textwrap::{Options, WordSeparator, WordSplitter};
 
 use super::figure::{Figure, Section, sections};
-use super::goals::Verdict;
-use super::results::Results;
-use super::table;
+use super::figure_rows;
+use super::results::{Results, Verdict};
 
 const INTRODUCTION: &str = "# What it costs\n\n\
     Written by `scripts/bench`, which anyone can run on a machine of their own. It installs what \
@@ -31,7 +30,7 @@ pub(crate) fn figures(
     let mut lines = vec![heading(section)];
     lines
         .extend(section.chart.iter().map(|chart| format!("![Ratios to the best peer]({chart})\n")));
-    let mut rows = table::rows(results, false);
+    let mut rows = figure_rows(results, false);
     let rule = results.subjects.iter().map(|_| "---:".to_owned());
     rows.insert(1, ["---".to_owned()].into_iter().chain(rule).collect());
     lines.extend(rows.iter().map(|cells| format!("| {} |", cells.join(" | "))));

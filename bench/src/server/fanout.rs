@@ -1,25 +1,26 @@
 //! Broadcasts to many listeners of one server.
 
 use std::io::Write as _;
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
 use rustix::process::Pid;
+use tempfile::TempDir;
 
-use super::probe::LINE;
 use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
-use crate::load::broadcast::{Published, Schedule, broadcast};
+use crate::load::broadcast::{Published, Publisher, Schedule, broadcast};
 use crate::load::listeners::Listeners;
-use crate::load::message::Clock;
-use crate::load::publisher::Publisher;
 use crate::load::target::Target;
-use crate::open_files;
+use crate::load::wire::now;
 use crate::options::range;
-use crate::programs::process::{Memory, Meter};
-use crate::report::table::{self, latencies, micros, quantiles, row};
+use crate::programs::program::{Memory, Meter, Program};
+use crate::report::{latencies, micros, of_rows, quantiles, row};
+use crate::run;
 
 /// Time of the same load before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
@@ -83,8 +84,6 @@ pub(crate) struct Fanout {
     listeners: Listeners,
     /// Connects when it is needed: the floor takes a silent connection for a slow listener.
     publisher: Option<Publisher>,
-    tags: Arc<[String]>,
-    clock: Clock,
     pid: Option<Pid>,
 }
 
@@ -110,9 +109,9 @@ pub(crate) struct Delivered {
 impl Fanout {
     /// Without any listener yet.
     pub(crate) fn new(server: &Server, tags: Arc<[String]>) -> Result<Self> {
-        let (target, clock) = (Arc::clone(&server.target), Clock::start());
-        let listeners = Listeners::new(Arc::clone(&target), clock)?;
-        Ok(Self { target, listeners, publisher: None, tags, clock, pid: server.pid })
+        let (target, listeners) =
+            (Arc::clone(&server.target), Listeners::new(&server.target, tags)?);
+        Ok(Self { target, listeners, publisher: None, pid: server.pid })
     }
 
     /// With `count` listeners on the tag of the comparisons.
@@ -130,7 +129,7 @@ impl Fanout {
         self.listeners.listen_for(SETTLE)?;
         let before = self.pid.map(Memory::of_tree).transpose()?;
         let mut meter = self.pid.map(Meter::start);
-        self.listeners.open(count, at_a_time, &self.tags)?;
+        self.listeners.open(count, at_a_time)?;
         self.listeners.listen_for(SETTLE)?;
         let micros = meter.as_mut().map(|meter| meter.micros_each(count as f64));
         let after = self.pid.map(Memory::of_tree).transpose()?;
@@ -146,12 +145,27 @@ impl Fanout {
     pub(crate) fn deliver(&mut self, warm_up: &Schedule, schedule: &Schedule) -> Result<Delivered> {
         self.broadcast(warm_up)?;
         self.listeners.listen_for(SETTLE)?;
-        self.listeners.measure_from(self.clock.now());
+        self.listeners.measure_from(now());
         let mut meter = self.pid.map(Meter::start);
         let published = self.broadcast(schedule)?;
         self.listeners.listen_for(SETTLE)?;
         let micros = meter.as_mut().map(|meter| meter.micros_each(published.deliveries as f64));
-        Ok(Delivered { published, micros, latencies: self.listeners.tally().latencies.clone() })
+        Ok(Delivered { published, micros, latencies: self.listeners.tally.latencies.clone() })
+    }
+
+    /// Listens until `stop` to what others publish. Answers the CPU of a delivery, in microseconds.
+    ///
+    /// # Errors
+    /// When nothing was delivered.
+    pub(crate) fn listen(mut self, stop: &AtomicBool) -> Result<f64> {
+        let mut meter = Meter::start(self.pid.context("no process")?);
+        let before = self.listeners.tally.messages;
+        while !stop.load(Ordering::Relaxed) {
+            self.listeners.listen_for(Duration::from_millis(50))?;
+        }
+        let messages = self.listeners.tally.messages - before;
+        ensure!(messages > 0, "nothing was delivered");
+        Ok(meter.micros_each(messages as f64))
     }
 
     fn broadcast(&mut self, schedule: &Schedule) -> Result<Published> {
@@ -159,7 +173,7 @@ impl Fanout {
             Some(publisher) => publisher,
             absent => absent.insert(Publisher::connect(&self.target)?),
         };
-        broadcast(&mut self.listeners, publisher, schedule, self.clock)
+        broadcast(&mut self.listeners, publisher, schedule)
     }
 }
 
@@ -204,7 +218,7 @@ pub(crate) fn tag() -> Arc<[String]> {
 pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
     let count = options.subscribers as usize;
     let what = format!("{count} listeners");
-    open_files::ensure(count + open_files::OTHERS, &what, "give --subscribers less")?;
+    run::ensure_open_files(count, &what, "give --subscribers less")?;
     let tags = names(&options.tag, options.tags);
     let server = Server::of(&options.to, &tags)?;
     let mut fanout = Fanout::new(&server, Arc::clone(&tags))?;
@@ -232,7 +246,7 @@ pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
         rows.extend(latencies("latency", times));
         rows.push(row("publisher late by at most", Some(format!("{:.2?}", done.published.late))));
     }
-    Ok(writeln!(out, "{}", table::of_rows(rows))?)
+    Ok(writeln!(out, "{}", of_rows(rows))?)
 }
 
 /// `tag`, or `tag-1`, `tag-2` and so on.
@@ -240,6 +254,53 @@ fn names(tag: &str, count: u32) -> Arc<[String]> {
     match count {
         1 => [tag.to_owned()].into(),
         count => (1..=count).map(|number| format!("{tag}-{number}")).collect(),
+    }
+}
+
+/// Begins the line with the median, the 99th percentile and the maximum.
+pub(crate) const LINE: &str = "latencies in ns: ";
+
+/// The healthy client's messages a second.
+const RATE: u32 = 100;
+
+/// Time to start and to warm up.
+pub(crate) const PROBE_WARM_UP: Duration = Duration::from_millis(2_500);
+
+/// One listener of a tag, and a publisher for it.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    program: Program,
+    /// Is removed after the program has ended.
+    _directory: TempDir,
+}
+
+impl Probe {
+    /// Starts it. It measures for `time`, after two seconds of the same load.
+    pub(crate) fn start(server: &Server, tag: &str, time: Duration) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["fanout", "--brief", "--subscribers", "1", "--url", &server.url])
+            .args(["--tag", tag, "--rate", &RATE.to_string()])
+            .args(["--seconds", &time.as_secs().to_string()]);
+        for (option, file) in [("--key-file", &server.key_file), ("--ca", &server.ca)] {
+            if let Some(file) = file {
+                command.arg(option).arg(file);
+            }
+        }
+        let program = Program::start("probe", command, directory.path())?;
+        Ok(Self { program, _directory: directory })
+    }
+
+    /// Waits for its end. Answers the median, the 99th percentile and the maximum of its latencies, in
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// When one of its messages was lost.
+    pub(crate) fn finish(mut self) -> Result<[u64; 3]> {
+        let [line] = self.program.announced([LINE]).context("the healthy client")?;
+        let times = line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        times.try_into().ok().context("the healthy client printed no latencies")
     }
 }
 

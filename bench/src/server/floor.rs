@@ -13,7 +13,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, WebSocket, accept_with_config};
 
-use crate::load::frame::server_frame;
+use crate::load::wire::server_frame;
 
 /// Bytes read at once. A listener has no buffer once it is registered.
 const BUFFER: usize = 4_096;
@@ -55,11 +55,8 @@ fn upgrade(stream: TcpStream, listeners: &Sockets) -> Result<()> {
 }
 
 /// Sends the message of every action to every listener.
-fn publish(
-    mut socket: WebSocket<TcpStream>,
-    mut action: Utf8Bytes,
-    listeners: &Sockets,
-) -> Result<()> {
+fn publish(mut socket: WebSocket<TcpStream>, first: Utf8Bytes, listeners: &Sockets) -> Result<()> {
+    let mut action = first;
     loop {
         let frame = server_frame(message(&action)?.as_bytes());
         // A listener that is gone is removed.
@@ -81,32 +78,29 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::interrupt;
-    use crate::load::broadcast::{Schedule, broadcast};
+    use crate::load::broadcast::{Publisher, Schedule, broadcast};
     use crate::load::listeners::Listeners;
-    use crate::load::message::Clock;
-    use crate::load::publisher::Publisher;
     use crate::load::target::{ClientProtocol, Target};
+    use crate::run;
 
     #[test]
     fn everyone_gets_every_message_once() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || serve(&listener));
-        let target = Arc::new(Target::local(ClientProtocol::Actions, address, None));
-        let clock = Clock::start();
-        let mut listeners = Listeners::new(Arc::clone(&target), clock).unwrap();
-        listeners.open(30, 4, &["a"]).unwrap();
-        let mut publisher = Publisher::connect(&target).unwrap();
+        let target = Arc::new(Target::local(ClientProtocol::Actions, address));
         let tags: Arc<[String]> = ["a".to_owned()].into();
+        let mut listeners = Listeners::new(&target, Arc::clone(&tags)).unwrap();
+        listeners.open(30, 4).unwrap();
+        let mut publisher = Publisher::connect(&target).unwrap();
         let schedule = Schedule::at(&tags, 1_000.0, 8, 300, Duration::from_millis(64));
-        let done = broadcast(&mut listeners, &mut publisher, &schedule, clock).unwrap();
+        let done = broadcast(&mut listeners, &mut publisher, &schedule).unwrap();
         assert_eq!((done.messages, done.deliveries), (64, 30 * 64));
         // Of the listeners 0, 7, 14, 21 and 28.
-        assert_eq!(listeners.tally().latencies.len(), 5 * 64);
+        assert_eq!(listeners.tally.latencies.len(), 5 * 64);
         // One who is not there is missed.
         listeners.disconnect().unwrap();
-        interrupt::set();
+        run::interrupt();
         assert!(listeners.listen_for(Duration::from_secs(9)).is_err());
     }
 }

@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::publish::plan;
 use super::{Server, tags};
-use crate::interrupt;
 use crate::load::senders::Senders;
 use crate::load::target::{ClientProtocol, Target};
 use crate::programs::program::Program;
+use crate::run;
 
 /// The key for publishing. Without a key the server limits how much strangers publish, and keeps none
 /// of it for clients that are away.
@@ -80,7 +80,8 @@ impl<'a> Launch<'a> {
         command.args(self.more_options);
         let mut program = Program::start("server", command, self.directory)?;
         let [address, admin] = program.announced(["listening server ", "listening admin "])?;
-        let target = Target::local(ClientProtocol::Actions, address.parse()?, Some(KEY.to_owned()));
+        let mut target = Target::local(ClientProtocol::Actions, address.parse()?);
+        target.key = Some(KEY.to_owned());
         let (key_file, admin) = (Some(key_file), Some(admin.parse()?));
         Ok(Server { key_file, admin, ..Server::started(program, target) })
     }
@@ -100,7 +101,7 @@ impl<'a> Launch<'a> {
         let server = self.start()?;
         let admin = server.admin.context("the server has no address for administrators")?;
         while !is_ready(admin) {
-            interrupt::check()?;
+            run::check_interrupt()?;
             ensure!(begun.elapsed() < READY, "not ready after {READY:?}");
             std::thread::sleep(Duration::from_millis(5));
         }

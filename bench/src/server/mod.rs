@@ -3,8 +3,6 @@
 pub(crate) mod fanout;
 pub(crate) mod floor;
 pub(crate) mod launch;
-pub(crate) mod nats;
-pub(crate) mod probe;
 pub(crate) mod publish;
 pub(crate) mod storm;
 
@@ -18,9 +16,8 @@ use clap::Args;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
-use crate::load::publisher::Publisher;
-use crate::load::target::{ClientProtocol, Target};
-use crate::load::url::Url;
+use crate::load::broadcast::Publisher;
+use crate::load::target::{ClientProtocol, Target, Url};
 use crate::options::one_of;
 use crate::programs::Build;
 use crate::programs::peers::{Peer, servers};
@@ -139,13 +136,10 @@ impl Server {
         let (program, address) =
             kind.start(None, directory, vec![("peers", peers.display().to_string())])?;
         if kind.option != "nchan" {
-            return Ok(Self::started(
-                program,
-                Target::local(ClientProtocol::Actions, address, None),
-            ));
+            return Ok(Self::started(program, Target::local(ClientProtocol::Actions, address)));
         }
         program.wait_for(address)?;
-        let server = Self::started(program, Target::local(ClientProtocol::Nchan, address, None));
+        let server = Self::started(program, Target::local(ClientProtocol::Nchan, address));
         // The answer to a listener that joins: the newest message of the channel.
         let mut publisher = Publisher::connect(&server.target)?;
         for tag in tags {
@@ -156,7 +150,7 @@ impl Server {
 
     fn started(program: Program, target: Target) -> Self {
         Self {
-            url: format!("ws://{}/ws", target.address()),
+            url: format!("ws://{}/ws", target.address),
             target: Arc::new(target),
             key_file: None,
             ca: None,

@@ -9,11 +9,11 @@ use hdrhistogram::Histogram;
 
 use super::fanout::WARM_UP;
 use super::{MESSAGE_SIZE, Server, TAG, TargetOptions};
-use crate::load::answers::PublishMethod;
 use crate::load::senders::{SendPlan, Senders};
+use crate::load::wire::PublishMethod;
 use crate::options::range;
-use crate::programs::process::Meter;
-use crate::report::table::{self, latencies, micros, quantiles, row};
+use crate::programs::program::Meter;
+use crate::report::{latencies, micros, of_rows, quantiles, row};
 
 /// Senders in the comparisons.
 pub(crate) const SENDERS: u32 = 64;
@@ -53,14 +53,14 @@ pub(crate) fn measure(
     let mut senders = Senders::new(&server.target, plan)?;
     let begun = Instant::now();
     senders.send_until(|_| begun.elapsed() >= warm_up)?;
-    senders.forget_latencies();
+    senders.traffic.accepted.latencies.clear();
     let mut meter = server.pid.map(Meter::start);
-    let (begun, before) = (Instant::now(), senders.accepted().messages);
+    let (begun, before) = (Instant::now(), senders.traffic.accepted.messages);
     senders.send_until(|_| begun.elapsed() >= time)?;
     let time = begun.elapsed();
-    let messages = senders.accepted().messages - before;
+    let messages = senders.traffic.accepted.messages - before;
     let micros = meter.as_mut().map(|meter| meter.micros_each(messages as f64));
-    let latencies = senders.accepted().latencies.clone();
+    let latencies = senders.traffic.accepted.latencies.clone();
     senders.finish()?;
     Ok(PublishCost {
         messages,
@@ -98,5 +98,5 @@ pub(crate) fn run(options: &PublishOptions) -> Result<()> {
         row("a second and core", per_core),
     ];
     rows.extend(latencies("until the answer", quantiles(&cost.latencies)));
-    Ok(writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?)
+    Ok(writeln!(std::io::stdout().lock(), "{}", of_rows(rows))?)
 }

@@ -1,21 +1,18 @@
 //! All clients reconnect at once, and a healthy client tries to go on.
 
 use std::io::Write as _;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
 
-use super::probe::{PROBE_WARM_UP, Probe};
+use super::fanout::{PROBE_WARM_UP, Probe};
 use super::{Server, TAG, TargetOptions};
 use crate::load::listeners::Listeners;
-use crate::load::message::Clock;
-use crate::open_files;
 use crate::options::range;
-use crate::programs::process::Meter;
-use crate::report::table::{self, latencies, micros, row};
+use crate::programs::program::Meter;
+use crate::report::{latencies, micros, of_rows, row};
+use crate::run;
 
 /// How long the healthy client is measured without a storm, for comparison.
 const ALONE: Duration = Duration::from_secs(3);
@@ -63,19 +60,18 @@ pub(crate) struct StormCost {
 /// When a client does not come back, or the healthy one loses a message.
 pub(crate) fn measure(
     server: &Server,
-    (tag, count): (&str, usize),
-    (quiet_tag, time): (&str, Duration),
-    directory: &Path,
+    [tag, quiet_tag]: &[String; 2],
+    count: usize,
+    time: Duration,
 ) -> Result<StormCost> {
-    let target = Arc::clone(&server.target);
-    let mut clients = Listeners::new(target, Clock::start())?;
-    clients.open(count, AT_A_TIME, &[tag])?;
-    let probe = Probe::start(server, quiet_tag, time, directory)?;
+    let mut clients = Listeners::new(&server.target, [tag.clone()].into())?;
+    clients.open(count, AT_A_TIME)?;
+    let probe = Probe::start(server, quiet_tag, time)?;
     clients.listen_for(PROBE_WARM_UP)?;
     let mut meter = server.pid.map(Meter::start);
     clients.disconnect()?;
     let begun = Instant::now();
-    let retries = clients.reconnect(count, tag, "")?;
+    let retries = clients.reconnect(count, String::new())?;
     let took = begun.elapsed();
     clients.listen_for(SETTLE)?;
     let micros = meter.as_mut().map(|meter| meter.micros_each(count as f64));
@@ -90,14 +86,11 @@ pub(crate) fn measure(
 pub(crate) fn run(options: &StormOptions) -> Result<()> {
     let count = options.clients as usize;
     let what = format!("{count} clients");
-    open_files::ensure(count + open_files::OTHERS, &what, "give --clients less")?;
-    let quiet = format!("{}-quiet", options.tag);
-    let server = Server::of(&options.to, &[options.tag.clone(), quiet.clone()])?;
-    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
-    let alone = Probe::start(&server, &quiet, ALONE, directory.path())?.finish()?;
-    let (storm, probe) =
-        ((options.tag.as_str(), count), Duration::from_secs(options.seconds.into()));
-    let cost = measure(&server, storm, (quiet.as_str(), probe), directory.path())?;
+    run::ensure_open_files(count, &what, "give --clients less")?;
+    let tags = [options.tag.clone(), format!("{}-quiet", options.tag)];
+    let server = Server::of(&options.to, &tags)?;
+    let alone = Probe::start(&server, &tags[1], ALONE)?.finish()?;
+    let cost = measure(&server, &tags, count, Duration::from_secs(options.seconds.into()))?;
     let mut rows = vec![
         row("clients", Some(count.to_string())),
         row("until all were back", Some(format!("{:.2} s", cost.time.as_secs_f64()))),
@@ -106,5 +99,5 @@ pub(crate) fn run(options: &StormOptions) -> Result<()> {
     ];
     rows.extend(latencies("healthy client alone", alone));
     rows.extend(latencies("healthy client meanwhile", cost.healthy));
-    Ok(writeln!(std::io::stdout().lock(), "{}", table::of_rows(rows))?)
+    Ok(writeln!(std::io::stdout().lock(), "{}", of_rows(rows))?)
 }

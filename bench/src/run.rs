@@ -1,9 +1,10 @@
-//! The user's wish to end the run, for work on threads, which nobody can cancel from outside.
+//! What every run needs: the user's wish to end it, the limit of open files, and texts with values.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use shared::descriptors::raise_limit;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,12 +14,12 @@ const NAP: Duration = Duration::from_millis(100);
 /// There is one user, and one run in a process.
 static WISH: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 
-pub(crate) fn set() {
+pub(crate) fn interrupt() {
     WISH.cancel();
 }
 
 /// Fails once the user wants to end.
-pub(crate) fn check() -> Result<()> {
+pub(crate) fn check_interrupt() -> Result<()> {
     ensure!(!WISH.is_cancelled(), "interrupted");
     Ok(())
 }
@@ -27,7 +28,7 @@ pub(crate) fn check() -> Result<()> {
 pub(crate) fn sleep(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     loop {
-        check()?;
+        check_interrupt()?;
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());
@@ -44,5 +45,25 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
             outcome = work => outcome,
             () = WISH.cancelled() => bail!("interrupted"),
         }
+    })
+}
+
+/// Open files that this program and the one that is measured need besides those for connections.
+const OTHERS: usize = 200;
+
+/// Fails when `what` needs more open files than are allowed.
+pub(crate) fn ensure_open_files(connections: usize, what: &str, advice: &str) -> Result<()> {
+    let (needed, allowed) = (connections + OTHERS, raise_limit());
+    ensure!(
+        allowed >= needed,
+        "{what} need {needed} open files, {allowed} are allowed: raise `ulimit -Hn`, or {advice}"
+    );
+    Ok(())
+}
+
+/// Replaces each `{name}` by its value. Other braces stay.
+pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (name, value)| {
+        text.replace(&format!("{{{name}}}"), value)
     })
 }
