@@ -76,7 +76,7 @@ async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newest() {
     }
     round_trip(&mut client_from(&gate, 9).await).await;
     assert_eq!(rest(&mut silent.remove(0)).await.unwrap(), b"");
-    gate.log_line("oldest of too many handshakes");
+    gate.log_line("oldest of too many unfinished handshakes");
     // The newest handshake is complete, so there is room for another.
     silent.push(tcp_from(&gate, 5).await);
     drop(tcp_from(&gate, 6).await);

@@ -48,7 +48,7 @@ fn absurd_bounds_are_errors_with_their_line() {
         (7, "at most"),
         (8, "at most"),
         (9, "text in quotes"),
-        (11, "protects `send`"),
+        (11, "`send` needs a key"),
         (13, "whole number"),
         (14, "ring-age"),
     ] {

@@ -129,6 +129,6 @@ async fn a_file_that_is_no_socket_stays() {
     let output = program().args(["--listen", &at.option(), "--admin", "off"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{error}");
-    assert!(error.contains("no socket"), "{error}");
+    assert!(error.contains("not a socket"), "{error}");
     assert_eq!(std::fs::read_to_string(&at.path).unwrap(), "precious");
 }
