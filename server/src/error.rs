@@ -138,7 +138,6 @@ impl From<Error> for Vec<Error> {
 
 impl Error {
     /// The exit code, from `sysexits.h`, but 3 for [`Error::NobodyThere`].
-    #[must_use]
     pub fn exit_code(&self) -> u8 {
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         match self {

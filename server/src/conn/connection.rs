@@ -15,7 +15,6 @@ pub struct Connection {
 
 impl Connection {
     /// `number` is unique within the process; `shard` delivers to the connection.
-    #[must_use]
     pub fn new(number: u64, shard: usize, outbox: Outbox) -> Self {
         Self { number, shard, outbox, heard: AtomicBool::new(true) }
     }
@@ -28,19 +27,16 @@ impl Connection {
     }
 
     /// The number of the connection, unique within the process.
-    #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
     /// The shard that delivers to the connection.
-    #[must_use]
     pub fn shard(&self) -> usize {
         self.shard
     }
 
     /// The outgoing side.
-    #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }

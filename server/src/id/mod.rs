@@ -37,7 +37,6 @@ impl Tag {
     }
 
     /// The text, which needs no escaping in JSON.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -117,7 +116,6 @@ impl Id {
     /// HMAC-SHA-256(secret, user ‖ 0 ‖ decimal version). A new version gives a new ID.
     ///
     /// `Tocsin::id()` of the PHP client computes the same.
-    #[must_use]
     pub fn derive(secret: &[u8], user: &str, version: u32) -> Self {
         let mut mac = keyed(secret);
         mac.update(user.as_bytes());
@@ -127,7 +125,6 @@ impl Id {
     }
 
     /// The secret itself, to give it to its owner.
-    #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -117,7 +117,6 @@ pub enum Mark {
 
 impl Mark {
     /// The highest seq in the mark.
-    #[must_use]
     pub fn last(&self) -> u64 {
         match self {
             Self::UpTo(seq) => *seq,
@@ -164,7 +163,6 @@ impl Message {
         Self(json)
     }
 
-    #[must_use]
     pub fn as_json(&self) -> &str {
         &self.0
     }
@@ -187,7 +185,6 @@ impl Mid {
         Self(name)
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

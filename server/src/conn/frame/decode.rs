@@ -69,13 +69,11 @@ impl Decoder {
     }
 
     /// Whether bytes are left that another call, even with empty input, may decode.
-    #[must_use]
     pub fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
     /// Whether bytes are left over or a message is unfinished.
-    #[must_use]
     pub fn is_amid(&self) -> bool {
         self.has_rest() || self.fragments.is_some()
     }
@@ -84,7 +82,6 @@ impl Decoder {
     ///
     /// At most twice the largest frame plus one read, and twice [`Rules::largest`] for fragments,
     /// because vectors grow by doubling. The caller must decode the rest before it reads more.
-    #[must_use]
     pub fn held(&self) -> usize {
         let fragments = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.capacity());
         self.rest.capacity() + fragments

@@ -12,7 +12,6 @@ pub(crate) fn text_frame(text: &str) -> Bytes {
 }
 
 /// A data frame. The first one of a message has its type, the others are [`Data::Continue`].
-#[must_use]
 pub fn data_frame(data: Data, is_final: bool, payload: &[u8]) -> Bytes {
     encode(OpCode::Data(data), is_final, payload)
 }

@@ -28,7 +28,6 @@ impl Default for Backlog {
 
 impl Backlog {
     /// An empty backlog with a limit in bytes.
-    #[must_use]
     pub fn new(most: usize) -> Self {
         let (awaited, freed) = (AtomicBool::new(false), Notify::new());
         Self { bytes: AtomicUsize::new(0), most, awaited, freed }

@@ -48,7 +48,6 @@ pub struct Outbox {
 
 impl Outbox {
     /// An empty outbox for a socket. The bytes that wait in it count in `backlog`.
-    #[must_use]
     pub fn new(wire: impl Into<Wire>, backlog: Arc<Backlog>) -> Self {
         Self {
             wire: wire.into(),
@@ -179,7 +178,6 @@ impl Outbox {
     }
 
     /// Whether bytes wait for the socket.
-    #[must_use]
     pub fn has_waiting(&self) -> bool {
         self.state.lock().waiting.bytes() > 0
     }

@@ -26,7 +26,6 @@ pub struct ParsedRequest {
 }
 
 /// Parses one action object.
-#[must_use]
 pub fn parse(text: &str) -> ParsedRequest {
     let parsed = Fields::read(text).and_then(|fields| Ok((fields.reference()?, fields.action())));
     let (reference, action) = parsed.unwrap_or_else(|refusal| (Reference::default(), Err(refusal)));
