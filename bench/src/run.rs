@@ -54,9 +54,10 @@ const OTHERS: usize = 200;
 /// Fails when `what` needs more open files than are allowed.
 pub(crate) fn ensure_open_files(connections: usize, what: &str, advice: &str) -> Result<()> {
     let (needed, allowed) = (connections + OTHERS, raise_limit());
+    let is_allowed = allowed >= needed;
     ensure!(
-        allowed >= needed,
-        "{what} need {needed} open files, {allowed} are allowed: raise `ulimit -Hn`, or {advice}"
+        is_allowed,
+        "{what} need {needed} open files, not {allowed}: `ulimit -Hn`, or {advice}"
     );
     Ok(())
 }

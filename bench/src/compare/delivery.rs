@@ -64,10 +64,10 @@ impl Compared for Keeper {
     const SECTION: &'static str = "delivery";
     const ROUNDS: &'static str = "3";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("durable", SENDERS as usize, durable),
-        Case::new("keeping", 2 * LISTENERS, keeping),
-        Case::new("resume", RETURNING, resume),
-        Case::new("start", SENDERS as usize, start),
+        Case { name: "durable", connections: SENDERS as usize, measure: durable },
+        Case { name: "keeping", connections: 2 * LISTENERS, measure: keeping },
+        Case { name: "resume", connections: RETURNING, measure: resume },
+        Case { name: "start", connections: SENDERS as usize, measure: start },
     ];
 }
 
@@ -90,10 +90,10 @@ fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let fsync = sync(trial.directory)?;
     let library = slowed_sync(trial.directory)?;
     let measure = |data, preload| {
-        let data = trial.directory.join(data);
+        let data = [format!("--data={}", trial.directory.join(data).display())];
         let launch = Launch::new(&trial.program.path, trial.directory);
-        let server = Launch { data: Some(&data), preload, ..launch }.start()?;
-        let times = (Duration::from_secs(1), Duration::from_secs(5));
+        let server = Launch { more_options: &data, preload, ..launch }.start()?;
+        let times = [1, 5].map(Duration::from_secs);
         publish::measure(&server, plan(1), times)
     };
     let here = measure("data", None)?;
@@ -155,10 +155,11 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 }
 
 fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
-    let data = trial.directory.join("data");
+    let data = [format!("--data={}", trial.directory.join("data").display())];
     let launch = Launch::new(&trial.program.path, trial.directory);
-    let restart = Launch { data: Some(&data), ..launch }.fill_and_restart(trial.program.entries)?;
-    Ok(vec![("start", Some(restart.seconds))])
+    let launch = Launch { more_options: &data, ..launch };
+    let (_, seconds) = launch.fill_and_restart(trial.program.entries)?;
+    Ok(vec![("start", Some(seconds))])
 }
 
 /// The value of a field as it stands in a small object. A text keeps its quotes.

@@ -13,9 +13,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
 use crate::programs::{Build, machine};
+use crate::report::ReportOptions;
 use crate::report::figure::{Figures, section};
 use crate::report::results::{Results, Role, Subject};
-use crate::report::{ReportOptions, report};
 use crate::run;
 
 /// What is measured of one program in one round.
@@ -53,16 +53,6 @@ pub(crate) struct CompareOptions<P: Compared> {
 
     #[command(flatten)]
     report: ReportOptions,
-}
-
-impl<P> Case<P> {
-    pub(crate) const fn new(
-        name: &'static str,
-        connections: usize,
-        measure: fn(&Trial<'_, P>) -> Result<Figures>,
-    ) -> Self {
-        Self { name, connections, measure }
-    }
 }
 
 impl<P: Compared> Choice for Case<P> {
@@ -134,6 +124,6 @@ impl<P: Compared> CompareOptions<P> {
         bar.finish_and_clear();
         let mut values = values();
         values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
-        report(&results, &self.report, section(P::SECTION), &values)
+        self.report.write(&results, section(P::SECTION), &values)
     }
 }

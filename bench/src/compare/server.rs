@@ -10,7 +10,7 @@ use super::{Case, CompareOptions, Compared, Trial, ours, theirs};
 use crate::load::senders::SendPlan;
 use crate::load::wire::PublishMethod;
 use crate::options::one_of;
-use crate::programs::peers::{Peer, servers};
+use crate::programs::peers::{PEERS, Peer};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
 use crate::server::fanout::{Delivered, Fanout, Probe, schedule, tag};
@@ -34,7 +34,7 @@ pub(crate) struct ServerOptions {
     servers: Vec<Build>,
 
     /// The programs to compare with
-    #[arg(long, value_delimiter = ',', default_values = ["uws", "nchan", "ws", "floor"], value_parser = one_of(servers()))]
+    #[arg(long, value_delimiter = ',', default_values = ["uws", "nchan", "ws", "floor"], value_parser = one_of(&PEERS.server))]
     peers: Vec<&'static Peer>,
 
     /// Compare with nothing
@@ -59,11 +59,11 @@ impl Compared for Tested {
     const SECTION: &'static str = "server";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("delivery", LISTENERS, delivery),
-        Case::new("crowd", CROWD, crowd),
-        Case::new("scale", SCALE[1], scale),
-        Case::new("publish", SENDERS as usize, publish),
-        Case::new("storm", STORM, storm),
+        Case { name: "delivery", connections: LISTENERS, measure: delivery },
+        Case { name: "crowd", connections: CROWD, measure: crowd },
+        Case { name: "scale", connections: SCALE[1], measure: scale },
+        Case { name: "publish", connections: SENDERS as usize, measure: publish },
+        Case { name: "storm", connections: STORM, measure: storm },
     ];
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &ServerOptions) -> Result<()> {
     let peers_dir = &options.peers_dir.peers_dir;
     let program = |kind, build| Tested { kind, build, peers_dir: peers_dir.clone() };
     let builds = Build::given_or_beside(&options.servers, "server")?;
-    let mut programs = ours(builds, |path| program(&servers()[0], path));
+    let mut programs = ours(builds, |path| program(&PEERS.server[0], path));
     for peer in options.peers.iter().filter(|peer| !options.alone && !peer.is_ours()) {
         programs.push((theirs(peer, peers_dir)?, program(peer, PathBuf::new())));
     }
@@ -145,7 +145,7 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let mut figures = Vec::new();
     for (over, figure) in methods {
         let plan = SendPlan { over, ..plan(1) };
-        let times = (Duration::from_millis(500), Duration::from_secs(2));
+        let times = [500, 2_000].map(Duration::from_millis);
         let cost = publish::measure(&server, plan, times)?;
         figures.push((figure, cost.micros));
     }

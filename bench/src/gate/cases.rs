@@ -24,6 +24,9 @@ const BATCH: usize = 50;
 /// it sleeps: a single process can be off by a third.
 const STARTS: usize = 3;
 
+/// Slow clients.
+const SLOW: usize = slow_handshakes::CLIENTS as usize;
+
 /// Connections of the round trips.
 const TALKERS: usize = 16;
 
@@ -76,14 +79,24 @@ impl Compared for Loaded {
     const SECTION: &'static str = "gate";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("handshake", BATCH, |trial| measure(trial, "handshake")),
-        Case::new("resumed", BATCH, |trial| measure(trial, "resumed")),
-        Case::new("round-trip", TALKERS, |trial| measure(trial, "round-trip")),
-        Case::new("bulk", PUMPS, |trial| measure(trial, "bulk")),
-        Case::new("idle", 0, |trial| run::block_on(idle(trial))),
-        Case::new("slow-handshakes", slow_handshakes::CLIENTS as usize, |trial| {
-            run::block_on(among_slow(trial))
-        }),
+        Case {
+            name: "handshake",
+            connections: BATCH,
+            measure: |trial| measure(trial, "handshake"),
+        },
+        Case { name: "resumed", connections: BATCH, measure: |trial| measure(trial, "resumed") },
+        Case {
+            name: "round-trip",
+            connections: TALKERS,
+            measure: |trial| measure(trial, "round-trip"),
+        },
+        Case { name: "bulk", connections: PUMPS, measure: |trial| measure(trial, "bulk") },
+        Case { name: "idle", connections: 0, measure: |trial| run::block_on(idle(trial)) },
+        Case {
+            name: "slow-handshakes",
+            connections: SLOW,
+            measure: |trial| run::block_on(among_slow(trial)),
+        },
     ];
 }
 
@@ -116,7 +129,7 @@ async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake
     let count = (load.handshakes as usize).div_ceil(STARTS);
     let mut left = count;
     tokio::time::sleep(SETTLE).await;
-    let mut meter = Meter::start(running.program.pid());
+    let mut meter = Meter::start(running.program.pid);
     while left > 0 {
         let batch = left.min(BATCH);
         let sessions = open(&client, batch, at_a_time).await?;
@@ -133,29 +146,34 @@ async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake
 
 async fn round_trips(load: &GateLoad, running: &RunningGate) -> Result<f64> {
     let each = (load.round_trips as usize).div_ceil(TALKERS * STARTS);
-    let sessions = open(&running.client(Handshake::Full)?, TALKERS, PUMPS).await?;
-    let sessions = together(sessions, |session| session.talk(each.div_ceil(20))).await?;
-    let mut meter = Meter::start(running.program.pid());
-    let sessions = together(sessions, |session| session.talk(each)).await?;
-    let micros = meter.micros_each((each * TALKERS) as f64);
-    close(sessions, PUMPS).await?;
-    Ok(micros)
+    repeat(running, TALKERS, each, Session::talk).await
 }
 
 async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<f64> {
     let block: Arc<[u8]> = (0..BLOCK).map(|i| b"bulk of bytes "[i % 14]).collect();
     let blocks = (load.bulk as usize * 1024 * 1024).div_ceil(BLOCK * PUMPS * STARTS);
-    let pump = |count| {
-        let block = Arc::clone(&block);
-        move |session: Session| session.pump(Arc::clone(&block), count)
-    };
-    let sessions = open(&running.client(Handshake::Full)?, PUMPS, PUMPS).await?;
-    let sessions = together(sessions, pump(blocks.div_ceil(20))).await?;
+    let pump = |session: Session, count| session.pump(Arc::clone(&block), count);
+    Ok(repeat(running, PUMPS, blocks, pump).await? / (BLOCK / 1024) as f64)
+}
+
+/// The CPU of doing something once, in microseconds: all connections do it a number of times, after a
+/// twentieth of that to warm up.
+async fn repeat<F>(
+    running: &RunningGate,
+    connections: usize,
+    times: usize,
+    work: impl Fn(Session, usize) -> F,
+) -> Result<f64>
+where
+    F: Future<Output = Result<Session>> + Send + 'static,
+{
+    let sessions = open(&running.client(Handshake::Full)?, connections, PUMPS).await?;
+    let sessions = together(sessions, |session| work(session, times.div_ceil(20))).await?;
     tokio::time::sleep(SETTLE).await;
-    let mut meter = Meter::start(running.program.pid());
-    let sessions = together(sessions, pump(blocks)).await?;
+    let mut meter = Meter::start(running.program.pid);
+    let sessions = together(sessions, |session| work(session, times)).await?;
     tokio::time::sleep(SETTLE).await;
-    let micros = meter.micros_each((blocks * PUMPS * BLOCK / 1024) as f64);
+    let micros = meter.micros_each((times * connections) as f64);
     close(sessions, PUMPS).await?;
     Ok(micros)
 }
@@ -165,7 +183,7 @@ async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     let running = gate.start(trial.directory).await?;
     let client = running.client(Handshake::Full)?;
     let (count, at_a_time) = (load.idle as usize, load.at_a_time as usize);
-    let memory = || Memory::of_tree(running.program.pid());
+    let memory = || Memory::of_tree(running.program.pid);
     tokio::time::sleep(SETTLE).await;
     let fresh = memory()?;
     let (mut full, mut empty) = (Vec::new(), Vec::new());

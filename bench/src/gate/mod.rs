@@ -14,7 +14,7 @@ use clap::Args;
 
 use crate::compare::{CompareOptions, ours, theirs};
 use crate::options::{names, one_of};
-use crate::programs::peers::{Peer, gates, our_gate};
+use crate::programs::peers::{PEERS, Peer};
 use crate::programs::{Build, machine};
 use crate::run;
 use cases::{GateLoad, Loaded};
@@ -28,7 +28,7 @@ pub(crate) struct GateOptions {
     gates: Vec<Build>,
 
     /// The programs to compare with; `none` for the gate alone
-    #[arg(long, value_delimiter = ',', default_values = names(&gates()[1..]), value_parser = one_of(gates()))]
+    #[arg(long, value_delimiter = ',', default_values = names(&PEERS.gate[1..]), value_parser = one_of(&PEERS.gate))]
     pub(crate) peers: Vec<&'static Peer>,
 
     /// The only cipher suite that the client offers
@@ -62,7 +62,7 @@ pub(crate) fn run(options: &GateOptions) -> Result<()> {
         Loaded { gate, load }
     };
     let builds = Build::given_or_beside(&options.gates, "gate")?;
-    let mut programs = ours(builds, |path| loaded(our_gate(), Some(path)));
+    let mut programs = ours(builds, |path| loaded(&PEERS.our_gate, Some(path)));
     for peer in options.peers.iter().filter(|peer| peer.option != "none") {
         programs.push((theirs(peer, Path::new(""))?, loaded(peer, None)));
     }

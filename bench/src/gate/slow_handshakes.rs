@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::client::{Client, Group, Handshake, Offer, Suite};
 use super::environment::{Environment, Gate, RunningGate};
 use crate::options::range;
-use crate::programs::peers::our_gate;
+use crate::programs::peers::PEERS;
 use crate::programs::{Build, machine};
 use crate::report::figure::millis;
 use crate::report::results::{Results, Role, Subject};
@@ -79,7 +79,7 @@ pub(crate) fn run(options: &SlowOptions) -> Result<()> {
     let Build { name, path } =
         Build::given_or_beside(options.gate.as_slice(), "gate")?.swap_remove(0);
     let version = machine::version_of(&path);
-    let gate = Gate { environment, kind: our_gate(), build: Some(path) };
+    let gate = Gate { environment, kind: &PEERS.our_gate, build: Some(path) };
     let measured = run::block_on(async {
         let running = gate.start(directory.path()).await?;
         measure(&running, slow, options.handshakes).await
@@ -116,18 +116,14 @@ impl SlowHandshakes {
     }
 }
 
-/// Measures `handshakes` without slow clients, and then among `slow` of them.
+/// Measures `count` handshakes without slow clients, and then among `slow` of them.
 ///
 /// # Errors
 /// When a handshake of the healthy client fails, or more than one slow client in ten is missing.
-pub(crate) async fn measure(
-    gate: &RunningGate,
-    slow: u32,
-    handshakes: u32,
-) -> Result<SlowHandshakes> {
+pub(crate) async fn measure(gate: &RunningGate, slow: u32, count: u32) -> Result<SlowHandshakes> {
     let client = gate.client(Handshake::Full)?;
     let open = Arc::new(AtomicUsize::new(0));
-    let (alone, _) = healthy(&client, handshakes, &open).await?;
+    let (alone, _) = healthy(&client, count, &open).await?;
     let mut clients = JoinSet::new();
     for number in 0..slow {
         let last = 2 + u8::try_from(number % u32::from(ADDRESSES))?;
@@ -136,12 +132,9 @@ pub(crate) async fn measure(
         clients.spawn(slowly(source, gate.address, first, Arc::clone(&open)));
     }
     tokio::time::sleep(GATHER + SETTLE).await;
-    let (among_slow, least) = healthy(&client, handshakes, &open).await?;
+    let (among_slow, least) = healthy(&client, count, &open).await?;
     clients.shutdown().await;
-    ensure!(
-        least * 10 >= slow as usize * 9,
-        "no more than {least} of {slow} slow clients were connected at one of the handshakes"
-    );
+    ensure!(least * 10 >= slow as usize * 9, "only {least} of {slow} slow clients were connected");
     Ok(SlowHandshakes { alone, among_slow, least })
 }
 

@@ -50,30 +50,18 @@ enum Start {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Peers {
-    our_gate: Peer,
-    gate: Vec<Peer>,
-    server: Vec<Peer>,
+pub(crate) struct Peers {
+    /// How builds of our gate are started.
+    pub(crate) our_gate: Peer,
+    /// The first entry stands for no peer at all.
+    pub(crate) gate: Vec<Peer>,
+    /// The first entry is our own.
+    pub(crate) server: Vec<Peer>,
 }
 
-static PEERS: LazyLock<Peers> = LazyLock::new(|| {
+pub(crate) static PEERS: LazyLock<Peers> = LazyLock::new(|| {
     toml::from_str(include_str!("../../peers/peers.toml")).expect("peers.toml is valid")
 });
-
-/// How builds of our gate are started.
-pub(crate) fn our_gate() -> &'static Peer {
-    &PEERS.our_gate
-}
-
-/// Gates; the first entry stands for no peer at all.
-pub(crate) fn gates() -> &'static [Peer] {
-    &PEERS.gate
-}
-
-/// Servers; the first entry is our own.
-pub(crate) fn servers() -> &'static [Peer] {
-    &PEERS.server
-}
 
 impl Choice for Peer {
     fn option(&self) -> &str {
@@ -93,11 +81,8 @@ impl Peer {
     pub(crate) fn version(&self, peers: &Path) -> Result<String> {
         if let Some(package) = &self.package {
             let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
-            ensure!(
-                is_there && self.path().is_some(),
-                "{} is missing: apt-get install {package}",
-                self.name
-            );
+            let is_there = is_there && self.path().is_some();
+            ensure!(is_there, "{} is missing: apt-get install {package}", self.name);
             return Ok(machine::version_of_package(package));
         }
         let Some(package) = &self.npm else { return Ok(String::new()) };
@@ -174,9 +159,9 @@ mod tests {
 
     #[test]
     fn the_table_is_valid() {
-        assert_eq!(gates().first().map(Choice::option), Some("none"));
-        assert_eq!(servers().first().map(Choice::option), Some("server"));
-        for peer in gates().iter().chain(servers()).filter(|peer| !peer.args.is_empty()) {
+        assert_eq!(PEERS.gate.first().map(Choice::option), Some("none"));
+        assert_eq!(PEERS.server.first().map(Choice::option), Some("server"));
+        for peer in PEERS.gate.iter().chain(&PEERS.server).filter(|peer| !peer.args.is_empty()) {
             assert!(!peer.name.is_empty() && peer.package.is_some() != peer.paths.is_empty());
         }
     }

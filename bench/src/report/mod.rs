@@ -33,26 +33,30 @@ pub(crate) struct ReportOptions {
     check: bool,
 }
 
-/// Prints the figures, and writes the page and the chart if the user asked for them. `values` are
-/// those that the section's text about how it was measured names.
-///
-/// # Errors
-/// When a file cannot be written.
-pub(crate) fn report(
-    results: &Results,
-    options: &ReportOptions,
-    section: &Section,
-    values: &[(&str, String)],
-) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{}", of_results(results))?;
-    if let Some(path) = &options.svg {
-        chart::write(results, path)?;
+type Values<'a> = [(&'a str, String)];
+
+impl ReportOptions {
+    /// Prints the figures, and writes the page and the chart if the user asked for them. `values` are
+    /// those that the section's text about how it was measured names.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn write(
+        &self,
+        results: &Results,
+        section: &Section,
+        values: &Values,
+    ) -> Result<()> {
+        writeln!(std::io::stdout().lock(), "{}", of_results(results))?;
+        if let Some(path) = &self.svg {
+            chart::write(results, path)?;
+        }
+        if let Some(path) = &self.markdown {
+            let how = fill(&section.how, values);
+            page::write(path, section, &page::figures(results, section, &how))?;
+        }
+        print_verdicts(results, self.check)
     }
-    if let Some(path) = &options.markdown {
-        let how = fill(&section.how, values);
-        page::write(path, section, &page::figures(results, &judge(results), section, &how))?;
-    }
-    print_verdicts(results, options.check)
 }
 
 /// Prints whether the goals are met.

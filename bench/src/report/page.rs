@@ -9,7 +9,7 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 
 use super::figure::{Figure, Section, sections};
 use super::figure_rows;
-use super::results::{Results, Verdict};
+use super::results::{Results, judge};
 
 const INTRODUCTION: &str = "# What it costs\n\n\
     Written by `scripts/bench`, which anyone can run on a machine of their own. It installs what \
@@ -21,12 +21,7 @@ const INTRODUCTION: &str = "# What it costs\n\n\
 const WIDTH: usize = 104;
 
 /// A section: the figures, their notes, the goals, and `how` they were measured.
-pub(crate) fn figures(
-    results: &Results,
-    verdicts: &[Verdict],
-    section: &Section,
-    how: &str,
-) -> String {
+pub(crate) fn figures(results: &Results, section: &Section, how: &str) -> String {
     let mut lines = vec![heading(section)];
     lines
         .extend(section.chart.iter().map(|chart| format!("![Ratios to the best peer]({chart})\n")));
@@ -38,7 +33,7 @@ pub(crate) fn figures(
     let note = |figure: &Figure| format!("- **{}**: {}.", figure.name, figure.note);
     lines.extend(results.figures().map(note));
     lines.push("\n### Goals\n".to_owned());
-    lines.extend(verdicts.iter().map(|verdict| format!("- {verdict}")));
+    lines.extend(judge(results).iter().map(|verdict| format!("- {verdict}")));
     lines.push(format!("\n### How\n\n{how}"));
     wrapped(&lines.join("\n"))
 }

@@ -30,8 +30,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) directory: &'a Path,
     /// Publishing on these needs the key.
     pub(crate) tags: Vec<String>,
-    /// Where messages are kept on disk.
-    pub(crate) data: Option<&'a Path>,
     pub(crate) more_options: &'a [String],
     /// A library to load before the C library.
     pub(crate) preload: Option<&'a Path>,
@@ -39,19 +37,11 @@ pub(crate) struct Launch<'a> {
     pub(crate) keeps: bool,
 }
 
-/// What filling a log and reading it again took.
-pub(crate) struct Restart {
-    /// Messages accepted a second.
-    pub(crate) per_second: f64,
-    /// Seconds from the start until the server was ready.
-    pub(crate) seconds: f64,
-}
-
 impl<'a> Launch<'a> {
     /// For the tags of the comparisons, with the server's defaults, and in memory only.
     pub(crate) fn new(server: &'a Path, directory: &'a Path) -> Self {
         let (tags, more_options) = (tags().to_vec(), &[]);
-        Self { server, directory, tags, data: None, more_options, preload: None, keeps: true }
+        Self { server, directory, tags, more_options, preload: None, keeps: true }
     }
 
     /// Starts it, and waits until it listens.
@@ -71,9 +61,6 @@ impl<'a> Launch<'a> {
                 command.arg("--protect").arg(format!("{tag}:{action}:{}", key_file.display()));
             }
         }
-        if let Some(data) = self.data {
-            command.arg("--data").arg(data);
-        }
         if let Some(library) = self.preload {
             command.env("LD_PRELOAD", library);
         }
@@ -86,8 +73,9 @@ impl<'a> Launch<'a> {
         Ok(Server { key_file, admin, ..Server::started(program, target) })
     }
 
-    /// Starts it, publishes `entries` messages and restarts it.
-    pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<Restart> {
+    /// Starts it, publishes `entries` messages and restarts it. Answers the messages accepted a second,
+    /// and the seconds from the second start until the server was ready.
+    pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<(f64, f64)> {
         let server = self.start()?;
         let mut senders = Senders::new(&server.target, plan(32))?;
         let begun = Instant::now();
@@ -105,7 +93,7 @@ impl<'a> Launch<'a> {
             ensure!(begun.elapsed() < READY, "not ready after {READY:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(Restart { per_second, seconds: begun.elapsed().as_secs_f64() })
+        Ok((per_second, begun.elapsed().as_secs_f64()))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::load::broadcast::Publisher;
 use crate::load::target::{ClientProtocol, Target, Url};
 use crate::options::one_of;
 use crate::programs::Build;
-use crate::programs::peers::{Peer, servers};
+use crate::programs::peers::{PEERS, Peer};
 use crate::programs::program::Program;
 use launch::Launch;
 
@@ -55,7 +55,7 @@ pub(crate) struct TargetOptions {
     pid: Option<i32>,
 
     /// Which program to start
-    #[arg(long, default_value = "server", value_parser = one_of(servers()))]
+    #[arg(long, default_value = "server", value_parser = one_of(&PEERS.server))]
     program: &'static Peer,
 
     /// The path of our server. The default is the one beside this program
@@ -154,7 +154,7 @@ impl Server {
             target: Arc::new(target),
             key_file: None,
             ca: None,
-            pid: Some(program.pid()),
+            pid: Some(program.pid),
             admin: None,
             program: Some(program),
             _directory: None,

@@ -48,8 +48,9 @@ pub(crate) struct PublishCost {
 pub(crate) fn measure(
     server: &Server,
     plan: SendPlan,
-    (warm_up, time): (Duration, Duration),
+    times: [Duration; 2],
 ) -> Result<PublishCost> {
+    let [warm_up, time] = times;
     let mut senders = Senders::new(&server.target, plan)?;
     let begun = Instant::now();
     senders.send_until(|_| begun.elapsed() >= warm_up)?;
@@ -62,12 +63,8 @@ pub(crate) fn measure(
     let micros = meter.as_mut().map(|meter| meter.micros_each(messages as f64));
     let latencies = senders.traffic.accepted.latencies.clone();
     senders.finish()?;
-    Ok(PublishCost {
-        messages,
-        per_second: messages as f64 / time.as_secs_f64(),
-        micros,
-        latencies,
-    })
+    let per_second = messages as f64 / time.as_secs_f64();
+    Ok(PublishCost { messages, per_second, micros, latencies })
 }
 
 /// The senders of the comparisons.
@@ -88,7 +85,7 @@ pub(crate) fn plan(in_flight: u32) -> SendPlan {
 /// When the server is missing, or a message is refused.
 pub(crate) fn run(options: &PublishOptions) -> Result<()> {
     let server = Server::of(&options.to, std::slice::from_ref(&options.plan.tag))?;
-    let times = (WARM_UP, Duration::from_secs(options.seconds.into()));
+    let times = [WARM_UP, Duration::from_secs(options.seconds.into())];
     let cost = measure(&server, options.plan.clone(), times)?;
     let per_core = cost.micros.map(|micros| format!("{:.0}", 1e6 / micros));
     let mut rows = vec![
