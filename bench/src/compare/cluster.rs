@@ -114,7 +114,7 @@ fn latency(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, options) = trial.nats("nats")?;
     let servers = [&trial.server("shared", &options)?, &trial.server("memory", &[])?];
     let [shared, memory] = in_turn(servers, FEW, 50.0, TURNS, |delivered| {
-        Ok(millis(delivered.latencies.value_at_quantile(0.5)))
+        Ok(millis(delivered.latencies.quantiles()[0]))
     })?;
     Ok(vec![("nats-latency", Some(shared - memory))])
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::load::broadcast::Publisher;
 use crate::load::listeners::Listeners;
-use crate::load::wire::{latencies, message, now};
+use crate::load::wire::{Latencies, message, now};
 use crate::options::range;
 use crate::programs::Build;
 use crate::report::figure::{Figures, millis};
@@ -100,7 +100,7 @@ fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let slower = measure("slower", Some(library.as_path()))?;
     Ok(vec![
         ("durable", Some(slower.per_second)),
-        ("durable-late", Some(millis(slower.latencies.value_at_quantile(0.99)))),
+        ("durable-late", Some(millis(slower.latencies.quantiles()[1]))),
         ("durable-here", Some(here.per_second)),
         ("fsync", Some(fsync)),
     ])
@@ -129,7 +129,7 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let epoch = field(reply, "epoch").context("an answer without an epoch")?;
     let seq = field(live, "seq").context("a live event without a seq")?;
     let more = format!(",\"since\":{{\"epoch\":{epoch},\"seq\":{seq}}}");
-    clients.disconnect()?;
+    clients.disconnect();
     let time = Duration::from_secs(5);
     let probe = Probe::start(&server, QUIET_TAG, time)?;
     clients.listen_for(GONE)?;
@@ -177,14 +177,14 @@ const BLOCK: [u8; 4_096] = [b'x'; 4_096];
 /// When the file cannot be written.
 pub(crate) fn sync(directory: &Path) -> Result<f64> {
     let mut file = File::create(directory.join("sync")).context("cannot write a file")?;
-    let mut times = latencies()?;
+    let mut times = Latencies::default();
     for _ in 0..TIMES {
         file.write_all(&BLOCK)?;
-        let begun = Instant::now();
+        let begun = now();
         file.sync_data()?;
-        times.saturating_record(u64::try_from(begun.elapsed().as_nanos())?);
+        times.record(begun, now());
     }
-    Ok(millis(times.value_at_quantile(0.99)))
+    Ok(millis(times.quantiles()[1]))
 }
 
 /// A library that makes every sync take at least a millisecond, if it is loaded before the C library.

@@ -36,6 +36,7 @@ pub(crate) trait Compared: Sized + 'static {
 
 /// One measurement of one program.
 pub(crate) struct Trial<'a, P> {
+    pub(crate) case: &'static str,
     pub(crate) program: &'a P,
     /// For this measurement alone.
     pub(crate) directory: &'a Path,
@@ -116,7 +117,7 @@ impl<P: Compared> CompareOptions<P> {
                 bar.set_message(format!("round {round}: {what}"));
                 let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
                 let (program, directory) = (&programs[*number], directory.path());
-                let trial = Trial { program, directory };
+                let trial = Trial { case: case.name, program, directory };
                 results.record(*number, (case.measure)(&trial).context(what)?);
                 bar.inc(1);
             }

@@ -79,49 +79,44 @@ impl Compared for Loaded {
     const SECTION: &'static str = "gate";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case {
-            name: "handshake",
-            connections: BATCH,
-            measure: |trial| measure(trial, "handshake"),
-        },
-        Case { name: "resumed", connections: BATCH, measure: |trial| measure(trial, "resumed") },
-        Case {
-            name: "round-trip",
-            connections: TALKERS,
-            measure: |trial| measure(trial, "round-trip"),
-        },
-        Case { name: "bulk", connections: PUMPS, measure: |trial| measure(trial, "bulk") },
-        Case { name: "idle", connections: 0, measure: |trial| run::block_on(idle(trial)) },
-        Case {
-            name: "slow-handshakes",
-            connections: SLOW,
-            measure: |trial| run::block_on(among_slow(trial)),
-        },
+        Case { name: "handshake", connections: BATCH, measure },
+        Case { name: "resumed", connections: BATCH, measure },
+        Case { name: "round-trip", connections: TALKERS, measure },
+        Case { name: "bulk", connections: PUMPS, measure },
+        Case { name: "idle", connections: 0, measure },
+        Case { name: "slow-handshakes", connections: SLOW, measure },
     ];
 }
 
-/// The mean of the CPU of an operation over fresh processes.
-fn measure(trial: &Trial<'_, Loaded>, figure: &'static str) -> Result<Figures> {
-    let Loaded { gate, load } = trial.program;
-    let starts = async {
-        let mut sum = 0.0;
-        for _ in 0..STARTS {
-            let running = gate.start(trial.directory).await?;
-            sum += match figure {
-                "resumed" => handshakes(load, &running, Handshake::Resumed).await?,
-                "round-trip" => round_trips(load, &running).await?,
-                "bulk" => bulk(load, &running).await?,
-                _ => handshakes(load, &running, Handshake::Full).await?,
-            };
-            gate.note(&running)?;
+fn measure(trial: &Trial<'_, Loaded>) -> Result<Figures> {
+    run::block_on(async {
+        match trial.case {
+            "idle" => idle(trial).await,
+            "slow-handshakes" => among_slow(trial).await,
+            figure => Ok(vec![(figure, Some(mean(trial).await?))]),
         }
-        Ok(vec![(figure, Some(sum / STARTS as f64))])
-    };
-    run::block_on(starts)
+    })
+}
+
+/// The mean of the CPU of an operation over fresh processes.
+async fn mean(trial: &Trial<'_, Loaded>) -> Result<f64> {
+    let Loaded { gate, load } = trial.program;
+    let mut sum = 0.0;
+    for _ in 0..STARTS {
+        let running = gate.start(trial.directory).await?;
+        sum += match trial.case {
+            "resumed" => handshakes(load, &running, Handshake::Resumed).await?,
+            "round-trip" => round_trips(load, &running).await?,
+            "bulk" => bulk(load, &running).await?,
+            _ => handshakes(load, &running, Handshake::Full).await?,
+        };
+        gate.note(&running)?;
+    }
+    Ok(sum / STARTS as f64)
 }
 
 async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake) -> Result<f64> {
-    let client = running.client(handshake)?;
+    let client = Client::new(&running.endpoint, handshake)?;
     // To collect tickets, and to warm the program up.
     let at_a_time = load.at_a_time as usize;
     close(client.open_together(2 * at_a_time).await?, at_a_time).await?;
@@ -167,7 +162,8 @@ async fn repeat<F>(
 where
     F: Future<Output = Result<Session>> + Send + 'static,
 {
-    let sessions = open(&running.client(Handshake::Full)?, connections, PUMPS).await?;
+    let sessions =
+        open(&Client::new(&running.endpoint, Handshake::Full)?, connections, PUMPS).await?;
     let sessions = together(sessions, |session| work(session, times.div_ceil(20))).await?;
     tokio::time::sleep(SETTLE).await;
     let mut meter = Meter::start(running.program.pid);
@@ -181,7 +177,7 @@ where
 async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     let Loaded { gate, load } = trial.program;
     let running = gate.start(trial.directory).await?;
-    let client = running.client(Handshake::Full)?;
+    let client = Client::new(&running.endpoint, Handshake::Full)?;
     let (count, at_a_time) = (load.idle as usize, load.at_a_time as usize);
     let memory = || Memory::of_tree(running.program.pid);
     tokio::time::sleep(SETTLE).await;

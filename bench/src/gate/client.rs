@@ -69,6 +69,15 @@ pub(crate) enum Handshake {
     Resumed,
 }
 
+/// A gate: where it listens, and what it is offered.
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) offer: Offer,
+    pub(crate) root: CertificateDer<'static>,
+    /// Whether it closed a connection without `close_notify`, so that its end might be a truncation.
+    pub(crate) closed_abruptly: Arc<AtomicBool>,
+}
+
 /// Opens connections to one program.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -80,20 +89,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `closed_abruptly` is set when the program closes a connection without `close_notify`, so that
-    /// its end might be a truncation.
-    pub(crate) fn new(
-        root: &CertificateDer<'static>,
-        offer: Offer,
-        address: SocketAddr,
-        handshake: Handshake,
-        closed_abruptly: Arc<AtomicBool>,
-    ) -> Result<Self> {
-        let only = match offer.suite {
+    pub(crate) fn new(to: &Endpoint, handshake: Handshake) -> Result<Self> {
+        let only = match to.offer.suite {
             Suite::Aes128 => aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
             Suite::Aes256 => aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
         };
-        let group = match offer.group {
+        let group = match to.offer.group {
             Group::P256 => aws_lc_rs::kx_group::SECP256R1,
             Group::X25519 => aws_lc_rs::kx_group::X25519,
         };
@@ -103,7 +104,7 @@ impl Client {
             ..aws_lc_rs::default_provider()
         };
         let mut roots = RootCertStore::empty();
-        roots.add(root.clone())?;
+        roots.add(to.root.clone())?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
@@ -116,8 +117,8 @@ impl Client {
             connector: TlsConnector::from(Arc::new(config)),
             suite: only.suite(),
             group: group.name(),
-            address,
-            closed_abruptly,
+            address: to.address,
+            closed_abruptly: Arc::clone(&to.closed_abruptly),
         })
     }
 

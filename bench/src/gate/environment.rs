@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,7 +19,7 @@ use rustix::process::set_child_subreaper;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use super::client::{Client, Group, HOST, Handshake, Offer};
+use super::client::{Client, Endpoint, Group, HOST, Handshake, Offer};
 use crate::programs::peers::Peer;
 use crate::programs::program::{Program, READY};
 
@@ -45,11 +45,7 @@ pub(crate) struct Gate {
 /// A gate that has forwarded a connection.
 pub(crate) struct RunningGate {
     pub(crate) program: Program,
-    pub(crate) address: SocketAddr,
-    offer: Offer,
-    root: CertificateDer<'static>,
-    /// Whether it closed a connection without `close_notify`.
-    closed_abruptly: Arc<AtomicBool>,
+    pub(crate) endpoint: Endpoint,
 }
 
 impl Environment {
@@ -89,17 +85,17 @@ impl Gate {
             offer.group = Group::P256;
         }
         let (root, closed_abruptly) = (chain.root.clone(), Arc::default());
-        let gate = RunningGate { program, address, offer, root, closed_abruptly };
-        let client = gate.client(Handshake::Full)?;
+        let endpoint = Endpoint { address, offer, root, closed_abruptly };
+        let client = Client::new(&endpoint, Handshake::Full)?;
         let begun = Instant::now();
         loop {
             match client.open().await {
                 Ok(session) => {
                     session.close().await?;
-                    return Ok(gate);
+                    return Ok(RunningGate { program, endpoint });
                 }
                 Err(error) if begun.elapsed() > READY => {
-                    bail!("does not answer: {error:#} ({})", gate.program.last_errors())
+                    bail!("does not answer: {error:#} ({})", program.last_errors())
                 }
                 Err(_not_yet) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -111,18 +107,11 @@ impl Gate {
     /// # Errors
     /// When a gate of ours omitted `close_notify`.
     pub(crate) fn note(&self, gate: &RunningGate) -> Result<()> {
-        if gate.closed_abruptly.load(Ordering::Relaxed) {
+        if gate.endpoint.closed_abruptly.load(Ordering::Relaxed) {
             ensure!(self.build.is_none(), "a connection was closed without close_notify");
             self.environment.closed_abruptly.lock().insert(self.kind.name.clone());
         }
         Ok(())
-    }
-}
-
-impl RunningGate {
-    pub(crate) fn client(&self, handshake: Handshake) -> Result<Client> {
-        let closed_abruptly = Arc::clone(&self.closed_abruptly);
-        Client::new(&self.root, self.offer, self.address, handshake, closed_abruptly)
     }
 }
 

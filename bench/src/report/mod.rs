@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use hdrhistogram::Histogram;
 
 use crate::run::fill;
 use figure::{Figure, Section, millis};
@@ -136,9 +135,4 @@ pub(crate) fn latencies(name: &str, times: [u64; 3]) -> [[String; 2]; 3] {
     let [p50, p99, max] = times.map(|nanos| Some(format!("{:.2} ms", millis(nanos))));
     [("p50", p50), ("p99", p99), ("max", max)]
         .map(|(quantile, time)| row(&format!("{name}, {quantile}"), time))
-}
-
-/// Median, 99th percentile and maximum.
-pub(crate) fn quantiles(times: &Histogram<u64>) -> [u64; 3] {
-    [0.5, 0.99, 1.0].map(|quantile| times.value_at_quantile(quantile))
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use hdrhistogram::Histogram;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
@@ -16,10 +15,10 @@ use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
 use crate::load::broadcast::{Published, Publisher, Schedule, broadcast};
 use crate::load::listeners::Listeners;
 use crate::load::target::Target;
-use crate::load::wire::now;
+use crate::load::wire::{Latencies, now};
 use crate::options::range;
 use crate::programs::program::{Memory, Meter, Program};
-use crate::report::{latencies, micros, of_rows, quantiles, row};
+use crate::report::{latencies, micros, of_rows, row};
 use crate::run;
 
 /// Time of the same load before it is measured.
@@ -103,7 +102,7 @@ pub(crate) struct Delivered {
     /// CPU of a delivery, in microseconds.
     pub(crate) micros: Option<f64>,
     /// Nanoseconds from sending to arrival.
-    pub(crate) latencies: Histogram<u64>,
+    pub(crate) latencies: Latencies,
 }
 
 impl Fanout {
@@ -233,7 +232,7 @@ pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
         let schedule = |time| Schedule::at(&tags, options.rate, burst, size, time);
         let seconds = Duration::from_secs(options.seconds.into());
         let done = fanout.deliver(&schedule(WARM_UP), &schedule(seconds))?;
-        let times = quantiles(&done.latencies);
+        let times = done.latencies.quantiles();
         if options.brief {
             writeln!(out, "{LINE}{} {} {}", times[0], times[1], times[2])?;
             return Ok(());

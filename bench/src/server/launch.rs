@@ -70,7 +70,7 @@ impl<'a> Launch<'a> {
         let mut target = Target::local(ClientProtocol::Actions, address.parse()?);
         target.key = Some(KEY.to_owned());
         let (key_file, admin) = (Some(key_file), Some(admin.parse()?));
-        Ok(Server { key_file, admin, ..Server::started(program, target) })
+        Ok(Server { key_file, admin, ..Server::running(Some(program), target) })
     }
 
     /// Starts it, publishes `entries` messages and restarts it. Answers the messages accepted a second,

@@ -106,16 +106,10 @@ impl Server {
             return Ok(Self { _directory: Some(directory), ..server });
         };
         let key = options.key_file.as_deref().map(first_line).transpose()?;
-        Ok(Self {
-            target: Arc::new(Target::at(url, key, options.ca.as_deref())?),
-            url: url.to_string(),
-            key_file: options.key_file.clone(),
-            ca: options.ca.clone(),
-            pid: options.pid.and_then(Pid::from_raw),
-            admin: None,
-            program: None,
-            _directory: None,
-        })
+        let (url, target) = (url.to_string(), Target::at(url, key, options.ca.as_deref())?);
+        let (key_file, ca) = (options.key_file.clone(), options.ca.clone());
+        let pid = options.pid.and_then(Pid::from_raw);
+        Ok(Self { url, key_file, ca, pid, ..Self::running(None, target) })
     }
 
     /// Starts a program for listeners on `tags`, and waits until it listens. `build` is our server.
@@ -136,10 +130,13 @@ impl Server {
         let (program, address) =
             kind.start(None, directory, vec![("peers", peers.display().to_string())])?;
         if kind.option != "nchan" {
-            return Ok(Self::started(program, Target::local(ClientProtocol::Actions, address)));
+            return Ok(Self::running(
+                Some(program),
+                Target::local(ClientProtocol::Actions, address),
+            ));
         }
         program.wait_for(address)?;
-        let server = Self::started(program, Target::local(ClientProtocol::Nchan, address));
+        let server = Self::running(Some(program), Target::local(ClientProtocol::Nchan, address));
         // The answer to a listener that joins: the newest message of the channel.
         let mut publisher = Publisher::connect(&server.target)?;
         for tag in tags {
@@ -148,15 +145,15 @@ impl Server {
         Ok(server)
     }
 
-    fn started(program: Program, target: Target) -> Self {
+    fn running(program: Option<Program>, target: Target) -> Self {
         Self {
             url: format!("ws://{}/ws", target.address),
             target: Arc::new(target),
             key_file: None,
             ca: None,
-            pid: Some(program.pid),
+            pid: program.as_ref().map(|program| program.pid),
             admin: None,
-            program: Some(program),
+            program,
             _directory: None,
         }
     }

@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use hdrhistogram::Histogram;
 
 use super::fanout::WARM_UP;
 use super::{MESSAGE_SIZE, Server, TAG, TargetOptions};
 use crate::load::senders::{SendPlan, Senders};
-use crate::load::wire::PublishMethod;
+use crate::load::wire::{Latencies, PublishMethod};
 use crate::options::range;
 use crate::programs::program::Meter;
-use crate::report::{latencies, micros, of_rows, quantiles, row};
+use crate::report::{latencies, micros, of_rows, row};
 
 /// Senders in the comparisons.
 pub(crate) const SENDERS: u32 = 64;
@@ -38,7 +37,7 @@ pub(crate) struct PublishCost {
     /// CPU of the server for a message, in microseconds.
     pub(crate) micros: Option<f64>,
     /// Nanoseconds from sending to the answer.
-    pub(crate) latencies: Histogram<u64>,
+    pub(crate) latencies: Latencies,
 }
 
 /// Sends for `warm_up`, then measures for `time`.
@@ -54,7 +53,7 @@ pub(crate) fn measure(
     let mut senders = Senders::new(&server.target, plan)?;
     let begun = Instant::now();
     senders.send_until(|_| begun.elapsed() >= warm_up)?;
-    senders.traffic.accepted.latencies.clear();
+    senders.traffic.accepted.latencies.0.clear();
     let mut meter = server.pid.map(Meter::start);
     let (begun, before) = (Instant::now(), senders.traffic.accepted.messages);
     senders.send_until(|_| begun.elapsed() >= time)?;
@@ -94,6 +93,6 @@ pub(crate) fn run(options: &PublishOptions) -> Result<()> {
         row("CPU of a message", cost.micros.map(micros)),
         row("a second and core", per_core),
     ];
-    rows.extend(latencies("until the answer", quantiles(&cost.latencies)));
+    rows.extend(latencies("until the answer", cost.latencies.quantiles()));
     Ok(writeln!(std::io::stdout().lock(), "{}", of_rows(rows))?)
 }

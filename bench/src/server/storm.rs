@@ -69,7 +69,7 @@ pub(crate) fn measure(
     let probe = Probe::start(server, quiet_tag, time)?;
     clients.listen_for(PROBE_WARM_UP)?;
     let mut meter = server.pid.map(Meter::start);
-    clients.disconnect()?;
+    clients.disconnect();
     let begun = Instant::now();
     let retries = clients.reconnect(count, String::new())?;
     let took = begun.elapsed();
