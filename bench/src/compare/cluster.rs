@@ -13,10 +13,9 @@ use crate::options::range;
 use crate::programs::program::{Program, free_address};
 use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
-use crate::server::Server;
 use crate::server::fanout::{Fanout, in_turn, schedule};
-use crate::server::launch::Launch;
 use crate::server::publish::SENDERS;
+use crate::server::{Launch, Server};
 
 /// Listeners while the latency is measured: few, so that the latency is that of the log.
 const FEW: usize = 100;
@@ -91,10 +90,8 @@ impl Trial<'_, Member> {
         program.wait_for(address)?;
         let id_key = self.directory.join("id.key");
         let id_key = format!("--id-key-file={}", id_key.display());
-        Ok((
-            program,
-            vec![format!("--nats=nats://{address}"), "--nats-replicas=1".to_owned(), id_key],
-        ))
+        let nats = format!("--nats=nats://{address}");
+        Ok((program, vec![nats, "--nats-replicas=1".to_owned(), id_key]))
     }
 
     fn server(&self, name: &str, more_options: &[String]) -> Result<Server> {

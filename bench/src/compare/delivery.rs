@@ -17,9 +17,8 @@ use crate::options::range;
 use crate::programs::Build;
 use crate::report::figure::{Figures, millis};
 use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn, tag};
-use crate::server::launch::Launch;
 use crate::server::publish::{self, SENDERS, plan};
-use crate::server::{AT_A_TIME, MESSAGE_SIZE, QUIET_TAG, TAG};
+use crate::server::{AT_A_TIME, Launch, MESSAGE_SIZE, QUIET_TAG, TAG};
 
 /// Listeners of each of the two servers while the cost of keeping is measured, and how many times they
 /// get messages.

@@ -15,7 +15,7 @@ use crate::programs::{Build, machine};
 use crate::report::figure::{Figures, millis};
 use crate::server::fanout::{Delivered, Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
-use crate::server::{AT_A_TIME, PeersDir, QUIET_TAG, Server, storm, tags};
+use crate::server::{AT_A_TIME, QUIET_TAG, Server, Tested, storm, tags};
 
 /// Connections that come and go before those whose cost counts.
 const FIRST: usize = 200;
@@ -41,18 +41,12 @@ pub(crate) struct ServerOptions {
     #[arg(long, conflicts_with = "peers")]
     alone: bool,
 
-    #[command(flatten)]
-    peers_dir: PeersDir,
+    /// The directory with the programs for Node
+    #[arg(long, value_name = "DIR", default_value = "bench/peers")]
+    peers_dir: PathBuf,
 
     #[command(flatten)]
     compare: CompareOptions<Tested>,
-}
-
-/// A server, and how it is started.
-pub(crate) struct Tested {
-    kind: &'static Peer,
-    build: PathBuf,
-    peers_dir: PathBuf,
 }
 
 impl Compared for Tested {
@@ -72,7 +66,7 @@ impl Compared for Tested {
 /// # Errors
 /// When a program is missing or fails.
 pub(crate) fn run(options: &ServerOptions) -> Result<()> {
-    let peers_dir = &options.peers_dir.peers_dir;
+    let peers_dir = &options.peers_dir;
     let program = |kind, build| Tested { kind, build, peers_dir: peers_dir.clone() };
     let builds = Build::given_or_beside(&options.servers, "server")?;
     let mut programs = ours(builds, |path| program(&PEERS.server[0], path));
@@ -85,8 +79,7 @@ pub(crate) fn run(options: &ServerOptions) -> Result<()> {
 
 impl Trial<'_, Tested> {
     fn start(&self) -> Result<Server> {
-        let Tested { kind, build, peers_dir } = self.program;
-        Server::start(kind, build, peers_dir, self.directory, &tags())
+        self.program.start(self.directory, &tags())
     }
 }
 

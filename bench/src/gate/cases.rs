@@ -8,8 +8,7 @@ use clap::Args;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::client::{Client, Handshake, Session};
-use super::environment::{Gate, RunningGate};
-use super::slow_handshakes;
+use super::{Gate, RunningGate, slow_handshakes};
 use crate::compare::{Case, Compared, Trial};
 use crate::options::range;
 use crate::programs::program::{Memory, Meter};

@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::client::{Client, Group, Handshake, Offer, Suite};
-use super::environment::{Environment, Gate, RunningGate};
+use super::{Environment, Gate, RunningGate};
 use crate::load::wire::{Latencies, now};
 use crate::options::range;
 use crate::programs::peers::PEERS;
@@ -72,8 +72,7 @@ pub(crate) struct SlowOptions {
 /// When the gate is missing, a handshake of the healthy client fails, or slow clients are missing.
 pub(crate) fn run(options: &SlowOptions) -> Result<()> {
     let slow = options.slow;
-    let what = format!("{slow} slow clients");
-    run::ensure_open_files(slow as usize, &what, "give --slow less")?;
+    run::ensure_open_files(slow as usize, "slow clients", "give --slow less")?;
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let environment = Environment::new(OFFER)?;
     let Build { name, path } =

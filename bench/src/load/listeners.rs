@@ -144,9 +144,7 @@ impl Listeners {
         let end = Instant::now() + limit;
         while !is_enough(&self.tally) {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                bail!("{} messages have arrived, and no more arrive", self.tally.messages);
-            }
+            ensure!(!left.is_zero(), "no more than {} messages arrive", self.tally.messages);
             self.poll_once(left.min(Duration::from_millis(5)), None)?;
         }
         Ok(())
@@ -158,13 +156,10 @@ impl Listeners {
     /// When a connection ends.
     pub(crate) fn listen_for(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.poll_once(left, None)?;
         }
+        Ok(())
     }
 
     /// Waits for events, at most `limit`, and handles them. With `retries`, a listener that fails

@@ -40,11 +40,8 @@ impl Build {
     pub(crate) fn given_or_beside(given: &[Self], name: &str) -> Result<Vec<Self>> {
         if given.is_empty() {
             let path = std::env::current_exe()?.with_file_name(name);
-            ensure!(
-                path.is_file(),
-                "no {name} beside this program: build it (cargo build --release -p {name}), or \
-                 give --{name} PATH"
-            );
+            let advice = format!("cargo build --release -p {name}, or give --{name} PATH");
+            ensure!(path.is_file(), "no {name} beside this program: {advice}");
             return Ok(vec![Self { name: name.to_owned(), path }]);
         }
         for build in given {

@@ -132,9 +132,8 @@ impl Peer {
         if let Some(template) = &self.config {
             fs::write(&config, fill(template, &values)).context("cannot write a configuration")?;
         }
-        let mut command = Command::new(
-            build.map(Path::to_owned).or_else(|| self.path()).context("it is not installed")?,
-        );
+        let path = build.map(Path::to_owned).or_else(|| self.path());
+        let mut command = Command::new(path.context("it is not installed")?);
         command.current_dir(directory).args(self.args.iter().map(|arg| fill(arg, &values)));
         if geteuid().is_root() {
             command.args(&self.root_args);

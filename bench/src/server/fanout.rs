@@ -12,7 +12,7 @@ use rustix::process::Pid;
 use tempfile::TempDir;
 
 use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
-use crate::load::broadcast::{Published, Publisher, Schedule, broadcast};
+use crate::load::broadcast::{Published, Publisher, Schedule};
 use crate::load::listeners::Listeners;
 use crate::load::target::Target;
 use crate::load::wire::{Latencies, now};
@@ -172,7 +172,7 @@ impl Fanout {
             Some(publisher) => publisher,
             absent => absent.insert(Publisher::connect(&self.target)?),
         };
-        broadcast(&mut self.listeners, publisher, schedule)
+        publisher.broadcast(&mut self.listeners, schedule)
     }
 }
 
@@ -216,8 +216,7 @@ pub(crate) fn tag() -> Arc<[String]> {
 /// When the server is missing, or a listener missed a message.
 pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
     let count = options.subscribers as usize;
-    let what = format!("{count} listeners");
-    run::ensure_open_files(count, &what, "give --subscribers less")?;
+    run::ensure_open_files(count, "listeners", "give --subscribers less")?;
     let tags = names(&options.tag, options.tags);
     let server = Server::of(&options.to, &tags)?;
     let mut fanout = Fanout::new(&server, Arc::clone(&tags))?;
