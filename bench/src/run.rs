@@ -51,10 +51,7 @@ const OTHERS: usize = 200;
 /// Fails when `what` needs more open files than are allowed.
 pub(crate) fn ensure_open_files(connections: usize, what: &str, advice: &str) -> Result<()> {
     let (need, allowed) = (connections + OTHERS, raise_limit());
-    ensure!(
-        allowed >= need,
-        "{what} need {need} open files, not {allowed}: `ulimit -Hn`, or {advice}"
-    );
+    ensure!(allowed >= need, "{what} need {need} open files (`ulimit -Hn` is {allowed}): {advice}");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use clap::Args;
 use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::options::range;
 use crate::programs::program::{Program, free_address};
-use crate::programs::{Build, machine};
+use crate::programs::{Build, version_of};
 use crate::report::figure::{Figures, millis};
 use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::publish::SENDERS;
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &ClusterOptions) -> Result<()> {
     let given = options.server.clone().map(|path| Build { name: "server".to_owned(), path });
     let builds = Build::given_or_beside(given.as_slice(), "server")?;
     let member = |path| Member { path, nats: nats.clone(), entries: entries.into() };
-    let values = || vec![("nats", machine::version_of(nats)), ("entries", entries.to_string())];
+    let values = || vec![("nats", version_of(nats)), ("entries", entries.to_string())];
     options.compare.run(ours(builds, member), &std::env::temp_dir(), values)
 }
 

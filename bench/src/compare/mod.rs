@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
-use crate::programs::{Build, machine};
+use crate::programs::{Build, description, version_of};
 use crate::report::ReportOptions;
 use crate::report::figure::{Figures, section};
 use crate::report::results::{Results, Role, Subject};
@@ -69,7 +69,7 @@ impl<P: Compared> Choice for Case<P> {
 /// Builds of our program.
 pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec<(Subject, P)> {
     let subject = |Build { name, path }| {
-        (Subject::new(name, "ours", machine::version_of(&path), Role::Ours), program(path))
+        (Subject::new(name, "ours", version_of(&path), Role::Ours), program(path))
     };
     builds.into_iter().map(subject).collect()
 }
@@ -124,7 +124,7 @@ impl<P: Compared> CompareOptions<P> {
         }
         bar.finish_and_clear();
         let mut values = values();
-        values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
+        values.extend([("rounds", self.rounds.to_string()), ("machine", description())]);
         self.report.write(&results, section(P::SECTION), &values)
     }
 }

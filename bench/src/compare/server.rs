@@ -11,7 +11,7 @@ use crate::load::senders::SendPlan;
 use crate::load::wire::PublishMethod;
 use crate::options::one_of;
 use crate::programs::peers::{PEERS, Peer};
-use crate::programs::{Build, machine};
+use crate::programs::{Build, version_of};
 use crate::report::figure::{Figures, millis};
 use crate::server::fanout::{Delivered, Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
@@ -73,7 +73,7 @@ pub(crate) fn run(options: &ServerOptions) -> Result<()> {
     for peer in options.peers.iter().filter(|peer| !options.alone && !peer.is_ours()) {
         programs.push((theirs(peer, peers_dir)?, program(peer, PathBuf::new())));
     }
-    let values = || vec![("node", machine::version_of("node".as_ref()))];
+    let values = || vec![("node", version_of("node".as_ref()))];
     options.compare.run(programs, &std::env::temp_dir(), values)
 }
 

@@ -98,11 +98,9 @@ impl Client {
             Group::P256 => aws_lc_rs::kx_group::SECP256R1,
             Group::X25519 => aws_lc_rs::kx_group::X25519,
         };
-        let provider = CryptoProvider {
-            cipher_suites: vec![only],
-            kx_groups: vec![group],
-            ..aws_lc_rs::default_provider()
-        };
+        let (cipher_suites, kx_groups, rest) =
+            (vec![only], vec![group], aws_lc_rs::default_provider());
+        let provider = CryptoProvider { cipher_suites, kx_groups, ..rest };
         let mut roots = RootCertStore::empty();
         roots.add(to.root.clone())?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -113,13 +111,10 @@ impl Client {
             Handshake::Full => Resumption::disabled(),
             Handshake::Resumed => Resumption::store(Arc::new(Tickets::default())),
         };
-        Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            suite: only.suite(),
-            group: group.name(),
-            address: to.address,
-            closed_abruptly: Arc::clone(&to.closed_abruptly),
-        })
+        let connector = TlsConnector::from(Arc::new(config));
+        let (suite, group, address) = (only.suite(), group.name(), to.address);
+        let closed_abruptly = Arc::clone(&to.closed_abruptly);
+        Ok(Self { connector, suite, group, address, closed_abruptly })
     }
 
     /// Connects, completes the handshake, and has one small message echoed, so that the connection to
@@ -163,13 +158,11 @@ impl Client {
         let name = ServerName::try_from(HOST)?;
         let stream = self.connector.connect(name, stream).await.context("handshake")?;
         let (_, tls) = stream.get_ref();
-        ensure!(
-            tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-                && tls.negotiated_cipher_suite().map(|suite| suite.suite()) == Some(self.suite)
-                && tls.negotiated_key_exchange_group().map(|group| group.name())
-                    == Some(self.group),
-            "another version, suite or group was negotiated"
-        );
+        let suite = tls.negotiated_cipher_suite().map(|suite| suite.suite());
+        let group = tls.negotiated_key_exchange_group().map(|group| group.name());
+        let wanted = (Some(ProtocolVersion::TLSv1_3), Some(self.suite), Some(self.group));
+        let is_wanted = (tls.protocol_version(), suite, group) == wanted;
+        ensure!(is_wanted, "another version, suite or group was negotiated");
         Ok(Session { stream, closed_abruptly: Arc::clone(&self.closed_abruptly) })
     }
 }

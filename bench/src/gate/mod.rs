@@ -29,7 +29,7 @@ use crate::compare::{CompareOptions, ours, theirs};
 use crate::options::{names, one_of};
 use crate::programs::peers::{PEERS, Peer};
 use crate::programs::program::{Program, READY};
-use crate::programs::{Build, machine};
+use crate::programs::{Build, version_of_package};
 use crate::run;
 use cases::{GateLoad, Loaded};
 use client::{Client, Endpoint, Group, HOST, Handshake, Offer, Suite};
@@ -101,7 +101,7 @@ fn values(options: &GateOptions, environment: &Environment) -> Vec<(&'static str
     vec![
         ("suite", suite.to_owned()),
         ("group", group.to_owned()),
-        ("openssl", machine::version_of_package("libssl3")),
+        ("openssl", version_of_package("libssl3")),
         ("handshakes", load.handshakes.to_string()),
         ("at_a_time", load.at_a_time.to_string()),
         ("round_trips", load.round_trips.to_string()),
@@ -205,7 +205,6 @@ impl Gate {
 }
 
 /// The certificates that every program serves: leaf, intermediate and key in one file, all P-256.
-#[derive(Debug)]
 pub(crate) struct Chain {
     pub(crate) pem: PathBuf,
     /// The certificate that the client trusts.

@@ -18,7 +18,7 @@ use super::{Environment, Gate, RunningGate};
 use crate::load::wire::{Latencies, now};
 use crate::options::range;
 use crate::programs::peers::PEERS;
-use crate::programs::{Build, machine};
+use crate::programs::{Build, version_of};
 use crate::report::figure::millis;
 use crate::report::results::{Results, Role, Subject};
 use crate::report::{of_rows, print_verdicts};
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &SlowOptions) -> Result<()> {
     let environment = Environment::new(OFFER)?;
     let Build { name, path } =
         Build::given_or_beside(options.gate.as_slice(), "gate")?.swap_remove(0);
-    let version = machine::version_of(&path);
+    let version = version_of(&path);
     let gate = Gate { environment, kind: &PEERS.our_gate, build: Some(path) };
     let measured = run::block_on(async {
         let running = gate.start(directory.path()).await?;

@@ -16,7 +16,6 @@ use crate::run;
 const LATE: Duration = Duration::from_secs(20);
 
 /// When to publish what.
-#[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     /// Each message goes to the next one.
     pub(crate) tags: Arc<[String]>,
@@ -30,7 +29,6 @@ pub(crate) struct Schedule {
 }
 
 /// What was published.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct Published {
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,

@@ -32,7 +32,6 @@ pub(crate) enum ClientProtocol {
     Nchan,
 }
 
-#[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) protocol: ClientProtocol,
     pub(crate) address: SocketAddr,

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::geteuid;
 use serde::Deserialize;
 
-use super::machine;
 use super::program::{Program, free_address};
+use super::{cores, version_of_package};
 use crate::options::Choice;
 use crate::run::fill;
 
@@ -83,7 +83,7 @@ impl Peer {
             let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
             let is_there = is_there && self.path().is_some();
             ensure!(is_there, "{} is missing: apt-get install {package}", self.name);
-            return Ok(machine::version_of_package(package));
+            return Ok(version_of_package(package));
         }
         let Some(package) = &self.npm else { return Ok(String::new()) };
         let file = peers.join("node_modules").join(package).join("package.json");
@@ -124,7 +124,7 @@ impl Peer {
         values.extend([
             ("address", address.to_string()),
             ("port", address.port().to_string()),
-            ("workers", machine::cores().to_string()),
+            ("workers", cores().to_string()),
             ("directory", directory.display().to_string()),
             ("needs", self.needs.iter().map(|file| file.display().to_string()).collect()),
             ("config", config.display().to_string()),

@@ -19,7 +19,6 @@ pub(crate) const READY: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A running program. Dropping it ends it and its descendants.
-#[derive(Debug)]
 pub(crate) struct Program {
     name: String,
     /// The process whose tree this is.

@@ -1,6 +1,5 @@
 //! The figures for people: on the terminal, as a page, as a chart.
 
-mod chart;
 pub(crate) mod figure;
 mod page;
 pub(crate) mod results;
@@ -48,7 +47,7 @@ impl ReportOptions {
     ) -> Result<()> {
         writeln!(std::io::stdout().lock(), "{}", of_results(results))?;
         if let Some(path) = &self.svg {
-            chart::write(results, path)?;
+            page::write_chart(results, path)?;
         }
         if let Some(path) = &self.markdown {
             let how = fill(&section.how, values);

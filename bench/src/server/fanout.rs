@@ -87,7 +87,6 @@ pub(crate) struct Fanout {
 }
 
 /// What a listener costs.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct JoinCost {
     /// CPU of connecting, upgrading and registering, in microseconds.
     pub(crate) micros: Option<f64>,
@@ -96,7 +95,6 @@ pub(crate) struct JoinCost {
 }
 
 /// What deliveries cost.
-#[derive(Debug, Clone)]
 pub(crate) struct Delivered {
     published: Published,
     /// CPU of a delivery, in microseconds.
@@ -265,7 +263,6 @@ const RATE: u32 = 100;
 pub(crate) const PROBE_WARM_UP: Duration = Duration::from_millis(2_500);
 
 /// One listener of a tag, and a publisher for it.
-#[derive(Debug)]
 pub(crate) struct Probe {
     program: Program,
     /// Is removed after the program has ended.

@@ -31,7 +31,7 @@ pub(crate) struct PublishOptions {
 }
 
 /// What senders cost a server.
-pub(crate) struct PublishCost {
+pub(crate) struct SendCost {
     messages: u64,
     pub(crate) per_second: f64,
     /// CPU of the server for a message, in microseconds.
@@ -44,11 +44,7 @@ pub(crate) struct PublishCost {
 ///
 /// # Errors
 /// When a message is refused, or no answer arrives any more.
-pub(crate) fn measure(
-    server: &Server,
-    plan: SendPlan,
-    times: [Duration; 2],
-) -> Result<PublishCost> {
+pub(crate) fn measure(server: &Server, plan: SendPlan, times: [Duration; 2]) -> Result<SendCost> {
     let [warm_up, time] = times;
     let mut senders = Senders::new(&server.target, plan)?;
     let begun = Instant::now();
@@ -63,19 +59,13 @@ pub(crate) fn measure(
     let latencies = senders.traffic.accepted.latencies.clone();
     senders.finish()?;
     let per_second = messages as f64 / time.as_secs_f64();
-    Ok(PublishCost { messages, per_second, micros, latencies })
+    Ok(SendCost { messages, per_second, micros, latencies })
 }
 
 /// The senders of the comparisons.
 pub(crate) fn plan(in_flight: u32) -> SendPlan {
-    SendPlan {
-        over: PublishMethod::WebSocket,
-        publishers: SENDERS,
-        in_flight,
-        tag: TAG.to_owned(),
-        size: MESSAGE_SIZE,
-        without_mid: false,
-    }
+    let (over, tag) = (PublishMethod::WebSocket, TAG.to_owned());
+    SendPlan { over, publishers: SENDERS, in_flight, tag, size: MESSAGE_SIZE, without_mid: false }
 }
 
 /// Measures and prints.
