@@ -122,9 +122,8 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let mut clients = Listeners::new(&server.target, tag())?;
     clients.open(RETURNING, AT_A_TIME)?;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING)?;
-    let tally = &clients.tally;
-    let reply = tally.first_reply.as_ref().context("no client was answered")?;
-    let live = tally.first_live.as_ref().context("no client is up to date")?;
+    let reply = clients.tally.first_reply.as_ref().context("no client was answered")?;
+    let live = clients.tally.first_live.as_ref().context("no client is up to date")?;
     let epoch = field(reply, "epoch").context("an answer without an epoch")?;
     let seq = field(live, "seq").context("a live event without a seq")?;
     let more = format!(",\"since\":{{\"epoch\":{epoch},\"seq\":{seq}}}");

@@ -13,7 +13,7 @@ use crate::options::one_of;
 use crate::programs::peers::{PEERS, Peer};
 use crate::programs::{Build, version_of};
 use crate::report::figure::{Figures, millis};
-use crate::server::fanout::{Delivered, Fanout, Probe, schedule, tag};
+use crate::server::fanout::{Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, QUIET_TAG, Server, Tested, storm, tags};
 
@@ -92,7 +92,7 @@ fn delivery(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let bursts = fanout.deliver(&schedule(16.0, 16, 1_000), &schedule(16.0, 16, 4_000))?;
     Ok(vec![
         ("delivery", one_by_one.micros),
-        ("delivery-late", Some(p99(&one_by_one))),
+        ("delivery-late", Some(millis(one_by_one.latencies.quantiles()[1]))),
         ("burst", bursts.micros),
         ("join", cost.micros),
     ])
@@ -107,11 +107,11 @@ fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
         // 500 messages, between the first and the last of the hot tag.
         let probe = Probe::start(&server, QUIET_TAG, Duration::from_secs(5))?;
         let hot = fanout.deliver(&schedule(2.0, 1, 2_000), &schedule(2.0, 1, 6_000))?;
-        let [_, quiet, _] = probe.finish()?;
+        let [_, quiet_p99, _] = probe.finish()?;
         figures.extend([
             ("hot-delivery", hot.micros),
-            ("hot-tag", Some(p99(&hot))),
-            ("quiet-tag", Some(millis(quiet))),
+            ("hot-tag", Some(millis(hot.latencies.quantiles()[1]))),
+            ("quiet-tag", Some(millis(quiet_p99))),
         ]);
     }
     Ok(figures)
@@ -148,10 +148,6 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
 fn storm(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let cost = storm::measure(&server, &tags(), STORM, Duration::from_secs(6))?;
-    let [_, _, longest] = cost.healthy;
-    Ok(vec![("storm", Some(cost.time.as_secs_f64())), ("storm-healthy", Some(millis(longest)))])
-}
-
-fn p99(delivered: &Delivered) -> f64 {
-    millis(delivered.latencies.quantiles()[1])
+    let longest = millis(cost.healthy[2]);
+    Ok(vec![("storm", Some(cost.time.as_secs_f64())), ("storm-healthy", Some(longest))])
 }

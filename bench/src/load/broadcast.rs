@@ -104,9 +104,7 @@ impl Publisher {
     /// When that fails.
     pub(crate) fn connect(target: &Arc<Target>) -> Result<Self> {
         let (method, upgrade) = match target.protocol {
-            ClientProtocol::Actions => {
-                (PublishMethod::WebSocket, Some(target.upgrade("publisher")))
-            }
+            ClientProtocol::Actions => (PublishMethod::WebSocket, Some(target.upgrade("bench"))),
             ClientProtocol::Nchan => (PublishMethod::Post, None),
         };
         let poll = Poll::new()?;

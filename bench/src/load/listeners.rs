@@ -112,8 +112,7 @@ impl Listeners {
             if self.tally.joined != joined {
                 (joined, progress) = (self.tally.joined, Instant::now());
             }
-            let is_stuck = progress.elapsed() > STUCK;
-            ensure!(!is_stuck, "only {joined} of {wanted} listeners could register");
+            ensure!(progress.elapsed() <= STUCK, "only {joined} of {wanted} listeners registered");
         }
         Ok(())
     }
