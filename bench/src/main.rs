@@ -119,7 +119,7 @@ mod tests {
     use crate::compare::Compared as _;
     use crate::gate::cases::Loaded;
     use crate::options::Choice;
-    use crate::programs::peers::gates;
+    use crate::programs::peers::PEERS;
 
     #[test]
     fn everything_has_a_default() {
@@ -131,7 +131,7 @@ mod tests {
                 .peers
                 .iter()
                 .map(|peer| peer.option())
-                .eq(gates()[1..].iter().map(Choice::option))
+                .eq(PEERS.gate[1..].iter().map(Choice::option))
         );
         assert!(
             options.compare.cases.iter().map(|case| case.name).eq(options::names(Loaded::CASES))

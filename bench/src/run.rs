@@ -27,14 +27,11 @@ pub(crate) fn check_interrupt() -> Result<()> {
 /// Sleeps, and fails when the user wants to end meanwhile.
 pub(crate) fn sleep(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
-    loop {
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
         check_interrupt()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
         std::thread::sleep(left.min(NAP));
     }
+    check_interrupt()
 }
 
 /// Runs asynchronous work from a blocking thread of the runtime. The work is dropped when the user
@@ -53,11 +50,8 @@ const OTHERS: usize = 200;
 
 /// Fails when `what` needs more open files than are allowed.
 pub(crate) fn ensure_open_files(connections: usize, what: &str, advice: &str) -> Result<()> {
-    let (needed, allowed) = (connections + OTHERS, raise_limit());
-    ensure!(
-        allowed >= needed,
-        "{what} need {needed} open files, {allowed} are allowed: raise `ulimit -Hn`, or {advice}"
-    );
+    let (need, allowed) = (connections + OTHERS, raise_limit());
+    ensure!(allowed >= need, "{what} need {need} open files (`ulimit -Hn` is {allowed}): {advice}");
     Ok(())
 }
 

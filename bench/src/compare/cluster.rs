@@ -1,8 +1,7 @@
 //! Servers that share a log in NATS JetStream, and what that costs.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,12 +11,11 @@ use clap::Args;
 use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::options::range;
 use crate::programs::program::{Program, free_address};
-use crate::programs::{Build, machine};
+use crate::programs::{Build, version_of};
 use crate::report::figure::{Figures, millis};
-use crate::server::Server;
 use crate::server::fanout::{Fanout, in_turn, schedule};
-use crate::server::launch::Launch;
 use crate::server::publish::SENDERS;
+use crate::server::{Launch, Server};
 
 /// Listeners while the latency is measured: few, so that the latency is that of the log.
 const FEW: usize = 100;
@@ -57,9 +55,9 @@ impl Compared for Member {
     const SECTION: &'static str = "cluster";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("latency", 2 * FEW, latency),
-        Case::new("servers", SERVERS * LISTENERS, servers),
-        Case::new("follow", SENDERS as usize, follow),
+        Case { name: "latency", connections: 2 * FEW, measure: latency },
+        Case { name: "servers", connections: SERVERS * LISTENERS, measure: servers },
+        Case { name: "follow", connections: SENDERS as usize, measure: follow },
     ];
 }
 
@@ -73,16 +71,27 @@ pub(crate) fn run(options: &ClusterOptions) -> Result<()> {
     let given = options.server.clone().map(|path| Build { name: "server".to_owned(), path });
     let builds = Build::given_or_beside(given.as_slice(), "server")?;
     let member = |path| Member { path, nats: nats.clone(), entries: entries.into() };
-    let values = || vec![("nats", machine::version_of(nats)), ("entries", entries.to_string())];
+    let values = || vec![("nats", version_of(nats)), ("entries", entries.to_string())];
     options.compare.run(ours(builds, member), &std::env::temp_dir(), values)
 }
 
 impl Trial<'_, Member> {
-    /// A node of NATS in a directory of its own, and the options by which servers use it.
-    fn nats(&self, name: &str) -> Result<(Nats, Vec<String>)> {
-        let nats = Nats::start(&self.program.nats, &self.place(name)?)?;
-        let options = nats.options(&self.directory.join("id.key"));
-        Ok((nats, options))
+    /// A node of NATS with JetStream, and the options by which servers use it. It has an empty store and
+    /// the defaults of NATS, which syncs every two minutes.
+    fn nats(&self, name: &str) -> Result<(Program, Vec<String>)> {
+        let (place, address) = (self.place(name)?, free_address()?);
+        let (file, store) = (place.join("nats.conf"), place.join("nats"));
+        let store = store.display();
+        let config = format!("listen: \"{address}\"\njetstream {{ store_dir: \"{store}\" }}\n");
+        fs::write(&file, config).context("cannot write a configuration")?;
+        let mut command = Command::new(&self.program.nats);
+        command.arg("--config").arg(&file);
+        let program = Program::start("nats-server", command, &place)?;
+        program.wait_for(address)?;
+        let id_key = self.directory.join("id.key");
+        let id_key = format!("--id-key-file={}", id_key.display());
+        let nats = format!("--nats=nats://{address}");
+        Ok((program, vec![nats, "--nats-replicas=1".to_owned(), id_key]))
     }
 
     fn server(&self, name: &str, more_options: &[String]) -> Result<Server> {
@@ -102,7 +111,7 @@ fn latency(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, options) = trial.nats("nats")?;
     let servers = [&trial.server("shared", &options)?, &trial.server("memory", &[])?];
     let [shared, memory] = in_turn(servers, FEW, 50.0, TURNS, |delivered| {
-        Ok(millis(delivered.latencies.value_at_quantile(0.5)))
+        Ok(millis(delivered.latencies.quantiles()[0]))
     })?;
     Ok(vec![("nats-latency", Some(shared - memory))])
 }
@@ -144,39 +153,7 @@ fn follow(trial: &Trial<'_, Member>) -> Result<Figures> {
     let (_nats, more_options) = trial.nats("nats")?;
     let place = trial.place("follow")?;
     let launch = Launch::new(&trial.program.path, &place);
-    let restart =
-        Launch { more_options: &more_options, ..launch }.fill_and_restart(trial.program.entries)?;
-    Ok(vec![("nats-rate", Some(restart.per_second)), ("nats-start", Some(restart.seconds))])
-}
-
-pub(crate) struct Nats {
-    _program: Program,
-    address: SocketAddr,
-}
-
-impl Nats {
-    /// Starts it with an empty store in `directory` and the defaults of NATS, which syncs every two
-    /// minutes.
-    ///
-    /// # Errors
-    /// With the end of its stderr, when it does not listen.
-    pub(crate) fn start(path: &Path, directory: &Path) -> Result<Self> {
-        let address = free_address()?;
-        let (file, store) = (directory.join("nats.conf"), directory.join("nats"));
-        let store = store.display();
-        let config = format!("listen: \"{address}\"\njetstream {{ store_dir: \"{store}\" }}\n");
-        fs::write(&file, config).context("cannot write a configuration")?;
-        let mut command = Command::new(path);
-        command.arg("--config").arg(&file);
-        let program = Program::start("nats-server", command, directory)?;
-        program.wait_for(address)?;
-        Ok(Self { _program: program, address })
-    }
-
-    /// The options by which our servers use it.
-    pub(crate) fn options(&self, id_key: &Path) -> Vec<String> {
-        let (url, id_key) = (format!("nats://{}", self.address), id_key.display());
-        let options = format!("--nats={url} --nats-replicas=1 --id-key-file={id_key}");
-        options.split(' ').map(str::to_owned).collect()
-    }
+    let launch = Launch { more_options: &more_options, ..launch };
+    let (per_second, seconds) = launch.fill_and_restart(trial.program.entries)?;
+    Ok(vec![("nats-rate", Some(per_second)), ("nats-start", Some(seconds))])
 }

@@ -12,14 +12,13 @@ use clap::Args;
 use super::{Case, CompareOptions, Compared, Trial, ours};
 use crate::load::broadcast::Publisher;
 use crate::load::listeners::Listeners;
-use crate::load::wire::{latencies, message, now};
+use crate::load::wire::{Latencies, message, now};
 use crate::options::range;
 use crate::programs::Build;
 use crate::report::figure::{Figures, millis};
 use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn, tag};
-use crate::server::launch::Launch;
 use crate::server::publish::{self, SENDERS, plan};
-use crate::server::{AT_A_TIME, MESSAGE_SIZE, QUIET_TAG, TAG};
+use crate::server::{AT_A_TIME, Launch, MESSAGE_SIZE, QUIET_TAG, TAG};
 
 /// Listeners of each of the two servers while the cost of keeping is measured, and how many times they
 /// get messages.
@@ -64,10 +63,10 @@ impl Compared for Keeper {
     const SECTION: &'static str = "delivery";
     const ROUNDS: &'static str = "3";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("durable", SENDERS as usize, durable),
-        Case::new("keeping", 2 * LISTENERS, keeping),
-        Case::new("resume", RETURNING, resume),
-        Case::new("start", SENDERS as usize, start),
+        Case { name: "durable", connections: SENDERS as usize, measure: durable },
+        Case { name: "keeping", connections: 2 * LISTENERS, measure: keeping },
+        Case { name: "resume", connections: RETURNING, measure: resume },
+        Case { name: "start", connections: SENDERS as usize, measure: start },
     ];
 }
 
@@ -90,17 +89,17 @@ fn durable(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let fsync = sync(trial.directory)?;
     let library = slowed_sync(trial.directory)?;
     let measure = |data, preload| {
-        let data = trial.directory.join(data);
+        let data = [format!("--data={}", trial.directory.join(data).display())];
         let launch = Launch::new(&trial.program.path, trial.directory);
-        let server = Launch { data: Some(&data), preload, ..launch }.start()?;
-        let times = (Duration::from_secs(1), Duration::from_secs(5));
+        let server = Launch { more_options: &data, preload, ..launch }.start()?;
+        let times = [1, 5].map(Duration::from_secs);
         publish::measure(&server, plan(1), times)
     };
     let here = measure("data", None)?;
     let slower = measure("slower", Some(library.as_path()))?;
     Ok(vec![
         ("durable", Some(slower.per_second)),
-        ("durable-late", Some(millis(slower.latencies.value_at_quantile(0.99)))),
+        ("durable-late", Some(millis(slower.latencies.quantiles()[1]))),
         ("durable-here", Some(here.per_second)),
         ("fsync", Some(fsync)),
     ])
@@ -123,13 +122,12 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     let mut clients = Listeners::new(&server.target, tag())?;
     clients.open(RETURNING, AT_A_TIME)?;
     clients.listen_until(CAUGHT_UP, |tally| tally.live == RETURNING)?;
-    let tally = &clients.tally;
-    let reply = tally.first_reply.as_ref().context("no client was answered")?;
-    let live = tally.first_live.as_ref().context("no client is up to date")?;
+    let reply = clients.tally.first_reply.as_ref().context("no client was answered")?;
+    let live = clients.tally.first_live.as_ref().context("no client is up to date")?;
     let epoch = field(reply, "epoch").context("an answer without an epoch")?;
     let seq = field(live, "seq").context("a live event without a seq")?;
     let more = format!(",\"since\":{{\"epoch\":{epoch},\"seq\":{seq}}}");
-    clients.disconnect()?;
+    clients.disconnect();
     let time = Duration::from_secs(5);
     let probe = Probe::start(&server, QUIET_TAG, time)?;
     clients.listen_for(GONE)?;
@@ -155,10 +153,11 @@ fn resume(trial: &Trial<'_, Keeper>) -> Result<Figures> {
 }
 
 fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
-    let data = trial.directory.join("data");
+    let data = [format!("--data={}", trial.directory.join("data").display())];
     let launch = Launch::new(&trial.program.path, trial.directory);
-    let restart = Launch { data: Some(&data), ..launch }.fill_and_restart(trial.program.entries)?;
-    Ok(vec![("start", Some(restart.seconds))])
+    let launch = Launch { more_options: &data, ..launch };
+    let (_, seconds) = launch.fill_and_restart(trial.program.entries)?;
+    Ok(vec![("start", Some(seconds))])
 }
 
 /// The value of a field as it stands in a small object. A text keeps its quotes.
@@ -176,14 +175,14 @@ const BLOCK: [u8; 4_096] = [b'x'; 4_096];
 /// When the file cannot be written.
 pub(crate) fn sync(directory: &Path) -> Result<f64> {
     let mut file = File::create(directory.join("sync")).context("cannot write a file")?;
-    let mut times = latencies()?;
+    let mut times = Latencies::default();
     for _ in 0..TIMES {
         file.write_all(&BLOCK)?;
-        let begun = Instant::now();
+        let begun = now();
         file.sync_data()?;
-        times.saturating_record(u64::try_from(begun.elapsed().as_nanos())?);
+        times.record(begun, now());
     }
-    Ok(millis(times.value_at_quantile(0.99)))
+    Ok(millis(times.quantiles()[1]))
 }
 
 /// A library that makes every sync take at least a millisecond, if it is loaded before the C library.

@@ -12,10 +12,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::options::{Choice, names, one_of, range};
 use crate::programs::peers::Peer;
-use crate::programs::{Build, machine};
+use crate::programs::{Build, description, version_of};
+use crate::report::ReportOptions;
 use crate::report::figure::{Figures, section};
 use crate::report::results::{Results, Role, Subject};
-use crate::report::{ReportOptions, report};
 use crate::run;
 
 /// What is measured of one program in one round.
@@ -36,6 +36,7 @@ pub(crate) trait Compared: Sized + 'static {
 
 /// One measurement of one program.
 pub(crate) struct Trial<'a, P> {
+    pub(crate) case: &'static str,
     pub(crate) program: &'a P,
     /// For this measurement alone.
     pub(crate) directory: &'a Path,
@@ -55,16 +56,6 @@ pub(crate) struct CompareOptions<P: Compared> {
     report: ReportOptions,
 }
 
-impl<P> Case<P> {
-    pub(crate) const fn new(
-        name: &'static str,
-        connections: usize,
-        measure: fn(&Trial<'_, P>) -> Result<Figures>,
-    ) -> Self {
-        Self { name, connections, measure }
-    }
-}
-
 impl<P: Compared> Choice for Case<P> {
     fn option(&self) -> &str {
         self.name
@@ -78,7 +69,7 @@ impl<P: Compared> Choice for Case<P> {
 /// Builds of our program.
 pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec<(Subject, P)> {
     let subject = |Build { name, path }| {
-        (Subject::new(name, "ours", machine::version_of(&path), Role::Ours), program(path))
+        (Subject::new(name, "ours", version_of(&path), Role::Ours), program(path))
     };
     builds.into_iter().map(subject).collect()
 }
@@ -126,14 +117,14 @@ impl<P: Compared> CompareOptions<P> {
                 bar.set_message(format!("round {round}: {what}"));
                 let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
                 let (program, directory) = (&programs[*number], directory.path());
-                let trial = Trial { program, directory };
+                let trial = Trial { case: case.name, program, directory };
                 results.record(*number, (case.measure)(&trial).context(what)?);
                 bar.inc(1);
             }
         }
         bar.finish_and_clear();
         let mut values = values();
-        values.extend([("rounds", self.rounds.to_string()), ("machine", machine::description())]);
-        report(&results, &self.report, section(P::SECTION), &values)
+        values.extend([("rounds", self.rounds.to_string()), ("machine", description())]);
+        self.report.write(&results, section(P::SECTION), &values)
     }
 }

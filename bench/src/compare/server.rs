@@ -10,12 +10,12 @@ use super::{Case, CompareOptions, Compared, Trial, ours, theirs};
 use crate::load::senders::SendPlan;
 use crate::load::wire::PublishMethod;
 use crate::options::one_of;
-use crate::programs::peers::{Peer, servers};
-use crate::programs::{Build, machine};
+use crate::programs::peers::{PEERS, Peer};
+use crate::programs::{Build, version_of};
 use crate::report::figure::{Figures, millis};
-use crate::server::fanout::{Delivered, Fanout, Probe, schedule, tag};
+use crate::server::fanout::{Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
-use crate::server::{AT_A_TIME, PeersDir, QUIET_TAG, Server, storm, tags};
+use crate::server::{AT_A_TIME, QUIET_TAG, Server, Tested, storm, tags};
 
 /// Connections that come and go before those whose cost counts.
 const FIRST: usize = 200;
@@ -34,36 +34,30 @@ pub(crate) struct ServerOptions {
     servers: Vec<Build>,
 
     /// The programs to compare with
-    #[arg(long, value_delimiter = ',', default_values = ["uws", "nchan", "ws", "floor"], value_parser = one_of(servers()))]
+    #[arg(long, value_delimiter = ',', default_values = ["uws", "nchan", "ws", "floor"], value_parser = one_of(&PEERS.server))]
     peers: Vec<&'static Peer>,
 
     /// Compare with nothing
     #[arg(long, conflicts_with = "peers")]
     alone: bool,
 
-    #[command(flatten)]
-    peers_dir: PeersDir,
+    /// The directory with the programs for Node
+    #[arg(long, value_name = "DIR", default_value = "bench/peers")]
+    peers_dir: PathBuf,
 
     #[command(flatten)]
     compare: CompareOptions<Tested>,
-}
-
-/// A server, and how it is started.
-pub(crate) struct Tested {
-    kind: &'static Peer,
-    build: PathBuf,
-    peers_dir: PathBuf,
 }
 
 impl Compared for Tested {
     const SECTION: &'static str = "server";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("delivery", LISTENERS, delivery),
-        Case::new("crowd", CROWD, crowd),
-        Case::new("scale", SCALE[1], scale),
-        Case::new("publish", SENDERS as usize, publish),
-        Case::new("storm", STORM, storm),
+        Case { name: "delivery", connections: LISTENERS, measure: delivery },
+        Case { name: "crowd", connections: CROWD, measure: crowd },
+        Case { name: "scale", connections: SCALE[1], measure: scale },
+        Case { name: "publish", connections: SENDERS as usize, measure: publish },
+        Case { name: "storm", connections: STORM, measure: storm },
     ];
 }
 
@@ -72,21 +66,20 @@ impl Compared for Tested {
 /// # Errors
 /// When a program is missing or fails.
 pub(crate) fn run(options: &ServerOptions) -> Result<()> {
-    let peers_dir = &options.peers_dir.peers_dir;
+    let peers_dir = &options.peers_dir;
     let program = |kind, build| Tested { kind, build, peers_dir: peers_dir.clone() };
     let builds = Build::given_or_beside(&options.servers, "server")?;
-    let mut programs = ours(builds, |path| program(&servers()[0], path));
+    let mut programs = ours(builds, |path| program(&PEERS.server[0], path));
     for peer in options.peers.iter().filter(|peer| !options.alone && !peer.is_ours()) {
         programs.push((theirs(peer, peers_dir)?, program(peer, PathBuf::new())));
     }
-    let values = || vec![("node", machine::version_of("node".as_ref()))];
+    let values = || vec![("node", version_of("node".as_ref()))];
     options.compare.run(programs, &std::env::temp_dir(), values)
 }
 
 impl Trial<'_, Tested> {
     fn start(&self) -> Result<Server> {
-        let Tested { kind, build, peers_dir } = self.program;
-        Server::start(kind, build, peers_dir, self.directory, &tags())
+        self.program.start(self.directory, &tags())
     }
 }
 
@@ -99,7 +92,7 @@ fn delivery(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let bursts = fanout.deliver(&schedule(16.0, 16, 1_000), &schedule(16.0, 16, 4_000))?;
     Ok(vec![
         ("delivery", one_by_one.micros),
-        ("delivery-late", Some(p99(&one_by_one))),
+        ("delivery-late", Some(millis(one_by_one.latencies.quantiles()[1]))),
         ("burst", bursts.micros),
         ("join", cost.micros),
     ])
@@ -114,11 +107,11 @@ fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
         // 500 messages, between the first and the last of the hot tag.
         let probe = Probe::start(&server, QUIET_TAG, Duration::from_secs(5))?;
         let hot = fanout.deliver(&schedule(2.0, 1, 2_000), &schedule(2.0, 1, 6_000))?;
-        let [_, quiet, _] = probe.finish()?;
+        let [_, quiet_p99, _] = probe.finish()?;
         figures.extend([
             ("hot-delivery", hot.micros),
-            ("hot-tag", Some(p99(&hot))),
-            ("quiet-tag", Some(millis(quiet))),
+            ("hot-tag", Some(millis(hot.latencies.quantiles()[1]))),
+            ("quiet-tag", Some(millis(quiet_p99))),
         ]);
     }
     Ok(figures)
@@ -145,7 +138,7 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let mut figures = Vec::new();
     for (over, figure) in methods {
         let plan = SendPlan { over, ..plan(1) };
-        let times = (Duration::from_millis(500), Duration::from_secs(2));
+        let times = [500, 2_000].map(Duration::from_millis);
         let cost = publish::measure(&server, plan, times)?;
         figures.push((figure, cost.micros));
     }
@@ -155,10 +148,6 @@ fn publish(trial: &Trial<'_, Tested>) -> Result<Figures> {
 fn storm(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let server = trial.start()?;
     let cost = storm::measure(&server, &tags(), STORM, Duration::from_secs(6))?;
-    let [_, _, longest] = cost.healthy;
-    Ok(vec![("storm", Some(cost.time.as_secs_f64())), ("storm-healthy", Some(millis(longest)))])
-}
-
-fn p99(delivered: &Delivered) -> f64 {
-    millis(delivered.latencies.value_at_quantile(0.99))
+    let longest = millis(cost.healthy[2]);
+    Ok(vec![("storm", Some(cost.time.as_secs_f64())), ("storm-healthy", Some(longest))])
 }

@@ -8,8 +8,7 @@ use clap::Args;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::client::{Client, Handshake, Session};
-use super::environment::{Gate, RunningGate};
-use super::slow_handshakes;
+use super::{Gate, RunningGate, slow_handshakes};
 use crate::compare::{Case, Compared, Trial};
 use crate::options::range;
 use crate::programs::program::{Memory, Meter};
@@ -23,6 +22,9 @@ const BATCH: usize = 50;
 /// to spread its first connections over its workers stays as long as the process, and decides how often
 /// it sleeps: a single process can be off by a third.
 const STARTS: usize = 3;
+
+/// Slow clients.
+const SLOW: usize = slow_handshakes::CLIENTS as usize;
 
 /// Connections of the round trips.
 const TALKERS: usize = 16;
@@ -76,39 +78,44 @@ impl Compared for Loaded {
     const SECTION: &'static str = "gate";
     const ROUNDS: &'static str = "5";
     const CASES: &'static [Case<Self>] = &[
-        Case::new("handshake", BATCH, |trial| measure(trial, "handshake")),
-        Case::new("resumed", BATCH, |trial| measure(trial, "resumed")),
-        Case::new("round-trip", TALKERS, |trial| measure(trial, "round-trip")),
-        Case::new("bulk", PUMPS, |trial| measure(trial, "bulk")),
-        Case::new("idle", 0, |trial| run::block_on(idle(trial))),
-        Case::new("slow-handshakes", slow_handshakes::CLIENTS as usize, |trial| {
-            run::block_on(among_slow(trial))
-        }),
+        Case { name: "handshake", connections: BATCH, measure },
+        Case { name: "resumed", connections: BATCH, measure },
+        Case { name: "round-trip", connections: TALKERS, measure },
+        Case { name: "bulk", connections: PUMPS, measure },
+        Case { name: "idle", connections: 0, measure },
+        Case { name: "slow-handshakes", connections: SLOW, measure },
     ];
 }
 
-/// The mean of the CPU of an operation over fresh processes.
-fn measure(trial: &Trial<'_, Loaded>, figure: &'static str) -> Result<Figures> {
-    let Loaded { gate, load } = trial.program;
-    let starts = async {
-        let mut sum = 0.0;
-        for _ in 0..STARTS {
-            let running = gate.start(trial.directory).await?;
-            sum += match figure {
-                "resumed" => handshakes(load, &running, Handshake::Resumed).await?,
-                "round-trip" => round_trips(load, &running).await?,
-                "bulk" => bulk(load, &running).await?,
-                _ => handshakes(load, &running, Handshake::Full).await?,
-            };
-            gate.note(&running)?;
+fn measure(trial: &Trial<'_, Loaded>) -> Result<Figures> {
+    run::block_on(async {
+        match trial.case {
+            "idle" => idle(trial).await,
+            "slow-handshakes" => among_slow(trial).await,
+            figure => Ok(vec![(figure, Some(mean(trial).await?))]),
         }
-        Ok(vec![(figure, Some(sum / STARTS as f64))])
-    };
-    run::block_on(starts)
+    })
+}
+
+/// The mean of the CPU of an operation over fresh processes.
+async fn mean(trial: &Trial<'_, Loaded>) -> Result<f64> {
+    let Loaded { gate, load } = trial.program;
+    let mut sum = 0.0;
+    for _ in 0..STARTS {
+        let running = gate.start(trial.directory).await?;
+        sum += match trial.case {
+            "resumed" => handshakes(load, &running, Handshake::Resumed).await?,
+            "round-trip" => round_trips(load, &running).await?,
+            "bulk" => bulk(load, &running).await?,
+            _ => handshakes(load, &running, Handshake::Full).await?,
+        };
+        gate.note(&running)?;
+    }
+    Ok(sum / STARTS as f64)
 }
 
 async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake) -> Result<f64> {
-    let client = running.client(handshake)?;
+    let client = Client::new(&running.endpoint, handshake)?;
     // To collect tickets, and to warm the program up.
     let at_a_time = load.at_a_time as usize;
     close(client.open_together(2 * at_a_time).await?, at_a_time).await?;
@@ -116,7 +123,7 @@ async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake
     let count = (load.handshakes as usize).div_ceil(STARTS);
     let mut left = count;
     tokio::time::sleep(SETTLE).await;
-    let mut meter = Meter::start(running.program.pid());
+    let mut meter = Meter::start(running.program.pid);
     while left > 0 {
         let batch = left.min(BATCH);
         let sessions = open(&client, batch, at_a_time).await?;
@@ -133,29 +140,35 @@ async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake
 
 async fn round_trips(load: &GateLoad, running: &RunningGate) -> Result<f64> {
     let each = (load.round_trips as usize).div_ceil(TALKERS * STARTS);
-    let sessions = open(&running.client(Handshake::Full)?, TALKERS, PUMPS).await?;
-    let sessions = together(sessions, |session| session.talk(each.div_ceil(20))).await?;
-    let mut meter = Meter::start(running.program.pid());
-    let sessions = together(sessions, |session| session.talk(each)).await?;
-    let micros = meter.micros_each((each * TALKERS) as f64);
-    close(sessions, PUMPS).await?;
-    Ok(micros)
+    repeat(running, TALKERS, each, Session::talk).await
 }
 
 async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<f64> {
     let block: Arc<[u8]> = (0..BLOCK).map(|i| b"bulk of bytes "[i % 14]).collect();
     let blocks = (load.bulk as usize * 1024 * 1024).div_ceil(BLOCK * PUMPS * STARTS);
-    let pump = |count| {
-        let block = Arc::clone(&block);
-        move |session: Session| session.pump(Arc::clone(&block), count)
-    };
-    let sessions = open(&running.client(Handshake::Full)?, PUMPS, PUMPS).await?;
-    let sessions = together(sessions, pump(blocks.div_ceil(20))).await?;
+    let pump = |session: Session, count| session.pump(Arc::clone(&block), count);
+    Ok(repeat(running, PUMPS, blocks, pump).await? / (BLOCK / 1024) as f64)
+}
+
+/// The CPU of doing something once, in microseconds: all connections do it a number of times, after a
+/// twentieth of that to warm up.
+async fn repeat<F>(
+    running: &RunningGate,
+    connections: usize,
+    times: usize,
+    work: impl Fn(Session, usize) -> F,
+) -> Result<f64>
+where
+    F: Future<Output = Result<Session>> + Send + 'static,
+{
+    let sessions =
+        open(&Client::new(&running.endpoint, Handshake::Full)?, connections, PUMPS).await?;
+    let sessions = together(sessions, |session| work(session, times.div_ceil(20))).await?;
     tokio::time::sleep(SETTLE).await;
-    let mut meter = Meter::start(running.program.pid());
-    let sessions = together(sessions, pump(blocks)).await?;
+    let mut meter = Meter::start(running.program.pid);
+    let sessions = together(sessions, |session| work(session, times)).await?;
     tokio::time::sleep(SETTLE).await;
-    let micros = meter.micros_each((blocks * PUMPS * BLOCK / 1024) as f64);
+    let micros = meter.micros_each((times * connections) as f64);
     close(sessions, PUMPS).await?;
     Ok(micros)
 }
@@ -163,9 +176,9 @@ async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<f64> {
 async fn idle(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     let Loaded { gate, load } = trial.program;
     let running = gate.start(trial.directory).await?;
-    let client = running.client(Handshake::Full)?;
+    let client = Client::new(&running.endpoint, Handshake::Full)?;
     let (count, at_a_time) = (load.idle as usize, load.at_a_time as usize);
-    let memory = || Memory::of_tree(running.program.pid());
+    let memory = || Memory::of_tree(running.program.pid);
     tokio::time::sleep(SETTLE).await;
     let fresh = memory()?;
     let (mut full, mut empty) = (Vec::new(), Vec::new());

@@ -69,6 +69,15 @@ pub(crate) enum Handshake {
     Resumed,
 }
 
+/// A gate: where it listens, and what it is offered.
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) offer: Offer,
+    pub(crate) root: CertificateDer<'static>,
+    /// Whether it closed a connection without `close_notify`, so that its end might be a truncation.
+    pub(crate) closed_abruptly: Arc<AtomicBool>,
+}
+
 /// Opens connections to one program.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -80,30 +89,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `closed_abruptly` is set when the program closes a connection without `close_notify`, so that
-    /// its end might be a truncation.
-    pub(crate) fn new(
-        root: &CertificateDer<'static>,
-        offer: Offer,
-        address: SocketAddr,
-        handshake: Handshake,
-        closed_abruptly: Arc<AtomicBool>,
-    ) -> Result<Self> {
-        let only = match offer.suite {
+    pub(crate) fn new(to: &Endpoint, handshake: Handshake) -> Result<Self> {
+        let only = match to.offer.suite {
             Suite::Aes128 => aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
             Suite::Aes256 => aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
         };
-        let group = match offer.group {
+        let group = match to.offer.group {
             Group::P256 => aws_lc_rs::kx_group::SECP256R1,
             Group::X25519 => aws_lc_rs::kx_group::X25519,
         };
-        let provider = CryptoProvider {
-            cipher_suites: vec![only],
-            kx_groups: vec![group],
-            ..aws_lc_rs::default_provider()
-        };
+        let (cipher_suites, kx_groups, rest) =
+            (vec![only], vec![group], aws_lc_rs::default_provider());
+        let provider = CryptoProvider { cipher_suites, kx_groups, ..rest };
         let mut roots = RootCertStore::empty();
-        roots.add(root.clone())?;
+        roots.add(to.root.clone())?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
@@ -112,13 +111,10 @@ impl Client {
             Handshake::Full => Resumption::disabled(),
             Handshake::Resumed => Resumption::store(Arc::new(Tickets::default())),
         };
-        Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            suite: only.suite(),
-            group: group.name(),
-            address,
-            closed_abruptly,
-        })
+        let connector = TlsConnector::from(Arc::new(config));
+        let (suite, group, address) = (only.suite(), group.name(), to.address);
+        let closed_abruptly = Arc::clone(&to.closed_abruptly);
+        Ok(Self { connector, suite, group, address, closed_abruptly })
     }
 
     /// Connects, completes the handshake, and has one small message echoed, so that the connection to
@@ -162,13 +158,11 @@ impl Client {
         let name = ServerName::try_from(HOST)?;
         let stream = self.connector.connect(name, stream).await.context("handshake")?;
         let (_, tls) = stream.get_ref();
-        ensure!(
-            tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-                && tls.negotiated_cipher_suite().map(|suite| suite.suite()) == Some(self.suite)
-                && tls.negotiated_key_exchange_group().map(|group| group.name())
-                    == Some(self.group),
-            "another version, suite or group was negotiated"
-        );
+        let suite = tls.negotiated_cipher_suite().map(|suite| suite.suite());
+        let group = tls.negotiated_key_exchange_group().map(|group| group.name());
+        let wanted = (Some(ProtocolVersion::TLSv1_3), Some(self.suite), Some(self.group));
+        let is_wanted = (tls.protocol_version(), suite, group) == wanted;
+        ensure!(is_wanted, "another version, suite or group was negotiated");
         Ok(Session { stream, closed_abruptly: Arc::clone(&self.closed_abruptly) })
     }
 }

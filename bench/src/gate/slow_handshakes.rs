@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use hdrhistogram::Histogram;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::client::{Client, Group, Handshake, Offer, Suite};
-use super::environment::{Environment, Gate, RunningGate};
+use super::{Environment, Gate, RunningGate};
+use crate::load::wire::{Latencies, now};
 use crate::options::range;
-use crate::programs::peers::our_gate;
-use crate::programs::{Build, machine};
+use crate::programs::peers::PEERS;
+use crate::programs::{Build, version_of};
 use crate::report::figure::millis;
 use crate::report::results::{Results, Role, Subject};
-use crate::report::{of_rows, print_verdicts, quantiles};
+use crate::report::{of_rows, print_verdicts};
 use crate::run;
 
 /// Slow clients, and handshakes of the healthy client without them and among them.
@@ -72,20 +72,19 @@ pub(crate) struct SlowOptions {
 /// When the gate is missing, a handshake of the healthy client fails, or slow clients are missing.
 pub(crate) fn run(options: &SlowOptions) -> Result<()> {
     let slow = options.slow;
-    let what = format!("{slow} slow clients");
-    run::ensure_open_files(slow as usize, &what, "give --slow less")?;
+    run::ensure_open_files(slow as usize, "slow clients", "give --slow less")?;
     let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let environment = Environment::new(OFFER)?;
     let Build { name, path } =
         Build::given_or_beside(options.gate.as_slice(), "gate")?.swap_remove(0);
-    let version = machine::version_of(&path);
-    let gate = Gate { environment, kind: our_gate(), build: Some(path) };
+    let version = version_of(&path);
+    let gate = Gate { environment, kind: &PEERS.our_gate, build: Some(path) };
     let measured = run::block_on(async {
         let running = gate.start(directory.path()).await?;
         measure(&running, slow, options.handshakes).await
     })?;
-    let row = |name: &str, times: &Histogram<u64>| {
-        let times = quantiles(times).map(|nanos| format!("{:.2} ms", millis(nanos)));
+    let row = |name: &str, times: &Latencies| {
+        let times = times.quantiles().map(|nanos| format!("{:.2} ms", millis(nanos)));
         [name.to_owned()].into_iter().chain(times)
     };
     let mut table =
@@ -101,8 +100,8 @@ pub(crate) fn run(options: &SlowOptions) -> Result<()> {
 /// The handshakes of a healthy client.
 pub(crate) struct SlowHandshakes {
     /// In nanoseconds.
-    alone: Histogram<u64>,
-    among_slow: Histogram<u64>,
+    alone: Latencies,
+    among_slow: Latencies,
     /// The smallest number of slow clients that were connected at one of the handshakes.
     least: usize,
 }
@@ -111,53 +110,42 @@ impl SlowHandshakes {
     /// The median among slow clients relative to that without them.
     pub(crate) fn ratio(&self) -> f64 {
         let [alone, among_slow] =
-            [&self.alone, &self.among_slow].map(|times| millis(times.value_at_quantile(0.5)));
+            [&self.alone, &self.among_slow].map(|times| millis(times.quantiles()[0]));
         among_slow / alone
     }
 }
 
-/// Measures `handshakes` without slow clients, and then among `slow` of them.
+/// Measures `count` handshakes without slow clients, and then among `slow` of them.
 ///
 /// # Errors
 /// When a handshake of the healthy client fails, or more than one slow client in ten is missing.
-pub(crate) async fn measure(
-    gate: &RunningGate,
-    slow: u32,
-    handshakes: u32,
-) -> Result<SlowHandshakes> {
-    let client = gate.client(Handshake::Full)?;
+pub(crate) async fn measure(gate: &RunningGate, slow: u32, count: u32) -> Result<SlowHandshakes> {
+    let client = Client::new(&gate.endpoint, Handshake::Full)?;
     let open = Arc::new(AtomicUsize::new(0));
-    let (alone, _) = healthy(&client, handshakes, &open).await?;
+    let (alone, _) = healthy(&client, count, &open).await?;
     let mut clients = JoinSet::new();
     for number in 0..slow {
         let last = 2 + u8::try_from(number % u32::from(ADDRESSES))?;
         let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0);
         let first = GATHER.mul_f64(f64::from(number) / f64::from(slow));
-        clients.spawn(slowly(source, gate.address, first, Arc::clone(&open)));
+        clients.spawn(slowly(source, gate.endpoint.address, first, Arc::clone(&open)));
     }
     tokio::time::sleep(GATHER + SETTLE).await;
-    let (among_slow, least) = healthy(&client, handshakes, &open).await?;
+    let (among_slow, least) = healthy(&client, count, &open).await?;
     clients.shutdown().await;
-    ensure!(
-        least * 10 >= slow as usize * 9,
-        "no more than {least} of {slow} slow clients were connected at one of the handshakes"
-    );
+    ensure!(least * 10 >= slow as usize * 9, "only {least} of {slow} slow clients were connected");
     Ok(SlowHandshakes { alone, among_slow, least })
 }
 
 /// Handshakes one after the other. Answers their times in nanoseconds, and the smallest number of slow
 /// clients meanwhile.
-async fn healthy(
-    client: &Client,
-    count: u32,
-    slow: &AtomicUsize,
-) -> Result<(Histogram<u64>, usize)> {
-    let mut times = Histogram::new(3)?;
+async fn healthy(client: &Client, count: u32, slow: &AtomicUsize) -> Result<(Latencies, usize)> {
+    let mut times = Latencies::default();
     let mut least = usize::MAX;
     for _ in 0..count {
-        let begun = Instant::now();
+        let begun = now();
         let session = client.handshake().await.context("the healthy client")?;
-        times.record(u64::try_from(begun.elapsed().as_nanos())?)?;
+        times.record(begun, now());
         least = least.min(slow.load(Ordering::Relaxed));
         session.close().await?;
         tokio::time::sleep(BETWEEN).await;

@@ -16,7 +16,6 @@ use crate::run;
 const LATE: Duration = Duration::from_secs(20);
 
 /// When to publish what.
-#[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     /// Each message goes to the next one.
     pub(crate) tags: Arc<[String]>,
@@ -30,7 +29,6 @@ pub(crate) struct Schedule {
 }
 
 /// What was published.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct Published {
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
@@ -61,38 +59,6 @@ impl Schedule {
         let count = self.tags.len();
         self.messages() / count + usize::from(tag < self.messages() % count)
     }
-}
-
-/// Publishes by schedule and waits until every message has arrived. Listener N has joined tag N
-/// modulo the number of tags.
-///
-/// # Errors
-/// When a message did not arrive or arrived twice, and at any other error.
-pub(crate) fn broadcast(
-    listeners: &mut Listeners,
-    publisher: &mut Publisher,
-    schedule: &Schedule,
-) -> Result<Published> {
-    let before: Vec<u64> = listeners.messages().collect();
-    let tags = schedule.tags.len();
-    let shares: Vec<u64> = (0..tags).map(|tag| schedule.share(tag) as u64).collect();
-    let deliveries = (0..listeners.list.len()).map(|number| shares[number % tags]).sum();
-    let all = listeners.tally.messages + deliveries;
-    let late = thread::scope(|scope| {
-        let sending = scope.spawn(|| send(publisher, schedule));
-        let time = schedule.every * u32::try_from(schedule.bursts)? + LATE;
-        let heard =
-            listeners.listen_until(time, |tally| tally.messages >= all || sending.is_finished());
-        let late = sending.join().map_err(|_| anyhow!("the publisher panicked"))??;
-        heard?;
-        listeners.listen_until(LATE, |tally| tally.messages >= all)?;
-        anyhow::Ok(late)
-    })?;
-    for (number, (now, before)) in listeners.messages().zip(before).enumerate() {
-        let (got, wanted) = (now - before, shares[number % tags]);
-        ensure!(got == wanted, "listener {number} got {got} messages of {wanted}");
-    }
-    Ok(Published { messages: schedule.messages() as u64, deliveries, late })
 }
 
 /// Publishes by schedule, and answers the largest delay.
@@ -138,9 +104,7 @@ impl Publisher {
     /// When that fails.
     pub(crate) fn connect(target: &Arc<Target>) -> Result<Self> {
         let (method, upgrade) = match target.protocol {
-            ClientProtocol::Actions => {
-                (PublishMethod::WebSocket, Some(target.upgrade("publisher")))
-            }
+            ClientProtocol::Actions => (PublishMethod::WebSocket, Some(target.upgrade("bench"))),
             ClientProtocol::Nchan => (PublishMethod::Post, None),
         };
         let poll = Poll::new()?;
@@ -163,6 +127,38 @@ impl Publisher {
         let bytes: Vec<u8> = bytes.collect();
         self.connection.send(&bytes).context("publishing")?;
         self.wait_for(messages.len()).context("waiting for the server to accept")
+    }
+
+    /// Publishes by schedule and waits until every message has arrived. Listener N has joined tag N
+    /// modulo the number of tags.
+    ///
+    /// # Errors
+    /// When a message did not arrive or arrived twice, and at any other error.
+    pub(crate) fn broadcast(
+        &mut self,
+        listeners: &mut Listeners,
+        schedule: &Schedule,
+    ) -> Result<Published> {
+        let before: Vec<u64> = listeners.messages().collect();
+        let tags = schedule.tags.len();
+        let shares: Vec<u64> = (0..tags).map(|tag| schedule.share(tag) as u64).collect();
+        let deliveries = (0..listeners.list.len()).map(|number| shares[number % tags]).sum();
+        let all = listeners.tally.messages + deliveries;
+        let late = thread::scope(|scope| {
+            let sending = scope.spawn(|| send(self, schedule));
+            let time = schedule.every * u32::try_from(schedule.bursts)? + LATE;
+            let heard = listeners
+                .listen_until(time, |tally| tally.messages >= all || sending.is_finished());
+            let late = sending.join().map_err(|_| anyhow!("the publisher panicked"))??;
+            heard?;
+            listeners.listen_until(LATE, |tally| tally.messages >= all)?;
+            anyhow::Ok(late)
+        })?;
+        for (number, (now, before)) in listeners.messages().zip(before).enumerate() {
+            let (got, wanted) = (now - before, shares[number % tags]);
+            ensure!(got == wanted, "listener {number} got {got} messages of {wanted}");
+        }
+        Ok(Published { messages: schedule.messages() as u64, deliveries, late })
     }
 
     /// Waits until the connection is upgraded and that many messages are accepted.

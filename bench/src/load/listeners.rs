@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use hdrhistogram::Histogram;
 
 use super::connection::{Connection, Poll};
 use super::target::Target;
-use super::wire::{CLOSE, Frame, PING, PONG, TEXT, client_frame, latencies, now, scan, sent};
+use super::wire::{CLOSE, Frame, Latencies, PING, PONG, TEXT, client_frame, now, scan, sent};
 
 /// One in this many listeners records latencies. A prime, so that the sample does not coincide with
 /// the way in which a server spreads listeners over its threads.
@@ -51,14 +50,14 @@ pub(crate) struct Listeners {
 impl Listeners {
     /// Without any listener yet.
     pub(crate) fn new(target: &Arc<Target>, tags: Arc<[String]>) -> Result<Self> {
-        let (poll, tally) = (Poll::new()?, Tally::new()?);
+        let (poll, tally) = (Poll::new()?, Tally::default());
         let (target, more) = (Arc::clone(target), String::new());
         Ok(Self { target, tags, more, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
     }
 
     /// Forgets all latencies so far, and ignores those of messages sent before `now`.
     pub(crate) fn measure_from(&mut self, now: u64) {
-        self.tally.latencies.clear();
+        self.tally.latencies.0.clear();
         self.tally.since = now;
     }
 
@@ -113,8 +112,7 @@ impl Listeners {
             if self.tally.joined != joined {
                 (joined, progress) = (self.tally.joined, Instant::now());
             }
-            let is_stuck = progress.elapsed() > STUCK;
-            ensure!(!is_stuck, "only {joined} of {wanted} listeners could register");
+            ensure!(progress.elapsed() <= STUCK, "only {joined} of {wanted} listeners registered");
         }
         Ok(())
     }
@@ -128,10 +126,9 @@ impl Listeners {
     }
 
     /// Ends all connections without a close frame, and forgets what the listeners have counted.
-    pub(crate) fn disconnect(&mut self) -> Result<()> {
+    pub(crate) fn disconnect(&mut self) {
         self.list.clear();
-        self.tally = Tally::new()?;
-        Ok(())
+        self.tally = Tally::default();
     }
 
     /// Handles events until `is_enough`.
@@ -146,9 +143,7 @@ impl Listeners {
         let end = Instant::now() + limit;
         while !is_enough(&self.tally) {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                bail!("{} messages have arrived, and no more arrive", self.tally.messages);
-            }
+            ensure!(!left.is_zero(), "no more than {} messages arrive", self.tally.messages);
             self.poll_once(left.min(Duration::from_millis(5)), None)?;
         }
         Ok(())
@@ -160,13 +155,10 @@ impl Listeners {
     /// When a connection ends.
     pub(crate) fn listen_for(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.poll_once(left, None)?;
         }
+        Ok(())
     }
 
     /// Waits for events, at most `limit`, and handles them. With `retries`, a listener that fails
@@ -207,7 +199,7 @@ impl Retries {
 }
 
 /// What all listeners count together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Listeners that are registered.
     pub(crate) joined: usize,
@@ -216,26 +208,12 @@ pub(crate) struct Tally {
     /// Messages that arrived.
     pub(crate) messages: u64,
     /// Nanoseconds from sending to arrival at the sampled listeners.
-    pub(crate) latencies: Histogram<u64>,
+    pub(crate) latencies: Latencies,
     /// Messages sent before this are not in `latencies`.
     pub(crate) since: u64,
     /// The first reply and the first event `live` of any listener.
     pub(crate) first_reply: Option<String>,
     pub(crate) first_live: Option<String>,
-}
-
-impl Tally {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            joined: 0,
-            live: 0,
-            messages: 0,
-            latencies: latencies()?,
-            since: 0,
-            first_reply: None,
-            first_live: None,
-        })
-    }
 }
 
 #[derive(Debug, Default)]
@@ -278,7 +256,7 @@ impl Listener {
                     && let Some(sent_at) = sent(payload)
                     && sent_at >= tally.since
                 {
-                    tally.latencies.saturating_record(now.saturating_sub(sent_at));
+                    tally.latencies.record(sent_at, now);
                 }
             }
             Incoming::Reply => {

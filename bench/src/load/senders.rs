@@ -6,11 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use hdrhistogram::Histogram;
 
 use super::connection::{Connection, LONGEST_WAIT, Poll};
 use super::target::Target;
-use super::wire::{PublishMethod, answers, latencies, message, now};
+use super::wire::{Latencies, PublishMethod, answers, message, now};
 use crate::options::range;
 
 /// Bytes read at once.
@@ -66,12 +65,12 @@ pub(crate) struct Traffic {
 }
 
 /// The messages so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Accepted {
     pub(crate) sent: u64,
     pub(crate) messages: u64,
     /// Nanoseconds from sending to the answer.
-    pub(crate) latencies: Histogram<u64>,
+    pub(crate) latencies: Latencies,
 }
 
 impl Senders {
@@ -89,7 +88,7 @@ impl Senders {
             // used these IDs on the same server.
             last_mid: u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?,
             in_flight: vec![VecDeque::new(); senders],
-            accepted: Accepted { sent: 0, messages: 0, latencies: latencies()? },
+            accepted: Accepted::default(),
             plan,
         };
         let mut connections = Vec::with_capacity(senders);
@@ -149,7 +148,7 @@ impl Traffic {
         for _ in 0..answers.accepted {
             let sent = in_flight.pop_front().context("an answer to no message")?;
             accepted.messages += 1;
-            accepted.latencies.saturating_record(at.saturating_sub(sent));
+            accepted.latencies.record(sent, at);
         }
         while in_flight.len() < plan.in_flight as usize && !self.is_closing {
             let at = now();

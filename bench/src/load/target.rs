@@ -32,7 +32,6 @@ pub(crate) enum ClientProtocol {
     Nchan,
 }
 
-#[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) protocol: ClientProtocol,
     pub(crate) address: SocketAddr,
@@ -98,12 +97,19 @@ impl Target {
         message: &str,
         mid: Option<u64>,
     ) -> Vec<u8> {
-        match method {
-            PublishMethod::WebSocket => {
-                client_frame(TEXT, self.broadcast(tag, message, mid).as_bytes())
-            }
-            PublishMethod::Post => self.post(tag, message, mid),
-        }
+        let action = || self.broadcast(tag, message, mid);
+        let (path, body) = match (method, self.protocol) {
+            (PublishMethod::WebSocket, _) => return client_frame(TEXT, action().as_bytes()),
+            (_, ClientProtocol::Actions) => ("/messages".to_owned(), action()),
+            (_, ClientProtocol::Nchan) => (format!("/pub/{tag}"), message.to_owned()),
+        };
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.authority,
+            body.len()
+        )
+        .into_bytes()
     }
 
     fn broadcast(&self, tag: &str, message: &str, mid: Option<u64>) -> String {
@@ -117,20 +123,6 @@ impl Target {
         }
         let _ = write!(action, ",\"message\":{message}}}");
         action
-    }
-
-    fn post(&self, tag: &str, message: &str, mid: Option<u64>) -> Vec<u8> {
-        let (path, body) = match self.protocol {
-            ClientProtocol::Actions => ("/messages".to_owned(), self.broadcast(tag, message, mid)),
-            ClientProtocol::Nchan => (format!("/pub/{tag}"), message.to_owned()),
-        };
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            self.authority,
-            body.len()
-        )
-        .into_bytes()
     }
 
     /// Begins to connect, without blocking; `poll` reports the events of the connection under `number`.
@@ -148,7 +140,8 @@ impl Target {
         socket.set_tcp_nodelay(true)?;
         // Without this, thousands of ports stay in TIME_WAIT for a minute after the close.
         socket.set_linger(Some(Duration::ZERO))?;
-        if let (true, source @ 1..) = (is_v4_loopback(self.address), number / PER_SOURCE) {
+        let is_local = matches!(self.address.ip(), IpAddr::V4(address) if address.is_loopback());
+        if let (true, source @ 1..) = (is_local, number / PER_SOURCE) {
             let last = u8::try_from(1 + source).context("too many connections")?;
             setsockopt(&socket, IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
@@ -161,10 +154,6 @@ impl Target {
         poll.add(&socket, number)?;
         Connection::new(socket.into(), self.tls.as_ref(), upgrade)
     }
-}
-
-fn is_v4_loopback(address: SocketAddr) -> bool {
-    matches!(address.ip(), IpAddr::V4(address) if address.is_loopback())
 }
 
 /// TLS as browsers use it. It trusts the certificates of `file`, or else those of this system.

@@ -185,9 +185,26 @@ pub(crate) fn now() -> u64 {
 /// The longest latency that is recorded exactly, in nanoseconds.
 const LONGEST: u64 = 120_000_000_000;
 
-/// A histogram of latencies in nanoseconds.
-pub(crate) fn latencies() -> Result<Histogram<u64>> {
-    Ok(Histogram::new_with_max(LONGEST, 3)?)
+/// Latencies in nanoseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Latencies(pub(crate) Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(Histogram::new_with_max(LONGEST, 3).expect("the bounds are valid"))
+    }
+}
+
+impl Latencies {
+    /// Records the time since `sent`.
+    pub(crate) fn record(&mut self, sent: u64, now: u64) {
+        self.0.saturating_record(now.saturating_sub(sent));
+    }
+
+    /// Median, 99th percentile and maximum.
+    pub(crate) fn quantiles(&self) -> [u64; 3] {
+        [0.5, 0.99, 1.0].map(|quantile| self.0.value_at_quantile(quantile))
+    }
 }
 
 /// A message of `size` bytes, or the shortest if that is longer.

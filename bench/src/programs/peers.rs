@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::geteuid;
 use serde::Deserialize;
 
-use super::machine;
 use super::program::{Program, free_address};
+use super::{cores, version_of_package};
 use crate::options::Choice;
 use crate::run::fill;
 
@@ -50,30 +50,18 @@ enum Start {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Peers {
-    our_gate: Peer,
-    gate: Vec<Peer>,
-    server: Vec<Peer>,
+pub(crate) struct Peers {
+    /// How builds of our gate are started.
+    pub(crate) our_gate: Peer,
+    /// The first entry stands for no peer at all.
+    pub(crate) gate: Vec<Peer>,
+    /// The first entry is our own.
+    pub(crate) server: Vec<Peer>,
 }
 
-static PEERS: LazyLock<Peers> = LazyLock::new(|| {
+pub(crate) static PEERS: LazyLock<Peers> = LazyLock::new(|| {
     toml::from_str(include_str!("../../peers/peers.toml")).expect("peers.toml is valid")
 });
-
-/// How builds of our gate are started.
-pub(crate) fn our_gate() -> &'static Peer {
-    &PEERS.our_gate
-}
-
-/// Gates; the first entry stands for no peer at all.
-pub(crate) fn gates() -> &'static [Peer] {
-    &PEERS.gate
-}
-
-/// Servers; the first entry is our own.
-pub(crate) fn servers() -> &'static [Peer] {
-    &PEERS.server
-}
 
 impl Choice for Peer {
     fn option(&self) -> &str {
@@ -93,12 +81,9 @@ impl Peer {
     pub(crate) fn version(&self, peers: &Path) -> Result<String> {
         if let Some(package) = &self.package {
             let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
-            ensure!(
-                is_there && self.path().is_some(),
-                "{} is missing: apt-get install {package}",
-                self.name
-            );
-            return Ok(machine::version_of_package(package));
+            let is_there = is_there && self.path().is_some();
+            ensure!(is_there, "{} is missing: apt-get install {package}", self.name);
+            return Ok(version_of_package(package));
         }
         let Some(package) = &self.npm else { return Ok(String::new()) };
         let file = peers.join("node_modules").join(package).join("package.json");
@@ -139,7 +124,7 @@ impl Peer {
         values.extend([
             ("address", address.to_string()),
             ("port", address.port().to_string()),
-            ("workers", machine::cores().to_string()),
+            ("workers", cores().to_string()),
             ("directory", directory.display().to_string()),
             ("needs", self.needs.iter().map(|file| file.display().to_string()).collect()),
             ("config", config.display().to_string()),
@@ -147,9 +132,8 @@ impl Peer {
         if let Some(template) = &self.config {
             fs::write(&config, fill(template, &values)).context("cannot write a configuration")?;
         }
-        let mut command = Command::new(
-            build.map(Path::to_owned).or_else(|| self.path()).context("it is not installed")?,
-        );
+        let path = build.map(Path::to_owned).or_else(|| self.path());
+        let mut command = Command::new(path.context("it is not installed")?);
         command.current_dir(directory).args(self.args.iter().map(|arg| fill(arg, &values)));
         if geteuid().is_root() {
             command.args(&self.root_args);
@@ -174,9 +158,9 @@ mod tests {
 
     #[test]
     fn the_table_is_valid() {
-        assert_eq!(gates().first().map(Choice::option), Some("none"));
-        assert_eq!(servers().first().map(Choice::option), Some("server"));
-        for peer in gates().iter().chain(servers()).filter(|peer| !peer.args.is_empty()) {
+        assert_eq!(PEERS.gate.first().map(Choice::option), Some("none"));
+        assert_eq!(PEERS.server.first().map(Choice::option), Some("server"));
+        for peer in PEERS.gate.iter().chain(&PEERS.server).filter(|peer| !peer.args.is_empty()) {
             assert!(!peer.name.is_empty() && peer.package.is_some() != peer.paths.is_empty());
         }
     }

@@ -19,10 +19,10 @@ pub(crate) const READY: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A running program. Dropping it ends it and its descendants.
-#[derive(Debug)]
 pub(crate) struct Program {
     name: String,
-    pid: Pid,
+    /// The process whose tree this is.
+    pub(crate) pid: Pid,
     child: Child,
     errors: PathBuf,
     /// Our children before this program was started. A later child of ours is this program or an
@@ -49,24 +49,16 @@ impl Program {
         Ok(Self { name, pid, child, errors, earlier_children })
     }
 
-    /// The process whose tree this is.
-    pub(crate) fn pid(&self) -> Pid {
-        self.pid
-    }
-
-    /// The rest of the lines on stdout that begin with `beginnings`, which may come in any order.
+    /// The rest of the lines on stdout that begin with `starts`, which may come in any order.
     ///
     /// # Errors
     /// When it ends before it has written all of them.
-    pub(crate) fn announced<const N: usize>(
-        &mut self,
-        beginnings: [&str; N],
-    ) -> Result<[String; N]> {
+    pub(crate) fn announced<const N: usize>(&mut self, starts: [&str; N]) -> Result<[String; N]> {
         let output = self.child.stdout.take().context("its output was read already")?;
-        let mut found = beginnings.map(|_| None);
+        let mut found = starts.map(|_| None);
         for line in BufReader::new(output).lines() {
             let line = line?;
-            for (beginning, found) in beginnings.iter().zip(&mut found) {
+            for (beginning, found) in starts.iter().zip(&mut found) {
                 if let Some(rest) = line.strip_prefix(beginning) {
                     found.get_or_insert(rest.to_owned());
                 }
@@ -75,7 +67,7 @@ impl Program {
                 return Ok(found.map(Option::unwrap_or_default));
             }
         }
-        bail!("{} did not start: {}", self.name, self.last_errors())
+        self.failed("did not start")
     }
 
     /// Waits until `address` can be connected to.
@@ -85,12 +77,9 @@ impl Program {
     pub(crate) fn wait_for(&self, address: SocketAddr) -> Result<()> {
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
-            ensure!(
-                begun.elapsed() < READY,
-                "{} does not listen: {}",
-                self.name,
-                self.last_errors()
-            );
+            if begun.elapsed() > READY {
+                return self.failed("does not listen");
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -110,7 +99,7 @@ impl Program {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        bail!("{} does not end: {}", self.name, self.last_errors())
+        self.failed("does not end")
     }
 
     /// Follows a program that goes into the background: the process that was started ends at once,
@@ -120,10 +109,8 @@ impl Program {
     /// When there is no such child.
     pub(crate) fn follow_daemon(&mut self) -> Result<()> {
         self.child.wait()?;
-        match self.offspring()[..] {
-            [daemon] => self.pid = daemon,
-            _ => bail!("{} did not start: {}", self.name, self.last_errors()),
-        }
+        let [daemon] = self.offspring()[..] else { return self.failed("did not start") };
+        self.pid = daemon;
         Ok(())
     }
 
@@ -131,6 +118,10 @@ impl Program {
         let mut offspring = children(getpid());
         offspring.retain(|child| !self.earlier_children.contains(child));
         offspring
+    }
+
+    fn failed<T>(&self, how: &str) -> Result<T> {
+        bail!("{} {how}: {}", self.name, self.last_errors())
     }
 
     /// The last lines of its stderr.

@@ -1,6 +1,5 @@
 //! The figures for people: on the terminal, as a page, as a chart.
 
-mod chart;
 pub(crate) mod figure;
 mod page;
 pub(crate) mod results;
@@ -11,7 +10,6 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use hdrhistogram::Histogram;
 
 use crate::run::fill;
 use figure::{Figure, Section, millis};
@@ -33,26 +31,30 @@ pub(crate) struct ReportOptions {
     check: bool,
 }
 
-/// Prints the figures, and writes the page and the chart if the user asked for them. `values` are
-/// those that the section's text about how it was measured names.
-///
-/// # Errors
-/// When a file cannot be written.
-pub(crate) fn report(
-    results: &Results,
-    options: &ReportOptions,
-    section: &Section,
-    values: &[(&str, String)],
-) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{}", of_results(results))?;
-    if let Some(path) = &options.svg {
-        chart::write(results, path)?;
+type Values<'a> = [(&'a str, String)];
+
+impl ReportOptions {
+    /// Prints the figures, and writes the page and the chart if the user asked for them. `values` are
+    /// those that the section's text about how it was measured names.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn write(
+        &self,
+        results: &Results,
+        section: &Section,
+        values: &Values,
+    ) -> Result<()> {
+        writeln!(std::io::stdout().lock(), "{}", of_results(results))?;
+        if let Some(path) = &self.svg {
+            page::write_chart(results, path)?;
+        }
+        if let Some(path) = &self.markdown {
+            let how = fill(&section.how, values);
+            page::write(path, section, &page::figures(results, section, &how))?;
+        }
+        print_verdicts(results, self.check)
     }
-    if let Some(path) = &options.markdown {
-        let how = fill(&section.how, values);
-        page::write(path, section, &page::figures(results, &judge(results), section, &how))?;
-    }
-    print_verdicts(results, options.check)
 }
 
 /// Prints whether the goals are met.
@@ -132,9 +134,4 @@ pub(crate) fn latencies(name: &str, times: [u64; 3]) -> [[String; 2]; 3] {
     let [p50, p99, max] = times.map(|nanos| Some(format!("{:.2} ms", millis(nanos))));
     [("p50", p50), ("p99", p99), ("max", max)]
         .map(|(quantile, time)| row(&format!("{name}, {quantile}"), time))
-}
-
-/// Median, 99th percentile and maximum.
-pub(crate) fn quantiles(times: &Histogram<u64>) -> [u64; 3] {
-    [0.5, 0.99, 1.0].map(|quantile| times.value_at_quantile(quantile))
 }

@@ -1,15 +1,17 @@
 //! The page for the documentation: a section for each comparison, which its run replaces while the
-//! other sections stay.
+//! other sections stay; and the chart of it, with ratios to the best peer as bars.
 
 use std::path::Path;
 use std::{fs, io};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use textwrap::{Options, WordSeparator, WordSplitter};
 
 use super::figure::{Figure, Section, sections};
 use super::figure_rows;
-use super::results::{Results, Verdict};
+use super::results::{Results, Role, Subject, judge};
 
 const INTRODUCTION: &str = "# What it costs\n\n\
     Written by `scripts/bench`, which anyone can run on a machine of their own. It installs what \
@@ -21,12 +23,7 @@ const INTRODUCTION: &str = "# What it costs\n\n\
 const WIDTH: usize = 104;
 
 /// A section: the figures, their notes, the goals, and `how` they were measured.
-pub(crate) fn figures(
-    results: &Results,
-    verdicts: &[Verdict],
-    section: &Section,
-    how: &str,
-) -> String {
+pub(crate) fn figures(results: &Results, section: &Section, how: &str) -> String {
     let mut lines = vec![heading(section)];
     lines
         .extend(section.chart.iter().map(|chart| format!("![Ratios to the best peer]({chart})\n")));
@@ -38,7 +35,7 @@ pub(crate) fn figures(
     let note = |figure: &Figure| format!("- **{}**: {}.", figure.name, figure.note);
     lines.extend(results.figures().map(note));
     lines.push("\n### Goals\n".to_owned());
-    lines.extend(verdicts.iter().map(|verdict| format!("- {verdict}")));
+    lines.extend(judge(results).iter().map(|verdict| format!("- {verdict}")));
     lines.push(format!("\n### How\n\n{how}"));
     wrapped(&lines.join("\n"))
 }
@@ -91,6 +88,78 @@ fn wrapped(text: &str) -> String {
         page.extend([&filled, "\n"]);
     }
     page
+}
+
+const CHART_WIDTH: i32 = 880;
+const LABELS: i32 = 130;
+const BAR: i32 = 16;
+const STEP: i32 = 20;
+const HEAD: i32 = 30;
+const FOOT: i32 = 10;
+
+/// The longest bar. Longer ones are cut: nobody needs the exact length of what is many times worse.
+const LONGEST: f64 = 3.0;
+
+/// Writes the chart.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_chart(results: &Results, path: &Path) -> Result<()> {
+    draw(results, path)
+        .map_err(|error| anyhow!("{error}"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    // A panel for each figure that a peer has, and a bar for each program that has it.
+    let panel = |figure: &'static Figure| {
+        let (_, best) = results.best_peer(figure)?;
+        let bar = |subject| Some((subject, Subject::median(subject, figure)?));
+        Some((figure, best, results.subjects.iter().filter_map(bar).collect::<Vec<_>>()))
+    };
+    let panels: Vec<_> = results.figures().filter_map(panel).collect();
+    let bars: usize = panels.iter().map(|(_, _, bars)| bars.len()).sum();
+    let height = (HEAD + FOOT) * i32::try_from(panels.len())? + STEP * i32::try_from(bars)?;
+    let size = (u32::try_from(CHART_WIDTH)?, u32::try_from(height + 10)?);
+    let area = SVGBackend::new(path, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    let bold = ("sans-serif", 15).into_font().style(FontStyle::Bold).color(&BLACK);
+    let small = ("sans-serif", 13).into_font().color(&BLACK);
+    let left = small.pos(Pos::new(HPos::Left, VPos::Center));
+    let right = small.pos(Pos::new(HPos::Right, VPos::Center));
+    let mut y = 10;
+    for (figure, best, bars) in &panels {
+        let title = format!("{} (1.00 = best peer)", figure.name);
+        area.draw(&Text::new(title, (LABELS, y), bold.clone()))?;
+        y += HEAD;
+        let top = y;
+        for (subject, median) in bars {
+            let color = match subject.role {
+                Role::Ours => RGBColor(200, 76, 30),
+                Role::Peer => RGBColor(150, 160, 172),
+                Role::Floor => RGBColor(214, 219, 225),
+            };
+            let (ratio, middle) = (median / best, y + BAR / 2);
+            let end = LABELS + length(ratio);
+            area.draw(&Rectangle::new([(LABELS, y), (end, y + BAR)], color.filled()))?;
+            area.draw(&Text::new(subject.name.as_str(), (LABELS - 8, middle), right.clone()))?;
+            let cut = if ratio > LONGEST { " …" } else { "" };
+            let value = format!("{ratio:.2}{cut}   {}", figure.show(*median));
+            area.draw(&Text::new(value, (end + 8, middle), left.clone()))?;
+            y += STEP;
+        }
+        let one = LABELS + length(1.0);
+        area.draw(&PathElement::new([(one, top - 4), (one, y - 2)], BLACK.mix(0.4)))?;
+        y += FOOT;
+    }
+    area.present()?;
+    Ok(())
+}
+
+/// Pixels of a bar.
+#[allow(clippy::cast_possible_truncation, reason = "bounded by LONGEST")]
+fn length(ratio: f64) -> i32 {
+    (ratio.clamp(0.0, LONGEST) / LONGEST * f64::from(CHART_WIDTH - LABELS - 170)) as i32
 }
 
 #[cfg(test)]

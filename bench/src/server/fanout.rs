@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use hdrhistogram::Histogram;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
 use super::{AT_A_TIME, MESSAGE_SIZE, Server, TAG, TargetOptions};
-use crate::load::broadcast::{Published, Publisher, Schedule, broadcast};
+use crate::load::broadcast::{Published, Publisher, Schedule};
 use crate::load::listeners::Listeners;
 use crate::load::target::Target;
-use crate::load::wire::now;
+use crate::load::wire::{Latencies, now};
 use crate::options::range;
 use crate::programs::program::{Memory, Meter, Program};
-use crate::report::{latencies, micros, of_rows, quantiles, row};
+use crate::report::{latencies, micros, of_rows, row};
 use crate::run;
 
 /// Time of the same load before it is measured.
@@ -88,7 +87,6 @@ pub(crate) struct Fanout {
 }
 
 /// What a listener costs.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct JoinCost {
     /// CPU of connecting, upgrading and registering, in microseconds.
     pub(crate) micros: Option<f64>,
@@ -97,13 +95,12 @@ pub(crate) struct JoinCost {
 }
 
 /// What deliveries cost.
-#[derive(Debug, Clone)]
 pub(crate) struct Delivered {
     published: Published,
     /// CPU of a delivery, in microseconds.
     pub(crate) micros: Option<f64>,
     /// Nanoseconds from sending to arrival.
-    pub(crate) latencies: Histogram<u64>,
+    pub(crate) latencies: Latencies,
 }
 
 impl Fanout {
@@ -173,7 +170,7 @@ impl Fanout {
             Some(publisher) => publisher,
             absent => absent.insert(Publisher::connect(&self.target)?),
         };
-        broadcast(&mut self.listeners, publisher, schedule)
+        publisher.broadcast(&mut self.listeners, schedule)
     }
 }
 
@@ -217,8 +214,7 @@ pub(crate) fn tag() -> Arc<[String]> {
 /// When the server is missing, or a listener missed a message.
 pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
     let count = options.subscribers as usize;
-    let what = format!("{count} listeners");
-    run::ensure_open_files(count, &what, "give --subscribers less")?;
+    run::ensure_open_files(count, "listeners", "give --subscribers less")?;
     let tags = names(&options.tag, options.tags);
     let server = Server::of(&options.to, &tags)?;
     let mut fanout = Fanout::new(&server, Arc::clone(&tags))?;
@@ -233,7 +229,7 @@ pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
         let schedule = |time| Schedule::at(&tags, options.rate, burst, size, time);
         let seconds = Duration::from_secs(options.seconds.into());
         let done = fanout.deliver(&schedule(WARM_UP), &schedule(seconds))?;
-        let times = quantiles(&done.latencies);
+        let times = done.latencies.quantiles();
         if options.brief {
             writeln!(out, "{LINE}{} {} {}", times[0], times[1], times[2])?;
             return Ok(());
@@ -267,7 +263,6 @@ const RATE: u32 = 100;
 pub(crate) const PROBE_WARM_UP: Duration = Duration::from_millis(2_500);
 
 /// One listener of a tag, and a publisher for it.
-#[derive(Debug)]
 pub(crate) struct Probe {
     program: Program,
     /// Is removed after the program has ended.

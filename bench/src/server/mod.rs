@@ -2,27 +2,31 @@
 
 pub(crate) mod fanout;
 pub(crate) mod floor;
-pub(crate) mod launch;
 pub(crate) mod publish;
 pub(crate) mod storm;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
 use crate::load::broadcast::Publisher;
+use crate::load::senders::Senders;
 use crate::load::target::{ClientProtocol, Target, Url};
 use crate::options::one_of;
 use crate::programs::Build;
-use crate::programs::peers::{Peer, servers};
+use crate::programs::peers::{PEERS, Peer};
 use crate::programs::program::Program;
-use launch::Launch;
+use crate::run;
+use publish::plan;
 
 /// The tags of the comparisons: that of the load, and that of a healthy client meanwhile.
 pub(crate) const TAG: &str = "bench";
@@ -55,22 +59,50 @@ pub(crate) struct TargetOptions {
     pid: Option<i32>,
 
     /// Which program to start
-    #[arg(long, default_value = "server", value_parser = one_of(servers()))]
+    #[arg(long, default_value = "server", value_parser = one_of(&PEERS.server))]
     program: &'static Peer,
 
     /// The path of our server. The default is the one beside this program
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 
-    #[command(flatten)]
-    peers: PeersDir,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct PeersDir {
     /// The directory with the programs for Node
     #[arg(long, value_name = "DIR", default_value = "bench/peers")]
+    peers_dir: PathBuf,
+}
+
+/// A server, and how it is started.
+pub(crate) struct Tested {
+    pub(crate) kind: &'static Peer,
+    /// The program, if it is ours.
+    pub(crate) build: PathBuf,
     pub(crate) peers_dir: PathBuf,
+}
+
+impl Tested {
+    /// Starts it for listeners on `tags`, and waits until it listens.
+    ///
+    /// # Errors
+    /// With the end of its stderr, when it does not start.
+    pub(crate) fn start(&self, directory: &Path, tags: &[String]) -> Result<Server> {
+        if self.kind.is_ours() {
+            return Launch { tags: tags.to_vec(), ..Launch::new(&self.build, directory) }.start();
+        }
+        let peers = std::path::absolute(&self.peers_dir)?.display().to_string();
+        let (program, address) = self.kind.start(None, directory, vec![("peers", peers)])?;
+        let target = |protocol| Target::local(protocol, address);
+        if self.kind.option != "nchan" {
+            return Ok(Server::running(Some(program), target(ClientProtocol::Actions)));
+        }
+        program.wait_for(address)?;
+        let server = Server::running(Some(program), target(ClientProtocol::Nchan));
+        // The answer to a listener that joins: the newest message of the channel.
+        let mut publisher = Publisher::connect(&server.target)?;
+        for tag in tags {
+            publisher.publish(&[(tag, "{\"ok\":\"set\"}".to_owned())])?;
+        }
+        Ok(server)
+    }
 }
 
 /// A server that can be loaded. Dropping it ends the program that was started.
@@ -101,62 +133,27 @@ impl Server {
             if options.server.is_none() && options.program.is_ours() {
                 build = Build::given_or_beside(&[], "server")?.remove(0).path;
             }
-            let peers = &options.peers.peers_dir;
-            let server = Self::start(options.program, &build, peers, directory.path(), tags)?;
+            let tested =
+                Tested { kind: options.program, build, peers_dir: options.peers_dir.clone() };
+            let server = tested.start(directory.path(), tags)?;
             return Ok(Self { _directory: Some(directory), ..server });
         };
         let key = options.key_file.as_deref().map(first_line).transpose()?;
-        Ok(Self {
-            target: Arc::new(Target::at(url, key, options.ca.as_deref())?),
-            url: url.to_string(),
-            key_file: options.key_file.clone(),
-            ca: options.ca.clone(),
-            pid: options.pid.and_then(Pid::from_raw),
-            admin: None,
-            program: None,
-            _directory: None,
-        })
+        let (url, target) = (url.to_string(), Target::at(url, key, options.ca.as_deref())?);
+        let (key_file, ca) = (options.key_file.clone(), options.ca.clone());
+        let pid = options.pid.and_then(Pid::from_raw);
+        Ok(Self { url, key_file, ca, pid, ..Self::running(None, target) })
     }
 
-    /// Starts a program for listeners on `tags`, and waits until it listens. `build` is our server.
-    ///
-    /// # Errors
-    /// With the end of its stderr, when it does not start.
-    pub(crate) fn start(
-        kind: &Peer,
-        build: &Path,
-        peers: &Path,
-        directory: &Path,
-        tags: &[String],
-    ) -> Result<Self> {
-        if kind.is_ours() {
-            return Launch { tags: tags.to_vec(), ..Launch::new(build, directory) }.start();
-        }
-        let peers = std::path::absolute(peers)?;
-        let (program, address) =
-            kind.start(None, directory, vec![("peers", peers.display().to_string())])?;
-        if kind.option != "nchan" {
-            return Ok(Self::started(program, Target::local(ClientProtocol::Actions, address)));
-        }
-        program.wait_for(address)?;
-        let server = Self::started(program, Target::local(ClientProtocol::Nchan, address));
-        // The answer to a listener that joins: the newest message of the channel.
-        let mut publisher = Publisher::connect(&server.target)?;
-        for tag in tags {
-            publisher.publish(&[(tag, "{\"ok\":\"set\"}".to_owned())])?;
-        }
-        Ok(server)
-    }
-
-    fn started(program: Program, target: Target) -> Self {
+    fn running(program: Option<Program>, target: Target) -> Self {
         Self {
             url: format!("ws://{}/ws", target.address),
             target: Arc::new(target),
             key_file: None,
             ca: None,
-            pid: Some(program.pid()),
+            pid: program.as_ref().map(|program| program.pid),
             admin: None,
-            program: Some(program),
+            program,
             _directory: None,
         }
     }
@@ -176,4 +173,96 @@ fn first_line(file: &Path) -> Result<String> {
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The key for publishing. Without a key the server limits how much strangers publish, and keeps none
+/// of it for clients that are away.
+const KEY: &str = "bench-key-of-the-load-generator";
+
+/// Time to become ready, including the messages that the server has to read.
+const READY: Duration = Duration::from_secs(120);
+
+/// The options of a start.
+pub(crate) struct Launch<'a> {
+    pub(crate) server: &'a Path,
+    /// For the key and the stderr.
+    pub(crate) directory: &'a Path,
+    /// Publishing on these needs the key.
+    pub(crate) tags: Vec<String>,
+    pub(crate) more_options: &'a [String],
+    /// A library to load before the C library.
+    pub(crate) preload: Option<&'a Path>,
+    /// Whether it keeps messages for clients that are away.
+    pub(crate) keeps: bool,
+}
+
+impl<'a> Launch<'a> {
+    /// For the tags of the comparisons, with the server's defaults, and in memory only.
+    pub(crate) fn new(server: &'a Path, directory: &'a Path) -> Self {
+        let (tags, more_options) = (tags().to_vec(), &[]);
+        Self { server, directory, tags, more_options, preload: None, keeps: true }
+    }
+
+    /// Starts it, and waits until it listens.
+    ///
+    /// # Errors
+    /// With the end of its stderr, when it does not start.
+    pub(crate) fn start(&self) -> Result<Server> {
+        let [key_file, config] = ["key", "server.toml"].map(|name| self.directory.join(name));
+        fs::write(&key_file, KEY).context("cannot write the key")?;
+        let text = if self.keeps { "" } else { "ring = 0\ninbox = 0\n" };
+        fs::write(&config, text).context("cannot write a configuration")?;
+        let mut command = Command::new(self.server);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"]);
+        command.arg("--config").arg(&config);
+        for tag in &self.tags {
+            for action in ["broadcast", "send"] {
+                command.arg("--protect").arg(format!("{tag}:{action}:{}", key_file.display()));
+            }
+        }
+        if let Some(library) = self.preload {
+            command.env("LD_PRELOAD", library);
+        }
+        command.args(self.more_options);
+        let mut program = Program::start("server", command, self.directory)?;
+        let [address, admin] = program.announced(["listening server ", "listening admin "])?;
+        let mut target = Target::local(ClientProtocol::Actions, address.parse()?);
+        target.key = Some(KEY.to_owned());
+        let (key_file, admin) = (Some(key_file), Some(admin.parse()?));
+        Ok(Server { key_file, admin, ..Server::running(Some(program), target) })
+    }
+
+    /// Starts it, publishes `entries` messages and restarts it. Answers the messages accepted a second,
+    /// and the seconds from the second start until the server was ready.
+    pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<(f64, f64)> {
+        let server = self.start()?;
+        let mut senders = Senders::new(&server.target, plan(32))?;
+        let begun = Instant::now();
+        // The messages in flight come on top.
+        senders.send_until(|accepted| accepted.sent >= entries)?;
+        senders.finish()?;
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let per_second = entries as f64 / begun.elapsed().as_secs_f64();
+        server.stop()?;
+        let begun = Instant::now();
+        let server = self.start()?;
+        let admin = server.admin.context("the server has no address for administrators")?;
+        while !is_ready(admin) {
+            run::check_interrupt()?;
+            ensure!(begun.elapsed() < READY, "not ready after {READY:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok((per_second, begun.elapsed().as_secs_f64()))
+    }
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(admin)?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
 }

@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use hdrhistogram::Histogram;
 
 use super::fanout::WARM_UP;
 use super::{MESSAGE_SIZE, Server, TAG, TargetOptions};
 use crate::load::senders::{SendPlan, Senders};
-use crate::load::wire::PublishMethod;
+use crate::load::wire::{Latencies, PublishMethod};
 use crate::options::range;
 use crate::programs::program::Meter;
-use crate::report::{latencies, micros, of_rows, quantiles, row};
+use crate::report::{latencies, micros, of_rows, row};
 
 /// Senders in the comparisons.
 pub(crate) const SENDERS: u32 = 64;
@@ -32,28 +31,25 @@ pub(crate) struct PublishOptions {
 }
 
 /// What senders cost a server.
-pub(crate) struct PublishCost {
+pub(crate) struct SendCost {
     messages: u64,
     pub(crate) per_second: f64,
     /// CPU of the server for a message, in microseconds.
     pub(crate) micros: Option<f64>,
     /// Nanoseconds from sending to the answer.
-    pub(crate) latencies: Histogram<u64>,
+    pub(crate) latencies: Latencies,
 }
 
 /// Sends for `warm_up`, then measures for `time`.
 ///
 /// # Errors
 /// When a message is refused, or no answer arrives any more.
-pub(crate) fn measure(
-    server: &Server,
-    plan: SendPlan,
-    (warm_up, time): (Duration, Duration),
-) -> Result<PublishCost> {
+pub(crate) fn measure(server: &Server, plan: SendPlan, times: [Duration; 2]) -> Result<SendCost> {
+    let [warm_up, time] = times;
     let mut senders = Senders::new(&server.target, plan)?;
     let begun = Instant::now();
     senders.send_until(|_| begun.elapsed() >= warm_up)?;
-    senders.traffic.accepted.latencies.clear();
+    senders.traffic.accepted.latencies.0.clear();
     let mut meter = server.pid.map(Meter::start);
     let (begun, before) = (Instant::now(), senders.traffic.accepted.messages);
     senders.send_until(|_| begun.elapsed() >= time)?;
@@ -62,24 +58,14 @@ pub(crate) fn measure(
     let micros = meter.as_mut().map(|meter| meter.micros_each(messages as f64));
     let latencies = senders.traffic.accepted.latencies.clone();
     senders.finish()?;
-    Ok(PublishCost {
-        messages,
-        per_second: messages as f64 / time.as_secs_f64(),
-        micros,
-        latencies,
-    })
+    let per_second = messages as f64 / time.as_secs_f64();
+    Ok(SendCost { messages, per_second, micros, latencies })
 }
 
 /// The senders of the comparisons.
 pub(crate) fn plan(in_flight: u32) -> SendPlan {
-    SendPlan {
-        over: PublishMethod::WebSocket,
-        publishers: SENDERS,
-        in_flight,
-        tag: TAG.to_owned(),
-        size: MESSAGE_SIZE,
-        without_mid: false,
-    }
+    let (over, tag) = (PublishMethod::WebSocket, TAG.to_owned());
+    SendPlan { over, publishers: SENDERS, in_flight, tag, size: MESSAGE_SIZE, without_mid: false }
 }
 
 /// Measures and prints.
@@ -88,7 +74,7 @@ pub(crate) fn plan(in_flight: u32) -> SendPlan {
 /// When the server is missing, or a message is refused.
 pub(crate) fn run(options: &PublishOptions) -> Result<()> {
     let server = Server::of(&options.to, std::slice::from_ref(&options.plan.tag))?;
-    let times = (WARM_UP, Duration::from_secs(options.seconds.into()));
+    let times = [WARM_UP, Duration::from_secs(options.seconds.into())];
     let cost = measure(&server, options.plan.clone(), times)?;
     let per_core = cost.micros.map(|micros| format!("{:.0}", 1e6 / micros));
     let mut rows = vec![
@@ -97,6 +83,6 @@ pub(crate) fn run(options: &PublishOptions) -> Result<()> {
         row("CPU of a message", cost.micros.map(micros)),
         row("a second and core", per_core),
     ];
-    rows.extend(latencies("until the answer", quantiles(&cost.latencies)));
+    rows.extend(latencies("until the answer", cost.latencies.quantiles()));
     Ok(writeln!(std::io::stdout().lock(), "{}", of_rows(rows))?)
 }

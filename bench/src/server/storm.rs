@@ -69,7 +69,7 @@ pub(crate) fn measure(
     let probe = Probe::start(server, quiet_tag, time)?;
     clients.listen_for(PROBE_WARM_UP)?;
     let mut meter = server.pid.map(Meter::start);
-    clients.disconnect()?;
+    clients.disconnect();
     let begun = Instant::now();
     let retries = clients.reconnect(count, String::new())?;
     let took = begun.elapsed();
@@ -85,8 +85,7 @@ pub(crate) fn measure(
 /// When the server is missing, a client does not come back, or the healthy one loses a message.
 pub(crate) fn run(options: &StormOptions) -> Result<()> {
     let count = options.clients as usize;
-    let what = format!("{count} clients");
-    run::ensure_open_files(count, &what, "give --clients less")?;
+    run::ensure_open_files(count, "clients", "give --clients less")?;
     let tags = [options.tag.clone(), format!("{}-quiet", options.tag)];
     let server = Server::of(&options.to, &tags)?;
     let alone = Probe::start(&server, &tags[1], ALONE)?.finish()?;
