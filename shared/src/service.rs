@@ -71,7 +71,10 @@ pub fn tcp_sockets() -> io::Result<Vec<TcpListener>> {
 
 fn unusable(index: usize, kind: io::ErrorKind, why: &str) -> io::Error {
     // The first three descriptors are stdin, stdout and stderr.
-    io::Error::new(kind, format!("descriptor {} of LISTEN_FDS is {why}", index + 3))
+    io::Error::new(
+        kind,
+        format!("descriptor {} of LISTEN_FDS is {why}; correct the socket unit", index + 3),
+    )
 }
 
 /// The name of each of `count` sockets, from a list such as `a:b:c`.
