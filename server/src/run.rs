@@ -162,7 +162,9 @@ pub async fn run(
     notice.close();
     match shutdown.drained(DRAIN.saturating_sub(begun.elapsed())).await {
         Drained::Clean => tracing::info!("stopped; every connection was ended"),
-        Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),
+        Drained::Late(count) => {
+            tracing::warn!(count, "stopped; the remaining connections were cut after {DRAIN:?}")
+        }
     }
     result
 }

@@ -87,7 +87,10 @@ fn names(listed: Option<OsString>, count: usize) -> io::Result<Vec<String>> {
     if names.len() == count {
         return Ok(names);
     }
-    let told = format!("LISTEN_FDNAMES has {} names for {count} sockets", names.len());
+    let told = format!(
+        "LISTEN_FDNAMES has {} names for {count} sockets; give each socket one name",
+        names.len()
+    );
     Err(io::Error::new(io::ErrorKind::InvalidInput, told))
 }
 

@@ -71,8 +71,8 @@ pub(super) fn check_max_payload(client: &Client, cluster: &NatsConfig) -> Result
         return Ok(());
     }
     Err(cluster.error(format!(
-        "NATS takes {takes} bytes at once, but an entry with the largest message has up to {needed}; \
-         raise max_payload in the configuration of its nodes"
+        "NATS accepts at most {takes} bytes at once, but an entry with the largest message has up \
+         to {needed}; raise max_payload in the configuration of its nodes"
     )))
 }
 
@@ -333,7 +333,9 @@ fn check(
             );
         }
         Some(format) if format != FORMAT => {
-            return error(format!("has format {format}, this server knows {FORMAT}; update it"));
+            return error(format!(
+                "has format {format}, this server knows {FORMAT}; update this server"
+            ));
         }
         Some(_) => {}
     }
