@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(of(None, 2).unwrap(), ["", ""]);
         assert_eq!(of(Some(""), 2).unwrap(), ["", ""]);
         let error = of(Some("proxy"), 2).unwrap_err().to_string();
-        assert_eq!(error, "LISTEN_FDNAMES has 1 names for 2 sockets");
+        assert_eq!(error, "LISTEN_FDNAMES has 1 names for 2 sockets; give each socket one name");
     }
 
     #[test]
