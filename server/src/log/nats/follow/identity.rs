@@ -32,7 +32,7 @@ impl Follower {
     async fn check_identity(&mut self, stream: &Stream) -> Result<(), FollowFailure> {
         let info = stream.cached_info();
         if !stream::has_epoch(&info.config, &self.epoch) {
-            let reason = "it was given a new epoch; restart this server to continue with it";
+            let reason = "it has a new epoch; restart this server to continue with it";
             return Err(self.refuse(reason.into()));
         }
         let there = info.state.last_sequence >= self.head && self.has_last(stream).await?;
