@@ -71,7 +71,10 @@ async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
         drained = gate::run(listeners, config, hangups, shutdown.clone()) => match drained? {
             Drained::Clean => tracing::info!("ended: no connection was left"),
             Drained::Late(left) => {
-                tracing::warn!(connections = left, "ended at the drain limit: the remaining connections were cut");
+                tracing::warn!(
+                    connections = left,
+                    "ended at the limit of --drain: the remaining connections were cut"
+                );
             }
         },
         signal = stopped => tracing::warn!("{signal} again: ended at once"),

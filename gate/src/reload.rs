@@ -50,7 +50,8 @@ pub(crate) async fn follow(
         };
         let Ok((returned, outcome)) = checked else {
             tracing::error!(
-                "internal error: the PEM file is no longer checked; restart gate to renew it"
+                "internal error: gate no longer notices new certificates in the PEM file; restart \
+                 gate now and report this error with the log"
             );
             return shutdown.stopping().await;
         };

@@ -67,8 +67,8 @@ fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
     let now = config.fixed();
     if fixed.disagrees(&now) {
         tracing::error!(
-            "the configuration retains or protects something else than the other servers of the \
-             stream: `server adopt-settings` changes it for all of them"
+            "the new configuration differs from that of the stream's other servers in what it \
+             retains or protects: run `server adopt-settings` to change it for all of them"
         );
         return reject(&[]);
     }

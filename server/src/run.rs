@@ -54,12 +54,17 @@ pub async fn run(
 ) -> Result<(), Error> {
     let fixed = config.fixed();
     for address in listeners.plain().filter(|address| !address.ip().is_loopback()) {
-        tracing::warn!(%address, "reachable from other machines without TLS; a gate belongs in front");
+        tracing::warn!(
+            %address,
+            "other machines can connect to this address without TLS; listen on 127.0.0.1 and put a \
+             gate in front"
+        );
     }
     if listeners.public.iter().all(|way| matches!(way, PublicListener::Plain(_))) {
         tracing::info!(
-            "whoever comes through a gate comes from this machine: limits for each address do not \
-             apply; see --listen-proxy (for sockets of systemd, FileDescriptorName=proxy)"
+            "behind a gate every visitor appears as this machine, so limits for each address do \
+             not apply; to apply them, use --listen-proxy (for sockets of systemd, \
+             FileDescriptorName=proxy)"
         );
     }
     for warning in &config.warnings {
@@ -157,7 +162,9 @@ pub async fn run(
     notice.close();
     match shutdown.drained(DRAIN.saturating_sub(begun.elapsed())).await {
         Drained::Clean => tracing::info!("stopped; every connection was ended"),
-        Drained::Late(count) => tracing::warn!(count, "stopped; connections left after {DRAIN:?}"),
+        Drained::Late(count) => {
+            tracing::warn!(count, "stopped; the remaining connections were cut after {DRAIN:?}")
+        }
     }
     result
 }

@@ -357,7 +357,7 @@ export class Tocsin extends EventTarget {
       // JSON has no `undefined`.
       const frame = JSON.stringify({ ...call, message: call.message ?? null, key, ttl, mid, ref });
       if (new Blob([frame]).size > FRAME_MAX) {
-        return answer({ error: 'too_large', detail: `the message with tag and ID may have ${FRAME_MAX} bytes` });
+        return answer({ error: 'too_large', detail: `the message with tag and ID may have at most ${FRAME_MAX} bytes` });
       }
       /** @type {t.Settle} */
       const settle = (reply) => {

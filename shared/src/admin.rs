@@ -78,10 +78,13 @@ async fn serve(stream: TcpStream, report: Arc<impl Report>, shutdown: Shutdown) 
 fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> Answer {
     if !is_local_name(request.headers()) {
         // A foreign web page whose own name now points here (DNS rebinding).
-        return text(StatusCode::FORBIDDEN, "Ask for localhost or an IP address.\n");
+        return text(
+            StatusCode::FORBIDDEN,
+            "The Host header must be localhost or an IP address.\n",
+        );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET.\n");
+        return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET is allowed here.\n");
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -93,9 +96,12 @@ fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> 
         "/status" => json(StatusCode::OK, report.status()),
         "/metrics" => match report.metrics() {
             Some(metrics) => with_type(StatusCode::OK, metrics.into(), OPEN_METRICS),
-            None => text(StatusCode::NOT_FOUND, "There are no metrics.\n"),
+            None => text(StatusCode::NOT_FOUND, "This program has no metrics.\n"),
         },
-        _ => text(StatusCode::NOT_FOUND, "Here are /healthz, /readyz, /status and /metrics.\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "Not found. The admin port has /healthz, /readyz, /status and /metrics.\n",
+        ),
     }
 }
 

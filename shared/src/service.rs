@@ -71,7 +71,10 @@ pub fn tcp_sockets() -> io::Result<Vec<TcpListener>> {
 
 fn unusable(index: usize, kind: io::ErrorKind, why: &str) -> io::Error {
     // The first three descriptors are stdin, stdout and stderr.
-    io::Error::new(kind, format!("descriptor {} of LISTEN_FDS is {why}", index + 3))
+    io::Error::new(
+        kind,
+        format!("descriptor {} of LISTEN_FDS is {why}; correct the socket unit", index + 3),
+    )
 }
 
 /// The name of each of `count` sockets, from a list such as `a:b:c`.
@@ -84,7 +87,10 @@ fn names(listed: Option<OsString>, count: usize) -> io::Result<Vec<String>> {
     if names.len() == count {
         return Ok(names);
     }
-    let told = format!("LISTEN_FDNAMES has {} names for {count} sockets", names.len());
+    let told = format!(
+        "LISTEN_FDNAMES has {} names for {count} sockets; give each socket one name",
+        names.len()
+    );
     Err(io::Error::new(io::ErrorKind::InvalidInput, told))
 }
 
@@ -196,7 +202,7 @@ mod tests {
         assert_eq!(of(None, 2).unwrap(), ["", ""]);
         assert_eq!(of(Some(""), 2).unwrap(), ["", ""]);
         let error = of(Some("proxy"), 2).unwrap_err().to_string();
-        assert_eq!(error, "LISTEN_FDNAMES has 1 names for 2 sockets");
+        assert_eq!(error, "LISTEN_FDNAMES has 1 names for 2 sockets; give each socket one name");
     }
 
     #[test]

@@ -37,7 +37,10 @@ impl Target {
             vec![address]
         };
         if addresses.iter().any(|address| address.port() == 0) {
-            return Err(Error::Usage(format!("cannot forward to {text:?}: port 0 is no server's")));
+            return Err(Error::Usage(format!(
+                "cannot forward to {text:?}: no server listens on port 0; give the port of the \
+                 server"
+            )));
         }
         Ok(Self::Tcp(addresses))
     }

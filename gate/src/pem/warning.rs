@@ -19,7 +19,7 @@ pub enum Warning {
     /// The chain ends before it reaches an authority that clients know.
     #[error(
         "an intermediate certificate is missing: {leaf} was issued by {issuer}, which is not in \
-         the file, and many clients refuse it so; append the intermediates that the authority \
+         the file, so many clients refuse to connect; append the intermediates that the authority \
          delivered: cat leaf.crt intermediate.crt main.key > cert.pem"
     )]
     Incomplete {
@@ -31,8 +31,8 @@ pub enum Warning {
     /// The certificate has only a common name, which browsers ignore: Chrome since version 58 and
     /// Firefox since 48 read the alternative names alone, as RFC 2818 demands.
     #[error(
-        "the certificate of {name} has no subject alternative name, and browsers and many clients \
-         refuse it so, whatever its common name is; have it issued anew with one, as with \
+        "the certificate of {name} has no subject alternative name, so browsers and many clients \
+         refuse it, whatever its common name is; request a new one that has it, for example with \
          openssl req -addext subjectAltName={wanted}"
     )]
     NoAlternativeName {
@@ -43,8 +43,9 @@ pub enum Warning {
     },
     /// The certificate is its own issuer.
     #[error(
-        "the certificate of {0} is self-signed, so browsers refuse it unless each was told to trust \
-         it: good for trying; for visitors, get one of an authority such as Let's Encrypt"
+        "the certificate of {0} is self-signed, so browsers refuse it unless each was told to \
+         trust it: that is enough for a trial; for visitors, get one from an authority such as \
+         Let's Encrypt"
     )]
     SelfSigned(String),
     /// A certificate of the chain expires soon.

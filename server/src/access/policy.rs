@@ -60,10 +60,10 @@ impl Policy {
             }
         };
         let remedy = match self.declared_tags {
-            Some(_) => "a key for these (--protect) keeps strangers off",
+            Some(_) => "to prevent that, protect them with a key (--protect)",
             None => {
-                "a key (--protect) keeps strangers off a pair, and [tags.NAME] in a file for \
-                 --config off all tags but those"
+                "to prevent that, protect each tag and action with a key (--protect); to refuse \
+                 all tags but your own, declare those as [tags.NAME] in the file of --config"
             }
         };
         Some(format!("everyone who can connect may {what}; {remedy}"))

@@ -116,19 +116,20 @@ fn list(items: impl Iterator<Item = String>) -> String {
 /// [`Error::Option`] if no stream is configured; what prevents the change.
 pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Error> {
     let (Some(cluster), Some(file)) = (config.cluster(), &config.id_key_file) else {
-        let reason = "this command needs it: it names the stream whose settings are to change";
+        let reason = "missing; this command changes the settings of a stream in NATS, so give it \
+                      the --nats of the servers";
         return Err(Error::Option { option: "nats", reason: reason.into() });
     };
     let id_key = IdKey::load(file)?.ok_or_else(|| Error::Content {
         what: "id key file",
         file: file.clone(),
-        reason: "it does not exist; copy that of the stream's servers".into(),
+        reason: "it does not exist; copy the file from another server of the stream".into(),
     })?;
     let common = common_settings(config, &id_key);
     let epoch = nats::adopt(cluster, &common, new_epoch).await?;
     print_line(&format!(
-        "stream {} has these settings and the epoch {epoch}; restart its servers with them, one after \
-         the other",
+        "stream {} now has these settings and the epoch {epoch}; restart all its servers with the \
+         same settings, one after the other",
         cluster.stream
     ))
 }

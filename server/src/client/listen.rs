@@ -146,7 +146,8 @@ impl Subscription {
     fn report_loss(&self) {
         let tag = &self.registration.tag;
         report(&format!(
-            "some messages on {tag} may be missing: the server no longer has all that were sent meanwhile"
+            "some messages on {tag} may be missing: the server no longer has all that were sent \
+             while the connection was down"
         ));
     }
 

@@ -35,7 +35,8 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
                     let secret = secret_file::first_line("secret file", &file)?;
                     if secret.len() < Id::MIN_SECRET || user.is_empty() {
                         return Err(Error::Data(format!(
-                            "an ID is derived from a user, which must not be empty, and a secret of at least {} bytes",
+                            "the user is empty, or the secret is shorter than {} bytes: give \
+                             both, for an ID is derived from them",
                             Id::MIN_SECRET
                         )));
                     }

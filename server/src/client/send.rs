@@ -136,9 +136,10 @@ async fn exchange(
     if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
     }
-    let request = request
-        .body(Full::from(body.to_owned()))
-        .map_err(|_| Error::Data("the key contains characters that no key has".into()))?;
+    let bad_key =
+        "the key contains characters that no key has; check the first line of the key file";
+    let request =
+        request.body(Full::from(body.to_owned())).map_err(|_| Error::Data(bad_key.into()))?;
     // This task moves the bytes of the connection. It ends with the answer, at the latest when
     // `sender` is dropped.
     tokio::spawn(connection);

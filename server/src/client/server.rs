@@ -64,11 +64,11 @@ impl Server {
         match without_answer(error) {
             NoAnswer::Closed => Error::Unavailable(format!(
                 "{authority} closed the connection without an answer; if it is a port of \
-                 --listen-proxy, which is for the gate, let --to name one of --listen"
+                 --listen-proxy, which is for the gate, give --to a port of --listen"
             )),
             NoAnswer::NotHttp => Error::Data(format!(
-                "{authority} answers what is not HTTP; if it is the gate, which expects TLS, let --to \
-                 name the server's own address"
+                "{authority} answers something that is not HTTP; if it is the gate, which \
+                 expects TLS, give --to the address of the server itself"
             )),
             NoAnswer::Other => self.unreachable(&error),
         }
@@ -83,7 +83,7 @@ impl Server {
         // The answer of the gate and of other servers to a client that does not use TLS.
         let hint = match status {
             StatusCode::BAD_REQUEST => {
-                "; if that is the gate, let --to name the server's own address"
+                "; if that is the gate, give --to the address of the server itself"
             }
             _ => "",
         };

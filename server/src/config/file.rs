@@ -84,7 +84,7 @@ impl Reader<'_> {
                 let known = names_in_file();
                 let reason = match nearest(name, &known) {
                     Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("there are {}", known.join(", ")),
+                    None => format!("the options are {}", known.join(", ")),
                 };
                 self.fault(key.span().start, format!("`{name}` is no option; {reason}"));
             }
@@ -117,7 +117,7 @@ impl Reader<'_> {
                     other => {
                         let names = [&["keys", "key-files"], &HISTORY[..]].concat().join(", ");
                         let reason =
-                            format!("`{other}` is nothing that a tag has; there are {names}");
+                            format!("`{other}` is no option of a tag; the options are {names}");
                         self.fault(key.span().start, reason);
                     }
                 }

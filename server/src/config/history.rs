@@ -77,7 +77,7 @@ impl Resolver {
             let none = count.as_ref().map_or(default.count == 0, |count| count.text == "0");
             if let (true, Some(useless)) = (none && !counted(kind), age.as_ref().or(bytes.as_ref()))
             {
-                let reason = "has no effect where the count is 0, which retains no message";
+                let reason = "has no effect: the count is 0, so no message is retained";
                 self.config.warn(Some(useless.source.warning(reason)));
             }
         }

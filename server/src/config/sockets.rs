@@ -63,8 +63,8 @@ impl Config {
             let unused = changed([("--listen", listen), ("--listen-proxy", !no_port)]);
             let unused = unused.collect::<Vec<_>>().join(" and ");
             let warning = format!(
-                "{unused} not used: the service manager gives the sockets; change its units, in which \
-                 FileDescriptorName={PROXY} stands for --listen-proxy"
+                "{unused} not used: the service manager passes the sockets; set the addresses in \
+                 its socket units, where FileDescriptorName={PROXY} replaces --listen-proxy"
             );
             return if unused.is_empty() { Vec::new() } else { vec![warning] };
         }

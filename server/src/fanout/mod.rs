@@ -229,7 +229,10 @@ impl Shard {
                     // The ping may still wait behind the replay, so its pong would come late.
                     heard = true;
                 } else if now - member.progress.1 >= limits::REPLAY_STALL {
-                    outbox.shed_and_close(SLOW_CONSUMER, "does not read its replay; reconnect");
+                    outbox.shed_and_close(
+                        SLOW_CONSUMER,
+                        "does not read the messages it missed; reconnect",
+                    );
                 }
             }
             match ping_wheel::visit(&mut member.quiet, heard) {

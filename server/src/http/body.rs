@@ -53,7 +53,8 @@ pub(super) async fn read(
             return Err(Box::new(closing(answer)));
         }
         Ok(Err(BodyError::BrokenOff)) => {
-            (StatusCode::BAD_REQUEST, Refusal::bad("the connection ended within the body".into()))
+            let detail = "the connection ended before the end of the body";
+            (StatusCode::BAD_REQUEST, Refusal::bad(detail.into()))
         }
         Err(expired) => (StatusCode::REQUEST_TIMEOUT, Refusal::bad(expired.to_string())),
     };

@@ -15,7 +15,7 @@ pub(crate) struct Foreign;
 
 /// The text is not an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an origin is scheme, name and perhaps port, as in https://shop.example:8443")]
+#[error("write scheme, host and, if needed, port, for example https://shop.example:8443")]
 pub(crate) struct BadOrigin;
 
 impl Origins {

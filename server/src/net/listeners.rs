@@ -162,7 +162,8 @@ impl PublicListener {
                 if let Some(connections) = UNTRUSTED.record() {
                     tracing::warn!(
                         connections, last = %peer.ip(),
-                        "connections to --listen-proxy closed: the peer is not among those of --trust-proxy"
+                        "connections to --listen-proxy closed: the peer is not among those of \
+                         --trust-proxy; if it is your proxy, add its address there"
                     );
                 }
                 tracing::debug!(%peer, "connection closed: the peer is not among those of --trust-proxy");

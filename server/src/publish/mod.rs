@@ -48,7 +48,8 @@ impl Service {
         match &self.policy.load().declared_tags {
             Some(declared) if !declared.contains(tag) => Err(Refusal::new(
                 ErrorCode::BadTag,
-                "this server's configuration does not declare the tag".into(),
+                "this server's configuration does not declare the tag; add it there as [tags.NAME]"
+                    .into(),
             )),
             _ => Ok(()),
         }

@@ -172,7 +172,7 @@ fn a_fault_names_its_option_and_is_told_once() {
         (log, "line 5: log: duplicate key"),
         (inbox, "line 7: inbox: many: write a whole number"),
         (age, "line 9: ring-age: long: write a time"),
-        (unknown, "line 10: `rimg` is nothing that a tag has"),
+        (unknown, "line 10: `rimg` is no option of a tag"),
     ] {
         assert!(told.starts_with(words), "{told:?}: {words}");
     }

@@ -44,7 +44,10 @@ async fn what_has_no_effect_is_warned_of() {
         (&["--trust-proxy", "10.0.0.1", "--listen-proxy", "7002"], &[]),
         (
             &["--config", "{dir}/none.toml"],
-            &["line 2: inbox-age: has no effect where", "line 6: ring-bytes: has no effect where"],
+            &[
+                "line 2: inbox-age: has no effect: the count",
+                "line 6: ring-bytes: has no effect: the count",
+            ],
         ),
         (&["--config", "{dir}/some.toml"], &[]),
         (&["--config", "{dir}/inbox.toml"], &["line 2: inbox: has no effect: only a tag"]),

@@ -49,7 +49,9 @@ async fn what_speaks_tls_is_told() {
         let url = impostor.url();
         let ((code, words), ()) = tokio::join!(told(command, &url), answering);
         assert_eq!(code, Some(65), "{words}");
-        assert!(words.contains(&format!("{} answers what is not HTTP", impostor.address())));
+        assert!(
+            words.contains(&format!("{} answers something that is not HTTP", impostor.address()))
+        );
         assert!(words.contains("TLS"), "{words}");
         // The gate answers HTTP without TLS like this.
         let bad = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html>";

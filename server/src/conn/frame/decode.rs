@@ -156,7 +156,7 @@ fn check_header(
         }
         (OpCode::Control(_), _) => Ok(()),
         (OpCode::Data(Data::Continue), None) => {
-            Err(Violation::Protocol("a continuation of nothing"))
+            Err(Violation::Protocol("a continuation frame, but no message to continue"))
         }
         (OpCode::Data(Data::Text | Data::Binary), Some(_)) => {
             Err(Violation::Protocol("a new message before the end of the last one"))
@@ -204,7 +204,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return match payload {
             [] => Ok(None),
-            _ => Err(Violation::Protocol("a close frame with half a code")),
+            _ => Err(Violation::Protocol("a close frame with an incomplete code")),
         };
     };
     let code = u16::from_be_bytes(*code);

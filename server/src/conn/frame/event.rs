@@ -22,10 +22,10 @@ pub enum Violation {
     #[error("{0}")]
     Protocol(&'static str),
     /// Only text is taken.
-    #[error("binary frames are not taken")]
+    #[error("binary frames are not accepted; send text")]
     Binary,
     /// Text that is not UTF-8.
-    #[error("text that is not UTF-8")]
+    #[error("a text message that is not UTF-8")]
     NotUtf8,
     /// A frame, or the message assembled of fragments, is larger than this ([`Rules::largest`](super::Rules::largest)).
     #[error("a frame or message larger than {0} bytes")]

@@ -244,7 +244,8 @@ impl TagListeners {
         let listeners = self.listeners.drain(..).map(|listener| listener.connection);
         for connection in late.chain(listeners) {
             changes.push(Change::Left(connection.number()));
-            connection.outbox().close(GOING_AWAY, "reconnect and resume");
+            let reason = "this server missed entries of the log; reconnect and resume";
+            connection.outbox().close(GOING_AWAY, reason);
         }
         self.indexes.clear();
         self.people.clear();

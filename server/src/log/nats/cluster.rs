@@ -31,7 +31,8 @@ impl Cluster for NatsLog {
         if seq <= head || (self.shared.known() <= head && self.not_ready().is_none()) {
             return Ok(());
         }
-        let why = "this server has not come as far as you were elsewhere; retry, or go to another";
+        let why = "this server has not yet read all that you received from another server; retry, \
+                   or use another server";
         Err(Refusal::unavailable(Outcome::Refused, why))
     }
 

@@ -129,7 +129,9 @@ fn log_in(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, Error>
         return options.credentials(&text).map_err(|_| Error::Content {
             what: WHAT,
             file: file.into(),
-            reason: "it begins like a file of `nsc`, but the rest is damaged".into(),
+            reason: "it begins like a file of `nsc`, but the rest is damaged; export it again \
+                     with `nsc generate creds`"
+                .into(),
         });
     }
     Ok(match first.split_once(':') {

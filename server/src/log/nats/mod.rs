@@ -147,7 +147,10 @@ impl OpenedStream {
         let subject = format!("{}.counts", cluster.stream);
         spawn(Box::pin(async move {
             if let Err(error) = peers.run(telling, subject, until).await {
-                tracing::error!(%error, "the other servers' counts cannot be received");
+                tracing::error!(
+                    %error,
+                    "the other servers' counts of listeners cannot be received; restart this server"
+                );
             }
             let _ = told.send(());
         }));
@@ -156,7 +159,10 @@ impl OpenedStream {
         let reading = reads::run(telling, prefix, writer, marks, Arc::clone(&sink), stop.clone());
         spawn(Box::pin(async move {
             if let Err(error) = reading.await {
-                tracing::error!(%error, "the other servers' read marks cannot be received");
+                tracing::error!(
+                    %error,
+                    "the other servers' read marks cannot be received; restart this server"
+                );
             }
         }));
         let last_report = Mutex::new(last_report);

@@ -71,8 +71,8 @@ pub(super) fn check_max_payload(client: &Client, cluster: &NatsConfig) -> Result
         return Ok(());
     }
     Err(cluster.error(format!(
-        "NATS takes {takes} bytes at once, but an entry with the largest message has up to {needed}; \
-         raise max_payload in the configuration of its nodes"
+        "NATS accepts at most {takes} bytes at once, but an entry with the largest message has up \
+         to {needed}; raise max_payload in the configuration of its nodes"
     )))
 }
 
@@ -117,8 +117,9 @@ pub(crate) async fn inspect(
     let late = |_| unreachable(cluster, &"connected, but JetStream does not answer");
     let found = tokio::time::timeout(connect::COMMAND, finding).await.map_err(late)?;
     let Some(info) = found? else { return Ok(None) };
-    let no_key = "the stream exists, but the file of --id-key-file does not: copy it from another of \
-                  the stream's servers. The start would make another key, which fits nobody's IDs";
+    let no_key = "the stream exists, but the file of --id-key-file does not: copy it from another \
+                  server of the stream. With a new key, stored messages would not reach their \
+                  recipients";
     let common = common.ok_or_else(|| cluster.error(no_key.into()))?;
     let warnings = check(&info.config, cluster, common)?;
     let (entries, last) = (info.state.messages, info.state.last_sequence);
@@ -265,8 +266,9 @@ async fn make(
 fn cannot_be_made(cluster: &NatsConfig, error: &CreateStreamError) -> Error {
     if cluster.replicas > 1 && lacks_nodes(error) {
         return cluster.error(format!(
-            "cannot be made with {} replicas: {error}; NATS needs as many nodes with JetStream for that \
-             (--nats-replicas 1 makes do with one node, and its loss loses acknowledged messages)",
+            "cannot be made with {} replicas: {error}; NATS needs as many nodes with JetStream \
+             for that (--nats-replicas 1 needs only one node, but if that node is lost, \
+             acknowledged messages are lost too)",
             cluster.replicas
         ));
     }
@@ -331,7 +333,9 @@ fn check(
             );
         }
         Some(format) if format != FORMAT => {
-            return error(format!("has format {format}, this server knows {FORMAT}; update it"));
+            return error(format!(
+                "has format {format}, this server knows {FORMAT}; update this server"
+            ));
         }
         Some(_) => {}
     }
@@ -401,17 +405,17 @@ fn warnings(has: &Config, cluster: &NatsConfig) -> Vec<String> {
     let size = size.filter(|size| *size != cluster.size).map(|has| {
         let [has, wanted] = [has, cluster.size].map(size::exact);
         format!(
-            "stream {stream} holds at most {has} of entries, beyond which the oldest go, and not \
-             the {wanted} of --nats-size: {REMEDY}"
+            "stream {stream} holds at most {has} of entries, and not the {wanted} of --nats-size: \
+             {REMEDY}"
         )
     });
     let replicas = (has.num_replicas != cluster.replicas).then(|| {
         let (nodes, risk) = match has.num_replicas {
-            1 => ("1 node".into(), ": if that node is lost, so is what was acknowledged"),
+            1 => ("1 node".into(), " (if that node is lost, acknowledged messages are lost too)"),
             count => (format!("{count} nodes"), ""),
         };
         format!(
-            "stream {stream} has each entry on {nodes} of NATS{risk}, and not on the {} of \
+            "stream {stream} stores each entry on {nodes} of NATS{risk}, and not on the {} of \
              --nats-replicas: {REMEDY}",
             cluster.replicas,
         )

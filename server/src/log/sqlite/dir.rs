@@ -46,7 +46,7 @@ impl Dir {
     /// Locks the directory if it has a log.
     pub(super) fn take_existing(path: &Path) -> Result<Self, Error> {
         if !database(path).is_file() {
-            let reason = "there is no log in it".into();
+            let reason = "there is no log in it; give the --data of the server".into();
             return Err(Error::Content { what: WHAT, file: path.into(), reason });
         }
         Ok(Self { path: path.into(), _lock: lock(path)? })

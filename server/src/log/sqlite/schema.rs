@@ -105,7 +105,7 @@ pub(super) fn version(connection: &Connection, file: &Path, known: usize) -> Res
         return Ok(0);
     }
     if application != APPLICATION {
-        return wrong("it is another program's database".into());
+        return wrong("it is another program's database; give --data another directory".into());
     }
     match usize::try_from(version) {
         Ok(version) if version <= known => Ok(version),

@@ -186,7 +186,7 @@ async fn a_stream_that_cannot_be_made_is_explained() {
     // More replicas than there are nodes.
     let (code, errors) = refused(Common::of(&nats, 5).options(&["--nats-stream", "five"])).await;
     assert_eq!(code, Some(78), "{errors}");
-    assert!(errors.contains("--nats-replicas 1 makes do with one"), "{errors}");
+    assert!(errors.contains("--nats-replicas 1 needs only one"), "{errors}");
 }
 
 /// One of the servers creates the stream, and the others find it.
@@ -387,8 +387,8 @@ async fn a_stream_of_another_size_is_explained() {
     let other = common.server_with(&["--nats-size", "2GiB"]);
     let log = other.stop().await.output;
     for words in [
-        "stream tocsin holds at most 1GiB of entries, beyond which the oldest go, and not the 2GiB",
-        "has each entry on 1 node of NATS: if that node is lost, so is what was acknowledged",
+        "stream tocsin holds at most 1GiB of entries, and not the 2GiB",
+        "stores each entry on 1 node of NATS (if that node is lost, acknowledged messages are lost too)",
         "`server adopt-settings`",
     ] {
         assert!(log.contains(words), "{words}: {log}");

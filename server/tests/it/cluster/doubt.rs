@@ -170,7 +170,7 @@ async fn a_stream_that_was_put_back_gets_a_new_epoch() {
     }
     server.signal(Signal::CONT);
     let said = ended_for_config(server).await;
-    assert!(said.contains("taken back"), "{said}");
+    assert!(said.contains("are gone from the stream"), "{said}");
     // A cursor of the former epoch does not match what came since.
     let fresh = common.server();
     let since = json!({"epoch": reply["epoch"], "seq": 6});
@@ -209,7 +209,7 @@ async fn a_stream_that_is_gone_is_said_and_ends_the_server() {
     context.delete_stream("tocsin").await.unwrap();
     let said = ended_for_config(server).await;
     assert!(said.contains("the stream cannot be read; trying again"), "{said}");
-    assert!(said.contains("no such stream any more"), "{said}");
+    assert!(said.contains("the stream no longer exists in NATS"), "{said}");
 }
 
 /// Waits for a server that must give up, and checks its exit: its log.

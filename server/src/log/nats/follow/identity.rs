@@ -19,9 +19,10 @@ impl Follower {
                 self.check_identity(&stream).await?;
                 Ok(stream)
             }
-            Err(error) if stream::is_missing(&error) => {
-                Err(self.suspect("there is no such stream any more"))
-            }
+            Err(error) if stream::is_missing(&error) => Err(self.suspect(
+                "the stream no longer exists in NATS; restore it from a backup, or \
+                 restart the servers, which make an empty one",
+            )),
             Err(error) => Err(passing(&error)),
         }
     }
@@ -31,15 +32,18 @@ impl Follower {
     async fn check_identity(&mut self, stream: &Stream) -> Result<(), FollowFailure> {
         let info = stream.cached_info();
         if !stream::has_epoch(&info.config, &self.epoch) {
-            return Err(self.refuse("it has a new epoch; a restart takes it as it is now".into()));
+            let reason = "it has a new epoch; restart this server to continue with it";
+            return Err(self.refuse(reason.into()));
         }
         let there = info.state.last_sequence >= self.head && self.has_last(stream).await?;
         if there {
             self.suspect_since = None;
             return Ok(());
         }
-        match self.suspect("entries were taken back: NATS has lost them, or a backup was restored")
-        {
+        match self.suspect(
+            "entries that this server has read are gone from the stream: NATS has lost \
+             them, or a backup was restored",
+        ) {
             FollowFailure::Final(_) => Err(self.renew_epoch().await),
             passing => Err(passing),
         }
@@ -60,11 +64,14 @@ impl Follower {
         let renewing = stream::renew(&self.context, &self.cluster.stream, &self.epoch);
         match in_time(renewing).await {
             Ok(Ok(())) => self.refuse(
-                "entries were taken back: NATS has lost them, or a backup was restored; it has a new \
-                 epoch now, and a restart takes it as it is"
+                "entries that this server has read are gone from the stream: NATS has lost them, \
+                 or a backup was restored; the stream has a new epoch now, so restart the servers \
+                 to continue with it"
                     .into(),
             ),
-            Ok(Err(error)) => FollowFailure::Passing(format!("the stream could not be given a new epoch: {error}")),
+            Ok(Err(error)) => FollowFailure::Passing(format!(
+                "the stream could not be given a new epoch: {error}"
+            )),
             Err(passing) => passing,
         }
     }

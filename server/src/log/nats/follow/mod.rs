@@ -141,7 +141,7 @@ impl Follower {
                 Ok(()) = self.connections.changed() => return Err(FollowFailure::Connected),
                 _ = check.tick() => {
                     if seen.replace(self.head) == Some(self.head) && self.head < self.shared.known() {
-                        return Err(passing(&"there are more entries, but none comes"));
+                        return Err(passing(&"the stream has more entries, but NATS delivers none"));
                     }
                     if self.shared.peers.other_epoch() {
                         // Compares the stream's epoch with this server's.
@@ -150,7 +150,8 @@ impl Follower {
                     continue;
                 }
             };
-            let message = next.ok_or_else(|| passing(&"it has ended"))?;
+            let message =
+                next.ok_or_else(|| passing(&"the subscription to the stream has ended"))?;
             let message = message.map_err(|error| passing(&error))?;
             delivered += 1;
             self.take(&message, delivered).await?;
@@ -178,7 +179,7 @@ impl Follower {
         // Deliveries are numbered without gaps: if one is missing, it was lost. A gap between seqs of
         // consecutive deliveries was trimmed.
         if info.consumer_sequence != delivered {
-            return Err(passing(&"a delivery was lost"));
+            return Err(passing(&"an entry was lost on its way from NATS"));
         }
         // A new subscription may begin a little earlier.
         if seq <= self.head {
@@ -255,8 +256,8 @@ impl Follower {
             "an entry came {late} s late and is skipped; check the clocks of the servers"
         );
         self.sink.skip(seq);
-        let why = "this server's clock is minutes behind that of NATS, or the message was on its way for \
-                   so long; it was not accepted";
+        let why = "the message was not accepted: it took minutes to reach NATS, or this server's \
+                   clock is minutes behind that of NATS; send it again";
         Refusal::unavailable(Outcome::Refused, why)
     }
 

@@ -164,8 +164,8 @@ impl Peers {
         let mut settled = pin!(settled);
         while timeout(SETTLE_WARNING, &mut settled).await.is_err() {
             tracing::warn!(
-                "this server's reports to the others do not come back from NATS; it takes clients when they \
-                 do. Its NATS user must be allowed to publish and to subscribe"
+                "this server does not receive its own reports from NATS and accepts no clients \
+                 until it does; allow its NATS user to publish and to subscribe"
             );
         }
     }

@@ -62,7 +62,7 @@ impl<D: Disk> Writer<D> {
         }
         if let Err(error) = self.disk.finish() {
             // Nothing is lost: the next start reads the WAL too.
-            tracing::debug!(%error, "the log was not left in one file");
+            tracing::debug!(%error, "the log could not be merged into one file; nothing is lost");
         }
     }
 
