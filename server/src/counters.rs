@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 pub(crate) struct Counters {
     pub(crate) accepted: Counter,
     /// Connections that were answered with 503.
-    pub(crate) turned_away: Counter,
+    pub(crate) rejected: Counter,
     /// Connections to `--listen-proxy` that sent no PROXY header, or one of a peer that is not
     /// trusted.
     pub(crate) without_proxy_header: Counter,
@@ -48,7 +48,7 @@ impl Counters {
         }
         Self {
             accepted: Counter::default(),
-            turned_away: Counter::default(),
+            rejected: Counter::default(),
             without_proxy_header: Counter::default(),
             live: Gauge::default(),
             errors,

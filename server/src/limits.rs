@@ -72,10 +72,10 @@ pub const BRIEF: usize = 128;
 pub const BRIEF_HEADERS: Duration = Duration::from_secs(5);
 /// The most rejected connections whose request is awaited before the 503; further ones get the 503 at
 /// once.
-pub const TURNED_AWAY: usize = 64;
+pub const REJECTED: usize = 64;
 /// File descriptors for everything but the connections of clients: listening sockets,
 /// administrators, the runtime, brief and rejected connections.
-pub const OTHER_FILES: usize = 128 + BRIEF + TURNED_AWAY;
+pub const OTHER_FILES: usize = 128 + BRIEF + REJECTED;
 /// The most tags with listeners; registrations on further ones are refused.
 pub const TAGS: usize = 100_000;
 /// The most registrations on all tags together.

@@ -132,7 +132,7 @@ pub(crate) fn common_settings(config: &Config, id_key: &IdKey) -> CommonSettings
     let settings = &config.history;
     let by_tag = settings.by_tag().map(|(tag, bounds)| (tag.to_string(), numbers(bounds)));
     let history =
-        CommonHistory::new(by_tag.collect(), numbers(settings.usual()), settings.max_memory as u64);
+        CommonHistory::new(by_tag.collect(), numbers(settings.usual), settings.max_memory as u64);
     let protected = config.policy.auth.protected().into_iter();
     CommonSettings {
         id_key: id_key.fingerprint(),

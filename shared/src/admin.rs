@@ -44,17 +44,17 @@ pub trait Report: Send + Sync + 'static {
 /// Serves `/healthz`, `/readyz`, `/status` and `/metrics`. Never ends, so that it also answers
 /// while a stopping program waits for its last connections. Dropping the future closes everything.
 pub async fn run(listener: Listener, report: Arc<impl Report>, shutdown: Shutdown) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let (socket, _peer) = listener.accept().await;
         let Ok(stream) = socket.register() else { continue };
         let serving = serve(stream, Arc::clone(&report), shutdown.clone());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
             serving.await;
-            drop(place);
+            drop(permit);
         });
     }
 }

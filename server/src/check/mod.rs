@@ -100,7 +100,7 @@ fn describe_history(config: &Config, protected: &[(Tag, Protectable)], summary: 
         line(tag.as_str(), config.history.of(tag));
     }
     if config.policy.declared_tags.is_none() {
-        line("any other tag", config.history.usual());
+        line("any other tag", config.history.usual);
     }
 }
 

@@ -30,6 +30,10 @@ use crate::limits;
 /// Turns between two checks of the ping wheel while there is work: a few milliseconds at most.
 const TURNS: usize = 16;
 
+/// Stalled replays that continue at one check: together they add 4 MiB to the backlog at most, 64 KiB
+/// each.
+const RESUMED: usize = 64;
+
 /// Close code of a client that did not answer pings.
 pub(crate) const NO_PONG: u16 = 4001;
 
@@ -59,6 +63,8 @@ struct Member {
     quiet: u8,
     /// The tags with a replay under way that waits until the connection can take more.
     catching_up: Vec<Tag>,
+    /// Whether it stands in the list of stalled replays, perhaps for several tags.
+    is_stalled: bool,
     /// The bytes flushed at the last check, and when they last grew.
     progress: (u64, Instant),
 }
@@ -149,7 +155,10 @@ impl Shard {
                 Change::Left(number) => self.left(number),
                 Change::CatchingUp { number, stalled } => {
                     self.catching_up(number, &tag);
-                    if stalled {
+                    if stalled
+                        && let Some(member) = self.members.get_mut(&number)
+                        && !std::mem::replace(&mut member.is_stalled, true)
+                    {
                         self.stalled.push_back(number);
                     }
                 }
@@ -171,6 +180,7 @@ impl Shard {
             slot: wheel.add(number),
             quiet: 0,
             catching_up: Vec::new(),
+            is_stalled: false,
             progress: (0, Instant::now()),
         });
         member.registrations += 1;
@@ -195,12 +205,17 @@ impl Shard {
         }
     }
 
-    /// Continues one replay that waited for the backlog, once that has room. One at a time: all of them
-    /// together would find it full again, at the cost of a turn for each.
+    /// Continues some replays that waited for the backlog, once that has room. Not all of them: most would
+    /// find it full again, at the cost of a turn for each.
     fn retry_stalled(&mut self) {
-        if self.stalled_on().is_some_and(|backlog| backlog.has_room_for_replay())
-            && let Some(number) = self.stalled.pop_front()
-        {
+        for _ in 0..RESUMED {
+            if !self.stalled_on().is_some_and(|backlog| backlog.has_room_for_replay()) {
+                return;
+            }
+            let Some(number) = self.stalled.pop_front() else { return };
+            if let Some(member) = self.members.get_mut(&number) {
+                member.is_stalled = false;
+            }
             self.resume(number);
         }
     }

@@ -124,7 +124,7 @@ impl CatchingUp {
             // A last piece together with the held frames may be more than the outbox may hold.
             let last = pulled.done && (frames.is_empty() || self.held.is_empty());
             if last {
-                let live = frame::text_frame(&protocol::live(tag, self.replay.upto()));
+                let live = frame::text_frame(&protocol::live(tag, self.replay.upto));
                 frames.extend(std::iter::repeat_n(live, self.live_events));
                 (held, held_bytes) = (self.held.len(), self.held_bytes);
                 frames.extend(self.held.drain(..).map(|(frame, _)| frame));

@@ -65,7 +65,7 @@ impl Report for Admin {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: self.started.elapsed().as_secs(),
             log: service.log.name(),
-            epoch: service.hub.epoch(),
+            epoch: &service.hub.epoch,
             seq: service.hub.head(),
             connections: service.counters.live.get(),
             other_servers: service.log.cluster().map(|cluster| cluster.peers()),

@@ -19,7 +19,7 @@ pub(super) fn encode(service: &Service) -> String {
     server.register("connections", "Connections that are open", counters.live.clone());
     server.register("accepted", "Connections that were accepted", counters.accepted.clone());
     let help = "Connections that were told to come back";
-    server.register("turned_away", help, counters.turned_away.clone());
+    server.register("turned_away", help, counters.rejected.clone());
     let help = "Connections to the listeners for proxies that ended without a PROXY header that is \
                     believed";
     server.register("unintroduced", help, counters.without_proxy_header.clone());

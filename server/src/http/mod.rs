@@ -211,7 +211,7 @@ impl Site {
             _ => return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong.\n"),
         };
         if caller.lifetime == Lifetime::Brief {
-            self.service.counters.turned_away.inc();
+            self.service.counters.rejected.inc();
             return no_capacity();
         }
         let address = caller.visitor.lock().address;

@@ -210,7 +210,9 @@ impl DeliveryQueue {
         state.undone.items -= load.items;
         state.undone.bytes -= load.bytes;
         state.tally.add(&std::mem::take(tally));
-        if std::mem::take(&mut state.awaited) {
+        // Those who wait want one or the other.
+        let is_met = state.undone.items == 0 || state.undone.has_room();
+        if is_met && std::mem::take(&mut state.awaited) {
             self.progress.notify_waiters();
         }
     }

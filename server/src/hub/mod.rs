@@ -42,7 +42,7 @@ use crate::protocol::{self, ErrorCode, Outcome, Refusal};
 /// applied.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    epoch: Box<str>,
+    pub(crate) epoch: Box<str>,
     shards: Box<[Arc<DeliveryQueue>]>,
     limits: RegistrationLimits,
     /// The last entry applied. Written with the lock held only; readers that need nothing else do not
@@ -152,11 +152,6 @@ impl Hub {
     /// its next message.
     pub(crate) fn adopt(&self, settings: Settings) {
         self.state.lock().history.adopt(settings);
-    }
-
-    /// The epoch of the log.
-    pub(crate) fn epoch(&self) -> &str {
-        &self.epoch
     }
 
     /// Checks that the shards keep up, before an entry is appended or a connection registered.

@@ -69,7 +69,7 @@ impl Admission {
         Self {
             long: Arc::new(Semaphore::new(most)),
             brief: Arc::new(Semaphore::new(limits::BRIEF)),
-            rejected: Arc::new(Semaphore::new(limits::TURNED_AWAY)),
+            rejected: Arc::new(Semaphore::new(limits::REJECTED)),
             full: LogThrottle::new(),
             spare_memory,
             measured: Mutex::default(),
@@ -80,7 +80,7 @@ impl Admission {
     /// Returns a permit, unless the connection must be rejected.
     pub(crate) fn admit(&self) -> Option<ConnPermit> {
         let Some((permit, lifetime)) = self.permit() else {
-            self.counters.turned_away.inc();
+            self.counters.rejected.inc();
             return None;
         };
         self.counters.accepted.inc();

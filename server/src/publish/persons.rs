@@ -36,7 +36,7 @@ impl Service {
     /// The last entry that the cursor's client has seen, if the cursor is one of this log.
     fn position(&self, since: Option<&Cursor>) -> Option<u64> {
         let Cursor { epoch, seq } = since?;
-        (**epoch == *self.hub.epoch()).then_some(*seq)
+        (**epoch == *self.hub.epoch).then_some(*seq)
     }
 
     /// Marks messages as read. Only a mark that changes an inbox is appended to the log, because repeated
@@ -114,7 +114,7 @@ impl Service {
         let unread = self.hub.unread(&person.tag, address, now_ms());
         Ok(Reply::Inbox {
             tag: person.tag.clone(),
-            epoch: self.hub.epoch().into(),
+            epoch: self.hub.epoch.clone(),
             seq: unread.head,
             messages: unread.frames.iter().map(|frame| frame::text_of(frame).into()).collect(),
         })

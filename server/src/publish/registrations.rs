@@ -104,7 +104,7 @@ impl Registrations {
             service.hub.register(&self.connection, &registration, earlier, &set.resume, now_ms());
         let reply = Reply::Set {
             tag: registration.tag.clone(),
-            epoch: service.hub.epoch().into(),
+            epoch: service.hub.epoch.clone(),
             recovered: registered.recovered,
             unread: registered.unread,
         };

@@ -15,11 +15,11 @@ const LAST_BYTES: Duration = Duration::from_secs(10);
 pub(super) async fn flush_and_close(outbox: &Outbox) {
     let flushed = within("close frame", LAST_BYTES, async {
         while outbox.has_waiting() {
-            let _ = poll_fn(|context| outbox.wire().poll_write_ready(context)).await;
+            let _ = poll_fn(|context| outbox.wire.poll_write_ready(context)).await;
             outbox.flush();
         }
     });
     if flushed.await.is_ok() && outbox.demand() != Demand::Broken {
-        linger::linger(outbox.wire()).await;
+        linger::linger(&outbox.wire).await;
     }
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 
+use crate::log_throttle::LogThrottle;
 use crate::service::Pulse;
 use crate::shutdown::Shutdown;
 use cpu_load::{CpuLoad, Now};
@@ -177,12 +178,17 @@ impl<C: Serve> Worker<C> {
     }
 }
 
+/// At a limit of the system this may concern every connection.
+static UNWATCHED: LogThrottle = LogThrottle::new();
+
 fn spawn<C: Serve>(shutdown: &Shutdown, connection: C, number: usize, load: Load) {
     shutdown.spawn(async move {
         // The future is created here. If it were created outside and moved in, the compiler would
         // reserve its memory twice: a kilobyte for every connection.
-        if let Err(error) = connection.serve(number).await {
-            tracing::warn!(%error, "connection closed: its socket cannot be watched");
+        if let Err(error) = connection.serve(number).await
+            && let Some(connections) = UNWATCHED.record()
+        {
+            tracing::warn!(connections, %error, "connections closed: their sockets cannot be watched");
         }
         drop(load);
     });

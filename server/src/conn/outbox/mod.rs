@@ -38,7 +38,8 @@ pub(crate) const GOING_AWAY: u16 = 1001;
 
 /// The outgoing side of one connection.
 pub struct Outbox {
-    wire: Wire,
+    /// The socket, to read from.
+    pub(crate) wire: Wire,
     state: Mutex<OutboxState>,
     /// Wakes the connection's task.
     changed: AtomicWaker,
@@ -55,11 +56,6 @@ impl Outbox {
             changed: AtomicWaker::new(),
             touched: AtomicBool::new(false),
         }
-    }
-
-    /// The socket, to read from.
-    pub(crate) fn wire(&self) -> &Wire {
-        &self.wire
     }
 
     /// Reads one byte of the outbox, so that the CPU loads its cache lines. A shard that is about to

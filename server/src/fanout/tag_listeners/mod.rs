@@ -165,7 +165,7 @@ impl TagListeners {
             (Some(late), _) => Some(late.handed()),
             (None, Some(index)) => {
                 let Listener { ring_after, inbox_after, .. } = self.listeners[*index];
-                let through = |after| vec![(after, replay.upto())];
+                let through = |after| vec![(after, replay.upto)];
                 Some((through(ring_after), through(inbox_after)))
             }
             (None, None) => None,

@@ -14,7 +14,7 @@ use crate::id::{Address, Tag};
 pub(crate) struct Replay {
     address: Option<Address>,
     /// The last seq that belongs to the replay.
-    upto: u64,
+    pub(crate) upto: u64,
     /// Everything wanted up to here was handed over.
     done: u64,
     ring: Wanted,
@@ -123,10 +123,6 @@ impl Wanted {
 }
 
 impl Replay {
-    pub(crate) fn upto(&self) -> u64 {
-        self.upto
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         let none = |wanted: &Wanted| wanted.last <= wanted.after;
         none(&self.ring) && none(&self.inbox)

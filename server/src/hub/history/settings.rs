@@ -30,7 +30,7 @@ pub(crate) struct TagBounds {
 pub(crate) struct Settings {
     /// The memory budget of all tags together, in bytes.
     pub max_memory: usize,
-    usual: TagBounds,
+    pub(crate) usual: TagBounds,
     by_tag: HashMap<Tag, TagBounds>,
 }
 
@@ -67,11 +67,6 @@ impl Settings {
     /// Sets the bounds of one tag.
     pub(crate) fn set(&mut self, tag: Tag, bounds: TagBounds) {
         self.by_tag.insert(tag, bounds);
-    }
-
-    /// The bounds of tags without settings of their own.
-    pub(crate) fn usual(&self) -> TagBounds {
-        self.usual
     }
 
     /// The tags with bounds of their own.

@@ -352,7 +352,7 @@ fn what_is_dropped_during_a_replay_is_told_once() {
     replay.note(9, false);
     replay.extend();
     let more = history.pull(&tag(0), &mut replay, 1, 0);
-    assert_eq!((seqs(&more), more.gap, replay.upto()), (vec![8], true, 9));
+    assert_eq!((seqs(&more), more.gap, replay.upto), (vec![8], true, 9));
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl<H: Handler> Socket<H> {
         let outbox = self.connection.outbox();
         // Before any state is read: a change from here on wakes this task again.
         outbox.wake_on_change(context.waker());
-        while outbox.has_waiting() && outbox.wire().poll_write_ready(context).is_ready() {
+        while outbox.has_waiting() && outbox.wire.poll_write_ready(context).is_ready() {
             // If the socket does not take everything, that clears the readiness.
             outbox.flush();
         }
@@ -199,7 +199,7 @@ impl<H: Handler> Socket<H> {
         if self.more {
             self.decode(&mut []);
         } else if self.handler.is_ready() && !self.input_ended && !end.reading_has_stopped() {
-            ready!(outbox.wire().poll_read_ready(context)).ok();
+            ready!(outbox.wire.poll_read_ready(context)).ok();
             self.read();
         } else {
             return Poll::Pending;
@@ -237,7 +237,7 @@ impl<H: Handler> Socket<H> {
 
     /// Reads once and decodes.
     fn read(&mut self) {
-        BUFFER.with_borrow_mut(|buffer| match self.connection.outbox().wire().try_read(buffer) {
+        BUFFER.with_borrow_mut(|buffer| match self.connection.outbox().wire.try_read(buffer) {
             Ok(0) => self.input_ended = true,
             Ok(length) => self.decode(&mut buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
