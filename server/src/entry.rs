@@ -15,7 +15,7 @@ pub(crate) struct Entry {
     pub kind: EntryKind,
     /// When it was accepted, in milliseconds since 1970.
     pub at: u64,
-    /// When it is no longer worth keeping, likewise.
+    /// When it expires, in milliseconds since 1970.
     pub expires: Option<u64>,
     /// The sender's name for it.
     pub mid: Option<Mid>,
@@ -65,14 +65,15 @@ pub(crate) enum Target {
 }
 
 impl Entry {
-    /// Changes its time. It expires as long after that as before.
+    /// Changes the time of acceptance. The entry expires as long after the new time as after the
+    /// old one.
     pub(crate) fn set_time(&mut self, at: u64) {
         let life = self.expires.map(|expires| expires.saturating_sub(self.at));
         self.at = at;
         self.expires = life.map(|life| at.saturating_add(life));
     }
 
-    /// Roughly its bytes in memory, and in a log.
+    /// The approximate size of the entry in memory or in a log, in bytes.
     pub(crate) fn size(&self) -> usize {
         /// Numbers, the address, and the overhead of a queue and of a database row.
         const OVERHEAD: usize = 200;
@@ -87,7 +88,7 @@ impl Entry {
 }
 
 impl EntryKind {
-    /// Whom it concerns.
+    /// The audience of the entry.
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::Broadcast(_) => Target::Everyone,

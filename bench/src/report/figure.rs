@@ -40,7 +40,7 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     unit: Unit,
     pub(crate) note: String,
-    /// Whether less than the best peer's is better; other figures stand for themselves.
+    /// Whether the figure is compared with the best peer's: then less is better.
     #[serde(default = "compared")]
     pub(crate) compared: bool,
 }

@@ -26,9 +26,9 @@ const READY: Duration = Duration::from_secs(120);
 /// The options of a start.
 pub(crate) struct Launch<'a> {
     pub(crate) server: &'a Path,
-    /// For the key and the stderr.
+    /// The directory for the key and the stderr.
     pub(crate) directory: &'a Path,
-    /// Publishing on these needs the key.
+    /// The tags on which publishing needs the key.
     pub(crate) tags: Vec<String>,
     /// Where messages are kept on disk.
     pub(crate) data: Option<&'a Path>,

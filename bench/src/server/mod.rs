@@ -1,4 +1,4 @@
-//! The server under load: one that runs already, or one that is started for the measurement.
+//! The server under load: a running one, or one that is started for the measurement.
 
 pub(crate) mod fanout;
 pub(crate) mod floor;

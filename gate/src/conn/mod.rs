@@ -111,8 +111,8 @@ async fn forward(
     let meter = &gate.metrics.bytes;
     let mut polled = false;
     let slot_reached = poll_fn(|cx| {
-        // Polled once to register the waker, and then only after the stop: each poll takes a lock
-        // that all connections share.
+        // `close_slot` is polled once to register the waker, and then only after the stop: each
+        // poll takes a lock that all connections share.
         if polled && !gate.drain.has_begun() {
             return Poll::Pending;
         }

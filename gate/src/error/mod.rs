@@ -23,7 +23,7 @@ pub enum Error {
     Bind {
         /// As it was given.
         address: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A PEM file cannot be read.
@@ -31,7 +31,7 @@ pub enum Error {
     Read {
         /// As it was given.
         file: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The content of a PEM file cannot be used.
@@ -50,7 +50,7 @@ pub enum Error {
     System {
         /// What was tried, in words that follow "cannot".
         what: &'static str,
-        /// What the operating system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The client was too slow.

@@ -132,7 +132,8 @@ async fn a_thousand_renewals_under_load() {
     // A leaked certificate would take at least 4 KiB, so 800 of them 3 MiB.
     assert!(end <= warm + 2_048, "{warm} KiB after {WARM} renewals, {end} after {ROTATIONS}");
 
-    // The rest is what a fresh gate would need for as many live connections.
+    // Afterwards the gate has as many open files as a fresh one with the same number of live
+    // connections.
     let fresh = Gate::start(echo().await, &[]);
     let mut as_many = Vec::new();
     for _ in 0..LIVE {

@@ -37,7 +37,7 @@ pub(super) struct Addresses {
     /// one part would collide.
     hasher: RandomState,
     parts: Box<[AddressMap]>,
-    /// In all parts.
+    /// Addresses in all parts together.
     count: usize,
     /// The part to be scanned next.
     next: usize,
@@ -97,7 +97,8 @@ impl Addresses {
 }
 
 impl AddressMap {
-    /// Removes addresses whose buckets are full again: a new entry is the same. Returns how many.
+    /// Removes addresses whose buckets are full again, because a new entry would have the same
+    /// buckets. Returns how many were removed.
     fn remove_idle(&mut self, now: Moment) -> usize {
         let before = self.buckets.len();
         self.buckets.retain(|_, buckets| !buckets.iter().all(|bucket| bucket.is_full(now)));

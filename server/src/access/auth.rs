@@ -21,7 +21,7 @@ pub(crate) enum BadKey {
     Empty,
     #[error("the key has fewer than 20 characters; `server new-key` makes one")]
     Short,
-    /// Longer than the key that a client may give.
+    /// Longer than any key that a client may give.
     #[error("the key has more than 512 bytes; `server new-key` makes one")]
     Long,
     /// `sha256:` is not followed by 64 hex digits.

@@ -202,7 +202,7 @@ async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
         .unwrap_or_default();
     let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
     let (refusal, wait) = (server::refusal(&reply), server::retry_after(headers));
-    // The server answers, or a proxy before it that says when to come back.
+    // The answer comes from the server, or from a proxy that says when to come back.
     if later && (refusal.is_some() || wait.is_some()) {
         let words = refusal.map_or(String::new(), |(_, words)| format!(": {words}"));
         let why = format!("{} answers {status}{words}", server.authority);

@@ -56,7 +56,7 @@ pub(crate) struct Site {
     pub inspect_first: fn(&[u8]),
 }
 
-/// How long the first request of a connection may take that came right before the stop.
+/// The time-out for the first request of a connection that came right before the stop.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long a connection may stay open.

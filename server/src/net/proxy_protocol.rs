@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// How long the header may take. A proxy sends it at once, in one piece.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the header of a connection may take that came right before the stop.
+/// The time-out for the header of a connection that came right before the stop.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The shortest header of either version.

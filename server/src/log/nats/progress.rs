@@ -22,7 +22,7 @@ pub(super) struct StreamProgress {
 }
 
 impl StreamProgress {
-    /// Nothing has been read.
+    /// The progress before anything was read.
     pub(super) fn new() -> Self {
         let behind = watch::Sender::new(Some((Instant::now(), READING)));
         Self { acknowledged: AtomicU64::new(0), behind }
@@ -48,7 +48,7 @@ impl StreamProgress {
         self.behind.send_if_modified(|behind| {
             let since = behind.map_or_else(Instant::now, |(since, _)| since);
             *behind = Some((since, why));
-            // Nobody waits for this.
+            // Nobody waits until this server is behind, so nobody is notified.
             false
         });
     }

@@ -40,7 +40,7 @@ pub(crate) struct CommonSettings {
     pub history: CommonHistory,
     /// The protected pairs, each as `TAG:ACTION`.
     pub protected: BTreeSet<String>,
-    /// For how long an entry is of use.
+    /// How long an entry is of use.
     pub retention: Duration,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct PendingAppends {
     pub(super) bytes: usize,
 }
 
-/// An append of which the entry has not come back.
+/// An append whose entry has not come back.
 #[derive(Debug)]
 pub(super) struct PendingAppend {
     pub(super) answer: AppendAnswer,

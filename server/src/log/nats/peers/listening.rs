@@ -46,7 +46,8 @@ impl Listening {
         }
     }
 
-    /// When everyone has been heard, if this server's reports come back until then.
+    /// The time at which every live server has been heard, if this server's reports come back until
+    /// then.
     pub(super) fn settles(&self) -> Option<Instant> {
         self.echo.as_ref().map(|echo| echo.since + SETTLED)
     }
