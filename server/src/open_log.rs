@@ -19,7 +19,7 @@ use crate::log::{Log, MemoryLog, Replica};
 /// A log that is open but has no hub yet.
 #[derive(Debug)]
 pub(crate) struct OpenLog {
-    /// The name of its lifetime.
+    /// The epoch of the log: a log that begins anew gets another one.
     pub epoch: Box<str>,
     /// The last entry that is gone: the log begins right after it.
     pub floor: u64,

@@ -140,7 +140,7 @@ impl Figure {
     }
 }
 
-/// Nanoseconds in the unit [`Unit::Millis`].
+/// Converts nanoseconds to milliseconds, the unit of [`Unit::Millis`].
 pub(crate) fn millis(nanos: u64) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64() * 1e3
 }

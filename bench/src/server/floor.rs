@@ -98,7 +98,7 @@ mod tests {
         assert_eq!((done.messages, done.deliveries), (64, 30 * 64));
         // Of the listeners 0, 7, 14, 21 and 28.
         assert_eq!(listeners.tally.latencies.len(), 5 * 64);
-        // A missing listener is noticed.
+        // An interrupt ends the wait.
         listeners.disconnect().unwrap();
         run::interrupt();
         assert!(listeners.listen_for(Duration::from_secs(9)).is_err());

@@ -68,8 +68,8 @@ fn leaf(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-/// Waits until at most `most` descriptors are open: those of clients are closed shortly after the
-/// clients have disconnected.
+/// Waits until at most `most` descriptors are open. The gate closes those of clients shortly after
+/// the clients have disconnected.
 async fn open_files_fall_to(pid: Pid, most: usize) {
     soon(async {
         while open_files(pid) > most {

@@ -174,7 +174,7 @@ mod tests {
     fn there_are_never_too_many_whatever_comes_when() {
         let mut addresses = Addresses::default();
         for address in 0..3 * MOST as u32 {
-            // Three seconds in all: each is idle again after a third of that.
+            // The loop covers three seconds, and each address is idle again after a third of that.
             let now = SECOND + SECOND / MOST as u64 * u64::from(address);
             assert!(take(&mut addresses, address, now) || addresses.count == MOST);
             assert!(addresses.count <= MOST);

@@ -20,13 +20,13 @@ use crate::error::Error;
 use crate::log::{Appending, Cluster, Counts, Log, Queued, Replica};
 use crate::protocol::{Outcome, Refusal};
 
-/// How long taking leave of the other servers may take.
+/// How long the last report to the other servers may take.
 const LAST_REPORT: Duration = Duration::from_millis(500);
 /// How often the reading of a long stream logs its progress.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// The log in NATS. Dropping it takes leave of the other servers and ends the thread; the waiting
-/// appends learn that there is no answer.
+/// The log in NATS. Dropping it sends the other servers a last report and ends the thread; the
+/// waiting appends learn that there is no answer.
 #[derive(Debug)]
 pub(crate) struct NatsLog {
     pub(super) shared: Arc<Shared>,

@@ -28,7 +28,7 @@ const ENTRY_OVERHEAD: usize = 1024;
 /// The stream at the start.
 #[derive(Debug)]
 pub(crate) struct StreamStart {
-    /// The name of the log's lifetime.
+    /// The epoch of the log: a log that begins anew gets another one.
     pub(crate) epoch: String,
     /// The last entry that is gone: the log begins right after it.
     pub(crate) floor: u64,

@@ -51,7 +51,7 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 pub(crate) struct OpenedDatabase {
     dir: Dir,
     store: Store,
-    /// The name of the log's lifetime.
+    /// The epoch of the log: a log that begins anew gets another one.
     pub(crate) epoch: String,
     /// The last entry that was trimmed: the log begins right after it.
     pub(crate) floor: u64,

@@ -55,7 +55,7 @@ const SERVERS: usize = 1_024;
 pub(super) struct Peers {
     /// This server's number.
     me: u64,
-    /// The lifetime of the log that it follows.
+    /// The epoch of the log that this server follows.
     epoch: u64,
     connections: Connections,
     state: Mutex<PeersState>,
@@ -73,7 +73,7 @@ struct PeersState {
     /// Whether this server has clients or soon will. Before, no server needs to wait for it.
     takes_part: bool,
     others: HashMap<u64, Other>,
-    /// Servers that have fallen silent without taking leave.
+    /// Servers that fell silent without a last report.
     silent: HashMap<u64, Other>,
     /// When a server of another epoch last reported.
     elsewhere: Option<Instant>,
