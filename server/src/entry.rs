@@ -42,7 +42,7 @@ pub(crate) enum EntryKind {
 pub(crate) struct AppendId {
     /// The process's random number.
     pub writer: u64,
-    /// Counts the appends of that process.
+    /// The number of the append, counted by that process.
     pub number: u64,
 }
 
@@ -123,7 +123,7 @@ mod number {
 pub(crate) enum StoredBody<'a> {
     Empty,
     Message(&'a str),
-    /// Each as eight bytes, in little-endian.
+    /// Seqs, each as eight bytes in little-endian.
     Seqs(&'a [u64]),
 }
 

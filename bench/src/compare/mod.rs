@@ -37,7 +37,7 @@ pub(crate) trait Compared: Sized + 'static {
 /// One measurement of one program.
 pub(crate) struct Trial<'a, P> {
     pub(crate) program: &'a P,
-    /// For this measurement alone.
+    /// A directory for this measurement alone.
     pub(crate) directory: &'a Path,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec
     builds.into_iter().map(subject).collect()
 }
 
-/// Something that ours are compared with. `peers` is the directory with the packages for Node.
+/// The program of a peer. `peers` is the directory with the packages for Node.
 ///
 /// # Errors
 /// When it is not installed.

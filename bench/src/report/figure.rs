@@ -15,7 +15,7 @@ pub(crate) type Figures = Vec<(&'static str, Option<f64>)>;
 pub(crate) struct Section {
     pub(crate) id: String,
     pub(crate) heading: String,
-    /// Relative to the page. A section that compares nothing has none.
+    /// The path of the chart, relative to the page; `None` for a section that compares nothing.
     pub(crate) chart: Option<String>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) goals: Vec<Goal>,
@@ -49,7 +49,7 @@ pub(crate) struct Figure {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Unit {
-    /// With this many decimals.
+    /// Microseconds, with this many decimals.
     Micros(usize),
     Millis,
     Seconds,

@@ -33,7 +33,7 @@ pub(crate) enum Role {
 }
 
 impl Results {
-    /// Without any figure yet.
+    /// Results without any figure yet.
     pub(crate) fn new(subjects: Vec<Subject>) -> Self {
         Self { subjects }
     }

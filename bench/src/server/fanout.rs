@@ -22,7 +22,7 @@ use crate::programs::program::{Memory, Meter, Program};
 use crate::report::{latencies, micros, of_rows, quantiles, row};
 use crate::run;
 
-/// Time of the same load before it is measured.
+/// How long the same load runs before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Time for a program to finish the work of the last event, so that all of it falls into the measured
@@ -107,14 +107,14 @@ pub(crate) struct Delivered {
 }
 
 impl Fanout {
-    /// Without any listener yet.
+    /// A load without any listener yet.
     pub(crate) fn new(server: &Server, tags: Arc<[String]>) -> Result<Self> {
         let (target, listeners) =
             (Arc::clone(&server.target), Listeners::new(&server.target, tags)?);
         Ok(Self { target, listeners, publisher: None, pid: server.pid })
     }
 
-    /// With `count` listeners on the tag of the comparisons.
+    /// A load of `count` listeners on the tag of the comparisons.
     pub(crate) fn of(server: &Server, count: usize) -> Result<Self> {
         let mut fanout = Self::new(server, tag())?;
         fanout.open(count, AT_A_TIME)?;
@@ -270,7 +270,7 @@ pub(crate) const PROBE_WARM_UP: Duration = Duration::from_millis(2_500);
 #[derive(Debug)]
 pub(crate) struct Probe {
     program: Program,
-    /// Is removed after the program has ended.
+    /// The directory is removed after the program has ended.
     _directory: TempDir,
 }
 

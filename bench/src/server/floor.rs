@@ -96,7 +96,7 @@ mod tests {
         let schedule = Schedule::at(&tags, 1_000.0, 8, 300, Duration::from_millis(64));
         let done = broadcast(&mut listeners, &mut publisher, &schedule).unwrap();
         assert_eq!((done.messages, done.deliveries), (64, 30 * 64));
-        // Of the listeners 0, 7, 14, 21 and 28.
+        // One in seven listeners records latencies: 0, 7, 14, 21 and 28.
         assert_eq!(listeners.tally.latencies.len(), 5 * 64);
         // An interrupt ends the wait.
         listeners.disconnect().unwrap();

@@ -48,7 +48,7 @@ pub(crate) struct Restart {
 }
 
 impl<'a> Launch<'a> {
-    /// For the tags of the comparisons, with the server's defaults, and in memory only.
+    /// A start for the tags of the comparisons, with the server's defaults, and in memory only.
     pub(crate) fn new(server: &'a Path, directory: &'a Path) -> Self {
         let (tags, more_options) = (tags().to_vec(), &[]);
         Self { server, directory, tags, data: None, more_options, preload: None, keeps: true }

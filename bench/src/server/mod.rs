@@ -85,7 +85,7 @@ pub(crate) struct Server {
     /// Where our server answers whether it is ready.
     admin: Option<SocketAddr>,
     program: Option<Program>,
-    /// Is removed after the program has ended.
+    /// The directory is removed after the program has ended.
     _directory: Option<TempDir>,
 }
 

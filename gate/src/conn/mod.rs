@@ -132,7 +132,7 @@ async fn forward(
         gate.backend.closed_unanswered(meter.answered());
     }
     let record = AccessRecord { tls, carried: ended.carried, ended: ended.cause.name() };
-    // Boxed for the same reason: closing is short, and the relay long.
+    // Boxed for the same reason as the handshake: closing is short, and the relay long.
     Box::pin(close(ended)).await;
     Ok(record)
 }

@@ -21,7 +21,7 @@ pub enum Error {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
     Bind {
-        /// As it was given.
+        /// The address, as the user gave it.
         address: String,
         /// The error of the operating system.
         source: io::Error,
@@ -29,7 +29,7 @@ pub enum Error {
     /// A PEM file cannot be read.
     #[error("cannot read {}: {}", .file.display(), read_remedy(.source))]
     Read {
-        /// As it was given.
+        /// The file, as the user gave it.
         file: PathBuf,
         /// The error of the operating system.
         source: io::Error,

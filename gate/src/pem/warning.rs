@@ -73,7 +73,7 @@ pub enum Warning {
     NotYet {
         /// Whose certificate.
         name: String,
-        /// From when on it is valid.
+        /// The time from which it is valid.
         begins: SystemTime,
     },
 }

@@ -28,7 +28,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
     let gate = Gate::start(address, &["--backend-retry", "0s"]);
     for _ in 0..2 {
-        // Ok: with a close_notify.
+        // `Ok` means that the stream ended with a close_notify.
         assert_eq!(rest(&mut gate.client().await).await.unwrap(), b"");
     }
     let line = gate.log_line("WARN");

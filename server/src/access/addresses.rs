@@ -21,7 +21,8 @@ impl BucketKind {
     pub(super) const COUNT: usize = 4;
 }
 
-/// How many addresses have buckets of their own: about 10 MB. The others share one set.
+/// How many addresses have buckets of their own; these take about 10 MB. Further addresses share
+/// one set of buckets.
 const MOST: usize = 100_000;
 
 /// The map is split into this many parts, because removing idle addresses holds the lock: it then
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn idle_addresses_are_removed_a_part_at_a_time_while_others_come() {
         let mut addresses = full(SECOND);
-        // This one is not idle: it has taken again.
+        // This address is not idle: it has taken again.
         assert!(take(&mut addresses, 7, 2 * SECOND));
         let largest = addresses.parts.iter().map(|part| part.buckets.len()).max().unwrap();
         assert!(largest < 2 * MOST / PARTS, "{largest}");

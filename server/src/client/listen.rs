@@ -77,7 +77,7 @@ pub(super) async fn listen(
 struct Subscription {
     server: Server,
     registration: TagSubscription,
-    /// Messages until the end, if there is one.
+    /// How many more messages end the command; `None` for no end.
     left: Option<u64>,
 }
 
@@ -85,7 +85,7 @@ struct Subscription {
 enum Ended {
     /// The server answers, but not yet with messages; it may have said how long to `wait`.
     Later { why: String, wait: Option<Duration> },
-    /// This ends the command, unless it is [`Error::Unavailable`].
+    /// An error that ends the command, unless it is [`Error::Unavailable`].
     With(Error),
 }
 

@@ -92,7 +92,8 @@ impl CatchingUp {
                 self.replay.note(delivery.seq, delivery.target != Target::Everyone);
             }
             if self.held_bytes > MAX_HELD {
-                // Messages are in the history. Events are not, and short.
+                // Messages can be read from the history later. Events are not in it, but they are
+                // short.
                 self.held.retain(|(_, kept)| !kept);
                 self.held_bytes = self.held.iter().map(|(frame, _)| frame.len()).sum();
                 if self.held_bytes > MAX_HELD / 2 {

@@ -227,7 +227,7 @@ impl Site {
             let Ok(parts) = upgraded.downcast::<TokioIo<Lingering<S>>>() else { return };
             let stream = parts.io.into_inner().into_inner();
             let read_ahead = parts.read_buf;
-            // In a new task, because this one keeps the memory of the handshake.
+            // Served in a new task, because this one keeps the memory of the handshake.
             let held = Arc::clone(&caller.held);
             caller.shutdown.spawn(async move {
                 sockets.serve(stream, read_ahead, Visitor::new(address), thread).await;

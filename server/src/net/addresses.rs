@@ -9,9 +9,9 @@ use ipnet::IpNet;
 /// The addresses of the server, and the proxies that may connect to them.
 #[derive(Debug, Clone, Default)]
 pub struct ListenSettings {
-    /// For clients.
+    /// The addresses for clients.
     pub(crate) listen: Vec<Listen>,
-    /// For proxies: each connection begins with a PROXY header.
+    /// The addresses for proxies, whose connections begin with a PROXY header.
     pub(crate) listen_proxy: Vec<ListenAddress>,
     /// The proxies whose header is trusted.
     pub(crate) trust_proxy: Vec<IpNet>,

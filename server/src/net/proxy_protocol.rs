@@ -42,7 +42,8 @@ pub(crate) async fn read_header(
         Ok(address) => return Some(address),
         Err(error) => error,
     };
-    // A peer that sends nothing may be a health check.
+    // Only a peer that sends something else is logged: a peer that sends nothing may be a health
+    // check.
     if error.kind() == io::ErrorKind::InvalidData
         && let Some(connections) = MISSING.record()
     {
@@ -70,11 +71,11 @@ pub(crate) fn expect_none(first: &[u8]) {
     }
 }
 
-/// As [`read_header`].
+/// As [`read_header`], with the reason of a failure.
 ///
 /// # Errors
-/// `InvalidData` if it is not a header, `TimedOut` if it does not come within 5 s, or within half a
-/// second after the stop, or the error of the read.
+/// `InvalidData` if the bytes are not a header; `TimedOut` if the header does not come within 5 s,
+/// or within half a second after the stop; otherwise the error of the read.
 async fn client(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,

@@ -65,7 +65,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
-        // Before parsing, because serde_json's depth limit does not apply to raw values.
+        // Checked before parsing, because serde_json's depth limit does not apply to raw values.
         if nesting(text) > limits::NESTING {
             let most = limits::NESTING;
             return Err(Refusal::bad(format!("the action is nested deeper than {most} levels")));

@@ -108,7 +108,7 @@ impl NatsLog {
         let bytes = entry.size();
         let mut all = self.shared.waiting.lock();
         let number = all.number + 1;
-        // Under the lock, so that numbers leave in order.
+        // Sent under the lock, so that the entries leave in the order of their numbers.
         if !all.queued().has_room(bytes) || self.queue.try_send((number, entry)).is_err() {
             return refused("NATS is behind; retry in a moment");
         }

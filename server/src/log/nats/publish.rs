@@ -65,7 +65,7 @@ pub(super) async fn run(
                     Ok(ack) => under_way.push(async move {
                         (number, ack.await.map(|ack| ack.sequence))
                     }),
-                    // It was never sent.
+                    // The entry was never sent.
                     Err(_) => shared.fail(number, Outcome::Refused),
                 }
             }

@@ -99,9 +99,9 @@ pub(super) async fn open(
     Ok(StreamStart { epoch, floor, head })
 }
 
-/// Whether a server with these settings would start, and on what; nothing is made or changed. `None`
-/// if the stream does not exist yet. Without `common` the server has no id key yet, so it cannot use a
-/// stream that exists.
+/// Checks whether a server with these settings would start, without a change. Returns what the
+/// stream holds; `None` if the stream does not exist yet. Without `common` the server has no id key
+/// yet, so it cannot use an existing stream.
 ///
 /// # Errors
 /// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what differs.

@@ -55,7 +55,7 @@ impl PendingAppends {
 }
 
 impl Shared {
-    /// Nothing has been appended yet.
+    /// The state before the first append.
     pub(super) fn new(writer: u64, epoch: u64, connections: Connections) -> Self {
         Self {
             writer,

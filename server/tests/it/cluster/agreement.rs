@@ -274,7 +274,7 @@ async fn the_way_in_is_a_file() {
     assert_eq!(refused(options).await.0, Some(69));
 }
 
-/// Everything that a server sends to NATS, and what both log about it.
+/// No ID or key is in what a server sends to NATS, nor in what the server and NATS log about it.
 #[tokio::test]
 async fn no_id_or_key_reaches_nats() {
     const PASSWORD: &str = "pass:word-0123456789";

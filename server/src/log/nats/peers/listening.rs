@@ -34,7 +34,7 @@ impl Listening {
 
     /// A report of this server has come back.
     pub(super) fn echo(&mut self, number: u64) {
-        // It came over the previous connection.
+        // The report was sent over the previous connection.
         if number <= self.told {
             return;
         }

@@ -131,7 +131,7 @@ impl<D: Disk> Writer<D> {
         }
         let (sink, head) = (&self.sink, &mut self.head);
         self.disk.resync(*head, &mut |seq, entry| {
-            // Its sender got the outcome `unknown`.
+            // The sender got the outcome `unknown`, so this one is of no use.
             let _ = sink.apply(seq, &entry, AppendContext::default());
             *head = seq;
         })?;
