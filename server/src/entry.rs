@@ -9,7 +9,7 @@ use crate::protocol::{Mark, Message, Mid, Refusal};
 /// One entry of the log. It concerns one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// The audience.
+    /// The tag that the entry concerns.
     pub tag: Tag,
     /// What the entry does.
     pub kind: EntryKind,

@@ -94,7 +94,7 @@ pub(crate) fn theirs(peer: &'static Peer, peers: &Path) -> Result<Subject> {
 
 impl<P: Compared> CompareOptions<P> {
     /// Measures the programs in directories within `parent`, prints the figures, and writes the page
-    /// and the chart. `values` answers the values of the run that the text of the section names.
+    /// and the chart. `values` returns the values for the names in the text of the section.
     ///
     /// # Errors
     /// When a program is missing or fails: figures of such a run would mislead.

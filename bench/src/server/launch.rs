@@ -20,7 +20,7 @@ use crate::run;
 /// of it for clients that are away.
 const KEY: &str = "bench-key-of-the-load-generator";
 
-/// Time to become ready, including the messages that the server has to read.
+/// How long a start may take, which includes reading the stored messages.
 const READY: Duration = Duration::from_secs(120);
 
 /// The options of a start.

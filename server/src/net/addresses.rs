@@ -36,7 +36,8 @@ pub(crate) struct ListenAddress {
 }
 
 impl ListenSettings {
-    /// The default address of the admin port, if clients connect there. There is no admin port then.
+    /// The default address of the admin port, if another option uses it for clients. There is no
+    /// admin port then.
     pub(crate) fn displaced_admin(&self) -> Option<Listen> {
         let admin = Listen::Tcp(self.admin.filter(|address| !address.given)?);
         let proxied = self.listen_proxy.iter().map(|address| Listen::Tcp(*address));

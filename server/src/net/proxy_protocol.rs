@@ -30,9 +30,9 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The most bytes behind the fixed part. Addresses and TLS fields take a few hundred bytes.
 const MOST_FOLLOWING: usize = 2048;
 
-/// Reads the header and nothing behind it. Returns the address of the client, or `Some(None)` if the
-/// proxy speaks for itself or names no IP address. Without a valid header that is `None`, and the
-/// connection must be closed.
+/// Reads the header and nothing behind it. Returns the address of the client: `Some(None)` if the
+/// proxy speaks for itself or names no IP address. Returns `None` without a valid header; the
+/// connection must then be closed.
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
