@@ -77,7 +77,8 @@ async fn serve(stream: TcpStream, report: Arc<impl Report>, shutdown: Shutdown) 
 
 fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> Answer {
     if !is_local_name(request.headers()) {
-        // A foreign web page whose own name now points here (DNS rebinding).
+        // The request may come from a foreign web page whose own name now points here (DNS
+        // rebinding).
         return text(StatusCode::FORBIDDEN, "Ask for localhost or an IP address.\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -117,7 +117,7 @@ impl Auth {
         action: Protectable,
         given: impl IntoIterator<Item = &'a Key>,
     ) -> Result<Permit, Denied> {
-        // Most tags need no key: do not hash one for nothing.
+        // Most tags need no key, so a given key is not hashed for nothing.
         if self.pairs.is_empty() {
             return Ok(Permit::Open);
         }

@@ -69,7 +69,7 @@ impl CatchingUp {
         self.replay.handed()
     }
 
-    /// Where the last interval of each starts.
+    /// Where the last interval of the ring and that of the inbox start.
     pub(super) fn handed_after(&self) -> (u64, u64) {
         self.replay.handed_after()
     }
