@@ -71,7 +71,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // For thousands of connections. The programs that are started here inherit the limit.
+    // The limit must suffice for thousands of connections. The programs that are started here
+    // inherit it.
     let _ = shared::descriptors::raise_limit();
     let outcome = Runtime::new().context("cannot start the runtime").and_then(|runtime| {
         let outcome = runtime.block_on(until_interrupted(cli.command));

@@ -45,7 +45,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     })
 }
 
-/// Open files that this program and the one that is measured need besides those for connections.
+/// Open files that this program and the measured one need besides connections.
 const OTHERS: usize = 200;
 
 /// Fails when `what` needs more open files than are allowed.

@@ -83,11 +83,11 @@ mod tests {
         assert!(!look(0, 0));
         assert!(look(3_000, 0));
         assert!(!look(0, 0), "once");
-        // Also when they leave gradually.
+        // A trim is due also when connections close gradually.
         assert!(!look(3_000, 3_000));
         assert!(!look(3_000, 2_400));
         assert!(look(2_400, 2_200));
-        // Not for few of many, nor for few at all.
+        // No trim is due if few of many connections closed, nor if there were few at all.
         assert!(!look(10_000, 8_000));
         let mut held = HeldFor::default();
         assert!(!held.should_trim(ConnectionPeak { live: 0, peak: MIN_GONE - 1 }));

@@ -38,7 +38,7 @@ fn start(cli: &Cli) -> Result<(), Error> {
         let _ = write!(std::io::stdout(), "{}", gate::check(&config)?);
         return Ok(());
     }
-    // Before there are other threads: this changes the environment.
+    // Called before there are other threads, because it changes the environment.
     let given = service::tcp_sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
     let runtime =
@@ -50,7 +50,7 @@ fn start(cli: &Cli) -> Result<(), Error> {
 }
 
 async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
-    // Before the port is announced, so that a signal that is sent right afterwards counts.
+    // Installed before the port is announced, so that a signal right afterwards counts.
     let mut signals = StopSignals::install()
         .map_err(|source| Error::System { what: "handle signals", source })?;
     let hangups =

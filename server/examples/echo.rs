@@ -82,10 +82,10 @@ async fn shake_hands(stream: &mut TcpStream) -> Result<Bytes, Box<dyn Error + Se
     Ok(received.freeze())
 }
 
-/// Owes the peer what it has said last.
+/// Sends each message of the peer back.
 struct Echo {
     connection: Arc<Connection>,
-    /// What is still to be written; the next message is not read before.
+    /// The rest of the last message; the next one is not read before it is written.
     unsent: Option<Unsent>,
 }
 

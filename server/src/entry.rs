@@ -9,13 +9,13 @@ use crate::protocol::{Mark, Message, Mid, Refusal};
 /// One entry of the log. It concerns one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// The audience.
+    /// The tag that the entry concerns.
     pub tag: Tag,
     /// What the entry does.
     pub kind: EntryKind,
     /// When it was accepted, in milliseconds since 1970.
     pub at: u64,
-    /// When it is no longer worth keeping, likewise.
+    /// When it expires, in milliseconds since 1970.
     pub expires: Option<u64>,
     /// The sender's name for it.
     pub mid: Option<Mid>,
@@ -42,7 +42,7 @@ pub(crate) enum EntryKind {
 pub(crate) struct AppendId {
     /// The process's random number.
     pub writer: u64,
-    /// Counts the appends of that process.
+    /// The number of the append, counted by that process.
     pub number: u64,
 }
 
@@ -65,14 +65,15 @@ pub(crate) enum Target {
 }
 
 impl Entry {
-    /// Changes its time. It expires as long after that as before.
+    /// Changes the time of acceptance. The entry expires as long after the new time as after the
+    /// old one.
     pub(crate) fn set_time(&mut self, at: u64) {
         let life = self.expires.map(|expires| expires.saturating_sub(self.at));
         self.at = at;
         self.expires = life.map(|life| at.saturating_add(life));
     }
 
-    /// Roughly its bytes in memory, and in a log.
+    /// The approximate size of the entry in memory or in a log, in bytes.
     pub(crate) fn size(&self) -> usize {
         /// Numbers, the address, and the overhead of a queue and of a database row.
         const OVERHEAD: usize = 200;
@@ -87,7 +88,7 @@ impl Entry {
 }
 
 impl EntryKind {
-    /// Whom it concerns.
+    /// The audience of the entry.
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::Broadcast(_) => Target::Everyone,
@@ -122,7 +123,7 @@ mod number {
 pub(crate) enum StoredBody<'a> {
     Empty,
     Message(&'a str),
-    /// Each as eight bytes, in little-endian.
+    /// Seqs, each as eight bytes in little-endian.
     Seqs(&'a [u64]),
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// The permissions of users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
-/// Of a directory: whether those users can open files in it.
+/// The permission of a directory that lets those users open files in it.
 const OTHERS_ENTER: u32 = 0o001;
 
 /// A warning if every user of this machine can read or change a secret file: its mode allows that, and

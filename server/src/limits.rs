@@ -33,12 +33,12 @@ pub const INCOMING: usize = 4 * 1024;
 pub const OUTBOX: usize = 256 * 1024;
 /// The most work queued for one shard; further appends are refused until it has caught up.
 pub const SHARD_QUEUE: usize = 64 * 1024;
-/// The most bytes of frames queued for one shard, likewise.
+/// The most bytes of frames queued for one shard; further appends are refused beyond that, too.
 pub const SHARD_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// The most entries that wait to be written to disk; further appends are refused until the disk has
 /// caught up.
 pub const LOG_QUEUE: usize = 16 * 1024;
-/// The most bytes of these entries, likewise.
+/// The most bytes of entries that wait to be written; further appends are refused beyond that, too.
 pub const LOG_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest `ref`, in bytes of its JSON text.
 pub const REFERENCE: usize = 64;

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         None => service::sockets(),
         Some(_) => Ok(Vec::new()),
     };
-    // For this thread; a running server starts further ones.
+    // The runtime of this thread; a running server starts further ones.
     let result = match workers::runtime() {
         Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
         Ok(runtime) => {

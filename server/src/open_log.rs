@@ -19,11 +19,11 @@ use crate::log::{Log, MemoryLog, Replica};
 /// A log that is open but has no hub yet.
 #[derive(Debug)]
 pub(crate) struct OpenLog {
-    /// The name of its lifetime.
+    /// The epoch of the log: a log that begins anew gets another one.
     pub epoch: Box<str>,
     /// The last entry that is gone: the log begins right after it.
     pub floor: u64,
-    /// The key that its addresses are made with.
+    /// The key that made the addresses in the log.
     pub id_key: IdKey,
     backend: Backend,
 }
@@ -77,8 +77,8 @@ impl OpenLog {
         })
     }
 
-    /// Applies what the log holds to `hub`, which may take seconds, then lets it append. `None` if
-    /// `shutdown` came first.
+    /// Applies the entries of the log to `hub`, which may take seconds, then lets the log take
+    /// appends. `None` if `shutdown` came first.
     ///
     /// # Errors
     /// What keeps the log from being read.
@@ -114,8 +114,8 @@ impl OpenLog {
     }
 }
 
-/// How long an entry is of use. A retry is recognised by its first copy, also after a restart, so
-/// the log keeps an entry for the longest age and then for as long as its `mid` is remembered.
+/// How long the log keeps an entry: the longest age of the history, and then as long as a `mid` is
+/// remembered, because a retry is recognised by its first copy, also after a restart.
 fn retention(config: &Config) -> Duration {
     config.history.longest_age().saturating_add(dedup::WINDOW)
 }

@@ -39,7 +39,7 @@ pub(crate) async fn follow(
         }
         service::reloading();
         let (again, running) = (args.clone(), Some(demo.clone()));
-        // In a thread of its own: the disk may hang.
+        // Read in a thread of its own, because the disk may hang.
         let read = tokio::task::spawn_blocking(|| Config::resolve_for(again, running)).await;
         match read {
             Ok(Ok(config)) => {

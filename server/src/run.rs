@@ -38,7 +38,7 @@ use crate::ws::socket::Sockets;
 /// How long everything may take to end after a stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// How much of that what was accepted may take to reach everyone, before they are told to go.
+/// The part of [`DRAIN`] in which accepted messages are delivered, before connections are closed.
 const LAST_DELIVERIES: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
@@ -116,7 +116,7 @@ pub async fn run(
         inspect_first: proxy_protocol::expect_none,
     });
 
-    // Dropped, and so ended, only after the connections that they serve.
+    // The shards end when this set is dropped, which is after their connections have ended.
     let mut shards = JoinSet::new();
     for (queue, runtime) in queues.into_iter().zip(workers.runtimes()) {
         let shard = Shard::new(Arc::clone(&hub), queue, config.ping_interval);
@@ -135,7 +135,7 @@ pub async fn run(
             (Arc::clone(&site), Arc::clone(&admission), Arc::clone(&workers));
         accepting.spawn(accept(way, admission, site, workers, shutdown.clone()));
     }
-    // Also the watchdog; all of it goes on until the last connection has ended.
+    // The admin port, the watchdog and the reload go on until the last connection has ended.
     let mut administrators = JoinSet::new();
     if let Some(listener) = listeners.admin {
         administrators.spawn(shared::admin::run(listener, admin, shutdown.clone()));
@@ -147,7 +147,8 @@ pub async fn run(
     shared::service::ready();
     let result = tokio::select! {
         () = shutdown.stopping() => Ok(()),
-        // Its clients would get nothing any more, without noticing: better to start anew.
+        // The clients of a shard that has ended would get nothing any more, without noticing. A
+        // restart is better.
         _ended = shards.join_next() => Err(Error::Defect("a shard ended")),
         error = started.ended => Err(error),
     };
@@ -156,7 +157,7 @@ pub async fn run(
     shared::service::stopping();
     // Closes the listening sockets.
     accepting.shutdown().await;
-    // What was accepted is delivered before anybody is told to go.
+    // Accepted messages are delivered before any connection is closed.
     notice.stop_reading();
     let _ = within("deliveries", LAST_DELIVERIES, deliveries.delivered()).await;
     notice.close();
@@ -169,7 +170,7 @@ pub async fn run(
     result
 }
 
-/// Takes connections for ever; those for which there is no place are turned away.
+/// Accepts connections until it is dropped, and rejects those that get no permit.
 async fn accept(
     way: PublicListener,
     admission: Arc<Admission>,

@@ -23,7 +23,7 @@ pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Erro
     let mut line = String::new();
     reader.take(MAX_LINE).read_line(&mut line).map_err(read)?;
     let fault = |reason: &str| Error::Content { what, file: file.into(), reason: reason.into() };
-    // The beginning of a line is another secret than the line.
+    // A line that was cut off would be another secret.
     if line.len() as u64 >= MAX_LINE {
         return Err(fault("its first line is too long"));
     }

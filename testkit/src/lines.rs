@@ -27,7 +27,8 @@ impl Lines {
         let notify = Arc::clone(&changed);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // Nobody may be left to receive it; the program is read to its end all the same.
+                // The receiver may be gone; the output of the program is read to its end all the
+                // same.
                 let _ = sender.send(line);
                 notify.notify_one();
             }
@@ -51,7 +52,7 @@ impl Lines {
         }
     }
 
-    /// The next line that contains `text`; those before it are dropped. Blocks the thread.
+    /// The next line that contains `text`; the lines before it are dropped. Blocks the thread.
     ///
     /// # Panics
     /// When there is none before the end, or when the next line does not come within [`PATIENCE`].

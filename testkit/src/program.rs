@@ -17,7 +17,7 @@ pub struct Program {
     pub stderr: Lines,
 }
 
-/// What a program left behind that has ended.
+/// The exit and the unread output of a program.
 #[derive(Debug)]
 pub struct Ended {
     /// How it ended.

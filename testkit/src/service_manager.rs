@@ -58,12 +58,12 @@ impl NotifySocket {
 }
 
 /// A command that passes sockets to `program` as systemd does: as descriptors from 3 on, with three
-/// variables. At most three sockets, each with its name; all names empty leave out `LISTEN_FDNAMES`.
-/// `redirections` are the shell's, for the program's own input and output.
+/// variables. It takes at most three sockets, each with its name. If all names are empty, it leaves
+/// out `LISTEN_FDNAMES`. `redirections` are those of the shell for the program's input and output.
 ///
-/// A shell does what systemd does between fork and exec: `$$` stays the same through `exec`. It
-/// gets the sockets as its stdin, stdout and stderr, the descriptors that a child inherits without
-/// `unsafe` code.
+/// A shell executes the program, so that `LISTEN_PID` can be the process ID of the shell, `$$`: it
+/// stays the same through `exec`. The shell gets the sockets as its stdin, stdout and stderr, the
+/// descriptors that a child inherits without `unsafe` code.
 pub fn activated(
     program: &OsStr,
     sockets: impl IntoIterator<Item = (OwnedFd, &'static str)>,

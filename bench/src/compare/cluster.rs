@@ -126,7 +126,7 @@ fn servers(trial: &Trial<'_, Member>) -> Result<Figures> {
     Ok(vec![("nats-delivery", Some(alone)), ("nats-servers", Some(most))])
 }
 
-/// The mean over the servers of the CPU of a delivery, in microseconds. The first one publishes, and
+/// The CPU of a delivery in microseconds, as a mean of all servers. The first one publishes, and
 /// each delivers to its own listeners.
 fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
     let (_nats, options) = trial.nats(&format!("nats-{count}"))?;

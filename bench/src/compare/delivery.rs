@@ -20,8 +20,8 @@ use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn, tag};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, Launch, MESSAGE_SIZE, QUIET_TAG, TAG};
 
-/// Listeners of each of the two servers while the cost of keeping is measured, and how many times they
-/// get messages.
+/// The load under which the cost of keeping messages is measured: listeners of each of the two
+/// servers, and the number of turns.
 const LISTENERS: usize = 2_000;
 const TURNS: u32 = 7;
 

@@ -38,7 +38,7 @@ pub(crate) trait Compared: Sized + 'static {
 pub(crate) struct Trial<'a, P> {
     pub(crate) case: &'static str,
     pub(crate) program: &'a P,
-    /// For this measurement alone.
+    /// A directory for this measurement alone.
     pub(crate) directory: &'a Path,
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec
     builds.into_iter().map(subject).collect()
 }
 
-/// Something that ours are compared with. `peers` is the directory with the packages for Node.
+/// The program of a peer. `peers` is the directory with the packages for Node.
 ///
 /// # Errors
 /// When it is not installed.
@@ -85,7 +85,7 @@ pub(crate) fn theirs(peer: &'static Peer, peers: &Path) -> Result<Subject> {
 
 impl<P: Compared> CompareOptions<P> {
     /// Measures the programs in directories within `parent`, prints the figures, and writes the page
-    /// and the chart. `values` answers the values of the run that the text of the section names.
+    /// and the chart. `values` returns the values for the names in the text of the section.
     ///
     /// # Errors
     /// When a program is missing or fails: figures of such a run would mislead.

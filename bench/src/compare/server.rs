@@ -17,7 +17,8 @@ use crate::server::fanout::{Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, QUIET_TAG, Server, Tested, storm, tags};
 
-/// Connections that come and go before those whose cost counts.
+/// Connections that are opened and closed first, so that the program is warm when the cost of a
+/// connection is measured.
 const FIRST: usize = 200;
 
 /// Listeners of the cases.

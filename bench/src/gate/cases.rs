@@ -15,12 +15,12 @@ use crate::programs::program::{Memory, Meter};
 use crate::report::figure::Figures;
 use crate::run;
 
-/// Connections of a batch of handshakes, which are open at the same time: see [`Meter`].
+/// How many handshakes make a batch, whose connections are open at the same time: see [`Meter`].
 const BATCH: usize = 50;
 
-/// Processes that share the work of a round, one after the other. The way in which a program happens
-/// to spread its first connections over its workers stays as long as the process, and decides how often
-/// it sleeps: a single process can be off by a third.
+/// How many processes share the work of a round, one after the other. A process spreads its first
+/// connections over its workers by chance and keeps to that, which decides how often it sleeps: a
+/// single process can be off by a third.
 const STARTS: usize = 3;
 
 /// Slow clients.
@@ -38,8 +38,8 @@ const BLOCK: usize = 64 * 1024;
 /// time.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Times that the idle connections of our own builds are opened and closed, and the time after which
-/// memory is measured once more.
+/// How often the idle connections of our own builds are opened and closed, and the time after that
+/// until memory is measured once more.
 const CYCLES: usize = 5;
 const LATER: Duration = Duration::from_secs(15);
 
@@ -116,7 +116,7 @@ async fn mean(trial: &Trial<'_, Loaded>) -> Result<f64> {
 
 async fn handshakes(load: &GateLoad, running: &RunningGate, handshake: Handshake) -> Result<f64> {
     let client = Client::new(&running.endpoint, handshake)?;
-    // To collect tickets, and to warm the program up.
+    // These handshakes collect tickets and warm the program up.
     let at_a_time = load.at_a_time as usize;
     close(client.open_together(2 * at_a_time).await?, at_a_time).await?;
     close(open(&client, BATCH, at_a_time).await?, at_a_time).await?;

@@ -24,7 +24,8 @@ use crate::report::results::{Results, Role, Subject};
 use crate::report::{of_rows, print_verdicts};
 use crate::run;
 
-/// Slow clients, and handshakes of the healthy client without them and among them.
+/// The number of slow clients, and the number of handshakes of the healthy client, without slow
+/// clients and among them.
 pub(crate) const CLIENTS: u32 = 4_000;
 pub(crate) const HANDSHAKES: u32 = 300;
 
@@ -34,8 +35,9 @@ const ADDRESSES: u8 = 16;
 /// Pause between two bytes of a slow client, and before it reconnects if it was rejected at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Time over which the slow clients connect, so that the gate does not give up all of them at once;
-/// time for the last ones to connect; and pause between two handshakes of the healthy client.
+/// The time in which the slow clients connect, which keeps the gate from closing all of them at
+/// once; the time for the last of them to connect; the pause between two handshakes of the healthy
+/// client.
 const GATHER: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(1);
 const BETWEEN: Duration = Duration::from_millis(20);

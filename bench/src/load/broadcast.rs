@@ -17,11 +17,11 @@ const LATE: Duration = Duration::from_secs(20);
 
 /// When to publish what.
 pub(crate) struct Schedule {
-    /// Each message goes to the next one.
+    /// The tags of the messages, in turn.
     pub(crate) tags: Arc<[String]>,
     /// Messages in one write.
     burst: usize,
-    /// From one burst to the next.
+    /// The time from one burst to the next.
     every: Duration,
     bursts: usize,
     /// Bytes of a message.

@@ -18,7 +18,7 @@ use crate::run;
 trait ReadWrite: Read + Write + Send {}
 impl<T: Read + Write + Send> ReadWrite for T {}
 
-/// How to begin TLS, and with whom.
+/// The TLS configuration, and the server's name in its certificate.
 #[derive(Debug, Clone)]
 pub(crate) struct TlsSettings {
     pub(crate) config: Arc<ClientConfig>,
@@ -58,8 +58,8 @@ impl Connection {
         Ok(Self { stream, is_tls: tls.is_some(), is_upgrading, unsent, rest: Vec::new() })
     }
 
-    /// Handles an event of the socket. `buffer` is shared by all connections of the thread. `handle`
-    /// gets the bytes from the first one that was not consumed, none at first after an upgrade. It
+    /// Handles an event of the socket. `buffer` is shared by all connections of the thread.
+    /// `handle` gets the bytes that it has not consumed yet, none at first after an upgrade. It
     /// appends what is to be sent, and answers how many bytes it has consumed.
     ///
     /// # Errors

@@ -24,14 +24,15 @@ const BUFFER: usize = 256 * 1024;
 /// A listener's pause between two attempts to join.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Connections begun before the events of others are handled, so that the first one does not wait for
-/// the last one: a program that opens many connections at once does so in batches, too.
+/// How many connections are begun before the events of others are handled, so that the first one
+/// does not wait for the last one. A program that opens many connections at once does so in
+/// batches, too.
 const BATCH: usize = 256;
 
 /// The longest wait for events while listeners join.
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// Time without any progress while listeners join.
+/// How long listeners may make no progress while they join.
 const STUCK: Duration = Duration::from_secs(15);
 
 /// Listeners, and what they have counted.
@@ -48,7 +49,7 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Without any listener yet.
+    /// A load without any listener yet.
     pub(crate) fn new(target: &Arc<Target>, tags: Arc<[String]>) -> Result<Self> {
         let (poll, tally) = (Poll::new()?, Tally::default());
         let (target, more) = (Arc::clone(target), String::new());

@@ -15,7 +15,7 @@ use crate::options::range;
 /// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
 
-/// Time without any answer.
+/// How long senders may get no answer.
 const STUCK: Duration = Duration::from_secs(20);
 
 /// The messages to send, and how.

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 use super::connection::{Connection, Poll, TlsSettings};
 use super::wire::{PublishMethod, TEXT, client_frame};
 
-/// Connections from one loopback address: fewer than it has ports.
+/// The most connections from one loopback address: fewer than it has ports.
 const PER_SOURCE: usize = 25_000;
 
 /// How a client joins and publishes.
@@ -215,7 +215,7 @@ impl fmt::Display for Url {
 }
 
 impl Url {
-    /// For the `Host` header.
+    /// The host and port for the `Host` header.
     pub(crate) fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),

@@ -103,8 +103,9 @@ pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>
     Ok(used)
 }
 
-/// Length of the header and of the payload, and the opcode, if the header is whole. For every delivery
-/// of every listener: [`FrameHeader::parse`] takes nine times as long.
+/// Length of the header and of the payload, and the opcode, if the header is whole. Called for
+/// every delivery of every listener, so it is written by hand: [`FrameHeader::parse`] takes nine
+/// times as long.
 fn head(input: &[u8]) -> Result<Option<(usize, usize, u8)>> {
     let [first, second, rest @ ..] = input else { return Ok(None) };
     let is_plain = first & 0xf0 == 0x80 && second & 0x80 == 0;
@@ -217,7 +218,7 @@ pub(crate) fn message(sent: u64, size: usize) -> String {
     message
 }
 
-/// When the message was sent that is somewhere in `payload`.
+/// The time at which the message in `payload` was sent, wherever it begins there.
 pub(crate) fn sent(payload: &[u8]) -> Option<u64> {
     let start =
         payload.windows(BEGINNING.len()).position(|window| window == BEGINNING.as_bytes())?

@@ -19,9 +19,9 @@ use crate::run::fill;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Peer {
-    /// In tables.
+    /// The name in tables.
     pub(crate) name: String,
-    /// On the command line.
+    /// The name on the command line.
     pub(crate) option: String,
     help: String,
     /// The Debian package.
@@ -44,7 +44,7 @@ enum Start {
     #[default]
     InForeground,
     InBackground,
-    /// It announces its address on stdout.
+    /// The program announces its address on stdout.
     Announcing,
 }
 

@@ -216,9 +216,9 @@ fn cpu(pid: Pid) -> Option<Duration> {
 
 /// CPU time of a process tree from one moment on.
 ///
-/// Processes that come and go count with what they had used when last sampled: httpGate starts
-/// two for every connection and never waits for them, so that no parent inherits their times.
-/// Sampling while their connections are still open misses no more than their exit.
+/// A process that has ended counts with the CPU time of its last sample. httpGate starts two
+/// processes for every connection and never waits for them, so no parent inherits their times. If
+/// they are sampled while their connections are still open, only the cost of their exit is missing.
 pub(crate) struct Meter {
     root: Pid,
     seen: HashMap<Pid, Duration>,
@@ -258,7 +258,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Of `root` and its descendants, now.
+    /// The memory of `root` and its descendants, now.
     ///
     /// # Errors
     /// When the program has ended or belongs to someone else.
@@ -268,7 +268,7 @@ impl Memory {
         for pid in tree(root) {
             match process(pid).context("it has ended").and_then(|it| Ok(it.smaps_rollup()?)) {
                 Ok(rollup) => sum.add(&rollup.memory_map_rollup),
-                // Ended meanwhile, or ended and not waited for yet.
+                // The process has ended meanwhile, or has ended and was not waited for yet.
                 Err(_) if pid != root => {}
                 Err(error) => return Err(error).context("cannot read the program's memory"),
             }

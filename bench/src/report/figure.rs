@@ -15,7 +15,7 @@ pub(crate) type Figures = Vec<(&'static str, Option<f64>)>;
 pub(crate) struct Section {
     pub(crate) id: String,
     pub(crate) heading: String,
-    /// Relative to the page. A section that compares nothing has none.
+    /// The path of the chart, relative to the page; `None` for a section that compares nothing.
     pub(crate) chart: Option<String>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) goals: Vec<Goal>,
@@ -40,7 +40,7 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     unit: Unit,
     pub(crate) note: String,
-    /// Whether less than the best peer's is better; other figures stand for themselves.
+    /// Whether the figure is compared with the best peer's: then less is better.
     #[serde(default = "compared")]
     pub(crate) compared: bool,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Figure {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Unit {
-    /// With this many decimals.
+    /// Microseconds, with this many decimals.
     Micros(usize),
     Millis,
     Seconds,
@@ -140,7 +140,7 @@ impl Figure {
     }
 }
 
-/// Nanoseconds in the unit [`Unit::Millis`].
+/// Converts nanoseconds to milliseconds, the unit of [`Unit::Millis`].
 pub(crate) fn millis(nanos: u64) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64() * 1e3
 }

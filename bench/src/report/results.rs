@@ -6,7 +6,7 @@ use std::fmt;
 use super::figure::{Bound, Figure, Figures, Goal, figure, figures, sections};
 
 pub(crate) struct Results {
-    /// In the order of the tables: our builds first.
+    /// The programs in the order of the tables: our builds first.
     pub(crate) subjects: Vec<Subject>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum Role {
 }
 
 impl Results {
-    /// Without any figure yet.
+    /// Results without any figure yet.
     pub(crate) fn new(subjects: Vec<Subject>) -> Self {
         Self { subjects }
     }
@@ -145,7 +145,7 @@ impl Goal {
                 return Some(absolute(ours.worst(about)?, " at worst", *most));
             }
             Bound::Least(least) => {
-                // With the signs changed, at least is at most.
+                // With both signs changed, "at least" becomes "at most".
                 let (figure, most) = (-median, -least);
                 return Some(Verdict { figure, most, ..absolute(median, "", *least) });
             }

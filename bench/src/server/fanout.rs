@@ -21,7 +21,7 @@ use crate::programs::program::{Memory, Meter, Program};
 use crate::report::{latencies, micros, of_rows, row};
 use crate::run;
 
-/// Time of the same load before it is measured.
+/// How long the same load runs before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Time for a program to finish the work of the last event, so that all of it falls into the measured
@@ -104,14 +104,14 @@ pub(crate) struct Delivered {
 }
 
 impl Fanout {
-    /// Without any listener yet.
+    /// A load without any listener yet.
     pub(crate) fn new(server: &Server, tags: Arc<[String]>) -> Result<Self> {
         let (target, listeners) =
             (Arc::clone(&server.target), Listeners::new(&server.target, tags)?);
         Ok(Self { target, listeners, publisher: None, pid: server.pid })
     }
 
-    /// With `count` listeners on the tag of the comparisons.
+    /// A load of `count` listeners on the tag of the comparisons.
     pub(crate) fn of(server: &Server, count: usize) -> Result<Self> {
         let mut fanout = Self::new(server, tag())?;
         fanout.open(count, AT_A_TIME)?;
@@ -265,7 +265,7 @@ pub(crate) const PROBE_WARM_UP: Duration = Duration::from_millis(2_500);
 /// One listener of a tag, and a publisher for it.
 pub(crate) struct Probe {
     program: Program,
-    /// Is removed after the program has ended.
+    /// The directory is removed after the program has ended.
     _directory: TempDir,
 }
 

@@ -1,4 +1,4 @@
-//! The server under load: one that runs already, or one that is started for the measurement.
+//! The server under load: a running one, or one that is started for the measurement.
 
 pub(crate) mod fanout;
 pub(crate) mod floor;
@@ -117,7 +117,7 @@ pub(crate) struct Server {
     /// Where our server answers whether it is ready.
     admin: Option<SocketAddr>,
     program: Option<Program>,
-    /// Is removed after the program has ended.
+    /// The directory is removed after the program has ended.
     _directory: Option<TempDir>,
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct StormOptions {
 }
 
 pub(crate) struct StormCost {
-    /// Until all clients were back.
+    /// The time until all clients were back.
     pub(crate) time: Duration,
     /// Attempts that failed.
     retries: usize,

@@ -53,8 +53,8 @@ impl ProxyVersion {
             Some(local) => {
                 ProxyHeader::with_address(ProxiedAddress::stream(plain(peer), plain(local)))
             }
-            // Cannot happen to an open socket. The backend would see a connection made by the gate
-            // itself.
+            // An open socket always has a local address. Without one, the header says that the gate
+            // itself made the connection.
             None => ProxyHeader::with_local(),
         };
         let mut bytes = Vec::with_capacity(128);

@@ -127,7 +127,7 @@ mod tests {
     fn addresses_of_interfaces_are_this_machines() {
         assert!(is_of_this_machine(Ipv6Addr::LOCALHOST.into()));
         assert!(is_of_this_machine([127, 0, 0, 1].into()));
-        // Reserved for documentation: nobody's.
+        // This address is reserved for documentation, so no machine has it.
         assert!(!is_of_this_machine([203, 0, 113, 1].into()));
     }
 }

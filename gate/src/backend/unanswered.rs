@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// So many in a row are not just one odd client.
+/// This many connections in a row are more than one odd client.
 const SUSPICIOUS: u64 = 3;
 
 /// How often the warning is repeated while this goes on.
@@ -26,8 +26,9 @@ struct Streak {
 }
 
 impl Unanswered {
-    /// Counts one more. `answered` is how many bytes the server has sent so far to all clients.
-    /// Returns how many there were in a row if that should be logged.
+    /// Counts a connection that was closed without an answer. `answered` is how many bytes the
+    /// server has sent so far to all clients. Returns the number of such connections in a row if it
+    /// should be logged.
     pub(super) fn add(&self, answered: u64) -> Option<u64> {
         let mut streak = self.0.lock();
         if streak.answered != answered {

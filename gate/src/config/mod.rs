@@ -36,15 +36,15 @@ pub struct Config {
     pub(crate) listen: Listen,
     /// Where to forward to.
     pub(crate) backend: Target,
-    /// What the backend is told about each client.
+    /// The version of the PROXY header that the backend gets for each client; `None` for no header.
     pub(crate) proxy_protocol: Option<ProxyVersion>,
     /// How long a connection waits for a backend that is not there.
     pub(crate) backend_retry: Duration,
     /// Key and certificates as they are now.
     pub(crate) identity: Identity,
-    /// Where they come from, to see when they are renewed.
+    /// The files of key and certificates, to notice when they are renewed.
     pub(crate) watch: PemWatch,
-    /// How often to look.
+    /// How often to check whether the files were renewed.
     pub(crate) reload_interval: Duration,
     /// Time for the first byte and the handshake together.
     pub(crate) handshake_timeout: Duration,
@@ -58,7 +58,7 @@ pub struct Config {
     pub(crate) max_connections: usize,
     /// The bounds before TLS.
     pub(crate) limits: ConnLimits,
-    /// Where administrators ask, if anywhere.
+    /// The address of the admin port, if there is one.
     pub(crate) admin: Option<SocketAddr>,
 }
 

@@ -111,8 +111,8 @@ async fn forward(
     let meter = &gate.metrics.bytes;
     let mut polled = false;
     let slot_reached = poll_fn(|cx| {
-        // Polled once to register the waker, and then only after the stop: each poll takes a lock
-        // that all connections share.
+        // `close_slot` is polled once to register the waker, and then only after the stop: each
+        // poll takes a lock that all connections share.
         if polled && !gate.drain.has_begun() {
             return Poll::Pending;
         }
@@ -132,7 +132,7 @@ async fn forward(
         gate.backend.closed_unanswered(meter.answered());
     }
     let record = AccessRecord { tls, carried: ended.carried, ended: ended.cause.name() };
-    // Boxed for the same reason: closing is short, and the relay long.
+    // Boxed for the same reason as the handshake: closing is short, and the relay long.
     Box::pin(close(ended)).await;
     Ok(record)
 }

@@ -21,17 +21,17 @@ pub enum Error {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
     Bind {
-        /// As it was given.
+        /// The address, as the user gave it.
         address: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A PEM file cannot be read.
     #[error("cannot read {}: {}", .file.display(), read_remedy(.source))]
     Read {
-        /// As it was given.
+        /// The file, as the user gave it.
         file: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The content of a PEM file cannot be used.
@@ -50,7 +50,7 @@ pub enum Error {
     System {
         /// What was tried, in words that follow "cannot".
         what: &'static str,
-        /// What the operating system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The client was too slow.

@@ -130,7 +130,7 @@ pub(crate) struct HandshakeGuard {
 impl HandshakeGuard {
     /// Completes when this is the oldest of too many handshakes. Cancel safe.
     pub(crate) async fn evicted(&mut self) {
-        // Nothing is ever sent on the channel: that its sender was dropped is the message.
+        // Nothing is ever sent on this channel. It only reports that its sender was dropped.
         let _ = (&mut self.evicted).await;
     }
 }

@@ -69,7 +69,7 @@ impl Drain {
 
     /// Waits for the remaining connections, at most until the limit.
     pub(crate) async fn finished(&self) -> Drained {
-        // Even with a limit of 0, closing takes a moment: what was written must arrive.
+        // Closing takes a moment even with a limit of 0, because the last bytes must arrive.
         self.shutdown.drained(self.limit.max(linger::LIMIT)).await
     }
 }

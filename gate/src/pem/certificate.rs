@@ -101,13 +101,13 @@ impl Certificate {
         self.names().into_iter().next().unwrap_or_else(|| "without a name".to_owned())
     }
 
-    /// Whether it lacks the names that browsers look at.
+    /// Whether the certificate lacks alternative names, the only names that browsers check.
     pub(super) fn has_no_alternative_name(&self) -> bool {
         self.dns.is_empty() && self.addresses.is_empty()
     }
 
-    /// The alternative name to request, made from the common name if that is a host: it may also be
-    /// a company.
+    /// The alternative name to request, made from the common name. If the common name is no host,
+    /// but perhaps a company, an example is returned.
     pub(super) fn wanted_alternative_name(&self) -> String {
         let name = self.common_name.as_deref().unwrap_or_default();
         let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-.*".contains(c);

@@ -25,7 +25,7 @@ pub enum Warning {
     Incomplete {
         /// The certificate's first name.
         leaf: String,
-        /// Who issued it.
+        /// The name of the issuer.
         issuer: String,
     },
     /// The certificate has only a common name, which browsers ignore: Chrome since version 58 and
@@ -51,19 +51,19 @@ pub enum Warning {
     /// A certificate of the chain expires soon.
     #[error("the certificate of {name} expires on {}, in {}; renew it", date(*.expires), days(*.left))]
     ExpiresSoon {
-        /// Whose certificate.
+        /// The first name of the certificate.
         name: String,
-        /// When.
+        /// The time of expiry.
         expires: SystemTime,
-        /// How long from now.
+        /// The time left until then.
         left: Duration,
     },
     /// A certificate of the chain has expired.
     #[error("the certificate of {name} expired on {} and clients refuse it; renew it", date(*.expires))]
     Expired {
-        /// Whose certificate.
+        /// The first name of the certificate.
         name: String,
-        /// When.
+        /// The time of expiry.
         expires: SystemTime,
     },
     /// The certificate is not valid yet.
@@ -72,9 +72,9 @@ pub enum Warning {
         date(*.begins)
     )]
     NotYet {
-        /// Whose certificate.
+        /// The first name of the certificate.
         name: String,
-        /// From when on it is valid.
+        /// The time from which the certificate is valid.
         begins: SystemTime,
     },
 }

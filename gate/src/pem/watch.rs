@@ -47,7 +47,7 @@ impl PemWatch {
     /// As [`Identity::load`].
     pub(crate) fn open(files: PemFiles) -> Result<(Self, Identity), Error> {
         let hasher = RandomState::new();
-        // Before reading, so that the next check notices a change that happens in between.
+        // Taken before the files are read, so that the next check notices a change in between.
         let stamps = files.stamps();
         let contents = files.read()?;
         let identity = Identity::from_contents(&contents)?;

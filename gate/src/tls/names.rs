@@ -7,7 +7,7 @@ pub(crate) fn negotiated_version(tls: &CommonState) -> &'static str {
     tls.protocol_version().map_or("", version_name)
 }
 
-/// The name that OpenSSL uses, and so do the servers that read the PROXY header.
+/// The name in OpenSSL, which the servers that read the PROXY header also use.
 pub(crate) fn version_name(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::TLSv1_3 => "TLSv1.3",

@@ -28,7 +28,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
     let gate = Gate::start(address, &["--backend-retry", "0s"]);
     for _ in 0..2 {
-        // Ok: with a close_notify.
+        // `Ok` means that the stream ended with a close_notify.
         assert_eq!(rest(&mut gate.client().await).await.unwrap(), b"");
     }
     let line = gate.log_line("WARN");
@@ -46,7 +46,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     }
 }
 
-/// As during a restart: no client is disconnected.
+/// The backend is away as during a restart: no client is disconnected.
 #[tokio::test]
 async fn a_backend_that_is_not_there_yet_is_waited_for() {
     let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -108,8 +108,7 @@ async fn exchange(gate: &Gate, listener: &TcpListener, answer: &[u8]) -> Vec<Str
     until_its_end.filter(|line| line.contains("WARN")).collect()
 }
 
-/// A server that waits for a PROXY header that does not come, or that cannot read the one that
-/// does.
+/// Such a server waits for a PROXY header that does not come, or cannot read the one that does.
 #[tokio::test]
 async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause() {
     for (options, question) in [

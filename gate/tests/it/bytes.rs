@@ -16,7 +16,7 @@ use crate::harness::{
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// For the buffer of a socket that shall take little.
+/// The size of the buffers of a socket that is to take little.
 const SMALL: u32 = 64 * 1024;
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn sessions_are_resumed() {
         let mut kinds = Vec::new();
         for _ in 0..2 {
             let mut client = gate.client_of(config.clone()).await;
-            // Reads the tickets too.
+            // The round trip also reads the tickets.
             round_trip(&mut client).await;
             kinds.push(client.get_ref().1.handshake_kind().unwrap());
         }
@@ -102,7 +102,7 @@ fn bound() -> usize {
     2 * buffers + MEBIBYTE
 }
 
-/// A writer that has made no progress for so long is stopped. On a slow machine it may merely be
+/// A writer without progress for this long counts as blocked. On a slow machine it may merely be
 /// slow; then it wrote less, and the test passes for the wrong reason rather than fails.
 const STOPPED: Duration = Duration::from_millis(500);
 
@@ -184,7 +184,8 @@ async fn stalled(
 async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
     const WARM: usize = 2;
     const CONNECTIONS: usize = 20;
-    // Of each: 82 KiB for the backend, 64 KiB for the client and what TLS adds, and the rest.
+    // For each connection: 82 KiB for the backend, 64 KiB for the client and what TLS adds, and the
+    // rest.
     const HELD_KIB: usize = 200;
 
     let socket = TcpSocket::new_v4().unwrap();
@@ -201,8 +202,8 @@ async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
     assert!(held < CONNECTIONS * HELD_KIB, "{held} KiB for {CONNECTIONS} connections");
 }
 
-/// Nobody will read what a backend writes for a client that is gone. It must not wait for that
-/// forever, or it never gets to read what the client said.
+/// Nobody will read what a backend writes for a client that is gone. The backend must not be
+/// blocked by that, or it never reads what the client has sent.
 #[tokio::test]
 async fn a_client_that_is_gone_stops_nobody() {
     let (listener, address) = backend().await;
@@ -227,7 +228,7 @@ async fn a_client_that_is_gone_stops_nobody() {
 #[tokio::test]
 async fn after_a_burst_a_connection_keeps_no_memory_of_it() {
     const CONNECTIONS: usize = 200;
-    // Of each connection. One record and what rustls reads ahead are 20 KiB.
+    // For each connection: one record and what rustls reads ahead are 20 KiB.
     const KEPT_KIB: usize = 6;
 
     let gate = Gate::start(echo().await, &[]);

@@ -39,7 +39,7 @@ async fn an_address_has_so_many_connections_and_leaves_others_alone() {
     let line = gate.log_line("too many connections");
     assert!(line.contains("DEBUG") && line.contains("127.0.0.2"), "{line}");
     round_trip(&mut client_from(&gate, 3).await).await;
-    // The refused connection does not count, and one that ends makes room again.
+    // The refused connection does not count, and a connection that ends makes room for another.
     round_trip(&mut first).await;
     let peer = first.get_ref().0.local_addr().unwrap();
     first.shutdown().await.unwrap();

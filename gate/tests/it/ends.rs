@@ -229,7 +229,7 @@ async fn a_backend_that_refuses_the_rest_of_an_upload_is_still_heard() {
     let gate = Gate::start(address, &[]);
     let (client, mut server) = gate.connect(&listener).await;
     let (mut from, mut to) = tokio::io::split(client);
-    // Never ends by itself, and rightly fails once the gate has closed.
+    // The upload never ends by itself. It fails, as it must, once the gate has closed.
     let upload = tokio::spawn(async move { while to.write_all(&[7; 16 * 1024]).await.is_ok() {} });
     let mut some = [0; 1024];
     soon(server.read_exact(&mut some)).await.unwrap();

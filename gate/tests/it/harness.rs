@@ -31,13 +31,13 @@ pub(crate) fn program() -> Command {
     testkit::command(env!("CARGO_BIN_EXE_gate"))
 }
 
-/// The program under test, started by another one that becomes it.
+/// The program under test, started through a launcher that then executes it.
 pub(crate) fn program_by(launcher: &[&str]) -> Command {
     testkit::command_through(launcher, env!("CARGO_BIN_EXE_gate"))
 }
 
-/// The program under test without root's leave to read every file and to bind every port, whoever
-/// runs the tests.
+/// The program under test without the privileges of root, which may read every file and bind every
+/// port, even if root runs the tests.
 pub(crate) fn program_of_a_user() -> Command {
     if !geteuid().is_root() {
         return program();
@@ -51,20 +51,20 @@ pub(crate) struct Gate {
     program: Program,
     pub(crate) address: SocketAddr,
     pub(crate) pki: Pki,
-    /// What it was given: a file's path, or several with commas.
+    /// The argument that names the PEM file, or several with commas.
     pub(crate) pem: PathBuf,
     dir: Option<TempDir>,
 }
 
 impl Gate {
-    /// Starts one that forwards to `backend`, with a fresh certificate.
+    /// Starts a gate that forwards to `backend`, with a fresh certificate.
     pub(crate) fn start(backend: impl ToString, options: &[&str]) -> Self {
         let pki = Pki::new();
         let together = pki.together();
         Self::start_with(pki, &[("cert.pem", &together)], backend, options)
     }
 
-    /// Starts one with these files, as `FILE,FILE` if there are several.
+    /// Starts a gate with these files, given as `FILE,FILE` if there are several.
     pub(crate) fn start_with(
         pki: Pki,
         files: &[(&str, &str)],
@@ -74,7 +74,7 @@ impl Gate {
         Self::start_at("127.0.0.1:0", pki, files, backend, options)
     }
 
-    /// Starts one that listens elsewhere.
+    /// Starts a gate that listens on `listen`.
     pub(crate) fn start_at(
         listen: &str,
         pki: Pki,
@@ -93,7 +93,7 @@ impl Gate {
         gate
     }
 
-    /// Starts one with the files of `pem`, which are the caller's.
+    /// Starts a gate with the files of `pem`, which belong to the caller.
     pub(crate) fn start_from(
         pki: Pki,
         pem: &str,
@@ -234,7 +234,7 @@ pub(crate) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Resu
     soon(stream.read_to_end(&mut bytes)).await.map(|_| bytes)
 }
 
-/// Sends so many bytes each way at once, and the end after them: both arrive whole.
+/// Sends `length` bytes each way at once, and then the end: both streams arrive whole.
 pub(crate) async fn carries_both_ways(
     client: TlsStream<TcpStream>,
     server: impl AsyncRead + AsyncWrite,

@@ -1,4 +1,4 @@
-//! What the backend is told about a client, before the client's first byte.
+//! What the backend learns about a client, before the client's first byte.
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use rustls::ProtocolVersion;
@@ -31,7 +31,7 @@ async fn version_1_is_a_line_before_everything() {
     let expected =
         format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", from.port(), gate.address.port());
     let mut server = accept(&listener).await;
-    // The client has not said anything yet.
+    // The client has not sent anything yet.
     let mut line = vec![0; expected.len()];
     soon(server.read_exact(&mut line)).await.unwrap();
     assert_eq!(String::from_utf8(line).unwrap(), expected);

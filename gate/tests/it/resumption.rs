@@ -119,7 +119,7 @@ async fn ticket_keys_are_replaced() {
     }
 }
 
-/// Otherwise the tickets of an idle gate would stay valid for as long as it is idle.
+/// If only a handshake replaced the keys, an idle gate would accept tickets of any age.
 #[tokio::test]
 async fn ticket_keys_are_replaced_though_nobody_comes() {
     for version in VERSIONS {

@@ -163,7 +163,7 @@ async fn the_manager_is_told_of_start_life_and_stop() {
     command
         .args(["127.0.0.1:0", &echo().await.to_string()])
         .arg(dir.path().join("cert.pem"))
-        // Each thread has to be alive.
+        // The watchdog is notified only while every one of these threads is alive.
         .args(["--threads", "3"])
         .env("NOTIFY_SOCKET", manager.path())
         .env("WATCHDOG_USEC", "200000");

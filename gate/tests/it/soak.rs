@@ -68,8 +68,8 @@ fn leaf(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-/// Waits until at most `most` descriptors are open: those of clients are closed shortly after the
-/// clients have disconnected.
+/// Waits until at most `most` descriptors are open. The gate closes those of clients shortly after
+/// the clients have disconnected.
 async fn open_files_fall_to(pid: Pid, most: usize) {
     soon(async {
         while open_files(pid) > most {
@@ -132,7 +132,8 @@ async fn a_thousand_renewals_under_load() {
     // A leaked certificate would take at least 4 KiB, so 800 of them 3 MiB.
     assert!(end <= warm + 2_048, "{warm} KiB after {WARM} renewals, {end} after {ROTATIONS}");
 
-    // The rest is what a fresh gate would need for as many live connections.
+    // Afterwards the gate has as many open files as a fresh one with the same number of live
+    // connections.
     let fresh = Gate::start(echo().await, &[]);
     let mut as_many = Vec::new();
     for _ in 0..LIVE {

@@ -89,7 +89,8 @@ fn a_gate_that_forwards_to_itself() {
     }
 }
 
-/// The message must not be "another program uses it": nobody would find that program.
+/// Two options of the gate name one port. The message must not say "another program uses it":
+/// nobody would find that program.
 #[test]
 fn one_port_for_clients_and_administrators() {
     let (_dir, good) = with(Pki::new().together());

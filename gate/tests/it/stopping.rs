@@ -64,7 +64,7 @@ async fn connections_that_stay_are_closed_in_order_within_the_drain_time() {
         }
         gate.signal(Signal::TERM);
         for client in &mut clients {
-            // Ok: with a close_notify.
+            // `Ok` means that the stream ended with a close_notify.
             assert_eq!(rest(client).await.unwrap(), b"", "{drain}");
         }
         drop(clients);
@@ -190,7 +190,7 @@ async fn those_who_wait_for_the_backend_are_closed_in_order() {
     let mut client = gate.client().await;
     gate.log_line("waiting for the backend");
     gate.signal(Signal::TERM);
-    // Ok: with a close_notify.
+    // `Ok` means that the stream ended with a close_notify.
     assert_eq!(rest(&mut client).await.unwrap(), b"");
     drop(client);
     let (status, log) = gate.ended().await;

@@ -21,7 +21,8 @@ impl BucketKind {
     pub(super) const COUNT: usize = 4;
 }
 
-/// How many addresses have buckets of their own: about 10 MB. The others share one set.
+/// How many addresses have buckets of their own; these take about 10 MB. Further addresses share
+/// one set of buckets.
 const MOST: usize = 100_000;
 
 /// The map is split into this many parts, because removing idle addresses holds the lock: it then
@@ -37,7 +38,7 @@ pub(super) struct Addresses {
     /// one part would collide.
     hasher: RandomState,
     parts: Box<[AddressMap]>,
-    /// In all parts.
+    /// Addresses in all parts together.
     count: usize,
     /// The part to be scanned next.
     next: usize,
@@ -97,7 +98,8 @@ impl Addresses {
 }
 
 impl AddressMap {
-    /// Removes addresses whose buckets are full again: a new entry is the same. Returns how many.
+    /// Removes addresses whose buckets are full again, because a new entry would have the same
+    /// buckets. Returns how many were removed.
     fn remove_idle(&mut self, now: Moment) -> usize {
         let before = self.buckets.len();
         self.buckets.retain(|_, buckets| !buckets.iter().all(|bucket| bucket.is_full(now)));
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn idle_addresses_are_removed_a_part_at_a_time_while_others_come() {
         let mut addresses = full(SECOND);
-        // This one is not idle: it has taken again.
+        // This address is not idle: it has taken again.
         assert!(take(&mut addresses, 7, 2 * SECOND));
         let largest = addresses.parts.iter().map(|part| part.buckets.len()).max().unwrap();
         assert!(largest < 2 * MOST / PARTS, "{largest}");
@@ -173,7 +175,7 @@ mod tests {
     fn there_are_never_too_many_whatever_comes_when() {
         let mut addresses = Addresses::default();
         for address in 0..3 * MOST as u32 {
-            // Three seconds in all: each is idle again after a third of that.
+            // The loop covers three seconds, and each address is idle again after a third of that.
             let now = SECOND + SECOND / MOST as u64 * u64::from(address);
             assert!(take(&mut addresses, address, now) || addresses.count == MOST);
             assert!(addresses.count <= MOST);

@@ -21,7 +21,7 @@ pub(crate) enum BadKey {
     Empty,
     #[error("the key has fewer than 20 characters; `server new-key` makes one")]
     Short,
-    /// Longer than the key that a client may give.
+    /// Longer than any key that a client may give.
     #[error("the key has more than 512 bytes; `server new-key` makes one")]
     Long,
     /// `sha256:` is not followed by 64 hex digits.
@@ -117,7 +117,7 @@ impl Auth {
         action: Protectable,
         given: impl IntoIterator<Item = &'a Key>,
     ) -> Result<Permit, Denied> {
-        // Most tags need no key: do not hash one for nothing.
+        // Most tags need no key, so a given key is not hashed for nothing.
         if self.pairs.is_empty() {
             return Ok(Permit::Open);
         }

@@ -51,8 +51,8 @@ impl Bucket {
     pub(super) fn take(&mut self, rate: Rate, now: Moment) -> Result<(), TooOften> {
         let each = 1_000_000_000 / u64::from(rate.per_second.get());
         let latest = now + each * u64::from(rate.burst.get());
-        // The rate may have changed since. What was taken at the earlier one counts as no more than
-        // the burst of this one.
+        // A reload may have changed the rate. What was taken at the old rate counts as at most one
+        // burst of the new rate.
         self.0 = self.0.min(latest);
         let full = self.0.max(now) + each;
         if full > latest {

@@ -105,7 +105,7 @@ mod tests {
         (0..).find(|_| visitor.send(rates, limits).is_err()).unwrap()
     }
 
-    /// So slow that the time that passes does not matter.
+    /// The rates are so low that the duration of the test does not matter.
     fn limits(burst: u32) -> Limits {
         Limits { send: Rate::new(1, burst), ..Limits::default() }
     }
@@ -136,7 +136,7 @@ mod tests {
             let _ = visitor.send(&rates, &limits);
             !visitor.is_deaf()
         });
-        // More if it took seconds.
+        // The count is higher if the test takes seconds.
         assert!(told.count() >= 1_000);
     }
 }

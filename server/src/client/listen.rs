@@ -77,7 +77,7 @@ pub(super) async fn listen(
 struct Subscription {
     server: Server,
     registration: TagSubscription,
-    /// Messages until the end, if there is one.
+    /// How many more messages end the command; `None` for no end.
     left: Option<u64>,
 }
 
@@ -85,7 +85,7 @@ struct Subscription {
 enum Ended {
     /// The server answers, but not yet with messages; it may have said how long to `wait`.
     Later { why: String, wait: Option<Duration> },
-    /// This ends the command, unless it is [`Error::Unavailable`].
+    /// An error that ends the command, unless it is [`Error::Unavailable`].
     With(Error),
 }
 
@@ -203,7 +203,7 @@ async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
         .unwrap_or_default();
     let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
     let (refusal, wait) = (server::refusal(&reply), server::retry_after(headers));
-    // The server answers, or a proxy before it that says when to come back.
+    // The answer comes from the server, or from a proxy that says when to come back.
     if later && (refusal.is_some() || wait.is_some()) {
         let words = refusal.map_or(String::new(), |(_, words)| format!(": {words}"));
         let why = format!("{} answers {status}{words}", server.authority);

@@ -27,11 +27,12 @@ pub(super) fn message(args: &PublishArgs) -> Result<Box<RawValue>, Error> {
         .map_err(|error| Error::Data(format!("the message: {error}")))
 }
 
-/// Without the last line end.
+/// The text of stdin without its last line end.
 fn from_stdin() -> Result<String, Error> {
     let fault = |what: &dyn std::fmt::Display| Error::Data(format!("the message on stdin: {what}"));
     let mut bytes = Vec::new();
-    // More than is accepted, so that a part of a longer message is never sent.
+    // This limit is larger than what the server accepts, so that no part of a longer message is
+    // sent.
     let most = limits::FRAME as u64;
     std::io::stdin().take(most).read_to_end(&mut bytes).map_err(|error| fault(&error))?;
     if bytes.len() >= limits::FRAME {

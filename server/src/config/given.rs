@@ -24,7 +24,7 @@ impl GivenOptions {
         self.0.get(name)?.first()
     }
 
-    /// Those given here, which win, and those of the `file`.
+    /// Combines these options, which win, with the options of the `file`.
     pub(super) fn over(mut self, mut file: Self) -> Self {
         for option in OPTIONS {
             let mut settings = self.remove(option.name);

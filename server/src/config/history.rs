@@ -43,7 +43,7 @@ impl Resolver {
             let mut bounds = self.tag_bounds(&table.history, usual);
             self.warn_of_useless(&table.history, usual, |_| false);
             if !with_inboxes.contains(&tag) {
-                // Unless a fault in this table was reported already.
+                // Reported only if no other fault in this table was reported.
                 if let Some(inbox) = inbox_wanted(&table.history)
                     && self.faults.len() == faults
                 {

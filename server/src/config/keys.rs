@@ -63,8 +63,8 @@ impl Config {
         })
     }
 
-    /// Protects what the demo can do with its key or a new one, as far as the configuration does not
-    /// protect it already.
+    /// Protects those actions of the demo that the configuration does not protect: with the key of
+    /// the running demo, or with a new one.
     pub(super) fn protect_demo(&mut self, demo: Demo) -> Result<(), Error> {
         let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(()) };
         let auth = &mut self.policy.auth;

@@ -60,7 +60,7 @@ pub struct Config {
     pub log: String,
     /// Whether the log is for people or for programs.
     pub log_format: LogFormat,
-    /// The limit of open files may allow fewer.
+    /// The most connections at a time. The limit of open files may allow fewer.
     pub(crate) max_connections: usize,
     pub(crate) registrations: RegistrationLimits,
     /// Bytes that may wait for all sockets together.
@@ -110,8 +110,8 @@ impl Config {
         Self::resolve_for(args, None)
     }
 
-    /// The same for a `running` server. Its demo stays as it is, whatever the configuration says by now:
-    /// its key goes on protecting what it can do.
+    /// As [`Config::resolve`]; `running` is the demo of a running server that reloads. It stays as
+    /// it is, whatever the configuration says by now, and so does its key.
     pub(crate) fn resolve_for(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut resolver = Resolver::default();
         let file = match &args.config {

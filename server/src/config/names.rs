@@ -27,10 +27,11 @@ pub(super) fn unknown_variables(variables: impl Iterator<Item = String>) -> Vec<
     unknown.iter().map(warning).collect()
 }
 
-/// The known name that differs from `name` in the fewest letters, if these are less than a quarter.
+/// The known name that differs from `name` in the fewest letters: in at most a quarter of them, or
+/// in one.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let most = (name.len() / 4).max(1);
-    // With swapped neighbours counted as one.
+    // This distance counts two swapped neighbours as one difference.
     let near = known.iter().map(|&known| (strsim::osa_distance(name, known), known));
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, known)| known)
 }

@@ -16,11 +16,11 @@ pub(super) struct Setting {
 /// Where a setting was written.
 #[derive(Debug, Clone)]
 pub(super) enum SettingSource {
-    /// Nowhere: it is the default of this option.
+    /// Written nowhere: the default of this option.
     Default(&'static str),
-    /// On the command line or in the environment, as this option.
+    /// Written on the command line or in the environment, as this option.
     Option(&'static str),
-    /// In the configuration file. `option` is its name where the line has that.
+    /// Written in the configuration file. `option` is the name of the option, if the line has one.
     File { file: Arc<Path>, line: usize, option: Option<&'static str> },
 }
 

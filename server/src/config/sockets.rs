@@ -33,7 +33,7 @@ impl Config {
         let all: Vec<(&'static str, Listen)> = listen.chain(listen_proxy).chain(admin).collect();
         let mut found = Vec::new();
         for (index, (option, listen)) in all.iter().enumerate() {
-            // Nobody gave the address of IPv6 that a port stands for too.
+            // A port stands for an IPv6 address too, which nobody gave explicitly.
             let implied = matches!(listen, Listen::Tcp(address) if !address.given);
             let other = all[..index].iter().find(|(_, other)| other.overlaps(listen));
             if let (false, Some((other, _))) = (implied, other) {

@@ -95,7 +95,7 @@ impl Shard {
             for work in batch.drain(..) {
                 self.sort_in(work);
             }
-            // Not in every turn, because reading the clock costs time.
+            // Checked only every few turns, because reading the clock costs time.
             if turns.is_multiple_of(TURNS) {
                 self.ping_due();
                 self.retry_stalled();

@@ -69,7 +69,7 @@ impl CatchingUp {
         self.replay.handed()
     }
 
-    /// Where the last interval of each starts.
+    /// Where the last interval of the ring and that of the inbox start.
     pub(super) fn handed_after(&self) -> (u64, u64) {
         self.replay.handed_after()
     }
@@ -92,7 +92,8 @@ impl CatchingUp {
                 self.replay.note(delivery.seq, delivery.target != Target::Everyone);
             }
             if self.held_bytes > MAX_HELD {
-                // Messages are in the history. Events are not, and short.
+                // Messages can be read from the history later. Events are not in it, but they are
+                // short.
                 self.held.retain(|(_, kept)| !kept);
                 self.held_bytes = self.held.iter().map(|(frame, _)| frame.len()).sum();
                 if self.held_bytes > MAX_HELD / 2 {

@@ -56,7 +56,7 @@ pub(crate) struct Site {
     pub inspect_first: fn(&[u8]),
 }
 
-/// How long the first request of a connection may take that came right before the stop.
+/// The time-out for the first request of a connection that came right before the stop.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long a connection may stay open.
@@ -227,7 +227,7 @@ impl Site {
             let Ok(parts) = upgraded.downcast::<TokioIo<Lingering<S>>>() else { return };
             let stream = parts.io.into_inner().into_inner();
             let read_ahead = parts.read_buf;
-            // In a new task, because this one keeps the memory of the handshake.
+            // Served in a new task, because this one keeps the memory of the handshake.
             let held = Arc::clone(&caller.held);
             caller.shutdown.spawn(async move {
                 sockets.serve(stream, read_ahead, Visitor::new(address), thread).await;

@@ -93,8 +93,8 @@ impl Posted<'_> {
             let refusal = Refusal::new(ErrorCode::TooLarge, detail.into());
             return refused(self.service, StatusCode::PAYLOAD_TOO_LARGE, refusal);
         };
-        // All are appended before the first reply is awaited, so that one commit can contain many. Only
-        // actions that read state wait for all actions before them.
+        // All actions are appended before the first reply is awaited, so that one commit can
+        // contain many. Only actions that read state wait for all actions before them.
         let until = Instant::now() + limits::APPEND;
         let mut pending = Vec::new();
         self.text.push('[');
@@ -110,7 +110,7 @@ impl Posted<'_> {
         self.answer(StatusCode::OK)
     }
 
-    /// All of them together have time until `until`.
+    /// Waits for all of these replies, at most until `until`.
     async fn finish_all(&mut self, pending: &mut Vec<PerformedAction>, until: Instant) {
         for pending in pending.drain(..) {
             let (reply, reference) = pending.finish(self.service, until).await;

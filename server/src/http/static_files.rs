@@ -74,7 +74,8 @@ impl StaticFile {
         for (name, value) in [
             // The browser asks each time whether the file has changed; the answer is a short 304.
             (header::CACHE_CONTROL, "no-cache"),
-            // Also without an origin: a cache must not give this answer to a page of another origin.
+            // Sent also for a request without an origin: a cache must not give this answer to a
+            // page of another origin.
             (header::VARY, "Accept-Encoding, Origin"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),

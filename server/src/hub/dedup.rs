@@ -15,7 +15,7 @@ use crate::protocol::Mid;
 
 /// How long a `mid` is remembered.
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
-/// How many are remembered; beyond that the oldest is forgotten.
+/// How many keys are remembered; beyond that the oldest is forgotten.
 const MOST: usize = 100_000;
 
 /// The keys of recent entries. The scope of a `mid` is tag, action and ID.

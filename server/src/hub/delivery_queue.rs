@@ -106,8 +106,8 @@ pub(crate) struct DeliveryQueue {
 #[derive(Debug, Default)]
 struct QueuedWork {
     work: VecDeque<Work>,
-    /// Connections that can take more of a replay. Each is in it at most once, because it waits for
-    /// one piece at a time.
+    /// Connections that can take more of a replay, each at most once, because it waits for one
+    /// piece at a time.
     drained: Vec<u64>,
     /// Work that is not done, here and in the shard.
     undone: Load,

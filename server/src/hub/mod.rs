@@ -69,7 +69,7 @@ impl Default for RegistrationLimits {
 #[derive(Debug)]
 struct HubState {
     generation: Generation,
-    /// On all tags.
+    /// Registrations on all tags.
     registrations: usize,
     /// Distinct IDs on each tag, over all tags.
     ids: usize,
@@ -171,8 +171,8 @@ impl Hub {
     /// # Errors
     /// `mid_conflict` if another message has its `mid`; the entry stays in the log all the same.
     pub(crate) fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
-        // Before the lock is taken, so that registrations, reads and replays do not wait for it. The log
-        // may hold a lock of its own around this call.
+        // Encoded before the lock is taken, so that registrations, reads and replays do not wait
+        // for it. The log may hold a lock of its own around this call.
         let frame = encode(seq, entry);
         let names = DedupKeys::of(entry);
         let target = entry.kind.target();
@@ -185,7 +185,8 @@ impl Hub {
         state.history.refresh(&entry.tag);
         let (seq, duplicate) = match state.dedup.judge(seq, entry.at, names) {
             Verdict::New => (seq, false),
-            // Its first copy was applied and got its reply.
+            // The log contains this append twice. The first copy was applied, so the outcome is the
+            // same.
             Verdict::Replayed(first) => return Ok(state.applied(first, entry, false)),
             Verdict::Duplicate(first) => return Ok(state.applied(first, entry, true)),
             Verdict::Conflict => {
@@ -228,7 +229,7 @@ impl Hub {
         self.shards[connection.shard()].drained(connection.number());
     }
 
-    /// Ends when the shards have done everything that was queued for them.
+    /// Returns when the shards have done everything that was queued for them.
     pub(crate) async fn delivered(&self) {
         for shard in &self.shards {
             shard.emptied().await;

@@ -53,8 +53,9 @@ impl Replica for Hub {
         async move {
             let _guard = WaiterGuard { hub: Arc::clone(&self), seq };
             let applied = {
-                // No entry is applied between this check and the entry in the list. A `Notified` is
-                // woken from its creation on.
+                // No entry is applied while this lock is held, so none is missed between the check
+                // and the addition to the waiters. A `Notified` does not have to be polled first:
+                // it is woken from its creation on.
                 let mut state = self.state.lock();
                 if self.head() >= seq {
                     return;

@@ -86,11 +86,11 @@ fn rank(tag: &Tag, registrations: usize, kept: TagUsage) -> Rank<'_> {
     (Reverse(registrations), Reverse(kept.broadcasts + kept.unread), tag)
 }
 
-/// The first few of very many. The others are only counted, because the lock of the hub is held
-/// meanwhile.
+/// The first `most` of very many items. The others are only counted, because the lock of the hub is
+/// held meanwhile.
 struct Foremost<T> {
     most: usize,
-    /// The last of them on top.
+    /// A heap with the last of these items on top.
     best: BinaryHeap<T>,
     left_out: usize,
 }

@@ -53,7 +53,7 @@ pub(crate) trait Replica: Sink {
     /// Skips a number that has no entry.
     fn skip(&self, seq: u64);
 
-    /// Delivers a read mark that changes nothing to a person's connections.
+    /// Delivers a read mark to the connections of a person, although it changes no inbox.
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark);
 
     /// Entries through `seq` are gone, and some of them were not applied: forgets everything, and

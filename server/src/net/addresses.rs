@@ -9,9 +9,9 @@ use ipnet::IpNet;
 /// The addresses of the server, and the proxies that may connect to them.
 #[derive(Debug, Clone, Default)]
 pub struct ListenSettings {
-    /// For clients.
+    /// The addresses for clients.
     pub(crate) listen: Vec<Listen>,
-    /// For proxies: each connection begins with a PROXY header.
+    /// The addresses for proxies, whose connections begin with a PROXY header.
     pub(crate) listen_proxy: Vec<ListenAddress>,
     /// The proxies whose header is trusted.
     pub(crate) trust_proxy: Vec<IpNet>,
@@ -36,7 +36,8 @@ pub(crate) struct ListenAddress {
 }
 
 impl ListenSettings {
-    /// The default address of the admin port, if clients connect there. There is no admin port then.
+    /// The default address of the admin port, if another option uses it for clients. There is no
+    /// admin port then.
     pub(crate) fn displaced_admin(&self) -> Option<Listen> {
         let admin = Listen::Tcp(self.admin.filter(|address| !address.given)?);
         let proxied = self.listen_proxy.iter().map(|address| Listen::Tcp(*address));

@@ -141,7 +141,7 @@ impl Admission {
         {
             return scarce;
         }
-        // If the system does not report it, assume that it is enough.
+        // If the system does not report the available memory, it is assumed to be enough.
         let scarce = available_memory::available().is_some_and(|left| left < self.spare_memory);
         if scarce && measured.is_none_or(|(_, before)| !before) {
             tracing::warn!("memory is running out; new connections are rejected with 503");

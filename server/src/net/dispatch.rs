@@ -25,7 +25,7 @@ pub(crate) struct Accepted {
     pub(crate) shutdown: Shutdown,
 }
 
-/// Reads from the proxy for whom it connects, and serves that client.
+/// Reads the client's address from the proxy, and serves that client.
 async fn serve_proxied(
     mut stream: impl Stream,
     permit: ConnPermit,

@@ -30,7 +30,7 @@ pub(crate) enum PublicListener {
     Plain(Listener),
     /// The peer is a proxy that first sends the address of the client.
     Proxied { listener: Listener, trusted: Vec<IpNet> },
-    /// The same; the permissions of the file decide which proxies may connect.
+    /// As `Proxied`, but the permissions of the socket file decide which proxies may connect.
     Unix(UnixListener),
 }
 
@@ -173,7 +173,7 @@ impl PublicListener {
     }
 }
 
-/// As it is printed at the start.
+/// The address in the form that is printed at the start.
 impl fmt::Display for PublicListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// How long the header may take. A proxy sends it at once, in one piece.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the header of a connection may take that came right before the stop.
+/// The time-out for the header of a connection that came right before the stop.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The shortest header of either version.
@@ -30,9 +30,9 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The most bytes behind the fixed part. Addresses and TLS fields take a few hundred bytes.
 const MOST_FOLLOWING: usize = 2048;
 
-/// Reads the header and nothing behind it. Returns the address of the client, or `Some(None)` if the
-/// proxy speaks for itself or names no IP address. Without a valid header that is `None`, and the
-/// connection must be closed.
+/// Reads the header and nothing behind it. Returns the address of the client: `Some(None)` if the
+/// proxy speaks for itself or names no IP address. Returns `None` without a valid header; the
+/// connection must then be closed.
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
@@ -42,7 +42,8 @@ pub(crate) async fn read_header(
         Ok(address) => return Some(address),
         Err(error) => error,
     };
-    // A peer that sends nothing may be a health check.
+    // Only a peer that sends something else is logged: a peer that sends nothing may be a health
+    // check.
     if error.kind() == io::ErrorKind::InvalidData
         && let Some(connections) = MISSING.record()
     {
@@ -70,11 +71,11 @@ pub(crate) fn expect_none(first: &[u8]) {
     }
 }
 
-/// As [`read_header`].
+/// As [`read_header`], with the reason of a failure.
 ///
 /// # Errors
-/// `InvalidData` if it is not a header, `TimedOut` if it does not come within 5 s, or within half a
-/// second after the stop, or the error of the read.
+/// `InvalidData` if the bytes are not a header; `TimedOut` if the header does not come within 5 s,
+/// or within half a second after the stop; otherwise the error of the read.
 async fn client(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,

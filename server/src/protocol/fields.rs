@@ -65,7 +65,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
-        // Before parsing, because serde_json's depth limit does not apply to raw values.
+        // Checked before parsing, because serde_json's depth limit does not apply to raw values.
         if nesting(text) > limits::NESTING {
             let most = limits::NESTING;
             return Err(Refusal::bad(format!("the action is nested deeper than {most} levels")));
@@ -144,7 +144,8 @@ impl Visitor<'_> for NameSeed {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        // Shorter than any ID or key, which may be in the wrong position by mistake.
+        // IDs and keys are at least 16 bytes long, so a reply never repeats one that stands where
+        // the name of a field belongs.
         let harmless = name.len() < 16 && name.bytes().all(|b| b.is_ascii_alphanumeric());
         Ok(Field::from_name(name).ok_or_else(|| harmless.then(|| name.to_owned())))
     }

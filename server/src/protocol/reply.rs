@@ -136,7 +136,7 @@ pub(crate) enum Reply {
     Inbox {
         tag: Tag,
         epoch: Box<str>,
-        /// With the epoch, the cursor for a `set` that follows.
+        /// The seq that forms, with the epoch, the cursor for a `set` that follows.
         seq: u64,
         /// Encoded like deliveries, oldest first.
         messages: Vec<Box<str>>,

@@ -120,7 +120,7 @@ impl Future for PendingReply {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
         Poll::Ready(match &mut *self {
-            // Moved out, because an inbox may be large.
+            // Moved out and not cloned, because an inbox may be large.
             Self::Known(reply) => std::mem::replace(reply, Reply::Ping),
             Self::Appending { operation, appending } => {
                 operation.reply(ready!(Pin::new(appending).poll(context)))

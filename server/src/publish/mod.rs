@@ -156,7 +156,7 @@ impl Service {
 
     /// Waits until all accepted messages are delivered to the listeners here. Cancel safe.
     pub(crate) async fn delivered(&self) {
-        // In this order, in which a message passes through them.
+        // A message passes through these stages in this order.
         self.at_work.close();
         self.at_work.wait().await;
         self.log.answered().await;

@@ -110,7 +110,7 @@ impl Registrations {
         };
         let reply = text_frame(&reply.to_json(reference));
         held.release(match registered.live {
-            // In one write with the reply.
+            // The `live` event is sent in one write with the reply.
             Some(head) => {
                 let live = text_frame(&protocol::live(&registration.tag, head));
                 [reply, live].concat().into()
@@ -122,7 +122,8 @@ impl Registrations {
         match index {
             Some(index) => self.all[index] = new,
             None => {
-                // Most connections have one, and a vector that grows begins with four.
+                // Most connections have one registration, but a vector that grows begins with room
+                // for four.
                 self.all.reserve_exact(1);
                 self.all.push(new);
             }

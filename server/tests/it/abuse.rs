@@ -123,8 +123,8 @@ async fn all_messages_that_are_begun_are_bounded_together() {
     assert!(begun.len() > 20, "{}", begun.len());
     let waiting = metrics(server.admin).await["server_outbox_bytes"];
     assert!((1e6..f64::from(8 << 20)).contains(&waiting), "{waiting}");
-    // The other connections go on, and an unfinished message stops counting once it is finished or
-    // its connection is closed.
+    // The other connections are still served, and an unfinished message stops counting once it is
+    // finished or its connection is closed.
     assert_eq!(reader.ask(&json!({"action":"ping"})).await, json!({"ok":"ping"}));
     for mut client in begun {
         client.send_raw(&frame(0x80, br#"{"action":"ping"}"#)).await;

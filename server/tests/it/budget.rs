@@ -147,8 +147,8 @@ async fn a_flood_of_tags_and_people_stays_within_the_limit_and_is_told_of() {
             told.push(flooded.come_back("crowd", Some(&id)).await);
         }
     }
-    // Whoever has lost a message gets `recovered: false`. Beyond what the server can remember of
-    // losses, `false` may also be a false alarm.
+    // A client that has lost a message gets `recovered: false`. Beyond what the server can remember
+    // of losses, `false` may also be a false alarm.
     assert!(told.iter().all(|(recovered, all)| *all || !recovered), "{told:?}");
     assert!(told.iter().any(|(_, all)| !all), "nothing was lost");
 }

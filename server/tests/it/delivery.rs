@@ -63,8 +63,8 @@ async fn an_inbox_waits_for_its_person_until_it_is_read() {
     assert_eq!(messages(&replayed), ["one", "two"]);
     assert_eq!((&replayed[0]["direct"], replayed[0].get("seen")), (&json!(true), None));
 
-    // A second device gets the same messages, and is told what the first one marks as read; the
-    // first one is not.
+    // A second device gets the same messages, and an event for what the first one marks as read;
+    // the first one gets no event.
     let mut desk = server.connect().await;
     assert_eq!(messages(&set(&mut desk, json!({"id": ALICE})).await.1), ["one", "two"]);
     let reply = phone.ask(&json!({"action":"read","tag":"shop","only":[3],"ref":7})).await;
@@ -296,16 +296,16 @@ async fn a_page_rendered_by_the_site_knows_what_is_unread() {
     let (set_reply, replayed) = set(&mut page, json!({"id": ALICE, "since": since})).await;
     assert_eq!((&set_reply["recovered"], replayed), (&json!(true), vec![]));
 
-    // The site may mark it as read over HTTP, and the page is told. The actions of a batch run in
-    // order.
+    // The site may mark messages as read over HTTP, and the page gets an event. The actions of a
+    // batch run in order.
     let read = json!({"action":"read","tag":"shop","id":ALICE,"seq":9});
     let (_, replies) = server.post(&json!([inbox, read, inbox])).await;
     let counts = [&replies[0]["count"], &replies[1]["ok"], &replies[2]["count"]];
     assert_eq!(counts, [&json!(1), &json!("read"), &json!(0)]);
     // The mark reaches up to the newest message of that moment, not to later ones.
     assert_eq!(page.next().await, json!({"event":"read","tag":"shop","seq":2}));
-    // The page may still show messages that no inbox holds any more, so it is told of their read
-    // marks too; but marks that are repeated add nothing to the log.
+    // The page may still show messages that no inbox holds any more, so it gets the event for their
+    // read marks too; but repeated marks add nothing to the log.
     let head = server.status().await["seq"].clone();
     for _ in 0..2 {
         let (_, reply) = server.post(&read).await;

@@ -36,7 +36,8 @@ impl Listening {
         line
     }
 
-    /// Ends it: its exit code, and what it printed and said that nobody has read.
+    /// Ends the program. Returns its exit code, and the lines of stdout and stderr that nobody has
+    /// read.
     async fn stop(self) -> (Option<i32>, Vec<String>, Vec<String>) {
         self.0.signal(Signal::TERM);
         self.ended().await

@@ -19,7 +19,8 @@ pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     samples(&answer.body)
 }
 
-/// Asks until the metric has this value: a client may have received what is counted a moment later.
+/// Asks until the metric has this value: a client may receive a message before the server counts
+/// it.
 pub(crate) async fn until(admin: SocketAddr, name: &str, wanted: f64) -> HashMap<String, f64> {
     let asking = async {
         loop {

@@ -314,7 +314,7 @@ async fn an_address_connects_so_often_and_no_more() {
     }
 }
 
-/// Like clients that send too much.
+/// These clients are counted like clients that send too much.
 #[tokio::test]
 async fn who_connects_too_often_is_told_when_to_come_back_and_counted() {
     let server = Server::start(&["--listen-proxy", "127.0.0.1:0", "--connect-rate", "1:1"]);

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::harness::{ALICE, Client, Server};
 
-/// Connects through a relay. Once told to freeze, the relay keeps both sockets open and forwards
-/// nothing.
+/// Connects through a relay. After the message on the returned channel, the relay keeps both
+/// sockets open and forwards nothing.
 async fn through_proxy(server: &Server) -> (Client, oneshot::Sender<()>) {
     let (listener, address) = testkit::listener().await;
     let target = server.address;
@@ -41,7 +41,7 @@ async fn a_peer_that_vanishes_without_fin_is_taken_off_both_lists() {
 async fn a_pong_is_no_message_and_keeps_a_quiet_client() {
     let server = Server::start(&["--ping-interval", "300ms"]);
     let mut quiet = server.listener("t", Some(ALICE)).await;
-    // Pongs with a payload that answer no ping, between those that do.
+    // The client sends unsolicited pongs with a payload between the pongs that answer a ping.
     for _ in 0..5 {
         quiet.send_raw(&[0x8a, 0x82, 0, 0, 0, 0, b'{', b'}']).await;
         quiet.next_ping().await;

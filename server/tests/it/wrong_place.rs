@@ -62,7 +62,7 @@ async fn what_speaks_tls_is_told() {
     }
 }
 
-/// Status 200 is not enough: any website answers that.
+/// Status 200 is not enough: any website answers with that.
 #[tokio::test]
 async fn a_page_is_no_acceptance() {
     let impostor = Impostor::start().await;

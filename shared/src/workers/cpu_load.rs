@@ -72,7 +72,7 @@ mod tests {
         assert!(!cpu_load.is_busy(after(300, 159)));
     }
 
-    /// With a clock that stands still, this would not end.
+    /// If the clock stood still, this test would not end.
     #[test]
     fn work_is_seen_in_the_threads_own_clock() {
         let begin = Now::of_this_thread();

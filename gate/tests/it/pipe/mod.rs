@@ -99,7 +99,7 @@ fn compare(script: &Script, side: Side, gate: &Ended, model: &Ended) -> Result<(
         return Err("what had arrived has vanished");
     }
     match script.ended_before_abort(aborter) {
-        // Its end had arrived before.
+        // The end of the stream had arrived before the reset.
         Some(true) if gate.reset || model.reset => Err("a reset after the end"),
         // The end and the reset were in a race.
         Some(_) => Ok(()),

@@ -14,17 +14,17 @@ use crate::limits;
 /// The largest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_PAYLOAD: u64 = 125;
 
-/// What is taken of that which RFC 6455 allows.
+/// What the decoder accepts of all that RFC 6455 allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Whether binary messages are taken.
+    /// Whether binary messages are accepted.
     pub binary: bool,
     /// The largest frame, and the largest message assembled of fragments, in bytes of payload.
     pub largest: usize,
 }
 
 impl Rules {
-    /// The server's own.
+    /// The rules of the server.
     pub const SERVER: Self = Self { binary: false, largest: limits::FRAME };
 }
 

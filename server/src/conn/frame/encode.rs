@@ -76,7 +76,7 @@ pub(crate) fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
             Ok(Some((header, length))) => {
                 end += header.len(length) + usize::try_from(length).unwrap_or(usize::MAX);
             }
-            // Not whole frames: keep everything rather than cut inside a frame.
+            // The bytes are not whole frames: keep everything rather than cut inside a frame.
             _ => return frames.len(),
         }
     }

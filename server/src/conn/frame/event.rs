@@ -5,7 +5,8 @@
 pub enum Event<'a> {
     /// A text message, assembled of its fragments.
     Text(&'a str),
-    /// A binary message, likewise; only where [`Rules::binary`](super::Rules::binary) is set.
+    /// A binary message, assembled of its fragments; only if
+    /// [`Rules::binary`](super::Rules::binary) is set.
     Binary(&'a [u8]),
     /// A ping with its payload, to be sent back.
     Ping(&'a [u8]),

@@ -70,8 +70,8 @@ impl Outbox {
         self.push_within(frames, |waiting| limits::OUTBOX.min(waiting.share()))
     }
 
-    /// The same for a piece of a replay. Its size was chosen by [`Outbox::share`], so the backlog that
-    /// others have built up since does not count against it.
+    /// As [`Outbox::push`], for a piece of a replay. [`Outbox::share`] determined its size, so the
+    /// backlog that others have built up since does not count against it.
     pub fn push_piece(&self, frames: &Bytes) -> Pushed {
         self.push_within(frames, |_waiting| limits::OUTBOX)
     }

@@ -7,7 +7,7 @@ pub enum Pushed {
     Sent,
     /// They wait for the socket.
     Queued,
-    /// More waits than may: the client is closed as a slow consumer.
+    /// More bytes wait than may: the client is closed as a slow consumer.
     Overflowed,
     /// The connection is closing or broken; nothing is written any more.
     Closed,

@@ -43,7 +43,7 @@ pub(in crate::fanout) struct TagListeners {
 #[derive(Debug)]
 struct Listener {
     connection: Arc<Connection>,
-    /// It was handed everything above these seqs, of the ring and of the inbox.
+    /// The connection was handed everything above these seqs of the ring and of the inbox.
     ring_after: u64,
     inbox_after: u64,
 }
@@ -92,12 +92,13 @@ impl TagListeners {
                 }
                 done.add(load);
                 match work {
-                    // Handled above.
+                    // Deliveries are handled above.
                     Work::Deliver { .. } => {}
                     Work::Register { connection, continues_replay: true, .. }
                         if self.catching_up.contains_key(&connection.number()) =>
                     {
-                        // Its held events are stored nowhere else, so the replay is shared.
+                        // The replay under way is shared, because the events that it holds are
+                        // stored nowhere else.
                         if let Some(late) = self.catching_up.get_mut(&connection.number()) {
                             late.register_again();
                         }

@@ -192,7 +192,7 @@ impl Inboxes {
         } else {
             self.idle = self.idle + usize::from(is_empty) - usize::from(was_empty);
         }
-        // At most twice as many elements as messages, however much is read.
+        // The order has at most twice as many elements as messages, however much is read.
         if self.order.len() > 2 * self.messages + 1_024 {
             let people = &self.people;
             self.order.retain(|(seq, address)| {

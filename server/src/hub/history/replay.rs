@@ -23,7 +23,7 @@ pub(crate) struct Replay {
     seen_through: u64,
 }
 
-/// What is wanted of the ring or of the inbox.
+/// The messages of the ring, or of the inbox, that a replay covers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
     /// The messages above this seq,

@@ -9,7 +9,7 @@ use crate::id::Tag;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HistoryBounds {
     pub count: usize,
-    /// Since a message was accepted.
+    /// The longest time since a message was accepted.
     pub age: Duration,
     /// The memory of the messages.
     pub bytes: usize,

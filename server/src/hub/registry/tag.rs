@@ -9,7 +9,7 @@ use crate::id::Address;
 #[derive(Debug)]
 pub(in crate::hub) struct TagRegistry {
     pub(in crate::hub) registrations: usize,
-    /// Since the tag has had listeners.
+    /// Deliveries since the tag has had listeners.
     pub(in crate::hub) deliveries: u64,
     per_shard: Box<[u32]>,
     /// Oldest first.

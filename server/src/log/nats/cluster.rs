@@ -27,7 +27,8 @@ impl Cluster for NatsLog {
 
     fn admit(&self, seq: u64) -> Result<(), Refusal> {
         let head = self.sink.head();
-        // A number beyond everything that any server knows of is of no entry.
+        // A number beyond the last entry that any server knows of belongs to no entry, so nothing
+        // is awaited.
         if seq <= head || (self.shared.known() <= head && self.not_ready().is_none()) {
             return Ok(());
         }
@@ -38,7 +39,7 @@ impl Cluster for NatsLog {
 
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
         let notice = reads::encode(self.shared.writer, self.sink.head(), tag, address, mark);
-        // Lost if the queue is full.
+        // The mark is lost if the queue is full.
         let _ = self.reads.try_send(notice);
     }
 

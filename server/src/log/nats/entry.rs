@@ -35,7 +35,7 @@ mod part {
 /// Why a message is no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadEntry {
-    /// It must not be skipped: its effect would be lost.
+    /// An entry in a later format. It must not be skipped, because its effect would be lost.
     #[error("it was written by a newer server")]
     Newer,
     #[error("no server has written it")]
@@ -86,7 +86,7 @@ pub(super) fn decode_of(subject: &str, payload: &[u8]) -> Result<Entry, BadEntry
     decode(subject.rsplit('.').next().unwrap_or_default(), payload)
 }
 
-/// Likewise, from the subject's last token.
+/// As [`decode_of`], from the last token of the subject.
 fn decode(token: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
     match payload.first() {
         Some(&VERSION) => {}

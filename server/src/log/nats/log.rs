@@ -20,13 +20,13 @@ use crate::error::Error;
 use crate::log::{Appending, Cluster, Counts, Log, Queued, Replica};
 use crate::protocol::{Outcome, Refusal};
 
-/// How long taking leave of the other servers may take.
+/// How long the last report to the other servers may take.
 const LAST_REPORT: Duration = Duration::from_millis(500);
 /// How often the reading of a long stream logs its progress.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// The log in NATS. Dropping it takes leave of the other servers and ends the thread; the waiting
-/// appends learn that there is no answer.
+/// The log in NATS. Dropping it sends the other servers a last report and ends the thread; the
+/// waiting appends learn that there is no answer.
 #[derive(Debug)]
 pub(crate) struct NatsLog {
     pub(super) shared: Arc<Shared>,
@@ -108,7 +108,7 @@ impl NatsLog {
         let bytes = entry.size();
         let mut all = self.shared.waiting.lock();
         let number = all.number + 1;
-        // Under the lock, so that numbers leave in order.
+        // Sent under the lock, so that the entries leave in the order of their numbers.
         if !all.queued().has_room(bytes) || self.queue.try_send((number, entry)).is_err() {
             return refused("NATS is behind; retry in a moment");
         }

@@ -22,13 +22,13 @@ pub(super) struct StreamProgress {
 }
 
 impl StreamProgress {
-    /// Nothing has been read.
+    /// The progress before anything was read.
     pub(super) fn new() -> Self {
         let behind = watch::Sender::new(Some((Instant::now(), READING)));
         Self { acknowledged: AtomicU64::new(0), behind }
     }
 
-    /// NATS has acknowledged an append of this server as the entry `seq`.
+    /// Notes that NATS has acknowledged an append of this server as the entry `seq`.
     pub(super) fn acknowledge(&self, seq: u64) {
         self.acknowledged.fetch_max(seq, Ordering::Relaxed);
     }
@@ -38,17 +38,18 @@ impl StreamProgress {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// All entries that this server lacks are under way.
+    /// Notes that all entries that this server lacks are under way.
     pub(super) fn is_near(&self) {
         self.behind.send_if_modified(|behind| behind.take().is_some());
     }
 
-    /// There are more entries to read than are under way, or the stream cannot be read.
+    /// Notes that there are more entries to read than are under way, or that the stream cannot be
+    /// read.
     pub(super) fn is_behind(&self, why: &'static str) {
         self.behind.send_if_modified(|behind| {
             let since = behind.map_or_else(Instant::now, |(since, _)| since);
             *behind = Some((since, why));
-            // Nobody waits for this.
+            // Nobody waits until this server is behind, so nobody is notified.
             false
         });
     }
@@ -87,7 +88,7 @@ mod tests {
         }
         progress.is_behind(READING);
         tokio::time::advance(GRACE / 2).await;
-        // It does not begin anew.
+        // The time behind does not begin anew.
         progress.is_behind(STUCK);
         tokio::time::advance(GRACE).await;
         assert_eq!(progress.lags(), Some(STUCK));

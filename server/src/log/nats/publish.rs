@@ -18,7 +18,7 @@ use super::waiting::Shared;
 use crate::entry::{AppendId, Entry};
 use crate::protocol::Outcome;
 
-/// How many entries may lack their acknowledgement. A bound, so that few follow one that is lost.
+/// How many entries may lack their acknowledgement. Bounded, so that few entries follow a lost one.
 pub(super) const UNDER_WAY: usize = 4_096;
 /// How often appends are checked for their time-out.
 const TIMEOUT_CHECK: Duration = Duration::from_secs(1);
@@ -43,7 +43,8 @@ pub(super) async fn run(
             },
             next = queue.recv(), if under_way.len() < UNDER_WAY => {
                 let Some((number, entry)) = next else { return };
-                // A lost connection would send the entry whenever it is back.
+                // While the connection is lost, the client would keep the entry and send it once
+                // the connection is back.
                 if client.connection_state() != Connection::Connected {
                     shared.fail(number, Outcome::Refused);
                     continue;
@@ -57,14 +58,14 @@ pub(super) async fn run(
                 let sent = tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
-                    // The context bounds the time.
+                    // The context has a time-out, so this ends.
                     sent = context.send_publish(subject, message) => sent,
                 };
                 match sent {
                     Ok(ack) => under_way.push(async move {
                         (number, ack.await.map(|ack| ack.sequence))
                     }),
-                    // It was never sent.
+                    // The entry was never sent.
                     Err(_) => shared.fail(number, Outcome::Refused),
                 }
             }

@@ -18,9 +18,9 @@ use crate::id::{Address, Tag};
 use crate::log::Replica;
 use crate::protocol::Mark;
 
-/// How many marks wait to be sent or applied at most. More get lost.
+/// The most marks that wait to be sent or to be applied. Further ones get lost.
 pub(super) const QUEUE: usize = 1_024;
-/// How long NATS may take to accept one.
+/// How long NATS may take to accept a mark.
 const SEND: Duration = Duration::from_millis(50);
 
 /// A mark to send: the tag as the subject's last token, and the payload.

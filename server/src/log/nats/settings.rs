@@ -40,7 +40,7 @@ pub(crate) struct CommonSettings {
     pub history: CommonHistory,
     /// The protected pairs, each as `TAG:ACTION`.
     pub protected: BTreeSet<String>,
-    /// For how long an entry is of use.
+    /// How long an entry is of use.
     pub retention: Duration,
 }
 
@@ -65,8 +65,8 @@ impl CommonSettings {
         ])
     }
 
-    /// In what these settings differ from those in `metadata`, in the words of the configuration;
-    /// `None` if they agree.
+    /// The differences between these settings and those in `metadata`, in the words of the
+    /// configuration; `None` if they agree.
     pub(super) fn difference(&self, metadata: &HashMap<String, String>) -> Option<String> {
         let text = |name| metadata.get(name).map_or("", String::as_str);
         let history = CommonHistory::from_lines(text(metadata::HISTORY));
@@ -76,8 +76,8 @@ impl CommonSettings {
 }
 
 impl CommonHistory {
-    /// These bounds for the tags that have their own, `usual` for every other tag, and the limit for
-    /// all of them together.
+    /// The bounds of the tags that have their own, `usual` for every other tag, and the limit for
+    /// all tags together.
     pub(crate) fn new(
         by_tag: BTreeMap<String, TagNumbers>,
         usual: TagNumbers,

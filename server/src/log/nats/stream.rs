@@ -28,7 +28,7 @@ const ENTRY_OVERHEAD: usize = 1024;
 /// The stream at the start.
 #[derive(Debug)]
 pub(crate) struct StreamStart {
-    /// The name of the log's lifetime.
+    /// The epoch of the log: a log that begins anew gets another one.
     pub(crate) epoch: String,
     /// The last entry that is gone: the log begins right after it.
     pub(crate) floor: u64,
@@ -99,9 +99,9 @@ pub(super) async fn open(
     Ok(StreamStart { epoch, floor, head })
 }
 
-/// Whether a server with these settings would start, and on what; nothing is made or changed. `None`
-/// if the stream does not exist yet. Without `common` the server has no id key yet, so it cannot use a
-/// stream that exists.
+/// Checks whether a server with these settings would start, without a change. Returns what the
+/// stream holds; `None` if the stream does not exist yet. Without `common` the server has no id key
+/// yet, so it cannot use an existing stream.
 ///
 /// # Errors
 /// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what differs.

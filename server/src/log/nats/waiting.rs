@@ -37,7 +37,7 @@ pub(super) struct PendingAppends {
     pub(super) bytes: usize,
 }
 
-/// An append of which the entry has not come back.
+/// An append whose entry has not come back.
 #[derive(Debug)]
 pub(super) struct PendingAppend {
     pub(super) answer: AppendAnswer,
@@ -55,7 +55,7 @@ impl PendingAppends {
 }
 
 impl Shared {
-    /// Nothing has been appended yet.
+    /// The state before the first append.
     pub(super) fn new(writer: u64, epoch: u64, connections: Connections) -> Self {
         Self {
             writer,

@@ -23,7 +23,7 @@ pub(crate) struct Checked {
     pub in_use: Option<String>,
     /// The file's schema version, and this program's.
     pub schema: (usize, usize),
-    /// The name of the log's lifetime.
+    /// The epoch of the log.
     pub epoch: Option<String>,
     /// The fingerprint of the id key that the addresses were made with.
     pub id_key: Option<String>,

@@ -117,7 +117,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
         }
         Err(TryLockError::Error(error)) => return Err(write(error)),
     }
-    // For people only, so it may fail, as on a full disk.
+    // The number is for people only, so writing it may fail, as on a full disk.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }

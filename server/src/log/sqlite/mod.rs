@@ -51,7 +51,7 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 pub(crate) struct OpenedDatabase {
     dir: Dir,
     store: Store,
-    /// The name of the log's lifetime.
+    /// The epoch of the log: a log that begins anew gets another one.
     pub(crate) epoch: String,
     /// The last entry that was trimmed: the log begins right after it.
     pub(crate) floor: u64,
@@ -78,8 +78,8 @@ impl OpenedDatabase {
         Ok(Self { dir, store, epoch, floor, head })
     }
 
-    /// The key that the entries' addresses were made with, from `file` or else from the
-    /// directory's own. A log without entries takes any, and makes the file if it is missing.
+    /// The key that made the addresses in the log, from `file` or else from the file in the
+    /// directory. If the log has no entries, any key fits, and a missing file is created.
     ///
     /// # Errors
     /// Those of [`IdKey::load_or_create`]; [`Error::Content`] if the key is another one, or is
@@ -112,7 +112,7 @@ impl OpenedDatabase {
         let begun = Instant::now();
         let (mut read, mut told, mut replayed) = (0u64, begun, ControlFlow::Continue(()));
         let reading = self.store.read(self.floor, |seq, entry| {
-            // Its sender got the answer before the restart.
+            // The sender got the reply before the restart, so the outcome is of no use.
             let _ = sink.apply(seq, &entry, AppendContext::default());
             read += 1;
             if !read.is_multiple_of(1024) {

@@ -11,7 +11,7 @@ use crate::protocol::Mid;
 pub(super) const COLUMNS: &str =
     "seq, at, tag, kind, address, body, expires, mid, append_writer, append_number";
 
-/// Inserts a row of them.
+/// Inserts a row with all [`COLUMNS`].
 pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
      mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
@@ -95,7 +95,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
             Some(Address::from_bytes(bytes.ok_or_else(|| damaged(4, "the address"))?))
         }
     };
-    // A kind has one byte; any other number is that of no kind.
+    // A kind is one byte. A larger number becomes `u8::MAX`, which no kind has.
     let kind = row.get::<_, i64>(3)?.try_into().unwrap_or(u8::MAX);
     let body = row.get_ref(5)?;
     let (text, bytes) = (|| body.as_str().ok(), || body.as_blob().ok());

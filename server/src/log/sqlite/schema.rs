@@ -148,12 +148,12 @@ mod tests {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
         });
         assert_eq!(later.unwrap(), (7, 5));
-        // Only once.
+        // A migration is applied only once.
         migrate(&mut connection, &file, &further).unwrap();
         drop(connection);
         assert_eq!(version_of(&file), further.len() as i32);
 
-        // The server from before does not touch it.
+        // An older server does not touch the newer file.
         let error = open(&file).unwrap_err().to_string();
         let words =
             format!("version {}, and this server knows versions up to {}", further.len(), 1);

@@ -21,7 +21,7 @@ impl Handler for Session {
     fn on_text(&mut self, text: &str) {
         let incoming = protocol::parse(text);
         match incoming.action {
-            // These take effect at once, so they must wait for the appends before them.
+            // These actions take effect at once, so they must wait for the appends before them.
             Ok(Action::Set(_) | Action::Unset(_) | Action::Read(_))
                 if !self.unanswered.is_empty() =>
             {

@@ -25,7 +25,7 @@ pub(crate) const DEAF: u16 = 4500;
 pub(crate) struct Session {
     service: Arc<Service>,
     registrations: Registrations,
-    /// In the order of the requests.
+    /// Requests that are not finished yet, in their order.
     unanswered: VecDeque<Unanswered>,
     /// A request that waits until all before it are answered.
     next: Option<Box<ParsedRequest>>,

@@ -135,7 +135,7 @@ impl<H: Handler> Socket<H> {
             self.handler.closed(connection.outbox().closing());
             // The registrations end before the flush, which may take long.
             drop(self);
-            // Boxed, or its size would be part of every connection's future.
+            // Boxed, because its size would otherwise be part of every connection's future.
             Box::pin(flush_and_close(connection.outbox())).await;
             tracing::debug!(
                 connection = connection.number(),
@@ -179,7 +179,7 @@ impl<H: Handler> Socket<H> {
     /// woken.
     fn poll_once(&mut self, context: &mut Context<'_>, end: &ShutdownNotice) -> Poll<()> {
         let outbox = self.connection.outbox();
-        // Before any state is read: a change from here on wakes this task again.
+        // Registered before any state is read, so a change from here on wakes this task again.
         outbox.wake_on_change(context.waker());
         while outbox.has_waiting() && outbox.wire.poll_write_ready(context).is_ready() {
             // If the socket does not take everything, that clears the readiness.

@@ -91,7 +91,7 @@ async fn settings_change_for_all_by_adopting_them() {
     assert_eq!(first.stop().await.status.code(), Some(0));
     assert_eq!(refused(common.options(&[])).await.0, Some(78));
 
-    // Another ID key is refused, since what is stored would belong to nobody.
+    // Another ID key is refused, because the stored messages would belong to nobody.
     let other = Common::of(&nats, 1);
     fs::write(other.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
     let output = run(["adopt-settings"], other.options(&[])).await;
@@ -209,7 +209,7 @@ async fn servers_may_make_the_stream_at_the_same_time() {
     assert_eq!(epochs.len(), 1, "{epochs:?}");
 }
 
-/// Each server could only answer its senders that they may try again.
+/// If NATS refused the largest message, senders would retry it without end.
 #[tokio::test]
 async fn nats_must_take_the_largest_message() {
     let nats = Nats::start_with(1, "max_payload: 66559").await;
@@ -274,7 +274,7 @@ async fn the_way_in_is_a_file() {
     assert_eq!(refused(options).await.0, Some(69));
 }
 
-/// Everything that a server sends to NATS, and what both log about it.
+/// No ID or key is in what a server sends to NATS, nor in what the server and NATS log about it.
 #[tokio::test]
 async fn no_id_or_key_reaches_nats() {
     const PASSWORD: &str = "pass:word-0123456789";
@@ -363,7 +363,8 @@ async fn check_asks_nats_and_changes_nothing() {
     let after = context.get_stream("tocsin").await.unwrap().cached_info().config.clone();
     assert_eq!(before, after);
 
-    // An address where nobody listens, and one that accepts and stays silent.
+    // The server at the first address accepts and stays silent, and nobody listens at the second
+    // one.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [silent.local_addr().unwrap(), gone] {

@@ -50,14 +50,15 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
             assert_eq!(bob.message().await, json!(["all", number]));
         }
     }
-    // What Alice marks as read on one server, her devices on the other servers are told.
+    // Alice marks a message as read on one server. Her devices on the other servers get a `read`
+    // event.
     let [first, rest @ ..] = &mut listeners[..] else { unreachable!() };
     let read = first[0].ask(&json!({"action":"read","tag":"shop","only":[seqs[1]]})).await;
     assert_eq!(read["ok"], "read");
     for [alice, bob] in &mut *rest {
         let event = alice.next().await;
         assert_eq!((&event["event"], &event["only"]), (&json!("read"), &json!([seqs[1]])));
-        // Nobody else is told.
+        // Other people get no event.
         assert_eq!(bob.ask(&json!({"action":"ping"})).await["ok"], "ping");
     }
     let inbox = json!({"action":"inbox","tag":"shop","id":ALICE});
@@ -67,8 +68,8 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let left: Vec<&Value> = messages.iter().map(|message| &message["seq"]).collect();
         assert_eq!(left, [&seqs[0], &seqs[2]]);
     }
-    // A mark that changes nothing stored (for a broadcast, or a repeated one) is no entry; her
-    // other devices are told all the same.
+    // A mark that changes nothing stored (for a broadcast, or a repeated one) is no entry, but her
+    // other devices still get the event.
     let (_, sent) = servers[0].post(&broadcast(&json!("all"))).await;
     assert_eq!(first[0].message().await, "all");
     for only in [&sent["seq"], &seqs[1]] {
@@ -131,7 +132,7 @@ async fn clients_of_a_server_that_is_killed_resume_on_another() {
     assert_eq!((&again["recovered"], messages), (&json!(true), expected));
 }
 
-/// The next server may be a little behind the one that the client was connected to.
+/// The next server may lag a little behind the client's former server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
     let nats = Nats::start(1).await;

@@ -93,7 +93,7 @@ async fn accepted(server: &Server, action: &Value) -> Value {
     within(3 * PATIENCE, trying).await
 }
 
-/// Returns when the server knows so many other servers.
+/// Returns when the server knows this number of other servers.
 async fn until_peers(server: &Server, others: u64) {
     let seen = async { while server.status().await["other_servers"] != others {} };
     soon(seen).await;

@@ -50,7 +50,7 @@ impl Faults {
         Self { dir, server, load }
     }
 
-    /// From now on so many of a thousand calls fail.
+    /// From now on this many of a thousand calls fail.
     fn fail(&self, writes: u32, syncs: u32) {
         let new = self.dir.path().join("faults.new");
         std::fs::write(&new, format!("{writes} {syncs}")).unwrap();

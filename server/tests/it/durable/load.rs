@@ -77,9 +77,9 @@ pub(super) type Said = (String, Told);
 /// What publishers do with a message that was not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Otherwise {
-    /// Send it again until it is.
+    /// Send the message again until it is acknowledged.
     Again,
-    /// Note it and send the next one.
+    /// Note the message and send the next one.
     Next,
 }
 
@@ -125,12 +125,12 @@ impl Load {
         self.server.send(server).unwrap();
     }
 
-    /// Returns when so many more messages have been acknowledged.
+    /// Returns when this many more messages have been acknowledged.
     pub(super) async fn acknowledged(&self, more: u64) {
         self.counted(&self.shared.acknowledged, more).await;
     }
 
-    /// Returns when so many more messages have been answered, whatever the outcome.
+    /// Returns when this many more messages have been answered, whatever the outcome.
     pub(super) async fn answered(&self, more: u64) {
         self.counted(&self.shared.answers, more).await;
     }

@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// The head of a request that publishes, as a client sends it that keeps its connection.
+/// The head of a request that publishes, without `Connection: close`.
 pub(crate) fn post_head(length: usize) -> String {
     format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
 }

@@ -87,7 +87,7 @@ impl Line {
         self.state.send_replace(State::Cut);
     }
 
-    /// Returns when so many connections in all were refused.
+    /// Returns when this many connections in all were refused.
     pub(crate) async fn until_refused(&self, attempts: u32) {
         let mut refused = self.refused.subscribe();
         let seen = refused.wait_for(|count| *count >= attempts);

@@ -64,7 +64,7 @@ impl Server {
         Self::run(program, TempDir::new().unwrap(), args)
     }
 
-    /// Starts a server that may open so many files and cannot raise the limit.
+    /// Starts a server that may open this many files and cannot raise the limit.
     pub(crate) fn start_with_files(files: u32, args: &[&str]) -> Self {
         let script = format!("ulimit -n {files} && exec \"$@\"");
         let launcher = ["/bin/sh", "-c", &script, "sh"];
@@ -130,7 +130,7 @@ impl Server {
         client
     }
 
-    /// Connects and registers on the tag shop with an ID whose inbox has so many unread messages.
+    /// Connects and registers on the tag shop with an ID whose inbox has this many unread messages.
     pub(crate) async fn listener_with_inbox(&self, id: &str, waiting: usize) -> Client {
         let mut client = self.connect().await;
         let reply = client.ask(&json!({"action": "set", "tag": "shop", "id": id})).await;

@@ -86,7 +86,7 @@ impl Follower {
                 // A node that lags would show no entry in its place.
                 _ => Err(self.renew_epoch().await),
             },
-            // Trimmed meanwhile, or never there: the next attempt tells which.
+            // The entry was trimmed meanwhile, or was never there: the next attempt shows which.
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
             Err(error) => Err(passing(&error)),
         }

@@ -209,7 +209,7 @@ impl Follower {
                     false => self.sink.apply(seq, &entry, context),
                 };
                 let answer = waiting.map(|waiting| self.shared.done(waiting));
-                // The reply to these has no count.
+                // The reply to a read mark contains no count of clients.
                 let counts = !matches!(entry.kind, EntryKind::Read(..));
                 let answer = match (answer, &appended) {
                     (Some(answer), Ok(applied)) if !counts => {

@@ -34,7 +34,7 @@ impl Listening {
 
     /// A report of this server has come back.
     pub(super) fn echo(&mut self, number: u64) {
-        // It came over the previous connection.
+        // The report was sent over the previous connection.
         if number <= self.told {
             return;
         }
@@ -46,7 +46,8 @@ impl Listening {
         }
     }
 
-    /// When everyone has been heard, if this server's reports come back until then.
+    /// The time at which every live server has been heard, if this server's reports come back until
+    /// then.
     pub(super) fn settles(&self) -> Option<Instant> {
         self.echo.as_ref().map(|echo| echo.since + SETTLED)
     }

@@ -34,11 +34,12 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const BATCH: Duration = Duration::from_millis(5);
 /// The longest time between two reports.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// How long NATS may take to accept one.
+/// How long NATS may take to accept a report.
 const TELLING: Duration = Duration::from_millis(50);
-/// A server that was silent for this time is not waited for.
+/// No append waits for the counts of a server that was silent for this time.
 const ALIVE: Duration = Duration::from_secs(2);
-/// For this time its clients may exist, so counts are partial.
+/// For this time after its last report, a silent server may still have clients, so counts are
+/// partial.
 const MISSED: Duration = Duration::from_secs(60);
 /// How long a server of another epoch is remembered.
 const ELSEWHERE: Duration = Duration::from_secs(10);
@@ -46,7 +47,7 @@ const ELSEWHERE: Duration = Duration::from_secs(10);
 const SETTLE_WARNING: Duration = Duration::from_secs(10);
 /// How many counts are kept of entries that this server has not applied yet.
 const EARLY: usize = 64 * 1024;
-/// How many servers are told apart.
+/// How many silent servers are remembered.
 const SERVERS: usize = 1_024;
 
 /// The other servers, as their reports describe them.
@@ -54,7 +55,7 @@ const SERVERS: usize = 1_024;
 pub(super) struct Peers {
     /// This server's number.
     me: u64,
-    /// The lifetime of the log that it follows.
+    /// The epoch of the log that this server follows.
     epoch: u64,
     connections: Connections,
     state: Mutex<PeersState>,
@@ -72,7 +73,7 @@ struct PeersState {
     /// Whether this server has clients or soon will. Before, no server needs to wait for it.
     takes_part: bool,
     others: HashMap<u64, Other>,
-    /// Servers that have fallen silent without taking leave.
+    /// Servers that fell silent without a last report.
     silent: HashMap<u64, Other>,
     /// When a server of another epoch last reported.
     elsewhere: Option<Instant>,
@@ -93,7 +94,7 @@ struct PeersState {
 struct Other {
     head: u64,
     heard: Instant,
-    /// Of its last report.
+    /// The number of its last report.
     number: u64,
 }
 
@@ -140,8 +141,8 @@ impl Peers {
         self.state.lock().waiting.is_empty()
     }
 
-    /// Ends when the others know this server, and it them. To be awaited before it takes clients.
-    /// Cancel safe.
+    /// Returns when the other servers know this server, and this server knows them. Must be awaited
+    /// before this server takes clients. Cancel safe.
     pub(super) async fn settled(&self) {
         self.state.lock().takes_part = true;
         self.changed.notify_one();
@@ -196,7 +197,7 @@ impl Peers {
             elsewhere += if of == seq { count } else { 0 };
         }
         let clients = appended.as_ref().map_or(0, |applied| applied.clients);
-        // Silent servers may deliver it all the same.
+        // Silent servers may still deliver the entry.
         let is_whole = self.is_settled(state) && state.silent.is_empty();
         let alone = state.others.is_empty();
         if !(alone && is_whole) && clients > 0 {
@@ -238,7 +239,7 @@ impl Peers {
             return;
         }
         if epoch != self.epoch {
-            // Its seqs are those of other entries.
+            // The seqs of another epoch are those of other entries.
             state.elsewhere = Some(Instant::now());
             return;
         }
@@ -321,7 +322,7 @@ impl Peers {
                 // The client subscribes again before it announces the connection.
                 Ok(()) = connections.changed() => {
                     self.listen();
-                    // At once: the others have not heard from this server for a while.
+                    // Report at once: the others have not heard from this server for a while.
                     pause = Duration::ZERO;
                 }
                 () = self.changed.notified(), if pause > BATCH => pause = BATCH,
@@ -362,7 +363,7 @@ impl PeersState {
             for (_, waiting) in waiting.range_mut((Excluded(other.head), Unbounded)) {
                 waiting.applied.partial = true;
             }
-            // With that many, counts are partial anyway.
+            // With that many silent servers, counts are partial anyway.
             if silent.len() < SERVERS {
                 silent.insert(server, other);
             }

@@ -13,7 +13,7 @@ pub(super) struct Report {
     /// The epoch of the log.
     pub(super) epoch: u64,
     pub(super) server: u64,
-    /// Whether the server takes leave.
+    /// Whether this is the last report of a server that stops.
     pub(super) leaves: bool,
     /// Counts the server's reports, so that a lost one is noticed.
     pub(super) number: u64,

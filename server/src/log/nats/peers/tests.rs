@@ -13,7 +13,7 @@ fn applied(seq: u64, clients: u64) -> Appended {
     Ok(Applied { seq, clients, stored: false, duplicate: false, partial: false })
 }
 
-/// Has listened for long enough to know all that are alive.
+/// Peers that have listened for long enough to know all live servers.
 async fn settled() -> (Peers, watch::Sender<u64>) {
     let (connection, connections) = watch::channel(1);
     let peers = Peers::new(ME, EPOCH, connections);
@@ -23,12 +23,12 @@ async fn settled() -> (Peers, watch::Sender<u64>) {
     (peers, connection)
 }
 
-/// Tells something, and hears it.
+/// Sends a report of this server, and receives it back.
 fn echo(peers: &Peers) {
     peers.hear(&peers.report(false));
 }
 
-/// Lets time pass in which this server hears itself.
+/// Lets time pass, during which the reports of this server come back.
 async fn pass(peers: &Peers, time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {
@@ -38,7 +38,7 @@ async fn pass(peers: &Peers, time: Duration) {
     }
 }
 
-/// Hears the next report of a server.
+/// Receives the next report of a server.
 fn hear(peers: &Peers, server: u64, head: u64, counts: &[(u64, u64)]) {
     let number = next_of(peers, server);
     hear_number(peers, number, server, head, counts);
@@ -63,14 +63,14 @@ fn takes_leave(peers: &Peers, server: u64) {
     peers.hear(&Report { leaves: true, ..last }.encode());
 }
 
-/// Applies an entry that this server was asked for.
+/// Applies an entry whose sender waits for the answer of this server.
 fn asked(peers: &Peers, seq: u64, clients: u64) -> oneshot::Receiver<Appended> {
     let (answer, outcome) = OpenAppends::default().begin();
     peers.applied(seq, applied(seq, clients), Some(answer));
     outcome
 }
 
-/// The clients that a sender was told of, and whether that is all.
+/// The count of clients in the reply to a sender, and whether the count is partial.
 fn told(outcome: &mut oneshot::Receiver<Appended>) -> Option<(u64, bool)> {
     outcome.try_recv().ok().map(|outcome| {
         let applied = outcome.unwrap();
@@ -83,7 +83,7 @@ async fn alone_a_sender_is_answered_at_once() {
     let (peers, _connection) = settled().await;
     let mut outcome = asked(&peers, 1, 3);
     assert_eq!(told(&mut outcome), Some((3, false)));
-    // One's own reports come back too.
+    // The reports of this server come back too, and are not added.
     hear(&peers, ME, 9, &[(1, 5)]);
     assert_eq!(peers.alive(), 0);
 }
@@ -93,7 +93,7 @@ async fn every_living_server_is_waited_for() {
     let (peers, _connection) = settled().await;
     hear(&peers, 2, 0, &[]);
     hear(&peers, 3, 0, &[]);
-    // The second is ahead of this one.
+    // The second server is ahead of this one.
     hear(&peers, 2, 1, &[(1, 10)]);
     let mut outcome = asked(&peers, 1, 3);
     assert_eq!(told(&mut outcome), None);
@@ -120,7 +120,7 @@ async fn who_is_silent_is_waited_for_so_long() {
     assert!(peers.is_idle());
 }
 
-/// Its clients are there, for all that anybody knows.
+/// A silent server may still have its clients.
 #[tokio::test(start_paused = true)]
 async fn who_has_fallen_silent_makes_counts_partial_for_a_minute() {
     let (peers, _connection) = settled().await;
@@ -147,7 +147,7 @@ async fn who_was_silent_is_known_when_it_is_heard_again_or_leaves() {
     assert_eq!(told(&mut asked(&peers, 1, 4)), Some((4, true)));
     let told_of = Report::decode(&peers.report(false)).unwrap().counts;
     assert_eq!(told_of, [(1, 4)], "it may hear that");
-    // It goes on where it was, so nothing of it got lost.
+    // The report numbers of the server go on, so no report was lost.
     let mut outcome = asked(&peers, 2, 4);
     assert_eq!(told(&mut outcome), Some((4, true)));
     hear(&peers, 2, 1, &[(1, 5)]);
@@ -174,7 +174,7 @@ async fn those_who_are_silent_are_bounded() {
     }
 }
 
-/// After a stall everybody has given up everybody, and nobody knows that of himself.
+/// After a stall every server may count as silent at the others without knowing that.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_hear_itself_knows_a_part_only() {
     let (peers, _connection) = settled().await;
@@ -182,7 +182,7 @@ async fn who_does_not_hear_itself_knows_a_part_only() {
     assert_eq!(told(&mut asked(&peers, 1, 3)), Some((3, false)));
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(told(&mut asked(&peers, 2, 3)), Some((3, true)));
-    // It hears again, but has not heard everyone yet.
+    // Reports come back again, but not every live server has been heard yet.
     echo(&peers);
     pass(&peers, SETTLED - Duration::from_millis(1)).await;
     assert_eq!(told(&mut asked(&peers, 3, 3)), Some((3, true)));
@@ -217,7 +217,7 @@ async fn counts_beyond_all_bounds_do_no_harm() {
     assert_eq!(told(&mut outcome), Some((u64::MAX, false)));
 }
 
-/// Of those it has not heard yet, nobody can say how many clients they have.
+/// The number of clients of a server that was not heard yet is unknown.
 #[tokio::test(start_paused = true)]
 async fn who_has_just_begun_to_listen_knows_a_part_only() {
     let (connection, connections) = watch::channel(1);
@@ -231,12 +231,12 @@ async fn who_has_just_begun_to_listen_knows_a_part_only() {
     assert_eq!(told(&mut asked(&peers, 3, 3)), Some((3, true)));
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(told(&mut asked(&peers, 4, 3)), Some((3, false)));
-    // Another connection, and nobody has been heard over it.
+    // The connection is new, and no server has been heard over it.
     let before = peers.report(false);
     connection.send_replace(2);
     assert_eq!(told(&mut asked(&peers, 5, 3)), Some((3, true)));
     peers.listen();
-    // What was told by the one before says nothing.
+    // A report that was sent over the previous connection does not count.
     peers.hear(&before);
     hear(&peers, 2, 6, &[(6, 1)]);
     tokio::time::advance(SETTLED).await;
@@ -257,7 +257,7 @@ async fn a_report_that_got_lost_is_missed() {
     let mut outcome = asked(&peers, 3, 1);
     hear(&peers, 2, 3, &[(3, 2)]);
     assert_eq!(told(&mut outcome), Some((3, false)), "none is missing from here on");
-    // Known for the first time, but not from its first report on.
+    // The third server is heard for the first time, but this is not its first report.
     let mut outcome = asked(&peers, 4, 1);
     hear_number(&peers, 8, 3, 4, &[(4, 2)]);
     hear(&peers, 2, 4, &[]);
@@ -279,7 +279,7 @@ async fn what_there_is_no_room_for_is_missed() {
         peers.applied(seq, applied(seq, 1), None);
     }
     assert_eq!(numbers(&peers), first + 3);
-    // Likewise what others say of entries that are far ahead.
+    // The counts of other servers for entries that are far ahead are bounded, too.
     let head = peers.state.lock().head;
     let counts: Vec<_> = (1..=EARLY as u64 + 1).map(|more| (head + more, 1)).collect();
     for counts in counts.chunks(COUNTS) {

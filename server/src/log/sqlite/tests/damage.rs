@@ -121,7 +121,7 @@ proptest! {
         prop_assert_eq!(&kept[..], &applied.all()[..kept.len()]);
         prop_assert!(kept.len() <= whole + 1 || matches!(cut, Cut::Garbled(..) | Cut::Zeroed(_)));
 
-        // And it goes on.
+        // The damaged log still takes appends.
         let (log, _) = start(after.path());
         let next = kept.len() as u64 + 1;
         prop_assert_eq!(runtime.block_on(append(&log, broadcast("next"))), next);

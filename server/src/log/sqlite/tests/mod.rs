@@ -226,7 +226,7 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     assert_eq!(kept.seqs().last(), Some(&1_004));
     drop(opened);
 
-    // Even if nothing is left.
+    // The head stays the same even if no entry is left.
     let mut store = Store::open(&dir.path().join("log.sqlite3")).unwrap();
     store.connection.execute_batch("DELETE FROM entries").unwrap();
     meta::set(&store.connection, meta::TRIMMED_THROUGH, "1004").unwrap();
@@ -255,7 +255,7 @@ async fn what_is_too_much_goes_and_files_stay_small() {
         wal_file = wal_file.max(length(&wal(dir.path())));
     }
     drop(log);
-    // 20 MB went through.
+    // 20 MB were appended in all.
     assert!(file < 2 * SIZE, "{file}");
     assert!(wal_file < 16 << 20, "{wal_file}");
     let kept = left_in(dir.path());
@@ -288,15 +288,15 @@ fn an_id_key_belongs_to_its_entries() {
     IdKey::load_or_create(&wrong).unwrap();
     let error = open().id_key(Some(&wrong)).unwrap_err().to_string();
     assert!(error.contains(&other) && error.contains("--id-key-file"), "{error}");
-    // None is made in place of the one that is missing.
+    // No new key file is made in place of the missing one.
     fs::remove_file(dir.path().join("id.key")).unwrap();
     let error = open().id_key(None).unwrap_err().to_string();
     assert!(error.contains("missing") && error.contains(&other), "{error}");
     assert!(!dir.path().join("id.key").exists());
 }
 
-/// Every batch is as full as may be, so that a trimming that takes less than a batch brings would
-/// fall behind for as long as this goes on.
+/// Every batch is full. If a step of trimming deleted less than a batch appends, the log would grow
+/// as long as this goes on.
 #[tokio::test]
 async fn trimming_keeps_up_with_whoever_never_waits() {
     const SIZE: u64 = 4 << 20;
@@ -310,7 +310,8 @@ async fn trimming_keeps_up_with_whoever_never_waits() {
             appending.await.unwrap();
         }
     }
-    // 36 MB have passed. The bound, a batch above it, and the WAL between two checkpoints.
+    // 36 MB were appended in all. What may be left is the bound, a batch above it, and the WAL
+    // between two checkpoints.
     let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let size = length(&dir.path().join("log.sqlite3")) + length(&wal(dir.path()));
     assert!(size < 4 * SIZE, "{size} bytes");

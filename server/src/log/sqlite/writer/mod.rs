@@ -13,10 +13,10 @@ use crate::protocol::Outcome;
 
 /// How often an idle writer trims and checkpoints.
 const IDLE: Duration = Duration::from_secs(1);
-/// The pause after that has failed.
+/// The pause after trimming or a checkpoint has failed.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Trouble is over after this time without a failure: on an almost full disk small messages fit where
-/// large ones do not, and each of them would be logged otherwise.
+/// The trouble is over after this time without a failure. On an almost full disk, small messages
+/// fit where large ones do not: without this time, each change would be logged.
 const CALM: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer<D> {
@@ -131,7 +131,7 @@ impl<D: Disk> Writer<D> {
         }
         let (sink, head) = (&self.sink, &mut self.head);
         self.disk.resync(*head, &mut |seq, entry| {
-            // Its sender got the outcome `unknown`.
+            // The sender got the outcome `unknown`, so this one is of no use.
             let _ = sink.apply(seq, &entry, AppendContext::default());
             *head = seq;
         })?;

@@ -15,11 +15,11 @@ use crate::log::sqlite::tests::{Applies, broadcast};
 enum Plan {
     Good,
     Refused,
-    /// Fails, but is found to be there.
+    /// The append fails, but its entry turns out to be in the log.
     Late,
-    /// Fails, is found to be there only when read anew.
+    /// The append fails, and its entry turns out to be in the log only when the log is read again.
     LostAndFound,
-    /// Fails, and is found to be absent only when read anew.
+    /// The append fails, and its entry turns out to be absent only when the log is read again.
     LostAndGone,
 }
 
@@ -27,7 +27,7 @@ enum Plan {
 struct Script {
     plans: VecDeque<Plan>,
     entries: Vec<Entry>,
-    /// How many more times reading anew fails.
+    /// How many more attempts to read the log again fail.
     unreadable: usize,
     resyncs: usize,
     /// The first append waits until the script is complete.
@@ -91,7 +91,7 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-/// What a sender is told.
+/// The reply to a sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SenderReply {
     Seq(u64),
