@@ -95,7 +95,10 @@ fn what_strangers_may_do_is_told_in_one_line() {
     for (args, words) in [
         (&[][..], Some("no key protects anything: everyone who can connect")),
         (&["--config", "{dir}/all.toml"], None),
-        (&["--config", "{dir}/some.toml"], Some("may send on a; broadcast on a, b; a key")),
+        (
+            &["--config", "{dir}/some.toml"],
+            Some("may send on a; broadcast on a, b; to prevent that"),
+        ),
         (
             &["--config", "{dir}/many.toml"],
             Some("may send and broadcast on t1, t2, t3, t4, t5, 3 more; "),
