@@ -148,8 +148,8 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
     // Listeners that are not read yet must not be missed by pings, however long the others take.
-    let args = ["--ping-interval", "10m"];
-    let mut running = start(&given, &told, &args);
+    let environment = [("TOCSIN_PING_INTERVAL", OsStr::new("10m"))];
+    let mut running = start(&given, &told, &environment);
     let mut listeners = Vec::new();
     for _ in 0..LISTENERS {
         listeners.push(listen(address).await);
@@ -185,7 +185,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     waits.dedup();
     assert!(waits.len() > LISTENERS / 4 && *waits.last().unwrap() < 5_000, "{}", waits.len());
 
-    let _next = start(&given, &told, &args);
+    let _next = start(&given, &told, &environment);
     let mut again = Vec::new();
     for _ in 0..LISTENERS {
         again.push(listen(address).await);
