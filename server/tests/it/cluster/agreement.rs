@@ -216,7 +216,7 @@ async fn nats_must_take_the_largest_message() {
     let common = Common::of(&nats, 1);
     let (code, errors) = refused(common.options(&[])).await;
     assert_eq!(code, Some(78), "{errors}");
-    for words in ["takes 66559 bytes", "up to 66560", "max_payload"] {
+    for words in ["at most 66559 bytes", "up to 66560", "max_payload"] {
         assert!(errors.contains(words), "{errors}");
     }
     let output = run(["check"], common.options(&[])).await;
