@@ -39,7 +39,7 @@ pub use client::run as run_client;
 pub use config::Config;
 pub use config::cli::{Cli, Command, RunArgs};
 pub use conn::connection::Connection;
-pub use conn::frame::{Decoder, Event, Rules, data_frame};
+pub use conn::frame::{Decoder, Event, Rules, Violation, data_frame};
 pub use conn::outbox::{Backlog, Outbox};
 pub use error::Error;
 pub use net::listeners::Listeners;

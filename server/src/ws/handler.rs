@@ -7,7 +7,7 @@ use crate::conn::outbox::Closing;
 
 /// Handles the messages of one connection and writes to its outbox.
 ///
-/// [`socket`](crate::ws::socket) decodes frames, answers pings and closes; the handler does the rest.
+/// `ws::socket` decodes frames, answers pings and closes; the handler does the rest.
 pub trait Handler {
     /// Which messages it takes.
     const RULES: Rules;

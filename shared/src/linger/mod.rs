@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Grace period after FIN. Renewed while the peer makes progress, at most [`MAX_PERIODS`] in all.
+/// Grace period after FIN. Renewed while the peer makes progress, at most `MAX_PERIODS` in all.
 pub const LIMIT: Duration = Duration::from_secs(1);
 const MAX_PERIODS: u32 = 10;
 

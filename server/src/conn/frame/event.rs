@@ -35,7 +35,7 @@ pub enum Violation {
 
 impl Violation {
     /// The close code of RFC 6455 section 7.4.1.
-    pub(crate) fn code(self) -> u16 {
+    pub fn code(self) -> u16 {
         match self {
             Self::Protocol(_) => 1002,
             Self::Binary => 1003,

@@ -14,9 +14,7 @@ pub use encode::data_frame;
 pub(crate) use encode::{
     PING, as_seen, close_frame, empty_close_frame, end_of_frame_at, pong_frame, text_frame, text_of,
 };
-pub use event::Event;
-#[cfg(test)]
-pub(crate) use event::Violation;
+pub use event::{Event, Violation};
 
 #[cfg(test)]
 mod client;

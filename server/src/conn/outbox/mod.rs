@@ -70,7 +70,7 @@ impl Outbox {
         self.push_within(frames, |waiting| limits::OUTBOX.min(waiting.share()))
     }
 
-    /// As [`Outbox::push`], for a piece of a replay. [`Outbox::share`] determined its size, so the
+    /// As [`Outbox::push`], for a piece of a replay. `Outbox::share` determined its size, so the
     /// backlog that others have built up since does not count against it.
     pub fn push_piece(&self, frames: &Bytes) -> Pushed {
         self.push_within(frames, |_waiting| limits::OUTBOX)
@@ -188,7 +188,7 @@ impl Outbox {
         self.state.lock().closing
     }
 
-    /// Makes [`Outbox::take_drained`] report when the queue is empty. Returns false if it is empty
+    /// Makes `take_drained` report when the queue is empty. Returns false if it is empty
     /// already.
     pub fn await_drained(&self) -> bool {
         let mut state = self.state.lock();
@@ -209,7 +209,7 @@ impl Outbox {
         self.state.lock().flushed
     }
 
-    /// Registers the waker, in place of an earlier one, that is woken when [`Outbox::demand`] may have
+    /// Registers the waker, in place of an earlier one, that is woken when `demand` may have
     /// changed. Read the demand after the call, not before.
     pub fn wake_on_change(&self, waker: &Waker) {
         self.changed.register(waker);
