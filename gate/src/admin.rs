@@ -35,14 +35,14 @@ impl Report for Admin {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.started.elapsed().as_secs(),
             "connections": metrics.live.get(),
-            "max_connections": self.gate.drain.capacity(),
+            "max_connections": self.gate.drain.capacity,
             "accepted": metrics.accepted.get(),
             "handshakes_unfinished": sampled.handshakes,
             "resumptions": metrics.resumptions.get(),
             "backend": self.gate.backend.to_string(),
             "backend_errors": metrics.backend_errors.get(),
             "certificate": {
-                "names": self.gate.served.load().identity.names(),
+                "names": self.gate.served.load().identity.names,
                 "expires": sampled.expiry,
             },
         });

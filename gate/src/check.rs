@@ -29,7 +29,7 @@ pub fn check(config: &Config) -> Result<String, Error> {
 }
 
 fn identity(text: &mut String, identity: &Identity, now: SystemTime) {
-    line(text, "names", &identity.names().join(", "));
+    line(text, "names", &identity.names.join(", "));
     let left = match identity.expires.duration_since(now) {
         Ok(left) => format!("{} left", days(left)),
         Err(_) => "expired".to_owned(),
@@ -40,7 +40,7 @@ fn identity(text: &mut String, identity: &Identity, now: SystemTime) {
     for (link, number) in identity.chain().iter().zip(1..) {
         line(text, "chain", &format!("{number}. {}, issued by {}", link.name, link.issuer));
     }
-    for name in identity.left_out() {
+    for name in &identity.left_out {
         line(text, "not sent", name);
     }
     for warning in identity.warnings(now) {

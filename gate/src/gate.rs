@@ -42,7 +42,7 @@ impl Gate {
         let served = self.served.load();
         let identity = &served.identity;
         tracing::info!(
-            names = identity.names().join(" "),
+            names = identity.names.join(" "),
             expires = date(identity.expires),
             "{message}"
         );

@@ -97,8 +97,8 @@ struct Unsent {
 
 impl Echo {
     fn owe(&mut self, data: Data, payload: &[u8]) {
-        if payload.len() <= FRAGMENT && !self.connection.outbox().has_waiting() {
-            self.connection.outbox().push(&data_frame(data, true, payload));
+        if payload.len() <= FRAGMENT && !self.connection.outbox.has_waiting() {
+            self.connection.outbox.push(&data_frame(data, true, payload));
         } else {
             self.unsent = Some(Unsent { data, payload: Bytes::copy_from_slice(payload) });
         }
@@ -125,7 +125,7 @@ impl Handler for Echo {
     }
 
     fn poll_answers(&mut self, _context: &mut Context<'_>) -> Poll<()> {
-        let outbox = self.connection.outbox();
+        let outbox = &self.connection.outbox;
         while let Some(unsent) = &mut self.unsent {
             if outbox.has_waiting() {
                 return Poll::Pending;

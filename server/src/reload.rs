@@ -63,7 +63,6 @@ fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let Config { policy, history, .. } = &config;
     let now = config.fixed();
     if fixed.disagrees(&now) {
         tracing::error!(
@@ -73,9 +72,9 @@ fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
         return reject(&[]);
     }
     let unapplied = fixed.changed(&now);
-    let (pairs, tags) =
-        (policy.auth.protected().len(), policy.declared_tags.as_ref().map(|tags| tags.len()));
-    service.hub.adopt(history.clone());
+    let pairs = config.policy.auth.protected().len();
+    let tags = config.policy.declared_tags.as_ref().map(|tags| tags.len());
+    service.hub.adopt(config.history);
     service.policy.store(Arc::new(config.policy));
     tracing::info!(protected = pairs, tags, "the new configuration applies");
     if !unapplied.is_empty() {

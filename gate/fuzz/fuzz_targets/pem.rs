@@ -14,7 +14,7 @@ fuzz_target!(|content: &[u8]| {
         Ok(identity) => {
             let sent = identity.certified().cert.len();
             assert!(sent > 0 && sent == identity.chain().len());
-            let shown = identity.names().iter().chain(identity.left_out());
+            let shown = identity.names.iter().chain(&identity.left_out);
             shown.for_each(|name| assert_one_line(name));
             for warning in identity.warnings(SystemTime::now()) {
                 assert_one_line(&warning.to_string());

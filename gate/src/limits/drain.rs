@@ -16,7 +16,8 @@ pub(crate) struct Drain {
     shutdown: Shutdown,
     limit: Duration,
     permits: Arc<Semaphore>,
-    capacity: usize,
+    /// How many connections may be open at a time.
+    pub(crate) capacity: usize,
     live_at_stop: OnceLock<usize>,
     slots_taken: AtomicUsize,
 }
@@ -31,11 +32,6 @@ impl Drain {
             live_at_stop: OnceLock::new(),
             slots_taken: AtomicUsize::new(0),
         }
-    }
-
-    /// How many connections may be open at a time.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
     }
 
     /// Waits for a permit for one connection; dropping the permit returns it. `None` when the gate

@@ -20,13 +20,15 @@ use crate::tls;
 #[derive(Debug, Clone)]
 pub struct Identity {
     certified: Arc<CertifiedKey>,
-    names: Vec<String>,
+    /// All names and addresses of the certificate.
+    pub names: Vec<String>,
     /// The first DNS name, for use in a URL. For a wildcard it is the domain.
     pub(crate) host: Option<String>,
     /// The kind of key, such as `P-256`.
     pub(crate) key_kind: String,
     chain: Vec<Link>,
-    left_out: Vec<String>,
+    /// The certificates of the file that are not sent: roots, and those of other chains.
+    pub left_out: Vec<String>,
     /// When the whole chain becomes valid.
     pub(crate) begins: SystemTime,
     /// When the first certificate of the chain expires.
@@ -94,19 +96,9 @@ impl Identity {
         Arc::clone(&self.certified)
     }
 
-    /// All names and addresses of the certificate.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
     /// The certificates that are sent, in this order.
     pub fn chain(&self) -> &[Link] {
         &self.chain
-    }
-
-    /// The certificates of the file that are not sent: roots, and those of other chains.
-    pub fn left_out(&self) -> &[String] {
-        &self.left_out
     }
 
     /// What the operator should fix, as of `now`.

@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn name(found: Option<Result<Identity, Error>>) -> Option<String> {
-        found.map(|found| found.unwrap().names().join(" "))
+        found.map(|found| found.unwrap().names.join(" "))
     }
 
     fn fault(found: Option<Result<Identity, Error>>) -> Option<String> {
@@ -235,7 +235,7 @@ mod tests {
         for (link, path) in [("live", "live/cert.pem"), ("cert.pem", "cert.pem")] {
             let (mut watch, identity) = PemWatch::open(PemFiles::new(&at(path))).unwrap();
             watch.settled = true;
-            assert_eq!(identity.names(), ["number0"]);
+            assert_eq!(identity.names, ["number0"]);
             assert_eq!(name(watch.check(false)), None);
             turn(link, if link == "live" { "archive2" } else { "archive2/cert.pem" });
             assert_eq!(name(watch.check(false)), Some("number1".to_owned()), "{link}");

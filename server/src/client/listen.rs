@@ -56,7 +56,9 @@ pub(super) async fn listen(
             Ok(()) => return Ok(()),
             Err(Ended::Later { why, wait }) => (why, wait),
             // At the first attempt the address is more likely to be wrong than the server to be away.
-            Err(Ended::With(Error::Unavailable(why))) if listener.registration.was_accepted() => {
+            Err(Ended::With(Error::Unavailable(why)))
+                if listener.registration.position.is_some() =>
+            {
                 (why, None)
             }
             Err(Ended::With(error)) => return Err(error),

@@ -12,10 +12,10 @@ pub(super) struct TagSubscription {
     id: Option<String>,
     key: Option<String>,
     /// `None` until the server has accepted the registration once.
-    position: Option<ReadPosition>,
+    pub(super) position: Option<ReadPosition>,
 }
 
-struct ReadPosition {
+pub(super) struct ReadPosition {
     epoch: String,
     /// The last message that came, or the position at which the replay ended.
     seq: u64,
@@ -44,11 +44,6 @@ impl TagSubscription {
     pub(super) fn new(tag: Tag, id: Option<&Id>, key: Option<&str>) -> Self {
         let (id, key) = (id.map(|id| id.reveal().to_owned()), key.map(ToOwned::to_owned));
         Self { tag, id, key, position: None }
-    }
-
-    /// Whether the server has accepted it once.
-    pub(super) fn was_accepted(&self) -> bool {
-        self.position.is_some()
     }
 
     /// The action that registers.

@@ -7,9 +7,12 @@ use crate::conn::outbox::Outbox;
 /// The handle of one client: its number, its shard and its outbox.
 #[derive(Debug)]
 pub struct Connection {
-    number: u64,
-    shard: usize,
-    outbox: Outbox,
+    /// The number of the connection, unique within the process.
+    pub number: u64,
+    /// The shard that delivers to the connection.
+    pub shard: usize,
+    /// The outgoing side.
+    pub outbox: Outbox,
     heard: AtomicBool,
 }
 
@@ -24,21 +27,6 @@ impl Connection {
     pub(crate) fn to_nobody(number: u64) -> Self {
         let socket = crate::conn::outbox::pipe::Pipe::with_room(usize::MAX);
         Self::new(number, 0, Outbox::new(socket, std::sync::Arc::default()))
-    }
-
-    /// The number of the connection, unique within the process.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The shard that delivers to the connection.
-    pub fn shard(&self) -> usize {
-        self.shard
-    }
-
-    /// The outgoing side.
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
     }
 
     /// Notes that the peer has sent a whole message, a ping or a pong. A fragment does not count.

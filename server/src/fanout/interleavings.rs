@@ -328,8 +328,8 @@ impl World {
         let Some(link) = &mut self.clients[index].link else { return };
         link.pipe.make_room(bytes);
         // As the task of the connection does when the socket is writable.
-        link.connection.outbox().flush();
-        if link.connection.outbox().take_drained() {
+        link.connection.outbox.flush();
+        if link.connection.outbox.take_drained() {
             link.session.drained();
         }
         self.look(index);
@@ -412,7 +412,7 @@ impl World {
                 client.read_elsewhere.push(frame);
             }
         }
-        if link.connection.outbox().close_code().is_some() {
+        if link.connection.outbox.close_code().is_some() {
             client.link = None;
         }
     }

@@ -109,7 +109,7 @@ impl Shard {
             let backlog = self.stalled_on();
             tokio::select! {
                 () = self.queue.filled() => {}
-                () = sleep_until(self.wheel.next_tick()), if !self.members.is_empty() => {}
+                () = sleep_until(self.wheel.next_tick), if !self.members.is_empty() => {}
                 () = freed(backlog.as_deref()), if backlog.is_some() => {}
             }
         }
@@ -168,7 +168,7 @@ impl Shard {
     }
 
     fn joined(&mut self, connection: Arc<Connection>) {
-        let number = connection.number();
+        let number = connection.number;
         if self.members.is_empty() {
             // The wheel stood still while there were no members: skip the turns since.
             self.wheel.restart(Instant::now());
@@ -198,7 +198,7 @@ impl Shard {
     fn catching_up(&mut self, number: u64, tag: &Tag) {
         let Some(member) = self.members.get_mut(&number) else { return };
         if member.catching_up.is_empty() {
-            member.progress = (member.connection.outbox().flushed(), Instant::now());
+            member.progress = (member.connection.outbox.flushed(), Instant::now());
         }
         if !member.catching_up.contains(tag) {
             member.catching_up.push(tag.clone());
@@ -224,7 +224,7 @@ impl Shard {
     fn stalled_on(&mut self) -> Option<Arc<Backlog>> {
         while let Some(number) = self.stalled.front() {
             if let Some(member) = self.members.get(number) {
-                return Some(member.connection.outbox().backlog());
+                return Some(member.connection.outbox.backlog());
             }
             self.stalled.pop_front();
         }
@@ -235,7 +235,7 @@ impl Shard {
         let now = Instant::now();
         for number in self.wheel.due(now) {
             let Some(member) = self.members.get_mut(&number) else { continue };
-            let outbox = member.connection.outbox();
+            let outbox = &member.connection.outbox;
             let mut heard = member.connection.take_heard();
             if !member.catching_up.is_empty() {
                 let flushed = outbox.flushed();

@@ -41,7 +41,7 @@ pub(super) struct Wheel {
     tick: Duration,
     /// The slot that is visited next, and when.
     next: usize,
-    next_at: Instant,
+    pub(super) next_tick: Instant,
     /// The slot of the newest connection.
     fill: usize,
 }
@@ -49,7 +49,7 @@ pub(super) struct Wheel {
 impl Wheel {
     pub(super) fn new(ping_interval: Duration, now: Instant) -> Self {
         let tick = (ping_interval / 2 / SLOTS as u32).max(Duration::from_millis(1));
-        Self { slots: vec![Vec::new(); SLOTS], tick, next: 0, next_at: now + tick, fill: 0 }
+        Self { slots: vec![Vec::new(); SLOTS], tick, next: 0, next_tick: now + tick, fill: 0 }
     }
 
     /// Adds a connection and returns its slot. Connections that come together get distant slots, so
@@ -74,26 +74,22 @@ impl Wheel {
 
     /// Continues at the current slot, however long ago the last visit was.
     pub(super) fn restart(&mut self, now: Instant) {
-        self.next_at = now + self.tick;
-    }
-
-    pub(super) fn next_tick(&self) -> Instant {
-        self.next_at
+        self.next_tick = now + self.tick;
     }
 
     /// The connections that are due, each at most once.
     pub(super) fn due(&mut self, now: Instant) -> Vec<u64> {
         let mut due = Vec::new();
         for _ in 0..SLOTS {
-            if self.next_at > now {
+            if self.next_tick > now {
                 return due;
             }
             due.extend_from_slice(&self.slots[self.next]);
             self.next = (self.next + 1) % SLOTS;
-            self.next_at += self.tick;
+            self.next_tick += self.tick;
         }
         // No connection was registered for more than a turn, or the machine slept.
-        self.next_at = self.next_at.max(now);
+        self.next_tick = self.next_tick.max(now);
         due
     }
 }
@@ -137,6 +133,6 @@ mod tests {
         wheel.add(7);
         let later = start + Duration::from_secs(3600);
         assert_eq!(wheel.due(later), [7]);
-        assert!(wheel.next_tick() >= later);
+        assert!(wheel.next_tick >= later);
     }
 }

@@ -26,14 +26,14 @@ const MAX_HELD: usize = limits::OUTBOX / 2;
 /// The replay of one connection, and the live messages that follow it.
 #[derive(Debug)]
 pub(super) struct CatchingUp {
-    connection: Arc<Connection>,
+    pub(super) connection: Arc<Connection>,
     address: Option<Address>,
     replay: Replay,
     /// The live frames behind the replay in order, each with whether it is a message.
     held: VecDeque<(Bytes, bool)>,
     held_bytes: usize,
     /// How many `live` events end the replay: one for each registration.
-    live_events: usize,
+    pub(super) live_events: usize,
 }
 
 /// The result of handing over a piece.
@@ -56,10 +56,6 @@ impl CatchingUp {
         Self { connection, address, replay, held: VecDeque::new(), held_bytes: 0, live_events: 1 }
     }
 
-    pub(super) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
     pub(super) fn into_parts(self) -> (Arc<Connection>, Option<Address>) {
         (self.connection, self.address)
     }
@@ -74,14 +70,9 @@ impl CatchingUp {
         self.replay.handed_after()
     }
 
-    /// Another registration of the same connection and ID shares this replay.
-    pub(super) fn register_again(&mut self) {
-        self.live_events += 1;
-    }
-
     /// Holds live deliveries back until the replay has ended.
     pub(super) fn hold(&mut self, deliveries: &[Delivery]) {
-        let number = self.connection.number();
+        let number = self.connection.number;
         for delivery in deliveries {
             if !delivery.concerns(number, self.address) {
                 continue;
@@ -107,7 +98,7 @@ impl CatchingUp {
 
     /// Writes pieces until the socket takes no more or the replay has ended.
     pub(super) fn hand_over(&mut self, hub: &Hub, tag: &Tag, tally: &mut Tally) -> Piece {
-        let outbox = self.connection.outbox();
+        let outbox = &self.connection.outbox;
         loop {
             // One piece waits at a time, over the replays of all tags of the connection.
             if outbox.await_drained() {

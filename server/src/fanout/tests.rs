@@ -206,7 +206,7 @@ async fn one_that_never_reads_takes_no_turn_and_no_message_from_the_others() {
     test.turns(usize::MAX);
     pipe.make_room(0);
     let mut rounds = 0;
-    while silent.outbox().closing().is_none() {
+    while silent.outbox.closing().is_none() {
         assert_eq!(round(&mut test), Some(4));
         rounds += 1;
         assert!(rounds < 20, "it is never closed");
@@ -260,11 +260,11 @@ async fn a_replay_waits_while_too_much_waits_for_others() {
     test.hub.register(&connection, &registration, None, &all, 0);
     let messages = |pipe: &Pipe| String::from_utf8_lossy(&pipe.taken()).matches("xx\"").count();
     test.turns(usize::MAX);
-    assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
+    assert_eq!((messages(&pipe), connection.outbox.closing()), (0, None));
     // The retry changes nothing.
     test.shard.retry_stalled();
     test.turns(usize::MAX);
-    assert_eq!((messages(&pipe), connection.outbox().closing()), (0, None));
+    assert_eq!((messages(&pipe), connection.outbox.closing()), (0, None));
 
     drop(others);
     test.shard.retry_stalled();
@@ -272,12 +272,12 @@ async fn a_replay_waits_while_too_much_waits_for_others() {
     assert!((1..4).contains(&messages(&pipe)), "as much as the socket takes");
     for _ in 0..50 {
         pipe.make_room(3_000);
-        connection.outbox().flush();
-        if connection.outbox().take_drained() {
+        connection.outbox.flush();
+        if connection.outbox.take_drained() {
             test.hub.drained(&connection);
         }
         test.shard.retry_stalled();
         test.turns(usize::MAX);
     }
-    assert_eq!((messages(&pipe), connection.outbox().closing()), (50, None));
+    assert_eq!((messages(&pipe), connection.outbox.closing()), (50, None));
 }

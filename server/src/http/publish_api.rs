@@ -121,6 +121,30 @@ impl Posted<'_> {
         }
     }
 
+    fn begin(&mut self, incoming: protocol::ParsedRequest) -> PerformedAction {
+        let protocol::ParsedRequest { reference, action } = incoming;
+        let own = action.as_ref().ok().and_then(Action::key);
+        let key_given = self.bearer.is_some() || own.is_some_and(|key| !key.is_empty());
+        let visitor = &mut self.visitor.lock();
+        let via = Via::Post(self.bearer.as_ref());
+        let result = Dispatcher { service: self.service, visitor, via }
+            .perform(action, &reference)
+            .and_then(|pending| pending.ok_or_else(needs_websocket))
+            .and_then(|pending| self.budget_for(&pending).map(|()| pending));
+        let pending = result.unwrap_or_else(|refusal| PendingReply::Known(Reply::Refused(refusal)));
+        PerformedAction { reference, key_given, pending }
+    }
+
+    /// Reserves memory for an inbox: small requests for large inboxes must not fill the memory.
+    fn budget_for(&mut self, pending: &PendingReply) -> Result<(), Refusal> {
+        let PendingReply::Known(Reply::Inbox { messages, .. }) = pending else { return Ok(()) };
+        let bytes = messages.iter().map(|message| message.len()).sum();
+        self.budget.grow(bytes).map_err(|Full| {
+            let detail = "too many inboxes at once; retry soon, or ask for fewer at once";
+            Refusal::unavailable(Outcome::Refused, detail)
+        })
+    }
+
     /// The reservation is returned when the answer is written.
     fn answer(self, status: StatusCode) -> Answer {
         let text = BudgetedText { text: self.text, _budget: self.budget };
@@ -145,32 +169,6 @@ struct PerformedAction {
     reference: Reference,
     key_given: bool,
     pending: PendingReply,
-}
-
-impl Posted<'_> {
-    fn begin(&mut self, incoming: protocol::ParsedRequest) -> PerformedAction {
-        let protocol::ParsedRequest { reference, action } = incoming;
-        let own = action.as_ref().ok().and_then(Action::key);
-        let key_given = self.bearer.is_some() || own.is_some_and(|key| !key.is_empty());
-        let visitor = &mut self.visitor.lock();
-        let via = Via::Post(self.bearer.as_ref());
-        let result = Dispatcher { service: self.service, visitor, via }
-            .perform(action, &reference)
-            .and_then(|pending| pending.ok_or_else(needs_websocket))
-            .and_then(|pending| self.budget_for(&pending).map(|()| pending));
-        let pending = result.unwrap_or_else(|refusal| PendingReply::Known(Reply::Refused(refusal)));
-        PerformedAction { reference, key_given, pending }
-    }
-
-    /// Reserves memory for an inbox: small requests for large inboxes must not fill the memory.
-    fn budget_for(&mut self, pending: &PendingReply) -> Result<(), Refusal> {
-        let PendingReply::Known(Reply::Inbox { messages, .. }) = pending else { return Ok(()) };
-        let bytes = messages.iter().map(|message| message.len()).sum();
-        self.budget.grow(bytes).map_err(|Full| {
-            let detail = "too many inboxes at once; retry soon, or ask for fewer at once";
-            Refusal::unavailable(Outcome::Refused, detail)
-        })
-    }
 }
 
 impl PerformedAction {

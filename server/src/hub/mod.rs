@@ -226,7 +226,7 @@ impl Hub {
 
     /// Notes that the outbox of a connection is empty, so that it can take more of a replay.
     pub(crate) fn drained(&self, connection: &Connection) {
-        self.shards[connection.shard()].drained(connection.number());
+        self.shards[connection.shard].drained(connection.number);
     }
 
     /// Returns when the shards have done everything that was queued for them.

@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,26 +108,26 @@ impl Admission {
 
     /// Answers 503 and closes, without delaying the next connection.
     pub(crate) fn reject(&self, incoming: AcceptedSocket, shutdown: &Shutdown) {
-        match Arc::clone(&self.rejected).try_acquire_owned() {
-            Ok(permit) => shutdown.spawn(async move {
-                let answered = match incoming {
-                    AcceptedSocket::Direct { socket, .. } | AcceptedSocket::Proxied(socket) => {
-                        answer_and_close(socket.register()).await
-                    }
-                    AcceptedSocket::Unix(socket) => answer_and_close(socket.register()).await,
-                };
-                if let Err(error) = answered {
-                    tracing::debug!(%error, "the 503 could not be written");
-                }
-                drop(permit);
-            }),
-            Err(_too_many) => match incoming {
+        let Ok(permit) = Arc::clone(&self.rejected).try_acquire_owned() else {
+            return answer_at_once(match &incoming {
                 AcceptedSocket::Direct { socket, .. } | AcceptedSocket::Proxied(socket) => {
-                    answer_at_once(&socket);
+                    socket.as_fd()
                 }
-                AcceptedSocket::Unix(socket) => answer_at_once(&socket),
-            },
-        }
+                AcceptedSocket::Unix(socket) => socket.as_fd(),
+            });
+        };
+        shutdown.spawn(async move {
+            let answered = match incoming {
+                AcceptedSocket::Direct { socket, .. } | AcceptedSocket::Proxied(socket) => {
+                    answer_and_close(socket.register()).await
+                }
+                AcceptedSocket::Unix(socket) => answer_and_close(socket.register()).await,
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "the 503 could not be written");
+            }
+            drop(permit);
+        });
     }
 
     fn is_memory_scarce(&self) -> bool {
@@ -165,7 +165,7 @@ async fn answer_and_close(
 
 /// Answers without waiting. The answer may get lost: if the request has not arrived or is long, the
 /// close resets the connection.
-fn answer_at_once(stream: &impl AsFd) {
+fn answer_at_once(stream: BorrowedFd<'_>) {
     let _ = rustix::io::read(stream, &mut [0; 4096]);
     let _ = rustix::io::write(stream, answer().as_bytes());
 }

@@ -62,7 +62,7 @@ impl Registrations {
         let address = listening.ok_or_else(|| {
             not_registered("this connection does not listen on the tag under an ID")
         })?;
-        Ok((address, Some(self.connection.number())))
+        Ok((address, Some(self.connection.number)))
     }
 
     /// Registers the connection and writes the reply.
@@ -99,7 +99,7 @@ impl Registrations {
         });
         service.hub.admit()?;
         // Nothing that the registration delivers may be written before its reply.
-        let held = self.connection.outbox().hold();
+        let held = self.connection.outbox.hold();
         let registered =
             service.hub.register(&self.connection, &registration, earlier, &set.resume, now_ms());
         let reply = Reply::Set {

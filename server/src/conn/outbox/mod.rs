@@ -83,7 +83,7 @@ impl Outbox {
 
     /// The backlog that its waiting bytes are part of.
     pub(crate) fn backlog(&self) -> Arc<Backlog> {
-        Arc::clone(self.state.lock().waiting.backlog())
+        Arc::clone(&self.state.lock().waiting.all)
     }
 
     fn push_within(&self, frames: &Bytes, most: impl Fn(&WaitingBytes) -> usize) -> Pushed {

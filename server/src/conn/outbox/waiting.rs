@@ -11,7 +11,7 @@ pub(super) struct WaitingBytes {
     bytes: usize,
     /// Bytes of a message that the peer has not finished.
     incoming: usize,
-    all: Arc<Backlog>,
+    pub(super) all: Arc<Backlog>,
 }
 
 impl WaitingBytes {
@@ -25,10 +25,6 @@ impl WaitingBytes {
 
     pub(super) fn share(&self) -> usize {
         self.all.share()
-    }
-
-    pub(super) fn backlog(&self) -> &Arc<Backlog> {
-        &self.all
     }
 
     pub(super) fn add(&mut self, bytes: usize) {

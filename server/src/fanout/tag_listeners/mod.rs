@@ -95,12 +95,12 @@ impl TagListeners {
                     // Deliveries are handled above.
                     Work::Deliver { .. } => {}
                     Work::Register { connection, continues_replay: true, .. }
-                        if self.catching_up.contains_key(&connection.number()) =>
+                        if self.catching_up.contains_key(&connection.number) =>
                     {
                         // The replay under way is shared, because the events that it holds are
                         // stored nowhere else.
-                        if let Some(late) = self.catching_up.get_mut(&connection.number()) {
-                            late.register_again();
+                        if let Some(late) = self.catching_up.get_mut(&connection.number) {
+                            late.live_events += 1;
                         }
                     }
                     Work::Register {
@@ -161,7 +161,7 @@ impl TagListeners {
         tally: &mut Tally,
     ) {
         let Some(before) = earlier else { return };
-        let number = connection.number();
+        let number = connection.number;
         let handed = match (self.catching_up.get(&number), self.indexes.get(&number)) {
             (Some(late), _) => Some(late.handed()),
             (None, Some(index)) => {
@@ -187,7 +187,7 @@ impl TagListeners {
         changes: &mut Vec<Change>,
         tally: &mut Tally,
     ) {
-        let number = late.connection().number();
+        let number = late.connection.number;
         match late.hand_over(hub, &self.tag, tally) {
             Piece::Last => self.join(late),
             piece @ (Piece::More | Piece::Stalled) => {
@@ -202,7 +202,7 @@ impl TagListeners {
     fn join(&mut self, late: CatchingUp) {
         let (ring_after, inbox_after) = late.handed_after();
         let (connection, address) = late.into_parts();
-        self.indexes.insert(connection.number(), self.listeners.len());
+        self.indexes.insert(connection.number, self.listeners.len());
         if let Some(address) = address {
             self.people.entry(address).or_default().push(Arc::clone(&connection));
         }
@@ -224,12 +224,12 @@ impl TagListeners {
         let index = self.indexes.remove(&number)?;
         let listener = self.listeners.swap_remove(index);
         if let Some(moved) = self.listeners.get(index) {
-            self.indexes.insert(moved.connection.number(), index);
+            self.indexes.insert(moved.connection.number, index);
         }
         if let Some(address) = address
             && let Some(person) = self.people.get_mut(&address)
         {
-            person.retain(|connection| connection.number() != number);
+            person.retain(|connection| connection.number != number);
             if person.is_empty() {
                 self.people.remove(&address);
             }
@@ -244,9 +244,9 @@ impl TagListeners {
         let late = self.catching_up.drain().map(|(_, late)| late.into_parts().0);
         let listeners = self.listeners.drain(..).map(|listener| listener.connection);
         for connection in late.chain(listeners) {
-            changes.push(Change::Left(connection.number()));
+            changes.push(Change::Left(connection.number));
             let reason = "this server missed entries of the log; reconnect and resume";
-            connection.outbox().close(GOING_AWAY, reason);
+            connection.outbox.close(GOING_AWAY, reason);
         }
         self.indexes.clear();
         self.people.clear();
@@ -256,8 +256,8 @@ impl TagListeners {
 fn dismiss(connection: &Connection, why: Dismissal) {
     match why {
         Dismissal::Replaced => {
-            connection.outbox().close(REPLACED, "too many connections under this ID");
+            connection.outbox.close(REPLACED, "too many connections under this ID");
         }
-        Dismissal::Dropped => connection.outbox().close(DROPPED, "logged out"),
+        Dismissal::Dropped => connection.outbox.close(DROPPED, "logged out"),
     }
 }

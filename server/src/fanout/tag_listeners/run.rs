@@ -74,13 +74,13 @@ impl TagListeners {
         for delivery in deliveries {
             let Target::One(address) = delivery.target else { continue };
             for connection in self.people.get(&address).into_iter().flatten() {
-                let number = connection.number();
+                let number = connection.number;
                 if served.insert(number) {
                     let theirs =
                         deliveries.iter().filter(|other| other.concerns(number, Some(address)));
                     let frames = theirs.clone().count();
                     let joined = join(theirs.map(|delivery| delivery.frame.clone()));
-                    if !joined.is_empty() && connection.outbox().push(&joined).is_taken() {
+                    if !joined.is_empty() && connection.outbox.push(&joined).is_taken() {
                         tally.deliver(1, frames, joined.len());
                     }
                 }
@@ -96,11 +96,11 @@ impl TagListeners {
         let end = all.min(run.next + SLICE);
         let mut taken = 0;
         for group in self.listeners[run.next..end].chunks(TOUCHED) {
-            let touched = group.iter().filter(|listener| listener.connection.outbox().touch());
+            let touched = group.iter().filter(|listener| listener.connection.outbox.touch());
             std::hint::black_box(touched.count());
             for Listener { connection, .. } in group {
-                if run.served.is_empty() || !run.served.contains(&connection.number()) {
-                    taken += u64::from(connection.outbox().push(&run.joined).is_taken());
+                if run.served.is_empty() || !run.served.contains(&connection.number) {
+                    taken += u64::from(connection.outbox.push(&run.joined).is_taken());
                 }
             }
         }

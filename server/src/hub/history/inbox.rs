@@ -18,7 +18,7 @@ const RECORD: usize = 200;
 const REMEMBERED: usize = 64 * 1024;
 
 /// All inboxes of a tag.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Inboxes {
     people: HashMap<Address, Ring>,
     /// The messages of all inboxes, oldest first. Those that were read or evicted since are skipped.
@@ -33,14 +33,7 @@ pub(crate) struct Inboxes {
 
 impl Inboxes {
     pub(crate) fn new(evicted_through: u64) -> Self {
-        Self {
-            people: HashMap::new(),
-            order: VecDeque::new(),
-            messages: 0,
-            idle: 0,
-            bytes: 0,
-            forgotten_through: evicted_through,
-        }
+        Self { forgotten_through: evicted_through, ..Self::default() }
     }
 
     /// Stores a message for one person. Returns whether it is stored.
@@ -104,7 +97,10 @@ impl Inboxes {
 
     /// The highest `evicted_through` of all inboxes.
     pub(crate) fn evicted_through(&self) -> u64 {
-        self.people.values().map(Ring::evicted_through).fold(self.forgotten_through, u64::max)
+        self.people
+            .values()
+            .map(|inbox| inbox.evicted_through)
+            .fold(self.forgotten_through, u64::max)
     }
 
     /// Which messages of an inbox are too old by now.
@@ -152,10 +148,12 @@ impl Inboxes {
     /// and takes the highest of these for all.
     pub(crate) fn forget(&mut self) {
         let idle = self.people.values().filter(|inbox| inbox.is_empty());
-        let Some(middle) = median(idle.map(Ring::evicted_through).collect()) else { return };
+        let Some(middle) = median(idle.map(|inbox| inbox.evicted_through).collect()) else {
+            return;
+        };
         let through = self.forgotten_through.max(middle);
         self.forgotten_through = through;
-        self.people.retain(|_, inbox| !inbox.is_empty() || inbox.evicted_through() > through);
+        self.people.retain(|_, inbox| !inbox.is_empty() || inbox.evicted_through > through);
         self.people.shrink_to(2 * self.people.len());
         self.idle = self.people.values().filter(|inbox| inbox.is_empty()).count();
     }
@@ -181,12 +179,12 @@ impl Inboxes {
     /// Changes one inbox, and updates the sums over all.
     fn change(&mut self, address: Address, change: impl FnOnce(&mut Ring)) {
         let Some(inbox) = self.people.get_mut(&address) else { return };
-        let (messages, bytes, was_empty) = (inbox.len(), inbox.bytes(), inbox.is_empty());
+        let (messages, bytes, was_empty) = (inbox.len(), inbox.bytes, inbox.is_empty());
         change(inbox);
         self.messages = self.messages + inbox.len() - messages;
-        self.bytes = self.bytes + inbox.bytes() - bytes;
+        self.bytes = self.bytes + inbox.bytes - bytes;
         let is_empty = inbox.is_empty();
-        if is_empty && inbox.evicted_through() <= self.forgotten_through {
+        if is_empty && inbox.evicted_through <= self.forgotten_through {
             self.people.remove(&address);
             self.idle -= usize::from(was_empty);
         } else {

@@ -258,7 +258,7 @@ impl TagHistory {
     }
 
     fn bytes(&self) -> usize {
-        RECORD + self.ring.bytes() + self.inboxes.bytes()
+        RECORD + self.ring.bytes + self.inboxes.bytes()
     }
 
     fn is_empty(&self) -> bool {
@@ -266,7 +266,7 @@ impl TagHistory {
     }
 
     fn evicted_through(&self) -> u64 {
-        self.ring.evicted_through().max(self.inboxes.evicted_through())
+        self.ring.evicted_through.max(self.inboxes.evicted_through())
     }
 
     fn drop_aged(&mut self, now: u64) {

@@ -56,8 +56,10 @@ pub(crate) struct Aged {
 #[derive(Debug)]
 pub(crate) struct Ring {
     messages: VecDeque<StoredMessage>,
-    bytes: usize,
-    evicted_through: u64,
+    /// The memory of the messages.
+    pub(crate) bytes: usize,
+    /// The highest seq that was evicted before it was read or expired.
+    pub(crate) evicted_through: u64,
 }
 
 impl Ring {
@@ -151,18 +153,8 @@ impl Ring {
         self.messages.back().map(|message| message.seq)
     }
 
-    /// The highest seq that was evicted before it was read or expired.
-    pub(crate) fn evicted_through(&self) -> u64 {
-        self.evicted_through
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
-    }
-
-    /// The memory of the messages.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -200,14 +192,14 @@ mod tests {
         for seq in [2, 5, 9] {
             ring.push(message(seq, 0), &bounds(2), 0);
         }
-        assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![5, 9], 2));
+        assert_eq!((seqs(&ring, 0), ring.evicted_through), (vec![5, 9], 2));
         assert_eq!((seqs(&ring, 5), ring.before_last(1)), (vec![9], 5));
         ring.push(message(11, 100), &bounds(5), 100);
-        assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![11], 9));
+        assert_eq!((seqs(&ring, 0), ring.evicted_through), (vec![11], 9));
         let small = HistoryBounds { bytes: 2 * message(1, 0).size(), ..bounds(9) };
         ring.push(message(12, 100), &small, 100);
         ring.push(message(13, 100), &small, 100);
-        assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![12, 13], 11));
+        assert_eq!((seqs(&ring, 0), ring.evicted_through), (vec![12, 13], 11));
     }
 
     #[test]
@@ -216,7 +208,7 @@ mod tests {
         ring.push(message(1, 0), &bounds(9), 0);
         let large = StoredMessage { frame: Bytes::from(vec![0; 2 << 20]), ..message(2, 0) };
         ring.push(large, &bounds(9), 0);
-        assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![1], 2));
+        assert_eq!((seqs(&ring, 0), ring.evicted_through), (vec![1], 2));
     }
 
     #[test]
@@ -229,7 +221,7 @@ mod tests {
             assert_eq!(ring.aged(&bounds(9), now), Aged { through, evicted_through });
             ring.drop_aged(&bounds(9), now);
             assert_eq!((ring.after(through).count(), ring.len()), (ring.len(), ring.len()));
-            assert_eq!(ring.evicted_through(), evicted_through);
+            assert_eq!(ring.evicted_through, evicted_through);
         }
     }
 
@@ -238,8 +230,8 @@ mod tests {
         let mut ring = Ring::new(0);
         ring.push(StoredMessage { expires: Some(10), ..message(1, 0) }, &bounds(1), 0);
         ring.push(message(2, 10), &bounds(1), 10);
-        assert_eq!((seqs(&ring, 0), ring.evicted_through()), (vec![2], 0));
+        assert_eq!((seqs(&ring, 0), ring.evicted_through), (vec![2], 0));
         ring.remove(|seq| seq == 2);
-        assert_eq!((ring.is_empty(), ring.bytes(), ring.evicted_through()), (true, 0, 0));
+        assert_eq!((ring.is_empty(), ring.bytes, ring.evicted_through), (true, 0, 0));
     }
 }

@@ -41,7 +41,7 @@ impl Hub {
         resume: &Resume,
         clock: u64,
     ) -> Registered {
-        let (number, shard) = (connection.number(), connection.shard());
+        let (number, shard) = (connection.number, connection.shard);
         let mut guard = self.state.lock();
         let state = &mut *guard;
         // If the hub has ended it in the meantime, there is nothing to replace.
@@ -100,7 +100,7 @@ impl Hub {
         registrations: impl IntoIterator<Item = (&'a Registration, Generation)>,
     ) {
         let mut state = self.state.lock();
-        let (connection, shard) = (connection.number(), connection.shard());
+        let (connection, shard) = (connection.number, connection.shard);
         for (registration, generation) in registrations {
             if state.remove(connection, shard, registration, generation) {
                 let registration = registration.clone();

@@ -117,7 +117,7 @@ fn entries(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<(
     checked.epoch = meta::get(connection, meta::EPOCH)?;
     checked.id_key = meta::get(connection, meta::ID_KEY)?;
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    checked.free = row::kept(pragma("freelist_count")? * pragma("page_size")?);
+    checked.free = (pragma("freelist_count")? * pragma("page_size")?).cast_unsigned();
     let mut before = meta::trimmed_through(connection)?;
     let sql = format!("SELECT {} FROM entries ORDER BY seq", row::COLUMNS);
     let mut statement = connection.prepare(&sql)?;

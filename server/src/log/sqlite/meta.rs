@@ -26,5 +26,5 @@ pub(super) fn set(connection: &Connection, name: &str, value: &str) -> Result<()
 /// The last entry that was trimmed; 0 if none was.
 pub(super) fn trimmed_through(connection: &Connection) -> Result<u64> {
     let Some(value) = get(connection, TRIMMED_THROUGH)? else { return Ok(0) };
-    value.parse().map_err(|_| row::damaged_meta(TRIMMED_THROUGH))
+    value.parse().map_err(|_| row::damaged(0, format!("{TRIMMED_THROUGH} is damaged")))
 }

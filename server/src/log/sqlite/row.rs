@@ -1,4 +1,7 @@
 //! An entry as a row of the database, and back.
+//!
+//! SQLite has no unsigned numbers: a seq or a time is stored as the signed number of the same bits. None
+//! gets so large that its sign would change.
 
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, params};
@@ -15,29 +18,14 @@ pub(super) const COLUMNS: &str =
 pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
      mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// The error for a value of `meta`.
-pub(super) fn damaged_meta(name: &'static str) -> rusqlite::Error {
-    damaged(0, format!("{name} is damaged"))
-}
-
 /// The error for a gap.
 pub(super) fn missing(first: u64, last: u64) -> rusqlite::Error {
     damaged(0, format!("entries {first} to {last} are missing"))
 }
 
 /// The error for a value that this program never writes.
-fn damaged(column: usize, reason: String) -> rusqlite::Error {
+pub(super) fn damaged(column: usize, reason: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Null, reason.into())
-}
-
-/// The same bits as a signed number, since SQLite has no unsigned ones. Seqs and times never get so
-/// large that it matters.
-pub(super) fn stored(number: u64) -> i64 {
-    number.cast_signed()
-}
-
-pub(super) fn kept(number: i64) -> u64 {
-    number.cast_unsigned()
 }
 
 /// Inserts `entry` as number `seq`.
@@ -57,16 +45,16 @@ pub(super) fn insert(
         }
     };
     statement.execute(params![
-        stored(seq),
-        stored(entry.at),
+        seq.cast_signed(),
+        entry.at.cast_signed(),
         entry.tag.as_str(),
         kind,
         address.map(Address::to_bytes),
         Borrowed(body),
-        entry.expires.map(stored),
+        entry.expires.map(u64::cast_signed),
         entry.mid.as_ref().map(Mid::as_str),
-        entry.append.map(|append| stored(append.writer)),
-        entry.append.map(|append| stored(append.number)),
+        entry.append.map(|append| append.writer.cast_signed()),
+        entry.append.map(|append| append.number.cast_signed()),
     ])?;
     Ok(())
 }
@@ -85,7 +73,7 @@ impl rusqlite::ToSql for Borrowed<'_> {
 /// # Errors
 /// Also for a value that this program never writes. The error names the entry, and none of its content.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
-    let seq = kept(row.get(0)?);
+    let seq = row.get::<_, i64>(0)?.cast_unsigned();
     let damaged = |column, what| damaged(column, format!("{what} of entry {seq} is damaged"));
     let tag = row.get_ref(2)?.as_str().ok().and_then(|text| Tag::parse(text).ok());
     let address = match row.get_ref(4)? {
@@ -104,12 +92,13 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
         BadKind::Message => damaged(5, "the message"),
         BadKind::Mark => damaged(5, "the mark"),
     })?;
-    let number = |column| row.get::<_, Option<i64>>(column).map(|number| number.map(kept));
+    let number =
+        |column| row.get::<_, Option<i64>>(column).map(|number| number.map(i64::cast_unsigned));
     let append = number(8)?.zip(number(9)?);
     let entry = Entry {
         tag: tag.ok_or_else(|| damaged(2, "the tag"))?,
         kind,
-        at: kept(row.get(1)?),
+        at: row.get::<_, i64>(1)?.cast_unsigned(),
         expires: number(6)?,
         mid: row.get::<_, Option<Box<str>>>(7)?.map(Mid::kept),
         append: append.map(|(writer, number)| AppendId { writer, number }),

@@ -97,7 +97,7 @@ impl Store {
         let mut newest = self.connection.prepare_cached(newest)?;
         let newest: Option<i64> = newest.query_row([], |row| row.get(0))?;
         match newest {
-            Some(seq) => Ok(row::kept(seq)),
+            Some(seq) => Ok(seq.cast_unsigned()),
             None => meta::trimmed_through(&self.connection),
         }
     }
@@ -113,7 +113,7 @@ impl Store {
     ) -> Result<(), SqliteError> {
         let sql = format!("SELECT {} FROM entries WHERE seq > ? ORDER BY seq", row::COLUMNS);
         let mut statement = self.connection.prepare(&sql)?;
-        let mut rows = statement.query([row::stored(after)])?;
+        let mut rows = statement.query([after.cast_signed()])?;
         let mut before = after;
         while let Some(row) = rows.next()? {
             let (seq, entry) = row::read(row)?;

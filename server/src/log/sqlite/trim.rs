@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{OptionalExtension as _, Result, TransactionBehavior};
 
+use super::meta;
 use super::store::Store;
-use super::{meta, row};
 use crate::clock::now_ms;
 
 /// How many entries one step deletes at most, and how many bytes of bodies: a few milliseconds' work.
@@ -34,16 +34,16 @@ impl Store {
         let oldest = "SELECT seq, at, ifnull(octet_length(body), 0) FROM entries \
              ORDER BY seq LIMIT ?";
         let mut statement = self.connection.prepare_cached(oldest)?;
-        let mut rows = statement.query([row::stored(ENTRIES)])?;
+        let mut rows = statement.query([ENTRIES.cast_signed()])?;
         while let Some(found) = rows.next()?
             && bytes < BYTES
         {
-            if bytes >= excess && row::kept(found.get(1)?) >= too_old_before {
+            if bytes >= excess && found.get::<_, i64>(1)?.cast_unsigned() >= too_old_before {
                 break;
             }
-            through = Some(row::kept(found.get(0)?));
+            through = Some(found.get::<_, i64>(0)?.cast_unsigned());
             entries += 1;
-            bytes += row::kept(found.get(2)?);
+            bytes += found.get::<_, i64>(2)?.cast_unsigned();
         }
         drop(rows);
         drop(statement);
@@ -63,7 +63,7 @@ impl Store {
         let behavior = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         let delete = "DELETE FROM entries WHERE seq <= ?";
-        transaction.prepare_cached(delete)?.execute([row::stored(through)])?;
+        transaction.prepare_cached(delete)?.execute([through.cast_signed()])?;
         meta::set(&transaction, meta::TRIMMED_THROUGH, &through.to_string())?;
         transaction.commit()
     }
@@ -76,7 +76,8 @@ impl Store {
         let mut newest = self.connection.prepare_cached(newest)?;
         let newest: Option<i64> = newest.query_row([], |row| row.get(0)).optional()?;
         let retention = u64::try_from(self.upkeep.retention.as_millis()).unwrap_or(u64::MAX);
-        Ok(newest.map_or(0, |newest| row::kept(newest).min(now_ms()).saturating_sub(retention)))
+        Ok(newest
+            .map_or(0, |newest| newest.cast_unsigned().min(now_ms()).saturating_sub(retention)))
     }
 
     /// Bytes of the pages in use.
@@ -85,6 +86,6 @@ impl Store {
             self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
         };
         let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-        Ok(row::kept(pages * number("PRAGMA page_size")?))
+        Ok((pages * number("PRAGMA page_size")?).cast_unsigned())
     }
 }

@@ -88,7 +88,7 @@ impl Handler for Session {
     }
 
     fn stopping(&self) {
-        self.registrations.connection.outbox().push(&text_frame(&protocol::bye(return_in_ms())));
+        self.registrations.connection.outbox.push(&text_frame(&protocol::bye(return_in_ms())));
     }
 }
 

@@ -70,7 +70,7 @@ impl Session {
         };
         self.answer(reference, pending);
         if self.visitor.is_deaf() {
-            let outbox = self.registrations.connection.outbox();
+            let outbox = &self.registrations.connection.outbox;
             outbox.close(DEAF, "ignored the rate limits");
         }
     }
@@ -88,7 +88,7 @@ impl Session {
     fn reply(&self, reference: &Reference, reply: &Reply) {
         self.service.note(reply);
         // Closed or broken: a failed reply cancels nothing.
-        self.registrations.connection.outbox().push(&text_frame(&reply.to_json(reference)));
+        self.registrations.connection.outbox.push(&text_frame(&reply.to_json(reference)));
     }
 }
 

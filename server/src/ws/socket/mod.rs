@@ -107,7 +107,7 @@ impl<H: Handler> Socket<H> {
         read_ahead: Bytes,
         idle_timeout: Duration,
     ) -> Self {
-        tracing::debug!(connection = connection.number(), "open");
+        tracing::debug!(connection = connection.number, "open");
         let mut socket = Self {
             handler,
             connection,
@@ -132,14 +132,14 @@ impl<H: Handler> Socket<H> {
         async move {
             let ending = self.talk(&notice).await;
             let connection = Arc::clone(&self.connection);
-            self.handler.closed(connection.outbox().closing());
+            self.handler.closed(connection.outbox.closing());
             // The registrations end before the flush, which may take long.
             drop(self);
             // Boxed, because its size would otherwise be part of every connection's future.
-            Box::pin(flush_and_close(connection.outbox())).await;
+            Box::pin(flush_and_close(&connection.outbox)).await;
             tracing::debug!(
-                connection = connection.number(),
-                code = connection.outbox().close_code(),
+                connection = connection.number,
+                code = connection.outbox.close_code(),
                 ?ending,
                 "closed"
             );
@@ -156,11 +156,11 @@ impl<H: Handler> Socket<H> {
         poll_fn(|context| {
             loop {
                 is_stopping = is_stopping || stopping.as_mut().poll(context).is_ready();
-                let notice = self.poll_idle(context) || self.leaves(is_stopping);
-                match self.connection.outbox().demand() {
+                let may_end = self.poll_idle(context) || self.leaves(is_stopping);
+                match self.connection.outbox.demand() {
                     Demand::Close => return Poll::Ready(Ending::Closing),
                     // A close frame cannot be written.
-                    Demand::Broken if notice => return Poll::Ready(Ending::Gone),
+                    Demand::Broken if may_end => return Poll::Ready(Ending::Gone),
                     // Requests that the peer sent before may still be unread, and count.
                     Demand::Broken | Demand::Flush | Demand::Nothing => {}
                 }
@@ -178,7 +178,7 @@ impl<H: Handler> Socket<H> {
     /// Does one step. Pending means that the waker is registered for all events that matter, or was
     /// woken.
     fn poll_once(&mut self, context: &mut Context<'_>, end: &ShutdownNotice) -> Poll<()> {
-        let outbox = self.connection.outbox();
+        let outbox = &self.connection.outbox;
         // Registered before any state is read, so a change from here on wakes this task again.
         outbox.wake_on_change(context.waker());
         while outbox.has_waiting() && outbox.wire.poll_write_ready(context).is_ready() {
@@ -220,7 +220,7 @@ impl<H: Handler> Socket<H> {
                 true => format!("a message was not completed within {limit:?}"),
                 false => format!("no registration and no valid action for {limit:?}"),
             };
-            self.connection.outbox().close(IDLE, &reason);
+            self.connection.outbox.close(IDLE, &reason);
         }
         over
     }
@@ -230,14 +230,14 @@ impl<H: Handler> Socket<H> {
         let leaves = is_stopping && !self.more && !self.handler.owes_answers();
         if leaves {
             self.handler.stopping();
-            self.connection.outbox().close(GOING_AWAY, "the server restarts");
+            self.connection.outbox.close(GOING_AWAY, "the server restarts");
         }
         leaves
     }
 
     /// Reads once and decodes.
     fn read(&mut self) {
-        BUFFER.with_borrow_mut(|buffer| match self.connection.outbox().wire.try_read(buffer) {
+        BUFFER.with_borrow_mut(|buffer| match self.connection.outbox.wire.try_read(buffer) {
             Ok(0) => self.input_ended = true,
             Ok(length) => self.decode(&mut buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -254,17 +254,17 @@ impl<H: Handler> Socket<H> {
         let mut turn = FRAMES_PER_TURN;
         let result = decoder.decode(H::RULES, input, |event| {
             connection.note_heard();
-            handle(event, handler, connection.outbox());
+            handle(event, handler, &connection.outbox);
             turn -= 1;
             *more = turn == 0 && handler.is_ready();
-            match turn > 0 && handler.is_ready() && connection.outbox().close_code().is_none() {
+            match turn > 0 && handler.is_ready() && connection.outbox.close_code().is_none() {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
         });
         if let Err(violation) = result {
-            tracing::debug!(connection = connection.number(), %violation, "closing");
-            connection.outbox().close(violation.code(), &violation.to_string());
+            tracing::debug!(connection = connection.number, %violation, "closing");
+            connection.outbox.close(violation.code(), &violation.to_string());
         }
         self.note_incoming();
     }
@@ -275,7 +275,7 @@ impl<H: Handler> Socket<H> {
         let held = if held <= limits::INCOMING { 0 } else { held };
         if held != self.incoming {
             self.incoming = held;
-            self.connection.outbox().note_incoming(held);
+            self.connection.outbox.note_incoming(held);
         }
     }
 

@@ -56,7 +56,7 @@ impl Handler for Slow {
             return Poll::Pending;
         }
         let answer = self.owed.pop_front().expect("asked for nothing");
-        self.connection.outbox().push(&answer);
+        self.connection.outbox.push(&answer);
         Poll::Ready(())
     }
 }
