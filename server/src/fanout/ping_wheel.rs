@@ -1,11 +1,11 @@
-//! Decides when to ping which connection: one wheel for a shard instead of a timer per connection.
+//! Decides when each connection is pinged. One wheel per shard replaces a timer per connection.
 //!
-//! A connection is in one slot of the wheel and is visited once per turn, which takes half a ping
-//! interval. If it was not heard since the last visit, it is pinged; after the second such visit it is
-//! pinged again, and after the third it is dead. It was last heard less than half an interval before
-//! the first of these visits, so a dead client is found within two intervals, after two unanswered
-//! pings. A pong counts as heard, so a quiet client is pinged once per interval. The slots spread the
-//! visits over the whole turn.
+//! A connection is in one slot of the wheel and is visited once per turn of the wheel, which takes
+//! half a ping interval. If the client sent nothing since the last visit, it is pinged. After the
+//! second such visit in a row it is pinged again, and after the third it counts as dead. A client
+//! that dies has sent data at most half an interval before the first of these visits, so it is
+//! found within two intervals, after two unanswered pings. A pong counts as data, so a quiet client
+//! is pinged once per interval. The slots spread the visits over the whole turn.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(super) enum Visit {
     Dead,
 }
 
-/// Judges a connection by whether it was heard since the last visit. `quiet` counts the visits since
-/// it was heard.
+/// Decides what to do with a connection. `heard` tells whether the client sent anything since the
+/// last visit; `quiet` counts the visits in a row before which it sent nothing.
 pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
     if heard {
         *quiet = 0;
@@ -39,7 +39,7 @@ pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
 pub(super) struct Wheel {
     slots: Vec<Vec<u64>>,
     tick: Duration,
-    /// The slot that is visited next, and when.
+    /// The slot that is visited next; `next_at` is the time of that visit.
     next: usize,
     next_at: Instant,
     /// The slot of the newest connection.
@@ -52,8 +52,8 @@ impl Wheel {
         Self { slots: vec![Vec::new(); SLOTS], tick, next: 0, next_at: now + tick, fill: 0 }
     }
 
-    /// Adds a connection and returns its slot. Connections that come together get distant slots, so
-    /// that they are not pinged together.
+    /// Adds a connection and returns its slot. Connections that are added one after the other get
+    /// distant slots, so that they are not pinged together.
     pub(super) fn add(&mut self, connection: u64) -> usize {
         // 79 is odd, so every slot is reached, and 79/128 is near the golden ratio, so the slots in use
         // are spread evenly.
@@ -72,7 +72,7 @@ impl Wheel {
         }
     }
 
-    /// Continues at the current slot, however long ago the last visit was.
+    /// Continues at the current slot one tick from `now`, however long the wheel stood still.
     pub(super) fn restart(&mut self, now: Instant) {
         self.next_at = now + self.tick;
     }
@@ -92,7 +92,7 @@ impl Wheel {
             self.next = (self.next + 1) % SLOTS;
             self.next_at += self.tick;
         }
-        // No connection was registered for more than a turn, or the machine slept.
+        // The wheel stood still for more than a turn: nobody was registered, or the machine slept.
         self.next_at = self.next_at.max(now);
         due
     }
