@@ -210,7 +210,7 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     drop(log);
     assert_eq!(left_in(dir.path()).len(), 1_003);
 
-    // No entry was trimmed: the age counts from the newest entry, which is three days old.
+    // No entry was trimmed, because the first one is too young.
     let opened = OpenedDatabase::open(dir.path()).unwrap();
     assert_eq!((opened.floor, opened.head), (0, 1_003));
     drop(opened);
