@@ -20,8 +20,8 @@ pub(crate) struct Entry {
     pub expires: Option<u64>,
     /// The name that the sender gave the message, by which a retry is recognised.
     pub mid: Option<Mid>,
-    /// The name that the appending server gave the append. If the answer of the log gets lost, the
-    /// server may append the entry twice; by its name the entry is applied only once.
+    /// The name that the appending server gave the append. If the log's answer gets lost, the
+    /// server may append the entry twice; by this name the entry is applied only once.
     pub append: Option<AppendId>,
 }
 
@@ -121,7 +121,7 @@ mod number {
     pub(super) const DROP: u8 = 4;
 }
 
-/// The body of a stored entry; a log stores it next to the kind's number and the address.
+/// The body of a stored entry. A log stores it next to the kind's number and the address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum StoredBody<'a> {
     Empty,

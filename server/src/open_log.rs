@@ -37,14 +37,13 @@ enum Backend {
 
 /// A log that is ready to append entries.
 pub(crate) struct StartedLog {
-    /// The log.
     pub log: Box<dyn Log>,
     /// Completes only if the log fails; the output is the reason.
     pub ended: BoxFuture<'static, Error>,
 }
 
 impl OpenLog {
-    /// Opens the log.
+    /// Opens the log: in a data directory, in NATS or in memory, as configured.
     ///
     /// # Errors
     /// The reason why the data directory, the stream or the id key cannot be used.

@@ -127,7 +127,8 @@ struct Link {
     since: Vec<Option<u64>>,
     /// How often a message came whose seq is below the last one.
     turned_back: usize,
-    /// If the client asked for the whole inbox first: the messages of it that are still to come.
+    /// The messages of the inbox that are still to come, if the client asked for its whole inbox
+    /// when it registered first.
     inbox: Option<BTreeSet<u64>>,
     gap: bool,
 }

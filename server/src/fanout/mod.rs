@@ -27,8 +27,8 @@ use crate::hub::tally::Tally;
 use crate::id::Tag;
 use crate::limits;
 
-/// How many turns pass between two checks of the ping wheel while there is work. They take a few
-/// milliseconds at most.
+/// How many turns pass between two checks of the ping wheel while there is work. 16 turns take a
+/// few milliseconds at most.
 const TURNS: usize = 16;
 
 /// How many stalled replays continue at one check. Together they add at most 4 MiB to the backlog:
@@ -45,7 +45,8 @@ pub(crate) struct Shard {
     hub: Arc<Hub>,
     queue: Arc<DeliveryQueue>,
     tags: HashMap<Tag, TagListeners>,
-    /// The tags that have work, in the order in which they are served. Each stands here once.
+    /// The tags that have work, in the order in which they are served. No tag is in this list
+    /// twice.
     rotation: VecDeque<Tag>,
     members: HashMap<u64, Member>,
     wheel: Wheel,
@@ -67,7 +68,8 @@ struct Member {
     catching_up: Vec<Tag>,
     /// Whether the connection is in `Shard::stalled`, once for all its tags.
     is_stalled: bool,
-    /// The count of flushed bytes at the last check, and the time at which it last grew.
+    /// The number of bytes flushed so far, as of the last check, and the time at which it last
+    /// grew.
     progress: (u64, Instant),
 }
 

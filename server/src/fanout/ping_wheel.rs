@@ -2,8 +2,8 @@
 //!
 //! A connection is in one slot of the wheel and is visited once per turn of the wheel, which takes
 //! half a ping interval. If the client sent nothing since the last visit, it is pinged. After the
-//! second such visit in a row it is pinged again, and after the third it counts as dead. A client
-//! that dies has sent data at most half an interval before the first of these visits, so it is
+//! second such visit in a row it is pinged again, and after the third it counts as dead. The client
+//! last sent something less than one interval before the first of these visits. So a dead client is
 //! found within two intervals, after two unanswered pings. A pong counts as data, so a quiet client
 //! is pinged once per interval. The slots spread the visits over the whole turn.
 
@@ -22,7 +22,7 @@ pub(super) enum Visit {
 }
 
 /// Decides what to do with a connection. `heard` tells whether the client sent anything since the
-/// last visit; `quiet` counts the visits in a row before which it sent nothing.
+/// last visit. `quiet` counts the visits in a row that found nothing sent.
 pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
     if heard {
         *quiet = 0;

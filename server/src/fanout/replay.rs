@@ -40,7 +40,7 @@ pub(super) struct CatchingUp {
 /// The result of writing a piece of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// The replay has ended, and the held frames are written.
+    /// The replay has ended and the held frames are written, or the connection is closed.
     Last,
     /// The connection cannot take more for now.
     More,

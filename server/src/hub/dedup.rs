@@ -15,11 +15,11 @@ use crate::protocol::Mid;
 
 /// How long a `mid` is remembered: ten minutes, as the documentation of the API promises.
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
-/// How many keys are remembered. Beyond this number the oldest key is forgotten.
+/// How many keys of each kind are remembered. Beyond this number the oldest key is forgotten.
 const MOST: usize = 100_000;
 
-/// The keys of recent entries. Two messages have the same key if their tag, action, ID and `mid`
-/// are equal.
+/// The keys of recent entries: append numbers and `mid`s. Clients may use a `mid` again with
+/// another tag, action or ID.
 #[derive(Debug, Default)]
 pub(crate) struct DedupWindow {
     mids: Window<MidKey, MidUse>,

@@ -33,7 +33,7 @@ pub(crate) enum Work {
         live: bool,
         replay: Box<Replay>,
     },
-    /// Continue a replay, because the socket has taken the last piece.
+    /// Continue a replay, because the socket has taken the previous piece.
     Resume { tag: Tag, connection: u64 },
     /// End a registration.
     Unregister { connection: u64, registration: Registration },
@@ -52,7 +52,7 @@ pub(crate) struct Delivery {
     pub(crate) target: Target,
     /// The number of the connection that caused the entry. It gets no frame.
     pub(crate) except: Option<u64>,
-    /// Whether the frame is a message, which the history may hold, or else an event.
+    /// Whether the frame is a message, which the history may hold. Otherwise it is an event.
     pub(crate) kept: bool,
     pub(crate) frame: Bytes,
     /// The time at which this process accepted the message.
@@ -107,8 +107,8 @@ pub(crate) struct DeliveryQueue {
 #[derive(Debug, Default)]
 struct QueuedWork {
     work: VecDeque<Work>,
-    /// Connections that can take more of a replay. Each stands here at most once, because a
-    /// connection waits for one piece at a time.
+    /// Connections that can take more of a replay. No connection is in this list twice, because
+    /// each waits for one piece at a time.
     drained: Vec<u64>,
     /// The work that is not done, in this queue and in the shard.
     undone: Load,
@@ -117,7 +117,7 @@ struct QueuedWork {
     tally: Tally,
 }
 
-/// An amount of work: pieces of work, and bytes of frames.
+/// An amount of work: the number of pieces, and the bytes of their frames.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) items: usize,

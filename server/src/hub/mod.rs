@@ -359,7 +359,7 @@ impl HubState {
     }
 }
 
-/// Encodes the frame for the recipients of an entry. It is empty for a logout, which sends none.
+/// Encodes the frame for the recipients of an entry. For a logout it is empty and is not sent.
 fn encode(seq: u64, entry: &Entry) -> Bytes {
     let direct = entry.kind.target() != Target::Everyone;
     match &entry.kind {

@@ -17,8 +17,8 @@ use crate::id::{Address, Tag};
 use crate::log::Replica;
 use crate::protocol::Mark;
 
-/// The tasks that wait until an entry is applied, by its number. An entry wakes only the tasks that
-/// wait for it, and costs nothing while none waits.
+/// The tasks that wait until an entry is applied, by the entry's number. An entry wakes only the
+/// tasks that wait for it, and costs nothing while none waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(BTreeMap<u64, Arc<Notify>>);
 

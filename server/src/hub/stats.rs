@@ -81,7 +81,7 @@ impl Hub {
 
 type Rank<'a> = (Reverse<usize>, Reverse<usize>, &'a Tag);
 
-/// Sorts tags: most registrations first, then most messages, then by name.
+/// The key that sorts tags: most registrations first, then most messages, then by name.
 fn rank(tag: &Tag, registrations: usize, kept: TagUsage) -> Rank<'_> {
     (Reverse(registrations), Reverse(kept.broadcasts + kept.unread), tag)
 }

@@ -143,7 +143,7 @@ impl TagListeners {
         }
         done.add(self.continue_run(tally));
         if self.backlog.is_empty() {
-            // Memory that the queue took for a burst is freed.
+            // This frees the memory that the queue took for a burst.
             self.backlog.shrink_to(SLICE);
         }
         done
@@ -172,7 +172,8 @@ impl TagListeners {
             (None, None) => None,
         };
         if let Some((ring, inbox)) = handed {
-            // If the connection had another ID before, it got messages of another inbox.
+            // Under another ID the connection got the messages of another inbox, so none are left
+            // out.
             let same = address.is_some() && before == address;
             replay.leave_out(ring, if same { inbox } else { Vec::new() });
         }

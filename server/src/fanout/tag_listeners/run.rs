@@ -11,8 +11,8 @@ use crate::fanout::join::join;
 use crate::hub::delivery_queue::{Delivery, Load, Work};
 use crate::hub::tally::Tally;
 
-/// How many outboxes are loaded into the CPU cache ahead: about the number of memory loads that a
-/// core has in flight.
+/// How many outboxes are read ahead, so that the CPU loads them at the same time. A core has about
+/// this number of memory loads in flight.
 const TOUCHED: usize = 8;
 /// The most deliveries in one write. The limit is well below that of an outbox, so that one run
 /// does not close a client that keeps up.
@@ -91,7 +91,8 @@ impl TagListeners {
         served
     }
 
-    /// Serves one slice of the run. Returns the amount of work once the run has ended, else none.
+    /// Serves one slice of the run. Returns the load of the run once it has ended, and before that
+    /// an empty load.
     pub(super) fn continue_run(&mut self, tally: &mut Tally) -> Load {
         let Some(run) = &mut self.run else { return Load::default() };
         let all = if run.frames == 0 { 0 } else { self.listeners.len() };

@@ -21,8 +21,8 @@ const REMEMBERED: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Inboxes {
     people: HashMap<Address, Ring>,
-    /// The messages of all inboxes, oldest first. Messages that have been read or evicted may still
-    /// stand here and are skipped.
+    /// The messages of all inboxes, oldest first. Messages that were read or evicted may still be
+    /// in this list and are skipped.
     order: VecDeque<(u64, Address)>,
     messages: usize,
     /// The number of inboxes without messages.
@@ -139,7 +139,7 @@ impl Inboxes {
     /// The seq and the owner of the oldest message of all inboxes.
     pub(crate) fn oldest(&mut self) -> Option<(u64, Address)> {
         while let Some((seq, address)) = self.order.front().copied() {
-            // An older message of this person would stand earlier in `order`.
+            // An older message of this person would come earlier in `order`.
             if self.people.get(&address).and_then(Ring::oldest) == Some(seq) {
                 return Some((seq, address));
             }
@@ -165,7 +165,7 @@ impl Inboxes {
         self.bytes + self.people.len() * RECORD
     }
 
-    /// The number of messages.
+    /// The number of messages in all inboxes.
     pub(crate) fn len(&self) -> usize {
         self.messages
     }

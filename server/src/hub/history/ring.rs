@@ -117,7 +117,7 @@ impl Ring {
         Some(oldest.seq)
     }
 
-    /// Removes the messages whose seq is `unwanted`. They do not count as lost.
+    /// Removes the messages for whose seq `unwanted` returns true. They do not count as lost.
     pub(crate) fn remove(&mut self, unwanted: impl Fn(u64) -> bool) {
         let bytes = &mut self.bytes;
         self.messages.retain(|message| {
@@ -136,8 +136,8 @@ impl Ring {
         self.messages.range(first..)
     }
 
-    /// The seq after which the last `count` messages follow. 0 if there are no more messages than
-    /// that.
+    /// The seq after which the last `count` messages follow; 0 if the ring has at most `count`
+    /// messages.
     pub(crate) fn before_last(&self, count: usize) -> u64 {
         match self.messages.len().checked_sub(count + 1) {
             Some(index) => self.messages[index].seq,

@@ -1,4 +1,5 @@
-//! Answers the questions of request handling about the other servers.
+//! Implements `Cluster` for the log in NATS: catching up, read marks, and the state of the other
+//! servers.
 
 use std::sync::Arc;
 use std::time::Duration;

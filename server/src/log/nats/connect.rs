@@ -17,7 +17,8 @@ use crate::secret_file;
 /// are sent in the meantime get the outcome `unknown`.
 const PING: Duration = Duration::from_secs(2);
 /// How many messages may wait in the client's queue. While the connection is lost they stay in the
-/// queue, and they are sent when it is back. Their senders got the outcome `unknown` by then.
+/// queue, and they are sent when it is back. By then their senders may have got the outcome
+/// `unknown`.
 const CAPACITY: usize = 256;
 /// The time-out of one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -3,8 +3,8 @@
 //!
 //! Every server appends to the stream and reads it. So all servers apply the same entries in the
 //! same order and keep the same messages, read marks and `mid`s. An append is answered when its
-//! entry has come back from the stream. By then the entry is stored on as many NATS nodes as the
-//! stream has replicas.
+//! entry has come back from the stream. By then most of the nodes that hold the stream have stored
+//! it.
 
 mod cluster;
 mod connect;
@@ -59,7 +59,8 @@ pub(crate) struct NatsConfig {
     pub credentials: Option<PathBuf>,
     /// The path of a file with certificates to trust besides the system's.
     pub ca: Option<PathBuf>,
-    /// How many nodes store an entry before it is acknowledged.
+    /// How many NATS nodes hold the stream. An entry is acknowledged when most of them have stored
+    /// it.
     pub replicas: usize,
     /// How many bytes of entries the stream may hold. Beyond this size NATS deletes the oldest
     /// entries.

@@ -18,8 +18,8 @@ use super::waiting::Shared;
 use crate::entry::{AppendId, Entry};
 use crate::protocol::Outcome;
 
-/// How many entries may wait for their acknowledgement. The limit keeps the number of entries low
-/// that may follow a lost one.
+/// How many entries may wait for their acknowledgement. The limit also bounds how many entries can
+/// follow a lost one.
 pub(super) const UNDER_WAY: usize = 4_096;
 /// How often the log looks for appends that have timed out.
 const TIMEOUT_CHECK: Duration = Duration::from_secs(1);

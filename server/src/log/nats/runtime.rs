@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 
-/// A runtime for the tasks of the log. When it is dropped, the tasks end, and nobody waits for
-/// them. So it may be dropped in async code.
+/// A runtime for the tasks of the log. Dropping it ends the tasks without waiting for them, so it
+/// may be dropped in async code.
 #[derive(Debug)]
 pub(super) struct Runtime(Option<tokio::runtime::Runtime>);
 

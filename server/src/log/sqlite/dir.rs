@@ -1,4 +1,5 @@
-//! The data directory. Only one server at a time uses it, and only its owner can read it.
+//! The data directory. Only one server at a time uses it, and it is created so that only its owner
+//! can read it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};

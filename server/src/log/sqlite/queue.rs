@@ -161,7 +161,7 @@ mod tests {
         assert!(queue.take(&mut batch, Duration::ZERO));
         assert_eq!(batch.len(), BATCH);
         queue.push(broadcast("x"), AppendContext::default()).unwrap();
-        // All entries have the number of the process, and a number of their own in order.
+        // Every entry has the number of this process, and the entries are numbered in order.
         let names = batch.iter().map(|waiting| waiting.entry.append.unwrap());
         let numbers: Vec<_> = names.map(|name| (name.writer, name.number)).collect();
         assert_eq!(numbers, (1..=BATCH as u64).map(|number| (1, number)).collect::<Vec<_>>());

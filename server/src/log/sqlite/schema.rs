@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const WAL_KEPT: u32 = 64 * 1024 * 1024;
 
 /// The migrations from an empty file to the present schema. `PRAGMA user_version` is the number of
-/// migrations that were applied to a file. A migration is never changed; changes are appended as a
-/// new one.
+/// migrations that were applied to a file. A migration is never changed; a change of the schema is
+/// a new migration.
 pub(super) const STEPS: &[&str] = &[
     // `seq` is SQLite's row number, so rows are stored in the order of the log. `body` is the text
     // of a message or a read mark; see `row`.

@@ -11,9 +11,9 @@ use super::store::Store;
 use super::{meta, row};
 use crate::clock::now_ms;
 
-/// How many entries one step deletes at most, and how many bytes of their bodies. The step takes a
-/// few milliseconds. It deletes more than one batch appends (`queue::BATCH`); otherwise the log
-/// would grow while it is busy.
+/// How many entries one step deletes at most, and how many bytes of their bodies. A step takes a
+/// few milliseconds. It can delete more than a batch of appends adds (`queue::BATCH`); otherwise
+/// the log would grow while it is busy.
 const ENTRIES: u64 = 4_096;
 const BYTES: u64 = 4 * 1024 * 1024;
 /// How often the ages of the entries are checked.

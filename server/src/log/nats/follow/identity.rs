@@ -49,8 +49,7 @@ impl Follower {
         }
     }
 
-    /// Notes a fault of the stream. The fault is final once it has lasted longer than a lagging
-    /// node explains.
+    /// Notes a fault of the stream. The fault is final once it has lasted for [`STALE_NODE`].
     fn suspect(&mut self, reason: &str) -> FollowFailure {
         let since = *self.suspect_since.get_or_insert_with(Instant::now);
         match since.elapsed() < STALE_NODE {

@@ -252,8 +252,8 @@ impl Follower {
     }
 
     /// Skips an entry that reached the stream `late` milliseconds after its acceptance. Its sender
-    /// got the outcome `unknown` and has sent it again. All servers see the same times and skip the
-    /// same entries.
+    /// may have got the outcome `unknown` and sent it again. All servers see the same times and
+    /// skip the same entries.
     fn discard(&self, seq: u64, late: u64) -> Refusal {
         let late = Duration::from_millis(late).as_secs();
         tracing::warn!(

@@ -270,7 +270,7 @@ impl Peers {
     }
 
     /// Stops waiting for silent servers, and answers the appends that have waited long enough.
-    /// Returns the time at which the next append has.
+    /// Returns the time at which the next append will have waited long enough.
     fn look_around(&self, now: Instant) -> Option<Instant> {
         let mut guard = self.state.lock();
         let state = &mut *guard;

@@ -295,8 +295,8 @@ fn an_id_key_belongs_to_its_entries() {
     assert!(!dir.path().join("id.key").exists());
 }
 
-/// Every batch is full. If a step of trimming deleted less than a batch appends, the log would grow
-/// for as long as this continues.
+/// Every batch is full. If a step of trimming deleted less than a batch adds, the log would grow
+/// for as long as this test appends.
 #[tokio::test]
 async fn trimming_keeps_up_with_whoever_never_waits() {
     const SIZE: u64 = 4 << 20;

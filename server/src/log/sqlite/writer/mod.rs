@@ -13,9 +13,9 @@ use crate::protocol::Outcome;
 
 /// How often an idle writer trims and checkpoints.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long the writer waits after trimming or a checkpoint has failed.
+/// How long the writer waits after trimming or a checkpoint has failed, before it tries again.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Appends must succeed for this time before the writer logs that its trouble is over. On an almost
+/// No append may fail for this time before the writer logs that its trouble is over. On an almost
 /// full disk, small messages fit and large ones do not; without this time, each change would be
 /// logged.
 const CALM: Duration = Duration::from_secs(1);
