@@ -19,7 +19,7 @@ use crate::log::{Log, MemoryLog, Replica};
 /// A log that is open but has no hub yet.
 #[derive(Debug)]
 pub(crate) struct OpenLog {
-    /// A random name of the log, which tells it from a log that began anew.
+    /// The epoch: a random name of this log. A log that begins anew gets another epoch.
     pub epoch: Box<str>,
     /// The number of the last entry that was deleted; the log begins right after it.
     pub floor: u64,

@@ -50,8 +50,8 @@ enum Step {
         to: usize,
         size: usize,
     },
-    /// A client connects, or registers again on its connection. It sends its cursor if it has been
-    /// live before.
+    /// A client connects, or registers again on its connection. If the client has a cursor, it
+    /// sends it.
     Set {
         client: usize,
         last: Option<u64>,
@@ -95,13 +95,13 @@ fn step() -> impl Strategy<Value = Step> {
 struct Client {
     id: Option<&'static str>,
     cursor: Value,
-    /// Whether the client has been live and so has a cursor.
+    /// Whether the client has got a `live` event and so has a cursor.
     has_been_live: bool,
     link: Option<Link>,
     /// All messages that were new to the client, in order.
     seen: Vec<u64>,
-    /// The earlier messages for which the client asked when it connected without a cursor. It must
-    /// also get every message after `owed_after`, which was the head at that time.
+    /// The earlier messages for which the client asked when it connected without a cursor. The
+    /// client must also get every message after `owed_after`, which was the head at that time.
     owed: BTreeSet<u64>,
     owed_after: u64,
     /// Whether a loss was reported: `unrecovered` in a reply, `gap` in the middle of a replay.

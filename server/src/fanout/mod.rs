@@ -210,8 +210,9 @@ impl Shard {
         }
     }
 
-    /// Continues some of the replays that wait for room in the backlog, once it has room. If all
-    /// continued at once, most would find the backlog full again, and each would cost a turn.
+    /// Continues some of the replays that wait for room in the backlog, once the backlog has room.
+    /// If all continued at once, most would find the backlog full again, and each would cost a
+    /// turn.
     fn retry_stalled(&mut self) {
         for _ in 0..RESUMED {
             if !self.stalled_on().is_some_and(|backlog| backlog.has_room_for_replay()) {

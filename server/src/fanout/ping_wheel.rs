@@ -22,7 +22,7 @@ pub(super) enum Visit {
 }
 
 /// Decides what to do with a connection. `heard` tells whether the client sent anything since the
-/// last visit. `quiet` counts the visits in a row that found nothing sent.
+/// last visit. `quiet` counts the visits since the client last sent something.
 pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
     if heard {
         *quiet = 0;
@@ -55,7 +55,7 @@ impl Wheel {
     /// Adds a connection and returns its slot. Connections that are added one after the other get
     /// distant slots, so that they are not pinged together.
     pub(super) fn add(&mut self, connection: u64) -> usize {
-        // 79 is odd, so every slot is reached, and 79/128 is near the golden ratio, so the slots in use
+        // 79 is odd, so every slot is reached. 79/128 is near the golden ratio, so the slots in use
         // are spread evenly.
         self.fill = (self.fill + 79) % SLOTS;
         self.slots[self.fill].push(connection);

@@ -70,7 +70,8 @@ impl CatchingUp {
         self.replay.handed()
     }
 
-    /// The seqs after which the last replayed interval of the ring and that of the inbox begin.
+    /// The seqs after which the connection has got every message so far: first of the ring, then of
+    /// the inbox.
     pub(super) fn handed_after(&self) -> (u64, u64) {
         self.replay.handed_after()
     }

@@ -50,7 +50,7 @@ pub(crate) enum Work {
 pub(crate) struct Delivery {
     pub(crate) seq: u64,
     pub(crate) target: Target,
-    /// The number of the connection that caused the entry. It gets no frame.
+    /// The number of the connection that caused the entry. That connection gets no frame.
     pub(crate) except: Option<u64>,
     /// Whether the frame is a message, which the history may hold. Otherwise it is an event.
     pub(crate) kept: bool,

@@ -89,7 +89,7 @@ pub(crate) struct Generation(u64);
 /// The result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
-    /// Whether all messages since the client's cursor follow; `None` without a cursor.
+    /// Whether the client gets all messages since its cursor; `None` without a cursor.
     pub recovered: Option<bool>,
     /// The seqs of the messages in the inbox; `None` if the tag has no inboxes.
     pub unread: Option<Vec<u64>>,
@@ -359,7 +359,8 @@ impl HubState {
     }
 }
 
-/// Encodes the frame for the recipients of an entry. For a logout it is empty and is not sent.
+/// Encodes the frame for the recipients of an entry. For a logout the frame is empty and is not
+/// sent.
 fn encode(seq: u64, entry: &Entry) -> Bytes {
     let direct = entry.kind.target() != Target::Everyone;
     match &entry.kind {

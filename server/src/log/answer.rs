@@ -30,8 +30,8 @@ impl OpenAppends {
 
     /// Completes when no append waits for its answer.
     pub(super) fn answered(&self) -> BoxFuture<'_, ()> {
-        // A closed `TaskTracker` still counts, but one that is not closed never reports that it is
-        // empty.
+        // The tracker is closed only because `wait` would otherwise never end. It still counts new
+        // appends.
         self.0.close();
         self.0.wait().boxed()
     }

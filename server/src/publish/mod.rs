@@ -86,17 +86,17 @@ impl Service {
     /// Counts a `set` or `unset` against the visitor's rate limit.
     ///
     /// # Errors
-    /// `rate_limited`.
+    /// `rate_limited` if the visitor exceeds the limit.
     pub(crate) fn count_set(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
         visitor
             .set(&self.rates, &self.policy.load().limits)
             .map_err(|often| Refusal::rate_limited("too many registrations", often.retry_in))
     }
 
-    /// Counts any other request against the visitor's rate limit.
+    /// Counts a request other than `set` and `unset` against the visitor's rate limit.
     ///
     /// # Errors
-    /// `rate_limited`.
+    /// `rate_limited` if the visitor exceeds the limit.
     pub(crate) fn count(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
         visitor
             .send(&self.rates, &self.policy.load().limits)

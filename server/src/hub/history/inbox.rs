@@ -1,7 +1,7 @@
 //! The inboxes of one tag, which hold the unread messages of each person.
 //!
-//! The time is that of the entries, so this module reads no clock. All servers that apply the same
-//! log keep the same messages.
+//! The present time is taken from the entries, so this module reads no clock. All servers that
+//! apply the same log keep the same messages.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,8 +13,9 @@ use crate::protocol::Mark;
 /// An estimate of the memory that an inbox takes besides its messages, in bytes.
 const RECORD: usize = 200;
 
-/// How many empty inboxes keep their own `evicted_through`. Beyond this number, the lower half of
-/// these values is replaced by one common value. `History` treats empty tags likewise.
+/// How many empty inboxes keep their own `evicted_through`, the highest seq that was lost. Beyond
+/// this number, the lower half of these values is replaced by one common value. `History` treats
+/// empty tags likewise.
 const REMEMBERED: usize = 64 * 1024;
 
 /// All inboxes of a tag.

@@ -27,9 +27,9 @@ use crate::protocol::Mark;
 /// An estimate of the memory that a tag takes besides its messages, in bytes.
 const RECORD: usize = 512;
 
-/// How many empty tags keep their own `evicted_through`. Beyond this number, the lower half of
-/// these values is replaced by one common value. `recovered` may then be false although nothing was
-/// lost; it is never true after a loss.
+/// How many empty tags keep their own `evicted_through`, the highest seq that was lost. Beyond this
+/// number, the lower half of these values is replaced by one common value. `recovered` may then be
+/// false although nothing was lost; it is never true after a loss.
 const REMEMBERED: usize = 64 * 1024;
 
 /// The messages of all tags.

@@ -19,7 +19,7 @@ pub(crate) struct Replay {
     done: u64,
     ring: Wanted,
     inbox: Wanted,
-    /// The client had seen the messages of its inbox up to this seq before the replay.
+    /// Before the replay, the client had already seen the messages of its inbox up to this seq.
     seen_through: u64,
 }
 
@@ -116,7 +116,7 @@ impl Wanted {
         handed
     }
 
-    /// The start of the interval up to `done` in which the client has got every message.
+    /// The seq after which the client has got every message up to `done`.
     fn handed_after(&self, done: u64) -> u64 {
         let own = |(from, to): &Handed| *from <= self.after && self.after <= *to;
         self.handed(done).into_iter().find(own).map_or(self.after, |(from, _)| from)
@@ -143,7 +143,8 @@ impl Replay {
         (self.ring.handed(self.done), self.inbox.handed(self.done))
     }
 
-    /// The seqs after which the last interval of the ring and that of the inbox start.
+    /// The seqs after which the connection has got every message so far: first of the ring, then of
+    /// the inbox.
     pub(crate) fn handed_after(&self) -> (u64, u64) {
         (self.ring.handed_after(self.done), self.inbox.handed_after(self.done))
     }

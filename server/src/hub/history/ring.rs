@@ -1,8 +1,8 @@
 //! The last messages of one kind, limited in number, age and bytes, and the highest seq that was
 //! evicted.
 //!
-//! Each tag has a ring for its broadcasts, and each inbox is a ring. The time is that of the
-//! entries, so this module reads no clock.
+//! Each tag has a ring for its broadcasts, and each inbox is a ring. The present time is taken from
+//! the entries, so this module reads no clock.
 
 use std::collections::VecDeque;
 

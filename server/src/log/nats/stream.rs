@@ -28,7 +28,7 @@ const ENTRY_OVERHEAD: usize = 1024;
 /// The state of the stream at the start of this server.
 #[derive(Debug)]
 pub(crate) struct StreamStart {
-    /// A random name of the log, which tells it from a log that began anew.
+    /// The epoch: a random name of this log. A log that begins anew gets another epoch.
     pub(crate) epoch: String,
     /// The number of the last entry that was deleted; the log begins right after it.
     pub(crate) floor: u64,

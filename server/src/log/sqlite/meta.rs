@@ -4,12 +4,13 @@ use rusqlite::{Connection, OptionalExtension as _, Result};
 
 use super::row;
 
-/// The name of the log's epoch.
+/// The name of the value that holds the log's epoch.
 pub(super) const EPOCH: &str = "epoch";
-/// The name of the fingerprint of the id key from which the addresses in the log were computed.
+/// The name of the value that holds the fingerprint of the id key. The addresses in the log were
+/// computed from that key.
 pub(super) const ID_KEY: &str = "id_key";
-/// The name of the last entry number that was trimmed. The head of the log is never below it, even
-/// if no entry is left.
+/// The name of the value that holds the number of the last trimmed entry. The head of the log is
+/// never below this number, even if no entry is left.
 pub(super) const TRIMMED_THROUGH: &str = "trimmed_through";
 
 pub(super) fn get(connection: &Connection, name: &str) -> Result<Option<String>> {

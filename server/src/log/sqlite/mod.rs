@@ -52,7 +52,7 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 pub(crate) struct OpenedDatabase {
     dir: Dir,
     store: Store,
-    /// A random name of the log, which tells it from a log that began anew.
+    /// The epoch: a random name of this log. A log that begins anew gets another epoch.
     pub(crate) epoch: String,
     /// The number of the last entry that was trimmed; the log begins right after it.
     pub(crate) floor: u64,

@@ -90,8 +90,8 @@ impl Queue {
         Ok(outcome)
     }
 
-    /// Moves the next entries into `batch`, at most as many as one transaction writes. Waits for an
-    /// entry up to `patience`. Returns `false` if the queue is closed and empty.
+    /// Moves the next entries into `batch`, at most as many as one transaction writes. Waits at
+    /// most `patience` for an entry. Returns `false` if the queue is closed and empty.
     pub(super) fn take(&self, batch: &mut Vec<QueuedAppend>, patience: Duration) -> bool {
         let mut state = self.state.lock();
         if state.waiting.is_empty() && !state.closed && !patience.is_zero() {

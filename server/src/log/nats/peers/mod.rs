@@ -71,8 +71,8 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct PeersState {
     listening: Option<Listening>,
-    /// Whether this server has clients or soon will have some. Before that, no server needs to wait
-    /// for its counts, and it sends no reports.
+    /// Whether this server has clients or soon will have some. Until then it sends no reports, and
+    /// no other server needs to wait for its counts.
     takes_part: bool,
     others: HashMap<u64, Other>,
     /// Servers that fell silent without a last report.
