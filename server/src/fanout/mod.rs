@@ -68,7 +68,7 @@ struct Member {
     catching_up: Vec<Tag>,
     /// Whether the connection is in `Shard::stalled`, once for all its tags.
     is_stalled: bool,
-    /// The number of bytes flushed so far, as of the last check, and the time at which it last
+    /// The number of bytes flushed up to the last check, and the time at which this number last
     /// grew.
     progress: (u64, Instant),
 }

@@ -64,9 +64,9 @@ impl DedupKeys {
 pub(crate) enum Verdict {
     /// The entry has no key, or a key that is not known yet.
     New,
-    /// The log contains this append twice; the first copy has this seq.
+    /// The log contains this append twice; the first copy is the entry with this seq.
     Replayed(u64),
-    /// A message with equal `mid` and content was applied before, with this seq.
+    /// A message with this `mid` and this content was applied before, as the entry with this seq.
     Duplicate(u64),
     /// Another message with a different content has this `mid`.
     Conflict,

@@ -172,8 +172,8 @@ impl TagListeners {
             (None, None) => None,
         };
         if let Some((ring, inbox)) = handed {
-            // Under another ID the connection got the messages of another inbox, so none are left
-            // out.
+            // If the ID has changed, the connection got the messages of another inbox, so no
+            // message of the present inbox is left out.
             let same = address.is_some() && before == address;
             replay.leave_out(ring, if same { inbox } else { Vec::new() });
         }

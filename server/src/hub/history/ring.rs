@@ -67,8 +67,8 @@ impl Ring {
         Self { messages: VecDeque::new(), bytes: 0, evicted_through }
     }
 
-    /// Stores a message, whose seq must be above all others, and evicts what exceeds the bounds.
-    /// `now` is the time of the log.
+    /// Stores a message, whose seq must be above all others, and evicts the messages that exceed
+    /// the bounds. `now` is the time of the log.
     pub(crate) fn push(&mut self, message: StoredMessage, bounds: &HistoryBounds, now: u64) {
         self.drop_aged(bounds, now);
         if bounds.count == 0 || message.size() > bounds.bytes {

@@ -167,7 +167,8 @@ impl OpenedDatabase {
 /// one. The id key is read from `id_key_file`, or else from the directory.
 ///
 /// # Errors
-/// The errors of [`OpenedDatabase::open`]; [`Error::Content`] if the log or its id key is missing.
+/// The errors of [`OpenedDatabase::open`]; [`Error::Content`] if there is no log, or if its id key
+/// is missing or another one.
 pub(crate) fn new_epoch(
     path: &Path,
     id_key_file: Option<&Path>,

@@ -55,7 +55,8 @@ pub(super) struct Follower {
     /// The number of the last entry applied. `last` is its append, if that is known.
     pub(super) head: u64,
     pub(super) last: Option<AppendId>,
-    /// The time since which NATS shows a stream that lacks entries which it had.
+    /// The time since which the stream that NATS shows has lacked entries that this server has
+    /// read.
     pub(super) suspect_since: Option<Instant>,
     /// The time at which a lost subscription was last logged.
     pub(super) warned_at: Option<Instant>,

@@ -43,7 +43,8 @@ impl Listening {
         let now = Instant::now();
         match &mut self.echo {
             Some(echo) if echo.last + ECHO > now => echo.last = now,
-            // During a break, this server may have missed reports of new servers.
+            // Before this report there was a break, in which this server may have missed reports of
+            // new servers.
             echo => *echo = Some(Echo { since: now, last: now }),
         }
     }

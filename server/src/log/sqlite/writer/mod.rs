@@ -124,8 +124,8 @@ impl<D: Disk> Writer<D> {
         self.sink.apply(self.head, entry, context)
     }
 
-    /// Applies the entries that an append of unknown outcome has left on disk. It must run before
-    /// anything else is written.
+    /// Applies the entries that an append of unknown outcome has left on disk. This must happen
+    /// before anything else is written.
     fn resync(&mut self) -> rusqlite::Result<()> {
         if !self.must_resync {
             return Ok(());
