@@ -226,8 +226,8 @@ impl Shard {
         }
     }
 
-    /// The backlog for which stalled replays wait. Connections that have left are removed from the
-    /// list.
+    /// The backlog for which stalled replays wait. Connections that have left are removed from
+    /// `stalled`.
     fn stalled_on(&mut self) -> Option<Arc<Backlog>> {
         while let Some(number) = self.stalled.front() {
             if let Some(member) = self.members.get(number) {

@@ -93,7 +93,7 @@ impl Hub {
         Registered { recovered, unread, from, live, generation: state.generation }
     }
 
-    /// Ends registrations of a connection: at once in the registry, and in the shard when it
+    /// Ends registrations of a connection: at once in the registry, and in the shard when the shard
     /// reaches this work in its queue.
     pub(crate) fn unregister<'a>(
         &self,

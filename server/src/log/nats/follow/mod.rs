@@ -242,8 +242,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Notes whether this server is behind. The number of entries that it lacks is the greater of
-    /// two: the report of the consumer, whose node may lag, and the reports of the other servers.
+    /// Notes whether this server is behind. Both the consumer (whose node may lag) and the other
+    /// servers report how many entries this server lacks; the greater number counts.
     fn note(&self, pending: u64) {
         let known = self.shared.known().saturating_sub(self.head);
         match pending.max(known) <= BATCH as u64 {
