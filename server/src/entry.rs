@@ -1,4 +1,4 @@
-//! The entry: what is published, as it stands in the log.
+//! An entry of the log: one message, read mark or logout of one tag.
 
 use std::slice;
 use std::time::Instant;
@@ -6,56 +6,58 @@ use std::time::Instant;
 use crate::id::{Address, Tag};
 use crate::protocol::{Mark, Message, Mid, Refusal};
 
-/// One entry of the log. It concerns one tag.
+/// One entry of the log, which concerns one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// The tag that the entry concerns.
     pub tag: Tag,
-    /// What the entry does.
+    /// The kind of the entry and its content.
     pub kind: EntryKind,
-    /// When it was accepted, in milliseconds since 1970.
+    /// The time at which a server accepted the entry, in milliseconds since 1970.
     pub at: u64,
-    /// When it expires, in milliseconds since 1970.
+    /// The time at which the entry expires, in milliseconds since 1970. `None` if the sender set no
+    /// `ttl`.
     pub expires: Option<u64>,
-    /// The sender's name for it.
+    /// The name that the sender gave the message, by which a retry is recognised.
     pub mid: Option<Mid>,
-    /// The appending server's name for it. A log may take an append twice, if the answer to the first
-    /// was lost; this lets it be applied once.
+    /// The name that the appending server gave the append. If the log's answer gets lost, the
+    /// server may append the entry twice; by this name the entry is applied only once.
     pub append: Option<AppendId>,
 }
 
-/// What an entry does.
+/// The kind of an entry and its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     /// A message for everyone who listens on the tag.
     Broadcast(Message),
     /// A message for one person.
     Direct(Address, Message),
-    /// That person has read something.
+    /// The person at the address has read the messages that the mark names.
     Read(Address, Mark),
-    /// That person has logged out: connections end, the inbox is emptied.
+    /// The person at the address has logged out: the connections are closed and the inbox is
+    /// emptied.
     Drop(Address),
 }
 
-/// One append of one server process.
+/// Identifies one append of one server process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AppendId {
-    /// The process's random number.
+    /// A random number that the process chose at its start.
     pub writer: u64,
-    /// The number of the append, counted by that process.
+    /// The number of the append; each process counts its own appends.
     pub number: u64,
 }
 
-/// What an append needs besides its entry. It means nothing outside this process, so no log keeps it.
+/// Data of an append that means nothing outside this process, so no log stores it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct AppendContext {
-    /// The connection that asked for the entry, to which it is not delivered.
+    /// The number of the connection that asked for the entry. The entry is not delivered to it.
     pub origin: Option<u64>,
-    /// When this process accepted the entry.
+    /// The time at which this process accepted the entry.
     pub received: Option<Instant>,
 }
 
-/// Whom an entry is for.
+/// The recipients of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// Everyone who listens on the tag.
@@ -75,7 +77,8 @@ impl Entry {
 
     /// The approximate size of the entry in memory or in a log, in bytes.
     pub(crate) fn size(&self) -> usize {
-        /// Numbers, the address, and the overhead of a queue and of a database row.
+        /// An estimate for the numbers, the address, and the overhead of a queue and of a database
+        /// row.
         const OVERHEAD: usize = 200;
         let message = self.kind.message().map_or(0, |message| message.as_json().len());
         let mark = match &self.kind {
@@ -88,7 +91,7 @@ impl Entry {
 }
 
 impl EntryKind {
-    /// The audience of the entry.
+    /// The recipients of the entry.
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::Broadcast(_) => Target::Everyone,
@@ -98,7 +101,7 @@ impl EntryKind {
         }
     }
 
-    /// The message that it carries.
+    /// The message of a broadcast or of a direct message.
     pub(crate) fn message(&self) -> Option<&Message> {
         match self {
             Self::Broadcast(message) | Self::Direct(_, message) => Some(message),
@@ -107,7 +110,7 @@ impl EntryKind {
     }
 }
 
-/// The number of a kind in every log.
+/// The number by which every log stores a kind.
 mod number {
     pub(super) const BROADCAST: u8 = 0;
     pub(super) const DIRECT: u8 = 1;
@@ -118,16 +121,16 @@ mod number {
     pub(super) const DROP: u8 = 4;
 }
 
-/// What a log stores of an entry besides its kind's number and its address.
+/// The body of a stored entry. A log stores it next to the kind's number and the address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum StoredBody<'a> {
     Empty,
     Message(&'a str),
-    /// Seqs, each as eight bytes in little-endian.
+    /// Entry numbers (seqs), each stored as eight bytes, little-endian.
     Seqs(&'a [u64]),
 }
 
-/// The part of a stored kind that no server has written.
+/// The part of a stored kind that is not valid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum BadKind {
     Number,
@@ -136,7 +139,7 @@ pub(crate) enum BadKind {
 }
 
 impl EntryKind {
-    /// What a log stores of it: the kind's number, the address and the body.
+    /// The parts of the kind that a log stores: its number, the address and the body.
     pub(crate) fn to_parts(&self) -> (u8, Option<Address>, StoredBody<'_>) {
         match self {
             Self::Broadcast(text) => (number::BROADCAST, None, StoredBody::Message(text.as_json())),
@@ -153,7 +156,7 @@ impl EntryKind {
         }
     }
 
-    /// The kind with these parts. Its number tells whether the body is `text` or `bytes`.
+    /// Builds a kind from its stored parts. `number` decides whether the body is `text` or `bytes`.
     pub(crate) fn from_parts<'a>(
         number: u8,
         address: Option<Address>,
@@ -181,23 +184,24 @@ impl EntryKind {
     }
 }
 
-/// The effect of an entry.
+/// The effect of applying an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Applied {
     /// The entry's number in the log.
     pub seq: u64,
-    /// How many registrations it was handed to.
+    /// How many registrations the entry was handed to.
     pub clients: u64,
-    /// Whether an inbox keeps it.
+    /// Whether an inbox holds the message as unread.
     pub stored: bool,
     /// Whether an entry with the same `mid` was applied before.
     pub duplicate: bool,
-    /// Whether other servers may have handed it to more registrations.
+    /// Whether other servers may have handed the entry to registrations that `clients` does not
+    /// count.
     pub partial: bool,
 }
 
 impl Applied {
-    /// No effect, as of the entry `seq`.
+    /// The result of a request that changed nothing. `seq` is the last entry applied.
     pub(crate) fn nothing(seq: u64) -> Self {
         Self { seq, clients: 0, stored: false, duplicate: false, partial: false }
     }

@@ -19,11 +19,11 @@ use crate::log::{Log, MemoryLog, Replica};
 /// A log that is open but has no hub yet.
 #[derive(Debug)]
 pub(crate) struct OpenLog {
-    /// The epoch of the log: a log that begins anew gets another one.
+    /// The epoch: a random name of this log. A log that begins anew gets another epoch.
     pub epoch: Box<str>,
-    /// The last entry that is gone: the log begins right after it.
+    /// The number of the last entry that was deleted; the log begins right after it.
     pub floor: u64,
-    /// The key that made the addresses in the log.
+    /// The key from which the addresses in the log were computed.
     pub id_key: IdKey,
     backend: Backend,
 }
@@ -35,19 +35,18 @@ enum Backend {
     Nats(Box<nats::OpenedStream>),
 }
 
-/// A log that takes entries.
+/// A log that is ready to append entries.
 pub(crate) struct StartedLog {
-    /// The log.
     pub log: Box<dyn Log>,
-    /// Ends if the log fails, and answers why.
+    /// Completes only if the log fails; the output is the reason.
     pub ended: BoxFuture<'static, Error>,
 }
 
 impl OpenLog {
-    /// Opens the log.
+    /// Opens the log: in a data directory, in NATS or in memory, as configured.
     ///
     /// # Errors
-    /// What keeps the data directory, the stream or the id key from being used.
+    /// The reason why the data directory, the stream or the id key cannot be used.
     pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
         let file = config.id_key_file.as_deref();
         if let (Some(nats), Some(file)) = (config.cluster(), file) {
@@ -77,11 +76,11 @@ impl OpenLog {
         })
     }
 
-    /// Applies the entries of the log to `hub`, which may take seconds, then lets the log take
-    /// appends. `None` if `shutdown` came first.
+    /// Applies the entries of the log to `hub`, which may take seconds. Then the log is ready to
+    /// append. Returns `None` if `shutdown` came first.
     ///
     /// # Errors
-    /// What keeps the log from being read.
+    /// The reason why the log cannot be read.
     pub(crate) async fn start(
         self,
         hub: &Arc<Hub>,
@@ -114,13 +113,13 @@ impl OpenLog {
     }
 }
 
-/// How long the log keeps an entry: the longest age of the history, and then as long as a `mid` is
-/// remembered, because a retry is recognised by its first copy, also after a restart.
+/// How long the log keeps an entry: the longest age in the history plus the time for which a `mid`
+/// is remembered. A retry is recognised by the first copy in the log, even after a restart.
 fn retention(config: &Config) -> Duration {
     config.history.longest_age().saturating_add(dedup::WINDOW)
 }
 
-/// What this server's configuration must have in common with that of the stream's other servers.
+/// The settings that must be equal on all servers that share the stream.
 pub(crate) fn common_settings(config: &Config, id_key: &IdKey) -> CommonSettings {
     let numbers = |bounds: TagBounds| {
         let [ring, inbox] = [bounds.ring, bounds.inbox].map(|bounds| {

@@ -1,7 +1,8 @@
-//! Random interleavings of registration, replay and live delivery: what each client sees.
+//! Plays random interleavings of registration, replay and live delivery, and checks what each
+//! client sees.
 //!
-//! All code between a client's text and its socket is the real one. The test decides which shard
-//! runs, how much each socket takes, and when a connection breaks.
+//! All code between a client's text and its socket is the server's own. The test decides which
+//! shard runs, how much each socket takes, and when a connection breaks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,8 @@ use crate::ws::session::Session;
 const KEY: &str = "a-key-of-enough-length";
 const CLIENTS: usize = 5;
 const SHARDS: usize = 2;
-/// Clients 0 and 1 are two devices of one person, 2 is another person, the others are anonymous.
+/// Clients 0 and 1 are two devices of one person, client 2 is another person, and the others are
+/// anonymous.
 const IDS: [Option<&str>; CLIENTS] = [
     Some("a11ce-5f3c9a7e21b04d86"),
     Some("a11ce-5f3c9a7e21b04d86"),
@@ -48,8 +50,8 @@ enum Step {
         to: usize,
         size: usize,
     },
-    /// A client connects, or registers again on its connection: with its cursor, or without one if it
-    /// has never been live.
+    /// A client connects, or registers again on its connection. If the client has a cursor, it
+    /// sends it.
     Set {
         client: usize,
         last: Option<u64>,
@@ -67,7 +69,7 @@ enum Step {
         client: usize,
         bytes: usize,
     },
-    /// A shard takes its queue and serves `count` turns.
+    /// A shard takes the work from its queue and serves `count` turns.
     Turns {
         shard: usize,
         count: usize,
@@ -93,21 +95,21 @@ fn step() -> impl Strategy<Value = Step> {
 struct Client {
     id: Option<&'static str>,
     cursor: Value,
-    /// Whether it has been live and so has a cursor.
+    /// Whether the client has got a `live` event and so has a cursor.
     has_been_live: bool,
     link: Option<Link>,
-    /// All messages that were new to it, in order.
+    /// All messages that were new to the client, in order.
     seen: Vec<u64>,
-    /// The earlier messages that it asked for when it came without a cursor, and the head at that time,
-    /// beyond which it must get all messages.
+    /// The earlier messages for which the client asked when it connected without a cursor. The
+    /// client must also get every message after `owed_after`, which was the head at that time.
     owed: BTreeSet<u64>,
     owed_after: u64,
-    /// Whether a loss was reported: in a reply, or in the middle of a replay.
+    /// Whether a loss was reported: `unrecovered` in a reply, `gap` in the middle of a replay.
     unrecovered: bool,
     gap: bool,
-    /// Whether it has asked again for messages that it had seen, which may be lost by now.
+    /// Whether the client has asked again for messages that it had seen, which may be lost by now.
     looked_back: bool,
-    /// The `read` events that it got.
+    /// The `read` events that the client got.
     read_elsewhere: Vec<Value>,
 }
 
@@ -115,17 +117,18 @@ struct Link {
     session: Session,
     connection: Arc<Connection>,
     pipe: Arc<Pipe>,
-    /// The bytes that were parsed.
+    /// How many bytes of the pipe the test has parsed.
     parsed: usize,
-    /// The last seq of the current registration.
+    /// The last seq that came on this connection.
     last: u64,
-    /// All messages that came on this connection.
+    /// The seqs of all messages that came on this connection.
     handed: BTreeSet<u64>,
-    /// The cursors of its registrations.
+    /// The cursors with which the client registered on this connection.
     since: Vec<Option<u64>>,
-    /// How often a message older than the last came.
+    /// How often a message came whose seq is below the last one.
     turned_back: usize,
-    /// The messages of the inbox that are still to come, if the whole inbox was asked for first.
+    /// The messages of the inbox that are still to come, if the client asked for its whole inbox
+    /// when it registered first.
     inbox: Option<BTreeSet<u64>>,
     gap: bool,
 }
@@ -135,7 +138,7 @@ struct World {
     shards: Vec<Shard>,
     clients: Vec<Client>,
     connections: u64,
-    /// The count bound of rings and inboxes.
+    /// The largest number of messages in a ring or an inbox.
     count: usize,
     inboxes: BTreeMap<&'static str, BTreeSet<u64>>,
     broadcasts: BTreeSet<u64>,
@@ -255,8 +258,8 @@ impl World {
         self.look(index);
         let client = &mut self.clients[index];
         if !client.has_been_live && client.link.is_none() {
-            // Nothing earlier was promised. If it registers again on the same connection, it still gets
-            // what it asked for first.
+            // The server has promised this client no earlier message. If it registers again on the
+            // connection, it still gets what it asked for first.
             (client.unrecovered, client.gap) = (false, false);
             client.owed_after = self.service.hub.head();
             let last = usize::try_from(last.unwrap_or(0)).unwrap().min(self.count);
@@ -327,7 +330,7 @@ impl World {
     fn make_room(&mut self, index: usize, bytes: usize) {
         let Some(link) = &mut self.clients[index].link else { return };
         link.pipe.make_room(bytes);
-        // As the task of the connection does when the socket is writable.
+        // The task of the connection does the same when the socket is writable.
         link.connection.outbox.flush();
         if link.connection.outbox.take_drained() {
             link.session.drained();
@@ -335,7 +338,7 @@ impl World {
         self.look(index);
     }
 
-    /// The client reads what has arrived.
+    /// The client reads the frames that have arrived.
     fn look(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let Some(link) = &mut client.link else { return };
@@ -351,7 +354,8 @@ impl World {
                 && (frame["event"] == "live" || is_message)
             {
                 if seq < link.last || is_message && seq == link.last {
-                    // It registered again for messages that it had not asked for before.
+                    // The client registered again and asked for messages for which it had not asked
+                    // before.
                     let may = client.looked_back || link.since.contains(&None);
                     link.turned_back += 1;
                     let often = link.since.len() - 1;
@@ -383,7 +387,8 @@ impl World {
                     } else if !client.seen.contains(&seq) {
                         client.seen.push(seq);
                     } else {
-                        // Like a page that has never been live, it knows which messages it had.
+                        // A client without a cursor gets messages that it had before, and ignores
+                        // them.
                         assert!(link.since.contains(&None), "old and not seen: {frame}");
                     }
                 } else {
@@ -417,7 +422,7 @@ impl World {
         }
     }
 
-    /// All clients reconnect and read everything.
+    /// All clients reconnect and read until nothing is left to deliver.
     fn settle(&mut self) {
         for round in 0.. {
             assert!(round < 1_000, "never done");
@@ -463,7 +468,7 @@ impl World {
     }
 }
 
-/// Where the first frame ends, if it is complete.
+/// The length of the first frame, if the frame is complete.
 fn end_of_whole(bytes: &[u8]) -> Option<usize> {
     let length = match bytes.get(1)? & 127 {
         126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),

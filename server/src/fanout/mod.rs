@@ -1,8 +1,8 @@
-//! A shard delivers to its share of the connections.
+//! A shard delivers messages to its share of the connections.
 //!
-//! It takes the work in its queue, sorts it by tag, and serves the tags in turn. Each turn makes a few
-//! registrations or one slice of a delivery, and then other tasks of the runtime run. So a tag with
-//! thousands of listeners delays no other tag by more than a slice.
+//! A shard takes the work from its queue, sorts it by tag, and serves the tags in turn. Each turn
+//! makes a few registrations or one slice of a delivery, and then other tasks of the runtime run.
+//! So a tag with thousands of listeners delays any other tag by one slice at most.
 
 mod join;
 mod ping_wheel;
@@ -27,45 +27,49 @@ use crate::hub::tally::Tally;
 use crate::id::Tag;
 use crate::limits;
 
-/// Turns between two checks of the ping wheel while there is work: a few milliseconds at most.
+/// How many turns pass between two checks of the ping wheel while there is work. 16 turns take a
+/// few milliseconds at most.
 const TURNS: usize = 16;
 
-/// Stalled replays that continue at one check: together they add 4 MiB to the backlog at most, 64 KiB
-/// each.
+/// How many stalled replays continue at one check. Together they add at most 4 MiB to the backlog:
+/// each adds one piece of 64 KiB (`REPLAY_PIECE`).
 const RESUMED: usize = 64;
 
-/// Close code of a client that did not answer pings.
+/// The WebSocket close code for a client that did not answer pings.
 pub(crate) const NO_PONG: u16 = 4001;
 
-/// Does the work in its queue until it is dropped.
+/// Does the work in its queue until the shard is dropped.
 #[derive(Debug)]
 pub(crate) struct Shard {
     /// The hub, from which replays are pulled.
     hub: Arc<Hub>,
     queue: Arc<DeliveryQueue>,
     tags: HashMap<Tag, TagListeners>,
-    /// The tags that have work, each once, the next one first.
+    /// The tags that have work, in the order in which they are served. No tag is in this list
+    /// twice.
     rotation: VecDeque<Tag>,
     members: HashMap<u64, Member>,
     wheel: Wheel,
-    /// Connections whose replays wait because the backlog is full, the one that waits longest first.
+    /// Connections whose replays wait because the backlog is full. The one that waits longest is
+    /// first.
     stalled: VecDeque<u64>,
     tally: Tally,
 }
 
-/// A connection with at least one registration. Only these are pinged.
+/// A connection with at least one registration. Only connections with a registration are pinged.
 #[derive(Debug)]
 struct Member {
     connection: Arc<Connection>,
     registrations: usize,
     slot: usize,
-    /// Visits since the client was last heard.
+    /// How many visits of the ping wheel found that the client had sent nothing.
     quiet: u8,
-    /// The tags with a replay under way that waits until the connection can take more.
+    /// The tags whose replay waits until the connection can take more.
     catching_up: Vec<Tag>,
-    /// Whether it stands in the list of stalled replays, perhaps for several tags.
+    /// Whether the connection is in `Shard::stalled`, once for all its tags.
     is_stalled: bool,
-    /// The bytes flushed at the last check, and when they last grew.
+    /// The number of bytes flushed up to the last check, and the time at which this number last
+    /// grew.
     progress: (u64, Instant),
 }
 
@@ -84,7 +88,7 @@ impl Shard {
         }
     }
 
-    /// Runs for ever; dropping the future ends the shard.
+    /// Runs until the future is dropped.
     pub(crate) async fn run(mut self) {
         let mut batch = VecDeque::new();
         let mut turns = 0_usize;
@@ -95,7 +99,7 @@ impl Shard {
             for work in batch.drain(..) {
                 self.sort_in(work);
             }
-            // Checked only every few turns, because reading the clock costs time.
+            // The checks run only every few turns, because reading the clock costs time.
             if turns.is_multiple_of(TURNS) {
                 self.ping_due();
                 self.retry_stalled();
@@ -127,7 +131,7 @@ impl Shard {
         listeners.queue(work);
     }
 
-    /// Continues the replays of a connection that can take more.
+    /// Continues the waiting replays of a connection that can take more.
     fn resume(&mut self, number: u64) {
         let Some(member) = self.members.get_mut(&number) else { return };
         for tag in std::mem::take(&mut member.catching_up) {
@@ -170,7 +174,8 @@ impl Shard {
     fn joined(&mut self, connection: Arc<Connection>) {
         let number = connection.number;
         if self.members.is_empty() {
-            // The wheel stood still while there were no members: skip the turns since.
+            // The wheel stood still while the shard had no members, so the missed turns are
+            // skipped.
             self.wheel.restart(Instant::now());
         }
         let wheel = &mut self.wheel;
@@ -205,8 +210,9 @@ impl Shard {
         }
     }
 
-    /// Continues some replays that waited for the backlog, once that has room. Not all of them: most would
-    /// find it full again, at the cost of a turn for each.
+    /// Continues some of the replays that wait for room in the backlog, once the backlog has room.
+    /// If all continued at once, most would find the backlog full again, and each would cost a
+    /// turn.
     fn retry_stalled(&mut self) {
         for _ in 0..RESUMED {
             if !self.stalled_on().is_some_and(|backlog| backlog.has_room_for_replay()) {
@@ -220,7 +226,8 @@ impl Shard {
         }
     }
 
-    /// The backlog that stalled replays wait for. Forgets those of connections that have left.
+    /// The backlog for which stalled replays wait. Connections that have left are removed from
+    /// `stalled`.
     fn stalled_on(&mut self) -> Option<Arc<Backlog>> {
         while let Some(number) = self.stalled.front() {
             if let Some(member) = self.members.get(number) {
@@ -241,7 +248,7 @@ impl Shard {
                 let flushed = outbox.flushed();
                 if flushed != member.progress.0 {
                     member.progress = (flushed, now);
-                    // The ping may still wait behind the replay, so its pong would come late.
+                    // A ping may still wait behind the replay, so the pong comes late.
                     heard = true;
                 } else if now - member.progress.1 >= limits::REPLAY_STALL {
                     outbox.shed_and_close(
@@ -272,7 +279,7 @@ async fn freed(backlog: Option<&Backlog>) {
 enum Change {
     Joined(Arc<Connection>),
     Left(u64),
-    /// The replay waits: until the outbox is empty or, if `stalled`, until the backlog has shrunk.
+    /// The replay waits until the outbox is empty or, if `stalled`, until the backlog has room.
     CatchingUp {
         number: u64,
         stalled: bool,

@@ -1,11 +1,11 @@
-//! Decides when to ping which connection: one wheel for a shard instead of a timer per connection.
+//! Decides when each connection is pinged. One wheel per shard replaces a timer per connection.
 //!
-//! A connection is in one slot of the wheel and is visited once per turn, which takes half a ping
-//! interval. If it was not heard since the last visit, it is pinged; after the second such visit it is
-//! pinged again, and after the third it is dead. It was last heard less than half an interval before
-//! the first of these visits, so a dead client is found within two intervals, after two unanswered
-//! pings. A pong counts as heard, so a quiet client is pinged once per interval. The slots spread the
-//! visits over the whole turn.
+//! A connection is in one slot of the wheel and is visited once per turn of the wheel, which takes
+//! half a ping interval. If the client sent nothing since the last visit, it is pinged. After the
+//! second such visit in a row it is pinged again, and after the third it counts as dead. The client
+//! last sent something less than one interval before the first of these visits. So a dead client is
+//! found within two intervals, after two unanswered pings. A pong counts as data, so a quiet client
+//! is pinged once per interval. The slots spread the visits over the whole turn.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(super) enum Visit {
     Dead,
 }
 
-/// Judges a connection by whether it was heard since the last visit. `quiet` counts the visits since
-/// it was heard.
+/// Decides what to do with a connection. `heard` tells whether the client sent anything since the
+/// last visit. `quiet` counts the visits since the client last sent something.
 pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
     if heard {
         *quiet = 0;
@@ -39,7 +39,7 @@ pub(super) fn visit(quiet: &mut u8, heard: bool) -> Visit {
 pub(super) struct Wheel {
     slots: Vec<Vec<u64>>,
     tick: Duration,
-    /// The slot that is visited next, and when.
+    /// The slot that is visited next; `next_tick` is the time of that visit.
     next: usize,
     pub(super) next_tick: Instant,
     /// The slot of the newest connection.
@@ -52,10 +52,10 @@ impl Wheel {
         Self { slots: vec![Vec::new(); SLOTS], tick, next: 0, next_tick: now + tick, fill: 0 }
     }
 
-    /// Adds a connection and returns its slot. Connections that come together get distant slots, so
-    /// that they are not pinged together.
+    /// Adds a connection and returns its slot. Connections that are added one after the other get
+    /// distant slots, so that they are not pinged together.
     pub(super) fn add(&mut self, connection: u64) -> usize {
-        // 79 is odd, so every slot is reached, and 79/128 is near the golden ratio, so the slots in use
+        // 79 is odd, so every slot is reached. 79/128 is near the golden ratio, so the slots in use
         // are spread evenly.
         self.fill = (self.fill + 79) % SLOTS;
         self.slots[self.fill].push(connection);
@@ -72,7 +72,7 @@ impl Wheel {
         }
     }
 
-    /// Continues at the current slot, however long ago the last visit was.
+    /// Continues at the current slot one tick from `now`, however long the wheel stood still.
     pub(super) fn restart(&mut self, now: Instant) {
         self.next_tick = now + self.tick;
     }
@@ -88,7 +88,7 @@ impl Wheel {
             self.next = (self.next + 1) % SLOTS;
             self.next_tick += self.tick;
         }
-        // No connection was registered for more than a turn, or the machine slept.
+        // The wheel stood still for more than a turn: nobody was registered, or the machine slept.
         self.next_tick = self.next_tick.max(now);
         due
     }

@@ -19,8 +19,8 @@ use crate::id::{Address, Tag};
 use crate::limits;
 use crate::protocol;
 
-/// The bytes of live messages that wait behind a replay. Beyond that they are dropped, and the replay
-/// is extended to read them from the history.
+/// How many bytes of live messages may wait behind a replay. Beyond this limit they are dropped,
+/// and the replay is extended so that it reads them from the history.
 const MAX_HELD: usize = limits::OUTBOX / 2;
 
 /// The replay of one connection, and the live messages that follow it.
@@ -29,17 +29,18 @@ pub(super) struct CatchingUp {
     pub(super) connection: Arc<Connection>,
     address: Option<Address>,
     replay: Replay,
-    /// The live frames behind the replay in order, each with whether it is a message.
+    /// The live frames that wait behind the replay, in order. The `bool` tells whether the frame is
+    /// a message.
     held: VecDeque<(Bytes, bool)>,
     held_bytes: usize,
-    /// How many `live` events end the replay: one for each registration.
+    /// How many `live` events are written after the replay: one for each registration.
     pub(super) live_events: usize,
 }
 
-/// The result of handing over a piece.
+/// The result of writing a piece of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// The replay has ended, and the held frames are written.
+    /// The replay has ended and the held frames are written, or the connection is closed.
     Last,
     /// The connection cannot take more for now.
     More,
@@ -60,12 +61,13 @@ impl CatchingUp {
         (self.connection, self.address)
     }
 
-    /// The intervals of the ring and of the inbox that were handed over so far.
+    /// The intervals of seqs that were replayed so far: first of the ring, then of the inbox.
     pub(super) fn handed(&self) -> (Vec<Handed>, Vec<Handed>) {
         self.replay.handed()
     }
 
-    /// Where the last interval of the ring and that of the inbox start.
+    /// The seqs after which the connection has got every message so far: first of the ring, then of
+    /// the inbox.
     pub(super) fn handed_after(&self) -> (u64, u64) {
         self.replay.handed_after()
     }
@@ -83,8 +85,8 @@ impl CatchingUp {
                 self.replay.note(delivery.seq, delivery.target != Target::Everyone);
             }
             if self.held_bytes > MAX_HELD {
-                // Messages can be read from the history later. Events are not in it, but they are
-                // short.
+                // The history has the messages, so they can be read later. Events are not in the
+                // history, but they are short.
                 self.held.retain(|(_, kept)| !kept);
                 self.held_bytes = self.held.iter().map(|(frame, _)| frame.len()).sum();
                 if self.held_bytes > MAX_HELD / 2 {
@@ -100,7 +102,8 @@ impl CatchingUp {
     pub(super) fn hand_over(&mut self, hub: &Hub, tag: &Tag, tally: &mut Tally) -> Piece {
         let outbox = &self.connection.outbox;
         loop {
-            // One piece waits at a time, over the replays of all tags of the connection.
+            // At most one piece waits in the outbox, counted over the replays of all tags of the
+            // connection.
             if outbox.await_drained() {
                 return Piece::More;
             }
@@ -113,7 +116,7 @@ impl CatchingUp {
             let mut frames = frames_of(tag, &pulled);
             let replayed = pulled.frames.len() as u64;
             let (mut held, mut held_bytes) = (0, 0);
-            // A last piece together with the held frames may be more than the outbox may hold.
+            // The last piece and the held frames together could overflow the outbox.
             let last = pulled.done && (frames.is_empty() || self.held.is_empty());
             if last {
                 let live = frame::text_frame(&protocol::live(tag, self.replay.upto));
@@ -126,7 +129,7 @@ impl CatchingUp {
                 tally.replayed += replayed;
                 tally.deliver(1, held, held_bytes);
             }
-            // A closed connection needs no more: its unregistration is queued.
+            // A closed connection needs no further piece; its unregistration is queued already.
             if last || matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
                 return Piece::Last;
             }

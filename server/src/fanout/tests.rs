@@ -67,7 +67,7 @@ impl Test {
         appended.map(|applied| applied.seq).map_err(|refusal| refusal.code)
     }
 
-    /// Takes the queue and serves `count` turns.
+    /// Takes the work from the queue and serves `count` turns.
     fn turns(&mut self, count: usize) {
         let mut batch = VecDeque::new();
         for number in self.shard.queue.take(&mut batch) {
@@ -137,7 +137,7 @@ async fn a_large_tag_delays_no_other_by_more_than_a_slice() {
     test.turns(usize::MAX);
     test.broadcast("large", "many").unwrap();
     test.broadcast("quiet", "one").unwrap();
-    // One slice of the large tag, then the other tag.
+    // The first turn serves one slice of the large tag, the second turn serves the other tag.
     test.turns(2);
     let has = |pipe: &Pipe, text: &str| String::from_utf8_lossy(&pipe.taken()).contains(text);
     assert!(has(&quiet, "one"));
@@ -173,7 +173,7 @@ async fn what_waits_together_reaches_each_listener_in_one_write() {
     let hers = String::from_utf8_lossy(&listeners[601].taken()).into_owned();
     assert_eq!(hers.matches("\"direct\":true").count(), 4);
 
-    // Not more than one outbox may hold.
+    // Four messages of 30,000 bytes exceed the 64 KiB of one write, so they take two writes.
     for _ in 0..4 {
         test.broadcast("t", &"x".repeat(30_000)).unwrap();
     }
@@ -181,15 +181,16 @@ async fn what_waits_together_reaches_each_listener_in_one_write() {
     assert!(listeners.iter().all(|pipe| pipe.writes() - before == 3));
 }
 
-/// Latency is counted in turns, which do not depend on the load of the machine. The other listeners
-/// need as many turns while one does not read, when it is closed for that, and afterwards.
+/// Latency is counted in turns, which do not depend on the load of the machine. A round over the
+/// other listeners takes four turns at all times: while one client does not read, when that client
+/// is closed, and afterwards.
 #[tokio::test]
 async fn one_that_never_reads_takes_no_turn_and_no_message_from_the_others() {
     let mut test = Test::new();
     let readers: Vec<_> = (0..1_000).map(|number| test.listener(number, "t").2).collect();
     test.turns(usize::MAX);
     let message = "x".repeat(30_000);
-    // The turns until all of them have the message, in one write each.
+    // Counts the turns until every reader has the message in one write.
     let round = |test: &mut Test| {
         let before: Vec<_> = readers.iter().map(|pipe| (pipe.writes(), pipe.length())).collect();
         test.broadcast("t", &message).unwrap();
@@ -248,7 +249,7 @@ async fn a_replay_waits_while_too_much_waits_for_others() {
         test.broadcast("t", &message).unwrap();
     }
     let backlog = Arc::new(Backlog::new(limits::OUTBOX));
-    // The bytes of many other outboxes.
+    // `others` stands for many outboxes, whose bytes fill the backlog.
     let others = Outbox::new(Pipe::with_room(0), Arc::clone(&backlog));
     others.push_piece(&vec![0; limits::OUTBOX - 64].into());
 
@@ -261,7 +262,7 @@ async fn a_replay_waits_while_too_much_waits_for_others() {
     let messages = |pipe: &Pipe| String::from_utf8_lossy(&pipe.taken()).matches("xx\"").count();
     test.turns(usize::MAX);
     assert_eq!((messages(&pipe), connection.outbox.closing()), (0, None));
-    // The retry changes nothing.
+    // A retry changes nothing while the backlog is full.
     test.shard.retry_stalled();
     test.turns(usize::MAX);
     assert_eq!((messages(&pipe), connection.outbox.closing()), (0, None));

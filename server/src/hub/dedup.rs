@@ -1,7 +1,7 @@
-//! The idempotency window: a message that is sent again with its `mid` is delivered once.
+//! The idempotency window: if a client sends a message again with its `mid`, it is delivered once.
 //!
-//! Decided when entries are applied, by the times in the entries, so that all servers that apply the
-//! same log decide alike.
+//! Duplicates are found when entries are applied, by the times in the entries. So all servers that
+//! apply the log find the same duplicates.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -13,12 +13,13 @@ use crate::entry::{AppendId, Entry, Target};
 use crate::id::Tag;
 use crate::protocol::Mid;
 
-/// How long a `mid` is remembered.
+/// How long a `mid` is remembered: ten minutes, as the documentation of the API promises.
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
-/// How many keys are remembered; beyond that the oldest is forgotten.
+/// How many keys of each kind are remembered. Beyond this number the oldest key is forgotten.
 const MOST: usize = 100_000;
 
-/// The keys of recent entries. The scope of a `mid` is tag, action and ID.
+/// The keys of recent entries: append numbers and `mid`s. Clients may use a `mid` again with
+/// another tag, action or ID.
 #[derive(Debug, Default)]
 pub(crate) struct DedupWindow {
     mids: Window<MidKey, MidUse>,
@@ -40,7 +41,7 @@ struct MidUse {
 
 type Digest = [u8; 32];
 
-/// The keys of an entry, computed before the lock is taken.
+/// The keys of an entry. They are computed before the lock of the hub is taken.
 #[derive(Debug, Default)]
 pub(crate) struct DedupKeys {
     append: Option<AppendId>,
@@ -58,21 +59,21 @@ impl DedupKeys {
     }
 }
 
-/// What the keys of an entry show.
+/// The result of looking up the keys of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The entry has no key, or a new one.
+    /// The entry has no key, or a key that is not known yet.
     New,
-    /// The log contains the same append twice, first as this seq.
+    /// The log contains this append twice; the first copy is the entry with this seq.
     Replayed(u64),
-    /// The same message was applied before as this seq.
+    /// A message with this `mid` and this content was applied before, as the entry with this seq.
     Duplicate(u64),
-    /// Another message has this `mid`.
+    /// Another message with a different content has this `mid`.
     Conflict,
 }
 
 impl DedupWindow {
-    /// Judges the entry `seq` with the time `at` and remembers its keys.
+    /// Looks up and remembers the keys of the entry `seq`, which was accepted at the time `at`.
     pub(crate) fn judge(&mut self, seq: u64, at: u64, names: DedupKeys) -> Verdict {
         if let Some(append) = names.append {
             self.appends.forget_before(at);
@@ -94,11 +95,11 @@ impl DedupWindow {
     }
 }
 
-/// Keys and their uses, bounded in time and number.
+/// Keys with the entries that used them, limited in age and number.
 #[derive(Debug)]
 struct Window<K, V> {
     known: HashMap<K, V>,
-    /// Oldest first, with the time of use.
+    /// The keys, oldest first, each with the time of its entry.
     order: VecDeque<(u64, K)>,
 }
 

@@ -1,4 +1,4 @@
-//! The queue between the hub and one shard, and the work in it.
+//! The queue between the hub and one shard, and the pieces of work in it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,28 +17,29 @@ use crate::hub::tally::{ShardProgress, Tally};
 use crate::id::{Address, Tag};
 use crate::limits;
 
-/// One step for a shard, in the order of the log.
+/// One piece of work for a shard. The hub queues them in the order of the log.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Replay what the connection missed, then deliver to it.
+    /// Register a connection: replay the messages that it missed, then deliver new ones to it.
     Register {
         connection: Arc<Connection>,
         registration: Registration,
-        /// The address of the earlier registration on the tag, which this one replaces.
+        /// The address of the earlier registration on the tag, if this registration replaces one.
+        /// An anonymous earlier registration is `Some(None)`.
         earlier: Option<Option<Address>>,
-        /// Whether the earlier registration was handed everything that this one wants, or will be.
+        /// Whether the earlier registration covers every message that the new one wants.
         continues_replay: bool,
-        /// Whether the `live` event is written already, because there is nothing to replay.
+        /// Whether the `live` event was written already, because there is nothing to replay.
         live: bool,
         replay: Box<Replay>,
     },
-    /// Continue a replay, because the connection has taken its last piece.
+    /// Continue a replay, because the socket has taken the previous piece.
     Resume { tag: Tag, connection: u64 },
     /// End a registration.
     Unregister { connection: u64, registration: Registration },
     /// Close a connection, because the hub ended its registration.
     Dismiss { tag: Tag, address: Address, connection: u64, why: Dismissal },
-    /// Close all listeners of the tag, so that they reconnect: entries were lost.
+    /// Close all listeners of the tag, because entries were lost. The clients then reconnect.
     Dissolve { tag: Tag },
     /// Write a frame to its recipients.
     Deliver { tag: Tag, delivery: Delivery },
@@ -49,12 +50,12 @@ pub(crate) enum Work {
 pub(crate) struct Delivery {
     pub(crate) seq: u64,
     pub(crate) target: Target,
-    /// The connection that caused it, which is left out.
+    /// The number of the connection that caused the entry. That connection gets no frame.
     pub(crate) except: Option<u64>,
-    /// Whether the frame is a message, which the history may hold, rather than an event.
+    /// Whether the frame is a message, which the history may hold. Otherwise it is an event.
     pub(crate) kept: bool,
     pub(crate) frame: Bytes,
-    /// When this process accepted the message.
+    /// The time at which this process accepted the message.
     pub(crate) received: Option<Instant>,
 }
 
@@ -81,7 +82,7 @@ impl Work {
         }
     }
 
-    /// The bytes of the frame, if there is one.
+    /// The length of the frame in bytes; 0 if the work has no frame.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Deliver { delivery, .. } => delivery.frame.len(),
@@ -92,31 +93,31 @@ impl Work {
 
 /// The queue between the hub and one shard.
 ///
-/// A push never waits and never fails, because the hub has already applied the entry. The bound is
-/// checked earlier: while [`DeliveryQueue::has_room`] is false, nothing is appended to the log and no
-/// connection is registered. Work counts until it is done, not until it is taken.
+/// A push never waits and never fails, because the hub has already applied the entry. The limit is
+/// checked earlier: while [`DeliveryQueue::has_room`] is false, nothing is appended to the log and
+/// no connection is registered. Work that the shard has taken counts until it is done.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryQueue {
     state: Mutex<QueuedWork>,
     filled: Notify,
-    /// Work was done, and somebody waits for that.
+    /// Wakes the tasks that wait until work is done.
     progress: Notify,
 }
 
 #[derive(Debug, Default)]
 struct QueuedWork {
     work: VecDeque<Work>,
-    /// Connections that can take more of a replay, each at most once, because it waits for one
-    /// piece at a time.
+    /// Connections that can take more of a replay. No connection is in this list twice, because
+    /// each waits for one piece at a time.
     drained: Vec<u64>,
-    /// Work that is not done, here and in the shard.
+    /// The work that is not done, in this queue and in the shard.
     undone: Load,
-    /// Whether somebody waits until there is less of it.
+    /// Whether a task waits until less work is undone.
     awaited: bool,
     tally: Tally,
 }
 
-/// An amount of work.
+/// An amount of work: the number of pieces, and the bytes of their frames.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) items: usize,
@@ -139,18 +140,17 @@ impl Load {
 }
 
 impl DeliveryQueue {
-    /// Whether an entry may be appended.
+    /// Whether the queue has room, so that an entry may be appended.
     pub(crate) fn has_room(&self) -> bool {
         self.state.lock().undone.has_room()
     }
 
-    /// Ends when an entry may be appended.
+    /// Completes when the queue has room, so that an entry may be appended.
     pub(crate) async fn until_free(&self) {
         self.until(|undone| undone.has_room()).await;
     }
 
-    /// Ends when everything that was queued is done: its listeners have it, or it waits for their
-    /// sockets.
+    /// Completes when all queued work is done: the frames are written, or they wait in outboxes.
     pub(crate) async fn emptied(&self) {
         self.until(|undone| undone.items == 0).await;
     }
@@ -163,14 +163,15 @@ impl DeliveryQueue {
                     return;
                 }
                 state.awaited = true;
-                // Woken from its creation on.
+                // A `Notified` need not be polled first: it is woken by every notification after
+                // its creation.
                 self.progress.notified()
             };
             progress.await;
         }
     }
 
-    /// What the shard has done and what is queued for it.
+    /// The work that the shard has done, and the work that is queued for it.
     pub(crate) fn progress(&self) -> ShardProgress {
         let state = self.state.lock();
         let Load { items, bytes } = state.undone;
@@ -191,8 +192,8 @@ impl DeliveryQueue {
         self.filled.notify_one();
     }
 
-    /// Moves the queued work into `batch`, which must be empty and whose memory is reused. Returns the
-    /// connections that can take more of a replay.
+    /// Moves the queued work into `batch`, which must be empty and whose memory is reused. Returns
+    /// the connections that can take more of a replay.
     pub(crate) fn take(&self, batch: &mut VecDeque<Work>) -> Vec<u64> {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.work, batch);
@@ -210,14 +211,14 @@ impl DeliveryQueue {
         state.undone.items -= load.items;
         state.undone.bytes -= load.bytes;
         state.tally.add(&std::mem::take(tally));
-        // Those who wait want one or the other.
+        // Each waiting task waits for one of these two conditions.
         let is_met = state.undone.items == 0 || state.undone.has_room();
         if is_met && std::mem::take(&mut state.awaited) {
             self.progress.notify_waiters();
         }
     }
 
-    /// Waits until work may be queued. Cancel safe; for one waiting task.
+    /// Waits until work may be queued. Cancel safe. Only one task may wait.
     pub(crate) async fn filled(&self) {
         self.filled.notified().await;
     }

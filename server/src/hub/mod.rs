@@ -1,8 +1,9 @@
 //! The hub applies the entries of the log and keeps the registry of listeners.
 //!
-//! Registering and applying each hold one lock for a short time, so every registration has an exact
-//! position in the log: its shard gets it after all entries before that position and before all
-//! entries behind it. The hub knows no sockets and never waits for a shard.
+//! The hub holds one lock, for a short time, while it registers a connection or applies an entry.
+//! So every registration has an exact position in the log: the shard gets the registration after
+//! all earlier entries and before all later ones. The hub knows no sockets and never waits for a
+//! shard.
 
 pub(crate) mod dedup;
 pub(crate) mod delivery_queue;
@@ -45,8 +46,8 @@ pub(crate) struct Hub {
     pub(crate) epoch: Box<str>,
     shards: Box<[Arc<DeliveryQueue>]>,
     limits: RegistrationLimits,
-    /// The last entry applied. Written with the lock held only; readers that need nothing else do not
-    /// take it.
+    /// The number of the last entry applied. It is written only while the lock of `state` is held;
+    /// a reader that needs nothing else can read it without the lock.
     head: AtomicU64,
     state: Mutex<HubState>,
 }
@@ -54,9 +55,9 @@ pub(crate) struct Hub {
 /// The limits of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegistrationLimits {
-    /// Tags with at least one listener.
+    /// The largest number of tags with at least one listener.
     pub tags: usize,
-    /// Registrations on all tags together, which also bounds the IDs.
+    /// The largest number of registrations on all tags together. It also limits the number of IDs.
     pub registrations: usize,
 }
 
@@ -69,9 +70,9 @@ impl Default for RegistrationLimits {
 #[derive(Debug)]
 struct HubState {
     generation: Generation,
-    /// Registrations on all tags.
+    /// How many registrations there are on all tags.
     registrations: usize,
-    /// Distinct IDs on each tag, over all tags.
+    /// The number of distinct IDs of each tag, summed over all tags.
     ids: usize,
     tags: HashMap<Tag, TagRegistry>,
     history: History,
@@ -79,28 +80,29 @@ struct HubState {
     waiters: Waiters,
 }
 
-/// Generation of the registry. `reset_to` starts a new one; a registration of an older generation is
-/// already gone and must not be subtracted again (anonymous ones are only a count).
+/// The generation of the registry. `reset_to` removes all registrations and starts a new
+/// generation. A registration of an older generation is gone already, so it must not be subtracted
+/// from the counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Generation(u64);
 
 /// The result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
-    /// Whether all messages since the client's cursor follow; `None` without a cursor.
+    /// Whether the client gets all messages since its cursor; `None` without a cursor.
     pub recovered: Option<bool>,
-    /// The seqs in its inbox; `None` if the tag has no inboxes.
+    /// The seqs of the messages in the inbox; `None` if the tag has no inboxes.
     pub unread: Option<Vec<u64>>,
-    /// The connection is handed every message above this seq.
+    /// The connection gets every message after this seq.
     pub from: u64,
-    /// The head, if there is nothing to replay: the caller then writes the `live` event. Otherwise the
-    /// shard writes it after the replay.
+    /// The head, if there is nothing to replay; the caller must then write the `live` event.
+    /// Otherwise the shard writes that event after the replay.
     pub live: Option<u64>,
-    /// To be passed back when the registration ends.
+    /// The caller passes this value back when the registration ends.
     pub generation: Generation,
 }
 
-/// A registration that a new one of the same connection and tag replaces.
+/// An earlier registration, which a new registration of the same connection and tag replaces.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Earlier<'a> {
     pub registration: &'a Registration,
@@ -111,23 +113,24 @@ pub(crate) struct Earlier<'a> {
 /// The unread messages of an inbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Unread {
-    /// The last entry applied: the seq of a cursor that follows them.
+    /// The number of the last entry applied, for a cursor that continues after these messages.
     pub head: u64,
     /// The encoded messages, oldest first.
     pub frames: Vec<Bytes>,
 }
 
-/// Why a registration is ended and its connection closed.
+/// The reason why the hub ends a registration and closes its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dismissal {
-    /// Its ID has too many newer connections.
+    /// The ID has too many newer connections.
     Replaced,
-    /// Its ID was logged out.
+    /// The ID was logged out.
     Dropped,
 }
 
 impl Hub {
-    /// A hub that feeds these shards, for a log whose entries through `evicted_through` were evicted.
+    /// Creates a hub that feeds these shards. The entries of the log through `evicted_through` are
+    /// gone.
     pub(crate) fn new(
         epoch: Box<str>,
         shards: Vec<Arc<DeliveryQueue>>,
@@ -148,16 +151,16 @@ impl Hub {
         Self { epoch, shards: shards.into(), limits, head, state: Mutex::new(state) }
     }
 
-    /// Adopts new settings of the history. A tag that may keep less than before evicts the rest with
-    /// its next message.
+    /// Adopts new settings of the history. If the limits of a tag shrink, its excess messages are
+    /// evicted when the next message on the tag is stored.
     pub(crate) fn adopt(&self, settings: Settings) {
         self.state.lock().history.adopt(settings);
     }
 
-    /// Checks that the shards keep up, before an entry is appended or a connection registered.
+    /// Checks that the shards keep up. Callers ask before an append and before a registration.
     ///
     /// # Errors
-    /// `unavailable`, refused, while the queue of a shard is full.
+    /// `unavailable` with the outcome `refused`, while the queue of a shard is full.
     pub(crate) fn admit(&self) -> Result<(), Refusal> {
         if self.shards.iter().all(|shard| shard.has_room()) {
             return Ok(());
@@ -165,14 +168,15 @@ impl Hub {
         Err(Refusal::unavailable(Outcome::Refused, "deliveries are behind; retry in a moment"))
     }
 
-    /// Applies the next entry of the log: stores its message, counts the recipients and queues one
-    /// encoded frame for every shard that serves any of them.
+    /// Applies the next entry of the log: stores the message, counts the recipients and queues one
+    /// encoded frame for every shard that has a recipient.
     ///
     /// # Errors
-    /// `mid_conflict` if another message has its `mid`; the entry stays in the log all the same.
+    /// `mid_conflict` if another message has the `mid` of the entry. The entry stays in the log
+    /// nevertheless.
     pub(crate) fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended {
-        // Encoded before the lock is taken, so that registrations, reads and replays do not wait
-        // for it. The log may hold a lock of its own around this call.
+        // The frame is encoded before the lock is taken, so that registrations, reads and replays
+        // do not wait for the encoding. The log may hold a lock of its own around this call.
         let frame = encode(seq, entry);
         let names = DedupKeys::of(entry);
         let target = entry.kind.target();
@@ -181,12 +185,12 @@ impl Hub {
         debug_assert!(seq > self.head(), "entries are applied in order");
         self.move_to(state, seq);
         state.history.advance(entry.at);
-        // The reply below must not depend on whether anybody has read the history before.
+        // The outcome must be equal on all servers, whether or not somebody has read the history.
         state.history.refresh(&entry.tag);
         let (seq, duplicate) = match state.dedup.judge(seq, entry.at, names) {
             Verdict::New => (seq, false),
-            // The log contains this append twice. The first copy was applied, so the outcome is the
-            // same.
+            // The log contains this append twice. The first copy was applied, so its outcome is the
+            // answer.
             Verdict::Replayed(first) => return Ok(state.applied(first, entry, false)),
             Verdict::Duplicate(first) => return Ok(state.applied(first, entry, true)),
             Verdict::Conflict => {
@@ -224,7 +228,7 @@ impl Hub {
         Ok(applied)
     }
 
-    /// Notes that the outbox of a connection is empty, so that it can take more of a replay.
+    /// Notes that the outbox of a connection is empty, so the connection can take more of a replay.
     pub(crate) fn drained(&self, connection: &Connection) {
         self.shards[connection.shard].drained(connection.number);
     }
@@ -236,7 +240,7 @@ impl Hub {
         }
     }
 
-    /// The next messages of a replay: `budget` bytes or a little more.
+    /// Takes the next messages of a replay: `budget` bytes or a little more.
     pub(crate) fn pull(&self, tag: &Tag, replay: &mut Replay, budget: usize, clock: u64) -> Pulled {
         self.state.lock().history.pull(tag, replay, budget, clock)
     }
@@ -246,9 +250,9 @@ impl Hub {
         self.state.lock().history.has(tag, address, mark)
     }
 
-    /// Sends the `read` event to the person's connections here, except `origin`, for a mark that
-    /// changes no inbox: they may show a broadcast, or the tag may have no inboxes. Dropped while a
-    /// shard's queue is full.
+    /// Sends the `read` event of a mark that changes no inbox to the person's connections on this
+    /// server, except `origin`. Such a mark may name a broadcast, or the tag may have no inboxes.
+    /// The event is dropped while the queue of a shard is full.
     pub(crate) fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark, origin: Option<u64>) {
         if self.admit().is_err() {
             return;
@@ -261,7 +265,7 @@ impl Hub {
         self.deliver(listeners, tag, &delivery);
     }
 
-    /// Queues a delivery for every shard that serves any of its recipients.
+    /// Queues a delivery for every shard that has a recipient.
     fn deliver(&self, listeners: &mut TagRegistry, tag: &Tag, delivery: &Delivery) {
         listeners.note_delivery(delivery.target, delivery.except);
         for (index, shard) in self.shards.iter().enumerate() {
@@ -308,7 +312,7 @@ impl Sink for Hub {
 }
 
 impl HubState {
-    /// The outcome of an entry that was applied, as of now.
+    /// The outcome of an entry that was applied; the counts are those of the present moment.
     fn applied(&self, seq: u64, entry: &Entry, duplicate: bool) -> Applied {
         let target = entry.kind.target();
         let listeners = self.tags.get(&entry.tag);
@@ -324,7 +328,7 @@ impl HubState {
         }
     }
 
-    /// Returns whether the registration existed.
+    /// Removes a registration. Returns whether it existed.
     fn remove(
         &mut self,
         connection: u64,
@@ -355,14 +359,15 @@ impl HubState {
     }
 }
 
-/// The frame for the recipients of an entry.
+/// Encodes the frame for the recipients of an entry. For a logout the frame is empty and is not
+/// sent.
 fn encode(seq: u64, entry: &Entry) -> Bytes {
     let direct = entry.kind.target() != Target::Everyone;
     match &entry.kind {
         EntryKind::Broadcast(message) | EntryKind::Direct(_, message) => {
             frame::text_frame(&protocol::delivery(&entry.tag, seq, entry.at, message, direct))
         }
-        // A later message was not read.
+        // The mark must not cover messages that come later.
         EntryKind::Read(_, Mark::UpTo(last)) => {
             frame::text_frame(&protocol::read(&entry.tag, &Mark::UpTo(seq.min(*last))))
         }

@@ -1,5 +1,5 @@
-//! How far the log has been applied, who waits for that, and the reset when it cannot be applied any
-//! further.
+//! The position of the hub in the log, the tasks that wait for a position, and the reset after a
+//! loss of entries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::id::{Address, Tag};
 use crate::log::Replica;
 use crate::protocol::Mark;
 
-/// Tasks that wait until an entry is applied, by its number: an entry wakes only those that wait for
-/// it, and costs nothing while nobody waits.
+/// The tasks that wait until an entry is applied, by the entry's number. An entry wakes only the
+/// tasks that wait for it, and costs nothing while none waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiters(BTreeMap<u64, Arc<Notify>>);
 
-/// Takes a task off the list of waiters.
+/// Takes a task off the list of waiters when the task ends or is cancelled.
 struct WaiterGuard {
     hub: Arc<Hub>,
     seq: u64,
 }
 
 impl Hub {
-    /// The last entry applied.
+    /// The number of the last entry applied.
     pub(crate) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
     }
@@ -54,8 +54,8 @@ impl Replica for Hub {
             let _guard = WaiterGuard { hub: Arc::clone(&self), seq };
             let applied = {
                 // No entry is applied while this lock is held, so none is missed between the check
-                // and the addition to the waiters. A `Notified` does not have to be polled first:
-                // it is woken from its creation on.
+                // and the addition to the waiters. A `Notified` need not be polled first: it is
+                // woken by every notification after its creation.
                 let mut state = self.state.lock();
                 if self.head() >= seq {
                     return;
@@ -108,7 +108,7 @@ impl Replica for Hub {
 impl Drop for WaiterGuard {
     fn drop(&mut self) {
         let waiters = &mut self.hub.state.lock().waiters.0;
-        // Nobody else waits for this entry.
+        // Only this task waited for the entry.
         if waiters.get(&self.seq).is_some_and(|notify| Arc::strong_count(notify) == 1) {
             waiters.remove(&self.seq);
         }

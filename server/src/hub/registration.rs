@@ -1,11 +1,11 @@
-//! A registration, as hub and shards name it.
+//! A registration, as the hub and the shards name it.
 
 use crate::id::{Address, Tag};
 
-/// One connection listens on one tag, perhaps under an ID.
+/// One connection listens on one tag, with or without an ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registration {
     pub tag: Tag,
-    /// `None` for an anonymous listener, which gets broadcasts only.
+    /// The address of the ID. `None` for an anonymous listener, which gets broadcasts only.
     pub address: Option<Address>,
 }

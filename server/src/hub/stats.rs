@@ -1,4 +1,4 @@
-//! Counts for `/status` and `/metrics`: numbers only, never an ID.
+//! Counts for `/status` and `/metrics`. They contain numbers only, never an ID.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,7 +14,7 @@ pub(crate) struct TagCounts {
     pub tag: Tag,
     pub registrations: usize,
     pub ids: usize,
-    /// Deliveries to listeners, since the tag has had any.
+    /// The number of deliveries to listeners since the tag got its first listener.
     pub deliveries: u64,
     pub kept: TagUsage,
 }
@@ -22,17 +22,17 @@ pub(crate) struct TagCounts {
 /// The sums over all tags.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Totals {
-    /// Tags with listeners.
+    /// The number of tags with listeners.
     pub tags: usize,
     pub registrations: usize,
-    /// Distinct IDs on each tag, summed up.
+    /// The number of distinct IDs of each tag, summed over all tags.
     pub ids: usize,
     pub kept: TotalUsage,
 }
 
 impl Hub {
-    /// The counts of the tags that have listeners or messages: at most `most`, those with most
-    /// registrations first, and how many more there are.
+    /// The counts of the tags that have listeners or messages: at most `most` tags, those with the
+    /// most registrations first. The second value is the number of tags that are left out.
     pub(crate) fn counts(&self, most: usize) -> (Vec<TagCounts>, usize) {
         let state = self.state.lock();
         let mut foremost = Foremost { most, best: BinaryHeap::new(), left_out: 0 };
@@ -81,16 +81,16 @@ impl Hub {
 
 type Rank<'a> = (Reverse<usize>, Reverse<usize>, &'a Tag);
 
-/// Most registrations first, then most messages, then by name.
+/// The key that sorts tags: most registrations first, then most messages, then by name.
 fn rank(tag: &Tag, registrations: usize, kept: TagUsage) -> Rank<'_> {
     (Reverse(registrations), Reverse(kept.broadcasts + kept.unread), tag)
 }
 
-/// The first `most` of very many items. The others are only counted, because the lock of the hub is
-/// held meanwhile.
+/// Finds the first `most` of very many items without sorting all of them, because the hub is locked
+/// meanwhile. The other items are only counted.
 struct Foremost<T> {
     most: usize,
-    /// A heap with the last of these items on top.
+    /// A heap of the first items, with the last of them on top.
     best: BinaryHeap<T>,
     left_out: usize,
 }

@@ -4,16 +4,16 @@ use std::time::Instant;
 
 use crate::histogram::Histogram;
 
-/// The counts of one shard, in plain integers, so that a delivery costs one addition. They are moved
-/// into the queue together with the work that is done.
+/// The counts of one shard. They are plain integers, so that a delivery costs one addition. When
+/// work is done, they are added to the counts in the shard's queue.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
-    /// Frames written to sockets or queued in outboxes, without replays.
+    /// Frames that were written to sockets or queued in outboxes, without those of replays.
     pub deliveries: u64,
     pub bytes: u64,
     /// Messages that were replayed.
     pub replayed: u64,
-    /// Replays under way.
+    /// Replays begun minus replays ended.
     pub replays: i64,
     /// The time from the acceptance of an entry until the last listener of the shard has it.
     pub latency: Histogram,
@@ -26,7 +26,7 @@ impl Tally {
         self.bytes += connections * bytes as u64;
     }
 
-    /// Notes that all listeners of the shard have these entries.
+    /// Notes the latency of entries that all listeners of the shard have got by now.
     pub(crate) fn reached_all(&mut self, received: impl Iterator<Item = Instant>) {
         let now = Instant::now();
         received.for_each(|then| self.latency.note(now.saturating_duration_since(then)));
@@ -41,11 +41,11 @@ impl Tally {
     }
 }
 
-/// What shards have done, and what is queued for them.
+/// The work that shards have done, and the work that is queued for them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ShardProgress {
     pub tally: Tally,
-    /// Queued work: entries, registrations and the like.
+    /// The number of queued pieces of work: deliveries, registrations and others.
     pub entries: usize,
     /// The bytes of the queued frames.
     pub bytes: usize,

@@ -1,4 +1,5 @@
-//! The hub against a naive model, and two hubs that apply the same log, one of which lags and restarts.
+//! Compares the hub with a naive model, and two hubs that apply the same log, one of which lags and
+//! restarts.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
     (0..2_usize, body, pause, mid, append, ttl).prop_map(|(at, body, pause, mid, append, ttl)| {
         let mid = mid.map(|mid| Mid::kept(mid.to_string().into()));
         let append = append.map(|number| AppendId { writer: 1, number });
-        // Relative to the time of the entry, which is set later.
+        // `expires` is relative here; the test adds the time of the entry later.
         (Entry { tag: tag(at), kind: body, at: 0, expires: ttl, mid, append }, pause)
     })
 }
@@ -67,11 +68,11 @@ fn entry() -> impl Strategy<Value = (Entry, u64)> {
 /// The stored seqs with their times, and the highest evicted seq.
 type ModelRing = (Vec<(u64, u64)>, u64);
 
-/// The naive model of the state after the log so far.
+/// The naive model of the hub's state after the entries so far.
 #[derive(Debug, Default)]
 struct Model {
     rings: HashMap<(usize, Option<Address>), ModelRing>,
-    /// Each `mid` with the seq and the time of its first use.
+    /// Each append with the seq and the time of its first copy.
     appends: HashMap<AppendId, (u64, u64)>,
     mids: HashMap<(Tag, Target, Mid), (u64, u64, String)>,
 }
@@ -146,11 +147,11 @@ impl Model {
 /// What a follower does while its leader applies one more entry.
 #[derive(Debug, Clone, Copy)]
 enum Follow {
-    /// It applies this many more entries at most.
+    /// The follower applies at most this many more entries.
     On(usize),
-    /// It restarts, and has applied this many of all entries when the next one comes.
+    /// The follower restarts from an empty state and applies at most this many entries.
     Anew(usize),
-    /// A client reads from it.
+    /// A client reads from the follower.
     Asked,
 }
 
@@ -164,7 +165,7 @@ fn step_of_follower() -> impl Strategy<Value = Follow> {
     ]
 }
 
-/// Applies at most this many more entries, and asserts that the outcomes are those of the leader.
+/// Applies at most `most` further entries, and asserts that the outcomes equal those of the leader.
 fn catch_up(
     hub: &Hub,
     log: &[Entry],
@@ -181,7 +182,7 @@ fn catch_up(
     Ok(())
 }
 
-/// The replies and messages for a client with a cursor.
+/// Returns what a client with a cursor gets: `recovered`, the unread seqs, and the messages.
 fn resumed(hub: &Hub, at: usize, who: u8, since: u64) -> (bool, Vec<u64>, Vec<String>) {
     let state = hub.state.lock();
     let head = hub.head();
@@ -206,7 +207,7 @@ proptest! {
         for (index, (mut entry, pause)) in entries.into_iter().enumerate() {
             now += pause;
             entry.at = now;
-            // The model of the history covers expiry.
+            // Expiry is left out, because the test of the history covers it.
             entry.expires = None;
             let seq = index as u64 + 1;
             let outcome = hub.apply(seq, &entry, AppendContext::default());
@@ -214,7 +215,7 @@ proptest! {
                 .map(|applied| (applied.seq, applied.stored, applied.duplicate))
                 .map_err(|refusal| refusal.code);
             prop_assert_eq!(outcome, model.apply(seq, &entry));
-            // A read evicts what is too old.
+            // The client's read below evicts messages that are too old.
             model.age(now);
             for at in 0..2 {
                 for who in 0..2 {
@@ -238,8 +239,8 @@ proptest! {
         }
     }
 
-    /// A follower that lags and restarts has the same state in the end. One that starts from a trimmed
-    /// log has the same state except for the trimmed entries, which it reports.
+    /// A follower that lags and restarts has the leader's state in the end. A follower that starts
+    /// from a trimmed log differs only in the trimmed entries, and reports them as lost.
     #[test]
     fn who_follows_keeps_the_same(
         entries in prop::collection::vec(entry(), 1..80),
@@ -258,7 +259,7 @@ proptest! {
         let mut follower = hub(0);
         for (index, entry) in log.iter().enumerate() {
             outcomes.push(leader.apply(index as u64 + 1, entry, AppendContext::default()));
-            // Reads from one of them make no difference.
+            // Reads from only one of the two hubs make no difference.
             resumed(&leader, index % 2, 0, 0);
             match steps[index] {
                 Follow::On(more) => catch_up(&follower, &log[..=index], &outcomes, more)?,
@@ -292,10 +293,10 @@ proptest! {
     }
 }
 
-/// Steps of registering and unregistering.
+/// One step of a random sequence of registrations and entries.
 #[derive(Debug, Clone)]
 enum Move {
-    /// Registers with or without an ID, in place of the earlier registration on the tag.
+    /// Registers with or without an ID. The new registration replaces the earlier one on the tag.
     Register {
         connection: usize,
         tag: usize,
@@ -312,12 +313,12 @@ enum Move {
     Broadcast {
         tag: usize,
     },
-    /// The next entries are lost.
+    /// The next entry is lost.
     Lose,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Move>> {
-    // Mostly the same ID, which soon has too many connections.
+    // Most steps use one ID, which soon has too many connections.
     let tag = || prop_oneof![4 => Just(0), 1 => 1..4_usize];
     let person = || prop_oneof![4 => Just(0), 1 => Just(1_u8)];
     let connection = || 0..40_usize;
@@ -333,8 +334,8 @@ fn steps() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    /// The running sums equal those that are computed anew, and the tags that are listed are the first
-    /// of all.
+    /// The running sums equal the sums that are computed anew. The listed tags are the first of all
+    /// tags in the sorting order.
     #[test]
     fn the_counts_are_right_whoever_comes_and_goes(steps in steps(), most in 0..6_usize) {
         let hub = hub(0);

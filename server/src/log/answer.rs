@@ -1,4 +1,4 @@
-//! Appends that wait for their answer.
+//! Tracks the appends that wait for their answer.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -9,11 +9,11 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::entry::Appended;
 use crate::protocol::{Outcome, Refusal};
 
-/// Counts the appends without an answer.
+/// Counts the appends that have no answer yet.
 #[derive(Debug, Default)]
 pub(super) struct OpenAppends(TaskTracker);
 
-/// The answer that an append waits for.
+/// The sending end of an answer. The append is open until this value is dropped.
 #[derive(Debug)]
 pub(super) struct AppendAnswer {
     sender: oneshot::Sender<Appended>,
@@ -21,27 +21,29 @@ pub(super) struct AppendAnswer {
 }
 
 impl OpenAppends {
-    /// Begins an append.
+    /// Begins an append. Its answer is sent through the first value and received through the
+    /// second.
     pub(super) fn begin(&self) -> (AppendAnswer, oneshot::Receiver<Appended>) {
         let (sender, outcome) = oneshot::channel();
         (AppendAnswer { sender, _open: self.0.token() }, outcome)
     }
 
-    /// Ends when no append waits for its answer.
+    /// Completes when no append waits for its answer.
     pub(super) fn answered(&self) -> BoxFuture<'_, ()> {
-        // A closed tracker still counts; an open one never reports that it is empty.
+        // The tracker is closed only because `wait` would otherwise never end. It still counts new
+        // appends.
         self.0.close();
         self.0.wait().boxed()
     }
 }
 
 impl AppendAnswer {
-    /// Answers. The sender may have left; the entry counts all the same.
+    /// Sends the answer. The receiver may be gone; the entry is applied nevertheless.
     pub(super) fn send(self, appended: Appended) {
         let _ = self.sender.send(appended);
     }
 
-    /// Answers that the log failed.
+    /// Answers that the append failed.
     pub(super) fn fail(self, outcome: Outcome, why: &'static str) {
         self.send(Err(Refusal::unavailable(outcome, why)));
     }

@@ -1,4 +1,4 @@
-//! A log's counters.
+//! The counters of a log.
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,10 +9,10 @@ use super::Appending;
 use crate::histogram::Histogram;
 use crate::protocol::{Outcome, Refusal};
 
-/// Appends and commits since the start.
+/// The counts of appends and commits since the start of the process.
 #[derive(Debug)]
 pub(crate) struct Counts {
-    /// Appends by outcome.
+    /// The number of appends by outcome.
     pub(crate) appends: Family<OutcomeLabel, Counter>,
     /// The durations of commits, failed ones included.
     pub(crate) commits: Mutex<Histogram>,
@@ -21,7 +21,7 @@ pub(crate) struct Counts {
     unknown: Counter,
 }
 
-/// The outcome of an append.
+/// The label that names the outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabel {
     outcome: &'static str,
@@ -38,18 +38,18 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Counts entries that stand in the log, whatever their effect.
+    /// Counts entries that are in the log, whatever their effect was.
     pub(super) fn appended(&self, entries: usize) {
         self.ok.inc_by(entries as u64);
     }
 
-    /// Refuses an append at once.
+    /// Counts a refused append and answers it.
     pub(super) fn refuse(&self, refusal: Refusal) -> Appending {
         self.failed(1, Outcome::Refused);
         Appending::Done(Err(refusal))
     }
 
-    /// Counts entries that do not stand in the log, or may not.
+    /// Counts entries that are not in the log, or may not be.
     pub(super) fn failed(&self, entries: usize, outcome: Outcome) {
         let counter = match outcome {
             Outcome::Refused => &self.refused,

@@ -1,4 +1,4 @@
-//! The log in memory: it gives the order and nothing else.
+//! The log in memory. It only puts entries in order, and stores none.
 
 use std::sync::Arc;
 
@@ -7,17 +7,18 @@ use parking_lot::Mutex;
 use super::{Appending, Counts, Log, Sink};
 use crate::entry::{AppendContext, Entry};
 
-/// Orders entries by a lock. Nothing survives the process.
+/// A log that orders entries with a lock. Nothing survives the process.
 #[derive(Debug)]
 pub(crate) struct MemoryLog<S> {
     sink: Arc<S>,
-    /// The last seq given. Held while the sink applies, so that it sees entries in order.
+    /// The seq of the last entry. The lock is held while the sink applies an entry, so that the
+    /// sink sees the entries in order.
     head: Mutex<u64>,
     counts: Counts,
 }
 
 impl<S: Sink> MemoryLog<S> {
-    /// An empty log whose entries take effect in `sink`.
+    /// Creates an empty log, which passes entries to `sink`.
     pub(crate) fn new(sink: Arc<S>) -> Self {
         Self { sink, head: Mutex::new(0), counts: Counts::default() }
     }

@@ -1,4 +1,4 @@
-//! The log: the order of everything that is published.
+//! The log puts everything that is published in one order.
 
 mod answer;
 pub(crate) mod counters;
@@ -23,120 +23,123 @@ use crate::id::{Address, Tag};
 use crate::limits;
 use crate::protocol::{Mark, Outcome, Refusal};
 
-/// Where entries take effect: the part of the hub that a log calls.
+/// The receiver of the log's entries: the part of the hub that a log calls.
 pub(crate) trait Sink: Send + Sync + fmt::Debug {
-    /// Whether deliveries keep up. The log asks before it appends an entry.
+    /// Checks that deliveries keep up. The log asks before it appends an entry.
     ///
     /// # Errors
-    /// `unavailable`, refused, while they do not.
+    /// `unavailable` with the outcome `refused`, while deliveries are behind.
     fn admit(&self) -> Result<(), Refusal>;
 
     /// Applies the log's next entry.
     ///
     /// # Errors
-    /// `mid_conflict`; the entry stands in the log all the same.
+    /// `mid_conflict` if another message has the `mid` of the entry. The entry stays in the log
+    /// nevertheless.
     fn apply(&self, seq: u64, entry: &Entry, context: AppendContext) -> Appended;
 }
 
-/// The sink of a log that other servers append to, and that may have trimmed entries before they
-/// are read.
+/// The sink of a log to which other servers also append. Such a log may trim entries before this
+/// server has read them.
 pub(crate) trait Replica: Sink {
-    /// The last entry applied.
+    /// The number of the last entry applied.
     fn head(&self) -> u64;
 
-    /// Ends when the entry `seq` was applied.
+    /// Completes when the entry `seq` was applied.
     fn applied(self: Arc<Self>, seq: u64) -> BoxFuture<'static, ()>;
 
-    /// Ends when [`Sink::admit`] does not refuse.
+    /// Completes when [`Sink::admit`] succeeds.
     fn admits(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
-    /// Skips a number that has no entry.
+    /// Skips the number `seq`, which has no entry.
     fn skip(&self, seq: u64);
 
     /// Delivers a read mark to the connections of a person, although it changes no inbox.
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark);
 
-    /// Entries through `seq` are gone, and some of them were not applied: forgets everything, and
-    /// disconnects every client, so that it registers again.
+    /// Forgets everything and disconnects every client, so that they register again. The entries
+    /// through `seq` are gone, and some of them were not applied.
     fn reset_to(&self, seq: u64);
 }
 
-/// Orders entries, stores them, and hands each to its sink, in order.
+/// A log orders entries, stores them, and passes each to its sink, in order.
 pub(crate) trait Log: Send + Sync + fmt::Debug {
-    /// Appends `entry`. The entries of one caller stand in the order of its calls, whether or not it
-    /// awaits the outcomes.
+    /// Appends `entry`. The entries of one caller are in the order of its calls, even if it does
+    /// not await the outcomes.
     fn append(&self, entry: Entry, context: AppendContext) -> Appending;
 
     /// The log's name in `/status`.
     fn name(&self) -> &'static str;
 
-    /// Its counters.
+    /// The log's counters.
     fn counts(&self) -> &Counts;
 
-    /// Ends when every append has its answer.
+    /// Completes when every append has its answer.
     fn answered(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
 
-    /// The entries that wait to be written; `None` if entries never wait.
+    /// How many entries wait to be written; `None` if entries never wait in this log.
     fn queued(&self) -> Option<Queued> {
         None
     }
 
-    /// The other servers that append to it, if there can be any.
+    /// The other servers that append to the log; `None` if there can be no others.
     fn cluster(&self) -> Option<&dyn Cluster> {
         None
     }
 }
 
-/// What a shared log knows of the other servers that append to it. This server may lag behind what
-/// its clients have seen at another.
+/// What a shared log knows about the other servers that append to it. This server may lag behind
+/// the entries that its clients have seen at another server.
 pub(crate) trait Cluster {
-    /// Ends when this server has applied the entry `seq`, or after two seconds. `None` if it has
-    /// already.
+    /// Completes when this server has applied the entry `seq`, or after two seconds. `None` if the
+    /// entry was applied already.
     fn catch_up(&self, seq: u64) -> Option<BoxFuture<'static, ()>>;
 
-    /// Whether this server can serve a client that has seen the entry `seq` elsewhere.
+    /// Checks whether this server can serve a client that has seen the entry `seq` at another
+    /// server.
     ///
     /// # Errors
-    /// `unavailable`, refused, while this server may lag behind that entry: it would report losses
-    /// falsely, and deliver everything twice.
+    /// `unavailable` with the outcome `refused`, while this server may lag behind that entry. It
+    /// would otherwise report false losses and deliver messages twice.
     fn admit(&self, seq: u64) -> Result<(), Refusal>;
 
-    /// Sends the other servers a read mark that is no entry, because it changes nothing that is kept.
-    /// It may get lost.
+    /// Sends a read mark to the other servers without appending it, because it changes no inbox.
+    /// The mark may get lost.
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark);
 
-    /// How many other servers are alive.
+    /// The number of other servers that are alive.
     fn peers(&self) -> usize;
 
-    /// Why clients should use another server at present.
+    /// The reason why clients should use another server at present; `None` if this server is ready.
     fn not_ready(&self) -> Option<&'static str>;
 }
 
-/// Entries that wait to be written.
+/// The entries that wait to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Queued {
-    /// How many entries.
+    /// The number of entries.
     pub entries: usize,
-    /// Roughly their bytes in memory.
+    /// The approximate size of the entries in memory, in bytes.
     pub bytes: usize,
 }
 
 impl Queued {
-    /// Whether another entry of that many bytes may wait.
+    /// Whether another entry of this size in bytes may wait.
     fn has_room(self, bytes: usize) -> bool {
         self.entries < limits::LOG_QUEUE && self.bytes + bytes <= limits::LOG_QUEUE_BYTES
     }
 }
 
-/// An append under way. Dropping it does not cancel the append: the entry may still be delivered.
+/// An append under way. Dropping this future does not cancel the append: the entry may still be
+/// delivered.
 pub(crate) enum Appending {
-    /// It has this outcome.
+    /// The append has ended with this outcome.
     Done(Appended),
-    /// Its outcome will be sent.
+    /// The outcome of the append will be sent through this channel.
     Waiting(oneshot::Receiver<Appended>),
-    /// It begins within this future.
+    /// The append begins when this future is polled.
     Later(BoxFuture<'static, Appended>),
 }
 

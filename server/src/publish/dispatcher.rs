@@ -1,4 +1,4 @@
-//! Performs one action of a client, over a WebSocket or over HTTP, and gives the reply that it is owed.
+//! Performs one action that a client sent over a WebSocket or HTTP, and yields the reply.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::protocol::{Action, Key, Protectable, Publish, Reference, Refusal, Rep
 use crate::publish::Service;
 use crate::publish::registrations::Registrations;
 
-/// The way an action came in, and what only that way has.
+/// The way by which an action came in, with the data that only this way has.
 pub(crate) enum Via<'a> {
     WebSocket(&'a mut Registrations),
     /// `POST /messages`, perhaps with the key of the `Authorization` header.
     Post(Option<&'a Key>),
 }
 
-/// Checks who may do what, and how often, and performs it.
+/// Checks permissions and rate limits, then performs the action.
 pub(crate) struct Dispatcher<'a> {
     pub(crate) service: &'a Arc<Service>,
     pub(crate) visitor: &'a mut Visitor,
@@ -26,11 +26,11 @@ pub(crate) struct Dispatcher<'a> {
 }
 
 impl Dispatcher<'_> {
-    /// Performs an action. `None` means that its reply is in the outbox already: that of `set` must
-    /// precede what the registration delivers.
+    /// Performs an action. `None` means that the reply is in the outbox already: the reply to `set`
+    /// must be written before the messages of the new registration.
     ///
     /// # Errors
-    /// The refusal to reply with.
+    /// The refusal that is the reply.
     pub(crate) fn perform(
         self,
         action: Result<Action, Refusal>,
@@ -96,7 +96,7 @@ impl Dispatcher<'_> {
 }
 
 impl Via<'_> {
-    /// The key for a message that carries none.
+    /// The key to check if the message itself contains no key.
     fn key_of(&self, publish: &Publish) -> Option<&Key> {
         match self {
             Self::WebSocket(registrations) => registrations.key(&publish.tag, publish.action()),
@@ -109,7 +109,7 @@ pub(crate) fn needs_websocket() -> Refusal {
     Refusal::bad("this action needs a WebSocket, at /ws".into())
 }
 
-/// The reply to an action, as soon as it is known. Not to be polled again once it is ready.
+/// The future reply to an action. Do not poll it again once it is ready.
 pub(crate) enum PendingReply {
     Known(Reply),
     Appending { operation: Operation, appending: Appending },
@@ -120,7 +120,7 @@ impl Future for PendingReply {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
         Poll::Ready(match &mut *self {
-            // Moved out and not cloned, because an inbox may be large.
+            // The reply is moved out rather than cloned, because an inbox may be large.
             Self::Known(reply) => std::mem::replace(reply, Reply::Ping),
             Self::Appending { operation, appending } => {
                 operation.reply(ready!(Pin::new(appending).poll(context)))
@@ -129,7 +129,7 @@ impl Future for PendingReply {
     }
 }
 
-/// The operation of an append, which its reply names.
+/// The kind of request that led to an append; the reply names it.
 #[derive(Clone, Copy)]
 pub(crate) enum Operation {
     /// `send` or `broadcast`.

@@ -1,4 +1,5 @@
-//! Checks tags, keys and rates, and appends to the log; shared by WebSocket and HTTP.
+//! Checks tags, keys and rate limits, and appends to the log. WebSocket and HTTP both use this
+//! module.
 
 pub(crate) mod dispatcher;
 mod persons;
@@ -28,14 +29,14 @@ use crate::protocol::{ErrorCode, Key, Protectable, Publish, Recipient, Refusal, 
 pub(crate) struct Service {
     pub hub: Arc<Hub>,
     pub log: Box<dyn Log>,
-    /// Replaced on reload.
+    /// The policy, which a reload replaces.
     pub policy: ArcSwap<Policy>,
     pub rates: RateLimiter,
     pub id_key: IdKey,
     pub counters: Arc<Counters>,
     /// The bytes that wait for the sockets of all connections.
     pub backlog: Arc<Backlog>,
-    /// Held by each request over HTTP that is in flight.
+    /// Tracks the HTTP requests in flight: each of them holds a token.
     pub at_work: TaskTracker,
 }
 
@@ -58,7 +59,8 @@ impl Service {
     /// Checks that `action` on `tag` needs no key or that one of `keys` is right.
     ///
     /// # Errors
-    /// `denied`; `rate_limited` after too many wrong keys, which never affects the right key.
+    /// `denied` without the right key; `rate_limited` after too many wrong keys. A request with the
+    /// right key is never rate-limited here.
     pub(crate) fn authorise<'a>(
         &self,
         visitor: &mut Visitor,
@@ -81,27 +83,28 @@ impl Service {
         })
     }
 
-    /// Counts a `set` or `unset`.
+    /// Counts a `set` or `unset` against the visitor's rate limit.
     ///
     /// # Errors
-    /// `rate_limited`.
+    /// `rate_limited` if the visitor exceeds the limit.
     pub(crate) fn count_set(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
         visitor
             .set(&self.rates, &self.policy.load().limits)
             .map_err(|often| Refusal::rate_limited("too many registrations", often.retry_in))
     }
 
-    /// Counts any other request without the right key.
+    /// Counts a request other than `set` and `unset` against the visitor's rate limit.
     ///
     /// # Errors
-    /// `rate_limited`.
+    /// `rate_limited` if the visitor exceeds the limit.
     pub(crate) fn count(&self, visitor: &mut Visitor) -> Result<(), Refusal> {
         visitor
             .send(&self.rates, &self.policy.load().limits)
             .map_err(|often| Refusal::rate_limited("too many requests", often.retry_in))
     }
 
-    /// Checks key and tag. Counts the request unless the right key was given.
+    /// Checks the key and the tag. Counts the request against the rate limit unless its key is
+    /// right.
     fn admit(
         &self,
         visitor: &mut Visitor,
@@ -119,11 +122,12 @@ impl Service {
 
     /// Checks a message and appends it to the log.
     ///
-    /// `otherwise` gives the key for a message that carries none: that of the request's
-    /// `Authorization` header, or one that the connection gave with its `set`.
+    /// `otherwise` returns the key to check if the message contains none: the key of the request's
+    /// `Authorization` header, or the key that the connection sent with its `set`.
     ///
     /// # Errors
-    /// `bad_tag`, `denied`, `rate_limited`. The outcome of the append is the output of the future.
+    /// `bad_tag`, `denied`, `rate_limited`. Errors of the append itself are in the output of the
+    /// future.
     pub(crate) fn publish<'a>(
         &self,
         visitor: &mut Visitor,
@@ -156,14 +160,14 @@ impl Service {
 
     /// Waits until all accepted messages are delivered to the listeners here. Cancel safe.
     pub(crate) async fn delivered(&self) {
-        // A message passes through these stages in this order.
+        // A message passes through the request, the log and the hub in this order.
         self.at_work.close();
         self.at_work.wait().await;
         self.log.answered().await;
         self.hub.delivered().await;
     }
 
-    /// Counts the reply if it is an error.
+    /// Counts the reply in the metrics if it is an error.
     pub(crate) fn note(&self, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
             self.counters.refused(refusal.code.as_str());

@@ -1,4 +1,5 @@
-//! Requests about one person: read marks, the inbox, logging out, and cursors of other servers.
+//! Requests about one person (read marks, the inbox, logout), and cursors that other servers gave
+//! out.
 
 use std::sync::Arc;
 
@@ -16,16 +17,16 @@ use crate::protocol::{
 };
 
 impl Service {
-    /// Ends when this server has caught up with what the cursor's client has seen at another. `None`
-    /// if it has already.
+    /// Completes when this server has applied every entry that the client has seen at another
+    /// server. `None` if it has applied them already.
     pub(crate) fn lag(&self, since: Option<&Cursor>) -> Option<BoxFuture<'static, ()>> {
         self.log.cluster()?.catch_up(self.position(since)?)
     }
 
-    /// Whether this server can serve a cursor, after [`Service::lag`].
+    /// Checks, after [`Service::lag`], whether this server can serve a cursor.
     ///
     /// # Errors
-    /// `unavailable`, refused, while this server lags behind what the client has seen.
+    /// `unavailable` with the outcome `refused`, while this server lags behind the client's cursor.
     pub(crate) fn admit_cursor(&self, since: Option<&Cursor>) -> Result<(), Refusal> {
         match (self.log.cluster(), self.position(since)) {
             (Some(cluster), Some(seq)) => cluster.admit(seq),
@@ -33,15 +34,16 @@ impl Service {
         }
     }
 
-    /// The last entry that the cursor's client has seen, if the cursor is one of this log.
+    /// The number of the last entry that the client has seen, if the cursor belongs to this log.
     fn position(&self, since: Option<&Cursor>) -> Option<u64> {
         let Cursor { epoch, seq } = since?;
         (**epoch == *self.hub.epoch).then_some(*seq)
     }
 
-    /// Marks messages as read. Only a mark that changes an inbox is appended to the log, because repeated
-    /// marks could fill it; any other is sent to the person's connections directly. Entries that only
-    /// other servers have applied are awaited. `origin` is the connection that sends the mark.
+    /// Marks messages as read. A mark is appended to the log only if it changes an inbox, because
+    /// repeated marks could fill the log. Any other mark is sent to the person's connections
+    /// directly. If the mark names entries that only other servers have applied, the mark waits for
+    /// them. `origin` is the connection that sent the mark.
     pub(super) fn read(
         self: &Arc<Self>,
         read: &Read,
@@ -70,7 +72,7 @@ impl Service {
         origin: Option<u64>,
     ) -> Option<Appending> {
         let mark = match mark {
-            // A later message was not read.
+            // The mark must not cover messages that come later.
             Mark::UpTo(seq) => Mark::UpTo((*seq).min(self.hub.head())),
             only => only.clone(),
         };
@@ -84,10 +86,11 @@ impl Service {
         None
     }
 
-    /// The address of a `read` over HTTP, which a sender marks for a person whose ID it knows.
+    /// The address for a `read` over HTTP, by which a sender marks messages for a person whose ID
+    /// it knows.
     ///
     /// # Errors
-    /// `bad_tag`, `denied`, `rate_limited`, `bad_request` without an ID.
+    /// `bad_tag`, `denied`, `rate_limited`; `bad_request` if the ID is missing.
     pub(super) fn reader(
         &self,
         visitor: &mut Visitor,
@@ -120,10 +123,11 @@ impl Service {
         })
     }
 
-    /// Logs a person out: closes the connections under the ID and empties its inbox.
+    /// Logs a person out: closes the person's connections on the tag and empties the inbox.
     ///
     /// # Errors
-    /// `bad_tag`, `rate_limited`; `denied`, also if no key is configured for `drop`.
+    /// `bad_tag`, `rate_limited`; `denied` without the key for `drop`, and if no such key is
+    /// configured.
     pub(super) fn log_out(
         &self,
         visitor: &mut Visitor,

@@ -1,4 +1,4 @@
-//! The registrations of one WebSocket connection and the keys that it gave with them.
+//! The registrations of one WebSocket connection, and the keys that the client sent with them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::limits;
 use crate::protocol::{self, ErrorCode, Key, Protectable, Read, Reference, Refusal, Reply, Set};
 use crate::publish::Service;
 
-/// What a connection listens to.
+/// The registrations of one connection.
 pub(crate) struct Registrations {
     pub(crate) connection: Arc<Connection>,
     all: Vec<ConnRegistration>,
@@ -20,7 +20,7 @@ pub(crate) struct Registrations {
 
 struct ConnRegistration {
     registration: Registration,
-    /// The connection is handed everything above this seq.
+    /// The connection gets every message after this seq.
     from: u64,
     generation: Generation,
     keys: Vec<(Protectable, Key)>,
@@ -41,13 +41,14 @@ impl Registrations {
         hub.unregister(&self.connection, all);
     }
 
-    /// The key that the connection gave for this pair with its `set`.
+    /// The key for this tag and action that the connection sent with its `set`.
     pub(super) fn key(&self, tag: &Tag, action: Protectable) -> Option<&Key> {
         let keys = &self.all.iter().find(|one| one.registration.tag == *tag)?.keys;
         keys.iter().find(|(of, _)| *of == action).map(|(_, key)| key)
     }
 
-    /// The address that the connection listens under, for a `read`, and its number.
+    /// The address under which the connection listens on the tag of `read`, and the connection's
+    /// number.
     pub(super) fn reader(&self, read: &Read) -> Result<(Address, Option<u64>), Refusal> {
         if read.id.is_some() || read.key.is_some() {
             return Err(Refusal::bad(
@@ -98,7 +99,7 @@ impl Registrations {
             Earlier { registration, from: *from, generation: *generation }
         });
         service.hub.admit()?;
-        // Nothing that the registration delivers may be written before its reply.
+        // The reply must be written before the messages of the registration.
         let held = self.connection.outbox.hold();
         let registered =
             service.hub.register(&self.connection, &registration, earlier, &set.resume, now_ms());
@@ -122,8 +123,8 @@ impl Registrations {
         match index {
             Some(index) => self.all[index] = new,
             None => {
-                // Most connections have one registration, but a vector that grows begins with room
-                // for four.
+                // Most connections have one registration, but a growing `Vec` allocates room for
+                // four at first.
                 self.all.reserve_exact(1);
                 self.all.push(new);
             }

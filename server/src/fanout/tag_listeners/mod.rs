@@ -17,33 +17,34 @@ use crate::hub::tally::Tally;
 use crate::hub::{Dismissal, Hub};
 use crate::id::{Address, Tag};
 
-/// Connections served in one turn.
+/// How many connections one turn serves, so that other tags need not wait for all of them.
 const SLICE: usize = 256;
 
-/// Close code of the oldest connection under an ID when there are too many.
+/// The WebSocket close code for the oldest connection under an ID when the ID has too many.
 pub(crate) const REPLACED: u16 = 4005;
-/// Close code of the connections of an ID that was logged out.
+/// The WebSocket close code for the connections of an ID that was logged out.
 pub(crate) const DROPPED: u16 = 4004;
 
-/// The listeners of a tag, and its own queue, which is served strictly in order.
+/// The listeners of a tag, and the tag's own queue of work, which is served strictly in order.
 #[derive(Debug)]
 pub(in crate::fanout) struct TagListeners {
     tag: Tag,
     listeners: Vec<Listener>,
-    /// The index of a connection in `listeners`.
+    /// The index in `listeners` of each connection, by its number.
     indexes: HashMap<u64, usize>,
     people: HashMap<Address, Vec<Arc<Connection>>>,
-    /// Registered connections with a replay under way, which are not in `listeners` yet.
+    /// Registered connections whose replay is under way. They are not in `listeners` yet.
     catching_up: HashMap<u64, CatchingUp>,
     backlog: VecDeque<Work>,
     run: Option<Run>,
 }
 
-/// A connection that gets messages live.
+/// A connection that gets each message when it is published.
 #[derive(Debug)]
 struct Listener {
     connection: Arc<Connection>,
-    /// The connection was handed everything above these seqs of the ring and of the inbox.
+    /// The connection got every message of the ring after `ring_after`, and every message of its
+    /// inbox after `inbox_after`.
     ring_after: u64,
     inbox_after: u64,
 }
@@ -73,8 +74,7 @@ impl TagListeners {
         self.listeners.is_empty() && self.catching_up.is_empty() && !self.has_work()
     }
 
-    /// Serves one turn: a slice of a run, or up to a slice of registrations. Returns the work that is
-    /// done.
+    /// Serves one turn: a slice of a run, or a few registrations. Returns the work that is done.
     pub(in crate::fanout) fn serve(
         &mut self,
         hub: &Hub,
@@ -92,13 +92,13 @@ impl TagListeners {
                 }
                 done.add(load);
                 match work {
-                    // Deliveries are handled above.
+                    // Deliveries were handled above.
                     Work::Deliver { .. } => {}
                     Work::Register { connection, continues_replay: true, .. }
                         if self.catching_up.contains_key(&connection.number) =>
                     {
-                        // The replay under way is shared, because the events that it holds are
-                        // stored nowhere else.
+                        // The new registration shares the replay under way, because the events that
+                        // the replay holds are stored nowhere else.
                         if let Some(late) = self.catching_up.get_mut(&connection.number) {
                             late.live_events += 1;
                         }
@@ -143,14 +143,14 @@ impl TagListeners {
         }
         done.add(self.continue_run(tally));
         if self.backlog.is_empty() {
-            // Return the memory of a burst.
+            // This frees the memory that the queue took for a burst.
             self.backlog.shrink_to(SLICE);
         }
         done
     }
 
-    /// Ends an earlier registration of the same connection. Messages that it was handed are not
-    /// replayed again.
+    /// Ends the earlier registration of the connection. Messages that the connection got under it
+    /// are left out of `replay`.
     fn replace(
         &mut self,
         connection: &Connection,
@@ -172,14 +172,16 @@ impl TagListeners {
             (None, None) => None,
         };
         if let Some((ring, inbox)) = handed {
-            // The inbox of another person is a different one.
+            // If the ID has changed, the connection got the messages of another inbox, so no
+            // message of the present inbox is left out.
             let same = address.is_some() && before == address;
             replay.leave_out(ring, if same { inbox } else { Vec::new() });
         }
         self.leave(number, before, changes, tally);
     }
 
-    /// Writes the next pieces of a replay. Once it has ended, the connection becomes a listener.
+    /// Writes the next pieces of a replay. When the replay has ended, the connection becomes a
+    /// listener.
     fn catch_up(
         &mut self,
         mut late: CatchingUp,
@@ -198,7 +200,7 @@ impl TagListeners {
         }
     }
 
-    /// Makes the connection a listener, which gets messages live.
+    /// Makes the connection a listener, which gets each message when it is published.
     fn join(&mut self, late: CatchingUp) {
         let (ring_after, inbox_after) = late.handed_after();
         let (connection, address) = late.into_parts();
@@ -238,7 +240,7 @@ impl TagListeners {
         Some(listener.connection)
     }
 
-    /// Closes all connections, so that the clients reconnect.
+    /// Closes all connections of the tag, so that the clients reconnect.
     fn dissolve(&mut self, changes: &mut Vec<Change>, tally: &mut Tally) {
         tally.replays -= self.catching_up.len() as i64;
         let late = self.catching_up.drain().map(|(_, late)| late.into_parts().0);

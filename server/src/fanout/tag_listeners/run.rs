@@ -1,4 +1,4 @@
-//! Writes successive deliveries of a tag in one go.
+//! Writes successive deliveries of a tag to each listener in one write.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -11,30 +11,31 @@ use crate::fanout::join::join;
 use crate::hub::delivery_queue::{Delivery, Load, Work};
 use crate::hub::tally::Tally;
 
-/// How many outboxes are touched at once: about the number of loads that a core has in flight.
+/// How many outboxes are read ahead, so that the CPU loads them at the same time. A core has about
+/// this number of memory loads in flight.
 const TOUCHED: usize = 8;
-/// The most deliveries in one write. Well below the bound of an outbox, so that one run does not close
-/// a client that keeps up.
+/// The most deliveries in one write. The limit is well below that of an outbox, so that one run
+/// does not close a client that keeps up.
 const RUN_FRAMES: usize = 64;
 const RUN_BYTES: usize = 64 * 1024;
 
 /// Successive deliveries that are being written to one listener after the other. Nobody joins or
-/// leaves while a run is under way, so indexes stay valid.
+/// leaves during a run, so the indexes stay valid.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// The broadcasts, in one buffer.
+    /// The frames of the broadcasts, joined in one buffer.
     joined: Bytes,
-    /// The number of frames in it.
+    /// The number of frames in `joined`.
     frames: usize,
-    /// When the entries were accepted.
+    /// The times at which this process accepted the entries.
     received: Vec<Instant>,
-    /// The connections that also get direct messages. They are served when the run begins.
+    /// The connections that also get direct messages. They are written to when the run begins.
     served: HashSet<u64>,
     /// The index of the next listener.
     next: usize,
-    /// The work that is done when the run ends.
+    /// The amount of work that is done when the run ends.
     load: Load,
-    /// Whether any frame was delivered.
+    /// Whether any listener got a frame.
     reached: bool,
 }
 
@@ -68,7 +69,8 @@ impl TagListeners {
         self.run = Some(Run { joined, frames, received, served, next: 0, load, reached });
     }
 
-    /// Writes to the recipients of direct messages all frames that are for them, in order.
+    /// Writes to each recipient of a direct message all frames of the run that are for it, in
+    /// order.
     fn serve_people(&self, deliveries: &[Delivery], tally: &mut Tally) -> HashSet<u64> {
         let mut served = HashSet::new();
         for delivery in deliveries {
@@ -89,7 +91,8 @@ impl TagListeners {
         served
     }
 
-    /// Serves one slice of the run. Returns its load once it has ended.
+    /// Serves one slice of the run. Returns the load of the run once it has ended, and before that
+    /// an empty load.
     pub(super) fn continue_run(&mut self, tally: &mut Tally) -> Load {
         let Some(run) = &mut self.run else { return Load::default() };
         let all = if run.frames == 0 { 0 } else { self.listeners.len() };

@@ -1,7 +1,7 @@
-//! The inboxes of one tag: the unread messages of each person.
+//! The inboxes of one tag, which hold the unread messages of each person.
 //!
-//! Pure: the time is that of the entries. All decisions follow from the entries alone, so that all
-//! servers that apply the same log decide alike.
+//! The present time is taken from the entries, so this module reads no clock. All servers that
+//! apply the same log keep the same messages.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,24 +10,26 @@ use crate::hub::history::ring::{Aged, Ring, StoredMessage};
 use crate::id::Address;
 use crate::protocol::Mark;
 
-/// The memory of an inbox besides its messages, in bytes; an estimate.
+/// An estimate of the memory that an inbox takes besides its messages, in bytes.
 const RECORD: usize = 200;
 
-/// How many empty inboxes keep their own `evicted_through`. Beyond that half of them are folded into
-/// one common value, as for tags.
+/// How many empty inboxes keep their own `evicted_through`, the highest seq that was lost. Beyond
+/// this number, the lower half of these values is replaced by one common value. `History` treats
+/// empty tags likewise.
 const REMEMBERED: usize = 64 * 1024;
 
 /// All inboxes of a tag.
 #[derive(Debug, Default)]
 pub(crate) struct Inboxes {
     people: HashMap<Address, Ring>,
-    /// The messages of all inboxes, oldest first. Those that were read or evicted since are skipped.
+    /// The messages of all inboxes, oldest first. Messages that were read or evicted may still be
+    /// in this list and are skipped.
     order: VecDeque<(u64, Address)>,
     messages: usize,
-    /// Inboxes without messages.
+    /// The number of inboxes without messages.
     idle: usize,
     bytes: usize,
-    /// The `evicted_through` of all inboxes without a record.
+    /// The common `evicted_through` of all inboxes that have no record.
     forgotten_through: u64,
 }
 
@@ -36,7 +38,7 @@ impl Inboxes {
         Self { forgotten_through: evicted_through, ..Self::default() }
     }
 
-    /// Stores a message for one person. Returns whether it is stored.
+    /// Stores a message for one person. Returns whether the inbox holds it afterwards.
     pub(crate) fn push(
         &mut self,
         address: Address,
@@ -85,7 +87,7 @@ impl Inboxes {
         self.after(address, seq.saturating_sub(1)).next().is_some_and(|first| first.seq == seq)
     }
 
-    /// One person's messages above `seq`, oldest first.
+    /// The messages of one person after `seq`, oldest first.
     pub(crate) fn after(&self, address: Address, seq: u64) -> impl Iterator<Item = &StoredMessage> {
         self.people.get(&address).into_iter().flat_map(move |inbox| inbox.after(seq))
     }
@@ -103,7 +105,7 @@ impl Inboxes {
             .fold(self.forgotten_through, u64::max)
     }
 
-    /// Which messages of an inbox are too old by now.
+    /// The messages of an inbox that are too old at the time `now`.
     pub(crate) fn aged(&self, address: Address, bounds: &HistoryBounds, now: u64) -> Aged {
         self.people
             .get(&address)
@@ -122,7 +124,7 @@ impl Inboxes {
         }
     }
 
-    /// Evicts the oldest message of all inboxes. Returns whether there was one.
+    /// Evicts the oldest message of all inboxes. Returns whether there was a message.
     pub(crate) fn drop_oldest(&mut self, now: u64) -> bool {
         let Some((_, address)) = self.oldest() else { return false };
         self.change(address, |inbox| {
@@ -134,7 +136,7 @@ impl Inboxes {
     /// The seq and the owner of the oldest message of all inboxes.
     pub(crate) fn oldest(&mut self) -> Option<(u64, Address)> {
         while let Some((seq, address)) = self.order.front().copied() {
-            // An older message of the same person would come first.
+            // An older message of this person would come earlier in `order`.
             if self.people.get(&address).and_then(Ring::oldest) == Some(seq) {
                 return Some((seq, address));
             }
@@ -144,8 +146,8 @@ impl Inboxes {
         None
     }
 
-    /// Drops the records of half of the empty inboxes, those with the lowest `evicted_through` first,
-    /// and takes the highest of these for all.
+    /// Drops the records of half of the empty inboxes: those with the lowest `evicted_through`. The
+    /// highest of the dropped values becomes the common value.
     pub(crate) fn forget(&mut self) {
         let idle = self.people.values().filter(|inbox| inbox.is_empty());
         let Some(middle) = median(idle.map(|inbox| inbox.evicted_through).collect()) else {
@@ -162,7 +164,7 @@ impl Inboxes {
         self.bytes + self.people.len() * RECORD
     }
 
-    /// The number of messages.
+    /// The number of messages in all inboxes.
     pub(crate) fn len(&self) -> usize {
         self.messages
     }
@@ -176,7 +178,7 @@ impl Inboxes {
         self.messages == 0
     }
 
-    /// Changes one inbox, and updates the sums over all.
+    /// Changes one inbox, and updates the sums over all inboxes.
     fn change(&mut self, address: Address, change: impl FnOnce(&mut Ring)) {
         let Some(inbox) = self.people.get_mut(&address) else { return };
         let (messages, bytes, was_empty) = (inbox.len(), inbox.bytes, inbox.is_empty());
@@ -190,7 +192,7 @@ impl Inboxes {
         } else {
             self.idle = self.idle + usize::from(is_empty) - usize::from(was_empty);
         }
-        // The order has at most twice as many elements as messages, however much is read.
+        // `order` stays below twice the number of messages plus 1,024, even if people read much.
         if self.order.len() > 2 * self.messages + 1_024 {
             let people = &self.people;
             self.order.retain(|(seq, address)| {

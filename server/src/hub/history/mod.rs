@@ -1,8 +1,8 @@
 //! The message history: the ring and the inboxes of every tag, within one memory budget.
 //!
-//! Pure, and decided by the entries alone: the time is that of the entries, never the wall clock. So
-//! all servers that apply the same log keep the same messages. Only reads use the clock, to leave out
-//! messages that have expired since the last entry.
+//! The history depends on the entries alone: its time is that of the last entry, not of the system
+//! clock. So all servers that apply the same log keep the same messages. Only reads look at the
+//! clock, to leave out messages that have expired since the last entry.
 
 pub(crate) mod inbox;
 mod replay;
@@ -24,11 +24,12 @@ use crate::hub::history::ring::{Aged, Ring, StoredMessage};
 use crate::id::{Address, Tag};
 use crate::protocol::Mark;
 
-/// The memory of a tag besides its messages, in bytes; an estimate.
+/// An estimate of the memory that a tag takes besides its messages, in bytes.
 const RECORD: usize = 512;
 
-/// How many empty tags keep their own `evicted_through`. Beyond that the older half is folded into
-/// one common value, so `recovered` may be false although nothing was lost, never the reverse.
+/// How many empty tags keep their own `evicted_through`, the highest seq that was lost. Beyond this
+/// number, the lower half of these values is replaced by one common value. `recovered` may then be
+/// false although nothing was lost; it is never true after a loss.
 const REMEMBERED: usize = 64 * 1024;
 
 /// The messages of all tags.
@@ -36,13 +37,13 @@ const REMEMBERED: usize = 64 * 1024;
 pub(crate) struct History {
     settings: Settings,
     tags: HashMap<Tag, TagHistory>,
-    /// The sum over all tags.
+    /// The memory and the number of messages of all tags together.
     held: Usage,
-    /// The time of the last entry.
+    /// The time of the last entry, in milliseconds since 1970.
     now: u64,
-    /// The `evicted_through` of all tags without a record.
+    /// The common `evicted_through` of all tags that have no record.
     forgotten_through: u64,
-    /// The number of records at which empty ones are folded next.
+    /// When there are more records than this, the records of empty tags are dropped.
     fold_at: usize,
 }
 
@@ -55,7 +56,7 @@ struct TagHistory {
 }
 
 impl History {
-    /// An empty history of a log whose entries through `evicted_through` were evicted.
+    /// Creates an empty history. The entries of the log through `evicted_through` are gone.
     pub(crate) fn new(settings: Settings, evicted_through: u64) -> Self {
         Self {
             settings,
@@ -82,13 +83,13 @@ impl History {
         }
     }
 
-    /// Sets the time to that of the next entry. Not to the highest so far: a clock that was ahead once
-    /// must not make all messages look too old from then on.
+    /// Sets the time to that of the next entry, even if it is lower than before: if a clock was
+    /// ahead once, messages must not look too old from then on.
     pub(crate) fn advance(&mut self, at: u64) {
         self.now = at;
     }
 
-    /// Stores a message whose seq is above all others. Returns whether an inbox stores it.
+    /// Stores a message, whose seq must be above all others. Returns whether an inbox stores it.
     pub(crate) fn push(&mut self, tag: &Tag, target: Target, message: StoredMessage) -> bool {
         let now = self.now;
         let stored = self.change(tag, |tag_history| {
@@ -118,7 +119,7 @@ impl History {
         if self.tags.contains_key(tag) {
             let now = self.now;
             self.change(tag, |tag_history| {
-                // A message that was too old before it was read counts as lost.
+                // A message that became too old before it was read counts as lost.
                 tag_history.drop_aged(now);
                 tag_history.inboxes.read(address, mark);
             });
@@ -140,7 +141,7 @@ impl History {
         self.tags.get(tag).is_some_and(|tag_history| tag_history.inboxes.contains(address, seq))
     }
 
-    /// One person's unread messages that have not expired at `clock`, oldest first.
+    /// The unread messages of one person that have not expired at `clock`, oldest first.
     pub(crate) fn unread(
         &self,
         tag: &Tag,
@@ -153,8 +154,8 @@ impl History {
         inbox.into_iter().flatten().filter(move |message| message.is_due(now))
     }
 
-    /// Drops the messages of a tag that are too old by now. Otherwise that happens only with the next
-    /// message on the tag.
+    /// Drops the messages of a tag that are too old by now. Without this call they are dropped when
+    /// the next message on the tag is stored.
     pub(crate) fn refresh(&mut self, tag: &Tag) {
         let now = self.now;
         if self.tags.contains_key(tag) {
@@ -205,8 +206,9 @@ impl History {
         result
     }
 
-    /// Evicts messages until the history is 1/64 below its budget, so that the next message need not
-    /// evict again. Every tag may have the same share: the largest tags are cut down to it first.
+    /// Evicts messages until the history is 1/64 below its memory budget, so that the next message
+    /// need not evict again. Every tag may have an equal share; the largest tags are cut down to it
+    /// first.
     fn evict(&mut self) {
         let goal = self.settings.max_memory - self.settings.max_memory / 64;
         let now = self.now;
@@ -230,13 +232,13 @@ impl History {
         }
         self.held = self.recounted();
         if self.held.bytes > goal {
-            // Only the records of empty tags and inboxes are left.
+            // Only the records of empty tags and inboxes are left to drop.
             self.tags.values_mut().for_each(|tag_history| tag_history.inboxes.forget());
             self.forget_tags();
         }
     }
 
-    /// Drops the records of half of the empty tags, those with the lowest `evicted_through` first.
+    /// Drops the records of half of the empty tags: those with the lowest `evicted_through`.
     fn forget_tags(&mut self) {
         let idle = self.tags.values().filter(|tag_history| tag_history.is_empty());
         if let Some(middle) = inbox::median(idle.map(TagHistory::evicted_through).collect()) {
@@ -286,7 +288,7 @@ impl TagHistory {
     }
 }
 
-/// The largest share so that all sizes, each cut down to it, add up to at most `goal`.
+/// The largest share for which all sizes, each cut down to the share, add up to at most `goal`.
 fn share(sizes: &mut [usize], goal: usize) -> usize {
     sizes.sort_unstable();
     let mut left = goal;

@@ -6,52 +6,52 @@ use super::History;
 use crate::hub::history::ring::StoredMessage;
 use crate::id::{Address, Tag};
 
-/// A replay under way: what it covers and how far it has come.
+/// A replay under way: the messages that it covers, and the point that it has reached.
 ///
-/// It holds no messages. They are pulled from the history as the client takes them; a message that was
-/// evicted before that is reported as a gap by the next pull.
+/// A replay holds no messages. It takes them from the history piece by piece, as fast as the client
+/// reads. If a message is evicted before its turn, the next piece reports a gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replay {
     address: Option<Address>,
     /// The last seq that belongs to the replay.
     pub(crate) upto: u64,
-    /// Everything wanted up to here was handed over.
+    /// The replay has delivered every wanted message up to this seq.
     done: u64,
     ring: Wanted,
     inbox: Wanted,
-    /// The client has seen the messages of the inbox up to here before.
+    /// Before the replay, the client had already seen the messages of its inbox up to this seq.
     seen_through: u64,
 }
 
 /// The messages of the ring, or of the inbox, that a replay covers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
-    /// The messages above this seq,
+    /// The replay covers the messages after this seq.
     after: u64,
-    /// except those that earlier registrations of the connection were handed: intervals in order that
-    /// neither overlap nor touch.
+    /// The replay leaves out these intervals, which earlier registrations of the connection have
+    /// delivered. They are in order and neither overlap nor touch.
     except: Vec<Handed>,
-    /// The newest message when the replay began.
+    /// The seq of the newest message when the replay began.
     last: u64,
-    /// The `evicted_through` that was reported to the client.
+    /// The value of `evicted_through` that was last reported to the client.
     evicted_through: u64,
-    /// The newest message that follows the replay.
+    /// The seq of the newest live message that waits behind the replay.
     noted: u64,
 }
 
-/// An interval of seqs that a connection was handed: above the first, up to the second.
+/// An interval of seqs that a connection has got: after the first number, up to the second.
 pub(crate) type Handed = (u64, u64);
 
-/// How many intervals are remembered. A client that registers more often while it reads nothing, each
-/// time from an older cursor, gets the oldest messages twice.
+/// How many intervals are remembered. A client could exceed this number by registering often, each
+/// time with an older cursor, while it reads nothing. It then gets the oldest messages twice.
 const INTERVALS: usize = 8;
 
-/// Where a replay starts.
+/// The point at which a replay starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The seq of the cursor, if that is of this log.
+    /// The seq of the client's cursor, if the cursor belongs to this log.
     pub since: Option<u64>,
-    /// Without a cursor: how many of the last broadcasts to replay.
+    /// How many of the last broadcasts to replay if the client has no cursor.
     pub last: Option<u64>,
     /// Whether to replay the whole inbox, whatever the cursor is.
     pub unread: bool,
@@ -60,9 +60,9 @@ pub(crate) struct Start {
 /// A new replay.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    /// Whether it covers all messages since the cursor; `None` without a cursor.
+    /// Whether the replay covers all messages since the cursor; `None` without a cursor.
     pub recovered: Option<bool>,
-    /// The highest seq that was evicted.
+    /// The highest seq that was evicted from the ring or the inbox.
     pub evicted_through: u64,
     pub replay: Replay,
 }
@@ -70,7 +70,8 @@ pub(crate) struct Begun {
 /// One piece of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Pulled {
-    /// Encoded messages in the order of their seqs, each with whether the client has seen it before.
+    /// The encoded messages in the order of their seqs. The `bool` tells whether the client has
+    /// seen the message before.
     pub frames: Vec<(Bytes, bool)>,
     /// Whether wanted messages were evicted since the last piece.
     pub gap: bool,
@@ -83,8 +84,8 @@ impl Wanted {
         seq > self.after && !self.except.iter().any(|(from, to)| *from < seq && seq <= *to)
     }
 
-    /// Notes what was evicted. Returns whether that includes messages that were wanted and not handed
-    /// over, and was not reported yet.
+    /// Notes that messages through `evicted_through` were evicted. Returns whether the client must
+    /// be told: a wanted message may be lost, and this was not reported yet.
     fn note_evicted(&mut self, evicted_through: u64, done: u64) -> bool {
         let mut from = done.max(self.after);
         for (begin, end) in &self.except {
@@ -100,7 +101,7 @@ impl Wanted {
         news
     }
 
-    /// The intervals that were handed over by the time the replay is at `done`.
+    /// The intervals that the client has got when the replay is at `done`.
     fn handed(&self, done: u64) -> Vec<Handed> {
         let mut all = self.except.clone();
         all.push((self.after, done.max(self.after)));
@@ -115,7 +116,7 @@ impl Wanted {
         handed
     }
 
-    /// The start of the interval up to `done` in which everything was handed over.
+    /// The seq after which the client has got every message up to `done`.
     fn handed_after(&self, done: u64) -> u64 {
         let own = |(from, to): &Handed| *from <= self.after && self.after <= *to;
         self.handed(done).into_iter().find(own).map_or(self.after, |(from, _)| from)
@@ -128,7 +129,7 @@ impl Replay {
         none(&self.ring) && none(&self.inbox)
     }
 
-    /// Leaves out what earlier registrations of the connection were handed.
+    /// Leaves out the intervals that earlier registrations of the connection have delivered.
     pub(crate) fn leave_out(&mut self, ring: Vec<Handed>, inbox: Vec<Handed>) {
         for (wanted, mut handed) in [(&mut self.ring, ring), (&mut self.inbox, inbox)] {
             handed.retain(|(from, to)| from < to);
@@ -137,24 +138,25 @@ impl Replay {
         }
     }
 
-    /// The intervals of the ring and of the inbox that the connection was handed so far.
+    /// The intervals of the ring and of the inbox that the connection has got so far.
     pub(crate) fn handed(&self) -> (Vec<Handed>, Vec<Handed>) {
         (self.ring.handed(self.done), self.inbox.handed(self.done))
     }
 
-    /// Where the last interval of the ring and that of the inbox start.
+    /// The seqs after which the connection has got every message so far: first of the ring, then of
+    /// the inbox.
     pub(crate) fn handed_after(&self) -> (u64, u64) {
         (self.ring.handed_after(self.done), self.inbox.handed_after(self.done))
     }
 
-    /// Notes a live message that follows the replay.
+    /// Notes a live message that waits behind the replay.
     pub(crate) fn note(&mut self, seq: u64, direct: bool) {
         let noted = if direct { &mut self.inbox.noted } else { &mut self.ring.noted };
         *noted = seq.max(*noted);
     }
 
-    /// Extends the replay over all noted messages. They were dropped from memory, so the replay reads
-    /// them from the history.
+    /// Extends the replay over all noted messages. The caller has dropped them from memory, so the
+    /// replay reads them from the history.
     pub(crate) fn extend(&mut self) {
         for wanted in [&mut self.ring, &mut self.inbox] {
             wanted.last = wanted.last.max(wanted.noted);
@@ -164,7 +166,7 @@ impl Replay {
 }
 
 impl History {
-    /// Begins a replay up to `head`. `clock` is the wall clock, which decides what is too old.
+    /// Begins a replay up to `head`. `clock` is the system time, which decides what is too old.
     pub(crate) fn begin(
         &self,
         tag: &Tag,
@@ -182,7 +184,7 @@ impl History {
         let tag_history = self.tags.get(tag);
         let ring_after = match from {
             Start { since: Some(since), .. } => since,
-            // A count that does not fit means all.
+            // A count that does not fit in `usize` means all messages.
             Start { last: Some(last), .. } if last > 0 => tag_history.map_or(0, |tag_history| {
                 tag_history.ring.before_last(usize::try_from(last).unwrap_or(usize::MAX - 1))
             }),
@@ -212,8 +214,8 @@ impl History {
         Begun { recovered, evicted_through, replay }
     }
 
-    /// The next messages of a replay: up to `budget` bytes, but at least one. `clock` is the wall clock,
-    /// which decides what has expired or is too old.
+    /// Takes the next messages of a replay: up to `budget` bytes, but at least one message. `clock`
+    /// is the system time, which decides what has expired or is too old.
     pub(crate) fn pull(&self, tag: &Tag, replay: &mut Replay, budget: usize, clock: u64) -> Pulled {
         let mut pulled = Pulled::default();
         let now = self.now.max(clock);

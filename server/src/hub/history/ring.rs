@@ -1,7 +1,8 @@
-//! The last messages of one kind, bounded in count, age and bytes, and the highest seq that was
+//! The last messages of one kind, limited in number, age and bytes, and the highest seq that was
 //! evicted.
 //!
-//! The broadcasts of a tag are a ring, and each inbox is one. Pure: the time is that of the entries.
+//! Each tag has a ring for its broadcasts, and each inbox is a ring. The present time is taken from
+//! the entries, so this module reads no clock.
 
 use std::collections::VecDeque;
 
@@ -9,46 +10,46 @@ use bytes::Bytes;
 
 use crate::hub::history::HistoryBounds;
 
-/// The memory of a message besides its frame, in bytes: this record, the allocator's headers and the
-/// indexes; an estimate.
+/// An estimate of the memory that a message takes besides its frame, in bytes: this record, the
+/// allocator's headers and the indexes.
 pub(crate) const OVERHEAD: usize = 160;
 
 /// A message in the history.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredMessage {
     pub seq: u64,
-    /// When it was accepted, in milliseconds since 1970.
+    /// The time at which a server accepted the message, in milliseconds since 1970.
     pub at: u64,
-    /// When it expires, in milliseconds since 1970.
+    /// The time at which the message expires, in milliseconds since 1970.
     pub expires: Option<u64>,
-    /// The encoded frame.
+    /// The encoded WebSocket frame.
     pub frame: Bytes,
 }
 
 impl StoredMessage {
-    /// Whether it has not expired.
+    /// Whether the message may still be delivered at the time `now`: it has not expired.
     pub(crate) fn is_due(&self, now: u64) -> bool {
         self.expires.is_none_or(|expires| expires > now)
     }
 
-    /// When it becomes older than the bounds allow.
+    /// The time at which the message becomes older than the bounds allow.
     fn too_old_at(&self, bounds: &HistoryBounds) -> u64 {
         let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
         self.at.saturating_add(age)
     }
 
-    /// Its memory, in bytes.
+    /// The memory that the message takes, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.frame.len() + OVERHEAD
     }
 }
 
-/// What a ring will evict because of its age with the next entry.
+/// The messages that a ring will evict at the next entry because of their age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Aged {
-    /// Everything up to this seq is too old.
+    /// All messages through this seq are too old.
     pub through: u64,
-    /// [`Ring::evicted_through`] afterwards.
+    /// The value of [`Ring::evicted_through`] after the eviction.
     pub evicted_through: u64,
 }
 
@@ -56,20 +57,20 @@ pub(crate) struct Aged {
 #[derive(Debug)]
 pub(crate) struct Ring {
     messages: VecDeque<StoredMessage>,
-    /// The memory of the messages.
+    /// The memory that the messages take, in bytes.
     pub(crate) bytes: usize,
-    /// The highest seq that was evicted before it was read or expired.
+    /// The highest seq of a message that was evicted before it was read or expired.
     pub(crate) evicted_through: u64,
 }
 
 impl Ring {
-    /// An empty ring.
+    /// Creates an empty ring. The entries through `evicted_through` are gone.
     pub(crate) fn new(evicted_through: u64) -> Self {
         Self { messages: VecDeque::new(), bytes: 0, evicted_through }
     }
 
-    /// Stores a message whose seq is above all others, and evicts what exceeds the bounds. `now` is
-    /// the time of the log.
+    /// Stores a message, whose seq must be above all others, and evicts the messages that exceed
+    /// the bounds. `now` is the time of the log.
     pub(crate) fn push(&mut self, message: StoredMessage, bounds: &HistoryBounds, now: u64) {
         self.drop_aged(bounds, now);
         if bounds.count == 0 || message.size() > bounds.bytes {
@@ -84,8 +85,8 @@ impl Ring {
         self.drop_aged(bounds, now);
     }
 
-    /// Evicts messages that are too old. One counts as lost unless it had expired by the time it became
-    /// too old, whenever this is called.
+    /// Evicts messages that are too old. A message counts as lost unless it expired before it
+    /// became too old; the time of this call makes no difference.
     pub(crate) fn drop_aged(&mut self, bounds: &HistoryBounds, now: u64) {
         while let Some(oldest) = self.messages.front()
             && let until = oldest.too_old_at(bounds)
@@ -95,7 +96,7 @@ impl Ring {
         }
     }
 
-    /// What [`Ring::drop_aged`] would evict.
+    /// The messages that [`Ring::drop_aged`] would evict.
     pub(crate) fn aged(&self, bounds: &HistoryBounds, now: u64) -> Aged {
         let mut aged = Aged { through: 0, evicted_through: self.evicted_through };
         for message in self.messages.iter().take_while(|oldest| oldest.too_old_at(bounds) <= now) {
@@ -118,7 +119,7 @@ impl Ring {
         Some(oldest.seq)
     }
 
-    /// Removes the messages that are `unwanted`; they do not count as lost.
+    /// Removes the messages for whose seq `unwanted` returns true. They do not count as lost.
     pub(crate) fn remove(&mut self, unwanted: impl Fn(u64) -> bool) {
         let bytes = &mut self.bytes;
         self.messages.retain(|message| {
@@ -131,13 +132,14 @@ impl Ring {
         self.messages.shrink_to(2 * self.messages.len());
     }
 
-    /// The messages above `seq`, oldest first.
+    /// The messages after `seq`, oldest first.
     pub(crate) fn after(&self, seq: u64) -> impl Iterator<Item = &StoredMessage> {
         let first = self.messages.partition_point(|message| message.seq <= seq);
         self.messages.range(first..)
     }
 
-    /// The seq below the last `count` messages.
+    /// The seq after which the last `count` messages follow; 0 if the ring has at most `count`
+    /// messages.
     pub(crate) fn before_last(&self, count: usize) -> u64 {
         match self.messages.len().checked_sub(count + 1) {
             Some(index) => self.messages[index].seq,

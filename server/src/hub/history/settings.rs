@@ -1,4 +1,4 @@
-//! How much history is kept, as configured.
+//! The configured limits of the history.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::id::Tag;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HistoryBounds {
     pub count: usize,
-    /// The longest time since a message was accepted.
+    /// The longest time for which a message is kept, counted from its acceptance.
     pub age: Duration,
-    /// The memory of the messages.
+    /// The largest memory of the messages, in bytes.
     pub bytes: usize,
 }
 
 /// The bounds of one tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TagBounds {
-    /// Broadcasts.
+    /// The bounds of the broadcasts of the tag.
     pub ring: HistoryBounds,
-    /// Unread messages of each person. A tag on which anyone may send has no inboxes, because anyone
-    /// could fill them.
+    /// The bounds of the unread messages of each person. A tag on which anyone may send has no
+    /// inboxes, because anyone could fill them.
     pub inbox: HistoryBounds,
 }
 
@@ -40,7 +40,7 @@ impl TagBounds {
     }
 }
 
-/// 100 broadcasts and 1 h; 50 unread messages and 7 d.
+/// By default a ring keeps 100 broadcasts for one hour, and an inbox 50 messages for seven days.
 impl Default for TagBounds {
     fn default() -> Self {
         const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -51,7 +51,7 @@ impl Default for TagBounds {
     }
 }
 
-/// The default bounds for every tag, but no inboxes.
+/// By default every tag has the default bounds without inboxes, within 256 MiB for all tags.
 impl Default for Settings {
     fn default() -> Self {
         Self::new(256 * 1024 * 1024, TagBounds::default())
@@ -59,12 +59,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The same bounds for every tag, without inboxes.
+    /// Settings with the bounds `usual` for every tag, without inboxes.
     pub(crate) fn new(max_memory: usize, usual: TagBounds) -> Self {
         Self { max_memory, usual: usual.without_inbox(), by_tag: HashMap::new() }
     }
 
-    /// Sets the bounds of one tag.
+    /// Sets the bounds of one tag, its inboxes included.
     pub(crate) fn set(&mut self, tag: Tag, bounds: TagBounds) {
         self.by_tag.insert(tag, bounds);
     }
@@ -74,12 +74,12 @@ impl Settings {
         self.by_tag.iter().map(|(tag, bounds)| (tag, *bounds))
     }
 
-    /// The bounds of a tag.
+    /// The bounds of a tag: its own, or else the usual ones.
     pub(crate) fn of(&self, tag: &Tag) -> TagBounds {
         self.by_tag.get(tag).copied().unwrap_or(self.usual)
     }
 
-    /// The longest age of all bounds.
+    /// The longest age in the bounds of all tags. Bounds that store nothing do not count.
     pub(crate) fn longest_age(&self) -> Duration {
         let ages = |bounds: &TagBounds| {
             let age =

@@ -1,4 +1,4 @@
-//! The history against a naive model that stores every entry and computes everything anew.
+//! Compares the history with a naive model, which stores every entry and computes everything anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn person(number: u8) -> Address {
     Address::from_bytes([number; 32])
 }
 
-/// `kept` has inboxes, `open` has none.
+/// The tag `kept` has inboxes, the tag `open` has none.
 fn settings(max_memory: usize) -> Settings {
     let bounds = TagBounds { ring: RING, inbox: INBOX };
     let mut settings = Settings::new(max_memory, bounds);
@@ -49,7 +49,7 @@ enum Step {
         only: bool,
     },
     Wait(u64),
-    /// A client resumes with a cursor this far behind the head.
+    /// A client resumes with a cursor that is this many entries behind the head.
     Resume {
         tag: usize,
         person: Option<u8>,
@@ -57,7 +57,7 @@ enum Step {
         unread: bool,
         budget: usize,
     },
-    /// A client comes without a cursor.
+    /// A client registers without a cursor.
     Arrive {
         tag: usize,
         person: Option<u8>,
@@ -85,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The naive model of a ring or an inbox, with every message that it ever had.
+/// The naive model of a ring or an inbox. `had` has every message that was ever pushed.
 #[derive(Debug, Default)]
 struct Shelf {
     had: Vec<StoredMessage>,
@@ -177,7 +177,7 @@ fn pull_all(history: &History, tag: &Tag, replay: &mut Replay, budget: usize) ->
     }
 }
 
-/// A frame that begins with its seq.
+/// A frame that begins with its seq in eight bytes.
 fn frame(seq: u64, size: usize) -> Bytes {
     let mut frame = seq.to_be_bytes().to_vec();
     frame.resize(8 + size, b'x');
@@ -277,7 +277,7 @@ proptest! {
         }
     }
 
-    /// The budget always holds, and every loss is reported.
+    /// The memory budget is never exceeded, and every loss is reported.
     #[test]
     fn the_budget_holds_and_the_largest_tag_gives_first(
         sizes in prop::collection::vec((0..4_usize, 1..900_usize), 1..300),
@@ -305,7 +305,7 @@ proptest! {
             prop_assert_eq!(history.bytes(), history.bytes_by_tag().map(|(_, bytes)| bytes).sum::<usize>());
             prop_assert_eq!(history.held, history.recounted());
         }
-        // It is far below its share, so nothing of it was evicted.
+        // The tag `quiet` is far below its share, so none of its messages was evicted.
         prop_assert!(history.is_unread(&names[3], person(9), 1));
         for (which, seqs) in seqs {
             let tag = &names[which];
@@ -341,14 +341,14 @@ fn what_is_dropped_during_a_replay_is_told_once() {
         |pulled: &Pulled| -> Vec<u8> { pulled.frames.iter().map(|(frame, _)| frame[7]).collect() };
     let first = history.pull(&tag(0), &mut replay, 1, 0);
     assert_eq!((seqs(&first), first.gap, first.done), (vec![1], false, false));
-    // 5, 6 and 7 evict 2 and 3, and are not part of the replay.
+    // Messages 5, 6 and 7 evict 2 and 3, and are not part of the replay.
     (5..=7).for_each(|seq| push(&mut history, seq));
     let second = history.pull(&tag(0), &mut replay, 1, 0);
     assert_eq!((seqs(&second), second.gap), (vec![4], true));
     (8..=11).for_each(|seq| push(&mut history, seq));
     let last = history.pull(&tag(0), &mut replay, 1, 0);
     assert_eq!((seqs(&last), last.gap, last.done), (vec![], false, true), "4 was handed over");
-    // The extended replay includes the messages that could not wait behind it.
+    // The extended replay includes the live messages that were dropped from memory.
     replay.note(9, false);
     replay.extend();
     let more = history.pull(&tag(0), &mut replay, 1, 0);
@@ -375,7 +375,8 @@ fn a_registration_anew_leaves_out_what_was_handed_over() {
         pull_all(&history, &tag(0), &mut second, 1).iter().map(|(seq, _)| *seq).collect();
     assert_eq!(seqs, [2, 4]);
     assert_eq!(second.handed().0, [(1, 4)]);
-    // A third registration, while the second is behind the first, leaves out what both were handed.
+    // A third registration leaves out what the first two have delivered: the intervals (0, 1) and
+    // (2, 3).
     let Begun { replay: mut third, .. } = history.begin(&tag(0), None, 4, start(0), 0);
     third.leave_out(vec![(0, 1), (2, 3)], Vec::new());
     assert_eq!((third.handed().0, third.handed_after().0), (vec![(0, 1), (2, 3)], 0));
@@ -414,7 +415,7 @@ fn what_is_too_old_by_the_clock_is_not_handed_over_although_no_entry_came() {
     history.push(&tag(0), Target::One(person(0)), message(2, 0));
     history.push(&tag(0), Target::Everyone, message(3, 20));
     let start = Start { since: Some(0), last: None, unread: false };
-    // The age bound of the ring is 50 ms, that of the inbox 80 ms.
+    // The age limit of the ring is 50 ms, and that of the inbox is 80 ms.
     for (clock, wanted, recovered) in [
         (49, vec![1, 2, 3], true),
         (50, vec![2, 3], false),
@@ -431,7 +432,7 @@ fn what_is_too_old_by_the_clock_is_not_handed_over_although_no_entry_came() {
         let unread = history.unread(&tag(0), person(0), clock).count();
         assert_eq!(unread, usize::from(clock < 80));
     }
-    // Too old in the middle of the replay, before it was pulled.
+    // The remaining messages become too old in the middle of the replay, before they are pulled.
     let Begun { mut replay, .. } = history.begin(&tag(0), Some(person(0)), 3, start, 0);
     assert_eq!(history.pull(&tag(0), &mut replay, 1, 0).frames.len(), 1);
     let rest = history.pull(&tag(0), &mut replay, 1, 80);

@@ -1,4 +1,4 @@
-//! How much memory and how many messages the history holds.
+//! Counts the memory and the messages of the history.
 
 use std::iter::Sum;
 use std::ops::{AddAssign, SubAssign};
@@ -6,29 +6,29 @@ use std::ops::{AddAssign, SubAssign};
 use super::{History, TagHistory};
 use crate::id::Tag;
 
-/// The messages of one tag.
+/// The number of messages of one tag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TagUsage {
     pub broadcasts: usize,
-    /// Messages in the inboxes of the tag.
+    /// The number of messages in the inboxes of the tag.
     pub unread: usize,
 }
 
-/// The messages of all tags.
+/// The number and the memory of the messages of all tags.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TotalUsage {
-    /// Tags with a record, even if it holds no message.
+    /// The number of tags with a record, even if the record holds no message.
     pub tags: usize,
     pub broadcasts: usize,
     pub unread: usize,
-    /// Inboxes that are not empty.
+    /// The number of inboxes that are not empty.
     pub inboxes: usize,
     pub bytes: usize,
-    /// The memory budget.
+    /// The limit of `bytes`.
     pub max_bytes: usize,
 }
 
-/// The usage of one tag, or the sum over several.
+/// The counts of one tag, or the sum over several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) bytes: usize,
@@ -58,7 +58,7 @@ impl History {
         TotalUsage { tags, broadcasts, unread, inboxes, bytes, max_bytes }
     }
 
-    /// The sums, computed anew.
+    /// The sums over all tags, computed anew.
     pub(super) fn recounted(&self) -> Usage {
         self.tags.values().map(TagHistory::held).sum()
     }

@@ -18,7 +18,7 @@ impl Hub {
     /// Checks that one more registration on this tag is within the limits.
     ///
     /// # Errors
-    /// `unavailable`, refused.
+    /// `unavailable` with the outcome `refused`, if a limit is reached.
     pub(crate) fn admit_registration(&self, tag: &Tag) -> Result<(), Refusal> {
         let state = self.state.lock();
         let why = if state.registrations >= self.limits.registrations {
@@ -31,8 +31,9 @@ impl Hub {
         Err(Refusal::unavailable(Outcome::Refused, why))
     }
 
-    /// Registers a connection on a tag, perhaps under an ID, in place of its `earlier` registration on
-    /// the tag. If the ID then has too many connections, the oldest is closed.
+    /// Registers a connection on a tag, with or without an ID. The new registration replaces the
+    /// `earlier` one of the connection on the tag. If the ID then has too many connections, the
+    /// oldest is closed.
     pub(crate) fn register(
         &self,
         connection: &Arc<Connection>,
@@ -44,7 +45,7 @@ impl Hub {
         let (number, shard) = (connection.number, connection.shard);
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        // If the hub has ended it in the meantime, there is nothing to replace.
+        // If the hub has ended the earlier registration already, there is nothing to replace.
         let earlier = earlier.filter(|earlier| {
             state.remove(number, shard, earlier.registration, earlier.generation)
         });
@@ -54,7 +55,7 @@ impl Hub {
             state.history.begin(&new.tag, new.address, head, start, clock);
         let mut recovered = resume.since.as_ref().map(|_| recovered.unwrap_or(false));
         let mut from = start.since.unwrap_or(head);
-        // The client also gets what the earlier registration is handed.
+        // The client also gets the messages that the earlier registration was promised.
         let same = earlier
             .filter(|earlier| earlier.registration.address == new.address && earlier.from <= from);
         if let Some(earlier) = same {
@@ -67,7 +68,7 @@ impl Hub {
         let unread = inbox.map(|address| {
             state.history.unread(&new.tag, address, clock).map(|message| message.seq).collect()
         });
-        // Messages of an earlier registration may still be under way.
+        // Messages of the earlier registration may still be on their way.
         let live = earlier.is_none() && replay.is_empty();
         let shards = self.shards.len();
         state.tags.entry(new.tag.clone()).or_insert_with(|| TagRegistry::new(shards));
@@ -92,8 +93,8 @@ impl Hub {
         Registered { recovered, unread, from, live, generation: state.generation }
     }
 
-    /// Ends registrations of a connection: in the registry at once, in the shard in the order of its
-    /// queue.
+    /// Ends registrations of a connection: at once in the registry, and in the shard when the shard
+    /// reaches this work in its queue.
     pub(crate) fn unregister<'a>(
         &self,
         connection: &Connection,
@@ -109,7 +110,8 @@ impl Hub {
         }
     }
 
-    /// Where the replay starts. A cursor of another epoch or beyond the head is ignored.
+    /// The point at which the replay starts. A cursor with another epoch or beyond the head is
+    /// ignored.
     fn start(&self, resume: &Resume, head: u64) -> Start {
         let known = |since: &&Cursor| since.epoch == self.epoch && since.seq <= head;
         Start {

@@ -1,4 +1,4 @@
-//! The registrations on one tag.
+//! The registry of one tag: who listens on it, and on which shard.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,10 +9,10 @@ use crate::id::Address;
 #[derive(Debug)]
 pub(in crate::hub) struct TagRegistry {
     pub(in crate::hub) registrations: usize,
-    /// Deliveries since the tag has had listeners.
+    /// The number of deliveries since the tag got its first listener.
     pub(in crate::hub) deliveries: u64,
     per_shard: Box<[u32]>,
-    /// Oldest first.
+    /// The connections under each ID, oldest first.
     people: HashMap<Address, VecDeque<PersonListener>>,
 }
 
@@ -41,7 +41,8 @@ impl TagRegistry {
         self.per_shard[listener.shard] += 1;
     }
 
-    /// Returns whether the registration existed: it may have been dismissed before.
+    /// Removes a registration. Returns whether it existed, because the hub may have ended it
+    /// before.
     pub(in crate::hub) fn remove(
         &mut self,
         connection: u64,
@@ -62,7 +63,7 @@ impl TagRegistry {
         true
     }
 
-    /// The oldest connection of an ID that has `many` or more.
+    /// The oldest connection of an ID, if the ID has at least `many` connections.
     pub(in crate::hub) fn oldest_of(
         &self,
         address: Address,
@@ -72,7 +73,7 @@ impl TagRegistry {
         (listeners.len() >= many).then(|| listeners.front().copied()).flatten()
     }
 
-    /// How many registrations an entry reaches.
+    /// How many registrations an entry with this target reaches.
     pub(in crate::hub) fn reached(&self, target: Target) -> u64 {
         match target {
             Target::Everyone => self.registrations as u64,
@@ -82,7 +83,7 @@ impl TagRegistry {
         }
     }
 
-    /// Whether this shard serves any of the recipients.
+    /// Whether the shard serves any recipient of an entry with this target.
     pub(in crate::hub) fn concerns(&self, shard: usize, target: Target) -> bool {
         match target {
             Target::Everyone => self.per_shard[shard] > 0,
@@ -93,12 +94,12 @@ impl TagRegistry {
         }
     }
 
-    /// Counts the deliveries of an entry. `origin` is one of the recipients and is left out.
+    /// Counts the deliveries of an entry. `origin` would be a recipient, but it is left out.
     pub(in crate::hub) fn note_delivery(&mut self, target: Target, origin: Option<u64>) {
         self.deliveries += self.reached(target).saturating_sub(origin.is_some().into());
     }
 
-    /// Distinct IDs.
+    /// How many distinct IDs are registered on the tag.
     pub(in crate::hub) fn ids(&self) -> usize {
         self.people.len()
     }

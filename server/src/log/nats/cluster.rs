@@ -1,4 +1,5 @@
-//! The other servers, as request handling asks for them.
+//! Implements `Cluster` for the log in NATS: catching up, read marks, and the state of the other
+//! servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::id::{Address, Tag};
 use crate::log::Cluster;
 use crate::protocol::{Mark, Outcome, Refusal};
 
-/// How long a client that was at another server waits until this one has caught up.
+/// How long a client that comes from another server waits until this server has caught up.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 impl Cluster for NatsLog {
@@ -27,8 +28,8 @@ impl Cluster for NatsLog {
 
     fn admit(&self, seq: u64) -> Result<(), Refusal> {
         let head = self.sink.head();
-        // A number beyond the last entry that any server knows of belongs to no entry, so nothing
-        // is awaited.
+        // If `seq` is above the last entry that any server knows, it belongs to no entry, and there
+        // is nothing to wait for.
         if seq <= head || (self.shared.known() <= head && self.not_ready().is_none()) {
             return Ok(());
         }
@@ -39,7 +40,7 @@ impl Cluster for NatsLog {
 
     fn tell_read(&self, tag: &Tag, address: Address, mark: &Mark) {
         let notice = reads::encode(self.shared.writer, self.sink.head(), tag, address, mark);
-        // The mark is lost if the queue is full.
+        // If the queue is full, the mark is lost.
         let _ = self.reads.try_send(notice);
     }
 

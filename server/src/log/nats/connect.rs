@@ -13,34 +13,36 @@ use super::{NatsConfig, unreachable};
 use crate::error::Error;
 use crate::secret_file;
 
-/// A lost connection is noticed after two of these. Appends sent meanwhile have the outcome `unknown`.
+/// The interval of pings to NATS. A lost connection is noticed after two intervals; appends that
+/// are sent in the meantime get the outcome `unknown`.
 const PING: Duration = Duration::from_secs(2);
-/// How many messages may wait to be written. They stay in this queue while the connection is lost and
-/// are sent when it is back, though their senders got the outcome `unknown`.
+/// How many messages may wait in the client's queue. While the connection is lost they stay in the
+/// queue, and they are sent when it is back. By then their senders may have got the outcome
+/// `unknown`.
 const CAPACITY: usize = 256;
 /// The time-out of one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The pause between attempts grows up to this.
+/// The longest pause between two attempts to connect. The first pauses are shorter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long the start tries: NATS may be starting too, after a boot of the machine. Well below the 90
-/// seconds after which systemd gives up a service that is not ready.
+/// How long a starting server tries to connect, because NATS may also be starting after a boot of
+/// the machine. This is well below the 90 seconds after which systemd gives up a starting service.
 pub(super) const START: Duration = Duration::from_secs(30);
-/// How long a command tries: somebody waits for it.
+/// How long a command tries to connect while its user waits.
 pub(super) const COMMAND: Duration = Duration::from_secs(5);
-/// How often the start logs that it still tries.
+/// How often a starting server logs that it still tries to connect.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// The first line of a credentials file that `nsc` has made.
+/// The first line of a credentials file that NATS's tool `nsc` has created.
 const CREDS: &str = "-----BEGIN NATS USER JWT-----";
 
-/// Counts the connections made so far.
+/// The number of connections that the client has made so far.
 pub(super) type Connections = watch::Receiver<u64>;
 
-/// Connects within `patience`. From then on the client reconnects by itself.
+/// Connects within `patience`. Afterwards the client reconnects by itself.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::Content`] for files; [`Error::Unavailable`] if NATS does not answer in
-/// time, or refuses the credentials.
+/// [`Error::Read`] or [`Error::Content`] if a file cannot be used; [`Error::Unavailable`] if NATS
+/// does not answer in time or refuses the credentials.
 pub(super) async fn connect(
     cluster: &NatsConfig,
     patience: Duration,
@@ -81,7 +83,7 @@ fn gave_up(cluster: &NatsConfig, patience: Duration, last: &dyn std::fmt::Displa
     unreachable(cluster, &reason)
 }
 
-/// The error, if no further attempt would help.
+/// The text of the error if further attempts are useless, else `None`.
 fn refused(error: &ConnectError) -> Option<String> {
     use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation, Tls};
     let remedy = match error.kind() {
@@ -119,7 +121,8 @@ fn options(cluster: &NatsConfig, count: &Arc<watch::Sender<u64>>) -> Result<Conn
     }
 }
 
-/// The file is one of `nsc`, or its first line is `USER:PASSWORD` or a token.
+/// Sets the credentials. The file was created by `nsc`, or its first line is `USER:PASSWORD` or a
+/// token.
 fn log_in(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, Error> {
     const WHAT: &str = "NATS credentials file";
     let read = |source| Error::Read { what: WHAT, file: file.into(), source };
@@ -140,14 +143,15 @@ fn log_in(options: ConnectOptions, file: &Path) -> Result<ConnectOptions, Error>
     })
 }
 
-/// The pause before an attempt.
+/// The pause before the attempt with this number.
 fn pause(attempt: usize) -> Duration {
     let factor = u32::try_from(attempt).unwrap_or(u32::MAX);
     Duration::from_millis(100).saturating_mul(factor).min(LONGEST_PAUSE)
 }
 
-/// Logs once that the connection is lost, and once that it is back. `away` holds the time of the loss;
-/// the errors of the attempts meanwhile are all alike.
+/// Logs once that the connection is lost, and once that it is back. `away` holds the time of the
+/// loss. The errors of the attempts in between are all alike, so they are only logged for
+/// debugging.
 fn log_event(event: &Event, away: &Mutex<Option<Instant>>) {
     match event {
         Event::Connected => match away.lock().take() {

@@ -1,16 +1,16 @@
-//! An entry as a message of the stream, and back.
+//! Converts an entry to a message of the stream, and back.
 //!
-//! The subject carries the tag, base64url-encoded since `a..b` is a tag but no subject; the payload
-//! everything else, numbers in little-endian:
+//! The subject of the message contains the tag in base64url, because a tag such as `a..b` is no
+//! valid subject. The payload contains everything else, with numbers in little-endian:
 //!
 //! | bytes | |
 //! |---|---|
 //! | 1 | the version of this format |
-//! | 1 | what kind of entry |
-//! | 1 | which of the optional parts follow |
-//! | 8, 8, 8 | time; the appending server and the number of its append |
+//! | 1 | the kind of the entry |
+//! | 1 | flags for the optional parts that follow |
+//! | 8, 8, 8 | the time; the number of the appending server; the number of its append |
 //! | 32 | the address, optional |
-//! | 8 | when it expires, optional |
+//! | 8 | the time of expiry, optional |
 //! | 2 + n | the `mid`, optional |
 //! | rest | the message, or the seqs of a read mark |
 
@@ -22,32 +22,32 @@ use crate::entry::{AppendId, Entry, EntryKind, StoredBody};
 use crate::id::{Address, Tag};
 use crate::protocol::Mid;
 
-/// The format that is written. Readers know it and those before it.
+/// The version of the format that is written. Readers understand this version and earlier ones.
 const VERSION: u8 = 1;
 
-/// Optional parts.
+/// The flags for the optional parts of a payload.
 mod part {
     pub(super) const ADDRESS: u8 = 1;
     pub(super) const EXPIRES: u8 = 2;
     pub(super) const MID: u8 = 4;
 }
 
-/// Why a message is no entry.
+/// The reason why a message of the stream is not a valid entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadEntry {
-    /// An entry in a later format. It must not be skipped, because its effect would be lost.
+    /// The entry has a later format. It must not be skipped, because its effect would be lost.
     #[error("it was written by a newer server")]
     Newer,
     #[error("no server has written it")]
     Foreign,
 }
 
-/// The last token of the subject.
+/// The last part of the subject, which encodes the tag.
 pub(super) fn token(tag: &Tag) -> String {
     URL_SAFE_NO_PAD.encode(tag.as_str())
 }
 
-/// The payload of `entry`, which the append `id` adds.
+/// Encodes the payload of `entry`. `id` identifies its append.
 pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
     let (kind, address, body) = entry.kind.to_parts();
     let mut bytes = Vec::with_capacity(entry.size());
@@ -69,7 +69,7 @@ pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
         bytes.put_u64_le(expires);
     }
     if let Some(mid) = &entry.mid {
-        // 128 characters at most.
+        // A `mid` has at most 128 characters, so its length in bytes fits in 16 bits.
         bytes.put_u16_le(u16::try_from(mid.as_str().len()).unwrap_or(u16::MAX));
         bytes.put_slice(mid.as_str().as_bytes());
     }
@@ -81,12 +81,12 @@ pub(super) fn encode(entry: &Entry, id: AppendId) -> Bytes {
     bytes.into()
 }
 
-/// The entry in a message, from its subject and its payload.
+/// Decodes the entry from the subject and the payload of a message.
 pub(super) fn decode_of(subject: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
     decode(subject.rsplit('.').next().unwrap_or_default(), payload)
 }
 
-/// As [`decode_of`], from the last token of the subject.
+/// Decodes the entry from the last part of the subject and the payload.
 fn decode(token: &str, payload: &[u8]) -> Result<Entry, BadEntry> {
     match payload.first() {
         Some(&VERSION) => {}
@@ -173,7 +173,8 @@ mod tests {
             let token = token(&entry.tag);
             let payload = encode(&entry, entry.append.unwrap());
             for length in 0..payload.len() {
-                // A shorter message may still be one: its JSON is not looked at.
+                // A truncated payload may still decode, because the JSON of the message is not
+                // parsed.
                 let _ = decode(&token, &payload[..length]);
             }
             assert_eq!(decode("not base64!", &payload), Err(BadEntry::Foreign));

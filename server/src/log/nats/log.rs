@@ -1,4 +1,4 @@
-//! The log as the rest of the server sees it.
+//! The shared log as the rest of the server sees it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use crate::protocol::{Outcome, Refusal};
 
 /// How long the last report to the other servers may take.
 const LAST_REPORT: Duration = Duration::from_millis(500);
-/// How often the reading of a long stream logs its progress.
+/// How often the server logs its progress while it reads a long stream.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// The log in NATS. Dropping it sends the other servers a last report and ends the thread; the
-/// waiting appends learn that there is no answer.
+/// The log in NATS. When it is dropped, it sends a last report to the other servers and ends the
+/// thread. The waiting appends get the outcome `unknown`.
 #[derive(Debug)]
 pub(crate) struct NatsLog {
     pub(super) shared: Arc<Shared>,
@@ -43,7 +43,7 @@ pub(crate) struct NatsLog {
 }
 
 impl NatsLog {
-    /// Ends when the log has ended, and answers why.
+    /// Completes when the log has ended, and returns the reason.
     pub(crate) fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
         let (ended, why) = (self.ended.clone(), Arc::clone(&self.why));
         async move {
@@ -52,12 +52,12 @@ impl NatsLog {
         }
     }
 
-    /// Ends when everything up to `head` was applied, and logs the progress meanwhile.
+    /// Completes when all entries up to `head` were applied. Logs the progress meanwhile.
     pub(super) async fn has_read(&self, floor: u64, head: u64) {
         let (all, begun) = (head - floor, Instant::now());
         let mut reading = pin!(async {
             Arc::clone(&self.sink).applied(head).await;
-            // An empty stream must be followed too before this server takes clients.
+            // Even an empty stream must be followed before this server takes clients.
             self.shared.progress.caught_up().await;
         });
         while timeout(PROGRESS, &mut reading).await.is_err() {
@@ -108,7 +108,8 @@ impl NatsLog {
         let bytes = entry.size();
         let mut all = self.shared.waiting.lock();
         let number = all.number + 1;
-        // Sent under the lock, so that the entries leave in the order of their numbers.
+        // The entry is queued while the lock is held, so that entries leave in the order of their
+        // numbers.
         if !all.queued().has_room(bytes) || self.queue.try_send((number, entry)).is_err() {
             return refused("NATS is behind; retry in a moment");
         }
@@ -126,7 +127,7 @@ impl NatsLog {
 impl Drop for NatsLog {
     fn drop(&mut self) {
         self.stop.cancel();
-        // The other servers stop waiting for this server's counts.
+        // After the last report, the other servers do not wait for this server's counts.
         let _ = self.last_report.lock().recv_timeout(LAST_REPORT);
     }
 }

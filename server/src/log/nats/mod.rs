@@ -1,9 +1,10 @@
-//! The log that several servers share: a stream of NATS JetStream. The stream's sequence numbers are
-//! the entries' seqs.
+//! The log that several servers share: a stream of NATS JetStream. The sequence numbers of the
+//! stream are the seqs of the entries.
 //!
-//! Every server appends to the stream and reads it, so all of them apply the same entries in the same
-//! order and hold the same rings, inboxes, marks and mids. An append is answered when its entry has
-//! come back from the stream: by then it is on as many nodes as the stream has replicas.
+//! Every server appends to the stream and reads it. So all servers apply the same entries in the
+//! same order and keep the same messages, read marks and `mid`s. An append is answered when its
+//! entry has come back from the stream. By then most of the nodes that hold the stream have stored
+//! it.
 
 mod cluster;
 mod connect;
@@ -44,27 +45,29 @@ use stream::StreamStart;
 pub(crate) use stream::{adopt, inspect};
 use waiting::Shared;
 
-/// NATS acknowledges an append within this time, or its outcome is unknown.
+/// If NATS does not acknowledge an append within this time, the outcome is unknown.
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 
-/// The configuration of the stream.
+/// The configuration of the connection to NATS and of the stream.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct NatsConfig {
-    /// Addresses of NATS nodes. The server connects to any of them.
+    /// The addresses of NATS nodes. The server connects to any of them.
     pub servers: Vec<ServerAddr>,
-    /// The stream's name, and the first token of its subjects.
+    /// The name of the stream, which is also the first part of its subjects.
     pub stream: String,
-    /// The file with the credentials.
+    /// The path of the file with the credentials for NATS.
     pub credentials: Option<PathBuf>,
-    /// Certificates to trust besides the system's.
+    /// The path of a file with certificates to trust besides the system's.
     pub ca: Option<PathBuf>,
-    /// How many nodes store an entry before it is acknowledged.
+    /// How many NATS nodes hold the stream. An entry is acknowledged when most of them have stored
+    /// it.
     pub replicas: usize,
-    /// How many bytes of entries the stream may hold. It deletes the oldest beyond that.
+    /// How many bytes of entries the stream may hold. Beyond this size NATS deletes the oldest
+    /// entries.
     pub size: u64,
 }
 
-/// A stream that suits this server, before anything is read from it.
+/// A stream that suits this server, before any entry is read from it.
 #[derive(Debug)]
 pub(crate) struct OpenedStream {
     runtime: Runtime,
@@ -72,15 +75,15 @@ pub(crate) struct OpenedStream {
     connections: Connections,
     context: Context,
     cluster: NatsConfig,
-    /// Where the log begins and ends.
+    /// The first and the last entry of the log, and its epoch.
     pub(crate) found: StreamStart,
 }
 
 impl OpenedStream {
-    /// Connects, and makes the stream or checks that it agrees with this server's settings.
+    /// Connects to NATS. Creates the stream, or checks that it agrees with this server's settings.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if NATS cannot be reached; [`Error::Cluster`] names what differs.
+    /// [`Error::Unavailable`] if NATS cannot be reached; [`Error::Cluster`] if the settings differ.
     pub(crate) async fn open(cluster: &NatsConfig, common: CommonSettings) -> Result<Self, Error> {
         let (runtime, cluster) = (Runtime::start()?, cluster.clone());
         let opening = runtime.spawn(async move {
@@ -94,11 +97,12 @@ impl OpenedStream {
         Ok(Self { runtime, client, connections, context, cluster, found })
     }
 
-    /// Follows the stream. Ends when `sink` has applied everything that the stream held at the start.
-    /// `None` if `shutdown` came first.
+    /// Follows the stream. Completes when `sink` has applied every entry that the stream held at
+    /// the start. Returns `None` if `shutdown` came first.
     ///
     /// # Errors
-    /// [`Error::Os`] without randomness; [`Error::Cluster`] if the stream cannot be followed.
+    /// [`Error::Os`] if the system gives no random number; [`Error::Cluster`] if the stream cannot
+    /// be followed.
     pub(crate) async fn start(
         self,
         sink: Arc<dyn Replica>,
@@ -120,7 +124,7 @@ impl OpenedStream {
             suspect_since: None,
             warned_at: None,
         };
-        // The log has ended as soon as any of these tasks has, by a panic too.
+        // The log has ended when any of these tasks has ended, also by a panic.
         let spawn = |task: BoxFuture<'static, ()>| {
             let guard = ended.clone().drop_guard();
             runtime.spawn(async move {
@@ -205,7 +209,7 @@ impl NatsConfig {
     }
 }
 
-/// The servers' addresses, without the credentials.
+/// Shows the addresses of the NATS nodes, without credentials.
 impl Display for NatsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses = self

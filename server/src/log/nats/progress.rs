@@ -1,4 +1,4 @@
-//! How far this server is behind the end of the stream.
+//! Notes whether this server is behind the end of the stream.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A server that is behind for less than this counts as caught up: under load there are always
-/// entries under way, and a lost subscription is mostly replaced at once.
+/// A server that is behind for less than this time counts as caught up. Under load some entries are
+/// always on their way, and a lost subscription is usually replaced at once.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Why a server is behind.
+/// The reasons why a server is behind.
 pub(super) const READING: &str = "reading what the other servers have appended";
 pub(super) const STUCK: &str = "the stream cannot be read; the log says why";
 
-/// What is known of the stream's end, and since when and why this server is behind it.
+/// What this server knows about the end of the stream, and since when and why it is behind.
 #[derive(Debug)]
 pub(super) struct StreamProgress {
     acknowledged: AtomicU64,
@@ -22,7 +22,7 @@ pub(super) struct StreamProgress {
 }
 
 impl StreamProgress {
-    /// The progress before anything was read.
+    /// The state before anything was read: the server is behind.
     pub(super) fn new() -> Self {
         let behind = watch::Sender::new(Some((Instant::now(), READING)));
         Self { acknowledged: AtomicU64::new(0), behind }
@@ -33,36 +33,38 @@ impl StreamProgress {
         self.acknowledged.fetch_max(seq, Ordering::Relaxed);
     }
 
-    /// The last entry that NATS has acknowledged to this server.
+    /// The number of the last entry that NATS has acknowledged to this server.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Notes that all entries that this server lacks are under way.
+    /// Notes that this server is close to the end of the stream: NATS is already sending all
+    /// entries that it lacks.
     pub(super) fn is_near(&self) {
         self.behind.send_if_modified(|behind| behind.take().is_some());
     }
 
-    /// Notes that there are more entries to read than are under way, or that the stream cannot be
-    /// read.
+    /// Notes that this server is behind: it lacks more entries than NATS is sending, or the stream
+    /// cannot be read.
     pub(super) fn is_behind(&self, why: &'static str) {
         self.behind.send_if_modified(|behind| {
             let since = behind.map_or_else(Instant::now, |(since, _)| since);
             *behind = Some((since, why));
-            // Nobody waits until this server is behind, so nobody is notified.
+            // No task waits for this state, so none is notified.
             false
         });
     }
 
-    /// Why this server has been behind for longer than the grace period.
+    /// The reason why this server lags; `None` if it is not behind, or only within the grace
+    /// period.
     pub(super) fn lags(&self) -> Option<&'static str> {
         let behind = *self.behind.borrow();
         behind.filter(|(since, _)| since.elapsed() > GRACE).map(|(_, why)| why)
     }
 
-    /// Ends when this server is not behind.
+    /// Completes when this server is not behind.
     pub(super) async fn caught_up(&self) {
-        // The sender is a part of `self`.
+        // `wait_for` fails only if the sender is dropped, but `self` owns the sender.
         let _ = self.behind.subscribe().wait_for(Option::is_none).await;
     }
 }
@@ -88,7 +90,7 @@ mod tests {
         }
         progress.is_behind(READING);
         tokio::time::advance(GRACE / 2).await;
-        // The time behind does not begin anew.
+        // A new reason does not restart the time for which the server is behind.
         progress.is_behind(STUCK);
         tokio::time::advance(GRACE).await;
         assert_eq!(progress.lags(), Some(STUCK));

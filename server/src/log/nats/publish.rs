@@ -1,4 +1,4 @@
-//! Sends entries to the stream, in their order and without waiting for each acknowledgement.
+//! Sends entries to the stream in order, without waiting for each acknowledgement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,13 @@ use super::waiting::Shared;
 use crate::entry::{AppendId, Entry};
 use crate::protocol::Outcome;
 
-/// How many entries may lack their acknowledgement. Bounded, so that few entries follow a lost one.
+/// How many entries may wait for their acknowledgement. The limit also bounds how many entries can
+/// follow a lost one.
 pub(super) const UNDER_WAY: usize = 4_096;
-/// How often appends are checked for their time-out.
+/// How often the log looks for appends that have timed out.
 const TIMEOUT_CHECK: Duration = Duration::from_secs(1);
 
-/// Sends the entries of `queue` until `stop`.
+/// Sends the entries in `queue` until `stop`.
 pub(super) async fn run(
     context: Context,
     prefix: String,
@@ -43,8 +44,8 @@ pub(super) async fn run(
             },
             next = queue.recv(), if under_way.len() < UNDER_WAY => {
                 let Some((number, entry)) = next else { return };
-                // While the connection is lost, the client would keep the entry and send it once
-                // the connection is back.
+                // While the connection is lost, the NATS client would keep the entry and send it
+                // later, so the append is refused instead.
                 if client.connection_state() != Connection::Connected {
                     shared.fail(number, Outcome::Refused);
                     continue;
@@ -58,14 +59,14 @@ pub(super) async fn run(
                 let sent = tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
-                    // The context has a time-out, so this ends.
+                    // The context has a time-out, so this wait ends.
                     sent = context.send_publish(subject, message) => sent,
                 };
                 match sent {
                     Ok(ack) => under_way.push(async move {
                         (number, ack.await.map(|ack| ack.sequence))
                     }),
-                    // The entry was never sent.
+                    // The entry was not sent.
                     Err(_) => shared.fail(number, Outcome::Refused),
                 }
             }
@@ -73,8 +74,8 @@ pub(super) async fn run(
     }
 }
 
-/// Answers appends whose time is up, until `stop`. Not a part of [`run`], which waits while NATS accepts
-/// nothing.
+/// Answers appends that have timed out, until `stop`. This is a task of its own because [`run`]
+/// waits while NATS accepts nothing.
 pub(super) async fn expire(shared: Arc<Shared>, stop: CancellationToken) {
     let mut check = interval(TIMEOUT_CHECK);
     while stop.run_until_cancelled(check.tick()).await.is_some() {
@@ -85,7 +86,7 @@ pub(super) async fn expire(shared: Arc<Shared>, stop: CancellationToken) {
 /// The outcome of an append that NATS has not acknowledged.
 fn outcome(error: &PublishError) -> Outcome {
     match error.kind() {
-        // NATS answered that it did not store the entry.
+        // With these errors NATS has answered that it did not store the entry.
         PublishErrorKind::StreamNotFound
         | PublishErrorKind::MaxPayloadExceeded
         | PublishErrorKind::WrongLastMessageId

@@ -1,5 +1,5 @@
-//! Read marks that change nothing that is kept, and so are no entries: servers send them to each other
-//! beside the stream, for the person's connections there. They may get lost.
+//! Sends read marks that change no inbox to the other servers, for the person's connections there.
+//! They are no entries and do not pass through the stream. They may get lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,17 @@ use crate::id::{Address, Tag};
 use crate::log::Replica;
 use crate::protocol::Mark;
 
-/// The most marks that wait to be sent or to be applied. Further ones get lost.
+/// The largest number of marks that wait to be sent, or to be applied. Further marks are lost.
 pub(super) const QUEUE: usize = 1_024;
 /// How long NATS may take to accept a mark.
 const SEND: Duration = Duration::from_millis(50);
 
-/// A mark to send: the tag as the subject's last token, and the payload.
+/// A mark to send: the encoded tag, which becomes the last part of the subject, and the payload.
 pub(super) type ReadNotice = (String, Bytes);
 
-/// A mark in the format of an entry. The number of its append is 0, and its time is the sender's head:
-/// the receiver applies it after that entry, so that a mark does not overtake the entries that it marks.
+/// Encodes a mark in the format of an entry. The number of its append is 0, and its time is the
+/// number of the last entry that the sender has applied. The receiver applies the mark after that
+/// entry, so that a mark does not overtake the messages that it marks.
 pub(super) fn encode(
     writer: u64,
     head: u64,
@@ -46,7 +47,7 @@ pub(super) fn encode(
     (entry::token(tag), entry::encode(&read, AppendId { writer, number: 0 }))
 }
 
-/// Sends the marks of `queue` and applies those of other servers, until `stop`.
+/// Sends the marks in `queue`, and applies those of other servers, until `stop`.
 pub(super) async fn run(
     client: Client,
     prefix: String,
@@ -56,8 +57,8 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> Result<(), SubscribeError> {
     let mut others = client.subscribe(format!("{prefix}.read.*")).await?;
-    // Marks of entries that this server has not applied yet. One that never gets there holds up no
-    // other.
+    // Marks that wait for entries which this server has not applied yet. A mark whose entry never
+    // comes does not delay the other marks.
     let mut ahead: Vec<Entry> = Vec::new();
     loop {
         let head = sink.head();
@@ -82,7 +83,7 @@ pub(super) async fn run(
             Some(()) = applied => {}
             Some((token, payload)) = queue.recv() => {
                 let subject = format!("{prefix}.read.{token}");
-                // A notice that NATS does not take now is of no use later.
+                // A mark that NATS does not take now is of no use later.
                 let _ = timeout(SEND, client.publish(subject, payload)).await;
             }
         }

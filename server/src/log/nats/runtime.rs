@@ -1,4 +1,4 @@
-//! The log's own thread, so that the log does not wait for deliveries, nor deliveries for the log.
+//! Runs the log in a thread of its own, so that log and deliveries do not wait for each other.
 
 use std::future::Future;
 
@@ -7,13 +7,14 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 
-/// Runs tasks. Dropping it ends them without waiting, so it may be dropped in async code.
+/// A runtime for the tasks of the log. Dropping it ends the tasks without waiting for them, so it
+/// may be dropped in async code.
 #[derive(Debug)]
 pub(super) struct Runtime(Option<tokio::runtime::Runtime>);
 
 impl Runtime {
     /// # Errors
-    /// [`Error::Os`] without another thread.
+    /// [`Error::Os`] if the system gives no further thread.
     pub(super) fn start() -> Result<Self, Error> {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("log").enable_all().build();

@@ -1,5 +1,5 @@
-//! The settings that all servers of one stream must have in common: what a server keeps follows from
-//! them. They stand in the stream's metadata, a line for each tag.
+//! The settings that must be equal on all servers of one stream, because they decide which messages
+//! a server keeps. They are stored in the stream's metadata, with one line for each tag.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::duration_text;
 use crate::size;
 
-/// Names in the stream's metadata.
+/// The names of the values in the stream's metadata.
 pub(super) mod metadata {
     pub(in crate::log::nats) const FORMAT: &str = "tocsin-format";
     pub(in crate::log::nats) const EPOCH: &str = "tocsin-epoch";
@@ -16,45 +16,46 @@ pub(super) mod metadata {
     pub(in crate::log::nats) const PROTECTED: &str = "tocsin-protected";
 }
 
-/// The format of the metadata. A server refuses a stream of another one.
+/// The format of the metadata. A server refuses a stream with another format.
 pub(super) const FORMAT: &str = "1";
-/// Stands for the tags that have no line of their own.
+/// The name of the line for all tags that have no line of their own.
 const OTHER_TAGS: &str = "any other tag";
-/// The line with the limit for all tags together.
+/// The name of the line with the memory limit for all tags together.
 const ALL_TAGS: &str = "all together";
 
-/// The names of a tag's six numbers, in the order in which a line has them.
+/// The names of a tag's six numbers, in their order in a line.
 const NAMES: [&str; 6] = ["ring", "ring-age", "ring-bytes", "inbox", "inbox-age", "inbox-bytes"];
-/// How many differences an error names. More would not be read, and the next start names the rest.
+/// How many differences an error names. People would not read more, and the next start names the
+/// rest.
 const MAX_NAMED: usize = 8;
 
-/// A tag's bounds: count, milliseconds and bytes of its ring, then of its inbox.
+/// The bounds of a tag: count, milliseconds and bytes of its ring, then those of its inbox.
 pub(crate) type TagNumbers = [u64; 6];
 
-/// What all servers of a stream have in common.
+/// The settings that all servers of a stream have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct CommonSettings {
     /// The fingerprint of the id key.
     pub id_key: String,
-    /// How much is kept.
+    /// The limits of the history.
     pub history: CommonHistory,
-    /// The protected pairs, each as `TAG:ACTION`.
+    /// The protected pairs of tag and action, each as `TAG:ACTION`.
     pub protected: BTreeSet<String>,
-    /// How long an entry is of use.
+    /// How long the stream must keep an entry.
     pub retention: Duration,
 }
 
-/// How much is kept of every tag.
+/// The limits of the history of every tag.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CommonHistory {
     tags: BTreeMap<String, TagNumbers>,
     max_memory: Option<u64>,
-    /// Lines that this version does not write.
+    /// Lines that this version does not understand.
     unknown: BTreeSet<String>,
 }
 
 impl CommonSettings {
-    /// The settings as the stream's metadata has them.
+    /// Converts the settings to the stream's metadata.
     pub(super) fn to_metadata(&self) -> HashMap<String, String> {
         let protected: Vec<&str> = self.protected.iter().map(String::as_str).collect();
         HashMap::from([
@@ -65,8 +66,8 @@ impl CommonSettings {
         ])
     }
 
-    /// The differences between these settings and those in `metadata`, in the words of the
-    /// configuration; `None` if they agree.
+    /// Names the differences between these settings and those in `metadata`, in the words of the
+    /// configuration file. `None` if they agree.
     pub(super) fn difference(&self, metadata: &HashMap<String, String>) -> Option<String> {
         let text = |name| metadata.get(name).map_or("", String::as_str);
         let history = CommonHistory::from_lines(text(metadata::HISTORY));
@@ -76,8 +77,8 @@ impl CommonSettings {
 }
 
 impl CommonHistory {
-    /// The bounds of the tags that have their own, `usual` for every other tag, and the limit for
-    /// all tags together.
+    /// Creates the limits: `by_tag` for tags with bounds of their own, `usual` for every other tag,
+    /// and `max_memory` for all tags together.
     pub(crate) fn new(
         by_tag: BTreeMap<String, TagNumbers>,
         usual: TagNumbers,
@@ -123,8 +124,8 @@ impl CommonHistory {
     }
 }
 
-/// The numbers of `ring 100 3600000 ms 8388608 B, inbox 0 604800000 ms 1048576 B`. `None` with any
-/// other word.
+/// Parses the numbers of a line such as `ring 100 3600000 ms 8388608 B, inbox 0 604800000 ms
+/// 1048576 B`. `None` if the line has any other word.
 fn numbers(text: &str) -> Option<Vec<u64>> {
     let words = text.split([' ', ',']).filter(|word| !word.is_empty());
     let values = words.filter(|word| !["ring", "inbox", "ms", "B"].contains(word));

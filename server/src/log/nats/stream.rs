@@ -1,4 +1,4 @@
-//! The stream that all servers share: found, made, checked, changed.
+//! Finds, creates, checks and changes the stream that all servers share.
 
 use std::time::Duration;
 
@@ -17,41 +17,42 @@ use crate::id::random_hex;
 use crate::limits;
 use crate::size;
 
-/// While a stream is being made, or has no leader yet, NATS does not show it or gives no answer at
-/// all. It is asked this often, with a pause in between.
+/// How often, and with which pause, NATS is asked for the stream. While a stream is being created
+/// or has no leader, NATS does not show it or gives no answer.
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What an entry has besides its message, at most: numbers, an address and a `mid`.
+/// The most bytes that an entry has besides its message: numbers, an address and a `mid`.
 const ENTRY_OVERHEAD: usize = 1024;
 
-/// The stream at the start.
+/// The state of the stream at the start of this server.
 #[derive(Debug)]
 pub(crate) struct StreamStart {
-    /// The epoch of the log: a log that begins anew gets another one.
+    /// The epoch: a random name of this log. A log that begins anew gets another epoch.
     pub(crate) epoch: String,
-    /// The last entry that is gone: the log begins right after it.
+    /// The number of the last entry that was deleted; the log begins right after it.
     pub(crate) floor: u64,
-    /// The last entry that exists.
+    /// The number of the last entry of the stream.
     pub(super) head: u64,
 }
 
-/// A stream that suits this server's configuration.
+/// A summary of a stream that suits this server's configuration.
 #[derive(Debug)]
 pub(crate) struct StreamSummary {
-    /// How many entries it holds.
+    /// The number of entries in the stream.
     pub entries: u64,
-    /// Their bytes.
+    /// The size of the entries, in bytes.
     pub bytes: u64,
-    /// The last one's number.
+    /// The number of the last entry.
     pub last: u64,
-    /// Settings of the stream that differ from the configuration and stay as they are.
+    /// Warnings about settings of the stream that differ from the configuration and stay as they
+    /// are.
     pub warnings: Vec<String>,
 }
 
 impl StreamStart {
-    /// The epoch as a number: its 16 hex digits, or a hash of a text that somebody has put in their
-    /// place.
+    /// The epoch as a number: its 16 hex digits. If somebody has set another text as the epoch, the
+    /// number is a hash of the text.
     pub(super) fn epoch_number(&self) -> u64 {
         u64::from_str_radix(&self.epoch, 16).unwrap_or_else(|_| {
             let digest = Sha256::digest(&self.epoch);
@@ -60,11 +61,11 @@ impl StreamStart {
     }
 }
 
-/// Whether NATS takes the largest message that a client may send. Checked at the start: otherwise the
-/// sender of a message that is too large would be told to retry for ever.
+/// Checks that NATS takes the largest message that a client may send. Without this check, the
+/// sender of a message that is too large would be asked to retry for ever.
 ///
 /// # Errors
-/// [`Error::Cluster`].
+/// [`Error::Cluster`] if NATS does not take such a message.
 pub(super) fn check_max_payload(client: &Client, cluster: &NatsConfig) -> Result<(), Error> {
     let (takes, needed) = (client.max_payload(), limits::MESSAGE + ENTRY_OVERHEAD);
     if takes >= needed {
@@ -76,10 +77,10 @@ pub(super) fn check_max_payload(client: &Client, cluster: &NatsConfig) -> Result
     )))
 }
 
-/// Makes the stream, or checks the existing one.
+/// Creates the stream, or checks the existing one.
 ///
 /// # Errors
-/// [`Error::Cluster`] names what differs; [`Error::Unavailable`].
+/// [`Error::Cluster`] if the settings differ; [`Error::Unavailable`] if NATS gives no answer.
 pub(super) async fn open(
     context: &Context,
     cluster: &NatsConfig,
@@ -94,17 +95,18 @@ pub(super) async fn open(
     }
     let epoch = info.config.metadata.get(metadata::EPOCH).cloned().unwrap_or_default();
     let head = info.state.last_sequence;
-    // An empty stream's first sequence is the number of the next entry.
+    // The first sequence number of an empty stream is that of its next entry.
     let floor = (info.state.first_sequence.max(1) - 1).min(head);
     Ok(StreamStart { epoch, floor, head })
 }
 
-/// Checks whether a server with these settings would start, without a change. Returns what the
-/// stream holds; `None` if the stream does not exist yet. Without `common` the server has no id key
-/// yet, so it cannot use an existing stream.
+/// Checks, without changing anything, whether a server with these settings would start. Returns a
+/// summary of the stream; `None` if the stream does not exist yet. If `common` is `None`, the
+/// server has no id key yet, so it cannot use an existing stream.
 ///
 /// # Errors
-/// [`Error::Unavailable`] within five seconds; [`Error::Cluster`] names what differs.
+/// [`Error::Unavailable`] if NATS does not answer within five seconds; [`Error::Cluster`] if the
+/// settings differ.
 pub(crate) async fn inspect(
     cluster: &NatsConfig,
     common: Option<&CommonSettings>,
@@ -126,11 +128,13 @@ pub(crate) async fn inspect(
     Ok(Some(StreamSummary { entries, last, bytes: info.state.bytes, warnings }))
 }
 
-/// Gives the stream the settings of this server, and a `new_epoch` on request; answers its epoch.
-/// Running servers end when they notice another epoch, and are to be restarted one after the other.
+/// Gives the stream the settings of this server, and a new epoch if `new_epoch` is set. Returns the
+/// epoch of the stream. Running servers end when they notice another epoch. The operator must
+/// restart them one after the other.
 ///
 /// # Errors
-/// [`Error::Unavailable`]; [`Error::Cluster`] if there is no such stream, or if it has another id key.
+/// [`Error::Unavailable`] if NATS gives no answer; [`Error::Cluster`] if the stream does not exist,
+/// has another id key, or refuses the change.
 pub(crate) async fn adopt(
     cluster: &NatsConfig,
     common: &CommonSettings,
@@ -164,10 +168,10 @@ pub(crate) async fn adopt(
     updated.map(|_| epoch).map_err(|error| cluster.error(error.to_string()))
 }
 
-/// Gives the stream another epoch, if it still has this one.
+/// Gives the stream a new epoch, if its epoch is still `epoch`.
 ///
 /// # Errors
-/// The answer of NATS.
+/// The error that NATS answers.
 pub(super) async fn renew(context: &Context, name: &str, epoch: &str) -> Result<(), String> {
     let stream = context.get_stream(name).await.map_err(|error| error.to_string())?;
     let mut config = stream.cached_info().config.clone();
@@ -188,7 +192,7 @@ fn make_epoch() -> Result<String, Error> {
     random_hex::<8>().map_err(Error::no_randomness)
 }
 
-/// The stream, if it exists; asks up to `attempts` times while NATS cannot tell.
+/// Fetches the stream, if it exists. Asks up to `attempts` times while NATS cannot tell.
 async fn find(
     context: &Context,
     cluster: &NatsConfig,
@@ -224,8 +228,8 @@ fn may_pass(error: &GetStreamError) -> bool {
     }
 }
 
-/// Makes the stream. If another server was faster, answers that server's stream, which is to be
-/// checked.
+/// Creates the stream. If another server was faster, returns the stream of that server, which the
+/// caller must check.
 async fn make(
     context: &Context,
     cluster: &NatsConfig,
@@ -250,7 +254,7 @@ async fn make(
         }
         Err(error) => error,
     };
-    // The server that was slower may have to wait until NATS shows the other one's stream.
+    // If another server was faster, its stream may not be visible in NATS yet.
     let attempts = if lacks_nodes(&error) { 1 } else { ATTEMPTS };
     for attempt in 0..attempts {
         if attempt > 0 {
@@ -280,7 +284,7 @@ fn cannot_be_made(cluster: &NatsConfig, error: &CreateStreamError) -> Error {
     }
 }
 
-/// Whether NATS has fewer nodes than replicas are wanted, or too little room on them.
+/// Whether NATS has fewer nodes than replicas, or too little room on them.
 fn lacks_nodes(error: &CreateStreamError) -> bool {
     code(error).is_some_and(|code| {
         [
@@ -292,7 +296,7 @@ fn lacks_nodes(error: &CreateStreamError) -> bool {
     })
 }
 
-/// JetStream's error code, if the error came from JetStream.
+/// The error code of JetStream, if the error came from JetStream.
 fn code(error: &CreateStreamError) -> Option<ErrorCode> {
     match error.kind() {
         CreateStreamErrorKind::JetStream(error) => Some(error.error_code()),
@@ -300,8 +304,8 @@ fn code(error: &CreateStreamError) -> Option<ErrorCode> {
     }
 }
 
-/// The settings that make the stream's sequence numbers the entries' seqs: no limit but age and
-/// bytes, and no entry is deleted from the middle.
+/// The required settings, by which the sequence numbers of the stream are the seqs of the entries:
+/// only age and bytes are limited, and no entry can be deleted from the middle.
 fn required(stream: &str) -> Config {
     Config {
         subjects: vec![format!("{stream}.entry.*")],
@@ -316,10 +320,10 @@ fn required(stream: &str) -> Config {
     }
 }
 
-/// Checks that the stream suits this server. Answers what is to be warned of.
+/// Checks that the stream suits this server. Returns the warnings to log.
 ///
 /// # Errors
-/// [`Error::Cluster`] names what differs and what to do.
+/// [`Error::Cluster`] with the difference and a remedy.
 fn check(
     has: &Config,
     cluster: &NatsConfig,
@@ -396,7 +400,8 @@ fn check_id_key(has: &Config, cluster: &NatsConfig, common: &CommonSettings) -> 
     )))
 }
 
-/// Settings of the stream that differ from this server's configuration and stay as they are.
+/// Warnings about settings of the stream that differ from this server's configuration and stay as
+/// they are.
 fn warnings(has: &Config, cluster: &NatsConfig) -> Vec<String> {
     const REMEDY: &str = "the option counts only when the stream is made; run `server adopt-settings`, \
                           with the options of a server, to change the stream";

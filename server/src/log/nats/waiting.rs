@@ -1,4 +1,4 @@
-//! Appends whose entries have not come back from the stream.
+//! Tracks the appends whose entries have not come back from the stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::log::answer::{AppendAnswer, OpenAppends};
 use crate::log::{Counts, Queued};
 use crate::protocol::Outcome;
 
-/// An entry comes back from the stream within this time, or its outcome is unknown.
+/// If an entry does not come back from the stream within this time, the outcome is unknown.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The state that the tasks of the log share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// This process's number in [`AppendId`].
+    /// The `writer` in the [`AppendId`] of every entry: the random number of this process.
     pub(super) writer: u64,
     pub(super) open: OpenAppends,
     pub(super) waiting: Mutex<PendingAppends>,
@@ -31,20 +31,20 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 pub(super) struct PendingAppends {
-    /// The number of the last append.
+    /// The number of the last append, counted from 1.
     pub(super) number: u64,
     pub(super) by_number: HashMap<u64, PendingAppend>,
     pub(super) bytes: usize,
 }
 
-/// An append whose entry has not come back.
+/// An append whose entry has not come back from the stream.
 #[derive(Debug)]
 pub(super) struct PendingAppend {
     pub(super) answer: AppendAnswer,
     pub(super) origin: Option<u64>,
     pub(super) received: Instant,
     pub(super) bytes: usize,
-    /// Whether it may have been sent to NATS.
+    /// Whether the entry may have been sent to NATS.
     pub(super) is_sent: bool,
 }
 
@@ -67,12 +67,12 @@ impl Shared {
         }
     }
 
-    /// The last entry that the stream is known to have.
+    /// The number of the last entry that the stream is known to have.
     pub(super) fn known(&self) -> u64 {
         self.progress.acknowledged().max(self.peers.furthest())
     }
 
-    /// The append of this entry, if this process has appended it.
+    /// Removes and returns the waiting append of an entry, if this process has appended the entry.
     pub(super) fn take(&self, append: Option<AppendId>) -> Option<PendingAppend> {
         let number = append.filter(|append| append.writer == self.writer)?.number;
         self.remove(number)
@@ -92,7 +92,8 @@ impl Shared {
         waiting.answer
     }
 
-    /// Marks an append as sent. `false` if it was answered already: then it must not be sent.
+    /// Marks an append as sent. Returns `false` if it was answered already; then it must not be
+    /// sent.
     pub(super) fn mark_sent(&self, number: u64) -> bool {
         let mut all = self.waiting.lock();
         let Some(waiting) = all.by_number.get_mut(&number) else { return false };
@@ -100,15 +101,16 @@ impl Shared {
         true
     }
 
-    /// Answers an append that was not sent, or that NATS has not acknowledged. Its entry may have come
-    /// back all the same.
+    /// Answers an append that was not sent, or that NATS has not acknowledged. If its entry has
+    /// come back in the meantime, the append was answered already.
     pub(super) fn fail(&self, number: u64, outcome: Outcome) {
         if let Some(waiting) = self.remove(number) {
             self.answer(waiting, outcome);
         }
     }
 
-    /// Answers the appends whose entry has not come back in time. One that is not sent yet never will be.
+    /// Answers the appends whose entries have not come back in time. Entries that were not sent yet
+    /// will not be sent.
     pub(super) fn expire(&self) {
         let mut guard = self.waiting.lock();
         let all = &mut *guard;

@@ -1,4 +1,4 @@
-//! Checks a data directory without changing it, also while a server runs on it.
+//! Checks a data directory without changing it. A server may run on it at the same time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,44 +11,45 @@ use crate::error::Error;
 use crate::file_permissions::exposed;
 use crate::id::IdKey;
 
-/// How many faults are named at most.
+/// How many faults an error lists at most.
 const MAX_FAULTS: usize = 5;
 
-/// The content of an undamaged data directory.
+/// A summary of an undamaged data directory.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
-    /// The log's file.
+    /// The path of the log's database file.
     pub file: PathBuf,
-    /// The process number of the server that runs on it; empty if that is unknown.
+    /// The process number of the server that runs on the directory; empty if the number is unknown.
+    /// `None` if no server runs.
     pub in_use: Option<String>,
-    /// The file's schema version, and this program's.
+    /// The schema version of the file, and the version that this program writes.
     pub schema: (usize, usize),
     /// The epoch of the log.
     pub epoch: Option<String>,
-    /// The fingerprint of the id key that the addresses were made with.
+    /// The fingerprint of the id key from which the addresses in the log were computed.
     pub id_key: Option<String>,
     /// A warning if other users can read the log.
     pub exposed: Option<String>,
-    /// How many entries there are.
+    /// The number of entries.
     pub entries: u64,
-    /// The first one's number and time.
+    /// The number and the time of the first entry.
     pub first: Option<(u64, u64)>,
-    /// The last one's number and time.
+    /// The number and the time of the last entry.
     pub last: Option<(u64, u64)>,
-    /// Bytes of the database file.
+    /// The size of the database file, in bytes.
     pub size: u64,
-    /// How many of them are free for further entries.
+    /// How many bytes of the file are free for further entries.
     pub free: u64,
-    /// Bytes of the write-ahead log beside it.
+    /// The size of the write-ahead log (WAL) beside the database file, in bytes.
     pub wal: u64,
 }
 
-/// Reads the whole log in a data directory, and its id key there or in `id_key_file`. `None` if there
-/// is no log yet, but one can be made.
+/// Reads the whole log in a data directory, and the id key there or in `id_key_file`. Returns
+/// `None` if there is no log yet and the directory can be created.
 ///
 /// # Errors
-/// [`Error::Write`] if the directory could not be made;
-/// [`Error::Content`] names what is damaged or missing; [`Error::Database`] if it cannot be read.
+/// [`Error::Write`] if the directory cannot be created; [`Error::Content`] if something is damaged
+/// or missing; [`Error::Read`] or [`Error::Database`] if the file cannot be read.
 pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Checked>, Error> {
     if !dir::database(path).exists() {
         dir::could_be_made(path)?;
@@ -79,7 +80,7 @@ pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Ch
         wal: fs::metadata(file.with_extension("sqlite3-wal")).map_or(0, |wal| wal.len()),
         ..Checked::default()
     };
-    // One snapshot, whatever a server writes meanwhile.
+    // The transaction reads one snapshot, even if a server writes at the same time.
     connection.execute_batch("BEGIN").map_err(unreadable)?;
     let faults = integrity(&connection).map_err(unreadable)?;
     if !faults.is_empty() {
@@ -89,7 +90,7 @@ pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Ch
         );
         return Err(Error::Content { what: "log", file, reason });
     }
-    // An older file may lack columns. The next start migrates it.
+    // A file with an older schema may lack columns. The next start of a server migrates it.
     if version == schema::STEPS.len() {
         entries(&connection, &mut checked).map_err(unreadable)?;
         let earlier = checked.id_key.as_deref().filter(|_| checked.entries > 0);
@@ -98,8 +99,8 @@ pub(crate) fn check(path: &Path, id_key_file: Option<&Path>) -> Result<Option<Ch
     Ok(Some(checked))
 }
 
-/// Whether the first start ended before it had made the log. The next start rolls that back; until
-/// then SQLite cannot read the file without writing to it.
+/// Whether the first start of a server ended before it had created the log. The next start rolls
+/// this back. Until then SQLite cannot read the file without writing to it.
 fn half_made(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
     error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_READONLY_ROLLBACK)

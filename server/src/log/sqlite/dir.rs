@@ -1,4 +1,5 @@
-//! The data directory: used by one server at a time, and readable by its owner only.
+//! The data directory. Only one server at a time uses it, and it is created so that only its owner
+//! can read it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -10,10 +11,10 @@ use crate::file_permissions::{exposed, sync_directory_of};
 
 const WHAT: &str = "data directory";
 const DATABASE: &str = "log.sqlite3";
-/// Locked while a server runs, and holds its process number. It is never removed: two servers could
-/// lock two files of that name then.
+/// The file that a server locks while it runs; it contains the server's process number. The file is
+/// never removed, because two servers could then lock two different files with this name.
 const LOCK: &str = "lock";
-/// The id key's file, unless `--id-key-file` names another.
+/// The file of the id key, unless `--id-key-file` names another.
 pub(crate) const ID_KEY: &str = "id.key";
 
 /// A data directory that this process has locked.
@@ -24,7 +25,7 @@ pub(super) struct Dir {
 }
 
 impl Dir {
-    /// Locks the directory. Makes it, and its database file, if they are missing.
+    /// Locks the directory. Creates the directory and its database file if they are missing.
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
         let write = |source| Error::Write { what: WHAT, path: path.into(), source };
         if !path.is_dir() {
@@ -33,17 +34,18 @@ impl Dir {
             sync_directory_of(path).map_err(write)?;
         }
         let dir = Self { path: path.into(), _lock: lock(path)? };
-        // SQLite would make it readable by everyone. It gives its other files the same mode.
+        // SQLite would create the database readable by everyone. It gives its other files the mode
+        // of the database.
         let database = dir.database();
         private(&database).and_then(|_| sync_directory_of(&database)).map_err(write)?;
-        // A restored backup has the mode that copying gave it.
+        // The database file of a restored backup has the mode that copying gave it.
         if let Some(warning) = exposed("log", &database) {
             tracing::warn!("{warning}");
         }
         Ok(dir)
     }
 
-    /// Locks the directory if it has a log.
+    /// Locks the directory. Fails if it contains no log.
     pub(super) fn take_existing(path: &Path) -> Result<Self, Error> {
         if !database(path).is_file() {
             let reason = "there is no log in it; give the --data of the server".into();
@@ -61,15 +63,16 @@ impl Dir {
     }
 }
 
-/// Whether [`Dir::take`] could make the directory, or files in an existing one. It makes a directory and
-/// removes it at once, because some file systems refuse what the permissions allow.
+/// Checks whether [`Dir::take`] could create the directory, or files in an existing directory. The
+/// check creates a directory and removes it at once, because some file systems refuse operations
+/// that the permissions allow.
 pub(super) fn could_be_made(path: &Path) -> Result<(), Error> {
     let tried = nearest(path).join(format!(".tocsin-check-{}", std::process::id()));
     let made = DirBuilder::new().mode(0o700).create(&tried);
     made.and_then(|()| fs::remove_dir(&tried)).map_err(|source| not_made(path, &source))
 }
 
-/// The directory, or its nearest ancestor that exists.
+/// The directory itself if it exists, or else its nearest existing ancestor.
 fn nearest(path: &Path) -> &Path {
     let there = path.ancestors().find(|part| part.symlink_metadata().is_ok());
     // A relative path begins in the working directory.
@@ -96,11 +99,12 @@ pub(super) fn database(dir: &Path) -> PathBuf {
     dir.join(DATABASE)
 }
 
-/// The process number of the server that has locked the directory; empty if it is unknown.
+/// The process number of the server that has locked the directory; empty if the number is unknown.
+/// `None` if no server has locked the directory.
 pub(super) fn user_of(dir: &Path) -> Option<String> {
     let mut file = File::open(dir.join(LOCK)).ok()?;
     match file.try_lock_shared() {
-        // Unlocked again at once.
+        // This lock is released when `file` is dropped at the end of the function.
         Ok(()) | Err(TryLockError::Error(_)) => None,
         Err(TryLockError::WouldBlock) => Some(process_in(&mut file).unwrap_or_default()),
     }
@@ -117,7 +121,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
         }
         Err(TryLockError::Error(error)) => return Err(write(error)),
     }
-    // The number is for people only, so writing it may fail, as on a full disk.
+    // Only people read the number, so a failure to write it (on a full disk, say) does not matter.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! Whether an id key is the one that the log's addresses were made with.
+//! Checks that an id key is the one from which the addresses in the log were computed.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use crate::id::IdKey;
 const REMEDY: &str = "put that key back, name its file with --id-key-file, or begin with an empty \
                       data directory";
 
-/// Compares `key`, read from `file`, with the fingerprint `earlier` in the log. `None` means a missing
-/// key, or a log without entries, which any key fits.
+/// Compares `key`, read from `file`, with the fingerprint `earlier` in the log. If `earlier` is
+/// `None`, the log has no entries and any key fits. If `key` is `None`, the file is missing.
 ///
 /// # Errors
-/// [`Error::Content`] if people would not get their messages.
+/// [`Error::Content`] if the key is missing or does not fit: people would not get their messages.
 pub(super) fn check_id_key(
     earlier: Option<&str>,
     key: Option<&IdKey>,

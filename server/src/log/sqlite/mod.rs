@@ -1,7 +1,8 @@
-//! The log on disk: accepted entries survive a crash of the process or the system, and a power cut.
+//! The log on disk. Accepted entries survive a crash of the process or the system, and a power cut.
 //!
-//! It is an SQLite database with a write-ahead log (WAL), which is synced before a sender gets its
-//! answer. One thread writes. The entries that come during a sync share the next one.
+//! The log is an SQLite database with a write-ahead log (WAL). The WAL is synced to disk before a
+//! sender gets its answer. One thread writes. Entries that arrive during a sync are written
+//! together with the next one.
 
 mod check;
 mod dir;
@@ -39,31 +40,31 @@ use crate::error::Error;
 use crate::id::{IdKey, random_hex};
 use crate::protocol::{Outcome, Refusal};
 
-/// How often the reading of a long log logs its progress.
+/// How often the server logs its progress while it reads a long log.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// How long a stop waits for the disk, which may hang for ever. The next start reads the rest from the
-/// WAL.
+/// How long a stopping server waits for the disk, which may hang for ever. Entries that are not
+/// merged into the database by then are in the WAL, which the next start reads.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
-/// An open data directory, before anything is written to it.
+/// An open data directory before any entry is written to it.
 #[derive(Debug)]
 pub(crate) struct OpenedDatabase {
     dir: Dir,
     store: Store,
-    /// The epoch of the log: a log that begins anew gets another one.
+    /// The epoch: a random name of this log. A log that begins anew gets another epoch.
     pub(crate) epoch: String,
-    /// The last entry that was trimmed: the log begins right after it.
+    /// The number of the last entry that was trimmed; the log begins right after it.
     pub(crate) floor: u64,
     head: u64,
 }
 
 impl OpenedDatabase {
-    /// Takes the directory, which is made if it is missing, and opens the log in it.
+    /// Locks the directory, which is created if it is missing, and opens the log in it.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::Write`], [`Error::Database`]; [`Error::Content`] for a file of a
-    /// newer server or of another program.
+    /// [`Error::InUse`], [`Error::Write`], [`Error::Database`]; [`Error::Content`] if the file
+    /// belongs to a newer server or another program.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let dir = Dir::take(path)?;
         let store = Store::open(&dir.database())?;
@@ -78,12 +79,12 @@ impl OpenedDatabase {
         Ok(Self { dir, store, epoch, floor, head })
     }
 
-    /// The key that made the addresses in the log, from `file` or else from the file in the
-    /// directory. If the log has no entries, any key fits, and a missing file is created.
+    /// The key from which the addresses in the log were computed. It is read from `file`, or else
+    /// from the directory. If the log has no entries, any key fits, and a missing file is created.
     ///
     /// # Errors
-    /// Those of [`IdKey::load_or_create`]; [`Error::Content`] if the key is another one, or is
-    /// missing while there are entries.
+    /// The errors of [`IdKey::load_or_create`]; [`Error::Content`] if the log has entries and the
+    /// key is missing or another one.
     pub(crate) fn id_key(&self, file: Option<&Path>) -> Result<IdKey, Error> {
         let own = self.dir.id_key();
         let file = file.unwrap_or(&own);
@@ -98,11 +99,11 @@ impl OpenedDatabase {
         Ok(key)
     }
 
-    /// Hands every entry to `sink`, in order. Breaks off if `stop`, which it calls now and then, answers
+    /// Passes every entry to `sink`, in order. Calls `stop` now and then, and stops if it returns
     /// `true`.
     ///
     /// # Errors
-    /// [`Error::Database`] also where an entry is damaged or missing.
+    /// [`Error::Database`], also if an entry is damaged or missing.
     pub(crate) fn replay(
         &self,
         sink: &dyn Sink,
@@ -112,7 +113,7 @@ impl OpenedDatabase {
         let begun = Instant::now();
         let (mut read, mut told, mut replayed) = (0u64, begun, ControlFlow::Continue(()));
         let reading = self.store.read(self.floor, |seq, entry| {
-            // The sender got the reply before the restart, so the outcome is of no use.
+            // The sender got its reply before the restart, so nobody needs the outcome.
             let _ = sink.apply(seq, &entry, AppendContext::default());
             read += 1;
             if !read.is_multiple_of(1024) {
@@ -132,11 +133,12 @@ impl OpenedDatabase {
         Ok(replayed)
     }
 
-    /// Starts the thread that writes. Entries go to `sink` as soon as they are durable. Entries older
-    /// than `retention` are trimmed, and the oldest beyond `size` bytes.
+    /// Starts the thread that writes. It passes entries to `sink` as soon as they are durable. It
+    /// trims entries older than `retention`, and the oldest entries if the log exceeds `size`
+    /// bytes.
     ///
     /// # Errors
-    /// [`Error::Os`] without a thread or randomness.
+    /// [`Error::Os`] if the system gives no thread or no random number.
     pub(crate) fn start(
         mut self,
         sink: Arc<dyn Sink>,
@@ -151,7 +153,7 @@ impl OpenedDatabase {
         let counts = Arc::clone(&writer.counts);
         let dir = self.dir;
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
-            // Unlocks the directory last.
+            // `_dir` is dropped last, so the directory stays locked until the thread has ended.
             let _dir = dir;
             let _end = end;
             writer.run();
@@ -161,18 +163,19 @@ impl OpenedDatabase {
     }
 }
 
-/// Gives the log in a directory a new epoch. Answers the old one, if it had any, and the new one.
-/// Its id key is the directory's own, or in `id_key_file`.
+/// Gives the log in a directory a new epoch. Returns the old epoch, if the log had one, and the new
+/// one. The id key is read from `id_key_file`, or else from the directory.
 ///
 /// # Errors
-/// Those of [`OpenedDatabase::open`]; [`Error::Content`] if there is no log, or not its id key.
+/// The errors of [`OpenedDatabase::open`]; [`Error::Content`] if there is no log, or if its id key
+/// is missing or another one.
 pub(crate) fn new_epoch(
     path: &Path,
     id_key_file: Option<&Path>,
 ) -> Result<(Option<String>, String), Error> {
     let dir = Dir::take_existing(path)?;
     let store = Store::open(&dir.database())?;
-    // A backup without its id key is of no use. This finds it before the next start does.
+    // A backup without its id key is useless. This check finds that before the next start does.
     let own = dir.id_key();
     let file = id_key_file.unwrap_or(&own);
     check_id_key(earlier_id_key(&store)?.as_deref(), IdKey::load(file)?.as_ref(), file)?;
@@ -180,8 +183,8 @@ pub(crate) fn new_epoch(
     Ok((old, new_epoch_in(&store)?))
 }
 
-/// The fingerprint of the key that the entries' addresses were made with; a log without entries takes
-/// any key.
+/// The fingerprint of the key from which the addresses in the log were computed. `None` if the log
+/// has no entries, so that any key fits.
 fn earlier_id_key(store: &Store) -> Result<Option<String>, Error> {
     let connection = &store.connection;
     let read = || {
@@ -197,9 +200,9 @@ fn new_epoch_in(store: &Store) -> Result<String, Error> {
     Ok(epoch)
 }
 
-/// The log on disk. Dropping it writes and answers the waiting appends and ends the thread. If that
-/// takes more than a second, the waiting appends get the outcome `unknown`, and the thread ends with
-/// the process.
+/// The log on disk. When it is dropped, it writes and answers the waiting appends and ends the
+/// thread. If this takes more than a second, the waiting appends get the outcome `unknown`, and the
+/// thread ends with the process.
 #[derive(Debug)]
 pub(crate) struct SqliteLog {
     queue: Arc<Queue>,
@@ -210,7 +213,7 @@ pub(crate) struct SqliteLog {
 }
 
 impl SqliteLog {
-    /// Ends when the thread has ended: by dropping the log, or by a defect.
+    /// Completes when the thread has ended, because the log was dropped or because of a defect.
     pub(crate) fn ended(&self) -> WaitForCancellationFutureOwned {
         self.ended.clone().cancelled_owned()
     }
@@ -249,7 +252,7 @@ impl Drop for SqliteLog {
         self.queue.close();
         let Some(thread) = self.thread.take() else { return };
         if self.queue.is_abandoned_within(LAST_WRITES) {
-            // A panic was logged when it happened.
+            // A panic of the thread was logged when it happened.
             let _ = thread.join();
         } else {
             let Queued { entries, .. } = self.queue.waiting();
@@ -262,7 +265,7 @@ impl Drop for SqliteLog {
     }
 }
 
-/// Reports the end of the writer's thread, a panic included.
+/// Reports the end of the writer's thread, also after a panic.
 struct End {
     queue: Arc<Queue>,
     ended: CancellationToken,

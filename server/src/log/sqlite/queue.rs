@@ -1,4 +1,4 @@
-//! The entries that wait to be written.
+//! The queue of entries that wait to be written.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::entry::{AppendContext, AppendId, Appended, Entry};
 use crate::log::Queued;
 use crate::log::answer::{AppendAnswer, OpenAppends};
 
-/// How many entries one transaction writes at most, and how many bytes: a few milliseconds' work, so
-/// that the last of them does not wait for long.
+/// How many entries one transaction writes at most, and how many bytes. Such a transaction takes a
+/// few milliseconds, so the last of its senders does not wait for long.
 const BATCH: usize = 2_048;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
-/// An entry, and the answer that its sender waits for.
+/// An entry in the queue, and the answer for which its sender waits.
 #[derive(Debug)]
 pub(super) struct QueuedAppend {
     pub(super) entry: Entry,
@@ -24,23 +24,23 @@ pub(super) struct QueuedAppend {
     pub(super) answer: AppendAnswer,
 }
 
-/// Why an entry is refused.
+/// The reason why an entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejected {
-    /// Too many entries wait, or too many bytes.
+    /// Too many entries or bytes are in the queue.
     Full,
-    /// The writer ends.
+    /// The queue is closed, because the writer ends.
     Closed,
 }
 
-/// The queue between those who append and the writer's thread.
+/// The queue between the tasks that append and the writer's thread.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<QueueState>,
     filled: Condvar,
     abandoned: Condvar,
     open: OpenAppends,
-    /// This process's number in [`AppendId`].
+    /// The `writer` in the [`AppendId`] of every entry: the random number of this process.
     writer: u64,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Queue {
 struct QueueState {
     waiting: VecDeque<QueuedAppend>,
     bytes: usize,
-    /// The number of the last append.
+    /// The number of the last append, counted from 1.
     number: u64,
     closed: bool,
     abandoned: bool,
@@ -66,7 +66,7 @@ impl Queue {
         Self { state: Mutex::default(), filled, abandoned, open: OpenAppends::default(), writer }
     }
 
-    /// Queues an entry.
+    /// Queues an entry and gives it an [`AppendId`]. Returns the receiver of its outcome.
     pub(super) fn push(
         &self,
         mut entry: Entry,
@@ -90,8 +90,8 @@ impl Queue {
         Ok(outcome)
     }
 
-    /// Moves the next entries into `batch`, at most as many as one transaction writes. Waits for them
-    /// up to `patience`. `false` if the queue is closed and empty.
+    /// Moves the next entries into `batch`, at most as many as one transaction writes. Waits at
+    /// most `patience` for an entry. Returns `false` if the queue is closed and empty.
     pub(super) fn take(&self, batch: &mut Vec<QueuedAppend>, patience: Duration) -> bool {
         let mut state = self.state.lock();
         if state.waiting.is_empty() && !state.closed && !patience.is_zero() {
@@ -113,12 +113,12 @@ impl Queue {
         self.state.lock().queued()
     }
 
-    /// Ends when every append has its answer.
+    /// Completes when every append has its answer.
     pub(super) fn answered(&self) -> BoxFuture<'_, ()> {
         self.open.answered()
     }
 
-    /// Closes the queue and drops the waiting entries, whose senders learn that there is no answer.
+    /// Closes the queue and drops the waiting entries. Their senders get the outcome `unknown`.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         (state.closed, state.abandoned) = (true, true);
@@ -126,14 +126,14 @@ impl Queue {
         self.abandoned.notify_all();
     }
 
-    /// Waits until the queue is abandoned. `false` if it is not within `limit`.
+    /// Waits until the queue is abandoned, at most for `limit`. Returns whether it is abandoned.
     pub(super) fn is_abandoned_within(&self, limit: Duration) -> bool {
         let mut state = self.state.lock();
         self.abandoned.wait_while_for(&mut state, |state| !state.abandoned, limit);
         state.abandoned
     }
 
-    /// Refuses every further entry.
+    /// Closes the queue: every further entry is refused.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.filled.notify_one();
@@ -161,7 +161,7 @@ mod tests {
         assert!(queue.take(&mut batch, Duration::ZERO));
         assert_eq!(batch.len(), BATCH);
         queue.push(broadcast("x"), AppendContext::default()).unwrap();
-        // One name for the process, a number for each entry, in order.
+        // Every entry has the number of this process, and the entries are numbered in order.
         let names = batch.iter().map(|waiting| waiting.entry.append.unwrap());
         let numbers: Vec<_> = names.map(|name| (name.writer, name.number)).collect();
         assert_eq!(numbers, (1..=BATCH as u64).map(|number| (1, number)).collect::<Vec<_>>());

@@ -1,7 +1,4 @@
-//! An entry as a row of the database, and back.
-//!
-//! SQLite has no unsigned numbers: a seq or a time is stored as the signed number of the same bits. None
-//! gets so large that its sign would change.
+//! Converts an entry to a row of the database, and back.
 
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Row, params};
@@ -10,7 +7,7 @@ use crate::entry::{AppendId, BadKind, Entry, EntryKind, StoredBody};
 use crate::id::{Address, Tag};
 use crate::protocol::Mid;
 
-/// Every column, in the order of the parameters and of [`read`].
+/// All columns, in the order of the parameters and of [`read`].
 pub(super) const COLUMNS: &str =
     "seq, at, tag, kind, address, body, expires, mid, append_writer, append_number";
 
@@ -18,7 +15,7 @@ pub(super) const COLUMNS: &str =
 pub(super) const INSERT: &str = "INSERT INTO entries (seq, at, tag, kind, address, body, expires, \
      mid, append_writer, append_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// The error for a gap.
+/// The error for missing entries.
 pub(super) fn missing(first: u64, last: u64) -> rusqlite::Error {
     damaged(0, format!("entries {first} to {last} are missing"))
 }
@@ -59,7 +56,7 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// A borrowed value: messages are not copied on their way into the database.
+/// A borrowed value, so that a message is not copied on its way into the database.
 struct Borrowed<'a>(ValueRef<'a>);
 
 impl rusqlite::ToSql for Borrowed<'_> {
@@ -71,7 +68,8 @@ impl rusqlite::ToSql for Borrowed<'_> {
 /// Reads a row of [`COLUMNS`].
 ///
 /// # Errors
-/// Also for a value that this program never writes. The error names the entry, and none of its content.
+/// An error of the database, also for a value that this program never writes. The error contains
+/// the number of the entry but none of its content.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
     let seq = row.get::<_, i64>(0)?.cast_unsigned();
     let damaged = |column, what| damaged(column, format!("{what} of entry {seq} is damaged"));
@@ -83,7 +81,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<(u64, Entry)> {
             Some(Address::from_bytes(bytes.ok_or_else(|| damaged(4, "the address"))?))
         }
     };
-    // A kind is one byte. A larger number becomes `u8::MAX`, which no kind has.
+    // The kind is one byte. A number that does not fit becomes `u8::MAX`, which no kind has.
     let kind = row.get::<_, i64>(3)?.try_into().unwrap_or(u8::MAX);
     let body = row.get_ref(5)?;
     let (text, bytes) = (|| body.as_str().ok(), || body.as_blob().ok());

@@ -1,4 +1,4 @@
-//! Opens the database file, and migrates an older one.
+//! Opens the database file and migrates a file with an older schema.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,18 +7,19 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::Error;
 
-/// "Tocs": marks this program's files.
+/// The letters "Tocs" as SQLite's `application_id`, which marks the files of this program.
 const APPLICATION: i32 = 0x546f_6373;
-/// How long another user of the file, such as an administrator's `sqlite3`, may hold up an append.
+/// How long a lock of another program, such as an administrator's `sqlite3`, may delay an append.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The largest size of the WAL on disk after a checkpoint.
 const WAL_KEPT: u32 = 64 * 1024 * 1024;
 
-/// The migrations from an empty file to the present schema. `PRAGMA user_version` counts those that a
-/// file has. A migration is never changed, only followed by another.
+/// The migrations from an empty file to the present schema. `PRAGMA user_version` is the number of
+/// migrations that were applied to a file. A migration is never changed; a change of the schema is
+/// a new migration.
 pub(super) const STEPS: &[&str] = &[
-    // `seq` is the row's number, so rows stand in the log's order. `body` is a message's text or a read
-    // mark; see `row`.
+    // `seq` is SQLite's row number, so rows are stored in the order of the log. `body` is the text
+    // of a message or a read mark; see `row`.
     "CREATE TABLE entries (
         seq INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,
@@ -34,7 +35,7 @@ pub(super) const STEPS: &[&str] = &[
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;",
 ];
 
-/// Opens the database for writing, and migrates it.
+/// Opens the database for writing and migrates it.
 pub(super) fn open(file: &Path) -> Result<Connection, Error> {
     let failed = |what| move |source| Error::Database { file: file.into(), what, source };
     let mut connection = connect(file).map_err(failed("cannot be opened"))?;
@@ -42,22 +43,22 @@ pub(super) fn open(file: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Opens the database for writing.
+/// Opens the database for writing, without migrating it.
 pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
-    // One thread uses the connection.
+    // Only one thread uses the connection, so SQLite needs no mutex.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
-    // `Store::checkpoint` does it between appends.
+    // `Store::checkpoint` checkpoints between appends instead.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
 }
 
-/// Opens the database for reading. A server may use it meanwhile.
+/// Opens the database for reading. A server may use the database at the same time.
 pub(super) fn connect_to_read(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
@@ -66,7 +67,7 @@ pub(super) fn connect_to_read(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Applies the migrations that a file lacks, each in one transaction.
+/// Applies the migrations that the file lacks, each in one transaction.
 pub(super) fn migrate(
     connection: &mut Connection,
     file: &Path,
@@ -90,7 +91,8 @@ pub(super) fn migrate(
     Ok(())
 }
 
-/// How many migrations the file has. It must be a file of this program, and of no newer version.
+/// The number of migrations that were applied to the file. Fails if the file belongs to another
+/// program or to a newer version of this one.
 pub(super) fn version(connection: &Connection, file: &Path, known: usize) -> Result<usize, Error> {
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let read = || -> rusqlite::Result<_> {

@@ -1,4 +1,5 @@
-//! The database as the writer uses it: append, find out the outcome of a failed append, read.
+//! The operations of the writer on the database: append, find the outcome of a failed append, and
+//! read.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,11 @@ use crate::error::Error;
 /// The outcome of a failed append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
-    /// The entries are not in the log, and never will be.
+    /// The entries are not in the log, and will not appear later.
     Absent,
-    /// The entries are in the log, and durable.
+    /// The entries are in the log, and survive a power cut.
     Present,
-    /// Unknown until the log has been read again.
+    /// The outcome is unknown until the log has been read again.
     Unknown,
 }
 
@@ -28,20 +29,20 @@ pub(super) struct WriteFailure {
     pub(super) outcome: WriteOutcome,
 }
 
-/// The disk as the writer needs it. Tests have one that fails on demand.
+/// The disk operations that the writer needs. Tests use an implementation that fails on demand.
 pub(super) trait Disk: Send {
     /// Appends entries, numbered from `first` on, in one transaction. They survive a power cut once
-    /// this returns.
+    /// this function has returned.
     fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), WriteFailure>;
 
-    /// After an append of unknown outcome: reads the log again, hands over the entries beyond `head`,
-    /// and makes sure that they survive a power cut.
+    /// Reads the log again after an append of unknown outcome: passes the entries after `head` to
+    /// `each`, and makes sure that they survive a power cut.
     fn resync(&mut self, head: u64, each: &mut dyn FnMut(u64, Entry)) -> Result<(), SqliteError>;
 
-    /// One step of trimming and checkpointing. `true` if the next step is due at once.
+    /// Does one step of trimming and checkpointing. Returns `true` if the next step is due at once.
     fn tidy(&mut self) -> Result<bool, SqliteError>;
 
-    /// Leaves everything in one file.
+    /// Merges everything into one file.
     fn finish(&mut self) -> Result<(), SqliteError>;
 }
 
@@ -51,31 +52,32 @@ pub(super) struct Store {
     file: PathBuf,
     pub(super) connection: Connection,
     pub(super) upkeep: Upkeep,
-    /// Frames in the WAL at the last checkpoint.
+    /// The number of frames in the WAL at the last checkpoint.
     checkpointed: i64,
-    /// Whether a sync has failed since the WAL was truncated. The kernel may have dropped the pages
-    /// then, and a later sync would succeed without them.
+    /// Whether a sync has failed since the WAL was truncated. After a failed sync the kernel may
+    /// have dropped the unwritten pages, and a later sync would then succeed without them.
     suspect: bool,
 }
 
-/// What the database may hold.
+/// The limits of the database.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    /// Older entries are deleted.
+    /// The age beyond which entries are deleted.
     pub(super) retention: Duration,
-    /// Bytes of entries, counted in whole pages.
+    /// The largest size of the entries in bytes, counted in whole pages.
     pub(super) size: u64,
     pub(super) next_age_check: Option<Instant>,
 }
 
 impl Default for Upkeep {
-    /// Keeps everything.
+    /// Limits that keep everything.
     fn default() -> Self {
         Self { retention: Duration::MAX, size: u64::MAX, next_age_check: None }
     }
 }
 
-/// Frames in the WAL that lead to a checkpoint: some 4 MiB, a few milliseconds' work.
+/// How many new frames in the WAL lead to a checkpoint: about 4 MiB, which takes a few
+/// milliseconds.
 const WAL_FRAMES: i64 = 1_000;
 
 impl Store {
@@ -85,7 +87,7 @@ impl Store {
         Ok(Self { file: file.into(), connection, upkeep, checkpointed: 0, suspect: false })
     }
 
-    /// Turns an error of the database into one of this program.
+    /// Turns an error of the database into an error of this program.
     pub(super) fn error(&self, what: &'static str) -> impl FnOnce(SqliteError) -> Error + use<> {
         let file = self.file.clone();
         move |source| Error::Database { file, what, source }
@@ -102,10 +104,10 @@ impl Store {
         }
     }
 
-    /// Hands over every entry beyond `after`, in order, until `each` breaks.
+    /// Passes every entry after `after` to `each`, in order, until `each` returns `Break`.
     ///
     /// # Errors
-    /// Also where one is damaged or missing.
+    /// An error of the database, also if an entry is damaged or missing.
     pub(super) fn read(
         &self,
         after: u64,
@@ -140,11 +142,12 @@ impl Store {
         transaction.commit().map_err(|error| (error, true))
     }
 
-    /// The outcome of an append that failed with `error`.
+    /// Finds the outcome of an append that failed with `error`.
     ///
-    /// The last frame in the WAL commits the transaction. If the disk was too full for it, nothing was
-    /// written. But if only the sync failed, the frame may be in the file: this connection ignores it,
-    /// the next start would not. Truncating the WAL removes it.
+    /// The last frame in the WAL commits the transaction. If the disk was too full for this frame,
+    /// nothing was written. But if only the sync failed, the frame may be in the file. This
+    /// connection would ignore it, but the next start would not. Truncating the WAL removes the
+    /// frame.
     fn outcome(&mut self, before: u64, error: &SqliteError, at_commit: bool) -> WriteOutcome {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         let mut look = || {
@@ -164,8 +167,8 @@ impl Store {
         }
     }
 
-    /// Checkpoints and truncates the WAL: everything is in the database file then, and survives a power
-    /// cut even if syncs of the WAL have failed before.
+    /// Checkpoints and truncates the WAL. Everything is then in the database file and survives a
+    /// power cut, even if syncs of the WAL have failed before.
     pub(super) fn empty_wal(&mut self) -> Result<(), SqliteError> {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let busy: bool = self.connection.query_row(checkpoint, [], |row| row.get(0))?;
@@ -177,8 +180,9 @@ impl Store {
         Ok(())
     }
 
-    /// Checkpoints the WAL when it is long enough, so that appends can start again at its beginning.
-    /// Another reader of the file may prevent that while it reads; this connection never waits for it.
+    /// Checkpoints the WAL when it is long enough, so that appends can start again at its
+    /// beginning. Another program that reads the file may prevent this; this connection does not
+    /// wait for it.
     pub(super) fn checkpoint(&mut self) -> Result<(), SqliteError> {
         let frames = |connection: &Connection, sql| -> Result<i64, SqliteError> {
             connection.prepare_cached(sql)?.query_row([], |row| row.get(1))

@@ -1,7 +1,7 @@
-//! Trimming: deletes the oldest entries when they are too old or take too much space.
+//! Trimming deletes the oldest entries when they are too old or take too much space.
 //!
-//! It runs in small transactions between appends. Later entries use the freed pages again, so the file
-//! never grows beyond the most that it ever held.
+//! Trimming runs in small transactions between appends. Later entries reuse the freed pages, so the
+//! file never shrinks, and grows only when the log needs more space than ever before.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,17 @@ use super::meta;
 use super::store::Store;
 use crate::clock::now_ms;
 
-/// How many entries one step deletes at most, and how many bytes of bodies: a few milliseconds' work.
-/// More than one batch of appends, or the log would grow for as long as it is busy.
+/// How many entries one step deletes at most, and how many bytes of their bodies. A step takes a
+/// few milliseconds. It can delete more than a batch of appends adds (`queue::BATCH`); otherwise
+/// the log would grow while it is busy.
 const ENTRIES: u64 = 4_096;
 const BYTES: u64 = 4 * 1024 * 1024;
-/// How often ages are checked.
+/// How often the ages of the entries are checked.
 const AGE_CHECK: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Deletes some of the oldest entries if the log is too large or they are too old. `true` if there
-    /// may be more.
+    /// Deletes some of the oldest entries if the log is too large or they are too old. Returns
+    /// `true` if more entries may have to go.
     pub(super) fn trim(&mut self) -> Result<bool> {
         let excess = self.used()?.saturating_sub(self.upkeep.size);
         let too_large = excess > 0;
@@ -68,9 +69,9 @@ impl Store {
         transaction.commit()
     }
 
-    /// The time before which entries are too old. It follows from the newest entry's time, as in the
-    /// hub, so that a restart loses nothing; but if the clock was ahead when that entry came, the
-    /// present time counts.
+    /// The time before which entries are too old. It is counted from the newest entry, as in the
+    /// hub, so that a restart loses nothing. If the newest entry's time is in the future because a
+    /// clock was ahead, the present time is used instead.
     fn too_old_before(&self) -> Result<u64> {
         let newest = "SELECT at FROM entries ORDER BY seq DESC LIMIT 1";
         let mut newest = self.connection.prepare_cached(newest)?;
@@ -80,7 +81,7 @@ impl Store {
             .map_or(0, |newest| newest.cast_unsigned().min(now_ms()).saturating_sub(retention)))
     }
 
-    /// Bytes of the pages in use.
+    /// The size of the pages in use, in bytes.
     pub(super) fn used(&self) -> Result<u64> {
         let number = |sql| -> Result<i64> {
             self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))

@@ -1,4 +1,4 @@
-//! Whether the stream is still the one that this server has followed so far.
+//! Checks that the stream is still the one that this server has followed so far.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use super::{FollowFailure, Follower, in_time, passing};
 use crate::log::nats::{entry, stream};
 
-/// How long a node that lags behind the others may show an old state of the stream.
+/// How long a NATS node that lags behind the others may show an old state of the stream.
 const STALE_NODE: Duration = Duration::from_secs(15);
 
 impl Follower {
-    /// The stream, as it is now.
+    /// Fetches the present state of the stream and checks its identity.
     pub(super) async fn find(&mut self) -> Result<Stream, FollowFailure> {
         let name = self.cluster.stream.clone();
         match in_time(self.context.get_stream(&name)).await? {
@@ -27,8 +27,8 @@ impl Follower {
         }
     }
 
-    /// Checks that this is the stream that was followed so far, and that it still has its entries: NATS
-    /// nodes may have lost acknowledged entries, or somebody may have restored a backup.
+    /// Checks that this is the stream that was followed so far, and that it still has its entries.
+    /// NATS nodes may have lost acknowledged entries, or somebody may have restored a backup.
     async fn check_identity(&mut self, stream: &Stream) -> Result<(), FollowFailure> {
         let info = stream.cached_info();
         if !stream::has_epoch(&info.config, &self.epoch) {
@@ -49,7 +49,7 @@ impl Follower {
         }
     }
 
-    /// A fault of the stream. It is final once it has lasted too long for a node that lags.
+    /// Notes a fault of the stream. The fault is final once it has lasted for [`STALE_NODE`].
     fn suspect(&mut self, reason: &str) -> FollowFailure {
         let since = *self.suspect_since.get_or_insert_with(Instant::now);
         match since.elapsed() < STALE_NODE {
@@ -58,8 +58,8 @@ impl Follower {
         }
     }
 
-    /// Gives the stream a new epoch: it will use numbers again that clients have seen, so no old cursor
-    /// may be taken for a new one. All servers must restart then.
+    /// Gives the stream a new epoch, because it will use seqs again that clients have seen: an old
+    /// cursor must not be mistaken for a new one. All servers must restart afterwards.
     async fn renew_epoch(&self) -> FollowFailure {
         let renewing = stream::renew(&self.context, &self.cluster.stream, &self.epoch);
         match in_time(renewing).await {
@@ -76,17 +76,19 @@ impl Follower {
         }
     }
 
-    /// Whether the stream still has the last entry applied, as far as that can be checked.
+    /// Whether the stream still has the last entry applied. `true` if this cannot be checked.
     async fn has_last(&self, stream: &Stream) -> Result<bool, FollowFailure> {
         let is_kept = stream.cached_info().state.first_sequence <= self.head;
         let Some(last) = self.last.filter(|_| is_kept) else { return Ok(true) };
         match in_time(stream.get_raw_message(self.head)).await? {
             Ok(message) => match entry::decode_of(&message.subject, &message.payload) {
                 Ok(entry) if entry.append == Some(last) => Ok(true),
-                // A node that lags would show no entry in its place.
+                // Another entry has this number now, so entries were lost. A node that lags would
+                // show no entry.
                 _ => Err(self.renew_epoch().await),
             },
-            // The entry was trimmed meanwhile, or was never there: the next attempt shows which.
+            // The entry was trimmed in the meantime or is lost. The next attempt shows which of the
+            // two.
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
             Err(error) => Err(passing(&error)),
         }

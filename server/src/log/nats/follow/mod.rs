@@ -1,4 +1,4 @@
-//! Follows the stream: applies every entry once, in order.
+//! Follows the stream and applies every entry once, in order.
 
 mod identity;
 
@@ -22,29 +22,29 @@ use crate::error::Error;
 use crate::log::Replica;
 use crate::protocol::{Outcome, Refusal};
 
-/// How many entries may be under way from NATS at once, and how many bytes.
+/// How many entries NATS may send ahead, and how many bytes.
 const BATCH: usize = 2_000;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// How often NATS reports that there is nothing new. After two of these in silence the subscription is
-/// lost, as after the death of the node that served it.
+/// How often NATS sends a heartbeat when it has no new entry. After two intervals without a
+/// heartbeat the subscription counts as lost, for example because its node has died.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The lifetime of one request for entries.
 const STANDING: Duration = Duration::from_secs(30);
-/// NATS deletes the consumer of a server that has not asked for this time.
+/// NATS deletes the consumer of a server that has requested no entries for this time.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 /// The pause before the next attempt to subscribe.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The time-out of a request to NATS.
 const ANSWER: Duration = Duration::from_secs(5);
-/// If no entry comes for this time although there are more, the subscription is lost too.
+/// If no entry comes for this time although the stream has more, the subscription counts as lost.
 const STALLED: Duration = Duration::from_secs(2);
-/// An entry that came into the stream this many milliseconds after it was accepted is skipped: a retry
-/// must find its `mid`, which is remembered for twice as long.
+/// If an entry reached the stream this many milliseconds after it was accepted, it is skipped. A
+/// sender's retry must find the `mid` of the first copy, which is remembered for twice as long.
 const LATE: u64 = 5 * 60 * 1_000;
 /// How often a lost subscription is logged.
 const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Applies the stream's entries.
+/// Applies the entries of the stream to the sink.
 pub(super) struct Follower {
     pub(super) context: Context,
     pub(super) connections: Connections,
@@ -52,29 +52,31 @@ pub(super) struct Follower {
     pub(super) epoch: String,
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Arc<dyn Replica>,
-    /// The last entry applied, and its append if that is known.
+    /// The number of the last entry applied. `last` is its append, if that is known.
     pub(super) head: u64,
     pub(super) last: Option<AppendId>,
-    /// Since when NATS shows a stream without entries that it had.
+    /// The time since which the stream that NATS shows has lacked entries that this server has
+    /// read.
     pub(super) suspect_since: Option<Instant>,
-    /// When a lost subscription was last logged.
+    /// The time at which a lost subscription was last logged.
     pub(super) warned_at: Option<Instant>,
 }
 
 enum FollowFailure {
-    /// There is a new connection.
+    /// The client has a new connection.
     Connected,
-    /// Another attempt may succeed.
+    /// A further attempt may succeed.
     Passing(String),
-    /// Another attempt would do harm.
+    /// A further attempt would do harm.
     Final(Error),
 }
 
 impl Follower {
-    /// Follows until `stop`.
+    /// Follows the stream until `stop`.
     ///
     /// # Errors
-    /// [`Error::Cluster`] if the stream is another one by now, or holds an entry of a newer server.
+    /// [`Error::Cluster`] if the stream was replaced by another one, or holds an entry of a newer
+    /// server.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         loop {
             let failure = tokio::select! {
@@ -84,7 +86,7 @@ impl Follower {
             };
             match failure {
                 FollowFailure::Connected => {
-                    // Another node may answer, with another state.
+                    // Another node may answer now, with another state of the stream.
                     self.suspect_since = None;
                     self.shared.progress.is_behind(progress::READING);
                     continue;
@@ -99,7 +101,7 @@ impl Follower {
         }
     }
 
-    /// Logs a failure, but not that of every attempt.
+    /// Logs a failure, but at most once per [`WARN_INTERVAL`].
     fn warn(&mut self, error: &str) {
         if self.warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
             self.warned_at = Some(Instant::now());
@@ -110,7 +112,7 @@ impl Follower {
     async fn follow(&mut self) -> Result<Infallible, FollowFailure> {
         self.connections.mark_unchanged();
         let stream = self.find().await?;
-        // An empty stream's first seq is the one that comes next.
+        // The first seq of an empty stream is that of its next entry.
         self.reset_before(stream.cached_info().state.first_sequence);
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.head + 1 },
@@ -137,14 +139,15 @@ impl Follower {
         loop {
             let next = tokio::select! {
                 next = messages.next() => next,
-                // Entries requested over the previous connection will not come.
+                // Entries that were requested over the previous connection will not come.
                 Ok(()) = self.connections.changed() => return Err(FollowFailure::Connected),
                 _ = check.tick() => {
                     if seen.replace(self.head) == Some(self.head) && self.head < self.shared.known() {
                         return Err(passing(&"the stream has more entries, but NATS delivers none"));
                     }
                     if self.shared.peers.other_epoch() {
-                        // Compares the stream's epoch with this server's.
+                        // `find` compares the epoch of the stream with the epoch that this server
+                        // follows.
                         self.find().await?;
                     }
                     continue;
@@ -158,7 +161,7 @@ impl Follower {
         }
     }
 
-    /// Resets the sink if entries before `first`, the oldest of the stream, were not applied.
+    /// Resets the sink if entries before `first`, the oldest entry of the stream, were not applied.
     fn reset_before(&mut self, first: u64) {
         if first <= self.head + 1 {
             return;
@@ -172,22 +175,23 @@ impl Follower {
         (self.head, self.last) = (first - 1, None);
     }
 
-    /// Applies an entry, the `delivered`th of this subscription.
+    /// Applies an entry. `delivered` is its number within this subscription.
     async fn take(&mut self, message: &Message, delivered: u64) -> Result<(), FollowFailure> {
         let info = message.info().map_err(|error| passing(&error))?;
         let (seq, pending) = (info.stream_sequence, info.pending);
-        // Deliveries are numbered without gaps: if one is missing, it was lost. A gap between seqs of
-        // consecutive deliveries was trimmed.
+        // NATS numbers its deliveries without gaps, so a missing number means a lost delivery. A
+        // gap between the seqs of two consecutive deliveries was trimmed.
         if info.consumer_sequence != delivered {
             return Err(passing(&"an entry was lost on its way from NATS"));
         }
-        // A new subscription may begin a little earlier.
+        // A new subscription may begin with entries that were applied already.
         if seq <= self.head {
             return Ok(());
         }
         self.reset_before(seq);
         let published = info.published.unix_timestamp_nanos() / 1_000_000;
-        // This server's own appends are refused meanwhile; the other servers' entries must wait.
+        // While the shards are behind, this server refuses its own appends, and the entries of
+        // other servers wait here.
         while self.sink.admit().is_err() {
             Arc::clone(&self.sink).admits().await;
         }
@@ -195,8 +199,8 @@ impl Follower {
         match entry::decode_of(&message.subject, &message.payload) {
             Ok(mut entry) => {
                 last = entry.append;
-                // NATS's clock counts, not the appending server's, which may be wrong: everything would
-                // look too old at every server.
+                // The entry gets the time of NATS's clock. If the clock of the appending server
+                // were used and wrong, all messages could look too old at every server.
                 let published = u64::try_from(published).unwrap_or(0);
                 let late = published.saturating_sub(entry.at);
                 entry.set_time(published);
@@ -209,7 +213,8 @@ impl Follower {
                     false => self.sink.apply(seq, &entry, context),
                 };
                 let answer = waiting.map(|waiting| self.shared.done(waiting));
-                // The reply to a read mark contains no count of clients.
+                // The reply to a read mark contains no count of clients, so it need not wait for
+                // other servers.
                 let counts = !matches!(entry.kind, EntryKind::Read(..));
                 let answer = match (answer, &appended) {
                     (Some(answer), Ok(applied)) if !counts => {
@@ -237,8 +242,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Notes how many entries this server lacks: the greater of what the consumer reports, whose node may
-    /// lag, and what the other servers report.
+    /// Notes whether this server is behind. Both the consumer (whose node may lag) and the other
+    /// servers report how many entries this server lacks; the greater number counts.
     fn note(&self, pending: u64) {
         let known = self.shared.known().saturating_sub(self.head);
         match pending.max(known) <= BATCH as u64 {
@@ -247,8 +252,9 @@ impl Follower {
         }
     }
 
-    /// Skips an entry that was `late` milliseconds on its way: its sender got the outcome `unknown`, and
-    /// has sent it again. All servers see the same times and skip the same entries.
+    /// Skips an entry that reached the stream `late` milliseconds after its acceptance. Its sender
+    /// may have got the outcome `unknown` and sent it again. All servers see the same times and
+    /// skip the same entries.
     fn discard(&self, seq: u64, late: u64) -> Refusal {
         let late = Duration::from_millis(late).as_secs();
         tracing::warn!(
@@ -270,7 +276,7 @@ fn passing(error: &dyn Display) -> FollowFailure {
     FollowFailure::Passing(error.to_string())
 }
 
-/// Bounds the time of a request to NATS.
+/// Limits the time of a request to NATS.
 async fn in_time<T>(asking: impl Future<Output = T>) -> Result<T, FollowFailure> {
     let answer = tokio::time::timeout(ANSWER, asking).await;
     answer.map_err(|_| FollowFailure::Passing(format!("NATS does not answer for {ANSWER:?}")))

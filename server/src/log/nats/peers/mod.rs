@@ -1,8 +1,8 @@
-//! The reports that servers send each other beside the log: the head of each, and how many clients it
-//! has handed each entry to.
+//! The reports that servers send each other beside the stream. A report contains the number of the
+//! last entry that the server has applied, and to how many clients it has delivered each entry.
 //!
-//! The server that has appended an entry adds these counts up. It answers the sender when every live
-//! server has applied the entry, or after [`PATIENCE`] with the counts so far.
+//! The server that has appended an entry sums up these counts. It answers the sender when every
+//! live server has applied the entry, or after [`PATIENCE`] with the counts so far.
 
 mod listening;
 mod report;
@@ -28,65 +28,67 @@ use crate::log::answer::AppendAnswer;
 use listening::Listening;
 use report::{COUNTS, Report};
 
-/// How long a sender waits for the others' counts.
+/// How long a sender waits for the counts of the other servers.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// The shortest time between two reports. Counts that come in between go together.
+/// The shortest time between two reports. Counts that come in between are reported together.
 const BATCH: Duration = Duration::from_millis(5);
 /// The longest time between two reports.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How long NATS may take to accept a report.
 const TELLING: Duration = Duration::from_millis(50);
-/// No append waits for the counts of a server that was silent for this time.
+/// Appends do not wait for the counts of a server that was silent for this time.
 const ALIVE: Duration = Duration::from_secs(2);
-/// For this time after its last report, a silent server may still have clients, so counts are
-/// partial.
+/// How long after its last report a silent server makes all counts partial, because it may still
+/// have clients.
 const MISSED: Duration = Duration::from_secs(60);
-/// How long a server of another epoch is remembered.
+/// How long the report of a server with another epoch is remembered.
 const ELSEWHERE: Duration = Duration::from_secs(10);
-/// A start that takes longer than this to hear the other servers logs a warning.
+/// If a starting server needs longer than this to hear the other servers, it logs a warning.
 const SETTLE_WARNING: Duration = Duration::from_secs(10);
-/// How many counts are kept of entries that this server has not applied yet.
+/// How many counts are kept for entries that this server has not applied yet.
 const EARLY: usize = 64 * 1024;
-/// How many silent servers are remembered.
+/// How many silent servers are remembered, and how many live ones.
 const SERVERS: usize = 1_024;
 
 /// The other servers, as their reports describe them.
 #[derive(Debug)]
 pub(super) struct Peers {
-    /// This server's number.
+    /// The random number of this server.
     me: u64,
     /// The epoch of the log that this server follows.
     epoch: u64,
     connections: Connections,
     state: Mutex<PeersState>,
-    /// The last entry that any other server has applied. It is read for every entry.
+    /// The number of the last entry that any other server has applied. It is read for every entry,
+    /// so it is not under the lock.
     furthest: AtomicU64,
-    /// There is something to report.
+    /// Wakes the task that reports.
     changed: Notify,
-    /// A report of this server has come back.
+    /// Wakes the tasks that wait until a report of this server has come back.
     heard: Notify,
 }
 
 #[derive(Debug, Default)]
 struct PeersState {
     listening: Option<Listening>,
-    /// Whether this server has clients or soon will. Before, no server needs to wait for it.
+    /// Whether this server has clients or soon will have some. Until then it sends no reports, and
+    /// no other server needs to wait for its counts.
     takes_part: bool,
     others: HashMap<u64, Other>,
     /// Servers that fell silent without a last report.
     silent: HashMap<u64, Other>,
-    /// When a server of another epoch last reported.
+    /// The time at which a server with another epoch last reported.
     elsewhere: Option<Instant>,
-    /// The last entry that this server has applied.
+    /// The number of the last entry that this server has applied.
     head: u64,
-    /// Counts of entries that this server has not applied yet.
+    /// Sums of the counts for entries that this server has not applied yet, by entry number.
     early: BTreeMap<u64, u64>,
-    /// Counts of entries up to this one may be missing.
+    /// Counts for entries up to this number may be missing.
     missed_through: u64,
     waiting: BTreeMap<u64, PendingCount>,
-    /// Counts that were not reported yet.
+    /// Entry numbers with counts that this server has not reported yet.
     counts: Vec<(u64, u64)>,
-    /// The number of the last report. A number is left out if a count could not be reported.
+    /// The number of the last report. If a count could not be reported, one number is skipped.
     number: u64,
 }
 
@@ -94,11 +96,11 @@ struct PeersState {
 struct Other {
     head: u64,
     heard: Instant,
-    /// The number of its last report.
+    /// The number of the server's last report.
     number: u64,
 }
 
-/// An entry that lacks the counts of other servers.
+/// An entry whose sender waits for the counts of other servers.
 #[derive(Debug)]
 struct PendingCount {
     applied: Applied,
@@ -119,30 +121,30 @@ impl Peers {
         }
     }
 
-    /// How many others are alive.
+    /// The number of other servers that are alive.
     pub(super) fn alive(&self) -> usize {
         self.state.lock().others.len()
     }
 
-    /// The last entry that any of the others has applied.
+    /// The number of the last entry that any other server has applied.
     pub(super) fn furthest(&self) -> u64 {
         self.furthest.load(Ordering::Relaxed)
     }
 
-    /// Whether servers of another epoch have reported lately: then this server, or they, follow a stream
-    /// that no longer exists.
+    /// Whether servers with another epoch have reported lately. In this case they or this server
+    /// follow a stream that no longer exists.
     pub(super) fn other_epoch(&self) -> bool {
         self.state.lock().elsewhere.is_some_and(|heard| heard.elapsed() < ELSEWHERE)
     }
 
-    /// Whether nobody waits for others' counts.
+    /// Whether no sender waits for counts.
     #[cfg(test)]
     fn is_idle(&self) -> bool {
         self.state.lock().waiting.is_empty()
     }
 
-    /// Returns when the other servers know this server, and this server knows them. Must be awaited
-    /// before this server takes clients. Cancel safe.
+    /// Returns when this server and the other servers know each other. It must be awaited before
+    /// this server takes clients. Cancel safe.
     pub(super) async fn settled(&self) {
         self.state.lock().takes_part = true;
         self.changed.notify_one();
@@ -171,20 +173,21 @@ impl Peers {
         }
     }
 
-    /// Whether every live server has been heard over the present connection.
+    /// Whether this server has heard every live server over the present connection.
     fn is_settled(&self, state: &PeersState) -> bool {
         let connection = *self.connections.borrow();
         state.listening.as_ref().is_some_and(|listening| listening.is_settled(connection))
     }
 
-    /// Starts to listen over the present connection: every later report is heard.
+    /// Starts to listen over the present connection. Every later report is heard.
     fn listen(&self) {
         let connection = *self.connections.borrow();
         let mut state = self.state.lock();
         state.listening = Some(Listening::begin(connection, state.number));
     }
 
-    /// Notes the effect of an entry here. Sends `answer` when the effect at all servers is known.
+    /// Notes the effect of an entry on this server. Sends `answer` when the effect on all servers
+    /// is known.
     pub(super) fn applied(&self, seq: u64, appended: Appended, answer: Option<AppendAnswer>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -225,7 +228,7 @@ impl Peers {
         self.changed.notify_one();
     }
 
-    /// Takes a report of another server, or of this one, which NATS sends back.
+    /// Handles a report of another server, or of this server, whose reports NATS sends back.
     fn hear(&self, payload: &[u8]) {
         let Some(report) = Report::decode(payload) else { return };
         let mut guard = self.state.lock();
@@ -239,12 +242,12 @@ impl Peers {
             return;
         }
         if epoch != self.epoch {
-            // The seqs of another epoch are those of other entries.
+            // In another epoch the seqs belong to other entries, so the report is ignored.
             state.elsewhere = Some(Instant::now());
             return;
         }
         self.furthest.fetch_max(head, Ordering::Relaxed);
-        // A server that was silent for a while has lost no report if its numbers go on.
+        // If a server was silent for a while but its report numbers continue, no report was lost.
         let before = state.silent.remove(&server).or_else(|| state.others.remove(&server));
         let (told, upto) = before.map_or((0, 0), |other| (other.number, other.head));
         if told.checked_add(1) != Some(number) {
@@ -266,8 +269,8 @@ impl Peers {
         state.answer_those_complete();
     }
 
-    /// Gives up silent servers, and answers the appends that have waited long enough. Returns when that
-    /// is due next.
+    /// Stops waiting for silent servers, and answers the appends that have waited long enough.
+    /// Returns the time at which the next append will have waited long enough.
     fn look_around(&self, now: Instant) -> Option<Instant> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -282,7 +285,7 @@ impl Peers {
         state.waiting.first_key_value().map(|(_, oldest)| oldest.until)
     }
 
-    /// The next report.
+    /// Takes the counts and encodes the next report.
     fn report(&self, leaves: bool) -> Bytes {
         let mut state = self.state.lock();
         let counts = std::mem::take(&mut state.counts);
@@ -300,13 +303,14 @@ impl Peers {
     ) -> Result<(), async_nats::SubscribeError> {
         let mut connections = self.connections.clone();
         let mut reports = client.subscribe(subject.clone()).await?;
-        // NATS has the subscription once this is done.
+        // After the flush NATS knows the subscription.
         let _ = stop.run_until_cancelled(client.flush()).await;
         self.listen();
         let tell = async |leaves: bool| {
             let takes_part = self.state.lock().takes_part;
             if takes_part && client.connection_state() == Connection::Connected {
-                // Reports are numbered, so the others notice a lost one.
+                // A failure is ignored: reports are numbered, so the other servers notice that one
+                // is missing.
                 let _ = client.publish(subject.clone(), self.report(leaves)).await;
             }
         };
@@ -319,10 +323,11 @@ impl Peers {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // The client subscribes again before it announces the connection.
+                // The NATS client subscribes again before it announces the new connection.
                 Ok(()) = connections.changed() => {
                     self.listen();
-                    // Report at once: the others have not heard from this server for a while.
+                    // This server reports at once, because the others have not heard from it for a
+                    // while.
                     pause = Duration::ZERO;
                 }
                 () = self.changed.notified(), if pause > BATCH => pause = BATCH,
@@ -335,7 +340,8 @@ impl Peers {
             if Instant::now() >= told + pause {
                 told = Instant::now();
                 pause = HEARTBEAT;
-                // Appends are answered in time even while NATS accepts nothing.
+                // The time-out lets this loop answer appends in time even while NATS accepts
+                // nothing.
                 let _ = timeout(TELLING, tell(false)).await;
             }
         }
@@ -346,12 +352,13 @@ impl Peers {
 }
 
 impl PeersState {
-    /// Adds a count to the next report, if it has room.
+    /// Adds a count to the next report, if the report has room.
     fn tell(&mut self, seq: u64, clients: u64) {
         if self.counts.len() < COUNTS {
             self.counts.push((seq, clients));
         } else {
-            // The others notice a missing number, as if a report was lost.
+            // A skipped number tells the other servers that a count is missing, as if a report was
+            // lost.
             self.number += 1;
         }
     }
@@ -363,7 +370,7 @@ impl PeersState {
             for (_, waiting) in waiting.range_mut((Excluded(other.head), Unbounded)) {
                 waiting.applied.partial = true;
             }
-            // With that many silent servers, counts are partial anyway.
+            // With this many silent servers, all counts are partial anyway.
             if silent.len() < SERVERS {
                 silent.insert(server, other);
             }
@@ -371,7 +378,7 @@ impl PeersState {
         silent.retain(|_, other| other.heard + MISSED > now);
     }
 
-    /// Counts of these entries may be lost.
+    /// Notes that counts for the entries `first` to `last` may be lost.
     fn miss(&mut self, first: u64, last: u64) {
         if first > last {
             return;

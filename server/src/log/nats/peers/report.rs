@@ -1,21 +1,21 @@
-//! A report as bytes: numbers in little-endian.
+//! Converts a report to bytes and back. Numbers are in little-endian.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
-/// Reports of another version are ignored.
+/// The version of the format. Reports of another version are ignored.
 const VERSION: u8 = 2;
-/// How many counts a report has at most. It is no larger than the largest entry.
+/// How many counts a report has at most. Such a report is no larger than the largest entry.
 pub(super) const COUNTS: usize = 4 * 1024;
 
-/// What a server reports to the others.
+/// The report of a server to the other servers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Report {
-    /// The epoch of the log.
+    /// The epoch of the log, as a number.
     pub(super) epoch: u64,
     pub(super) server: u64,
     /// Whether this is the last report of a server that stops.
     pub(super) leaves: bool,
-    /// Counts the server's reports, so that a lost one is noticed.
+    /// The number of the report. Each server counts its reports, so that a lost one is noticed.
     pub(super) number: u64,
     pub(super) head: u64,
     pub(super) counts: Vec<(u64, u64)>,
@@ -37,7 +37,7 @@ impl Report {
         bytes.into()
     }
 
-    /// `None` if the bytes are no report.
+    /// Decodes a report. `None` if the bytes are no report of this version.
     pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
         if bytes.try_get_u8().ok()? != VERSION {
             return None;

@@ -1,4 +1,4 @@
-//! Counts of several servers, as one of them adds them up.
+//! Tests how one server sums up the counts of several servers.
 
 use tokio::sync::{oneshot, watch};
 
@@ -13,7 +13,7 @@ fn applied(seq: u64, clients: u64) -> Appended {
     Ok(Applied { seq, clients, stored: false, duplicate: false, partial: false })
 }
 
-/// Peers that have listened for long enough to know all live servers.
+/// Creates `Peers` that have listened for long enough to know all live servers.
 async fn settled() -> (Peers, watch::Sender<u64>) {
     let (connection, connections) = watch::channel(1);
     let peers = Peers::new(ME, EPOCH, connections);
@@ -38,7 +38,7 @@ async fn pass(peers: &Peers, time: Duration) {
     }
 }
 
-/// Receives the next report of a server.
+/// Receives the next report of the given server.
 fn hear(peers: &Peers, server: u64, head: u64, counts: &[(u64, u64)]) {
     let number = next_of(peers, server);
     hear_number(peers, number, server, head, counts);
@@ -83,7 +83,7 @@ async fn alone_a_sender_is_answered_at_once() {
     let (peers, _connection) = settled().await;
     let mut outcome = asked(&peers, 1, 3);
     assert_eq!(told(&mut outcome), Some((3, false)));
-    // The reports of this server come back too, and are not added.
+    // The reports of this server come back too; their counts are not added.
     hear(&peers, ME, 9, &[(1, 5)]);
     assert_eq!(peers.alive(), 0);
 }
@@ -93,7 +93,7 @@ async fn every_living_server_is_waited_for() {
     let (peers, _connection) = settled().await;
     hear(&peers, 2, 0, &[]);
     hear(&peers, 3, 0, &[]);
-    // The second server is ahead of this one.
+    // Server 2 is ahead of this server.
     hear(&peers, 2, 1, &[(1, 10)]);
     let mut outcome = asked(&peers, 1, 3);
     assert_eq!(told(&mut outcome), None);
@@ -120,7 +120,7 @@ async fn who_is_silent_is_waited_for_so_long() {
     assert!(peers.is_idle());
 }
 
-/// A silent server may still have its clients.
+/// A silent server may still have clients.
 #[tokio::test(start_paused = true)]
 async fn who_has_fallen_silent_makes_counts_partial_for_a_minute() {
     let (peers, _connection) = settled().await;
@@ -147,7 +147,7 @@ async fn who_was_silent_is_known_when_it_is_heard_again_or_leaves() {
     assert_eq!(told(&mut asked(&peers, 1, 4)), Some((4, true)));
     let told_of = Report::decode(&peers.report(false)).unwrap().counts;
     assert_eq!(told_of, [(1, 4)], "it may hear that");
-    // The report numbers of the server go on, so no report was lost.
+    // The report numbers of server 2 continue, so no report was lost.
     let mut outcome = asked(&peers, 2, 4);
     assert_eq!(told(&mut outcome), Some((4, true)));
     hear(&peers, 2, 1, &[(1, 5)]);
@@ -174,7 +174,7 @@ async fn those_who_are_silent_are_bounded() {
     }
 }
 
-/// After a stall every server may count as silent at the others without knowing that.
+/// After a stall, the other servers may take this server for silent, and it does not know that.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_hear_itself_knows_a_part_only() {
     let (peers, _connection) = settled().await;
@@ -182,7 +182,7 @@ async fn who_does_not_hear_itself_knows_a_part_only() {
     assert_eq!(told(&mut asked(&peers, 1, 3)), Some((3, false)));
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(told(&mut asked(&peers, 2, 3)), Some((3, true)));
-    // Reports come back again, but not every live server has been heard yet.
+    // Reports come back again, but this server has not yet heard every live server.
     echo(&peers);
     pass(&peers, SETTLED - Duration::from_millis(1)).await;
     assert_eq!(told(&mut asked(&peers, 3, 3)), Some((3, true)));
@@ -217,7 +217,7 @@ async fn counts_beyond_all_bounds_do_no_harm() {
     assert_eq!(told(&mut outcome), Some((u64::MAX, false)));
 }
 
-/// The number of clients of a server that was not heard yet is unknown.
+/// The number of clients at a server that was not heard yet is unknown.
 #[tokio::test(start_paused = true)]
 async fn who_has_just_begun_to_listen_knows_a_part_only() {
     let (connection, connections) = watch::channel(1);
@@ -257,7 +257,7 @@ async fn a_report_that_got_lost_is_missed() {
     let mut outcome = asked(&peers, 3, 1);
     hear(&peers, 2, 3, &[(3, 2)]);
     assert_eq!(told(&mut outcome), Some((3, false)), "none is missing from here on");
-    // The third server is heard for the first time, but this is not its first report.
+    // Server 3 is heard for the first time, but this is not its first report.
     let mut outcome = asked(&peers, 4, 1);
     hear_number(&peers, 8, 3, 4, &[(4, 2)]);
     hear(&peers, 2, 4, &[]);
@@ -279,7 +279,7 @@ async fn what_there_is_no_room_for_is_missed() {
         peers.applied(seq, applied(seq, 1), None);
     }
     assert_eq!(numbers(&peers), first + 3);
-    // The counts of other servers for entries that are far ahead are bounded, too.
+    // The number of stored counts for entries that are far ahead is limited too.
     let head = peers.state.lock().head;
     let counts: Vec<_> = (1..=EARLY as u64 + 1).map(|more| (head + more, 1)).collect();
     for counts in counts.chunks(COUNTS) {

@@ -1,4 +1,4 @@
-//! Files that are not as they were written.
+//! Tests with database files that were damaged after they were written.
 
 use std::fs;
 
@@ -45,7 +45,7 @@ async fn what_is_damaged_or_missing_is_found() {
             .and_then(|opened| opened.replay(&Applies::default(), &|| false));
         assert!(started.unwrap_err().to_string().contains(words), "{harm}");
     }
-    // Bytes of a page.
+    // Overwrites 64 bytes of a page.
     let mut bad = good;
     let place = bad.windows(9).position(|bytes| bytes == b"somebody'").unwrap();
     let page = place / 4096 * 4096;
@@ -57,7 +57,7 @@ async fn what_is_damaged_or_missing_is_found() {
     assert_eq!(error.exit_code(), shared::exit::DATA);
 }
 
-/// What a power cut may leave of the last writes: a shorter WAL, or other bytes in it.
+/// What a power cut may do to the last writes: the WAL is shorter, or has other bytes.
 #[derive(Debug, Clone)]
 enum Cut {
     Short(prop::sample::Index),
@@ -77,7 +77,7 @@ fn cuts() -> impl Strategy<Value = Cut> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Everything that was synced before the damage is there, and nothing else.
+    /// Every entry that was synced before the damaged place is there, and nothing else.
     #[test]
     fn a_damaged_tail_costs_the_tail_only(
         sizes in prop::collection::vec(1usize..6_000, 1..30),
@@ -86,7 +86,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let dir = TempDir::new().unwrap();
         let (log, applied) = start(dir.path());
-        // The length of the WAL after each entry's sync.
+        // The length of the WAL after the sync of each entry.
         let mut synced = Vec::new();
         for size in sizes {
             runtime.block_on(append(&log, broadcast(&"x".repeat(size))));
@@ -115,7 +115,7 @@ proptest! {
         };
         fs::write(wal(after.path()), &bytes).unwrap();
         let whole = synced.iter().filter(|length| **length <= place as u64).count();
-        // The schema itself may be in the WAL, and a cut of that leaves a new log.
+        // The schema may be in the WAL too; if it is cut off, a new log begins.
         let kept = left_in(after.path());
         prop_assert!(kept.len() >= whole, "{} of {whole}", kept.len());
         prop_assert_eq!(&kept[..], &applied.all()[..kept.len()]);

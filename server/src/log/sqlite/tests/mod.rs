@@ -1,4 +1,4 @@
-//! The log on a real disk, with a stand-in for the hub.
+//! Tests the log on a real disk, with a simple sink in place of the hub.
 
 mod damage;
 
@@ -16,7 +16,7 @@ use crate::id::{Address, Tag};
 use crate::protocol::Mark;
 use crate::protocol::{Message, Mid};
 
-/// Remembers what was applied.
+/// A sink that records the applied entries.
 #[derive(Debug, Default)]
 pub(super) struct Applies(Mutex<Vec<(u64, Entry)>>);
 
@@ -58,7 +58,7 @@ fn start_with(dir: &Path, retention: Duration, size: u64) -> (SqliteLog, Arc<App
     (opened.start(Arc::clone(&sink) as _, retention, size).unwrap(), sink)
 }
 
-/// What a log holds that has been left.
+/// The entries that a closed log in the directory holds.
 fn left_in(dir: &Path) -> Vec<(u64, Entry)> {
     let sink = Applies::default();
     let _ = OpenedDatabase::open(dir).unwrap().replay(&sink, &|| false).unwrap();
@@ -120,7 +120,7 @@ async fn everyone_keeps_their_order_and_dropping_the_log_answers_all() {
         .map(|publisher| {
             let log = Arc::clone(&log);
             tokio::task::spawn_blocking(move || {
-                // None is awaited before the next.
+                // All appends begin before any of them is awaited.
                 let appends = (0..200).map(|number| {
                     log.append(
                         broadcast(&format!("{publisher} {number}")),
@@ -198,7 +198,7 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     let now = crate::clock::now_ms();
     let (log, _) = start_with(dir.path(), Duration::from_millis(2 * day), u64::MAX);
     let aged = |days| Entry { at: now - days * day, ..broadcast("x") };
-    // The first is too young to go, and entries go in order only.
+    // The first entry is too young to be trimmed, and entries are trimmed in order only.
     let first: Vec<_> = [1, 9, 9]
         .into_iter()
         .chain([3; 1_000])
@@ -210,7 +210,7 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     drop(log);
     assert_eq!(left_in(dir.path()).len(), 1_003);
 
-    // By the newest entry's time, but the wall clock has passed it too.
+    // No entry was trimmed, because the first one is too young.
     let opened = OpenedDatabase::open(dir.path()).unwrap();
     assert_eq!((opened.floor, opened.head), (0, 1_003));
     drop(opened);
@@ -220,7 +220,7 @@ async fn what_is_too_old_goes_and_the_order_does_not_begin_anew() {
     drop(log);
     let (log, kept) = start_with(dir.path(), retention, u64::MAX);
     drop(log);
-    // Looked at when idle or after an append, all of them by now.
+    // The writer trims after an append and when it is idle, so it has trimmed by now.
     let opened = OpenedDatabase::open(dir.path()).unwrap();
     assert!(opened.floor >= 256, "{}", opened.floor);
     assert_eq!(kept.seqs().last(), Some(&1_004));
@@ -255,7 +255,7 @@ async fn what_is_too_much_goes_and_files_stay_small() {
         wal_file = wal_file.max(length(&wal(dir.path())));
     }
     drop(log);
-    // 20 MB were appended in all.
+    // The test has appended 20 MB in all.
     assert!(file < 2 * SIZE, "{file}");
     assert!(wal_file < 16 << 20, "{wal_file}");
     let kept = left_in(dir.path());
@@ -272,7 +272,7 @@ fn an_id_key_belongs_to_its_entries() {
     let open = || OpenedDatabase::open(dir.path()).unwrap();
     let made = open().id_key(None).unwrap().fingerprint();
     assert_eq!(open().id_key(None).unwrap().fingerprint(), made);
-    // Without entries another key is fine.
+    // A log without entries accepts another key.
     let elsewhere = dir.path().join("elsewhere");
     let other = open().id_key(Some(&elsewhere)).unwrap().fingerprint();
     assert_ne!(other, made);
@@ -288,15 +288,15 @@ fn an_id_key_belongs_to_its_entries() {
     IdKey::load_or_create(&wrong).unwrap();
     let error = open().id_key(Some(&wrong)).unwrap_err().to_string();
     assert!(error.contains(&other) && error.contains("--id-key-file"), "{error}");
-    // No new key file is made in place of the missing one.
+    // No new key file is created in place of the missing one.
     fs::remove_file(dir.path().join("id.key")).unwrap();
     let error = open().id_key(None).unwrap_err().to_string();
     assert!(error.contains("missing") && error.contains(&other), "{error}");
     assert!(!dir.path().join("id.key").exists());
 }
 
-/// Every batch is full. If a step of trimming deleted less than a batch appends, the log would grow
-/// as long as this goes on.
+/// Every batch is full. If a step of trimming deleted less than a batch adds, the log would grow
+/// for as long as this test appends.
 #[tokio::test]
 async fn trimming_keeps_up_with_whoever_never_waits() {
     const SIZE: u64 = 4 << 20;
@@ -310,8 +310,8 @@ async fn trimming_keeps_up_with_whoever_never_waits() {
             appending.await.unwrap();
         }
     }
-    // 36 MB were appended in all. What may be left is the bound, a batch above it, and the WAL
-    // between two checkpoints.
+    // The test has appended 36 MB in all. The log may hold its size limit, one batch above it, and
+    // the WAL between two checkpoints.
     let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let size = length(&dir.path().join("log.sqlite3")) + length(&wal(dir.path()));
     assert!(size < 4 * SIZE, "{size} bytes");

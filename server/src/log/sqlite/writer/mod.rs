@@ -1,5 +1,5 @@
-//! The thread that writes: each batch of entries is one transaction with one sync. Then the sink
-//! applies them, and the senders get their answers.
+//! The thread that writes. It writes each batch of entries in one transaction with one sync. Then
+//! the sink applies the entries, and the senders get their answers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +13,11 @@ use crate::protocol::Outcome;
 
 /// How often an idle writer trims and checkpoints.
 const IDLE: Duration = Duration::from_secs(1);
-/// The pause after trimming or a checkpoint has failed.
+/// How long the writer waits after trimming or a checkpoint has failed, before it tries again.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The trouble is over after this time without a failure. On an almost full disk, small messages
-/// fit where large ones do not: without this time, each change would be logged.
+/// No append may fail for this time before the writer logs that its trouble is over. On an almost
+/// full disk, small messages fit and large ones do not; without this time, each change would be
+/// logged.
 const CALM: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer<D> {
@@ -24,16 +25,16 @@ pub(super) struct Writer<D> {
     queue: Arc<Queue>,
     sink: Arc<dyn Sink>,
     pub(super) counts: Arc<Counts>,
-    /// The last entry that the sink has applied.
+    /// The number of the last entry that the sink has applied.
     head: u64,
-    /// Whether there may be entries beyond `head` on disk, which must be read first.
+    /// Whether the disk may have entries after `head`, which must be read before the next write.
     must_resync: bool,
     trouble: Option<Trouble>,
-    /// When the next try to trim is due, if the last one failed.
+    /// The time of the next attempt to trim, if the last one failed.
     untidy_until: Option<Instant>,
 }
 
-/// A time in which appends fail.
+/// A period in which appends fail.
 #[derive(Debug)]
 struct Trouble {
     since: Instant,
@@ -61,12 +62,12 @@ impl<D: Disk> Writer<D> {
             self.out_of_trouble();
         }
         if let Err(error) = self.disk.finish() {
-            // Nothing is lost: the next start reads the WAL too.
+            // Nothing is lost, because the next start also reads the WAL.
             tracing::debug!(%error, "the log could not be merged into one file; nothing is lost");
         }
     }
 
-    /// Empties `batch`.
+    /// Writes the entries of `batch` and answers their senders. `batch` is empty afterwards.
     fn write(&mut self, batch: &mut Vec<QueuedAppend>) {
         if let Err(error) = self.resync() {
             self.in_trouble(&error);
@@ -123,15 +124,15 @@ impl<D: Disk> Writer<D> {
         self.sink.apply(self.head, entry, context)
     }
 
-    /// Applies the entries of an append of unknown outcome that are on disk. To be called before anything
-    /// else is written.
+    /// Applies the entries that an append of unknown outcome has left on disk. This must happen
+    /// before anything else is written.
     fn resync(&mut self) -> rusqlite::Result<()> {
         if !self.must_resync {
             return Ok(());
         }
         let (sink, head) = (&self.sink, &mut self.head);
         self.disk.resync(*head, &mut |seq, entry| {
-            // The sender got the outcome `unknown`, so this one is of no use.
+            // The sender got the outcome `unknown` already, so nobody needs this one.
             let _ = sink.apply(seq, &entry, AppendContext::default());
             *head = seq;
         })?;
@@ -139,7 +140,7 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Trims and checkpoints. `true` if there is more to do at once.
+    /// Trims and checkpoints. Returns `true` if there is more to do at once.
     fn tidy(&mut self) -> bool {
         if self.untidy_until.is_some_and(|until| Instant::now() < until) {
             return false;
@@ -150,7 +151,8 @@ impl<D: Disk> Writer<D> {
                 more
             }
             Err(error) => {
-                // If this keeps failing, appends fail too, which is logged as a warning.
+                // If this keeps failing, appends fail too, and their failure is logged as a
+                // warning.
                 tracing::debug!(%error, "the log cannot be trimmed; trying again");
                 self.untidy_until = Some(Instant::now() + PAUSE);
                 false

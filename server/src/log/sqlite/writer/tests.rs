@@ -1,4 +1,4 @@
-//! What senders are told when the disk fails, with a disk that fails as told.
+//! Tests the answers to senders when the disk fails, with a disk that fails as scripted.
 
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
@@ -10,16 +10,16 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::log::sqlite::tests::{Applies, broadcast};
 
-/// What the disk does with one append.
+/// The behaviour of the disk for one append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     Good,
     Refused,
-    /// The append fails, but its entry turns out to be in the log.
+    /// The append fails, but its entry is found in the log at once.
     Late,
-    /// The append fails, and its entry turns out to be in the log only when the log is read again.
+    /// The append fails with an unknown outcome. When the log is read again, its entry is there.
     LostAndFound,
-    /// The append fails, and its entry turns out to be absent only when the log is read again.
+    /// The append fails with an unknown outcome. When the log is read again, its entry is absent.
     LostAndGone,
 }
 
@@ -27,10 +27,10 @@ enum Plan {
 struct Script {
     plans: VecDeque<Plan>,
     entries: Vec<Entry>,
-    /// How many more attempts to read the log again fail.
+    /// How many further attempts to read the log again will fail.
     unreadable: usize,
     resyncs: usize,
-    /// The first append waits until the script is complete.
+    /// Whether `Disk::finish` was called.
     finished: bool,
 }
 
@@ -91,7 +91,7 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-/// The reply to a sender.
+/// The answer that a sender gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SenderReply {
     Seq(u64),
@@ -122,7 +122,8 @@ impl Running {
         }
     }
 
-    /// Ends the writer. What was applied is what is on disk, in its order.
+    /// Ends the writer, and asserts that the applied entries are those on disk, in their order.
+    /// Returns their messages.
     fn end(self) -> Vec<String> {
         self.queue.close();
         self.thread.join().unwrap();
@@ -159,7 +160,7 @@ fn an_append_that_is_there_after_all_counts() {
 #[test]
 fn of_an_append_that_cannot_be_read_back_nothing_is_promised() {
     let running = Running::with(&[Plan::LostAndFound], 0);
-    // It is delivered before what comes later.
+    // The entry `a` is delivered before the later entry `b`.
     assert_eq!(
         ["a", "b"].map(|text| running.append(text)),
         [SenderReply::Unknown, SenderReply::Seq(2)]
@@ -177,7 +178,8 @@ fn of_an_append_that_cannot_be_read_back_nothing_is_promised() {
 
 #[test]
 fn nothing_is_written_before_the_log_could_be_read_anew() {
-    // One of the two failures is that of the look in between.
+    // The first failure is that of `tidy` between the appends, the second is that of the append of
+    // `b`.
     let running = Running::with(&[Plan::LostAndFound], 2);
     assert_eq!(running.append("a"), SenderReply::Unknown);
     while running.disk.0.lock().resyncs == 0 {
