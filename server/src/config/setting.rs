@@ -1,4 +1,4 @@
-//! A setting, together with where it was written, for its errors.
+//! A setting and where it was written. Error messages name the place.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-/// The text of a setting.
+/// A setting: its text, and where it was written.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) text: String,
@@ -16,16 +16,17 @@ pub(super) struct Setting {
 /// Where a setting was written.
 #[derive(Debug, Clone)]
 pub(super) enum SettingSource {
-    /// Written nowhere: the default of this option.
+    /// The operator did not write it: it is the default of this option.
     Default(&'static str),
-    /// Written on the command line or in the environment, as this option.
+    /// The command line or the environment has it, as this option.
     Option(&'static str),
-    /// Written in the configuration file. `option` is the name of the option, if the line has one.
+    /// The configuration file has it in this line. `option` is the name of the option, if the line
+    /// has one.
     File { file: Arc<Path>, line: usize, option: Option<&'static str> },
 }
 
 impl Setting {
-    /// An error about this text. It repeats the text, which therefore must be no secret.
+    /// An error about this setting. The error repeats the text, so the text must not be a secret.
     pub(super) fn fault(&self, reason: impl Display) -> Error {
         self.source.fault(format!("{}: {reason}", self.text))
     }
@@ -48,7 +49,7 @@ impl SettingSource {
         }
     }
 
-    /// A warning, in the words that an error would have.
+    /// A warning with the same text as an error.
     pub(super) fn warning(&self, reason: &str) -> String {
         self.fault(reason.into()).to_string()
     }
