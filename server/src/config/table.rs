@@ -1,6 +1,6 @@
-//! The table of options: each is written here once. From it come the arguments of the command line
-//! with their help, the names in the environment and the file, the defaults, and which options a
-//! running server can change.
+//! The table of options. Each option is written here once. The arguments of the command line and
+//! their help, the names in the environment and in the file, the defaults, and the list of options
+//! that a reload can change all come from here.
 
 use std::time::Duration;
 
@@ -11,43 +11,46 @@ use crate::error::Error;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 const PIB: u64 = 1 << 50;
-/// No machine serves more connections, tags or registrations.
+/// The largest count that an option accepts. No machine serves more connections, tags or
+/// registrations.
 const MAX_COUNT: u64 = 1 << 32;
-/// A few of the largest messages fit.
+/// The smallest size of a log: a few of the largest messages fit.
 const MIN_LOG: u64 = MIB;
-/// SQLite and NATS hold sizes as signed numbers.
+/// The largest size of a log: SQLite and NATS store sizes as signed numbers.
 const MAX_LOG: u64 = i64::MAX as u64;
-/// The largest messages of a few people fit.
+/// The smallest memory for messages: the largest messages of a few people fit.
 const MIN_MEMORY: u64 = MIB;
-/// One connection may have 1/64 of the backlog: two of the largest messages.
+/// The smallest backlog. One connection may have 1/64 of it, here two of the largest messages.
 const MIN_BACKLOG: u64 = 8 * MIB;
-/// NATS supports no more.
+/// NATS supports at most 5 replicas.
 const MAX_REPLICAS: u64 = 5;
-/// A slot of the ping wheel then lasts at least a millisecond.
+/// The shortest time-out. Each of the 256 slots that the ping wheel passes in this time then lasts
+/// at least a millisecond.
 const MIN_TIMEOUT: Duration = Duration::from_millis(300);
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An option of the running server.
 pub(super) struct OptionSpec {
-    /// The name in the file; the command line puts two dashes before it.
+    /// The name of the option in the file. The command line puts two dashes before it.
     pub(super) name: &'static str,
     /// The environment variable.
     pub(super) variable: &'static str,
     /// The name of the value in the help.
     pub(super) value: &'static str,
     pub(super) help: &'static str,
-    /// The values if nobody gives any, as one would write them.
+    /// The values if the operator gives none, as text.
     pub(super) defaults: &'static [&'static str],
-    /// The default in words; empty if there is none.
+    /// The default in words for the help; empty if the help shows `defaults`.
     pub(super) default_words: &'static str,
     pub(super) kind: OptionKind,
     /// Parses one value and puts it into the configuration.
     pub(super) set: fn(&mut Config, &Setting) -> Result<(), Error>,
-    /// The current value, to find out what a reload would change; `None` if a reload may change it.
+    /// Returns the current value, to find out whether a reload would change it. `None` if a reload
+    /// may change the option.
     pub(super) fixed: Option<fn(&Config) -> String>,
 }
 
-/// Whether an option takes values, and how those of the command line and of the file combine.
+/// Whether an option takes values, and how the values of the command line and of the file combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OptionKind {
     Flag,
@@ -58,12 +61,12 @@ pub(super) enum OptionKind {
     Sum,
 }
 
-/// What the file may hold besides options, for all tags at its top and in the table of each tag: count,
-/// age and bytes of the ring, then of inboxes.
+/// The history options of the file. The top of the file has them for all tags, the table of a tag
+/// for that tag. Count, age and bytes of the ring come first, then those of inboxes.
 pub(super) const HISTORY: [&str; 6] =
     ["ring", "ring-age", "ring-bytes", "inbox", "inbox-age", "inbox-bytes"];
 
-/// All names at the top of the file.
+/// All names that may stand at the top of the file.
 pub(super) fn names_in_file() -> Vec<&'static str> {
     OPTIONS.iter().map(|option| option.name).chain(HISTORY).chain(["tags"]).collect()
 }
@@ -136,8 +139,9 @@ options! {
     Sum "origin" "TOCSIN_ORIGIN" "URL" []
     restart: values::origin => by origins;
 
-    /// Store what is published in this directory, which is created if it is missing. It then survives
-    /// a restart, a crash and a power failure; without this option it is lost when the server ends
+    /// Store what is published in this directory, which is created if it is missing. Messages then
+    /// survive a restart, a crash and a power failure; without this option they are lost when the
+    /// server ends
     One "data" "TOCSIN_DATA" "DIR" []
     restart: values::some_path => set data;
 
@@ -224,8 +228,8 @@ options! {
     One "max-registrations" "TOCSIN_MAX_REGISTRATIONS" "N" ["2000000"]
     restart: values::count(1..=MAX_COUNT) => set registrations.registrations;
 
-    /// How much may wait for all clients that read too slowly. The less of it is left, the sooner such
-    /// a client is disconnected
+    /// How much may wait for all clients that read too slowly. The less of it is left, the sooner a
+    /// slow client is disconnected
     One "max-backlog" "TOCSIN_MAX_BACKLOG" "SIZE" ["256MiB"]
     restart: values::memory(MIN_BACKLOG..=PIB) => set max_backlog;
 
