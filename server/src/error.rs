@@ -130,7 +130,7 @@ pub enum Error {
     },
 }
 
-/// A function that collects several errors can so return a single one with `?`.
+/// Lets `?` return a single error where a list of errors is expected.
 impl From<Error> for Vec<Error> {
     fn from(error: Error) -> Self {
         vec![error]

@@ -14,8 +14,8 @@ use shared::answer::Answer;
 
 use crate::http::elements;
 
-/// The content security policy of the demo page. The page may only load its own files and connect
-/// to its own server. Text never becomes markup or code.
+/// The content security policy. The demo page may only load its own files and connect to its own
+/// server. Text never becomes markup or code.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'; \
