@@ -7,7 +7,8 @@ use std::path::Path;
 
 /// The permissions of users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
-/// The permission that lets these users open files in a directory.
+/// The permission that lets users who are neither the owner nor in the group open files in a
+/// directory.
 const OTHERS_ENTER: u32 = 0o001;
 
 /// Warns if every user of this machine can read or change a secret file: both the mode of the file

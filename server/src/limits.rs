@@ -35,7 +35,8 @@ pub const INCOMING: usize = 4 * 1024;
 /// The most bytes that wait for one connection's socket. Beyond that, the connection is closed with
 /// 4000.
 pub const OUTBOX: usize = 256 * 1024;
-/// The most tasks queued for one shard. Further appends are refused until the shard has caught up.
+/// The most deliveries and other jobs queued for one shard. Further appends are refused until the
+/// shard has caught up.
 pub const SHARD_QUEUE: usize = 64 * 1024;
 /// The most bytes of frames queued for one shard. Further appends are refused until the shard has
 /// caught up.

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Expired {
     /// The name of the phase, for example "TLS handshake".
     pub phase: &'static str,
-    /// The time-out.
+    /// The time-out of the phase.
     pub after: Duration,
 }
 

@@ -144,7 +144,8 @@ mod tests {
         assert!(take(&mut addresses, one, SECOND));
         assert!(!take(&mut addresses, other, SECOND), "they share a bucket");
         assert_eq!(kept(&addresses), MOST);
-        // A second later all buckets are full, so each new address removes those of one part.
+        // A second later all buckets are full again. Each new address causes the removal of the
+        // addresses in one part.
         assert!(take(&mut addresses, one, 2 * SECOND));
         assert!(take(&mut addresses, other, 2 * SECOND));
         assert!(kept(&addresses) < MOST);

@@ -9,9 +9,10 @@ use clap::{ArgGroup, Args, Subcommand};
 pub enum ClientCommand {
     /// Send a notification to one person
     ///
-    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all. All
-    /// attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3 it
-    /// reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77 denied.
+    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all.
+    /// All attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3
+    /// it reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77
+    /// denied.
     #[command(group(ArgGroup::new("person").args(["id", "id_file"]).required(true).multiple(true)))]
     Send {
         /// The person.
@@ -23,9 +24,10 @@ pub enum ClientCommand {
     },
     /// Send a notification to everyone on a tag
     ///
-    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all. All
-    /// attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3 it
-    /// reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77 denied.
+    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all.
+    /// All attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3
+    /// it reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77
+    /// denied.
     Broadcast {
         /// The message and how to send it.
         #[command(flatten)]
@@ -34,9 +36,9 @@ pub enum ClientCommand {
     /// Register and print messages, one JSON object per line
     ///
     /// The state of the connection is reported on stderr. After the server was away or full, the
-    /// command reconnects and continues where it stopped: it prints each message once, and reports when
-    /// some may be missing. Exit status: 0 after --count messages, SIGTERM or SIGINT, 65 invalid input
-    /// or no Tocsin server, 69 unavailable from the start, 77 denied or logged out.
+    /// command reconnects and continues where it stopped: it prints each message once, and reports
+    /// when some may be missing. Exit status: 0 after --count messages, SIGTERM or SIGINT, 65
+    /// invalid input or no Tocsin server, 69 unavailable from the start, 77 denied or logged out.
     Listen {
         /// The tag to listen on
         #[arg(long)]
@@ -99,11 +101,12 @@ pub struct PublishArgs {
     /// Store the message for at most this long for a person who is away
     #[arg(long, value_name = "TIME")]
     pub(super) ttl: Option<String>,
-    /// The message's ID. However often you repeat the command with it, the message is delivered once
-    /// [default: a random one]
+    /// The message's ID. However often you repeat the command with it, the message is delivered
+    /// once [default: a random one]
     #[arg(long)]
     pub(super) mid: Option<String>,
-    /// Exit with status 3 if the message is not known to have reached anybody and no inbox stores it
+    /// Exit with status 3 unless an inbox stores the message or it is known to have reached
+    /// somebody
     #[arg(long)]
     pub(super) require: bool,
     /// Send the message as text even if it is JSON or begins like JSON
@@ -115,8 +118,8 @@ pub struct PublishArgs {
     /// The server.
     #[command(flatten)]
     pub(super) to: ToArgs,
-    /// JSON is sent as it is, anything else as text. A message that begins with {, [ or " must be JSON,
-    /// unless --text is given; - reads stdin
+    /// JSON is sent as it is, anything else as text. A message that begins with {, [ or " must be
+    /// JSON, unless --text is given; - reads stdin
     pub(super) message: String,
 }
 

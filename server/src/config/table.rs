@@ -71,11 +71,12 @@ pub(super) fn names_in_file() -> Vec<&'static str> {
     OPTIONS.iter().map(|option| option.name).chain(HISTORY).chain(["tags"]).collect()
 }
 
-/// An entry consists of: help; kind, name, environment variable, name of the value; `[defaults; default
-/// in words]`; `restart` or `reload`, whichever applies a change; parser; field of [`Config`].
+/// An entry consists of: help; kind, name, environment variable, name of the value; `[defaults;
+/// default in words]`; `restart` or `reload`, whichever applies a change; parser; field of
+/// [`Config`].
 ///
-/// The parsed value is `set` as the field, or added to it by `push` or `extend`. With `by`, the parser
-/// changes the configuration itself, and the field is only compared.
+/// The parsed value is `set` as the field, or added to it by `push` or `extend`. With `by`, the
+/// parser changes the configuration itself, and the field is only compared.
 macro_rules! options {
     ($(
         $(#[doc = $help:literal])+
@@ -117,8 +118,8 @@ options! {
     List "listen" "TOCSIN_LISTEN" "ADDR:PORT" ["9090"]
     restart: values::places => extend sockets.listen;
 
-    /// Accept connections that begin with a PROXY header, which has the client's address, at PORT (on
-    /// 127.0.0.1 and ::1) or ADDR:PORT. Start the gate with --proxy-protocol v2. Repeatable
+    /// Accept connections that begin with a PROXY header, which has the client's address, at PORT
+    /// (on 127.0.0.1 and ::1) or ADDR:PORT. Start the gate with --proxy-protocol v2. Repeatable
     List "listen-proxy" "TOCSIN_LISTEN_PROXY" "ADDR:PORT" []
     restart: values::addresses => extend sockets.listen_proxy;
 
@@ -130,12 +131,13 @@ options! {
     One "admin" "TOCSIN_ADMIN" "ADDR:PORT" ["9092"]
     restart: values::admin_address => set sockets.admin;
 
-    /// Require a key for an action (set, send, broadcast or drop) on a tag. The first line of the file
-    /// is the key or its hash. Repeatable
+    /// Require a key for an action (set, send, broadcast or drop) on a tag. The first line of the
+    /// file is the key or its hash. Repeatable
     Sum "protect" "TOCSIN_PROTECT" "TAG:ACTION:KEYFILE" []
     reload: keys::protect => by policy;
 
-    /// Allow pages of another origin to use this server, for example https://shop.example. Repeatable
+    /// Allow pages of another origin to use this server, for example https://shop.example.
+    /// Repeatable
     Sum "origin" "TOCSIN_ORIGIN" "URL" []
     restart: values::origin => by origins;
 
@@ -145,8 +147,8 @@ options! {
     One "data" "TOCSIN_DATA" "DIR" []
     restart: values::some_path => set data;
 
-    /// How much the log in the data directory may hold. What exceeds this is deleted, oldest first, and
-    /// so is what is too old for every tag
+    /// How much the log in the data directory may hold. What exceeds this is deleted, oldest first,
+    /// and so is what is too old for every tag
     One "data-size" "TOCSIN_DATA_SIZE" "SIZE" ["1GiB"]
     restart: values::bytes(MIN_LOG..=MAX_LOG) => set data_size;
 
@@ -169,13 +171,13 @@ options! {
     One "nats-ca" "TOCSIN_NATS_CA" "FILE" []
     restart: values::some_path => set nats.ca;
 
-    /// How many NATS servers must have stored a message before it is acknowledged: 1, 3 or 5. Applies
-    /// when the stream is created
+    /// How many NATS servers must have stored a message before it is acknowledged: 1, 3 or 5.
+    /// Applies when the stream is created
     One "nats-replicas" "TOCSIN_NATS_REPLICAS" "N" ["3"]
     restart: values::count(1..=MAX_REPLICAS) => set nats.replicas;
 
-    /// How much the stream may hold. What exceeds this is deleted, oldest first, and so is what is too
-    /// old for every tag. Applies when the stream is created
+    /// How much the stream may hold. What exceeds this is deleted, oldest first, and so is what is
+    /// too old for every tag. Applies when the stream is created
     One "nats-size" "TOCSIN_NATS_SIZE" "SIZE" ["1GiB"]
     restart: values::bytes(MIN_LOG..=MAX_LOG) => set nats.size;
 
@@ -184,8 +186,8 @@ options! {
     [; "id.key in the data directory; without one, a new key at every start"]
     restart: values::some_path => set id_key_file;
 
-    /// How much memory the retained messages of all tags may take. What exceeds this is dropped, oldest
-    /// first, beginning with the tag that is furthest over its share
+    /// How much memory the retained messages of all tags may take. What exceeds this is dropped,
+    /// oldest first, beginning with the tag that is furthest over its share
     One "max-memory" "TOCSIN_MAX_MEMORY" "SIZE" ["256MiB"]
     reload: values::memory(MIN_MEMORY..=TIB) => set history.max_memory;
 
@@ -202,8 +204,8 @@ options! {
     One "connect-rate" "TOCSIN_CONNECT_RATE" "N:BURST" ["200:4096"]
     reload: values::rate => set policy.limits.connect;
 
-    /// How often a connection may register. An address may do so 20 times as often; the same holds for
-    /// the next two options
+    /// How often a connection may register. An address may do so 20 times as often; the same holds
+    /// for the next two options
     One "set-rate" "TOCSIN_SET_RATE" "N:BURST" ["50:400"]
     reload: values::rate => set policy.limits.set;
 
@@ -233,8 +235,8 @@ options! {
     One "max-backlog" "TOCSIN_MAX_BACKLOG" "SIZE" ["256MiB"]
     restart: values::memory(MIN_BACKLOG..=PIB) => set max_backlog;
 
-    /// Reject new connections while the machine or the control group has less memory left than this;
-    /// 0 rejects none
+    /// Reject new connections while the machine or the control group has less memory left than
+    /// this; 0 rejects none
     One "spare-memory" "TOCSIN_SPARE_MEMORY" "SIZE" ["64MiB"]
     restart: values::bytes(0..=PIB) => set spare_memory;
 

@@ -32,8 +32,9 @@ pub(crate) enum Listen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenAddress {
     pub(crate) socket: SocketAddr,
-    /// Whether the server must listen on it. If false, a failure is only a warning: the IPv6
-    /// loopback address of a port alone, and the default address of the admin port.
+    /// Whether the server must listen on this address. If false, a failure is only a warning; this
+    /// applies to the IPv6 loopback address of a port alone, and to the default address of the
+    /// admin port.
     pub(crate) given: bool,
 }
 

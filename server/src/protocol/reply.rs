@@ -112,7 +112,7 @@ pub(crate) enum Reply {
     },
     /// The message was appended to the log.
     Published {
-        /// `send` or `broadcast`.
+        /// The action: `send` or `broadcast`.
         action: Protectable,
         seq: u64,
         /// How many registrations the message is delivered to.

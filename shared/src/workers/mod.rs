@@ -26,8 +26,8 @@ use cpu_load::{CpuLoad, Now};
 const WAITING: usize = 256;
 
 /// How many tasks run before the kernel is asked for events; tokio's default is 61. A task that
-/// relays may take almost a millisecond, so with the default new connections and timers would wait
-/// for 61 of them.
+/// copies bytes between two sockets may take almost a millisecond, so with the default new
+/// connections and timers would wait for 61 of them.
 const TASKS_BETWEEN_EVENTS: u32 = 8;
 
 /// Creates the runtime of one thread that serves connections.
