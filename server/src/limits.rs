@@ -28,9 +28,10 @@ pub const BATCH: usize = 1_000;
 pub const TAGS_PER_CONNECTION: usize = 32;
 /// The most connections under one ID. A further connection closes the oldest.
 pub const CONNECTIONS_PER_ID: usize = 16;
-/// The most requests of one connection without a reply. Further requests are not read until then.
+/// The most requests of one connection without a reply. Further requests are not read until the
+/// next reply is written.
 pub const IN_FLIGHT: usize = 64;
-/// The most bytes of an unfinished message that do not count in the backlog.
+/// An unfinished message counts in the backlog only if it takes more bytes than this.
 pub const INCOMING: usize = 4 * 1024;
 /// The most bytes that wait for one connection's socket. Beyond that, the connection is closed with
 /// 4000.
@@ -72,7 +73,7 @@ pub const LAST: u64 = 1_000;
 pub const HEADERS: Duration = Duration::from_secs(30);
 /// The body of an HTTP request must arrive within this time.
 pub const REQUEST_BODY: Duration = Duration::from_secs(30);
-/// The time in which an append must be complete before an HTTP request is answered.
+/// How long an HTTP request waits for its appends. After that, the reply is `unavailable`.
 pub const APPEND: Duration = Duration::from_secs(10);
 
 /// The most connections beyond `--max-connections`. Each of them may send one HTTP request and is

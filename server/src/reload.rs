@@ -44,8 +44,8 @@ pub(crate) async fn follow(
         let read = tokio::task::spawn_blocking(|| Config::resolve_for(again, running)).await;
         match read {
             Ok(Ok(config)) => {
-                // The old configuration had keys for the demo and the new one has none, so the demo
-                // gets a new key.
+                // The new configuration has no key for some action of the demo. The old one had
+                // keys for all of them, so the demo now gets a key of its own.
                 if demo.key.is_none()
                     && let Some(key) = &config.demo_key
                 {

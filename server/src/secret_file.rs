@@ -24,7 +24,7 @@ pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Erro
     let mut line = String::new();
     reader.take(MAX_LINE).read_line(&mut line).map_err(read)?;
     let fault = |reason: &str| Error::Content { what, file: file.into(), reason: reason.into() };
-    // If the line was cut off, the rest would be a different secret.
+    // A line that was cut off would be used as a different secret.
     if line.len() as u64 >= MAX_LINE {
         return Err(fault("its first line is too long"));
     }

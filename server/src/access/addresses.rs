@@ -176,8 +176,8 @@ mod tests {
     fn there_are_never_too_many_whatever_comes_when() {
         let mut addresses = Addresses::default();
         for address in 0..3 * MOST as u32 {
-            // The loop covers three seconds, and the bucket of each address is full again after
-            // one.
+            // The loop covers three seconds. The bucket of each address is full again after one
+            // second.
             let now = SECOND + SECOND / MOST as u64 * u64::from(address);
             assert!(take(&mut addresses, address, now) || addresses.count == MOST);
             assert!(addresses.count <= MOST);

@@ -38,7 +38,7 @@ pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error>
     let mut retries = RETRIES.into_iter();
     let Answer { text, reply, .. } = loop {
         let answer = post(&server, &body, key.as_deref()).await;
-        // A retry makes no sense: a rate limit lasts longer than these waits.
+        // There is no retry after a rate limit, which lasts longer than these waits.
         let worth_retrying =
             !matches!(&answer, Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS);
         let failure = match answer.and_then(|answer| answer.judge(&server)) {

@@ -43,8 +43,8 @@ pub enum Command {
         #[command(flatten)]
         run: Box<RunArgs>,
     },
-    /// Give a data directory a new epoch after you restored a backup of it, so that clients do not
-    /// take new messages for messages that are newer than the backup
+    /// Give a data directory a new epoch after you restored a backup of it. Otherwise clients would
+    /// mistake new messages for lost ones that had the same numbers
     NewEpoch {
         /// The data directory; no server may be using it
         #[arg(long, value_name = "DIR", env = "TOCSIN_DATA")]
@@ -56,8 +56,8 @@ pub enum Command {
     /// Change what the stream of --nats retains and protects, for all of its servers. Restart them
     /// with the same configuration afterwards, one after the other
     AdoptSettings {
-        /// Give the stream a new epoch too, after you restored a backup of NATS, so that clients do
-        /// not take new messages for messages that are newer than the backup
+        /// Give the stream a new epoch too, after you restored a backup of NATS. Otherwise clients
+        /// would mistake new messages for lost ones that had the same numbers
         #[arg(long)]
         new_epoch: bool,
         /// The options that the servers of the stream have.

@@ -24,8 +24,8 @@ impl GivenOptions {
         self.0.get(name)?.first()
     }
 
-    /// Combines these options with those of the `file`. These win, except that values of kind `Sum`
-    /// are added up.
+    /// Combines the options of `self` with those of the `file`. The values of `self` win; for
+    /// options of kind `Sum` both apply.
     pub(super) fn over(mut self, mut file: Self) -> Self {
         for option in OPTIONS {
             let mut settings = self.remove(option.name);

@@ -113,7 +113,7 @@ impl Resolver {
     }
 }
 
-/// The first setting of a table that asks for inboxes.
+/// The first inbox option of a table whose value is not 0.
 fn inbox_wanted([_, inbox]: &HistoryTable) -> Option<&Setting> {
     inbox.iter().flatten().find(|setting| setting.text != "0")
 }

@@ -111,8 +111,9 @@ impl Config {
         Self::resolve_for(args, None)
     }
 
-    /// Does the same as [`Config::resolve`], for a server that reloads if `running` is given. The
-    /// demo and its key then stay as they are, whatever the new configuration contains.
+    /// Resolves the configuration of a new server, as [`Config::resolve`] does. If `running` is
+    /// given, resolves that of a server that reloads: its demo and the demo's key stay as they are,
+    /// whatever the new configuration contains.
     pub(crate) fn resolve_for(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut resolver = Resolver::default();
         let file = match &args.config {

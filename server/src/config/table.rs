@@ -72,11 +72,11 @@ pub(super) fn names_in_file() -> Vec<&'static str> {
 }
 
 /// An entry consists of: help; kind, name, environment variable, name of the value; `[defaults;
-/// default in words]`; `restart` or `reload`, whichever applies a change; parser; field of
-/// [`Config`].
+/// default in words]`; `restart` or `reload`, which tells how a change takes effect; parser; how
+/// the value is stored, and the field of [`Config`].
 ///
-/// The parsed value is `set` as the field, or added to it by `push` or `extend`. With `by`, the
-/// parser changes the configuration itself, and the field is only compared.
+/// `set` stores the parsed value in the field; `push` and `extend` add it to the field. With `by`,
+/// the parser changes the configuration itself, and the field only serves to detect a change.
 macro_rules! options {
     ($(
         $(#[doc = $help:literal])+
@@ -147,8 +147,8 @@ options! {
     One "data" "TOCSIN_DATA" "DIR" []
     restart: values::some_path => set data;
 
-    /// How much the log in the data directory may hold. What exceeds this is deleted, oldest first,
-    /// and so is what is too old for every tag
+    /// How much the log in the data directory may hold. Beyond that, the oldest entries are
+    /// deleted. Entries that are too old for every tag are deleted too
     One "data-size" "TOCSIN_DATA_SIZE" "SIZE" ["1GiB"]
     restart: values::bytes(MIN_LOG..=MAX_LOG) => set data_size;
 
@@ -176,8 +176,8 @@ options! {
     One "nats-replicas" "TOCSIN_NATS_REPLICAS" "N" ["3"]
     restart: values::count(1..=MAX_REPLICAS) => set nats.replicas;
 
-    /// How much the stream may hold. What exceeds this is deleted, oldest first, and so is what is
-    /// too old for every tag. Applies when the stream is created
+    /// How much the stream may hold. Beyond that, the oldest entries are deleted. Entries that are
+    /// too old for every tag are deleted too. Applies when the stream is created
     One "nats-size" "TOCSIN_NATS_SIZE" "SIZE" ["1GiB"]
     restart: values::bytes(MIN_LOG..=MAX_LOG) => set nats.size;
 
@@ -186,8 +186,8 @@ options! {
     [; "id.key in the data directory; without one, a new key at every start"]
     restart: values::some_path => set id_key_file;
 
-    /// How much memory the retained messages of all tags may take. What exceeds this is dropped,
-    /// oldest first, beginning with the tag that is furthest over its share
+    /// How much memory the retained messages of all tags may take. Beyond that, the oldest messages
+    /// are dropped, beginning with the tag that is furthest over its share
     One "max-memory" "TOCSIN_MAX_MEMORY" "SIZE" ["256MiB"]
     reload: values::memory(MIN_MEMORY..=TIB) => set history.max_memory;
 
@@ -217,7 +217,7 @@ options! {
     One "wrong-key-rate" "TOCSIN_WRONG_KEY_RATE" "N:BURST" ["1:10"]
     reload: values::rate => set policy.limits.wrong_key;
 
-    /// How many connections there may be. Further ones get 503 and come back later
+    /// How many connections there may be. Further clients get 503 and are asked to come back later
     One "max-connections" "TOCSIN_MAX_CONNECTIONS" "N"
     ["1000000"; "what the limit of open files allows"]
     restart: values::count(1..=MAX_COUNT) => set max_connections;

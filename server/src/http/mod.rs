@@ -84,7 +84,7 @@ struct Caller<H> {
     lifetime: Lifetime,
     /// The number of the thread that serves the connection. Its shard has the same number.
     thread: usize,
-    /// Notified with every request.
+    /// Notified when a request arrives.
     requested: Notify,
     shutdown: Shutdown,
 }

@@ -64,7 +64,7 @@ impl StaticFile {
         Self { content_type, plain: Representation::new(Bytes::from_static(content)), gzip }
     }
 
-    /// The file, or 304 if the request shows that the client has it already.
+    /// Answers with the file, or with 304 if the request shows that the client already has it.
     pub(crate) fn answer(&self, request: &HeaderMap) -> Answer {
         let gzip = self.gzip.as_ref().filter(|_| takes_gzip(request));
         let representation = gzip.unwrap_or(&self.plain);
@@ -72,7 +72,8 @@ impl StaticFile {
         let mut answer = Response::new(Full::default());
         let headers = answer.headers_mut();
         for (name, value) in [
-            // The browser asks each time whether the file has changed; the answer is a short 304.
+            // The browser asks each time whether the file has changed. If not, the answer is a
+            // short 304.
             (header::CACHE_CONTROL, "no-cache"),
             // This header is also sent if the request has no `Origin`, because a cache must not
             // give this answer to a page of another origin.

@@ -65,8 +65,8 @@ impl Drop for ConnPermit {
 }
 
 impl Admission {
-    /// Admits `most` connections while at least `spare_memory` bytes are available. 0 disables the
-    /// check of memory.
+    /// Admits up to `most` connections while at least `spare_memory` bytes are available. With a
+    /// `spare_memory` of 0 the available memory is not checked.
     pub(crate) fn new(most: usize, spare_memory: u64, counters: Arc<Counters>) -> Self {
         Self {
             long: Arc::new(Semaphore::new(most)),

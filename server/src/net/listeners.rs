@@ -129,8 +129,7 @@ const NO_LISTENER: &str = "cannot listen on a default address";
 const NO_ADMIN: &str =
     "there is no admin port; choose another with --admin ADDR:PORT, or --admin off";
 
-/// Binds an address. If that fails and the address was not given explicitly, logs `warning` and
-/// returns `None`.
+/// Binds an address. If that fails and `address.given` is false, logs `warning` and returns `None`.
 fn bind(address: ListenAddress, warning: &str) -> Result<Option<Listener>, Error> {
     match Listener::bind(address.socket) {
         Ok(listener) => Ok(Some(listener)),

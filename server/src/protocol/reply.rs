@@ -137,7 +137,8 @@ pub(crate) enum Reply {
     Inbox {
         tag: Tag,
         epoch: Box<str>,
-        /// The seq of the inbox. Together with the epoch it is the cursor for a later `set`.
+        /// The seq of the last entry before this reply. Together with the epoch it is the cursor
+        /// for a later `set`.
         seq: u64,
         /// The messages, encoded like deliveries, oldest first.
         messages: Vec<Box<str>>,

@@ -35,7 +35,7 @@ pub trait Handler {
     /// [`await_drained`](crate::conn::outbox::Outbox::await_drained) asked for this call.
     fn drained(&self) {}
 
-    /// Whether the idle timeout does not apply.
+    /// Whether the connection may be idle for any length of time.
     fn may_be_idle(&self) -> bool {
         true
     }

@@ -157,7 +157,7 @@ mod tests {
     async fn who_may_not_connect_never_could_and_nothing_is_left_behind() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("server.sock");
-        // This thread checks the mode all the time, and starts before the socket.
+        // A thread checks the mode all the time. It starts before the socket exists.
         let done = Arc::new(AtomicBool::new(false));
         let (looks_at, is_done) = (path.clone(), Arc::clone(&done));
         let looking = std::thread::spawn(move || {

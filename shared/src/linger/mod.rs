@@ -1,10 +1,9 @@
 //! Closes a socket so that the peer receives the last bytes.
 //!
 //! If a socket is closed before its input was read to the end, the kernel sends RST. This may
-//! destroy bytes that the peer has not read yet, such as the error message that explains the close.
-//! So this module shuts down writing, then reads and discards input until the peer has acknowledged
-//! all bytes, and a moment longer. RST destroys unacknowledged bytes only; acknowledged bytes can
-//! still be read.
+//! destroy bytes that the peer has not received yet, such as the error message that explains the
+//! close. So this module shuts down writing, then reads and discards input until the peer has
+//! acknowledged all bytes, and a moment longer. Acknowledged bytes can be read even after RST.
 
 mod unsent;
 
@@ -98,7 +97,7 @@ impl LingerSocket for UnixStream {
     }
 }
 
-/// A socket whose shutdown lingers as described above.
+/// A socket that is closed like [`linger`] does when it is shut down.
 #[derive(Debug)]
 pub struct Lingering<S> {
     stream: S,

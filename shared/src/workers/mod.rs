@@ -53,7 +53,8 @@ pub trait Serve: Send + 'static {
 pub struct Workers<C: Serve> {
     shutdown: Shutdown,
     max_imbalance: usize,
-    /// How many connections the accepting thread has. It also serves connections, as number 0.
+    /// How many connections the accepting thread has. That thread also serves connections, as
+    /// number 0.
     here: Arc<AtomicUsize>,
     cpu_load: Mutex<CpuLoad>,
     others: Vec<Worker<C>>,

@@ -17,8 +17,8 @@ const HEAD: usize = 14;
 pub(crate) struct Outcome {
     /// Messages, pings and pongs.
     pub(crate) messages: Vec<Message>,
-    /// The close code of the end, if there was one. 1005, which is never sent, means a close frame
-    /// without a code.
+    /// The close code with which decoding ended, if it ended early. 1005, which is never sent,
+    /// stands for a close frame without a code.
     pub(crate) end: Option<u16>,
 }
 

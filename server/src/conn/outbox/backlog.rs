@@ -11,7 +11,7 @@ use crate::limits;
 /// Hahne, 1998).
 const SHARE: usize = 64;
 
-/// The number of bytes that wait in all outboxes, and its limit.
+/// The number of bytes in the backlog of all connections, and its limit.
 #[derive(Debug)]
 pub struct Backlog {
     bytes: AtomicUsize,
@@ -34,7 +34,7 @@ impl Backlog {
         Self { bytes: AtomicUsize::new(0), most, awaited, freed }
     }
 
-    /// The bytes that wait at the moment.
+    /// The number of bytes in the backlog now.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }

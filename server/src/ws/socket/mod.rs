@@ -30,7 +30,8 @@ use crate::ws::handler::Handler;
 use crate::ws::session::Session;
 use crate::ws::shutdown::ShutdownNotice;
 
-/// Close code of an idle connection without a registration.
+/// Close code of an idle connection without a registration, or with a message that was not
+/// completed in time.
 pub(crate) const IDLE: u16 = 4002;
 
 /// The size of the read buffer in bytes. Each thread has one buffer.
@@ -80,7 +81,7 @@ impl Sockets {
 enum Ending {
     /// A close frame is queued or written.
     Closing,
-    /// The peer has ended its side, and all its requests are answered.
+    /// The peer has ended its side and all its requests are answered, or the socket is broken.
     Gone,
 }
 
@@ -92,7 +93,7 @@ pub struct Socket<H> {
     decoder: Decoder,
     /// Whether the peer has ended its side.
     input_ended: bool,
-    /// Whether the turn ended before all input was decoded, so that there is more to decode.
+    /// Whether decoding stopped before the end of the input, so that other connections get a turn.
     more: bool,
     /// The decoder's memory in bytes, as it was last noted in the outbox.
     incoming: usize,
