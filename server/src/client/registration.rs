@@ -11,7 +11,8 @@ pub(super) struct TagSubscription {
     pub(super) tag: Tag,
     id: Option<String>,
     key: Option<String>,
-    /// `None` until the server has accepted the registration once.
+    /// The position in the log at which to continue; `None` until the server has accepted the
+    /// registration once.
     position: Option<ReadPosition>,
 }
 

@@ -1,8 +1,8 @@
 //! A memory budget that all requests share.
 //!
-//! Three quarters are for large requests. Each may take a quarter of what is left of them, so a few
-//! slow requests leave little for the next. The last quarter of the budget is for the first 64 KiB
-//! of each request, so that small requests always find memory.
+//! Three quarters of the budget are for large requests. Each of these may take a quarter of the
+//! bytes that are left there, so a few slow requests leave little for the next. The last quarter of
+//! the budget is for the first 64 KiB of each request, so that small requests always find memory.
 
 use std::sync::Arc;
 

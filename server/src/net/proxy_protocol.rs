@@ -75,7 +75,7 @@ pub(crate) fn expect_none(first: &[u8]) {
 ///
 /// # Errors
 /// `InvalidData` if the bytes are not a header; `TimedOut` if the header does not arrive within 5
-/// s, or within half a second of the stop; otherwise the error of the read.
+/// seconds, or within half a second of the stop; otherwise the error of the read.
 async fn client(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,

@@ -98,8 +98,8 @@ impl<C: Serve> Workers<C> {
     /// ended.
     ///
     /// While the accepting thread is not busy, it may have up to `max_imbalance` more connections
-    /// than another thread. After that, new ones go to the other thread. Two threads that are often
-    /// idle cost more than one that works.
+    /// than another thread. Beyond that, new connections go to the other thread. Two threads that
+    /// are often idle cost more than one that works.
     ///
     /// # Errors
     /// An error if the system has no further thread, or no descriptors for its runtime.
