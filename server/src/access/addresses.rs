@@ -34,8 +34,8 @@ const SCAN_INTERVAL: Moment = 1_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// The hasher that chooses the part of an address. The maps of the parts use other hashers,
-    /// because the hashes of one part would collide in a map with this one.
+    /// The hasher that chooses the part of an address. The map of each part has a hasher of its
+    /// own, because with this one all addresses of a part would have similar hashes and collide.
     hasher: RandomState,
     parts: Box<[AddressMap]>,
     /// How many addresses all parts have together.

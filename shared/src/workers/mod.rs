@@ -26,8 +26,8 @@ use cpu_load::{CpuLoad, Now};
 const WAITING: usize = 256;
 
 /// How many tasks run before the kernel is asked for events; tokio's default is 61. A task that
-/// copies bytes between two sockets may take almost a millisecond, so with the default new
-/// connections and timers would wait for 61 of them.
+/// copies bytes between two sockets may take almost a millisecond. With the default, new
+/// connections and timers would wait for 61 of these tasks.
 const TASKS_BETWEEN_EVENTS: u32 = 8;
 
 /// Creates the runtime of one thread that serves connections.

@@ -166,7 +166,8 @@ impl<H: Handler> Socket<H> {
                     Demand::Close => return Poll::Ready(Ending::Closing),
                     // The socket is broken, so no close frame can be written.
                     Demand::Broken if notice => return Poll::Ready(Ending::Gone),
-                    // The peer may have sent requests before. These are still read and performed.
+                    // Even if the socket is broken, requests that the peer has sent are still read
+                    // and performed.
                     Demand::Broken | Demand::Flush | Demand::Nothing => {}
                 }
                 if self.input_ended && !self.more && !self.handler.owes_answers() {
