@@ -31,7 +31,7 @@ impl Setting {
         self.source.fault(format!("{}: {reason}", self.text))
     }
 
-    /// The file that this text names.
+    /// The path of the file that the setting names.
     pub(super) fn path(&self) -> PathBuf {
         self.source.path(&self.text)
     }

@@ -44,9 +44,9 @@ pub(crate) enum AcceptedSocket {
 }
 
 impl Listeners {
-    /// Uses the sockets `given` by a service manager for clients. Without given sockets, binds the
-    /// addresses of the settings. A given TCP socket is for clients, or for proxies if its name is
-    /// `proxy`. Must be called in a runtime.
+    /// Uses the sockets `given` by a service manager for clients. If there are none, binds the
+    /// addresses of the settings. A TCP socket of the service manager is for clients, or for
+    /// proxies if its name is `proxy`. Must be called in a runtime.
     ///
     /// # Errors
     /// [`Error::Bind`] if an address cannot be bound. For some default addresses a warning is
@@ -87,7 +87,7 @@ impl Listeners {
     }
 }
 
-/// The name of a given socket to which proxies connect.
+/// The name of a service manager's socket to which proxies connect.
 pub(crate) const PROXY: &str = "proxy";
 
 fn adopt(given: Given, settings: &ListenSettings) -> io::Result<PublicListener> {

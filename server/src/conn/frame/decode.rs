@@ -83,9 +83,9 @@ impl Decoder {
 
     /// The memory that incomplete frames and messages take, in bytes.
     ///
-    /// At most twice the sum of [`Rules::largest`] for a frame, one read, and [`Rules::largest`]
-    /// for fragments: vectors grow by doubling. The caller must decode all that is left before it
-    /// reads again.
+    /// At most twice a frame of [`Rules::largest`] bytes, one read and a fragmented message of
+    /// [`Rules::largest`] bytes together, because vectors grow by doubling. The caller must decode
+    /// all that is left before it reads again.
     pub fn held(&self) -> usize {
         let fragments = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.capacity());
         self.rest.capacity() + fragments
