@@ -86,8 +86,8 @@ struct Subscription {
 
 /// How a connection ended.
 enum Ended {
-    /// The server answers, but accepts no listener now. `wait` is the wait that it asks for, if it
-    /// asks for one.
+    /// The server answers, but accepts no listener now. `wait` is the time that the server asks to
+    /// wait, if its answer names one.
     Later { why: String, wait: Option<Duration> },
     /// An error that ends the command, unless it is [`Error::Unavailable`].
     With(Error),

@@ -20,7 +20,7 @@ struct ReadPosition {
     epoch: String,
     /// The seq of the last message that came, or the seq at which the replay ended.
     seq: u64,
-    /// Whether all messages up to `seq` have come, so that the server can continue there.
+    /// Whether all messages up to `seq` have come, so that the server can continue after `seq`.
     live: bool,
 }
 

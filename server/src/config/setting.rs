@@ -62,8 +62,8 @@ impl SettingSource {
         }
     }
 
-    /// The path of a file that this source names. Paths in a configuration file are relative to its
-    /// directory.
+    /// The path of a file that is named in this source. Paths in a configuration file are relative
+    /// to its directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.file().and_then(Path::parent).unwrap_or(Path::new("")).join(name)
     }

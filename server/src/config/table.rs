@@ -24,8 +24,8 @@ const MIN_MEMORY: u64 = MIB;
 const MIN_BACKLOG: u64 = 8 * MIB;
 /// NATS supports at most 5 replicas.
 const MAX_REPLICAS: u64 = 5;
-/// The shortest time-out. Each of the 256 slots that the ping wheel passes in this time then lasts
-/// at least a millisecond.
+/// The shortest time-out. The ping wheel passes 256 slots in this time, so each slot lasts at least
+/// a millisecond.
 const MIN_TIMEOUT: Duration = Duration::from_millis(300);
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -33,7 +33,7 @@ pub(crate) struct Full;
 #[derive(Debug, Clone)]
 struct Pool {
     free: Arc<Semaphore>,
-    /// A request may take this fraction of the bytes that are left: 4 means a quarter.
+    /// A request may take 1/`share` of the bytes that are left.
     share: usize,
 }
 
@@ -108,8 +108,8 @@ mod tests {
         assert_eq!(another.grow(SMALL + 1), Err(Full));
         assert_eq!(another.grow(SMALL), Ok(()));
         drop((all, another));
-        // A single large request gets a fifth of the large pool: then it has a quarter of what is
-        // left.
+        // The limit is a quarter of the bytes that are left, so a single large request gets a fifth
+        // of the large pool.
         let alone = greedy(&budget, 1024).bytes;
         assert!((WHOLE / 7..WHOLE / 6).contains(&alone), "{alone}");
         assert_eq!(budget.small.free.available_permits(), WHOLE / 4);

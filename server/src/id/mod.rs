@@ -104,8 +104,8 @@ impl Id {
     /// # Errors
     /// The error of the operating system, if it provides no random numbers.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        // About one in 3 million is refused, nearly always because it has only decimal digits:
-        // (10/16)^32.
+        // About one ID in 3 million is refused. Nearly always it consists of decimal digits only,
+        // which has the probability (10/16)^32.
         loop {
             if let Ok(id) = Self::parse(&random_hex::<16>()?) {
                 return Ok(id);

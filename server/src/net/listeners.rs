@@ -35,7 +35,7 @@ pub(crate) enum PublicListener {
     Unix(UnixListener),
 }
 
-/// A new connection, by the kind of its listener.
+/// A new connection. The variant depends on the kind of its listener.
 #[derive(Debug)]
 pub(crate) enum AcceptedSocket {
     Direct { socket: Unregistered<TcpStream>, from: IpAddr },

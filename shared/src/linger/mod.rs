@@ -30,9 +30,9 @@ const DISCARD: usize = 256 * 1024;
 /// How many bytes are discarded before other tasks get a turn.
 const DISCARD_PER_POLL: usize = 256 * 1024;
 
-/// Shuts down writing and discards input until the peer ends its stream. Ends earlier once the peer
-/// has acknowledged all bytes and 256 KiB were discarded or a grace period ([`LIMIT`]) is over;
-/// after a grace period without progress; or after ten grace periods.
+/// Shuts down writing and discards input. Ends when the peer ends its stream. If the peer has
+/// acknowledged all bytes, also ends when 256 KiB were discarded or a grace period ([`LIMIT`]) is
+/// over. Ends in any case after a grace period without progress, or after ten grace periods.
 pub async fn linger(stream: &impl LingerSocket) {
     let mut state = LingerState::begin(stream);
     std::future::poll_fn(|context| state.poll(stream, context)).await;

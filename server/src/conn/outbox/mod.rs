@@ -77,7 +77,7 @@ impl Outbox {
         self.push_within(frames, |_waiting| limits::OUTBOX)
     }
 
-    /// The bytes that may wait in this outbox, which depends on how full the backlog is.
+    /// The number of bytes that may wait in this outbox. It depends on how full the backlog is.
     pub(crate) fn share(&self) -> usize {
         self.state.lock().waiting.share()
     }

@@ -93,7 +93,8 @@ impl Pipe {
         Ok(length)
     }
 
-    /// The first poll of a full socket is pending, and the peer reads then.
+    /// Like a socket whose peer reads later: the first poll of a full socket is pending and makes
+    /// the peer read.
     pub(super) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         if state.room > 0 {
@@ -106,7 +107,7 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// The first poll is pending, and a piece arrives then.
+    /// Like a socket whose peer sends later: the first poll is pending and makes a piece arrive.
     pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         let Some(peer) = &mut state.peer else { return Poll::Pending };
