@@ -24,8 +24,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 /// The largest message of the Autobahn test suite: 16 MiB.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-/// The largest fragment of a reply, in bytes. A large message is sent in fragments, so that no more
-/// than one waits in the outbox, whose limit is that of notifications.
+/// The largest fragment of a reply, in bytes. A large message is sent in fragments, of which at
+/// most one waits in the outbox, because the outbox is limited to 256 KiB (`limits::OUTBOX`).
 const FRAGMENT: usize = 64 * 1024;
 
 /// The bytes that may wait for all sockets. Each connection may have 1/64 of them: four of the

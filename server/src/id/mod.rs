@@ -26,8 +26,11 @@ impl Tag {
     /// The longest tag, in characters.
     pub const MAX_LENGTH: usize = 64;
 
+    /// Parses a tag.
+    ///
     /// # Errors
-    /// [`BadTag`] if the text contains any other character, is empty or is too long.
+    /// [`BadTag`] if the text is empty, is longer than 64 characters, or contains a character that
+    /// a tag may not contain.
     pub fn parse(text: &str) -> Result<Self, BadTag> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if text.is_empty() || text.len() > Self::MAX_LENGTH || !text.bytes().all(allowed) {
@@ -79,6 +82,8 @@ impl Id {
     /// The shortest secret that IDs should be derived from, in bytes.
     pub const MIN_SECRET: usize = 16;
 
+    /// Parses an ID.
+    ///
     /// # Errors
     /// [`WeakId`], which names the rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, WeakId> {
