@@ -40,8 +40,8 @@ pub trait Handler {
         true
     }
 
-    /// Whether the handler has performed a valid action since the last call. This restarts the idle
-    /// timeout.
+    /// Whether the handler has performed a valid action since the last call. A valid action
+    /// restarts the idle timeout.
     fn take_acted(&mut self) -> bool {
         true
     }

@@ -75,7 +75,7 @@ struct Moving<C> {
     load: Load,
 }
 
-/// Counts as one connection of a thread until it is dropped.
+/// A guard that counts as one connection of a thread until it is dropped.
 #[derive(Debug)]
 struct Load(Arc<AtomicUsize>);
 
