@@ -9,8 +9,8 @@ const PREFIX: &str = "TOCSIN_";
 /// hook in scripts/systemd reads the second.
 const NO_OPTIONS: [&str; 2] = ["TOCSIN_KEY", "TOCSIN_CERT"];
 
-/// Warns of each variable whose name begins with `TOCSIN_` but is not the variable of an option.
-/// This is only a warning, because other programs may have such variables.
+/// Warns of each variable that begins with `TOCSIN_` but belongs to no option. This is only a
+/// warning, because other programs may have such variables.
 pub(super) fn unknown_variables(variables: impl Iterator<Item = String>) -> Vec<String> {
     let cli = Cli::command();
     let mut known: Vec<&str> = NO_OPTIONS.into();

@@ -40,7 +40,7 @@ pub(super) struct OptionSpec {
     pub(super) help: &'static str,
     /// The values if the operator gives none, as text.
     pub(super) defaults: &'static [&'static str],
-    /// The default in words for the help; empty if the help shows `defaults`.
+    /// The default as the help shows it; empty if there is none.
     pub(super) default_words: &'static str,
     pub(super) kind: OptionKind,
     /// Parses one value and puts it into the configuration.
