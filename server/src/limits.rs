@@ -42,11 +42,11 @@ pub const SHARD_QUEUE: usize = 64 * 1024;
 /// The most bytes of frames queued for one shard. Further appends are refused until the shard has
 /// caught up.
 pub const SHARD_QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// The most entries that wait to be written to disk. Further appends are refused until the disk has
-/// caught up.
+/// The most entries that wait until the disk or NATS has stored them. Further appends are refused
+/// until fewer wait.
 pub const LOG_QUEUE: usize = 16 * 1024;
-/// The most bytes of entries that wait to be written to disk. Further appends are refused until the
-/// disk has caught up.
+/// The most bytes of entries that wait until the disk or NATS has stored them. Further appends are
+/// refused until fewer wait.
 pub const LOG_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest `ref`, in bytes of its JSON text.
 pub const REFERENCE: usize = 64;

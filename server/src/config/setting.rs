@@ -16,12 +16,12 @@ pub(super) struct Setting {
 /// Where a setting was written.
 #[derive(Debug, Clone)]
 pub(super) enum SettingSource {
-    /// The operator did not write it: it is the default of this option.
+    /// The operator did not write the setting. It is the default of this option.
     Default(&'static str),
-    /// The command line or the environment has it, as this option.
+    /// The setting was written on the command line or in the environment, as this option.
     Option(&'static str),
-    /// The configuration file has it in this line. `option` is the name of the option, if the line
-    /// has one.
+    /// The setting was written in this line of the configuration file. `option` is the name of the
+    /// option, if the line has one.
     File { file: Arc<Path>, line: usize, option: Option<&'static str> },
 }
 
