@@ -120,7 +120,7 @@ pub enum Error {
     /// A defect of this program.
     #[error("{0}; this is a defect of the program: please report it with the log")]
     Defect(&'static str),
-    /// The operating system refused something.
+    /// The operating system refused a call.
     #[error("{what}: {source}")]
     Os {
         /// What the server tried to do.

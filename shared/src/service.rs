@@ -142,8 +142,8 @@ pub async fn watchdog_of(pulses: Vec<Pulse>) {
 pub struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// Increments the counter twice between two checks of the watchdog, so that a beat may be late.
-    /// The future never completes; without a watchdog it does nothing.
+    /// Increments the counter twice between two checks of the watchdog, so a late beat does no
+    /// harm. The future never completes; without a watchdog it does nothing.
     pub async fn beat(&self) {
         let mut beat = every(8).await;
         loop {

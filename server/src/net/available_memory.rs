@@ -39,8 +39,8 @@ fn of_group(directory: &Path) -> Option<u64> {
     left_in_group(limits, &read("memory.current")?, &read("memory.stat")?)
 }
 
-/// The difference between the lower limit and the used memory. Inactive file cache does not count
-/// as used, because the kernel frees it first.
+/// The bytes that are left below the lowest of the limits. Inactive file cache does not count as
+/// used, because the kernel frees it first.
 fn left_in_group(
     limits: impl IntoIterator<Item = String>,
     current: &str,

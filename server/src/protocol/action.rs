@@ -67,7 +67,7 @@ pub struct Resume {
 pub struct Cursor {
     /// The epoch of the log that `seq` belongs to.
     pub epoch: Box<str>,
-    /// The last entry that the client has seen.
+    /// The seq of the last entry that the client has seen.
     pub seq: u64,
 }
 
