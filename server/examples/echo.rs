@@ -28,8 +28,9 @@ const LARGEST: usize = 16 * 1024 * 1024;
 /// most one waits in the outbox, because the outbox is limited to 256 KiB (`limits::OUTBOX`).
 const FRAGMENT: usize = 64 * 1024;
 
-/// The bytes that may wait for all sockets. Each connection may have 1/64 of them: four of the
-/// largest messages, because a buffer that grows takes twice the size of its message.
+/// The bytes that may wait for all sockets. Each connection may have 1/64 of them, the size of four
+/// of the largest messages. While the buffer of a message grows, it takes twice the size of the
+/// message.
 const BACKLOG: usize = 64 * 4 * LARGEST;
 
 /// The time in which the rest of a message must arrive.
