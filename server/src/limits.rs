@@ -34,7 +34,7 @@ pub const IN_FLIGHT: usize = 64;
 /// An unfinished message counts in the backlog only if it takes more bytes than this.
 pub const INCOMING: usize = 4 * 1024;
 /// The most bytes that wait for one connection's socket. Beyond that, the connection is closed with
-/// 4000.
+/// code 4000.
 pub const OUTBOX: usize = 256 * 1024;
 /// The most deliveries and other jobs queued for one shard. Further appends are refused until the
 /// shard has caught up.
@@ -63,7 +63,7 @@ pub const REPLAY_PIECE: usize = 64 * 1024;
 /// The smallest piece of a replay, in bytes. A replay waits while the outbox's share of the backlog
 /// is smaller.
 pub const REPLAY_LEAST: usize = 4 * 1024;
-/// How long a client may read nothing of its replay. After that, the connection is closed with
+/// How long a client may read nothing of its replay. After that, the connection is closed with code
 /// 4000.
 pub const REPLAY_STALL: Duration = Duration::from_secs(30);
 /// The most broadcasts that `last` may ask for.

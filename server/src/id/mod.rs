@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_derived_id_is_the_documented_hmac() {
-        // The expected ID is the output of `printf 'alice\0001' | openssl dgst -sha256 -hmac 'a
-        // secret of the site'`.
+        // The expected ID is the output of this command:
+        // printf 'alice\0001' | openssl dgst -sha256 -hmac 'a secret of the site'
         assert_eq!(
             Id::derive(b"a secret of the site", "alice", 1).reveal(),
             "648b57787fadc12fd197cc8d7a89ac66c43999c1d217aa5efec2106d746bd819"
