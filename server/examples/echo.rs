@@ -1,5 +1,5 @@
-//! Sends every message back, through the very frames, socket and outbox that the server uses. Test
-//! suites for WebSocket servers need such a program: `scripts/autobahn/run`.
+//! Sends every message back, with the frames, socket and outbox of the server. Test suites for
+//! WebSocket servers need such a program; `scripts/autobahn/run` starts it.
 //!
 //! `cargo run -p server --example echo -- 127.0.0.1:0` prints the address that it listens on.
 
@@ -21,18 +21,19 @@ use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
-/// Autobahn's largest messages have 16 MiB.
+/// The largest message of the Autobahn test suite: 16 MiB.
 const LARGEST: usize = 16 * 1024 * 1024;
 
-/// What is written at once of a large message: as fragments, so that no more than this ever waits
-/// in the outbox, whose bound is that of notifications.
+/// The largest fragment of a reply, in bytes. A large message is sent in fragments, of which at
+/// most one waits in the outbox, because the outbox is limited to 256 KiB (`limits::OUTBOX`).
 const FRAGMENT: usize = 64 * 1024;
 
-/// What may wait in all: each connection may have a sixty-fourth, and holds twice a message while it
-/// grows.
+/// The bytes that may wait for all sockets. Each connection may have 1/64 of them, the size of four
+/// of the largest messages. While the buffer of a message grows, it takes twice the size of the
+/// message.
 const BACKLOG: usize = 64 * 4 * LARGEST;
 
-/// How long the rest of a message may take.
+/// The time in which the rest of a message must arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest request for the handshake, in bytes.
@@ -64,7 +65,7 @@ async fn serve(mut stream: TcpStream) -> Result<(), Box<dyn Error + Send + Sync>
     Ok(())
 }
 
-/// Answers the upgrade request and returns what has come after it.
+/// Answers the upgrade request and returns the bytes that came after it.
 async fn shake_hands(stream: &mut TcpStream) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
     let mut received = BytesMut::new();
     let (length, request) = loop {
@@ -85,12 +86,13 @@ async fn shake_hands(stream: &mut TcpStream) -> Result<Bytes, Box<dyn Error + Se
 /// Sends each message of the peer back.
 struct Echo {
     connection: Arc<Connection>,
-    /// The rest of the last message; the next one is not read before it is written.
+    /// The part of the last message that is not sent yet. The next message is read when this is
+    /// written.
     unsent: Option<Unsent>,
 }
 
 struct Unsent {
-    /// The type of the first frame, then [`Data::Continue`].
+    /// The type of the next frame: that of the message first, then [`Data::Continue`].
     data: Data,
     payload: Bytes,
 }

@@ -1,19 +1,19 @@
-//! Counters of connections, closes and error replies. Their text encoding is `http::metrics_text`.
+//! Counters of connections, closes and error replies. `http::metrics_text` encodes them as text.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The counters that are incremented where the event happens. Hub, shards and log keep their own,
-/// which are read for each scrape.
+/// The counters that are incremented where an event happens. The hub, the shards and the log have
+/// counters of their own, which are read when metrics are requested.
 #[derive(Debug)]
 pub(crate) struct Counters {
     pub(crate) accepted: Counter,
     /// Connections that were answered with 503.
     pub(crate) rejected: Counter,
-    /// Connections to `--listen-proxy` that sent no PROXY header, or one of a peer that is not
-    /// trusted.
+    /// Connections to `--listen-proxy` or `unix:` that sent no valid PROXY header or came from an
+    /// untrusted proxy.
     pub(crate) without_proxy_header: Counter,
     /// Open connections.
     pub(crate) live: Gauge,
@@ -33,8 +33,8 @@ pub(crate) struct CloseLabel {
 }
 
 impl Counters {
-    /// Each of `codes` and of the close codes starts at 0: Prometheus computes no increase for a
-    /// series that first appears with the value 1.
+    /// Creates a counter with the value 0 for each of `codes` and each close code: Prometheus
+    /// computes no increase for a series that first appears with the value 1.
     pub(crate) fn new(codes: impl IntoIterator<Item = &'static str>) -> Self {
         let errors = Family::<ErrorLabel, Counter>::default();
         for code in codes {
@@ -61,8 +61,8 @@ impl Counters {
         self.errors.get_or_create(&ErrorLabel { code }).inc();
     }
 
-    /// Counts the end of a WebSocket connection: the code of the close frame and whether the peer
-    /// sent it, or `None` if the connection ended without one.
+    /// Counts the end of a WebSocket connection. `closing` is the code of the close frame and
+    /// whether the peer sent it, or `None` if the connection ended without a close frame.
     pub(crate) fn closed(&self, closing: Option<(u16, bool)>) {
         let close = match closing {
             None => CloseLabel { by: "client", code: "none" },
@@ -76,7 +76,8 @@ impl Counters {
 /// The close codes that the server sends.
 const OWN: [&str; 11] =
     ["1001", "1002", "1003", "1007", "1009", "4000", "4001", "4002", "4004", "4005", "4500"];
-/// The close codes that browsers send. Clients may choose any: the others are counted as `other`.
+/// The close codes that browsers send. A client may send any code; all others are counted as
+/// `other`.
 const PEERS: [&str; 2] = ["1000", "1001"];
 
 impl CloseLabel {

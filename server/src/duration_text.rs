@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// A duration in full, for example `7 days` or `1 hour 30 minutes`. Options accept this form.
+/// Writes a duration in words, for example `7 days` or `1 hour 30 minutes`. Options accept this
+/// form.
 pub(crate) fn show(time: Duration) -> String {
     let mut left = time.as_secs();
     let units = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
@@ -31,7 +32,7 @@ mod tests {
             ("7d", "7 days"),
             ("1h", "1 hour"),
             ("90m", "1 hour 30 minutes"),
-            // A month is not the 30.44 days that some take it for.
+            // Days are not combined into months, because a month of humantime has 30.44 days.
             ("31d", "31 days"),
             ("1d 1s", "1 day 1 second"),
             ("1500ms", "1 second 500 ms"),

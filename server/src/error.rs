@@ -1,11 +1,11 @@
-//! Errors of the program, with their exit codes. Errors of the protocol are in `protocol`.
+//! The errors of the program and their exit codes. Protocol errors are in `protocol`.
 
 use std::io;
 use std::path::PathBuf;
 
 use shared::exit;
 
-/// A failure that ends the program. It prints as one line that says what to do.
+/// An error that ends the program. It prints as one line that tells what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The value of an option is invalid.
@@ -29,7 +29,7 @@ pub enum Error {
     /// A file cannot be read.
     #[error("{what} {}: {source}", .file.display())]
     Read {
-        /// The purpose of the file.
+        /// The purpose of the file, such as "configuration".
         what: &'static str,
         /// The file.
         file: PathBuf,
@@ -82,7 +82,7 @@ pub enum Error {
     Cluster {
         /// The name of the stream.
         stream: String,
-        /// The difference, and what to do.
+        /// What differs, and what to do.
         reason: String,
     },
     /// An address cannot be bound.
@@ -93,10 +93,10 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
-    /// A message, an ID or a tag is invalid, or the server says so.
+    /// A message, an ID or a tag is invalid; this program or the server found the fault.
     #[error("{0}")]
     Data(String),
-    /// The server requires a key, or another one.
+    /// The server requires a key, or does not accept the given one.
     #[error("{0}")]
     Denied(String),
     /// The server cannot be reached, or cannot accept the message now.
@@ -113,13 +113,14 @@ pub enum Error {
         }
     )]
     NobodyThere {
-        /// Whether some servers did not answer, so that somebody may have received it after all.
+        /// Whether some servers did not answer, so that somebody may have received the message
+        /// after all.
         partial: bool,
     },
     /// A defect of this program.
     #[error("{0}; this is a defect of the program: please report it with the log")]
     Defect(&'static str),
-    /// The operating system refused something.
+    /// The operating system refused a call.
     #[error("{what}: {source}")]
     Os {
         /// What the server tried to do.
@@ -129,7 +130,7 @@ pub enum Error {
     },
 }
 
-/// Of several errors, the first determines the exit code.
+/// Lets `?` return a single error where a list of errors is expected.
 impl From<Error> for Vec<Error> {
     fn from(error: Error) -> Self {
         vec![error]
@@ -137,7 +138,7 @@ impl From<Error> for Vec<Error> {
 }
 
 impl Error {
-    /// The exit code, from `sysexits.h`, but 3 for [`Error::NobodyThere`].
+    /// The exit code from `sysexits.h`; for [`Error::NobodyThere`] it is 3.
     pub fn exit_code(&self) -> u8 {
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         match self {
@@ -164,7 +165,7 @@ impl Error {
     }
 }
 
-/// Whether the file is damaged, in contrast to a problem with the disk or a permission.
+/// Whether the error shows a damaged file, and not a full disk or a missing permission.
 fn is_damaged(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(error, rusqlite::Error::FromSqlConversionFailure(..))

@@ -1,4 +1,4 @@
-//! Secret files that every user of the machine can read.
+//! Finds secret files that every user of the machine can read.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,11 +7,12 @@ use std::path::Path;
 
 /// The permissions of users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
-/// The permission of a directory that lets those users open files in it.
+/// The permission that lets users who are neither the owner nor in the group open files in a
+/// directory.
 const OTHERS_ENTER: u32 = 0o001;
 
-/// A warning if every user of this machine can read or change a secret file: its mode allows that, and
-/// so does its directory. `what` names the secret.
+/// Warns if every user of this machine can read or change a secret file: both the mode of the file
+/// and that of its directory allow it. `what` names the secret.
 pub(crate) fn exposed(what: &str, file: &Path) -> Option<String> {
     let lets = |path: &Path, how: u32| {
         fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & how != 0)
@@ -31,7 +32,7 @@ fn directory_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// Makes a new name survive a power cut.
+/// Syncs the directory of `path`, so that a new name in it survives a power cut.
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-/// The upper bounds of the buckets in seconds: from the microseconds of a write that does not wait, to
-/// ten seconds, which is no longer live.
+/// The upper bounds of the buckets in seconds. A write that does not wait takes about 50 µs; a
+/// delivery after ten seconds is no longer realtime.
 const BOUNDS: [f64; 17] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Counts in plain integers. Each measuring task has its own and hands it over now and then, so that
-/// a measurement takes neither a lock nor an atomic operation.
+/// A histogram with plain integers. Each task that measures has its own and adds it to a shared one
+/// from time to time, so a measurement needs no lock and no atomic operation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Histogram {
     /// The last bucket counts durations beyond all bounds.

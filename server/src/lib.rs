@@ -1,9 +1,9 @@
 //! Realtime notifications for an existing website.
 //!
-//! Work flows one way: publisher → `log` → `hub` → `fanout` → `conn::outbox`. Clients come in through
-//! `net` and `http` and, after the upgrade, `ws`; `protocol` says what they may say.
+//! Messages flow one way: publisher → `log` → `hub` → `fanout` → `conn::outbox`. Clients come in
+//! through `net` and `http` and, after the upgrade, `ws`. `protocol` parses their requests.
 //!
-//! What is public here is for the program itself, its examples, fuzz targets and tests.
+//! The public items are for the program itself, its examples, fuzz targets and tests.
 
 mod access;
 mod check;

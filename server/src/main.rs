@@ -1,4 +1,5 @@
-//! The server program: configuration, log, sockets, run, exit code.
+//! The server program. It reads the configuration, opens the log and the sockets, runs, and returns
+//! an exit code.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -16,22 +17,24 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are printed to stdout and are no failure.
+            // Help and version are printed to stdout, and the exit code is 0.
             let _ = error.print();
             return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    // Reads environment variables and removes them, which only a single thread may do.
+    // This reads environment variables and removes them, which is safe only before other threads
+    // start.
     let given = match &cli.command {
         None => service::sockets(),
         Some(_) => Ok(Vec::new()),
     };
-    // The runtime of this thread; a running server starts further ones.
+    // The runtime of this thread. A running server starts more threads, each with a runtime.
     let result = match workers::runtime() {
         Err(source) => Err(Error::Os { what: "starting threads", source }.into()),
         Ok(runtime) => {
             let result = runtime.block_on(perform(cli, given));
-            // Does not wait for a service manager that does not answer or a disk that hangs.
+            // The exit does not wait for blocking tasks: a service manager may not answer, or a
+            // disk may hang.
             runtime.shutdown_background();
             result
         }

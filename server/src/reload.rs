@@ -1,4 +1,5 @@
-//! Reading the configuration again on SIGHUP: keys, tags and limits of a running server.
+//! Reads the configuration again on SIGHUP, and applies new keys, tags and limits to the running
+//! server.
 
 use std::sync::Arc;
 
@@ -11,18 +12,18 @@ use crate::config::{Config, Demo, FixedOptions};
 use crate::error::Error;
 use crate::publish::Service;
 
-/// What is needed to read the configuration again.
+/// The data that is needed to read the configuration again.
 #[derive(Debug)]
 pub struct Source {
-    /// The command line and the environment; they name the file.
+    /// The arguments from the command line and the environment. They name the configuration file.
     pub args: RunArgs,
-    /// SIGHUP.
+    /// The SIGHUP signals.
     pub hangups: Hangups,
 }
 
-/// Reads the configuration again on each SIGHUP until the server stops. A valid one replaces the old one
-/// as far as a running server can change; the faults of an invalid one are logged, and it changes
-/// nothing. No connection is closed.
+/// Reads the configuration again on each SIGHUP until the server stops. From a valid configuration,
+/// all settings apply that a running server can change. An invalid configuration changes nothing;
+/// its faults are logged. No connection is closed.
 pub(crate) async fn follow(
     source: Source,
     fixed: FixedOptions,
@@ -39,11 +40,12 @@ pub(crate) async fn follow(
         }
         service::reloading();
         let (again, running) = (args.clone(), Some(demo.clone()));
-        // Read in a thread of its own, because the disk may hang.
+        // The file is read in a thread of its own, because the disk may hang.
         let read = tokio::task::spawn_blocking(|| Config::resolve_for(again, running)).await;
         match read {
             Ok(Ok(config)) => {
-                // The configuration no longer has keys for the demo, which now gets its own.
+                // The new configuration has no key for some action of the demo. The old one had
+                // keys for all of them, so the demo now gets a key of its own.
                 if demo.key.is_none()
                     && let Some(key) = &config.demo_key
                 {

@@ -1,4 +1,4 @@
-//! Binding, serving, stopping.
+//! Runs the server: starts its parts, serves, and stops.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -35,17 +35,18 @@ use crate::publish::Service;
 use crate::reload::{self, Source};
 use crate::ws::socket::Sockets;
 
-/// How long everything may take to end after a stop.
+/// The time in which all parts must end after a stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The part of [`DRAIN`] in which accepted messages are delivered, before connections are closed.
+/// The part of [`DRAIN`] in which accepted messages are delivered. After it, connections are
+/// closed.
 const LAST_DELIVERIES: Duration = Duration::from_secs(1);
 
-/// Serves until `shutdown` says stop, then ends the connections, 2 s at most.
+/// Serves until `shutdown` is told to stop, then ends the connections within 2 s.
 ///
 /// # Errors
-/// [`Error::Os`] if the system has no randomness to give at the start; what keeps the log from
-/// being used; [`Error::Defect`] if a part of the server ended that must not.
+/// [`Error::Os`] if the system provides no random numbers or threads; an error of the log, if it
+/// cannot be used; [`Error::Defect`] if an essential part of the server ended.
 pub async fn run(
     listeners: Listeners,
     config: Config,
@@ -116,7 +117,7 @@ pub async fn run(
         inspect_first: proxy_protocol::expect_none,
     });
 
-    // The shards end when this set is dropped, which is after their connections have ended.
+    // The shards end when this set is dropped. At that time their connections have ended.
     let mut shards = JoinSet::new();
     for (queue, runtime) in queues.into_iter().zip(workers.runtimes()) {
         let shard = Shard::new(Arc::clone(&hub), queue, config.ping_interval);
@@ -135,7 +136,8 @@ pub async fn run(
             (Arc::clone(&site), Arc::clone(&admission), Arc::clone(&workers));
         accepting.spawn(accept(way, admission, site, workers, shutdown.clone()));
     }
-    // The admin port, the watchdog and the reload go on until the last connection has ended.
+    // The admin port and the watchdog run until the last connection has ended. The reload ends with
+    // the stop.
     let mut administrators = JoinSet::new();
     if let Some(listener) = listeners.admin {
         administrators.spawn(shared::admin::run(listener, admin, shutdown.clone()));
@@ -147,15 +149,15 @@ pub async fn run(
     shared::service::ready();
     let result = tokio::select! {
         () = shutdown.stopping() => Ok(()),
-        // The clients of a shard that has ended would get nothing any more, without noticing. A
-        // restart is better.
+        // If a shard has ended, its clients would receive nothing and not notice. A restart is
+        // better.
         _ended = shards.join_next() => Err(Error::Defect("a shard ended")),
         error = started.ended => Err(error),
     };
     shutdown.stop();
     let begun = Instant::now();
     shared::service::stopping();
-    // Closes the listening sockets.
+    // This closes the listening sockets.
     accepting.shutdown().await;
     // Accepted messages are delivered before any connection is closed.
     notice.stop_reading();
@@ -170,7 +172,7 @@ pub async fn run(
     result
 }
 
-/// Accepts connections until it is dropped, and rejects those that get no permit.
+/// Accepts connections until the future is dropped. Connections that get no permit are rejected.
 async fn accept(
     way: PublicListener,
     admission: Arc<Admission>,

@@ -1,4 +1,4 @@
-//! Secrets in files or stdin: other users can see a command line.
+//! Reads secrets from files or stdin. On a command line other users could see them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
@@ -6,14 +6,15 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// No key, ID or secret is longer, in bytes.
+/// The longest line in bytes. Every key, ID and secret is shorter.
 const MAX_LINE: u64 = 4096;
 
-/// The first line of a file, or of stdin for `-`, trimmed.
+/// Reads the first line of a file, or of stdin if `file` is `-`. White space at both ends is
+/// removed.
 ///
 /// # Errors
-/// [`Error::Read`] if it cannot be read or is not text; [`Error::Content`] if the line is empty or too
-/// long.
+/// [`Error::Read`] if the file cannot be read or is not text; [`Error::Content`] if the line is
+/// empty or too long.
 pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Error> {
     let read = |source| Error::Read { what, file: file.into(), source };
     let reader: Box<dyn BufRead> = match file == Path::new("-") {
@@ -23,7 +24,7 @@ pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Erro
     let mut line = String::new();
     reader.take(MAX_LINE).read_line(&mut line).map_err(read)?;
     let fault = |reason: &str| Error::Content { what, file: file.into(), reason: reason.into() };
-    // A line that was cut off would be another secret.
+    // A line that was cut off would be used as a different secret.
     if line.len() as u64 >= MAX_LINE {
         return Err(fault("its first line is too long"));
     }

@@ -1,6 +1,7 @@
-//! Sizes in bytes, as text.
+//! Parses sizes in bytes, and writes them as text.
 
-/// The units, each kind from the largest: [`exact`] prints the first that leaves no remainder.
+/// The units: first the binary ones, then the decimal ones, each from the largest. [`exact`] uses
+/// the first one that leaves no remainder.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -13,7 +14,7 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// The text is not a size.
+/// The error of a text that is not a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write a size, for example 64MiB, 1GiB, 500KB, or a number of bytes")]
 pub(crate) struct BadSize;
@@ -21,7 +22,7 @@ pub(crate) struct BadSize;
 /// Parses `64MiB`, `1GiB`, `500KB` or a number of bytes, in upper or lower case.
 ///
 /// # Errors
-/// [`BadSize`] for anything else, such as a fraction, and for a size beyond 64 bits.
+/// [`BadSize`] for any other text, such as a fraction, and for a size beyond 64 bits.
 pub(crate) fn parse(text: &str) -> Result<u64, BadSize> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -34,7 +35,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, BadSize> {
     number.checked_mul(factor).ok_or(BadSize)
 }
 
-/// A size for people, rounded down to about three digits.
+/// Writes a size for people, rounded down to about three digits.
 pub(crate) fn show(bytes: u64) -> String {
     let (name, unit) = UNITS[..4].iter().find(|(_, unit)| bytes >= *unit).unwrap_or(&("B", 1));
     let whole = bytes / unit;
@@ -45,7 +46,7 @@ pub(crate) fn show(bytes: u64) -> String {
     }
 }
 
-/// A size as it is configured, not rounded.
+/// Writes a size as in the configuration, without rounding.
 pub(crate) fn exact(bytes: u64) -> String {
     let fits = |unit: u64| bytes >= unit && bytes.is_multiple_of(unit);
     let (name, unit) = UNITS.iter().find(|(_, unit)| fits(*unit)).unwrap_or(&("B", 1));

@@ -1,4 +1,4 @@
-//! The admin port: health, metrics, status.
+//! The admin port, with pages for health, metrics and status.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -18,35 +18,37 @@ use crate::answer::{Answer, json, text, with_type};
 use crate::linger::Lingering;
 use crate::shutdown::Shutdown;
 
-/// Connections of administrators at a time; more wait in the kernel's queue.
+/// The most connections of administrators at the same time. Further ones wait in the kernel's
+/// queue.
 const CONNECTIONS: usize = 64;
-/// The request line and headers must arrive within this time.
+/// The time-out for the request line and the headers.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes.
 const HEAD: usize = 16 * 1024;
 
-/// What a program reports to its administrators. It must not contain secrets.
+/// The data that a program reports to its administrators. It must not contain secrets.
 pub trait Report: Send + Sync + 'static {
     /// The status, as a JSON object.
     fn status(&self) -> String;
 
-    /// The reason why the program should get no traffic now, if there is one.
+    /// The reason why the program should get no traffic at the moment, if there is one.
     fn not_ready(&self) -> Option<&'static str> {
         None
     }
 
-    /// Metrics in OpenMetrics' text format; `None` if the program has none.
+    /// The metrics in the OpenMetrics text format; `None` if the program has none.
     fn metrics(&self) -> Option<String> {
         None
     }
 }
 
-/// Serves `/healthz`, `/readyz`, `/status` and `/metrics`. Never ends, so that it also answers
-/// while a stopping program waits for its last connections. Dropping the future closes everything.
+/// Serves `/healthz`, `/readyz`, `/status` and `/metrics`. The future never ends, so that the port
+/// also answers while a stopping program waits for its last connections. Dropping the future closes
+/// all connections.
 pub async fn run(listener: Listener, report: Arc<impl Report>, shutdown: Shutdown) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
-    // The semaphore is never closed.
+    // The semaphore is never closed, so this loop never ends.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let (socket, _peer) = listener.accept().await;
         let Ok(stream) = socket.register() else { continue };
@@ -77,7 +79,8 @@ async fn serve(stream: TcpStream, report: Arc<impl Report>, shutdown: Shutdown) 
 
 fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> Answer {
     if !is_local_name(request.headers()) {
-        // A foreign web page whose own name now points here (DNS rebinding).
+        // The request may come from a web page whose own host name now resolves to this machine
+        // (DNS rebinding).
         return text(
             StatusCode::FORBIDDEN,
             "The Host header must be localhost or an IP address.\n",
@@ -107,7 +110,7 @@ fn answer(request: &Request<Incoming>, report: &impl Report, stopping: bool) -> 
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether `Host` is localhost or an IP literal.
+/// Whether the `Host` header is localhost or an IP address.
 fn is_local_name(headers: &HeaderMap) -> bool {
     let Some(Ok(host)) = headers.get(header::HOST).map(|host| host.to_str()) else { return false };
     let name = match host.rsplit_once(':') {

@@ -1,23 +1,23 @@
-//! Deadlines for waiting on a peer. The error names the phase that took too long.
+//! Time-outs for waiting for a peer. The error names the phase that took too long.
 
 use std::future::Future;
 use std::time::Duration;
 
-/// A peer took longer than a phase allows.
+/// The error of a phase that took longer than its time-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{phase} took longer than {after:?}")]
 pub struct Expired {
-    /// The phase, in words: "TLS handshake".
+    /// The name of the phase, for example "TLS handshake".
     pub phase: &'static str,
-    /// The time that was allowed.
+    /// The time-out of the phase.
     pub after: Duration,
 }
 
-/// Waits for `work`, at most for `limit`.
+/// Waits for `work`, for at most `limit`.
 ///
 /// # Errors
-/// [`Expired`] with `phase`. `work` is then dropped, so it must be cancel safe, or the peer must be
-/// given up.
+/// [`Expired`] with `phase` if the time is over. `work` is then dropped, so it must be cancel safe,
+/// or the connection must be closed.
 pub async fn within<T>(
     phase: &'static str,
     limit: Duration,

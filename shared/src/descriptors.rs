@@ -1,10 +1,10 @@
-//! The limit of open files. Every connection is one.
+//! The limit of open files. Every connection is an open file.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit of open files as far as possible without privileges, and returns it.
+/// Raises the limit of open files as far as possible without privileges, and returns the new limit.
 ///
-/// The soft limit is 1,024 on most systems, for programs that use select(2).
+/// On most systems the soft limit is 1,024, because of programs that use select(2).
 #[must_use]
 pub fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! Exit codes, as in BSD's `sysexits.h`.
+//! The exit codes of BSD's `sysexits.h`.
 
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
@@ -6,13 +6,14 @@ pub const USAGE: u8 = 64;
 pub const DATA: u8 = 65;
 /// An input file is missing or cannot be read.
 pub const NO_INPUT: u8 = 66;
-/// Something needed is not available: a port is taken, a server does not answer.
+/// A port or a server is not available: another program has the port, or the server does not
+/// answer.
 pub const UNAVAILABLE: u8 = 69;
 /// A defect of this program.
 pub const SOFTWARE: u8 = 70;
-/// The operating system refused something that should work.
+/// The operating system refused a call that should succeed.
 pub const OS: u8 = 71;
-/// Permission is missing: a key, a file's mode, a low port.
+/// A permission is missing: a key, the mode of a file, or the right to bind a low port.
 pub const NO_PERMISSION: u8 = 77;
 /// The configuration file is wrong.
 pub const CONFIG: u8 = 78;

@@ -1,9 +1,9 @@
-//! What counts as one client address in limits.
+//! Which addresses count as one client in limits.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The IPv4 address, or the /64 of an IPv6 address. A customer has one IPv4 address, but at least
-/// 2^64 IPv6 addresses (RFC 6177 gives an end site a /64 or more).
+/// Returns an IPv4 address as it is, and of an IPv6 address the /64 prefix. A customer has one IPv4
+/// address, but at least 2^64 IPv6 addresses (RFC 6177 gives an end site a /64 or more).
 #[must_use]
 pub fn ip_prefix(address: IpAddr) -> IpAddr {
     match address {

@@ -1,5 +1,5 @@
-//! What `gate` and `server` share: accepting that cannot fail, deadlines that name their phase,
-//! shutdown in phases, logging, and reporting to people and service managers.
+//! The code that `gate` and `server` share: accepting connections, time-outs, shutdown in phases,
+//! logging, and reporting to people and service managers.
 
 pub mod accept;
 pub mod admin;

@@ -1,4 +1,4 @@
-//! Throttled log lines, for events that may happen at any rate.
+//! Throttles log lines about events that may happen at any rate.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 /// The shortest time between two log lines.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Counts an event, and lets it be logged once a minute at most. Meant for a `static`, or for a
-/// field of what the event concerns.
+/// Counts an event and permits at most one log line a minute. Use it as a `static`, or as a field
+/// of the object that the event concerns.
 #[derive(Debug, Default)]
 pub struct LogThrottle {
     state: Mutex<State>,
@@ -18,19 +18,19 @@ pub struct LogThrottle {
 #[derive(Debug, Default)]
 struct State {
     logged: Option<Instant>,
-    /// Events since then.
+    /// How many events there were since `logged`.
     times: u64,
 }
 
 impl LogThrottle {
-    /// A throttle without events.
+    /// Creates a throttle without events.
     #[must_use]
     pub const fn new() -> Self {
         Self { state: Mutex::new(State { logged: None, times: 0 }) }
     }
 
-    /// Counts one event. If it should be logged, returns how many there were since the last log
-    /// line, this one included.
+    /// Counts one event. If a line should be logged now, returns the number of events since the
+    /// last line, this one included.
     pub fn record(&self) -> Option<u64> {
         let mut state = self.state.lock();
         state.times += 1;

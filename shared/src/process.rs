@@ -1,4 +1,4 @@
-//! Metrics of the process itself, by the names that Prometheus' own clients use.
+//! The metrics of the process, under the names that Prometheus' own clients use.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// CPU, memory and open files, read from `/proc` whenever metrics are collected.
+/// A collector of CPU time, memory and open files. It reads `/proc` whenever metrics are requested.
 #[derive(Debug, Default)]
 pub struct Process;
 
@@ -19,7 +19,7 @@ impl Collector for Process {
         let mut tell = |name: &str, help: &str, metric: &dyn Metric| {
             metric.encode_as(&mut encoder, name, help)
         };
-        // What cannot be read is left out: a hardened unit may hide `/proc`.
+        // A value that cannot be read is left out, because a hardened unit may hide `/proc`.
         if let Some(seconds) = cpu_seconds() {
             let help = "User and system CPU time spent, in seconds";
             tell("process_cpu_seconds", help, &ConstCounter::new(seconds))?;
@@ -56,8 +56,8 @@ impl<M: EncodeMetric> Metric for M {
     }
 }
 
-/// User and system time. In proc_pid_stat(5) utime is the 14th field and stime the 15th. The second
-/// field, the name, may contain blanks and parentheses.
+/// The user and system time in seconds: fields 14 and 15 of proc_pid_stat(5). Field 2, the name,
+/// may contain spaces and parentheses, so the fields after its last parenthesis are counted.
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let (_name, rest) = stat.rsplit_once(')')?;
@@ -66,7 +66,7 @@ fn cpu_seconds() -> Option<f64> {
     Some(ticks / f64::from(u32::try_from(clock_ticks_per_second()).ok()?))
 }
 
-/// Resident memory: the second field of proc_pid_statm(5), in pages.
+/// The resident memory in bytes. The second field of proc_pid_statm(5) has it in pages.
 fn resident_bytes() -> Option<i64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = statm.split_whitespace().nth(1)?.parse().ok()?;
@@ -74,7 +74,7 @@ fn resident_bytes() -> Option<i64> {
 }
 
 fn open_files() -> Option<i64> {
-    // One of the descriptors is that of the directory itself.
+    // One descriptor belongs to the directory that is being read.
     i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1)).ok()
 }
 

@@ -1,7 +1,7 @@
-//! The service manager: sockets that it opened, and notifications of readiness and life.
+//! The service manager: the sockets that it has opened, and notifications about readiness and life.
 //!
-//! Uses systemd's interfaces (`sd_listen_fds(3)`, `sd_notify(3)`), which other managers implement
-//! too. Without a manager, all of this does nothing.
+//! This module uses systemd's interfaces (`sd_listen_fds(3)`, `sd_notify(3)`), which other managers
+//! implement too. Without a manager its functions do nothing.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,17 +14,17 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-/// A listening socket that the service manager opened for this process (`LISTEN_FDS`).
+/// A listening socket that the service manager has opened for this process (`LISTEN_FDS`).
 #[derive(Debug)]
 pub struct Given {
     /// The socket.
     pub socket: GivenSocket,
-    /// Its name (`LISTEN_FDNAMES`): `FileDescriptorName=` of the unit, or else the name of the
-    /// unit. Empty if the manager sends no names.
+    /// The name of the socket (`LISTEN_FDNAMES`): `FileDescriptorName=` of the unit, or else the
+    /// name of the unit. Empty if the manager sends no names.
     pub name: String,
 }
 
-/// A listening socket of either kind.
+/// A listening TCP or Unix socket.
 #[derive(Debug)]
 pub enum GivenSocket {
     /// A TCP socket.
@@ -33,15 +33,15 @@ pub enum GivenSocket {
     Unix(UnixListener),
 }
 
-/// The sockets that the service manager passes; none without a manager. They outlive the process,
-/// so a restart refuses no client: connections wait in their queues.
+/// The sockets that the service manager passes. Without a manager the list is empty. The sockets
+/// outlive the process: during a restart, new connections wait in their queues and are not refused.
 ///
-/// Must be called once, before there are other threads: it takes over the sockets and removes their
-/// environment variables.
+/// Must be called once, before other threads start, because it takes over the sockets and removes
+/// their environment variables.
 ///
 /// # Errors
-/// When a descriptor is no stream socket, with its number; when the number of names and sockets
-/// differs, because it is then unknown which is which.
+/// An error with the number of the descriptor, if one is not a stream socket. Also an error if
+/// there are more names than sockets or fewer, because the names can then not be assigned.
 pub fn sockets() -> io::Result<Vec<Given>> {
     let mut given = ListenFd::from_env();
     let names = names(std::env::var_os("LISTEN_FDNAMES"), given.len())?;
@@ -57,10 +57,10 @@ pub fn sockets() -> io::Result<Vec<Given>> {
     Ok(sockets)
 }
 
-/// As [`sockets`], for a program that ignores names and only listens on TCP.
+/// Does the same as [`sockets`], for a program that ignores names and only listens on TCP.
 ///
 /// # Errors
-/// As [`sockets`]; also when a descriptor is no TCP socket.
+/// The same as for [`sockets`]; also if a descriptor is not a TCP socket.
 pub fn tcp_sockets() -> io::Result<Vec<TcpListener>> {
     let tcp = |(index, given): (usize, Given)| match given.socket {
         GivenSocket::Tcp(socket) => Ok(socket),
@@ -77,7 +77,7 @@ fn unusable(index: usize, kind: io::ErrorKind, why: &str) -> io::Error {
     )
 }
 
-/// The name of each of `count` sockets, from a list such as `a:b:c`.
+/// The names of `count` sockets, from a list such as `a:b:c`.
 fn names(listed: Option<OsString>, count: usize) -> io::Result<Vec<String>> {
     let Some(listed) = listed.filter(|listed| count > 0 && !listed.is_empty()) else {
         return Ok(vec![String::new(); count]);
@@ -94,7 +94,7 @@ fn names(listed: Option<OsString>, count: usize) -> io::Result<Vec<String>> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, told))
 }
 
-/// Reports that connections are served from now on, or again after [`reloading`].
+/// Reports that connections are served from now on. Also ends a phase that [`reloading`] began.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
@@ -109,40 +109,41 @@ pub fn reloading() {
     }
 }
 
-/// Reports that the process is stopping, however long its last connections take.
+/// Reports that the process is stopping. Its last connections may take any time after that.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Reports to the manager that the runtime still runs tasks, four times within the time that it
-/// allows (`WatchdogSec=`). Never ends; pending for ever if the manager has no watchdog.
+/// Reports to the manager that the runtime still runs tasks. There are four reports within the time
+/// that the manager allows (`WatchdogSec=`). The future never completes; without a watchdog it does
+/// nothing.
 pub async fn watchdog() {
     watchdog_of(Vec::new()).await;
 }
 
-/// As [`watchdog`], but reports only while each of `pulses` goes on too. These belong to other
-/// runtimes, each of which runs [`Pulse::beat`].
+/// Does the same as [`watchdog`], but reports only if each of `pulses` has also beaten since the
+/// last report. These belong to other runtimes, each of which runs [`Pulse::beat`].
 pub async fn watchdog_of(pulses: Vec<Pulse>) {
     let mut look = every(4).await;
     let mut watched = Watched::new(pulses);
     loop {
         look.tick().await;
         if watched.all_live() {
-            // If the manager does not read, the write blocks, and must not block the connections of
-            // this thread.
+            // If the manager does not read, the write blocks. This must not block the connections
+            // of this thread.
             let told = tokio::task::spawn_blocking(|| tell(&[NotifyState::Watchdog]));
             let _ = told.await;
         }
     }
 }
 
-/// A thread's sign of life. Clones share the same counter.
+/// A counter that shows whether a thread still runs tasks. Clones share the same counter.
 #[derive(Debug, Clone, Default)]
 pub struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// Beats twice between two checks of the watchdog, so that a late beat is not missed. Never
-    /// ends; pending for ever if the manager has no watchdog.
+    /// Increments the counter twice between two checks of the watchdog, so a late beat does no
+    /// harm. The future never completes; without a watchdog it does nothing.
     pub async fn beat(&self) {
         let mut beat = every(8).await;
         loop {
@@ -152,7 +153,7 @@ impl Pulse {
     }
 }
 
-/// The pulses, each with its count at the last check.
+/// The pulses, each with its counter at the last check.
 #[derive(Debug)]
 struct Watched(Vec<(Pulse, u64)>);
 
@@ -161,7 +162,7 @@ impl Watched {
         Self(pulses.into_iter().map(|pulse| (pulse, 0)).collect())
     }
 
-    /// Whether all have gone on since the last check.
+    /// Whether all counters have increased since the last check.
     fn all_live(&mut self) -> bool {
         let mut all = true;
         for (pulse, seen) in &mut self.0 {
@@ -173,8 +174,8 @@ impl Watched {
     }
 }
 
-/// A timer that ticks `times` times within the time that the manager allows; pending for ever if it
-/// has no watchdog.
+/// A timer that ticks `times` times within the time that the manager allows. Without a watchdog,
+/// the future never completes.
 async fn every(times: u32) -> tokio::time::Interval {
     match sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero()) {
         Some(allowed) => tokio::time::interval((allowed / times).max(Duration::from_millis(1))),
@@ -197,7 +198,8 @@ mod tests {
         let of = |listed: Option<&str>, count| names(listed.map(Into::into), count);
         assert_eq!(of(Some("server.socket:proxy"), 2).unwrap(), ["server.socket", "proxy"]);
         assert_eq!(of(Some("proxy"), 1).unwrap(), ["proxy"]);
-        // A manager sends no names without sockets, but the variable may come from another process.
+        // A manager sends no names without sockets, but the variable may come from a parent
+        // process.
         assert_eq!(of(Some("proxy"), 0).unwrap(), [""; 0]);
         assert_eq!(of(None, 2).unwrap(), ["", ""]);
         assert_eq!(of(Some(""), 2).unwrap(), ["", ""]);

@@ -15,34 +15,35 @@ use tokio_util::task::TaskTracker;
 pub enum Drained {
     /// Every tracked task ended in time.
     Clean,
-    /// The limit came first; this many tasks were still running.
+    /// The time-out came first. This many tasks were still running.
     Late(usize),
 }
 
-/// The stop signal, and the tasks that must end after it. Clones share both.
+/// The stop signal, and the tasks that must end after it. Clones share the signal and the tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// The same as `stop`, readable without a lock.
+    /// The same information as in `stop`, but readable without a lock.
     stopping: Arc<AtomicBool>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Shutdown {
-    /// Neither stopping nor tracking tasks.
+    /// Creates a shutdown that is not stopping and tracks no task.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends the stop signal. Repeating it does nothing.
+    /// Sends the stop signal. Calling it again does nothing.
     pub fn stop(&self) {
-        // Set before `cancel`, because the tasks that it wakes read this.
+        // The flag is set before `cancel`, because the tasks that `cancel` wakes read it.
         self.stopping.store(true, Ordering::Release);
         self.stop.cancel();
     }
 
-    /// Whether [`Shutdown::stop`] was called. Already true when [`Shutdown::stopping`] completes.
+    /// Whether [`Shutdown::stop`] was called. This is already true when [`Shutdown::stopping`]
+    /// completes.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
@@ -53,7 +54,7 @@ impl Shutdown {
         self.stop.cancelled().await;
     }
 
-    /// Spawns `task` and tracks it: [`Shutdown::drained`] waits for it.
+    /// Spawns `task` and tracks it, so that [`Shutdown::drained`] waits for it.
     pub fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -61,13 +62,13 @@ impl Shutdown {
         self.tasks.spawn(task);
     }
 
-    /// Completes when the tracked tasks have ended after a call of [`Shutdown::drained`]. Cancel
+    /// Completes when [`Shutdown::drained`] was called and all tracked tasks have ended. Cancel
     /// safe.
     pub async fn ended(&self) {
         self.tasks.wait().await;
     }
 
-    /// Waits until the tracked tasks have ended, at most for `limit`.
+    /// Waits until all tracked tasks have ended, for at most `limit`.
     pub async fn drained(&self, limit: Duration) -> Drained {
         self.tasks.close();
         match tokio::time::timeout(limit, self.tasks.wait()).await {
@@ -77,7 +78,7 @@ impl Shutdown {
     }
 }
 
-/// SIGTERM and SIGINT, each delivery counted.
+/// Receives SIGTERM and SIGINT.
 #[derive(Debug)]
 pub struct StopSignals {
     terminate: Signal,
@@ -85,10 +86,10 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Installs handlers for both signals, which from now on do not end the process by themselves.
+    /// Installs handlers for both signals. From then on they do not end the process by themselves.
     ///
     /// # Errors
-    /// When the operating system refuses the handlers.
+    /// An error if the operating system refuses the handlers.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -105,15 +106,15 @@ impl StopSignals {
     }
 }
 
-/// SIGHUP: a request to reload.
+/// Receives SIGHUP, which requests a reload.
 #[derive(Debug)]
 pub struct Hangups(Signal);
 
 impl Hangups {
-    /// Installs a handler for the signal, which from now on does not end the process.
+    /// Installs a handler for the signal. From then on it does not end the process.
     ///
     /// # Errors
-    /// When the operating system refuses the handler.
+    /// An error if the operating system refuses the handler.
     pub fn install() -> io::Result<Self> {
         signal(SignalKind::hangup()).map(Self)
     }

@@ -1,5 +1,5 @@
-//! Whatever a client's bytes are and however they are cut, they are decoded as tungstenite decodes
-//! them, without a panic and in bounded memory. The first byte tells the size of the pieces.
+//! The decoder decodes any bytes, in pieces of any size, as tungstenite does, without a panic and
+//! in bounded memory. The first byte is the size of the pieces.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use server::{Decoder, Event, Rules};
 #[path = "../../src/conn/frame/model.rs"]
 mod model;
 
-/// Small, so that messages that are too large come up often.
+/// The limit is small, so that many messages exceed it.
 const RULES: Rules = Rules { binary: true, largest: 300 };
 
 fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! Whatever a client says, the parser answers it: no panic, and what it takes keeps to the limits.
+//! The parser accepts or refuses any text without a panic. Accepted actions keep to the limits.
 
 #![no_main]
 
@@ -31,7 +31,7 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// What goes into a reply, for a person.
+/// Checks the detail of an error reply, which people read.
 fn assert_one_short_line(detail: &str) {
     assert!(!detail.contains(char::is_control), "{detail:?}");
     assert!(detail.len() < 500, "{detail:?}");

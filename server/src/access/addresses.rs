@@ -8,7 +8,7 @@ use shared::ip_prefix::ip_prefix;
 
 use crate::access::bucket::{Bucket, Moment};
 
-/// What the buckets of an address count.
+/// The kinds of requests that an address has a bucket for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BucketKind {
     Connect,
@@ -21,26 +21,26 @@ impl BucketKind {
     pub(super) const COUNT: usize = 4;
 }
 
-/// How many addresses have buckets of their own; these take about 10 MB. Further addresses share
+/// The most addresses with buckets of their own, which take about 10 MB. Further addresses share
 /// one set of buckets.
 const MOST: usize = 100_000;
 
-/// The map is split into this many parts, because removing idle addresses holds the lock: it then
-/// scans some 400 entries instead of all.
+/// The map is split into this many parts. Removing idle addresses holds the lock, and scanning one
+/// part means about 400 entries instead of 100,000.
 const PARTS: usize = 256;
 
-/// The least time between two scans of one part.
+/// The shortest time between two scans of one part, in nanoseconds: one second.
 const SCAN_INTERVAL: Moment = 1_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// Chooses the part of an address. The parts hash differently: with the same hasher the hashes in
-    /// one part would collide.
+    /// The hasher that chooses the part of an address. The map of each part has a hasher of its
+    /// own, because with this one all addresses of a part would have similar hashes and collide.
     hasher: RandomState,
     parts: Box<[AddressMap]>,
-    /// Addresses in all parts together.
+    /// How many addresses all parts have together.
     count: usize,
-    /// The part to be scanned next.
+    /// The index of the part that is scanned next.
     next: usize,
     /// The buckets of all addresses beyond `MOST`.
     others: Buckets,
@@ -81,11 +81,11 @@ impl Addresses {
     }
 
     fn part_of(&self, address: IpAddr) -> usize {
-        // The remainder is less than 256.
+        // `PARTS` is 256, so the remainder fits into `usize`.
         (self.hasher.hash_one(address) % PARTS as u64) as usize
     }
 
-    /// Called for each new address, so that idle ones are removed as new ones come.
+    /// Removes the idle addresses of the next part. Each new address causes one call.
     fn scan_next_part(&mut self, now: Moment) {
         let part = &mut self.parts[self.next];
         self.next = (self.next + 1) % PARTS;
@@ -98,8 +98,8 @@ impl Addresses {
 }
 
 impl AddressMap {
-    /// Removes addresses whose buckets are full again, because a new entry would have the same
-    /// buckets. Returns how many were removed.
+    /// Removes the addresses whose buckets are full, because new buckets are full too. Returns how
+    /// many addresses were removed.
     fn remove_idle(&mut self, now: Moment) -> usize {
         let before = self.buckets.len();
         self.buckets.retain(|_, buckets| !buckets.iter().all(|bucket| bucket.is_full(now)));
@@ -144,7 +144,8 @@ mod tests {
         assert!(take(&mut addresses, one, SECOND));
         assert!(!take(&mut addresses, other, SECOND), "they share a bucket");
         assert_eq!(kept(&addresses), MOST);
-        // A second later all buckets are full, so their addresses are removed.
+        // A second later all buckets are full again. Each new address causes the removal of the
+        // addresses in one part.
         assert!(take(&mut addresses, one, 2 * SECOND));
         assert!(take(&mut addresses, other, 2 * SECOND));
         assert!(kept(&addresses) < MOST);
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn idle_addresses_are_removed_a_part_at_a_time_while_others_come() {
         let mut addresses = full(SECOND);
-        // This address is not idle: it has taken again.
+        // This address stays, because it has taken from its bucket again.
         assert!(take(&mut addresses, 7, 2 * SECOND));
         let largest = addresses.parts.iter().map(|part| part.buckets.len()).max().unwrap();
         assert!(largest < 2 * MOST / PARTS, "{largest}");
@@ -175,7 +176,8 @@ mod tests {
     fn there_are_never_too_many_whatever_comes_when() {
         let mut addresses = Addresses::default();
         for address in 0..3 * MOST as u32 {
-            // The loop covers three seconds, and each address is idle again after a third of that.
+            // The loop covers three seconds. The bucket of each address is full again after one
+            // second.
             let now = SECOND + SECOND / MOST as u64 * u64::from(address);
             assert!(take(&mut addresses, address, now) || addresses.count == MOST);
             assert!(addresses.count <= MOST);

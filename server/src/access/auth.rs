@@ -1,4 +1,4 @@
-//! Keys: which tags and actions need one, and whether a given key is right.
+//! The keys that protect actions on tags, and the check of a given key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(crate) enum BadKey {
     Empty,
     #[error("the key has fewer than 20 characters; `server new-key` makes one")]
     Short,
-    /// Longer than any key that a client may give.
+    /// 512 bytes or more. Clients may give keys of at most 512 bytes.
     #[error("the key has more than 512 bytes; `server new-key` makes one")]
     Long,
     /// `sha256:` is not followed by 64 hex digits.
@@ -35,12 +35,13 @@ impl KeyHash {
 
     const PREFIX: &str = "sha256:";
 
-    /// Whether a configured key is given as a hash, which does not reveal the key.
+    /// Whether the text of a configured key is a hash. A hash does not reveal its key.
     pub(crate) fn is_one(text: &str) -> bool {
         text.trim().starts_with(Self::PREFIX)
     }
 
-    /// Parses a configured key: the key itself or `sha256:HEX`. White space around it is ignored.
+    /// Parses a configured key: the key itself or `sha256:HEX`. White space at both ends is
+    /// ignored.
     ///
     /// # Errors
     /// [`BadKey`].
@@ -87,7 +88,7 @@ pub(crate) enum Permit {
     Key,
 }
 
-/// The action needs a key, and none of those given is right.
+/// The error of an action that needs a key, if none of the given keys is right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Denied {
     /// Whether any key was given.
@@ -107,7 +108,7 @@ impl Auth {
         self.pairs.entry((tag, action)).or_default().push(key);
     }
 
-    /// Checks that `action` on `tag` needs no key, or that one of `given` is right.
+    /// Checks an `action` on a `tag`: either it needs no key, or one of the `given` keys is right.
     ///
     /// # Errors
     /// [`Denied`]. The comparison takes the same time for every key.
@@ -117,7 +118,7 @@ impl Auth {
         action: Protectable,
         given: impl IntoIterator<Item = &'a Key>,
     ) -> Result<Permit, Denied> {
-        // Most tags need no key, so a given key is not hashed for nothing.
+        // Hashing takes time, so a given key is hashed only for a pair that is protected.
         if self.pairs.is_empty() {
             return Ok(Permit::Open);
         }

@@ -1,13 +1,13 @@
-//! One rate limit: a rate, and a bucket that is charged.
+//! A rate limit: a rate, and a bucket that requests take from.
 //!
-//! Generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time when it is full
-//! again, so each limit costs a connection 8 bytes.
+//! The generic cell rate algorithm (ITU-T I.371) stores a bucket as one number, the time when the
+//! bucket is full again. So each limit costs a connection 8 bytes.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The limits of an address are this many times those of a connection, because an office or a mobile
-/// network shares one address.
+/// The limits of an address are 20 times those of a connection, because the people of an office or
+/// a mobile network share one address.
 const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
 /// A sustained rate and a burst.
@@ -18,7 +18,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `None`, which is no limit, if one of them is 0.
+    /// Returns `None`, which means unlimited, if the rate or the burst is 0.
     pub(crate) const fn new(per_second: u32, burst: u32) -> Option<Self> {
         match (NonZeroU32::new(per_second), NonZeroU32::new(burst)) {
             (Some(per_second), Some(burst)) => Some(Self { per_second, burst }),
@@ -34,7 +34,7 @@ impl Rate {
     }
 }
 
-/// The rate is exceeded.
+/// The error of a request that exceeds the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooOften {
     pub retry_in: Duration,
@@ -43,7 +43,7 @@ pub(crate) struct TooOften {
 /// Nanoseconds since the start of the server.
 pub(super) type Moment = u64;
 
-/// The theoretical arrival time; 0 is unused.
+/// The time when the bucket is full again; 0 in a bucket that was never used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bucket(Moment);
 
@@ -51,7 +51,7 @@ impl Bucket {
     pub(super) fn take(&mut self, rate: Rate, now: Moment) -> Result<(), TooOften> {
         let each = 1_000_000_000 / u64::from(rate.per_second.get());
         let latest = now + each * u64::from(rate.burst.get());
-        // A reload may have changed the rate. What was taken at the old rate counts as at most one
+        // A reload may have changed the rate. Requests at the old rate then count as at most one
         // burst of the new rate.
         self.0 = self.0.min(latest);
         let full = self.0.max(now) + each;
@@ -99,7 +99,7 @@ mod tests {
             "all of its burst is used"
         );
         assert_eq!(bucket.take(fast, SECOND + SECOND / 200), Ok(()), "and it is kept to that");
-        // A tighter rate gives its own burst once the earlier one is paid off.
+        // A tighter rate permits its whole burst once the earlier requests no longer count.
         let mut bucket = Bucket::default();
         while bucket.take(fast, SECOND).is_ok() {}
         assert_eq!((0..999).filter(|_| bucket.take(slow, 3 * SECOND).is_ok()).count(), 600);

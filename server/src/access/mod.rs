@@ -1,4 +1,4 @@
-//! Who may do what, and how often: keys and rate limits.
+//! Access control: who may do what, and how often. Keys and rate limits.
 
 pub(crate) mod addresses;
 pub(crate) mod auth;

@@ -7,11 +7,12 @@ use crate::access::rate_limit::Limits;
 use crate::id::Tag;
 use crate::protocol::Protectable;
 
-/// Keys, declared tags and rate limits.
+/// The keys, the declared tags and the rate limits.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
     pub auth: Auth,
-    /// The tags that the configuration declares; `None` if it declares none, which permits every tag.
+    /// The tags that the configuration declares. `None` if it declares none; then every tag is
+    /// permitted.
     pub declared_tags: Option<HashSet<Tag>>,
     pub limits: Limits,
 }
@@ -20,7 +21,7 @@ pub(crate) struct Policy {
 const MOST: usize = 5;
 
 impl Policy {
-    /// The warning about what clients without a key may do, which may not be intended.
+    /// Warns of actions that clients may perform without a key, because that may be a mistake.
     pub(crate) fn open_to_all(&self) -> Option<String> {
         let protected = self.auth.protected();
         if protected.is_empty() {

@@ -11,13 +11,14 @@ use crate::access::bucket::{Moment, Rate, TooOften};
 /// The rate limits; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// WebSockets that an address opens.
+    /// The limit of WebSockets that an address opens.
     pub connect: Option<Rate>,
-    /// `set` and `unset` of a connection. An address may do 20 times that, here and below.
+    /// The limit of `set` and `unset` on a connection. For all connections of an address together,
+    /// this limit and the two below are 20 times as high.
     pub set: Option<Rate>,
-    /// All other requests of a connection without the right key.
+    /// The limit of other requests on a connection that come without a right key.
     pub send: Option<Rate>,
-    /// Requests with a wrong key.
+    /// The limit of requests with a wrong key on a connection.
     pub wrong_key: Option<Rate>,
 }
 

@@ -9,12 +9,13 @@ use crate::access::rate_limit::{Limits, RateLimiter};
 /// How often a connection may exceed a rate limit before it counts as deaf and is closed.
 const MAY_EXCEED: Option<Rate> = Rate::new(10, 1_000);
 
-/// A connection's rate limit buckets. Small, because every idle connection has one.
+/// The rate limit buckets of a connection. The type is small, because every idle connection has
+/// one.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     pub(crate) address: Option<IpAddr>,
     set: Bucket,
-    /// Allocated for a connection that does more than listen.
+    /// Allocated when the connection does more than listen.
     busy: Option<Box<BusyBuckets>>,
 }
 
@@ -27,12 +28,13 @@ struct BusyBuckets {
 }
 
 impl Visitor {
-    /// A new connection. If the address is unknown, only the limits of the connection apply.
+    /// The buckets of a new connection. If its address is unknown, only the limits of the
+    /// connection apply.
     pub(crate) fn new(address: Option<IpAddr>) -> Self {
         Self { address, set: Bucket::default(), busy: None }
     }
 
-    /// Whether it ignored the rate limits too often.
+    /// Whether the connection ignored the rate limits too often.
     pub(crate) fn is_deaf(&self) -> bool {
         self.busy.as_ref().is_some_and(|busy| busy.is_deaf)
     }
@@ -67,7 +69,7 @@ impl Visitor {
         })
     }
 
-    /// Charges the bucket of the connection, `own`, and that of its address.
+    /// Takes from the bucket of the connection, which `own` returns, and from that of its address.
     fn count(
         &mut self,
         kind: BucketKind,
@@ -105,7 +107,7 @@ mod tests {
         (0..).find(|_| visitor.send(rates, limits).is_err()).unwrap()
     }
 
-    /// The rates are so low that the duration of the test does not matter.
+    /// A limit of `burst` requests. Its rate is so low that the duration of a test does not matter.
     fn limits(burst: u32) -> Limits {
         Limits { send: Rate::new(1, burst), ..Limits::default() }
     }
@@ -136,7 +138,7 @@ mod tests {
             let _ = visitor.send(&rates, &limits);
             !visitor.is_deaf()
         });
-        // The count is higher if the test takes seconds.
+        // The count is higher than 1,000 if the test takes seconds.
         assert!(told.count() >= 1_000);
     }
 }

@@ -1,4 +1,4 @@
-//! `server check`: whether a configuration and its data are valid, and a summary of them. Also the two
+//! `server check`: checks a configuration and its stored data, and summarizes them. Also the two
 //! commands that change stored data without a running server.
 
 mod stores;
@@ -20,7 +20,7 @@ use crate::open_log::common_settings;
 use crate::protocol::Protectable;
 use crate::size;
 
-/// What `server check` prints.
+/// The text that `server check` prints.
 #[derive(Default)]
 struct Summary {
     lines: String,
@@ -36,7 +36,8 @@ impl Summary {
 /// `server check`: prints a summary of a configuration, without secrets.
 ///
 /// # Errors
-/// All faults of the configuration; the first fault of its data.
+/// All faults of the configuration. If its values are valid, also the first fault of the stored
+/// data.
 pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
     let config = Config::resolve(args)?;
     let mut faults = config.clashes();
@@ -79,7 +80,7 @@ fn describe(config: &Config, summary: &mut Summary) {
     describe_history(config, &protected, summary);
 }
 
-/// A line for each tag that the configuration names.
+/// Adds a line for the limit of memory, and one for each tag that the configuration names.
 fn describe_history(config: &Config, protected: &[(Tag, Protectable)], summary: &mut Summary) {
     let memory = size::show(config.history.max_memory as u64);
     summary.line("kept", format!("at most {memory} in memory"));
@@ -109,11 +110,11 @@ fn list(items: impl Iterator<Item = String>) -> String {
     if items.is_empty() { "none".into() } else { items.join(" ") }
 }
 
-/// `server adopt-settings`: changes what the stream retains and protects, and gives it a `new_epoch` on
-/// demand.
+/// `server adopt-settings`: changes which messages the stream retains and which actions it
+/// protects. With `new_epoch` it also starts a new epoch.
 ///
 /// # Errors
-/// [`Error::Option`] if no stream is configured; what prevents the change.
+/// [`Error::Option`] if no stream is configured; otherwise the error that prevents the change.
 pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Error> {
     let (Some(cluster), Some(file)) = (config.cluster(), &config.id_key_file) else {
         let reason = "missing; this command changes the settings of a stream in NATS, so give it \
@@ -137,7 +138,7 @@ pub async fn adopt_settings(config: &Config, new_epoch: bool) -> Result<(), Erro
 /// `server new-epoch`: gives the log in a data directory a new epoch and prints it.
 ///
 /// # Errors
-/// What prevents the change, such as a server that uses the directory.
+/// The error that prevents the change, for example because a server uses the directory.
 pub fn new_epoch(data: &Path, id_key_file: Option<&Path>) -> Result<(), Error> {
     let (old, new) = sqlite::new_epoch(data, id_key_file)?;
     let old = old.unwrap_or_else(|| "none".into());

@@ -13,7 +13,7 @@ use crate::log::{nats, sqlite};
 use crate::open_log::common_settings;
 use crate::size;
 
-/// Describes the data directory or the NATS stream, and looks at the id key too, wherever it is.
+/// Describes the data directory or the NATS stream, and checks the file of the id key.
 pub(super) async fn describe(config: &Config, summary: &mut Summary) -> Result<(), Error> {
     if let Some(cluster) = config.cluster() {
         return describe_stream(config, cluster, summary).await;

@@ -9,9 +9,10 @@ use clap::{ArgGroup, Args, Subcommand};
 pub enum ClientCommand {
     /// Send a notification to one person
     ///
-    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all. All
-    /// attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3 it
-    /// reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77 denied.
+    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all.
+    /// All attempts have the same mid, so the message is delivered once. Exit status: 0 if the
+    /// message was accepted, 3 if it reached nobody (with --require), 65 if the input is invalid,
+    /// 69 if the server is unavailable or limits the rate, 77 if the server denies it.
     #[command(group(ArgGroup::new("person").args(["id", "id_file"]).required(true).multiple(true)))]
     Send {
         /// The person.
@@ -23,9 +24,10 @@ pub enum ClientCommand {
     },
     /// Send a notification to everyone on a tag
     ///
-    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all. All
-    /// attempts have the same mid, so the message is delivered once. Exit status: 0 accepted, 3 it
-    /// reached nobody (with --require), 65 invalid input, 69 unavailable or rate limited, 77 denied.
+    /// While the server is unavailable, the command tries again after 0.2, 1 and 3 s, 4.2 s in all.
+    /// All attempts have the same mid, so the message is delivered once. Exit status: 0 if the
+    /// message was accepted, 3 if it reached nobody (with --require), 65 if the input is invalid,
+    /// 69 if the server is unavailable or limits the rate, 77 if the server denies it.
     Broadcast {
         /// The message and how to send it.
         #[command(flatten)]
@@ -34,9 +36,10 @@ pub enum ClientCommand {
     /// Register and print messages, one JSON object per line
     ///
     /// The state of the connection is reported on stderr. After the server was away or full, the
-    /// command reconnects and continues where it stopped: it prints each message once, and reports when
-    /// some may be missing. Exit status: 0 after --count messages, SIGTERM or SIGINT, 65 invalid input
-    /// or no Tocsin server, 69 unavailable from the start, 77 denied or logged out.
+    /// command reconnects and continues where it stopped. It prints each message once, and reports
+    /// when some messages may be missing. Exit status: 0 after --count messages, SIGTERM or SIGINT,
+    /// 65 if the input is invalid or no Tocsin server answers, 69 if the server is unavailable from
+    /// the start, 77 if it denies the registration or logs the person out.
     Listen {
         /// The tag to listen on
         #[arg(long)]
@@ -99,11 +102,12 @@ pub struct PublishArgs {
     /// Store the message for at most this long for a person who is away
     #[arg(long, value_name = "TIME")]
     pub(super) ttl: Option<String>,
-    /// The message's ID. However often you repeat the command with it, the message is delivered once
-    /// [default: a random one]
+    /// The message's ID. However often you repeat the command with it, the message is delivered
+    /// once [default: a random one]
     #[arg(long)]
     pub(super) mid: Option<String>,
-    /// Exit with status 3 if the message is not known to have reached anybody and no inbox stores it
+    /// Exit with status 3 unless an inbox stores the message or it is known to have reached
+    /// somebody
     #[arg(long)]
     pub(super) require: bool,
     /// Send the message as text even if it is JSON or begins like JSON
@@ -115,8 +119,8 @@ pub struct PublishArgs {
     /// The server.
     #[command(flatten)]
     pub(super) to: ToArgs,
-    /// JSON is sent as it is, anything else as text. A message that begins with {, [ or " must be JSON,
-    /// unless --text is given; - reads stdin
+    /// JSON is sent as it is, anything else as text. A message that begins with {, [ or " must be
+    /// JSON, unless --text is given; - reads stdin
     pub(super) message: String,
 }
 

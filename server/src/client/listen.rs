@@ -19,19 +19,21 @@ use super::{print_line, report};
 use crate::error::Error;
 use crate::id::{Id, Tag};
 
-/// The handshake, and each write of a frame, must end within this time.
+/// The time-out for the handshake and for each write of a frame.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Longer than the interval of the server's pings, 25 s by default.
+/// The time after which a silent server counts as gone. Longer than the interval of its pings, 25 s
+/// by default.
 const MAX_SILENCE: Duration = Duration::from_secs(120);
 const MIN_WAIT: Duration = Duration::from_millis(250);
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// A connection that lasts this long ends the series of failures. client.js has the same limit.
+/// A connection that lasts this long ends the series of failures. The limit in client.js is the
+/// same.
 const STABLE: Duration = Duration::from_secs(25);
-/// A server that asks for a longer wait is not obeyed.
+/// The longest wait that a server may ask for. A longer one is shortened to this.
 const MAX_ADVISED_WAIT: Duration = Duration::from_secs(600);
 
-/// Prints messages, each once and as one line of JSON, until `count` of them or a stop signal came.
-/// Reconnects after the server was away, and continues where it stopped.
+/// Prints each message once, as a line of JSON, until `count` messages or a stop signal came. If
+/// the server was away, reconnects and continues at the same position.
 pub(super) async fn listen(
     tag: &str,
     id: Option<&Id>,
@@ -55,7 +57,8 @@ pub(super) async fn listen(
         let (why, advised) = match ended {
             Ok(()) => return Ok(()),
             Err(Ended::Later { why, wait }) => (why, wait),
-            // At the first attempt the address is more likely to be wrong than the server to be away.
+            // If the very first attempt fails, a wrong address is more likely than a server that is
+            // away.
             Err(Ended::With(Error::Unavailable(why)))
                 if listener.registration.position.is_some() =>
             {
@@ -79,13 +82,14 @@ pub(super) async fn listen(
 struct Subscription {
     server: Server,
     registration: TagSubscription,
-    /// How many more messages end the command; `None` for no end.
+    /// How many more messages to print before the command ends; `None` for no end.
     left: Option<u64>,
 }
 
 /// How a connection ended.
 enum Ended {
-    /// The server answers, but not yet with messages; it may have said how long to `wait`.
+    /// The server answers, but accepts no listener now. `wait` is the time that the server asks to
+    /// wait, if its answer names one.
     Later { why: String, wait: Option<Duration> },
     /// An error that ends the command, unless it is [`Error::Unavailable`].
     With(Error),
@@ -98,7 +102,7 @@ impl From<Error> for Ended {
 }
 
 impl Subscription {
-    /// `Ok` if enough messages came.
+    /// Listens on one connection. Returns `Ok` when `count` messages were printed.
     async fn listen_once(&mut self) -> Result<(), Ended> {
         let mut socket = connect(&self.server).await?;
         let authority = self.server.authority.clone();
@@ -205,7 +209,7 @@ async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
         .unwrap_or_default();
     let later = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
     let (refusal, wait) = (server::refusal(&reply), server::retry_after(headers));
-    // The answer comes from the server, or from a proxy that says when to come back.
+    // The answer comes from Tocsin, or from a proxy with a `Retry-After` header.
     if later && (refusal.is_some() || wait.is_some()) {
         let words = refusal.map_or(String::new(), |(_, words)| format!(": {words}"));
         let why = format!("{} answers {status}{words}", server.authority);
@@ -216,7 +220,7 @@ async fn connect(server: &Server) -> Result<WebSocketStream<TcpStream>, Ended> {
     Err(fault(words).into())
 }
 
-/// Whether a close code allows to reconnect; docs/protocol.md lists them.
+/// Whether a client may reconnect after this close code; docs/protocol.md lists the codes.
 fn may_reconnect(code: u16) -> bool {
     !matches!(code, 1002 | 1003 | 1007 | 1009 | 4004 | 4005 | 4500)
 }

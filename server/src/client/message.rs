@@ -8,8 +8,9 @@ use super::args::PublishArgs;
 use crate::error::Error;
 use crate::limits;
 
-/// JSON is taken as it is, anything else as text. Text that begins like JSON is probably JSON with a
-/// mistake, which would otherwise be noticed only by the page that gets it.
+/// Returns the message as JSON: JSON as it is, other text as a JSON string. Text that begins like
+/// JSON is refused, because it is probably JSON with a mistake, which only the receiving page would
+/// notice.
 pub(super) fn message(args: &PublishArgs) -> Result<Box<RawValue>, Error> {
     let text = if args.message == "-" { from_stdin()? } else { args.message.clone() };
     if !args.text {
@@ -27,12 +28,12 @@ pub(super) fn message(args: &PublishArgs) -> Result<Box<RawValue>, Error> {
         .map_err(|error| Error::Data(format!("the message: {error}")))
 }
 
-/// The text of stdin without its last line end.
+/// Reads the text of stdin and removes one line end from its end.
 fn from_stdin() -> Result<String, Error> {
     let fault = |what: &dyn std::fmt::Display| Error::Data(format!("the message on stdin: {what}"));
     let mut bytes = Vec::new();
-    // This limit is larger than what the server accepts, so that no part of a longer message is
-    // sent.
+    // The limit is larger than the largest message that the server accepts, so a text that is cut
+    // off here is refused and not sent.
     let most = limits::FRAME as u64;
     std::io::stdin().take(most).read_to_end(&mut bytes).map_err(|error| fault(&error))?;
     if bytes.len() >= limits::FRAME {

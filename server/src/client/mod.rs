@@ -15,10 +15,10 @@ use crate::id::{Id, random_hex};
 use crate::secret_file;
 use args::{ClientCommand, IdArgs};
 
-/// Runs a command.
+/// Runs a command of the command line to its end.
 ///
 /// # Errors
-/// See [`Error::exit_code`].
+/// Any [`Error`]; [`Error::exit_code`] is the exit status for it.
 pub async fn run(command: ClientCommand) -> Result<(), Error> {
     match command {
         ClientCommand::Send { id, publish } => send::send(publish, given_id(id)?).await,
@@ -61,7 +61,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Error> {
 
 fn given_id(args: IdArgs) -> Result<Option<Id>, Error> {
     let text = match (args.id, args.id_file) {
-        // The ID may come from the environment, which a file wins over.
+        // A file wins over an ID from the command line or the environment.
         (_, Some(file)) => secret_file::first_line("ID file", &file)?,
         (Some(text), None) => text,
         (None, None) => return Ok(None),
@@ -69,9 +69,9 @@ fn given_id(args: IdArgs) -> Result<Option<Id>, Error> {
     Id::parse(&text).map(Some).map_err(|error| Error::Data(format!("weak_id: {error}")))
 }
 
-/// Reports a change on stderr; stdout is for messages.
+/// Prints a line about the connection on stderr; stdout is for messages.
 fn report(words: &str) {
-    // A closed stderr is no reason to end.
+    // The command goes on if stderr is closed.
     let _ = writeln!(std::io::stderr(), "server: {words}");
 }
 

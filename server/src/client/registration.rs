@@ -1,4 +1,4 @@
-//! The state of a listener: what it asks the server for, and which messages it has had.
+//! The state of `server listen`: its registration, and which messages it has received.
 
 use std::time::Duration;
 
@@ -6,20 +6,21 @@ use serde_json::{Value, json};
 
 use crate::id::{Id, Tag};
 
-/// A tag that is listened to, over one connection after the other.
+/// A tag that the command listens on, over one connection after another.
 pub(super) struct TagSubscription {
     pub(super) tag: Tag,
     id: Option<String>,
     key: Option<String>,
-    /// `None` until the server has accepted the registration once.
+    /// The position in the log at which to continue; `None` until the server has accepted the
+    /// registration once.
     pub(super) position: Option<ReadPosition>,
 }
 
 pub(super) struct ReadPosition {
     epoch: String,
-    /// The last message that came, or the position at which the replay ended.
+    /// The seq of the last message that came, or the seq at which the replay ended.
     seq: u64,
-    /// Whether everything before it has come, so that the server can continue there.
+    /// Whether all messages up to `seq` have come, so that the server can continue after `seq`.
     live: bool,
 }
 
@@ -28,15 +29,16 @@ pub(super) struct ReadPosition {
 pub(super) enum ServerFrame {
     /// A new message.
     Message,
-    /// The registration is accepted. `lost`: some messages since the last one may be missing.
+    /// The server accepted the registration. `lost`: messages that were sent since the last
+    /// connection may be missing.
     Registered { lost: bool },
     /// The server dropped messages.
     Gap,
-    /// The server stops; reconnect after this time.
+    /// The server stops. The client should reconnect after this time.
     Bye(Duration),
-    /// An error.
+    /// An error reply of the server.
     Refused(Value),
-    /// Nothing of interest.
+    /// A frame that the command does not need.
     Ignored,
 }
 
@@ -46,7 +48,7 @@ impl TagSubscription {
         Self { tag, id, key, position: None }
     }
 
-    /// The action that registers.
+    /// The JSON text of the `set` action that registers.
     pub(super) fn set(&self) -> String {
         let since = self.position.as_ref().filter(|position| position.live);
         let since = since.map(|position| json!({"epoch": position.epoch, "seq": position.seq}));
@@ -84,7 +86,7 @@ impl TagSubscription {
 
     fn accepted(&mut self, reply: &Value) -> ServerFrame {
         let epoch = reply["epoch"].as_str().unwrap_or_default();
-        // Each epoch has its own numbers.
+        // The seqs of another epoch are unrelated.
         if self.position.as_ref().is_none_or(|position| position.epoch != epoch) {
             self.position = Some(ReadPosition { epoch: epoch.to_owned(), seq: 0, live: false });
         }
@@ -94,7 +96,7 @@ impl TagSubscription {
     fn message(&mut self, frame: &Value) -> ServerFrame {
         if let (Some(position), Some(seq)) = (&mut self.position, frame["seq"].as_u64()) {
             if seq <= position.seq {
-                // A replay that was cut off begins anew.
+                // This message was printed already: a replay that was cut off starts again.
                 return ServerFrame::Ignored;
             }
             position.seq = seq;

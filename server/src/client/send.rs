@@ -18,15 +18,16 @@ use crate::id::{Id, Tag, random_hex};
 use crate::limits;
 use crate::secret_file;
 
-/// Waits before further attempts: the server may be restarting. The `mid` makes them safe. The help and
-/// docs/operations.md name these times.
+/// The waits before further attempts, because the server may be restarting. All attempts have the
+/// same `mid`, so the message is delivered once. The help and docs/operations.md name these times.
 const RETRIES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 const PATH: &str = "/messages";
-/// Longer than the server waits for its log.
+/// The time-out for the answer. It is longer than the server waits for its log, 10 s
+/// (`limits::APPEND`).
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Sends to the person with this `id`, or to everyone on the tag.
+/// Sends the message to the person with this `id`, or without an `id` to everyone on the tag.
 pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error> {
     let server = Server::parse(&args.to.to)?;
     let key = match &args.key_file {
@@ -37,7 +38,7 @@ pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error>
     let mut retries = RETRIES.into_iter();
     let Answer { text, reply, .. } = loop {
         let answer = post(&server, &body, key.as_deref()).await;
-        // A rate limit lasts longer than these waits.
+        // There is no retry after a rate limit, which lasts longer than these waits.
         let worth_retrying =
             !matches!(&answer, Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS);
         let failure = match answer.and_then(|answer| answer.judge(&server)) {
@@ -77,12 +78,12 @@ fn body_of(args: &PublishArgs, id: Option<&Id>) -> Result<String, Error> {
             option: "ttl",
             reason: format!("{ttl}: write a time, for example 90s, 1h or 7d"),
         })?;
-        // Rounded up.
+        // The server takes whole seconds, so a fraction is rounded up.
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         action.insert("ttl".into(), seconds.into());
     }
     let fields = Value::Object(action).to_string();
-    // The message is inserted as it is: parsing it might change the digits of its numbers.
+    // The message is inserted as text, because parsing it might change the digits of its numbers.
     let open = fields.strip_suffix('}').unwrap_or(&fields);
     Ok(format!(r#"{open},"message":{}}}"#, message.get()))
 }
@@ -140,8 +141,8 @@ async fn exchange(
         "the key contains characters that no key has; check the first line of the key file";
     let request =
         request.body(Full::from(body.to_owned())).map_err(|_| Error::Data(bad_key.into()))?;
-    // This task moves the bytes of the connection. It ends with the answer, at the latest when
-    // `sender` is dropped.
+    // This task moves the bytes of the connection. It ends when the answer is complete or `sender`
+    // is dropped.
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| server.unanswered(&error))?;
     let (head, body) = answer.into_parts();

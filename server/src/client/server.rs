@@ -1,4 +1,4 @@
-//! The server that a command talks to, and the errors when something else answers.
+//! The server that a command connects to, and the errors if another program answers there.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -18,9 +18,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The parts of the server's URL.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
-    /// `name:port`, to connect and for the `Host` header.
+    /// The address to connect to, `name:port`, which is also the `Host` header.
     pub(super) authority: String,
-    /// The beginning of every path, without a slash at its end.
+    /// The part of the URL that precedes every path, without a slash at its end.
     pub(super) prefix: String,
 }
 
@@ -58,7 +58,7 @@ impl Server {
         ))
     }
 
-    /// The error of a connection that ended before an answer.
+    /// The error of a connection that ended before the answer was complete.
     pub(super) fn unanswered(&self, error: &(dyn StdError + 'static)) -> Error {
         let authority = &self.authority;
         match without_answer(error) {
@@ -74,13 +74,13 @@ impl Server {
         }
     }
 
-    /// The error for an answer that does not come from Tocsin. It repeats only the content type: the
-    /// body may contain a key or an ID.
+    /// The error for an answer that does not come from Tocsin. Of the answer it repeats only the
+    /// status and the content type, because the body may contain a key or an ID.
     pub(super) fn strange(&self, path: &str, status: StatusCode, headers: &HeaderMap) -> String {
         let Self { authority, prefix } = self;
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.map_or(String::new(), |kind| format!(" ({})", kind.escape_debug()));
-        // The answer of the gate and of other servers to a client that does not use TLS.
+        // The gate and other TLS servers answer 400 to a client that does not use TLS.
         let hint = match status {
             StatusCode::BAD_REQUEST => {
                 "; if that is the gate, give --to the address of the server itself"

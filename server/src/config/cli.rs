@@ -17,13 +17,13 @@ pub struct Cli {
     /// `None` runs the server.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// The options of the server, if it is to run.
+    /// The options of the server, used if no command is given.
     #[command(flatten)]
     pub run: RunArgs,
 }
 
-/// The options of the running server. The configuration file has them under the same names; the
-/// command line and the environment win over it.
+/// The options of the running server. The configuration file has the same options under the same
+/// names. The command line and the environment win over the file.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct RunArgs {
     pub(super) config: Option<PathBuf>,
 }
 
-/// Everything but running the server.
+/// The commands; without one, the program runs the server.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check a configuration and the data directory or the NATS stream that it names: print every
@@ -43,8 +43,8 @@ pub enum Command {
         #[command(flatten)]
         run: Box<RunArgs>,
     },
-    /// Give a data directory a new epoch after you restored a backup of it: clients remember messages
-    /// that are newer than the backup and must not take new ones for those
+    /// Give a data directory a new epoch after you restored a backup of it. Otherwise clients would
+    /// mistake new messages for lost ones that had the same numbers
     NewEpoch {
         /// The data directory; no server may be using it
         #[arg(long, value_name = "DIR", env = "TOCSIN_DATA")]
@@ -56,11 +56,11 @@ pub enum Command {
     /// Change what the stream of --nats retains and protects, for all of its servers. Restart them
     /// with the same configuration afterwards, one after the other
     AdoptSettings {
-        /// Give the stream a new epoch too, after you restored a backup of NATS: clients remember
-        /// messages that are newer than the backup and must not take new ones for those
+        /// Give the stream a new epoch too, after you restored a backup of NATS. Otherwise clients
+        /// would mistake new messages for lost ones that had the same numbers
         #[arg(long)]
         new_epoch: bool,
-        /// The options of the stream's servers.
+        /// The options that the servers of the stream have.
         #[command(flatten)]
         run: Box<RunArgs>,
     },

@@ -1,7 +1,7 @@
 //! The configuration file: TOML with the options' names, and a table for each tag.
 //!
-//! It is read by hand rather than by serde, so that all faults are reported together, each with its
-//! line and without the value: that may be a key.
+//! The file is parsed without serde, so that all faults are reported together, each with its line.
+//! No fault repeats a value, because the value may be a key.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,28 +15,29 @@ use super::setting::{Setting, SettingSource};
 use super::table::{HISTORY, OPTIONS, OptionKind, OptionSpec, names_in_file};
 use crate::error::Error;
 
-/// What a file says, as far as it can be read.
+/// The content of a configuration file, as far as it is valid.
 #[derive(Debug, Default)]
 pub(super) struct ConfigFile {
     pub(super) options: GivenOptions,
-    /// The history of every tag whose own table says nothing else.
+    /// The history of every tag whose own table does not set it.
     pub(super) history: HistoryTable,
     pub(super) tags: Vec<TagTable>,
-    /// The lines that are not TOML.
+    /// The numbers of the lines that are not TOML.
     pub(super) unreadable: Vec<usize>,
 }
 
-/// [`HISTORY`]: count, age and bytes of the ring, then of inboxes.
+/// The settings that [`HISTORY`] names: count, age and bytes of the ring, then the same three of
+/// inboxes.
 pub(super) type HistoryTable = [[Option<Setting>; 3]; 2];
 
-/// `[tags.NAME]`: declares a tag.
+/// The table `[tags.NAME]`, which declares a tag.
 #[derive(Debug)]
 pub(super) struct TagTable {
     pub(super) name: Setting,
     pub(super) history: HistoryTable,
-    /// Pairs of an action and its key, or the hash of that.
+    /// Pairs of an action and its key, or the key's hash.
     pub(super) keys: Vec<(Setting, Setting)>,
-    /// Pairs of an action and a file with its key, or the hash of that.
+    /// Pairs of an action and a file that contains its key, or the key's hash.
     pub(super) key_files: Vec<(Setting, Setting)>,
 }
 
@@ -67,7 +68,8 @@ impl Reader<'_> {
         let mut file = ConfigFile::default();
         for error in errors {
             let at = error.span().map_or(0, |span| span.start).min(self.text.len());
-            // The message says what was expected; the error's `Display` would quote the line.
+            // The message tells only what was expected. `Display` would quote the line, which may
+            // contain a key.
             let reason = error.message().replace('\n', ", ");
             file.unreadable.push(self.line(at));
             let name = self.name_at(at).map(|name| format!("{name}: "));
@@ -127,7 +129,7 @@ impl Reader<'_> {
         tags
     }
 
-    /// Whether `name` belongs to the history; its value is then put into the table.
+    /// If `name` is a history option, puts its value into the table and returns true.
     fn history(&mut self, table: &mut HistoryTable, name: &str, value: &Value<'_>) -> bool {
         let Some(index) = HISTORY.iter().position(|known| *known == name) else { return false };
         table[index / 3][index % 3] = self.text(HISTORY[index], value);
@@ -152,7 +154,7 @@ impl Reader<'_> {
         None
     }
 
-    /// One text, or an array of them.
+    /// Reads one text, or an array of texts.
     fn texts(&mut self, name: &'static str, value: &Value<'_>) -> Vec<Setting> {
         match value.get_ref() {
             DeValue::Array(values) => {
@@ -196,8 +198,8 @@ impl Reader<'_> {
         1 + self.text[..at.min(self.text.len())].matches('\n').count()
     }
 
-    /// The name that a line begins with, if it is one of ours. Nothing else of a line that cannot be
-    /// read may be repeated: it may hold a key.
+    /// The option that a line begins with, if it exists. An error must not repeat anything else
+    /// from a line that is not TOML, because the line may contain a key.
     fn name_at(&self, at: usize) -> Option<&'static str> {
         let name = self.text.lines().nth(self.line(at) - 1)?.split('=').next()?.trim();
         names_in_file().into_iter().find(|known| *known == name)

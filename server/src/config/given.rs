@@ -1,4 +1,4 @@
-//! The options that were given: on the command line, in the environment, in the file.
+//! The options that the operator gave: on the command line, in the environment or in the file.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use super::setting::{Setting, SettingSource};
 use super::table::{OPTIONS, OptionKind, OptionSpec};
 
-/// The settings that were given, by the names of their options.
+/// The given settings, by the name of their option.
 #[derive(Debug, Clone, Default)]
 pub(super) struct GivenOptions(BTreeMap<&'static str, Vec<Setting>>);
 
@@ -24,7 +24,8 @@ impl GivenOptions {
         self.0.get(name)?.first()
     }
 
-    /// Combines these options, which win, with the options of the `file`.
+    /// Combines the options of `self` with those of the `file`. The values of `self` win; for
+    /// options of kind `Sum` both apply.
     pub(super) fn over(mut self, mut file: Self) -> Self {
         for option in OPTIONS {
             let mut settings = self.remove(option.name);
@@ -36,7 +37,7 @@ impl GivenOptions {
         self
     }
 
-    /// The settings of an option that apply: its default if none was given.
+    /// The settings of an option, or its defaults if none was given.
     pub(super) fn of(&mut self, option: &OptionSpec) -> Vec<Setting> {
         let settings = self.remove(option.name);
         if !settings.is_empty() {
@@ -82,7 +83,7 @@ impl FromArgMatches for GivenOptions {
 
 impl OptionSpec {
     fn argument(&self) -> Arg {
-        // Each line of a doc comment begins with a space.
+        // The help comes from doc comments, whose lines begin with a space.
         let help = match self.default_words {
             "" => self.help.trim_start().to_owned(),
             words => format!("{} [default: {words}]", self.help.trim_start()),

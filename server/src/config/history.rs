@@ -1,4 +1,4 @@
-//! How many messages are retained for each tag.
+//! The settings of the history: how many messages each tag retains.
 
 use std::time::Duration;
 
@@ -11,16 +11,19 @@ use crate::hub::history::{HistoryBounds, Settings, TagBounds};
 use crate::limits;
 use crate::protocol::Protectable;
 
-/// More is a mistake: a client asks for at most `limits::LAST` broadcasts.
+/// The largest count of messages. A larger one is probably a mistake, because a client receives at
+/// most `limits::LAST` broadcasts.
 const MAX_MESSAGES: u64 = 1_000_000;
-/// More is a mistake: the messages are retained in memory.
+/// The largest number of bytes, 1 TiB. A larger one is probably a mistake, because the messages are
+/// in memory.
 const MAX_BYTES: u64 = 1 << 40;
 
 impl Resolver {
-    /// `top` is the top of the file, which holds for tags that have nothing else in `tables`.
+    /// Parses the history options. `top` has those at the top of the file, which apply to each tag
+    /// that has no option of its own in `tables`.
     pub(super) fn history(&mut self, top: &HistoryTable, tables: &[TagTable]) {
         let usual = self.tag_bounds(top, TagBounds::default());
-        // The count may be in the tag's table and the age at the top.
+        // The table of a tag may have the count, and the top of the file the age.
         let counted = |kind: usize| tables.iter().any(|table| table.history[kind][0].is_some());
         self.warn_of_useless(top, TagBounds::default(), counted);
         let mut settings = Settings::new(self.config.history.max_memory, usual);
@@ -37,13 +40,13 @@ impl Resolver {
             settings.set(tag.clone(), usual);
         }
         for table in tables {
-            // A bad name was reported with the keys.
+            // An invalid name was already reported together with the keys.
             let Ok(tag) = table.tag() else { continue };
             let faults = self.faults.len();
             let mut bounds = self.tag_bounds(&table.history, usual);
             self.warn_of_useless(&table.history, usual, |_| false);
             if !with_inboxes.contains(&tag) {
-                // Reported only if no other fault in this table was reported.
+                // This fault is reported only if the table has no other.
                 if let Some(inbox) = inbox_wanted(&table.history)
                     && self.faults.len() == faults
                 {
@@ -65,7 +68,8 @@ impl Resolver {
         }
     }
 
-    /// Warns of an age or a size of messages whose count is 0, unless a tag's table has a count.
+    /// Warns of an age or a size that has no effect because the count is 0, unless the table of a
+    /// tag has a count.
     fn warn_of_useless(
         &mut self,
         table: &HistoryTable,
@@ -93,7 +97,7 @@ impl Resolver {
             age: self.bound(age, default.age, values::duration(Duration::ZERO..=limits::TTL)),
             bytes: self.bound(bytes, default.bytes, values::memory(0..=MAX_BYTES)),
         };
-        // An age or a size of 0 retains nothing either.
+        // With an age or a size of 0, no message is retained.
         let off = bounds.age.is_zero() || bounds.bytes == 0;
         HistoryBounds { count: if off { 0 } else { bounds.count }, ..bounds }
     }
@@ -109,7 +113,7 @@ impl Resolver {
     }
 }
 
-/// A setting that asks for inboxes.
+/// The first inbox option of a table whose value is not 0.
 fn inbox_wanted([_, inbox]: &HistoryTable) -> Option<&Setting> {
     inbox.iter().flatten().find(|setting| setting.text != "0")
 }

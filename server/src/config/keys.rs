@@ -1,4 +1,5 @@
-//! The keys that protect actions: in a file, in the configuration, or made for the demo.
+//! The keys that protect actions: from key files, from the configuration file, or made for the
+//! demo.
 
 use std::path::Path;
 
@@ -11,12 +12,12 @@ use crate::id::{Tag, random_hex};
 use crate::protocol::{Key, Protectable};
 use crate::secret_file;
 
-/// The tag that the administrator of the demo sends to.
+/// The tag to which the administrator of the demo sends.
 const DEMO_TAG: &str = "notifications";
 const DEMO_ACTIONS: [Protectable; 3] =
     [Protectable::Send, Protectable::Broadcast, Protectable::Drop];
 
-/// `--protect`: `TAG:ACTION:KEYFILE`.
+/// Applies one value of `--protect`, which is `TAG:ACTION:KEYFILE`.
 pub(super) fn protect(config: &mut Config, setting: &Setting) -> Result<(), Error> {
     let mut parts = setting.text.splitn(3, ':');
     let (Some(tag), Some(action), Some(file)) = (parts.next(), parts.next(), parts.next()) else {
@@ -48,7 +49,8 @@ impl Config {
         })
     }
 
-    /// A key, or its hash, that the configuration file holds itself. Errors never repeat it.
+    /// Parses a key, or its hash, that is written in the configuration file itself. Errors never
+    /// repeat it.
     pub(super) fn inline_key(
         &mut self,
         tag: &Tag,
@@ -63,8 +65,8 @@ impl Config {
         })
     }
 
-    /// Protects those actions of the demo that the configuration does not protect: with the key of
-    /// the running demo, or with a new one.
+    /// Protects the actions of the demo that the configuration leaves open. The key is that of the
+    /// running demo, or else a new one.
     pub(super) fn protect_demo(&mut self, demo: Demo) -> Result<(), Error> {
         let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(()) };
         let auth = &mut self.policy.auth;

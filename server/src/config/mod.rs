@@ -1,5 +1,5 @@
-//! The configuration: command line, environment and file together, checked before the server binds
-//! anything.
+//! The configuration from the command line, the environment and the file, checked before the server
+//! binds a socket.
 
 pub(crate) mod cli;
 mod faults;
@@ -43,12 +43,12 @@ pub struct Config {
     pub(crate) history: Settings,
     /// The directory of the log on disk, if there is one.
     pub(crate) data: Option<PathBuf>,
-    /// How many bytes of entries that log may hold.
+    /// The most bytes of entries in the log on disk.
     pub(crate) data_size: u64,
     /// The stream that this server shares with others; see [`Config::cluster`].
     pub(crate) nats: NatsConfig,
-    /// The file with the key that hashes IDs. Without one the key is in the data directory; without
-    /// that, too, it is made for this run.
+    /// The file with the key that hashes IDs. If `None`, the key is in the data directory, and
+    /// without a data directory the server makes a new key at each start.
     pub(crate) id_key_file: Option<PathBuf>,
     pub(crate) origins: Origins,
     pub(crate) demo: bool,
@@ -56,19 +56,19 @@ pub struct Config {
     pub(crate) demo_key: Option<Key>,
     pub(crate) ping_interval: Duration,
     pub(crate) idle_timeout: Duration,
-    /// A level, or tracing directives.
+    /// What to log: a level, or tracing directives.
     pub log: String,
-    /// Whether the log is for people or for programs.
+    /// The format of log lines: for people or for programs.
     pub log_format: LogFormat,
-    /// The most connections at a time. The limit of open files may allow fewer.
+    /// The most connections at the same time. The limit of open files may allow fewer.
     pub(crate) max_connections: usize,
     pub(crate) registrations: RegistrationLimits,
-    /// Bytes that may wait for all sockets together.
+    /// The bytes that may wait for all sockets together.
     pub(crate) max_backlog: usize,
-    /// Bytes of free memory below which the server rejects connections.
+    /// The server rejects connections while less memory than this is free, in bytes.
     pub(crate) spare_memory: u64,
     pub(crate) threads: Threads,
-    /// Settings that are valid but probably a mistake.
+    /// Warnings about settings that are valid but probably a mistake.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -76,33 +76,34 @@ pub struct Config {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Threads(pub(crate) NonZeroUsize);
 
-/// One for each core.
+/// One thread for each core.
 impl Default for Threads {
     fn default() -> Self {
         Self(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 }
 
-/// The demo of a running server.
+/// Whether a server serves the demo page, and the demo's key.
 #[derive(Debug, Clone)]
 pub(crate) struct Demo {
     pub(crate) served: bool,
-    /// The key of its administrator, if one was made.
+    /// The key of the demo's administrator, if one was made.
     pub(crate) key: Option<Key>,
 }
 
-/// What a reload cannot change.
+/// The settings that a reload cannot change.
 #[derive(Debug, Clone)]
 pub(crate) struct FixedOptions {
-    /// The options that only a restart changes, with their values.
+    /// The options that only a restart changes, each with its value.
     options: Vec<(&'static str, String)>,
-    /// What is retained and protected, if other servers share the log: all must agree on it.
+    /// The history settings and the protected actions, if several servers share the log: all
+    /// servers must have the same.
     agreed: Option<(Settings, Vec<(Tag, Protectable)>)>,
 }
 
 impl Config {
-    /// Reads the configuration file, if the arguments name one, and checks everything. The command line
-    /// and the environment win over the file; keys and origins of both are added up.
+    /// Reads the configuration file, if the arguments name one, and checks all settings. The
+    /// command line and the environment win over the file; keys and origins of both are added up.
     ///
     /// # Errors
     /// All faults, at least one.
@@ -110,15 +111,16 @@ impl Config {
         Self::resolve_for(args, None)
     }
 
-    /// As [`Config::resolve`]; `running` is the demo of a running server that reloads. It stays as
-    /// it is, whatever the configuration says by now, and so does its key.
+    /// Resolves the configuration of a new server, as [`Config::resolve`] does. If `running` is
+    /// given, resolves that of a server that reloads: its demo and the demo's key stay as they are,
+    /// whatever the new configuration contains.
     pub(crate) fn resolve_for(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut resolver = Resolver::default();
         let file = match &args.config {
             Some(path) => ConfigFile::read(path, &mut resolver.faults),
             None => ConfigFile::default(),
         };
-        // The environment of a running server does not change, so one warning is enough.
+        // The environment of a running server does not change, so a reload does not warn again.
         if running.is_none() {
             let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
             resolver.config.warnings = names::unknown_variables(variables);
@@ -155,19 +157,19 @@ impl Config {
 }
 
 impl FixedOptions {
-    /// The options that have other values in `other`.
+    /// The options whose values differ between `self` and `other`.
     pub(crate) fn changed(&self, other: &Self) -> Vec<&'static str> {
         let pairs = self.options.iter().zip(&other.options);
         pairs.filter(|(one, other)| one != other).map(|((name, _), _)| *name).collect()
     }
 
-    /// Whether `other` contradicts what the servers of a stream have agreed on.
+    /// Whether `other` differs from the settings that all servers of the stream must have.
     pub(crate) fn disagrees(&self, other: &Self) -> bool {
         self.agreed.is_some() && self.agreed != other.agreed
     }
 }
 
-/// Makes a configuration, and goes on after a fault to find the others.
+/// Builds a configuration. It continues after a fault, to find all faults.
 #[derive(Default)]
 struct Resolver {
     config: Config,
@@ -182,7 +184,7 @@ impl Resolver {
         })
     }
 
-    /// Options that contradict each other, according to where the log is.
+    /// Reports options that do not fit the place of the log: memory, a directory or NATS.
     fn log_options(&mut self, options: &mut GivenOptions) {
         if options.first("nats").is_none() {
             for option in OPTIONS.iter().filter(|option| option.name.starts_with("nats-")) {
@@ -206,7 +208,7 @@ impl Resolver {
 }
 
 impl Config {
-    /// Adds a warning, unless it is there already.
+    /// Adds a warning, unless the list already has it.
     fn warn(&mut self, warning: Option<String>) {
         self.warnings.extend(warning.filter(|warning| !self.warnings.contains(warning)));
     }

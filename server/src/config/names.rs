@@ -1,15 +1,16 @@
-//! "Did you mean": names that are misspelled in the file or in the environment.
+//! Suggestions ("did you mean") for misspelled names in the file or the environment.
 
 use clap::CommandFactory as _;
 
 use super::cli::Cli;
 
 const PREFIX: &str = "TOCSIN_";
-/// The senders read the first, the deploy hook in scripts/systemd the second. Neither is an option.
+/// Variables that are not options. `server send` and `server broadcast` read the first, the deploy
+/// hook in scripts/systemd reads the second.
 const NO_OPTIONS: [&str; 2] = ["TOCSIN_KEY", "TOCSIN_CERT"];
 
-/// A warning for each variable that looks like an option and is none. It is no fault: other programs may
-/// have variables with such a name.
+/// Warns of each variable that begins with `TOCSIN_` but belongs to no option. This is only a
+/// warning, because other programs may have such variables.
 pub(super) fn unknown_variables(variables: impl Iterator<Item = String>) -> Vec<String> {
     let cli = Cli::command();
     let mut known: Vec<&str> = NO_OPTIONS.into();
@@ -27,8 +28,8 @@ pub(super) fn unknown_variables(variables: impl Iterator<Item = String>) -> Vec<
     unknown.iter().map(warning).collect()
 }
 
-/// The known name that differs from `name` in the fewest letters: in at most a quarter of them, or
-/// in one.
+/// The known name that is closest to `name`, if at most a quarter of the letters differ, or one
+/// letter.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let most = (name.len() / 4).max(1);
     // This distance counts two swapped neighbours as one difference.

@@ -1,4 +1,4 @@
-//! A setting, together with where it was written, for its errors.
+//! A setting and where it was written. Error messages name the place.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-/// The text of a setting.
+/// A setting: its text, and where it was written.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) text: String,
@@ -16,21 +16,22 @@ pub(super) struct Setting {
 /// Where a setting was written.
 #[derive(Debug, Clone)]
 pub(super) enum SettingSource {
-    /// Written nowhere: the default of this option.
+    /// The operator did not write the setting. It is the default of this option.
     Default(&'static str),
-    /// Written on the command line or in the environment, as this option.
+    /// The setting was written on the command line or in the environment, as this option.
     Option(&'static str),
-    /// Written in the configuration file. `option` is the name of the option, if the line has one.
+    /// The setting was written in this line of the configuration file. `option` is the name of the
+    /// option, if the line has one.
     File { file: Arc<Path>, line: usize, option: Option<&'static str> },
 }
 
 impl Setting {
-    /// An error about this text. It repeats the text, which therefore must be no secret.
+    /// An error about this setting. The error repeats the text, so the text must not be a secret.
     pub(super) fn fault(&self, reason: impl Display) -> Error {
         self.source.fault(format!("{}: {reason}", self.text))
     }
 
-    /// The file that this text names.
+    /// The path of the file that the setting names.
     pub(super) fn path(&self) -> PathBuf {
         self.source.path(&self.text)
     }
@@ -48,7 +49,7 @@ impl SettingSource {
         }
     }
 
-    /// A warning, in the words that an error would have.
+    /// A warning with the same text as an error.
     pub(super) fn warning(&self, reason: &str) -> String {
         self.fault(reason.into()).to_string()
     }
@@ -61,8 +62,8 @@ impl SettingSource {
         }
     }
 
-    /// The path of a file that this source names. Paths in a configuration file are relative to its
-    /// directory.
+    /// The path of a file that is named in this source. Paths in a configuration file are relative
+    /// to its directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.file().and_then(Path::parent).unwrap_or(Path::new("")).join(name)
     }

@@ -1,4 +1,5 @@
-//! Addresses that options of the configuration share, or that have no effect.
+//! Checks the addresses of the configuration: two options may name the same one, or an option may
+//! have no effect.
 
 use super::Config;
 use super::cli::RunArgs;
@@ -7,11 +8,11 @@ use crate::net::addresses::{Listen, ListenAddress};
 use crate::net::listeners::PROXY;
 
 impl Config {
-    /// Logs the options of addresses that have no effect. `sockets_given`: a service manager gives the
-    /// sockets, in place of those that the configuration names.
+    /// Logs a warning for each address option that has no effect. `sockets_given`: a service
+    /// manager passes the sockets, which replace the configured ones.
     ///
     /// # Errors
-    /// The first address that two options name, if the server is to bind it.
+    /// The first address that two options name, unless a service manager passes the sockets.
     pub fn check_addresses(&self, sockets_given: bool) -> Result<(), Error> {
         if let (false, Some(clash)) = (sockets_given, self.clashes().into_iter().next()) {
             return Err(clash);
@@ -22,8 +23,9 @@ impl Config {
         Ok(())
     }
 
-    /// An error for each address that two options name: binding it twice would fail and blame another
-    /// program. Sockets of a service manager replace all of these addresses but that of the admin port.
+    /// An error for each address that two options name. Binding an address twice would fail with an
+    /// error that blames another program. Sockets of a service manager replace all of these
+    /// addresses except that of the admin port.
     pub(crate) fn clashes(&self) -> Vec<Error> {
         let sockets = &self.sockets;
         let tcp = |option: &'static str| move |at: &ListenAddress| (option, Listen::Tcp(*at));
@@ -33,7 +35,7 @@ impl Config {
         let all: Vec<(&'static str, Listen)> = listen.chain(listen_proxy).chain(admin).collect();
         let mut found = Vec::new();
         for (index, (option, listen)) in all.iter().enumerate() {
-            // A port stands for an IPv6 address too, which nobody gave explicitly.
+            // A port alone also means the IPv6 address; only its IPv4 address is reported.
             let implied = matches!(listen, Listen::Tcp(address) if !address.given);
             let other = all[..index].iter().find(|(_, other)| other.overlaps(listen));
             if let (false, Some((other, _))) = (implied, other) {
@@ -50,7 +52,7 @@ impl Config {
         found.into_iter().map(|(option, reason)| Error::Option { option, reason }).collect()
     }
 
-    /// A warning for each option of an address that has no effect.
+    /// A warning for each address option that has no effect.
     pub(crate) fn without_effect(&self, sockets_given: bool) -> Vec<String> {
         let Ok(default) = Self::resolve(RunArgs::default()) else { return Vec::new() };
         let sockets = &self.sockets;

@@ -1,6 +1,6 @@
-//! The table of options: each is written here once. From it come the arguments of the command line
-//! with their help, the names in the environment and the file, the defaults, and which options a
-//! running server can change.
+//! The table of options. Each option is written here once. The arguments of the command line and
+//! their help, the names in the environment and in the file, the defaults, and the list of options
+//! that a reload can change all come from here.
 
 use std::time::Duration;
 
@@ -11,43 +11,46 @@ use crate::error::Error;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 const PIB: u64 = 1 << 50;
-/// No machine serves more connections, tags or registrations.
+/// The largest count that an option accepts. No machine serves more connections, tags or
+/// registrations.
 const MAX_COUNT: u64 = 1 << 32;
-/// A few of the largest messages fit.
+/// The smallest size of a log: a few of the largest messages fit.
 const MIN_LOG: u64 = MIB;
-/// SQLite and NATS hold sizes as signed numbers.
+/// The largest size of a log: SQLite and NATS store sizes as signed numbers.
 const MAX_LOG: u64 = i64::MAX as u64;
-/// The largest messages of a few people fit.
+/// The smallest memory for messages: the largest messages of a few people fit.
 const MIN_MEMORY: u64 = MIB;
-/// One connection may have 1/64 of the backlog: two of the largest messages.
+/// The smallest backlog. One connection may have 1/64 of it, here two of the largest messages.
 const MIN_BACKLOG: u64 = 8 * MIB;
-/// NATS supports no more.
+/// NATS supports at most 5 replicas.
 const MAX_REPLICAS: u64 = 5;
-/// A slot of the ping wheel then lasts at least a millisecond.
+/// The shortest time-out. The ping wheel passes 256 slots in this time, so each slot lasts at least
+/// a millisecond.
 const MIN_TIMEOUT: Duration = Duration::from_millis(300);
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An option of the running server.
 pub(super) struct OptionSpec {
-    /// The name in the file; the command line puts two dashes before it.
+    /// The name of the option in the file. The command line puts two dashes before it.
     pub(super) name: &'static str,
     /// The environment variable.
     pub(super) variable: &'static str,
     /// The name of the value in the help.
     pub(super) value: &'static str,
     pub(super) help: &'static str,
-    /// The values if nobody gives any, as one would write them.
+    /// The values if the operator gives none, as text.
     pub(super) defaults: &'static [&'static str],
-    /// The default in words; empty if there is none.
+    /// The default as the help shows it; empty if there is none.
     pub(super) default_words: &'static str,
     pub(super) kind: OptionKind,
     /// Parses one value and puts it into the configuration.
     pub(super) set: fn(&mut Config, &Setting) -> Result<(), Error>,
-    /// The current value, to find out what a reload would change; `None` if a reload may change it.
+    /// Returns the current value, to find out whether a reload would change it. `None` if a reload
+    /// may change the option.
     pub(super) fixed: Option<fn(&Config) -> String>,
 }
 
-/// Whether an option takes values, and how those of the command line and of the file combine.
+/// Whether an option takes values, and how the values of the command line and of the file combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OptionKind {
     Flag,
@@ -58,21 +61,22 @@ pub(super) enum OptionKind {
     Sum,
 }
 
-/// What the file may hold besides options, for all tags at its top and in the table of each tag: count,
-/// age and bytes of the ring, then of inboxes.
+/// The history options of the file. The top of the file has them for all tags, the table of a tag
+/// for that tag. Count, age and bytes of the ring come first, then those of inboxes.
 pub(super) const HISTORY: [&str; 6] =
     ["ring", "ring-age", "ring-bytes", "inbox", "inbox-age", "inbox-bytes"];
 
-/// All names at the top of the file.
+/// All names that may stand at the top of the file.
 pub(super) fn names_in_file() -> Vec<&'static str> {
     OPTIONS.iter().map(|option| option.name).chain(HISTORY).chain(["tags"]).collect()
 }
 
-/// An entry consists of: help; kind, name, environment variable, name of the value; `[defaults; default
-/// in words]`; `restart` or `reload`, whichever applies a change; parser; field of [`Config`].
+/// An entry consists of: help; kind, name, environment variable, name of the value; `[defaults;
+/// default in words]`; `restart` or `reload`, which tells how a change takes effect; parser; how
+/// the value is stored, and the field of [`Config`].
 ///
-/// The parsed value is `set` as the field, or added to it by `push` or `extend`. With `by`, the parser
-/// changes the configuration itself, and the field is only compared.
+/// `set` stores the parsed value in the field; `push` and `extend` add it to the field. With `by`,
+/// the parser changes the configuration itself, and the field only serves to detect a change.
 macro_rules! options {
     ($(
         $(#[doc = $help:literal])+
@@ -114,8 +118,8 @@ options! {
     List "listen" "TOCSIN_LISTEN" "ADDR:PORT" ["9090"]
     restart: values::places => extend sockets.listen;
 
-    /// Accept connections that begin with a PROXY header, which has the client's address, at PORT (on
-    /// 127.0.0.1 and ::1) or ADDR:PORT. Start the gate with --proxy-protocol v2. Repeatable
+    /// Accept connections that begin with a PROXY header, which has the client's address, at PORT
+    /// (on 127.0.0.1 and ::1) or ADDR:PORT. Start the gate with --proxy-protocol v2. Repeatable
     List "listen-proxy" "TOCSIN_LISTEN_PROXY" "ADDR:PORT" []
     restart: values::addresses => extend sockets.listen_proxy;
 
@@ -127,22 +131,24 @@ options! {
     One "admin" "TOCSIN_ADMIN" "ADDR:PORT" ["9092"]
     restart: values::admin_address => set sockets.admin;
 
-    /// Require a key for an action (set, send, broadcast or drop) on a tag. The first line of the file
-    /// is the key or its hash. Repeatable
+    /// Require a key for an action (set, send, broadcast or drop) on a tag. The first line of the
+    /// file is the key or its hash. Repeatable
     Sum "protect" "TOCSIN_PROTECT" "TAG:ACTION:KEYFILE" []
     reload: keys::protect => by policy;
 
-    /// Allow pages of another origin to use this server, for example https://shop.example. Repeatable
+    /// Allow pages of another origin to use this server, for example https://shop.example.
+    /// Repeatable
     Sum "origin" "TOCSIN_ORIGIN" "URL" []
     restart: values::origin => by origins;
 
-    /// Store what is published in this directory, which is created if it is missing. It then survives
-    /// a restart, a crash and a power failure; without this option it is lost when the server ends
+    /// Store what is published in this directory, which is created if it is missing. Messages then
+    /// survive a restart, a crash and a power failure; without this option they are lost when the
+    /// server ends
     One "data" "TOCSIN_DATA" "DIR" []
     restart: values::some_path => set data;
 
-    /// How much the log in the data directory may hold. What exceeds this is deleted, oldest first, and
-    /// so is what is too old for every tag
+    /// How much the log in the data directory may hold. Beyond that, the oldest entries are
+    /// deleted. Entries that are too old for every tag are deleted too
     One "data-size" "TOCSIN_DATA_SIZE" "SIZE" ["1GiB"]
     restart: values::bytes(MIN_LOG..=MAX_LOG) => set data_size;
 
@@ -165,13 +171,13 @@ options! {
     One "nats-ca" "TOCSIN_NATS_CA" "FILE" []
     restart: values::some_path => set nats.ca;
 
-    /// How many NATS servers must have stored a message before it is acknowledged: 1, 3 or 5. Applies
-    /// when the stream is created
+    /// How many NATS servers must have stored a message before it is acknowledged: 1, 3 or 5.
+    /// Applies when the stream is created
     One "nats-replicas" "TOCSIN_NATS_REPLICAS" "N" ["3"]
     restart: values::count(1..=MAX_REPLICAS) => set nats.replicas;
 
-    /// How much the stream may hold. What exceeds this is deleted, oldest first, and so is what is too
-    /// old for every tag. Applies when the stream is created
+    /// How much the stream may hold. Beyond that, the oldest entries are deleted. Entries that are
+    /// too old for every tag are deleted too. Applies when the stream is created
     One "nats-size" "TOCSIN_NATS_SIZE" "SIZE" ["1GiB"]
     restart: values::bytes(MIN_LOG..=MAX_LOG) => set nats.size;
 
@@ -180,8 +186,8 @@ options! {
     [; "id.key in the data directory; without one, a new key at every start"]
     restart: values::some_path => set id_key_file;
 
-    /// How much memory the retained messages of all tags may take. What exceeds this is dropped, oldest
-    /// first, beginning with the tag that is furthest over its share
+    /// How much memory the retained messages of all tags may take. Beyond that, the oldest messages
+    /// are dropped, beginning with the tag that is furthest over its share
     One "max-memory" "TOCSIN_MAX_MEMORY" "SIZE" ["256MiB"]
     reload: values::memory(MIN_MEMORY..=TIB) => set history.max_memory;
 
@@ -198,8 +204,8 @@ options! {
     One "connect-rate" "TOCSIN_CONNECT_RATE" "N:BURST" ["200:4096"]
     reload: values::rate => set policy.limits.connect;
 
-    /// How often a connection may register. An address may do so 20 times as often; the same holds for
-    /// the next two options
+    /// How often a connection may register. An address may do so 20 times as often; the same holds
+    /// for the next two options
     One "set-rate" "TOCSIN_SET_RATE" "N:BURST" ["50:400"]
     reload: values::rate => set policy.limits.set;
 
@@ -211,7 +217,7 @@ options! {
     One "wrong-key-rate" "TOCSIN_WRONG_KEY_RATE" "N:BURST" ["1:10"]
     reload: values::rate => set policy.limits.wrong_key;
 
-    /// How many connections there may be. Further ones get 503 and come back later
+    /// How many connections there may be. Further clients get 503 and are asked to come back later
     One "max-connections" "TOCSIN_MAX_CONNECTIONS" "N"
     ["1000000"; "what the limit of open files allows"]
     restart: values::count(1..=MAX_COUNT) => set max_connections;
@@ -224,13 +230,13 @@ options! {
     One "max-registrations" "TOCSIN_MAX_REGISTRATIONS" "N" ["2000000"]
     restart: values::count(1..=MAX_COUNT) => set registrations.registrations;
 
-    /// How much may wait for all clients that read too slowly. The less of it is left, the sooner such
-    /// a client is disconnected
+    /// How much may wait for all clients that read too slowly. The less of it is left, the sooner a
+    /// slow client is disconnected
     One "max-backlog" "TOCSIN_MAX_BACKLOG" "SIZE" ["256MiB"]
     restart: values::memory(MIN_BACKLOG..=PIB) => set max_backlog;
 
-    /// Reject new connections while the machine or the control group has less memory left than this;
-    /// 0 rejects none
+    /// Reject new connections while the machine or the control group has less memory left than
+    /// this; 0 rejects none
     One "spare-memory" "TOCSIN_SPARE_MEMORY" "SIZE" ["64MiB"]
     restart: values::bytes(0..=PIB) => set spare_memory;
 

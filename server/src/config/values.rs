@@ -18,7 +18,7 @@ use crate::net::addresses::{Listen, ListenAddress};
 use crate::{duration_text, size};
 
 const MAX_THREADS: u64 = 1_024;
-/// The name becomes part of NATS subjects and file names.
+/// The longest name of a NATS stream, in bytes. The name becomes part of subjects and file names.
 const MAX_STREAM_NAME: usize = 32;
 
 pub(super) fn flag(setting: &Setting) -> Result<bool, Error> {
@@ -29,7 +29,7 @@ pub(super) fn some_path(setting: &Setting) -> Result<Option<PathBuf>, Error> {
     Ok(Some(setting.path()))
 }
 
-/// `unix:PATH`, or what [`addresses`] parses.
+/// Parses `unix:PATH`, or the forms that [`addresses`] parses.
 pub(super) fn places(setting: &Setting) -> Result<Vec<Listen>, Error> {
     match setting.text.strip_prefix("unix:") {
         Some("") => Err(setting.fault("write a path, for example unix:/run/tocsin/server.sock")),
@@ -38,7 +38,7 @@ pub(super) fn places(setting: &Setting) -> Result<Vec<Listen>, Error> {
     }
 }
 
-/// A port alone stands for both loopback addresses; that of IPv6 may be missing on a machine.
+/// Parses an address. A port alone means both loopback addresses, but a machine may lack IPv6.
 pub(super) fn addresses(setting: &Setting) -> Result<Vec<ListenAddress>, Error> {
     let Ok(port) = setting.text.parse::<u16>() else {
         return Ok(vec![ListenAddress { socket: socket(setting)?, given: true }]);
@@ -72,7 +72,7 @@ fn socket(setting: &Setting) -> Result<SocketAddr, Error> {
     })
 }
 
-/// A network, or a single address.
+/// Parses a network, or a single address.
 pub(super) fn network(setting: &Setting) -> Result<IpNet, Error> {
     let text = &setting.text;
     text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
@@ -85,7 +85,7 @@ pub(super) fn origin(config: &mut Config, setting: &Setting) -> Result<(), Error
 }
 
 pub(super) fn nats_server(setting: &Setting) -> Result<ServerAddr, Error> {
-    // The error must not repeat a password.
+    // An error must not repeat a password.
     if setting.text.contains('@') {
         let reason = "the address must not contain a user or a password: write USER:PASSWORD or a \
                       token into a file and name that with --nats-credentials";
@@ -123,7 +123,7 @@ pub(super) fn bytes(allowed: RangeInclusive<u64>) -> impl Fn(&Setting) -> Result
     }
 }
 
-/// A number of bytes in memory. One beyond the address space means all of that.
+/// Parses a number of bytes in memory. A number beyond the address space becomes `usize::MAX`.
 pub(super) fn memory(allowed: RangeInclusive<u64>) -> impl Fn(&Setting) -> Result<usize, Error> {
     let bytes = bytes(allowed);
     move |setting| bytes(setting).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
@@ -157,7 +157,7 @@ pub(super) fn threads(setting: &Setting) -> Result<Threads, Error> {
     Ok(Threads(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)))
 }
 
-/// `N:BURST`, or `off`.
+/// Parses `N:BURST`, or `off`.
 pub(super) fn rate(setting: &Setting) -> Result<Option<Rate>, Error> {
     if setting.text == "off" {
         return Ok(None);

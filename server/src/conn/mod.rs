@@ -1,4 +1,4 @@
-//! The bytes of one client: its frames, its outbox, and its handle.
+//! The connection of one client: its frames, its outbox and its handle.
 
 pub(crate) mod connection;
 pub(crate) mod frame;

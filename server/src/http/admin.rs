@@ -1,4 +1,5 @@
-//! The pages for administrators, on a port of their own to which no gate forwards.
+//! The pages for administrators. They are on a port of their own, to which the gate does not
+//! forward.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,10 +12,10 @@ use crate::http::metrics_text;
 use crate::hub::TagCounts;
 use crate::publish::Service;
 
-/// The most tags in `/status`. If any tag may be used, there can be very many.
+/// The most tags in `/status`. If the configuration declares no tags, there can be very many.
 const TAGS: usize = 100;
 
-/// The data of these pages.
+/// The data for the pages of the admin port.
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub service: Arc<Service>,
@@ -22,7 +23,7 @@ pub(crate) struct Admin {
     pub started: Instant,
 }
 
-/// Counts only: no IDs, no keys.
+/// The content of `/status`: counts, but no IDs and no keys.
 #[derive(Serialize)]
 struct Status<'a> {
     version: &'static str,
@@ -38,7 +39,7 @@ struct Status<'a> {
     protected: Vec<String>,
 }
 
-/// An object in this order, most registrations first.
+/// A JSON object with the tags in this order: most registrations first.
 struct Tags(Vec<TagCounts>);
 
 impl Serialize for Tags {

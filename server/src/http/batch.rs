@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::limits;
 
-/// The elements of an array. They are dropped if there are too many: a body of 8 MiB could contain
-/// four million.
+/// The actions of a batch. If there are too many, all of them are dropped: a body of 8 MiB could
+/// contain four million actions.
 pub(super) enum Actions<'a> {
     Some(Vec<&'a RawValue>),
     TooMany,

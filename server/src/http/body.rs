@@ -1,4 +1,5 @@
-//! Reads the body of a request, without relying on the length that its header claims.
+//! Reads the body of a request. Memory is reserved for bytes that arrived, not for the length in
+//! the header.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::limits;
 use crate::protocol::{ErrorCode, Outcome, Refusal};
 use crate::publish::Service;
 
-/// A body, and its part of the memory budget.
+/// The body of a request, and its part of the memory budget.
 pub(super) struct RequestBody {
     pub(super) bytes: Vec<u8>,
     _reserved: Reservation,
@@ -28,10 +29,10 @@ enum BodyError {
     BrokenOff,
 }
 
-/// Reads the body within its time and its share of `bodies`.
+/// Reads the body within the time-out and within its share of the budget `bodies`.
 ///
 /// # Errors
-/// The answer, after which the connection is closed.
+/// The answer to send instead. The connection is closed after it.
 pub(super) async fn read(
     service: &Service,
     request: Request<Incoming>,

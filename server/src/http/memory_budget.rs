@@ -1,24 +1,24 @@
-//! A memory budget for all requests together.
+//! A memory budget that all requests share.
 //!
-//! Large requests share three quarters of it. Each may take a quarter of what is left there, so a few
-//! slow ones leave little for the next. The last quarter is for the first 64 KiB of each request, so
-//! that small requests always find memory.
+//! Three quarters of the budget are for large requests. Each of these may take a quarter of the
+//! bytes that are left there, so a few slow requests leave little for the next. The last quarter of
+//! the budget is for the first 64 KiB of each request, so that small requests always find memory.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Up to this many bytes a request is small.
+/// The largest small request, in bytes.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// The budget.
+/// The memory budget, in two pools.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBudget {
     small: Pool,
     large: Pool,
 }
 
-/// The memory of one request, returned to the budget on drop.
+/// The memory of one request. Dropping it returns the memory to the budget.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     bytes: usize,
@@ -26,14 +26,14 @@ pub(crate) struct Reservation {
     large: PoolShare,
 }
 
-/// Too little of the budget is left.
+/// The error if too little of the budget is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
 #[derive(Debug, Clone)]
 struct Pool {
     free: Arc<Semaphore>,
-    /// A request may take one in `share` bytes of what is left.
+    /// A request may take 1/`share` of the bytes that are left.
     share: usize,
 }
 
@@ -44,7 +44,7 @@ struct PoolShare {
 }
 
 impl MemoryBudget {
-    /// A budget of `bytes`, at most what a semaphore can count.
+    /// Creates a budget of `bytes` bytes, or of as many as a semaphore can count.
     pub(crate) fn new(bytes: usize) -> Self {
         let bytes = bytes.min(Semaphore::MAX_PERMITS);
         let pool = |bytes, share| Pool { free: Arc::new(Semaphore::new(bytes)), share };
@@ -62,7 +62,7 @@ impl Reservation {
     /// Takes more bytes.
     ///
     /// # Errors
-    /// [`Full`] if that exceeds the share of the request. What it took before stays reserved.
+    /// [`Full`] if the request would exceed its share. The bytes that it took before stay reserved.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         let from = if self.bytes + bytes <= SMALL { &mut self.small } else { &mut self.large };
         from.grow(bytes)?;
@@ -108,7 +108,8 @@ mod tests {
         assert_eq!(another.grow(SMALL + 1), Err(Full));
         assert_eq!(another.grow(SMALL), Ok(()));
         drop((all, another));
-        // A single large request gets a fifth of the large pool: a quarter of what is left.
+        // The limit is a quarter of the bytes that are left, so a single large request gets a fifth
+        // of the large pool.
         let alone = greedy(&budget, 1024).bytes;
         assert!((WHOLE / 7..WHOLE / 6).contains(&alone), "{alone}");
         assert_eq!(budget.small.free.available_permits(), WHOLE / 4);
@@ -118,7 +119,7 @@ mod tests {
     #[test]
     fn the_more_small_requests_the_less_each_may_take() {
         let budget = MemoryBudget::new(WHOLE);
-        // For 256 of them the pool would be enough.
+        // The pool has exactly enough memory for 256 of these requests.
         let all: Vec<Reservation> = (0..512)
             .map(|_| {
                 let mut reservation = budget.reserve();

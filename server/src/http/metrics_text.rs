@@ -1,4 +1,4 @@
-//! `/metrics`: what the server counts, in the OpenMetrics text format.
+//! `/metrics`: the counters of the server in the OpenMetrics text format.
 
 use prometheus_client::encoding::{EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -11,7 +11,7 @@ use crate::hub::tally::ShardProgress;
 use crate::log::{Log, Queued};
 use crate::publish::Service;
 
-/// The counters of a server in the OpenMetrics text format.
+/// Encodes the counters of a server in the OpenMetrics text format.
 pub(super) fn encode(service: &Service) -> String {
     let (hub, counters) = (&service.hub, &service.counters);
     let mut registry = Registry::default();
@@ -33,7 +33,7 @@ pub(super) fn encode(service: &Service) -> String {
     register_log(server, &*service.log);
     registry.register_collector(Box::new(Process));
     let mut out = String::new();
-    // Writing into a String cannot fail.
+    // Writing into a `String` cannot fail.
     let _ = text::encode(&mut out, &registry);
     out
 }
@@ -70,7 +70,7 @@ fn register_progress(server: &mut Registry, progress: &ShardProgress) {
 fn register_log(server: &mut Registry, log: &dyn Log) {
     let counts = log.counts();
     server.register("log_appends", "Entries by what became of them", counts.appends.clone());
-    // A log that keeps nothing has no commits, and nothing waits for it.
+    // A log in memory has no queue and no commits.
     if let Some(Queued { entries, bytes: waiting }) = log.queued() {
         gauge(server, "log_queue_entries", "Entries that wait for the disk", entries);
         bytes(server, "log_queue", "Entries that wait for the disk", waiting);

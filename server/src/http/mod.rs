@@ -40,30 +40,30 @@ use crate::protocol::{ErrorCode, Reference, Refusal, Reply};
 use crate::publish::Service;
 use crate::ws::socket::Sockets;
 
-/// What all HTTP connections of a server share.
+/// The data that all HTTP connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub service: Arc<Service>,
     pub sockets: Arc<Sockets>,
-    /// The memory of request bodies, until the request is answered.
+    /// The memory for request bodies. It is returned when the request is answered.
     pub bodies: MemoryBudget,
-    /// The memory of inboxes in answers, until these are written.
+    /// The memory for inboxes in answers. It is returned when the answer is written.
     pub answers: MemoryBudget,
     pub origins: Origins,
     /// Whether the demo page is served at `/`.
     pub demo: bool,
-    /// Called with the first bytes of a connection.
+    /// A function that is called with the first bytes of each connection.
     pub inspect_first: fn(&[u8]),
 }
 
-/// The time-out for the first request of a connection that came right before the stop.
+/// The time-out for the first request of a connection that was accepted right before the stop.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long a connection may stay open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     Long,
-    /// For one request, which must not be an upgrade to a WebSocket.
+    /// Until one request is answered. The request must not be an upgrade to a WebSocket.
     Brief,
 }
 
@@ -75,23 +75,24 @@ pub(crate) trait Stream:
 
 impl<S: LingerSocket + AsyncRead + AsyncWrite + Into<Wire> + Send + Unpin + 'static> Stream for S {}
 
-/// What all requests of one connection share.
+/// The data that all requests of one connection share.
 #[derive(Debug)]
 struct Caller<H> {
     visitor: Mutex<Visitor>,
-    /// Dropped when the connection ends, also if it became a WebSocket.
+    /// A value that is dropped when the connection ends, even if it became a WebSocket before.
     held: Arc<H>,
     lifetime: Lifetime,
-    /// The number of the thread that serves the connection and of its shard.
+    /// The number of the thread that serves the connection. Its shard has the same number.
     thread: usize,
-    /// Notified with every request.
+    /// Notified when a request arrives.
     requested: Notify,
     shutdown: Shutdown,
 }
 
 impl Site {
-    /// Serves one connection on this `thread` until it ends or becomes a WebSocket. `address` is that of
-    /// the client, if it is known. `held` is dropped when the connection ends, also as a WebSocket.
+    /// Serves one connection on this `thread` until it ends or becomes a WebSocket. `address` is
+    /// the address of the client, if it is known. `held` is dropped when the connection ends, even
+    /// if it became a WebSocket before.
     pub(crate) async fn serve<S: Stream, H: Send + Sync + 'static>(
         self: Arc<Self>,
         stream: S,
@@ -119,7 +120,8 @@ impl Site {
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            // A sender may close its side right after the request, which cancels nothing.
+            // A sender may close its side right after the request. The request is answered
+            // nevertheless.
             .half_close(true)
             .keep_alive(lifetime == Lifetime::Long)
             .header_read_timeout(match lifetime {
@@ -134,8 +136,8 @@ impl Site {
             ended = connection.as_mut() => ended,
             () = stopping.stopping() => tokio::select! {
                 biased;
-                // hyper would close a connection without a request at once, although the first request
-                // may be on its way.
+                // hyper would at once close a connection that has had no request. But the first
+                // request may be on its way.
                 _either = within("the first request", FIRST_REQUEST, first.requested.notified()) => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
@@ -189,7 +191,7 @@ impl Site {
         answer
     }
 
-    /// RFC 6455 section 4.2.
+    /// Answers a request to become a WebSocket (RFC 6455 section 4.2).
     fn upgrade<S: Stream, H: Send + Sync + 'static>(
         &self,
         mut request: Request<Incoming>,
@@ -227,7 +229,7 @@ impl Site {
             let Ok(parts) = upgraded.downcast::<TokioIo<Lingering<S>>>() else { return };
             let stream = parts.io.into_inner().into_inner();
             let read_ahead = parts.read_buf;
-            // Served in a new task, because this one keeps the memory of the handshake.
+            // The WebSocket gets a new task, because this task keeps the memory of the handshake.
             let held = Arc::clone(&caller.held);
             caller.shutdown.spawn(async move {
                 sockets.serve(stream, read_ahead, Visitor::new(address), thread).await;
@@ -259,7 +261,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
     has(&header::UPGRADE, "websocket") && has(&header::CONNECTION, "upgrade")
 }
 
-/// The elements of a list header.
+/// The elements of a header that contains a list.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)

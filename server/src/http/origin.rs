@@ -1,19 +1,19 @@
-//! Which pages may use this server: browsers send the origin of a page in `Origin`.
+//! Checks which pages may use this server. Browsers send the origin of a page in `Origin`.
 
 use std::collections::BTreeSet;
 
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
-/// The allowed origins besides that of the server itself.
+/// The allowed origins, in addition to that of the server itself.
 #[derive(Debug, Default)]
 pub(crate) struct Origins(BTreeSet<String>);
 
-/// The request comes from an origin that is not allowed.
+/// The error of a request from an origin that is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Foreign;
 
-/// The text is not an origin.
+/// The error of a text that is not an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write scheme, host and, if needed, port, for example https://shop.example:8443")]
 pub(crate) struct BadOrigin;
@@ -22,7 +22,8 @@ impl Origins {
     /// Allows another origin.
     ///
     /// # Errors
-    /// [`BadOrigin`] unless it is `http://` or `https://`, a name, perhaps a port, and no path.
+    /// [`BadOrigin`] unless the origin consists of `http://` or `https://`, a name and perhaps a
+    /// port.
     pub(crate) fn allow(&mut self, origin: &str) -> Result<(), BadOrigin> {
         let trimmed = origin.strip_suffix('/').unwrap_or(origin);
         host_of(trimmed).ok_or(BadOrigin)?;
@@ -30,12 +31,12 @@ impl Origins {
         Ok(())
     }
 
-    /// Checks the `Origin` of a request and returns it for the answer. Programs other than browsers send
-    /// none.
+    /// Checks the `Origin` of a request and returns it for the answer. Requests of other programs
+    /// than browsers have no `Origin` and are allowed.
     ///
     /// # Errors
-    /// [`Foreign`] unless the host is that of the `Host` header, with any port, or the origin is
-    /// allowed.
+    /// [`Foreign`] unless the origin is in the list, or has the host of the `Host` header and any
+    /// port.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Foreign> {
         let Some(value) = headers.get(header::ORIGIN) else { return Ok(None) };
         let origin = value.to_str().map_err(|_| Foreign)?.to_ascii_lowercase();
@@ -51,7 +52,7 @@ impl Origins {
     }
 }
 
-/// The host in `scheme://host[:port]`, in lower case.
+/// The host of an origin `scheme://host[:port]`, in lower case.
 fn host_of(origin: &str) -> Option<String> {
     let uri: Uri = origin.parse().ok()?;
     let plain = matches!(uri.scheme_str(), Some("http" | "https"))

@@ -1,4 +1,4 @@
-//! `POST /messages`: how PHP and cron jobs send.
+//! `POST /messages`, with which PHP and cron jobs send.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::protocol::{self, Action, ErrorCode, Key, Outcome, Reference, Refusal,
 use crate::publish::Service;
 use crate::publish::dispatcher::{Dispatcher, PendingReply, Via, needs_websocket};
 
-/// `POST /messages`: one action or an array of them. A client that ignores the rate limits is closed
-/// after the answer, as a WebSocket is.
+/// Handles `POST /messages`: one action or an array of actions. If the client ignores the rate
+/// limits, its connection is closed after the answer.
 pub(crate) async fn post(
     site: &Site,
     visitor: &Mutex<Visitor>,
@@ -64,7 +64,7 @@ struct Posted<'a> {
     bearer: Option<Key>,
     /// The answer so far.
     text: String,
-    /// The memory of the inboxes in the answer.
+    /// The reserved memory for the inboxes in the answer.
     budget: Reservation,
 }
 
@@ -94,7 +94,7 @@ impl Posted<'_> {
             return refused(self.service, StatusCode::PAYLOAD_TOO_LARGE, refusal);
         };
         // All actions are appended before the first reply is awaited, so that one commit can
-        // contain many. Only actions that read state wait for all actions before them.
+        // contain many. Only actions that read state wait for the actions before them.
         let until = Instant::now() + limits::APPEND;
         let mut pending = Vec::new();
         self.text.push('[');
@@ -110,7 +110,7 @@ impl Posted<'_> {
         self.answer(StatusCode::OK)
     }
 
-    /// Waits for all of these replies, at most until `until`.
+    /// Waits for these replies, at most until `until`, and adds them to the answer.
     async fn finish_all(&mut self, pending: &mut Vec<PerformedAction>, until: Instant) {
         for pending in pending.drain(..) {
             let (reply, reference) = pending.finish(self.service, until).await;
@@ -135,7 +135,8 @@ impl Posted<'_> {
         PerformedAction { reference, key_given, pending }
     }
 
-    /// Reserves memory for an inbox: small requests for large inboxes must not fill the memory.
+    /// Reserves memory for the inbox in a reply, because many small requests for large inboxes
+    /// could fill the memory.
     fn budget_for(&mut self, pending: &PendingReply) -> Result<(), Refusal> {
         let PendingReply::Known(Reply::Inbox { messages, .. }) = pending else { return Ok(()) };
         let bytes = messages.iter().map(|message| message.len()).sum();
@@ -145,14 +146,14 @@ impl Posted<'_> {
         })
     }
 
-    /// The reservation is returned when the answer is written.
+    /// Makes the answer. Its reserved memory is returned when the answer is written.
     fn answer(self, status: StatusCode) -> Answer {
         let text = BudgetedText { text: self.text, _budget: self.budget };
         with_type(status, Bytes::from_owner(text), "application/json")
     }
 }
 
-/// The text of an answer, and its part of the memory budget.
+/// The text of an answer, and its reserved memory.
 struct BudgetedText {
     text: String,
     _budget: Reservation,
@@ -164,7 +165,7 @@ impl AsRef<[u8]> for BudgetedText {
     }
 }
 
-/// One action of a request, without its reply yet.
+/// An action of a request that was performed. The reply may still be pending.
 struct PerformedAction {
     reference: Reference,
     key_given: bool,

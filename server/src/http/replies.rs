@@ -1,4 +1,4 @@
-//! Answers to refused requests, with the headers that tell the client what to do.
+//! Answers to refused requests. Their headers tell the client what to do.
 
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use shared::answer::{Answer, json};
 use crate::protocol::{ErrorCode, Outcome, Reference, Refusal, Reply};
 use crate::publish::Service;
 
-/// Rejected clients return spread over this range, in seconds.
+/// A rejected client is asked to return after a random time in this range, in seconds.
 const RETURN: std::ops::Range<u64> = 3..10;
 
-/// The answer with one more header.
+/// Adds a header to an answer.
 pub(super) fn with(mut answer: Answer, name: HeaderName, value: HeaderValue) -> Answer {
     answer.headers_mut().insert(name, value);
     answer
 }
 
-/// Rounded up to whole seconds, so that the retry does not come too early.
+/// Adds `Retry-After` to an answer. The wait is rounded up to whole seconds, so that the retry does
+/// not come too early.
 pub(super) fn retry_after(answer: Answer, wait: Duration) -> Answer {
     with(answer, header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))
 }
@@ -45,25 +46,26 @@ pub(super) fn unauthorised(answer: Answer) -> Answer {
     with(answer, header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
-/// Marks an answer after which the connection ends.
+/// Adds `Connection: close` to an answer, after which the connection ends.
 pub(super) fn closing(answer: Answer) -> Answer {
     with(answer, header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// The answer to an upgrade on a connection that may stay open for one request only.
+/// The answer to an upgrade request on a connection that may stay open for one request only.
 pub(super) fn no_capacity() -> Answer {
     let body = server_full().to_json(&Reference::default());
     let answer = json(StatusCode::SERVICE_UNAVAILABLE, body);
     with(answer, header::RETRY_AFTER, HeaderValue::from(return_in()))
 }
 
-/// The reply on a connection that is rejected.
+/// The reply to a client that is rejected because the server is full.
 pub(crate) fn server_full() -> Reply {
     let detail = "this server is full; come back in a few seconds";
     Reply::Refused(Refusal::unavailable(Outcome::Refused, detail))
 }
 
-/// The seconds after which a rejected client may return: random, so that not all return at once.
+/// The seconds after which a rejected client may return. They are random, so that not all clients
+/// return at once.
 pub(crate) fn return_in() -> u64 {
     RETURN.start + getrandom::u64().unwrap_or_default() % (RETURN.end - RETURN.start)
 }

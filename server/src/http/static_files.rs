@@ -14,8 +14,8 @@ use shared::answer::Answer;
 
 use crate::http::elements;
 
-/// The demo page may load its own files and connect to its own server, and nothing else. Text never
-/// becomes markup or code.
+/// The content security policy. The demo page may only load its own files and connect to its own
+/// server. Text never becomes markup or code.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'; \
@@ -23,7 +23,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A file, compressed at the first request.
+/// A file for browsers. It is compressed at the first request.
 #[derive(Debug)]
 pub(crate) struct StaticFile {
     content_type: &'static str,
@@ -31,7 +31,7 @@ pub(crate) struct StaticFile {
     gzip: Option<Representation>,
 }
 
-/// The content of an answer and its entity tag.
+/// A plain or compressed content of a file, and its entity tag.
 #[derive(Debug)]
 struct Representation {
     content: Bytes,
@@ -46,7 +46,7 @@ macro_rules! file {
     }};
 }
 
-/// The file at `path`. Those of the demo page exist only if the demo is on.
+/// The file at `path`. The files of the demo page exist only if the demo is on.
 pub(crate) fn file(path: &str, demo: bool) -> Option<&'static StaticFile> {
     Some(match path {
         "/client.js" => file!(JAVASCRIPT, "../../web/client.js"),
@@ -64,7 +64,7 @@ impl StaticFile {
         Self { content_type, plain: Representation::new(Bytes::from_static(content)), gzip }
     }
 
-    /// The file, or 304 if the request shows that the client has it already.
+    /// Answers with the file, or with 304 if the request shows that the client already has it.
     pub(crate) fn answer(&self, request: &HeaderMap) -> Answer {
         let gzip = self.gzip.as_ref().filter(|_| takes_gzip(request));
         let representation = gzip.unwrap_or(&self.plain);
@@ -72,15 +72,16 @@ impl StaticFile {
         let mut answer = Response::new(Full::default());
         let headers = answer.headers_mut();
         for (name, value) in [
-            // The browser asks each time whether the file has changed; the answer is a short 304.
+            // The browser asks each time whether the file has changed. If not, the answer is a
+            // short 304.
             (header::CACHE_CONTROL, "no-cache"),
-            // Sent also for a request without an origin: a cache must not give this answer to a
-            // page of another origin.
+            // This header is also sent if the request has no `Origin`, because a cache must not
+            // give this answer to a page of another origin.
             (header::VARY, "Accept-Encoding, Origin"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
             (header::REFERRER_POLICY, "no-referrer"),
-            // A page of another origin may import the client.
+            // Pages of other origins may import the client.
             (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
@@ -103,13 +104,14 @@ impl StaticFile {
 
 impl Representation {
     fn new(content: Bytes) -> Self {
-        // Half of the hash is unique enough.
+        // 16 of the 32 bytes of the hash are unique enough.
         let hash: String =
             Sha256::digest(&content).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Self { content, etag: format!("\"{hash}\"") }
     }
 
-    /// Whether `If-None-Match` names its tag, which is weak if a proxy has compressed the answer.
+    /// Whether `If-None-Match` contains the entity tag. The tag is weak (`W/`) if a proxy has
+    /// compressed the answer.
     fn is_known(&self, request: &HeaderMap) -> bool {
         elements(request, &header::IF_NONE_MATCH)
             .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
@@ -122,7 +124,8 @@ fn compressed(content: &[u8]) -> io::Result<Bytes> {
     encoder.finish().map(Bytes::from)
 }
 
-/// RFC 9110 section 12.5.3. Without the header the file is not compressed.
+/// Whether `Accept-Encoding` allows gzip (RFC 9110 section 12.5.3). Without the header the answer
+/// is no.
 fn takes_gzip(request: &HeaderMap) -> bool {
     let mut takes_any = false;
     for element in elements(request, &header::ACCEPT_ENCODING) {

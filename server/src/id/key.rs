@@ -1,4 +1,4 @@
-//! The file with the server's ID key.
+//! Reads and creates the file with the server's ID key.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -12,22 +12,23 @@ use crate::error::Error;
 use crate::file_permissions::{exposed, sync_directory_of};
 
 const WHAT: &str = "id key file";
-/// The most that is read of the file, in bytes; a longer one is refused.
+/// The most bytes that are read from the file. The content of a longer file is refused.
 const MOST: u64 = 256;
 
 impl IdKey {
-    /// Reads the key in `path`. A missing file is created with a new random key: readable by its
-    /// owner only, and never half written.
+    /// Reads the key in `path`. If the file is missing, creates it with a new random key. Only its
+    /// owner may read the new file, and it is never half written.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Write`]; [`Error::Content`] if the file is not 64 hex digits. None of
-    /// them repeats the content.
+    /// [`Error::Read`], [`Error::Write`], or [`Error::Content`] if the file is not 64 hex digits.
+    /// The errors never repeat the content.
     pub(crate) fn load_or_create(path: &Path) -> Result<Self, Error> {
         if let Some(key) = Self::load(path)? {
             return Ok(key);
         }
         create(path)?;
-        // Another server may have created it in the meantime: its key counts.
+        // Another server may have created the file in the meantime, so the key is read from the
+        // file.
         let missing = io::ErrorKind::NotFound.into();
         Self::load(path)?.ok_or(Error::Read { what: WHAT, file: path.into(), source: missing })
     }
@@ -35,7 +36,7 @@ impl IdKey {
     /// Reads the key in `path`; `None` if the file does not exist.
     ///
     /// # Errors
-    /// As for [`IdKey::load_or_create`].
+    /// The same as for [`IdKey::load_or_create`].
     pub(crate) fn load(path: &Path) -> Result<Option<Self>, Error> {
         let read = |source| Error::Read { what: WHAT, file: path.into(), source };
         let file = match File::open(path) {
@@ -61,16 +62,18 @@ impl IdKey {
         }
     }
 
-    /// 16 hex digits that identify the key without revealing it.
+    /// Returns 16 hex digits that identify the key without revealing it.
     pub(crate) fn fingerprint(&self) -> String {
-        // A tag contains no space, so no address is computed from this text.
+        // An address is the hash of a text that begins with a tag. No tag contains a space, so no
+        // address is the hash of this text.
         let mut mac = self.0.clone();
         mac.update(b"fingerprint of the id key");
         hex(&mac.finalize().into_bytes()[..8])
     }
 }
 
-/// Writes a new key beside `path` and links it to that name, unless the name is taken by then.
+/// Writes a new key to a temporary file beside `path`, and hard-links it to `path` unless that file
+/// exists by then.
 fn create(path: &Path) -> Result<(), Error> {
     let write = |source| Error::Write { what: WHAT, path: path.into(), source };
     let key = random_hex::<32>().map_err(Error::no_randomness)?;

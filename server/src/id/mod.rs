@@ -1,7 +1,7 @@
-//! Tags, IDs and the addresses made of them.
+//! Tags, IDs, and the addresses that the server computes from them.
 //!
-//! An ID is a bearer capability: whoever knows it can act as that person. So it is hashed with the
-//! server's ID key as soon as it is checked, and nothing behind this module sees it.
+//! An ID is a bearer capability: whoever knows it can act as that person. So the server replaces it
+//! by a hash, made with the ID key; the hub and the log never see the ID.
 
 mod key;
 
@@ -17,7 +17,7 @@ type HmacSha256 = Hmac<Sha256>;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
-/// The text is not a tag.
+/// The error of a text that is not a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a tag is 1 to 64 of the characters A-Z a-z 0-9 . _ -")]
 pub struct BadTag;
@@ -26,8 +26,11 @@ impl Tag {
     /// The longest tag, in characters.
     pub const MAX_LENGTH: usize = 64;
 
+    /// Parses a tag.
+    ///
     /// # Errors
-    /// [`BadTag`] on any other character, an empty text, or one that is too long.
+    /// [`BadTag`] if the text is empty, is longer than 64 characters, or contains a character that
+    /// a tag may not contain.
     pub fn parse(text: &str) -> Result<Self, BadTag> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if text.is_empty() || text.len() > Self::MAX_LENGTH || !text.bytes().all(allowed) {
@@ -54,23 +57,23 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The secret ID of a person, as the client wrote it. Prints as `***`.
+/// The secret ID of a person, as the client wrote it. `Debug` prints `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Id(Box<str>);
 
 /// Why a text is not accepted as an ID. The message never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakId {
-    /// Fewer than 16 or more than 128 characters.
+    /// The ID has fewer than 16 or more than 128 characters.
     #[error("an ID has 16 to 128 characters; `server new-id` makes one")]
     Length,
-    /// A character outside printable ASCII.
+    /// The ID contains a character that is not printable ASCII.
     #[error("an ID is made of printable ASCII characters only")]
     NotPrintable,
-    /// Digits only: a row number of a database can be guessed.
+    /// The ID consists of digits only. It may be a row number of a database, which can be guessed.
     #[error("an ID of digits only can be guessed; `server new-id` makes one that cannot")]
     DigitsOnly,
-    /// Fewer than 8 distinct characters.
+    /// The ID has fewer than 8 distinct characters.
     #[error("an ID needs at least 8 distinct characters; `server new-id` makes one")]
     FewDistinct,
 }
@@ -79,8 +82,10 @@ impl Id {
     /// The shortest secret that IDs should be derived from, in bytes.
     pub const MIN_SECRET: usize = 16;
 
+    /// Parses an ID.
+    ///
     /// # Errors
-    /// [`WeakId`] names the rule that it breaks.
+    /// [`WeakId`], which names the rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, WeakId> {
         if !(16..=128).contains(&text.len()) {
             return Err(WeakId::Length);
@@ -91,7 +96,7 @@ impl Id {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(WeakId::DigitsOnly);
         }
-        // One bit per ASCII character.
+        // A bit for each ASCII character.
         let seen = text.bytes().fold(0u128, |seen, byte| seen | 1 << byte);
         if seen.count_ones() < 8 {
             return Err(WeakId::FewDistinct);
@@ -102,9 +107,10 @@ impl Id {
     /// Makes a new ID: 128 random bits as 32 hex digits.
     ///
     /// # Errors
-    /// If the operating system provides no random numbers.
+    /// The error of the operating system, if it provides no random numbers.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        // About one in 10^6 has fewer than 8 distinct digits.
+        // About one ID in 3 million is refused. Nearly always it consists of decimal digits only,
+        // which has the probability (10/16)^32.
         loop {
             if let Ok(id) = Self::parse(&random_hex::<16>()?) {
                 return Ok(id);
@@ -112,10 +118,10 @@ impl Id {
         }
     }
 
-    /// Derives the ID of a user, so that a site need not store it: lower-case hex of
+    /// Derives the ID of a user, so that a site need not store it. The ID is the lower-case hex of
     /// HMAC-SHA-256(secret, user ‖ 0 ‖ decimal version). A new version gives a new ID.
     ///
-    /// `Tocsin::id()` of the PHP client computes the same.
+    /// `Tocsin::id()` of the PHP client computes the same ID.
     pub fn derive(secret: &[u8], user: &str, version: u32) -> Self {
         let mut mac = keyed(secret);
         mac.update(user.as_bytes());
@@ -124,7 +130,7 @@ impl Id {
         Self(hex(&mac.finalize().into_bytes()).into())
     }
 
-    /// The secret itself, to give it to its owner.
+    /// The text of the ID, to give it to its owner.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -138,8 +144,8 @@ impl fmt::Debug for Id {
 
 /// A tag and ID as the server stores them: HMAC-SHA-256(id key, tag ‖ 0 ‖ ID).
 ///
-/// An ID has a different address under each tag. Prints as `***`: the address is no secret, but it
-/// would show which log lines concern the same person.
+/// An ID has a different address under each tag. `Debug` prints `***`: an address is no secret, but
+/// it would show which log lines concern the same person.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Address([u8; 32]);
 
@@ -159,7 +165,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// The key of the server that turns IDs into addresses.
+/// The server's ID key, which turns IDs into addresses.
 #[derive(Clone)]
 pub(crate) struct IdKey(HmacSha256);
 
@@ -167,7 +173,7 @@ impl IdKey {
     /// A random key, for a log that does not outlive the process.
     ///
     /// # Errors
-    /// If the operating system provides no random numbers.
+    /// The error of the operating system, if it provides no random numbers.
     pub(crate) fn generate() -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
@@ -189,10 +195,10 @@ impl fmt::Debug for IdKey {
     }
 }
 
-/// `N` random bytes as lower-case hex.
+/// Returns `N` random bytes as lower-case hex.
 ///
 /// # Errors
-/// If the operating system provides no random numbers.
+/// The error of the operating system, if it provides no random numbers.
 pub(crate) fn random_hex<const N: usize>() -> Result<String, getrandom::Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
@@ -208,7 +214,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Decodes 64 hex digits of either case.
+/// Decodes 64 hex digits in upper or lower case.
 pub(crate) fn from_hex(digits: &str) -> Option<[u8; 32]> {
     let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
     let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
@@ -269,6 +275,7 @@ mod tests {
 
     #[test]
     fn a_derived_id_is_the_documented_hmac() {
+        // The expected ID is the output of this command:
         // printf 'alice\0001' | openssl dgst -sha256 -hmac 'a secret of the site'
         assert_eq!(
             Id::derive(b"a secret of the site", "alice", 1).reveal(),

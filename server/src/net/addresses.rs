@@ -6,38 +6,41 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-/// The addresses of the server, and the proxies that may connect to them.
+/// The addresses of the server, and the networks of trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub struct ListenSettings {
-    /// The addresses for clients.
+    /// The addresses for clients, from `--listen`.
     pub(crate) listen: Vec<Listen>,
-    /// The addresses for proxies, whose connections begin with a PROXY header.
+    /// The addresses for proxies, from `--listen-proxy`. Their connections begin with a PROXY
+    /// header.
     pub(crate) listen_proxy: Vec<ListenAddress>,
-    /// The proxies whose header is trusted.
+    /// The networks of proxies whose PROXY header is trusted.
     pub(crate) trust_proxy: Vec<IpNet>,
-    /// The admin port, if there is one.
+    /// The address of the admin port, if there is one.
     pub(crate) admin: Option<ListenAddress>,
 }
 
-/// An address or a path to listen on.
+/// An address or the path of a Unix socket to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listen {
     Tcp(ListenAddress),
-    /// Each connection begins with a PROXY header.
+    /// A Unix socket. Its connections begin with a PROXY header.
     Unix(PathBuf),
 }
 
-/// An address to bind.
+/// A TCP address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenAddress {
     pub(crate) socket: SocketAddr,
-    /// Whether an option names it. A default address need not exist on the machine.
+    /// Whether the server must listen on this address. If false, a failure is only a warning; this
+    /// applies to the IPv6 loopback address of a port alone, and to the default address of the
+    /// admin port.
     pub(crate) given: bool,
 }
 
 impl ListenSettings {
-    /// The default address of the admin port, if another option uses it for clients. There is no
-    /// admin port then.
+    /// Returns the default address of the admin port, if another option uses it for clients. The
+    /// server then has no admin port.
     pub(crate) fn displaced_admin(&self) -> Option<Listen> {
         let admin = Listen::Tcp(self.admin.filter(|address| !address.given)?);
         let proxied = self.listen_proxy.iter().map(|address| Listen::Tcp(*address));
@@ -47,7 +50,7 @@ impl ListenSettings {
 }
 
 impl Listen {
-    /// Whether binding one of them prevents binding the other.
+    /// Whether the two addresses cannot be bound at the same time.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {

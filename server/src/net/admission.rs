@@ -1,8 +1,9 @@
-//! Admission of connections.
+//! Decides which connections are admitted.
 //!
-//! A new connection must not take what the open ones need. Beyond `--max-connections` a connection may
-//! send one request and is closed, so that the site can still send messages while no more clients can
-//! listen. If memory is low, or too many such connections are open, a new one is rejected with 503.
+//! A new connection must not take resources that the open ones need. Beyond `--max-connections`, a
+//! connection may send one request and is then closed, so that the site can still send messages
+//! although no more clients can listen. If memory is low, or too many connections beyond
+//! `--max-connections` are open, a new connection is rejected with 503.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,14 +28,14 @@ use crate::net::available_memory;
 use crate::net::listeners::AcceptedSocket;
 use crate::protocol::Reference;
 
-/// How long a measurement of the available memory is used.
+/// How long the result of a memory measurement is used.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// How long a rejected client may take to send its request. The answer is written afterwards, because
-/// some clients treat an answer that comes before their request as an error.
+/// The time-out for the request of a rejected client. The answer is written afterwards, because
+/// some clients treat an answer that precedes their request as an error.
 const QUESTION: Duration = Duration::from_secs(1);
 
-/// How long the write of the answer may take. It fits into the buffer of any socket.
+/// The time-out for writing the answer, which fits into the buffer of any socket.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// The permits for connections, and the memory that must stay available.
@@ -64,7 +65,8 @@ impl Drop for ConnPermit {
 }
 
 impl Admission {
-    /// Admits `most` connections while at least `spare_memory` bytes are available; 0 is no limit.
+    /// Admits up to `most` connections while at least `spare_memory` bytes are available. With a
+    /// `spare_memory` of 0 the available memory is not checked.
     pub(crate) fn new(most: usize, spare_memory: u64, counters: Arc<Counters>) -> Self {
         Self {
             long: Arc::new(Semaphore::new(most)),
@@ -77,7 +79,7 @@ impl Admission {
         }
     }
 
-    /// Returns a permit, unless the connection must be rejected.
+    /// Returns a permit, or `None` if the connection must be rejected.
     pub(crate) fn admit(&self) -> Option<ConnPermit> {
         let Some((permit, lifetime)) = self.permit() else {
             self.counters.rejected.inc();
@@ -106,7 +108,7 @@ impl Admission {
         Some((one_of(&self.brief)?, Lifetime::Brief))
     }
 
-    /// Answers 503 and closes, without delaying the next connection.
+    /// Answers 503 and closes the connection. The next connection need not wait for that.
     pub(crate) fn reject(&self, incoming: AcceptedSocket, shutdown: &Shutdown) {
         let Ok(permit) = Arc::clone(&self.rejected).try_acquire_owned() else {
             return answer_at_once(match &incoming {
@@ -163,8 +165,8 @@ async fn answer_and_close(
     Ok(())
 }
 
-/// Answers without waiting. The answer may get lost: if the request has not arrived or is long, the
-/// close resets the connection.
+/// Answers without waiting for the request. If the request has not arrived or is long, the close
+/// resets the connection, and the answer may be lost.
 fn answer_at_once(stream: BorrowedFd<'_>) {
     let _ = rustix::io::read(stream, &mut [0; 4096]);
     let _ = rustix::io::write(stream, answer().as_bytes());

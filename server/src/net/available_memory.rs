@@ -15,15 +15,15 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
-/// Reads proc_meminfo(5).
+/// Finds `MemAvailable` in `/proc/meminfo`, in bytes (proc_meminfo(5)).
 fn in_meminfo(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
 
-/// The memory left in the control groups of the process, version 2 (the line `0::`). The limit of a
-/// group applies to all groups below, as in a container or a slice of systemd.
+/// The memory that is left in the control groups of the process, for version 2 (the line `0::`).
+/// The limit of a group, such as a container or a systemd slice, also applies to all groups in it.
 fn of_groups(root: &Path, text: &str) -> Option<u64> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let directory = root.join(path);
@@ -31,21 +31,22 @@ fn of_groups(root: &Path, text: &str) -> Option<u64> {
     groups.filter_map(of_group).min()
 }
 
-/// What a group may allocate before its processes are throttled (`memory.high`) or killed
-/// (`memory.max`).
+/// The bytes that a group may still allocate before its processes are throttled (`memory.high`) or
+/// killed (`memory.max`).
 fn of_group(directory: &Path) -> Option<u64> {
     let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
     let limits = ["memory.max", "memory.high"].into_iter().filter_map(read);
     left_in_group(limits, &read("memory.current")?, &read("memory.stat")?)
 }
 
-/// Inactive file cache does not count, because the kernel frees it first.
+/// The bytes that are left below the lowest of the limits. Inactive file cache does not count as
+/// used, because the kernel frees it first.
 fn left_in_group(
     limits: impl IntoIterator<Item = String>,
     current: &str,
     stat: &str,
 ) -> Option<u64> {
-    // A group without a limit has `max`.
+    // Without a limit, the file contains `max`.
     let most: u64 = limits.into_iter().filter_map(|limit| limit.trim().parse().ok()).min()?;
     let current: u64 = current.trim().parse().ok()?;
     let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
@@ -96,7 +97,8 @@ mod tests {
             }
         };
         let left = |path: &str| of_groups(root.path(), &format!("0::{path}\n"));
-        // On a machine the root group has no such files; in a container it has those of the container.
+        // On a machine the root group has no `memory` files; in a container it has those of the
+        // container.
         group("a.slice/b.service", "max", "max", 100);
         group("a.slice", "max", "max", 100);
         assert_eq!(left("/a.slice/b.service"), None);
@@ -107,7 +109,7 @@ mod tests {
         group("", "5000", "max", 4_900);
         assert_eq!(left("/a.slice/b.service"), Some(100));
         assert_eq!(left("/"), Some(100));
-        // Version 1.
+        // Control groups of version 1 are ignored.
         assert_eq!(of_groups(root.path(), "5:memory:/a.slice\n"), None);
     }
 }

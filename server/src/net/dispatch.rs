@@ -1,4 +1,4 @@
-//! An accepted connection on its way to the thread that serves it.
+//! Moves an accepted connection to the thread that serves it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::net::admission::ConnPermit;
 use crate::net::listeners::AcceptedSocket;
 use crate::net::proxy_protocol;
 
-/// How many more connections one thread may have than another. A delivery to listeners on one
-/// thread costs a fifth less than to as many on two, which wake each other and contend for the
-/// kernel (docs/internals.md). A busy thread hands on connections before that.
+/// How many more connections the accepting thread may have than another. A delivery to listeners on
+/// one thread costs a fifth less than to the same number on two threads, which wake each other and
+/// compete in the kernel (docs/internals.md). A busy thread passes connections on earlier.
 pub(crate) const MAX_IMBALANCE: usize = 8_192;
 
 /// A connection that was accepted and has a permit.
@@ -25,7 +25,7 @@ pub(crate) struct Accepted {
     pub(crate) shutdown: Shutdown,
 }
 
-/// Reads the client's address from the proxy, and serves that client.
+/// Reads the client's address in the PROXY header, and serves the client.
 async fn serve_proxied(
     mut stream: impl Stream,
     permit: ConnPermit,

@@ -23,18 +23,19 @@ pub struct Listeners {
     pub(crate) admin: Option<Listener>,
 }
 
-/// A listening socket for clients or their proxies.
+/// A listening socket for clients or for proxies.
 #[derive(Debug)]
 pub(crate) enum PublicListener {
-    /// The peer is taken for the client.
+    /// The peer is the client.
     Plain(Listener),
-    /// The peer is a proxy that first sends the address of the client.
+    /// The peer is a proxy, which first sends the address of the client.
     Proxied { listener: Listener, trusted: Vec<IpNet> },
-    /// As `Proxied`, but the permissions of the socket file decide which proxies may connect.
+    /// The peer is a proxy, too. The permissions of the socket file decide which proxies may
+    /// connect.
     Unix(UnixListener),
 }
 
-/// A new connection, by the kind of its listener.
+/// A new connection. The variant depends on the kind of its listener.
 #[derive(Debug)]
 pub(crate) enum AcceptedSocket {
     Direct { socket: Unregistered<TcpStream>, from: IpAddr },
@@ -43,12 +44,13 @@ pub(crate) enum AcceptedSocket {
 }
 
 impl Listeners {
-    /// Uses the sockets `given` by a service manager for clients; without any, binds the addresses of the
-    /// settings. A given TCP socket is plain unless its name is `proxy`. Needs a runtime.
+    /// Uses the sockets `given` by a service manager for clients. If there are none, binds the
+    /// addresses of the settings. A TCP socket of the service manager is for clients, or for
+    /// proxies if its name is `proxy`. Must be called in a runtime.
     ///
     /// # Errors
-    /// [`Error::Bind`], unless the address is only a default: then a warning is logged.
-    /// [`Error::Os`] for a given socket that cannot be used.
+    /// [`Error::Bind`] if an address cannot be bound. For some default addresses a warning is
+    /// logged instead.
     pub fn open(settings: &ListenSettings, given: Vec<Given>) -> Result<Self, Error> {
         let displaced = given.is_empty() && settings.displaced_admin().is_some();
         let public = if given.is_empty() {
@@ -66,7 +68,7 @@ impl Listeners {
         Ok(Self { public, admin })
     }
 
-    /// The addresses of plain sockets.
+    /// The addresses of the TCP sockets to which clients connect directly.
     pub(crate) fn plain(&self) -> impl Iterator<Item = SocketAddr> {
         self.public.iter().filter_map(|listener| match listener {
             PublicListener::Plain(listener) => Some(listener.address()),
@@ -85,7 +87,7 @@ impl Listeners {
     }
 }
 
-/// The name of a given socket that proxies connect to.
+/// The name of a service manager's socket to which proxies connect.
 pub(crate) const PROXY: &str = "proxy";
 
 fn adopt(given: Given, settings: &ListenSettings) -> io::Result<PublicListener> {
@@ -127,7 +129,7 @@ const NO_LISTENER: &str = "cannot listen on a default address";
 const NO_ADMIN: &str =
     "there is no admin port; choose another with --admin ADDR:PORT, or --admin off";
 
-/// `None` if the address is only a default and cannot be bound; `warning` is logged then.
+/// Binds an address. If that fails and `address.given` is false, logs `warning` and returns `None`.
 fn bind(address: ListenAddress, warning: &str) -> Result<Option<Listener>, Error> {
     match Listener::bind(address.socket) {
         Ok(listener) => Ok(Some(listener)),
@@ -145,7 +147,8 @@ fn bind_path(path: &Path) -> Result<UnixListener, Error> {
 }
 
 impl PublicListener {
-    /// The next connection. Those of untrusted proxies are closed and counted. Cancel safe.
+    /// Waits for the next connection. Connections of untrusted proxies are closed and counted.
+    /// Cancel safe.
     pub(crate) async fn accept(&self, counters: &Counters) -> AcceptedSocket {
         static UNTRUSTED: LogThrottle = LogThrottle::new();
         match self {
@@ -173,7 +176,7 @@ impl PublicListener {
     }
 }
 
-/// The address in the form that is printed at the start.
+/// Writes the address as it is printed at the start.
 impl fmt::Display for PublicListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! How sockets come in: listening, the PROXY protocol, admission, and the thread that serves them.
+//! Incoming connections: listening, the PROXY protocol, admission, and passing them to a thread.
 
 pub(crate) mod addresses;
 pub(crate) mod admission;

@@ -1,4 +1,4 @@
-//! The PROXY protocol: a proxy first sends the address of its client.
+//! The PROXY protocol, in which a proxy first sends the address of its client.
 //!
 //! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
 
@@ -13,26 +13,26 @@ use shared::log_throttle::LogThrottle;
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// How long the header may take. A proxy sends it at once, in one piece.
+/// The time-out for the header. A proxy sends it at once and in one piece.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time-out for the header of a connection that came right before the stop.
+/// The time-out for the header of a connection that was accepted right before the stop.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The shortest header of either version.
+/// The shortest header in bytes: `PROXY UNKNOWN` with its line end, in version 1.
 const SHORTEST: usize = 15;
-/// The longest header of version 1, with the end of the line.
+/// The longest header of version 1 in bytes, with its line end (section 2.1 of the specification).
 const LONGEST_LINE: usize = 107;
-/// The fixed part of version 2: signature, version, family and length.
+/// The fixed part of a version 2 header in bytes: signature, version, family and length.
 const FIXED: usize = 16;
 const LINE: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The most bytes behind the fixed part. Addresses and TLS fields take a few hundred bytes.
+/// The most bytes after the fixed part. Addresses and TLS fields take a few hundred bytes.
 const MOST_FOLLOWING: usize = 2048;
 
-/// Reads the header and nothing behind it. Returns the address of the client: `Some(None)` if the
-/// proxy speaks for itself or names no IP address. Returns `None` without a valid header; the
-/// connection must then be closed.
+/// Reads the header and no byte after it. Returns `Some` with the address of the client; the
+/// address is `None` if the proxy speaks for itself or names no IP address. Returns `None` if there
+/// is no valid header; the connection must then be closed.
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
@@ -42,8 +42,8 @@ pub(crate) async fn read_header(
         Ok(address) => return Some(address),
         Err(error) => error,
     };
-    // Only a peer that sends something else is logged: a peer that sends nothing may be a health
-    // check.
+    // A peer that sends other bytes is logged as a warning. A peer that sends nothing may be a
+    // health check.
     if error.kind() == io::ErrorKind::InvalidData
         && let Some(connections) = MISSING.record()
     {
@@ -57,7 +57,7 @@ pub(crate) async fn read_header(
     None
 }
 
-/// Logs a PROXY header in the first bytes of a connection on which none is expected.
+/// Logs a warning if a connection begins with a PROXY header although none is expected.
 pub(crate) fn expect_none(first: &[u8]) {
     static UNEXPECTED: LogThrottle = LogThrottle::new();
     if (first.starts_with(LINE) || first.starts_with(SIGNATURE))
@@ -71,11 +71,11 @@ pub(crate) fn expect_none(first: &[u8]) {
     }
 }
 
-/// As [`read_header`], with the reason of a failure.
+/// Does the same as [`read_header`], but returns the reason of a failure.
 ///
 /// # Errors
-/// `InvalidData` if the bytes are not a header; `TimedOut` if the header does not come within 5 s,
-/// or within half a second after the stop; otherwise the error of the read.
+/// `InvalidData` if the bytes are not a header; `TimedOut` if the header does not arrive within 5
+/// seconds, or within half a second of the stop; otherwise the error of the read.
 async fn client(
     stream: &mut (impl AsyncRead + Unpin),
     shutdown: &Shutdown,
@@ -101,7 +101,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut header = vec![0; SHORTEST];
     stream.read_exact(&mut header).await?;
     if header.starts_with(LINE) {
-        // Byte by byte, because the bytes behind the line belong to the client.
+        // The line is read byte by byte, because the bytes after it belong to the client.
         while !header.ends_with(b"\r\n") {
             if header.len() == LONGEST_LINE {
                 return Err(no_header());
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads a header from `bytes`. Also returns the rest.
+    /// Reads a header from `bytes`, and also returns the bytes after it.
     async fn named(mut bytes: &[u8]) -> (Result<Option<IpAddr>, io::ErrorKind>, &[u8]) {
         let client = client(&mut bytes, &Shutdown::new()).await.map_err(|error| error.kind());
         (client, bytes)

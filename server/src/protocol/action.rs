@@ -1,4 +1,4 @@
-//! The actions of clients, as values that were parsed and checked.
+//! The actions of clients, parsed and checked.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The key that the action itself carries.
+    /// The key in the action itself, if it has one.
     pub(crate) fn key(&self) -> Option<&Key> {
         match self {
             Self::Set(set) => set.key.as_ref(),
@@ -43,15 +43,15 @@ impl Action {
 pub struct Set {
     pub tag: Tag,
     pub id: Option<Id>,
-    /// What to replay.
+    /// Which messages to replay first.
     pub resume: Resume,
-    /// The key for this action.
+    /// The key for `set` on this tag.
     pub key: Option<Key>,
     /// Keys for later actions of this connection on the tag.
     pub keys: Vec<(Protectable, Key)>,
 }
 
-/// What to replay to a listener first.
+/// Which messages a listener gets first, before new ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resume {
     /// The cursor of an earlier connection.
@@ -67,11 +67,11 @@ pub struct Resume {
 pub struct Cursor {
     /// The epoch of the log that `seq` belongs to.
     pub epoch: Box<str>,
-    /// The last entry that the client has seen.
+    /// The seq of the last entry that the client has seen.
     pub seq: u64,
 }
 
-/// `send` or `broadcast`.
+/// `send` or `broadcast`: a message for one person or for everyone on a tag.
 #[derive(Debug, Clone)]
 pub struct Publish {
     pub tag: Tag,
@@ -80,7 +80,7 @@ pub struct Publish {
     pub message: Message,
     /// The idempotency key, which makes a retry safe.
     pub mid: Option<Mid>,
-    /// How long the message is kept at most.
+    /// How long the message is stored at most.
     pub ttl: Option<Duration>,
 }
 
@@ -89,18 +89,18 @@ pub struct Publish {
 pub struct Read {
     pub tag: Tag,
     pub mark: Mark,
-    /// The person, for a sender that does not listen under that ID.
+    /// The person, over HTTP. Absent over a WebSocket, which has the ID of its registration.
     pub id: Option<Id>,
-    /// The key for `set` on this tag, for such a sender.
+    /// The key for `set` on this tag, over HTTP only.
     pub key: Option<Key>,
 }
 
 /// Which messages were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
-    /// All up to this seq.
+    /// All messages up to this seq.
     UpTo(u64),
-    /// These only.
+    /// Only the messages with these seqs.
     Only(Box<[u64]>),
 }
 
@@ -114,7 +114,7 @@ impl Mark {
     }
 }
 
-/// `inbox` or `drop` of one person.
+/// `inbox` or `drop`: a request that concerns one person.
 #[derive(Debug, Clone)]
 pub struct PersonRequest {
     pub tag: Tag,
@@ -122,17 +122,17 @@ pub struct PersonRequest {
     pub key: Option<Key>,
 }
 
-/// Whom a message is for.
+/// The recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
     /// Everyone who listens on the tag.
     Everyone,
-    /// The connections registered under this ID and the tag.
+    /// The connections that are registered under this ID and the tag.
     One(Id),
 }
 
 impl Publish {
-    /// The action, as keys and replies name it.
+    /// The name of the action, for keys and replies.
     pub(crate) fn action(&self) -> Protectable {
         match self.to {
             Recipient::Everyone => Protectable::Broadcast,
@@ -141,13 +141,13 @@ impl Publish {
     }
 }
 
-/// Any JSON value, byte for byte as the sender wrote it. Only newlines between tokens became spaces,
-/// so that a delivered frame is one line.
+/// Any JSON value, byte for byte as the sender wrote it, except that newlines between tokens became
+/// spaces, so that a delivered frame is one line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message(pub(super) Box<str>);
 
 impl Message {
-    /// A message out of a log, checked before it was appended.
+    /// Creates a message from the text in a log, which was checked before it was appended.
     pub(crate) fn kept(json: Box<str>) -> Self {
         Self(json)
     }
@@ -169,7 +169,7 @@ impl fmt::Debug for Message {
 pub struct Mid(pub(super) Box<str>);
 
 impl Mid {
-    /// A `mid` out of a log, checked before it was appended.
+    /// Creates a `mid` from the text in a log, which was checked before it was appended.
     pub(crate) fn kept(name: Box<str>) -> Self {
         Self(name)
     }

@@ -59,13 +59,14 @@ impl Field {
 #[derive(Default)]
 pub(super) struct Fields<'a> {
     values: [Option<&'a RawValue>; Field::ALL.len()],
-    /// The first unknown or repeated field.
+    /// The error for the first unknown or repeated field, if there is one.
     pub(super) fault: Option<Refusal>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
-        // Checked before parsing, because serde_json's depth limit does not apply to raw values.
+        // The nesting is checked before parsing, because serde_json's depth limit does not apply to
+        // raw values.
         if nesting(text) > limits::NESTING {
             let most = limits::NESTING;
             return Err(Refusal::bad(format!("the action is nested deeper than {most} levels")));
@@ -77,7 +78,8 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// The raw text of a field. `null` means absent, because PHP arrays often contain it.
+    /// The raw text of a field. `null` means that the field is absent, because PHP arrays often
+    /// contain it. Only `message` may be `null`.
     pub(super) fn get(&self, field: Field) -> Option<&'a RawValue> {
         self.values[field as usize].filter(|raw| field == Field::Message || raw.get() != "null")
     }
@@ -93,7 +95,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The refusal for a field of the wrong type.
+/// The refusal of a field that has the wrong type.
 pub(super) fn expected(field: Field, what: &str) -> Refusal {
     Refusal::bad(format!("`{}` must be {what}", field.name()))
 }
@@ -125,7 +127,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// Reads the name of a field: a known one, or an unknown one if it may be repeated in a reply.
+/// Reads the name of a field. An unknown name is returned too, if a reply may repeat it.
 struct NameSeed;
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
@@ -144,8 +146,8 @@ impl Visitor<'_> for NameSeed {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        // IDs and keys are at least 16 bytes long, so a reply never repeats one that stands where
-        // the name of a field belongs.
+        // A reply must not repeat an ID or a key, even if a client mistakenly puts it in place of a
+        // name. Both have at least 16 bytes.
         let harmless = name.len() < 16 && name.bytes().all(|b| b.is_ascii_alphanumeric());
         Ok(Field::from_name(name).ok_or_else(|| harmless.then(|| name.to_owned())))
     }
@@ -155,13 +157,13 @@ impl Visitor<'_> for NameSeed {
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
-        // Fails for escapes that are not text, such as half of a surrogate pair.
+        // The parser fails for escapes that are not text, such as half of a surrogate pair.
         return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
 }
 
-/// The names and values of a JSON object in order, with duplicates.
+/// The names and values of a JSON object, in order and with duplicates.
 pub(super) fn pairs_of(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
@@ -178,7 +180,7 @@ pub(super) fn pairs_of(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     serde_json::Deserializer::from_str(raw.get()).deserialize_map(Pairs).ok()
 }
 
-/// How deep brackets outside strings nest.
+/// How deep the brackets outside of strings nest.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
     let (mut in_string, mut escaped) = (false, false);
@@ -209,6 +211,6 @@ fn not_json(text: &str, error: &serde_json::Error) -> Refusal {
     if error.is_data() || !text.trim_start().starts_with('{') {
         return Refusal::bad("an action is a JSON object such as {\"action\":\"ping\"}".into());
     }
-    // Syntax errors say what was expected and where, never what was found.
+    // Syntax errors name what was expected and where, but never repeat the text.
     Refusal::bad(format!("not JSON: {error}"))
 }

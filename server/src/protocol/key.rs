@@ -11,7 +11,7 @@ pub enum Protectable {
     Send,
     /// Sending to everyone on a tag.
     Broadcast,
-    /// Logging a person out. Always needs a key: it is denied if none is configured.
+    /// Logging a person out. This always needs a key: if none is configured, it is denied.
     Drop,
 }
 
@@ -33,17 +33,17 @@ impl Protectable {
     }
 }
 
-/// A key that a client gave. Prints as `***`.
+/// A key that a client gave. `Debug` prints `***`.
 #[derive(Clone)]
 pub struct Key(Box<[u8]>);
 
 impl Key {
-    /// A key as the client wrote it; any text may be tried.
+    /// Creates a key from any text that a client wrote.
     pub(crate) fn given(text: &str) -> Self {
         Self(text.as_bytes().into())
     }
 
-    /// The secret itself, to give it to its owner.
+    /// The text of the key, to give it to its owner.
     pub(crate) fn reveal(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }

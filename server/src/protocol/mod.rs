@@ -1,6 +1,6 @@
 //! Protocol version 1: parses and checks the actions of clients, and formats replies and events.
 //!
-//! Pure: no I/O, no runtime. `docs/protocol.md` describes the protocol.
+//! This module does no I/O and needs no runtime. `docs/protocol.md` describes the protocol.
 
 mod action;
 mod fields;

@@ -1,4 +1,4 @@
-//! Replies, events and deliveries: each is one JSON object.
+//! Replies, events and deliveries. Each is one JSON object.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,7 +12,8 @@ use crate::id::Tag;
 /// The code of an error reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// Not a JSON object, or a field is missing, unknown, repeated or of the wrong type.
+    /// The text is not a JSON object, or a field is missing, unknown, repeated or of the wrong
+    /// type.
     BadRequest,
     /// This protocol version has no such action.
     UnknownAction,
@@ -54,25 +55,25 @@ impl ErrorCode {
     }
 }
 
-/// What became of a message whose append failed.
+/// Whether a message may be delivered although its append failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was not delivered and will not be.
+    /// The message is refused and will never be delivered.
     Refused,
-    /// It may have been delivered: retry with the same `mid`.
+    /// The message may have been delivered. The sender should retry with the same `mid`.
     Unknown,
 }
 
-/// An error reply: the code for programs, the detail for people.
+/// An error reply. The code is for programs, the detail for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", code.as_str())]
 pub struct Refusal {
     pub code: ErrorCode,
     /// What is wrong and what to do. Never repeats a key or an ID.
     pub detail: Cow<'static, str>,
-    /// With [`ErrorCode::Unavailable`]: what became of the message.
+    /// For [`ErrorCode::Unavailable`]: whether the message may be delivered.
     pub outcome: Option<Outcome>,
-    /// With [`ErrorCode::RateLimited`]: how long to wait.
+    /// For [`ErrorCode::RateLimited`]: how long to wait.
     pub retry_in: Option<Duration>,
 }
 
@@ -103,7 +104,7 @@ pub(crate) enum Reply {
         epoch: Box<str>,
         /// Whether all messages since the cursor follow; `None` without a cursor.
         recovered: Option<bool>,
-        /// The seqs in the inbox; `None` if the tag has no inboxes.
+        /// The seqs in the inbox; `None` if the registration has no inbox.
         unread: Option<Vec<u64>>,
     },
     Unset {
@@ -111,16 +112,16 @@ pub(crate) enum Reply {
     },
     /// The message was appended to the log.
     Published {
-        /// `send` or `broadcast`.
+        /// The action: `send` or `broadcast`.
         action: Protectable,
         seq: u64,
-        /// How many registrations it is delivered to.
+        /// How many registrations the message is delivered to.
         clients: u64,
-        /// For `send`: whether an inbox stores it.
+        /// Whether an inbox stores the message; `None` for a broadcast.
         stored: Option<bool>,
-        /// Whether it was sent before with the same `mid`.
+        /// Whether the message was sent before with the same `mid`.
         duplicate: bool,
-        /// Whether other servers may have delivered it to more, which did not answer in time.
+        /// Whether `clients` may be too low, because other servers did not answer in time.
         partial: bool,
     },
     Read,
@@ -129,16 +130,17 @@ pub(crate) enum Reply {
         seq: u64,
         /// How many registrations end.
         clients: u64,
-        /// Whether more may end on other servers, which did not answer in time.
+        /// Whether `clients` may be too low, because other servers did not answer in time.
         partial: bool,
     },
     /// The person's unread messages.
     Inbox {
         tag: Tag,
         epoch: Box<str>,
-        /// The seq that forms, with the epoch, the cursor for a `set` that follows.
+        /// The seq of the last entry before this reply. Together with the epoch it is the cursor
+        /// for a later `set`.
         seq: u64,
-        /// Encoded like deliveries, oldest first.
+        /// The messages, encoded like deliveries, oldest first.
         messages: Vec<Box<str>>,
     },
     Ping,
@@ -146,7 +148,7 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    /// The JSON text, with the `ref` of the request.
+    /// The reply as JSON text, with the `ref` of the request.
     pub(crate) fn to_json(&self, reference: &Reference) -> String {
         let mut json = String::with_capacity(128);
         match self {
@@ -157,7 +159,7 @@ impl Reply {
                     let _ = write!(json, r#","outcome":"{}""#, outcome.as_str());
                 }
                 if let Some(retry_in) = refusal.retry_in {
-                    // Rounded up, so that the retry does not come too early.
+                    // The time is rounded up, so that the retry does not come too early.
                     let _ = write!(json, r#","retry_in_ms":{}"#, retry_in.as_millis() + 1);
                 }
             }
@@ -217,7 +219,7 @@ impl Outcome {
     }
 }
 
-/// A delivered message. `at` is in milliseconds since 1970.
+/// A delivered message as JSON text. `at` is in milliseconds since 1970.
 pub(crate) fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: bool) -> String {
     let mut json = String::with_capacity(message.as_json().len() + 128);
     let direct = if direct { r#","direct":true"# } else { "" };
@@ -226,12 +228,12 @@ pub(crate) fn delivery(tag: &Tag, seq: u64, at: u64, message: &Message, direct: 
     json
 }
 
-/// The event at the end of a replay: from now on messages arrive as they are sent.
+/// The event at the end of a replay. After it, messages arrive as they are sent.
 pub(crate) fn live(tag: &Tag, seq: u64) -> String {
     format!(r#"{{"event":"live","tag":"{tag}","seq":{seq}}}"#)
 }
 
-/// The event that tells a person's other connections what was read.
+/// The event that tells the other connections of a person which messages were read.
 pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
     let mut json = format!(r#"{{"event":"read","tag":"{tag}","#);
     match mark {
@@ -247,12 +249,12 @@ pub(crate) fn read(tag: &Tag, mark: &Mark) -> String {
     json
 }
 
-/// The event that reports messages which were evicted before their replay.
+/// The event for messages that were evicted before they could be replayed.
 pub(crate) fn gap(tag: &Tag) -> String {
     format!(r#"{{"event":"gap","tag":"{tag}"}}"#)
 }
 
-/// The event before a restart: reconnect after `retry_in_ms` milliseconds.
+/// The event before a restart. The client should reconnect after `retry_in_ms` milliseconds.
 pub(crate) fn bye(retry_in_ms: u64) -> String {
     format!(r#"{{"event":"bye","retry_in_ms":{retry_in_ms}}}"#)
 }

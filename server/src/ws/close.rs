@@ -1,4 +1,4 @@
-//! Flushes and closes a connection.
+//! Flushes and closes the connection of a WebSocket.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use shared::linger;
 
 use crate::conn::outbox::{Demand, Outbox};
 
-/// How long a client may take to read the rest of the outbox and the close frame.
+/// The time-out for a client to read the rest of the outbox and the close frame.
 const LAST_BYTES: Duration = Duration::from_secs(10);
 
 /// Writes the rest of the outbox, then waits a short time for the peer to close its side.

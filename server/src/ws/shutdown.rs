@@ -1,11 +1,11 @@
-//! Tells the WebSockets that the server stops.
+//! Notifies the WebSockets that the server stops.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-/// The two steps of a stop: first no connection reads any more, so that the requests so far are
-/// answered; then all connections close.
+/// The two steps of a stop. First the connections stop reading, and the requests so far are
+/// answered. Then all connections close.
 #[derive(Debug, Default)]
 pub struct ShutdownNotice {
     stop_reading: AtomicBool,
@@ -13,7 +13,8 @@ pub struct ShutdownNotice {
 }
 
 impl ShutdownNotice {
-    /// From now on no connection reads. Wakes no task, because most connections are idle.
+    /// Makes all connections stop reading. No task is woken for this, because most connections are
+    /// idle.
     pub fn stop_reading(&self) {
         self.stop_reading.store(true, Ordering::Relaxed);
     }

@@ -1,8 +1,8 @@
 //! Listening sockets whose `accept` cannot fail, and the sockets that they yield.
 //!
-//! A server that ends, or spins, because the machine ran out of descriptors for a second is
-//! worse than one that waits. So `accept` skips the errors of a single connection and waits out
-//! exhaustion, behind a signature that only ever yields connections.
+//! If the machine runs out of descriptors for a second, a server should wait: not end, and not
+//! retry in a busy loop. So `accept` skips errors that concern a single connection, waits while
+//! descriptors or memory are exhausted, and returns nothing but connections.
 
 mod unix;
 
@@ -23,19 +23,20 @@ pub use unix::UnixListener;
 
 use crate::log_throttle::LogThrottle;
 
-/// Connections that the kernel queues for us until we accept them. It lowers this to
-/// `net.core.somaxconn`, which is 4,096 on Linux since 5.4.
+/// The most connections that the kernel queues until we accept them. The kernel lowers this to
+/// `net.core.somaxconn`, which is 4,096 since Linux 5.4.
 const BACKLOG: i32 = 4_096;
 
-/// The pause after an error that says the machine, not the connection, is at its limit.
+/// The pause after an error that shows that the machine, not the connection, is at a limit.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// The kernel gives up a peer that for this long acknowledges nothing or keeps its window shut
-/// (`TCP_USER_TIMEOUT`), so no write waits longer.
+/// The time after which the kernel gives up a peer that acknowledges nothing or keeps its receive
+/// window closed (`TCP_USER_TIMEOUT`). So no write waits longer.
 const STALLED: Duration = Duration::from_secs(120);
 
-/// An accepted, non-blocking socket that no runtime watches yet. The thread that serves it
-/// registers it, so a connection may be accepted on one thread and served on another.
+/// An accepted, non-blocking socket that is not yet registered with a runtime. The thread that
+/// serves the connection registers it, so one thread can accept a connection and another can serve
+/// it.
 #[derive(Debug)]
 pub struct Unregistered<S>(S);
 
@@ -43,7 +44,8 @@ impl Unregistered<std::net::TcpStream> {
     /// Registers the socket with the runtime of this thread.
     ///
     /// # Errors
-    /// When the kernel refuses to watch it: out of memory, or `fs.epoll.max_user_watches` reached.
+    /// The error of the kernel, if it has no memory to watch the socket or
+    /// `fs.epoll.max_user_watches` is reached.
     pub fn register(self) -> io::Result<TcpStream> {
         TcpStream::from_std(self.0)
     }
@@ -53,7 +55,7 @@ impl Unregistered<StdUnixStream> {
     /// Registers the socket with the runtime of this thread.
     ///
     /// # Errors
-    /// As for TCP.
+    /// The same as for TCP.
     pub fn register(self) -> io::Result<UnixStream> {
         UnixStream::from_std(self.0)
     }
@@ -65,7 +67,7 @@ impl<S: AsFd> AsFd for Unregistered<S> {
     }
 }
 
-/// A bound TCP socket that yields connections.
+/// A listening TCP socket, from which connections are accepted.
 #[derive(Debug)]
 pub struct Listener {
     socket: AsyncFd<TcpListener>,
@@ -90,7 +92,7 @@ impl Listener {
     /// IPv6, or else IPv4 alone.
     ///
     /// # Errors
-    /// As [`Listener::bind`].
+    /// The same as for [`Listener::bind`].
     pub fn bind_every_address(port: u16) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let dual = stream_socket(any).and_then(|socket| {
@@ -109,15 +111,15 @@ impl Listener {
         Self::adopt(socket.into())
     }
 
-    /// Takes a socket that is listening already, as a service manager passes it.
+    /// Takes over a socket that is already listening, such as one that a service manager passes.
     ///
     /// # Errors
-    /// When it is no TCP socket, or when no runtime is running.
+    /// An error if the socket is not a TCP socket, or if no runtime is running.
     pub fn adopt(socket: TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         // Linux copies both options to every accepted connection, which saves two system calls for
-        // each.
+        // each connection.
         let options = SockRef::from(&socket);
         options.set_tcp_nodelay(true)?;
         options.set_tcp_user_timeout(Some(STALLED))?;
@@ -128,7 +130,7 @@ impl Listener {
     /// Sets [`keepalive`] for all connections that are accepted from now on.
     ///
     /// # Errors
-    /// When the kernel refuses the values.
+    /// An error if the kernel refuses the values.
     pub fn keep_alive(&self) -> io::Result<()> {
         SockRef::from(self.socket.get_ref()).set_tcp_keepalive(&keepalive())
     }
@@ -139,12 +141,12 @@ impl Listener {
         self.address
     }
 
-    /// Waits for the next connection, and returns it with its peer's address. `TCP_NODELAY` and
-    /// `TCP_USER_TIMEOUT` are set.
+    /// Waits for the next connection, and returns it with the address of its peer. `TCP_NODELAY`
+    /// and `TCP_USER_TIMEOUT` are set on it.
     ///
-    /// Never fails: a connection that died in the queue is skipped. Running out of descriptors or
-    /// memory is logged, at most once a minute, and waited out. Cancel safe: no accepted connection
-    /// is lost.
+    /// This never fails. A connection that has died in the queue is skipped. If descriptors or
+    /// memory are exhausted, the error is logged at most once a minute, and accepting is tried
+    /// again. Cancel safe: no accepted connection is lost.
     pub async fn accept(&self) -> (Unregistered<std::net::TcpStream>, SocketAddr) {
         loop {
             match self.socket.async_io(Interest::READABLE, accept_tcp).await {
@@ -165,7 +167,7 @@ fn watch<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
     AsyncFd::with_interest(listener, Interest::READABLE)
 }
 
-/// Accepts in one system call, which makes the socket non-blocking too.
+/// Accepts a connection. One system call also makes it non-blocking.
 fn accept_now(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
     Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
 }
@@ -178,8 +180,8 @@ fn accept_tcp(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket, SocketAddr::new(canonical(peer.ip()), peer.port())))
 }
 
-/// Keepalive probes that find a peer that is gone after 60 + 4 × 15 seconds. A peer that is only
-/// silent is left alone: a person may read a page for hours.
+/// Keepalive settings: a peer that has vanished is detected after 60 + 4 × 15 seconds. A peer that
+/// only sends nothing stays connected, because a person may read a page for hours.
 #[must_use]
 pub fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
@@ -188,19 +190,19 @@ pub fn keepalive() -> TcpKeepalive {
         .with_retries(4)
 }
 
-/// Handles the errors of accept.
+/// Handles the errors of `accept`.
 #[derive(Debug, Default)]
 struct AcceptErrors {
     throttle: LogThrottle,
 }
 
 impl AcceptErrors {
-    /// Waits before the next attempt, or not at all if the error concerned a single connection.
+    /// Waits before the next attempt, or returns at once if the error concerns a single connection.
     async fn wait_out(&self, address: &(dyn Display + Sync), error: &io::Error) {
         if concerns_one_connection(error) {
             return;
         }
-        // Throttled, because exhaustion comes and goes with every connection that ends.
+        // The log line is throttled, because the error may recur with every connection that ends.
         if self.throttle.record().is_some() {
             tracing::warn!(
                 %address, %error,
@@ -214,19 +216,19 @@ impl AcceptErrors {
 
 fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait until the last run's connections leave TIME_WAIT.
+    // Without this option a restart would fail until the last connections leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// Maps an IPv4 peer of a dual-stack socket to its IPv4 address.
+/// Returns the IPv4 address of an IPv4 peer that connected to an IPv6 socket.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// Whether an error of accept belongs to the new connection and not to this process. accept(2):
-/// "Linux accept() passes already-pending network errors on the new socket as an error code from
+/// Whether an error of `accept` concerns the new connection and not this process. accept(2): "Linux
+/// accept() passes already-pending network errors on the new socket as an error code from
 /// accept()".
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(

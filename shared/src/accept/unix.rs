@@ -1,4 +1,4 @@
-//! Listening on a Unix socket.
+//! Listens on a Unix socket.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -13,36 +13,37 @@ use tokio::io::unix::AsyncFd;
 
 use super::{AcceptErrors, Unregistered, accept_now, watch};
 
-/// The mode of the socket's file: owner and group may connect.
+/// The mode of the socket file: its owner and its group may connect.
 const MODE: u32 = 0o660;
 
-/// A bound Unix socket that yields connections. Dropping it removes its file if it was bound here,
-/// unless another file has taken its place.
+/// A listening Unix socket, from which connections are accepted. If the socket was bound here,
+/// dropping it removes its file, unless another file has taken the same path.
 #[derive(Debug)]
 pub struct UnixListener {
     socket: AsyncFd<StdListener>,
     path: PathBuf,
-    /// Device and inode of the file, if it was created here.
+    /// The device and inode of the file, if the file was created here.
     file: Option<(u64, u64)>,
     errors: AcceptErrors,
 }
 
 impl UnixListener {
-    /// Binds `path`, with mode 0660 from the first moment. Removes the file that a killed server
-    /// has left there.
+    /// Binds `path`. The file has mode 0660 from the first moment. If a killed server has left its
+    /// file there, that file is removed.
     ///
     /// # Errors
-    /// `AddrInUse` if a server listens there, `AlreadyExists` if the file is no socket; otherwise
-    /// the errors of `bind`.
+    /// `AddrInUse` if a server listens on the path; `AlreadyExists` if the file is not a socket;
+    /// otherwise the errors of `bind`.
     pub fn bind(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
-        // `bind` creates the file with the mode that the umask leaves, so it first goes where
-        // nobody else has access.
+        // `bind` creates the file with a mode that depends on the umask, so the file is created in
+        // a private directory first.
         let private = PrivateDirectory::beside(path)?;
         let made = private.file();
         let socket = StdListener::bind(&made)?;
         fs::set_permissions(&made, Permissions::from_mode(MODE))?;
-        // A rename would replace the socket of a server that was started in between.
+        // A hard link fails if the path exists. A rename would replace the socket of a server that
+        // was started in the meantime.
         fs::hard_link(&made, path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
             _ => error,
@@ -50,12 +51,12 @@ impl UnixListener {
         Self::new(socket, path, Some(identity(path)?))
     }
 
-    /// Takes a socket that is listening already, as a service manager passes it. Its file belongs
-    /// to the manager and is not removed.
+    /// Takes over a socket that is already listening, such as one that a service manager passes.
+    /// Its file belongs to the manager and is not removed.
     ///
     /// # Errors
-    /// `InvalidInput` if it has no path, because the permissions of the file say who may connect;
-    /// otherwise when it is no Unix socket, or when no runtime is running.
+    /// `InvalidInput` if the socket has no path, because the permissions of the file decide who may
+    /// connect; another error if it is not a Unix socket or no runtime is running.
     pub fn adopt(socket: StdListener) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let path = address.as_pathname().ok_or_else(|| {
@@ -70,13 +71,13 @@ impl UnixListener {
         Ok(Self { socket, path: path.into(), file, errors: AcceptErrors::default() })
     }
 
-    /// The path that it is bound to.
+    /// The path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits for the next connection. Never fails, as [`super::Listener::accept`]. Cancel safe.
+    /// Waits for the next connection. Never fails, like [`super::Listener::accept`]. Cancel safe.
     pub async fn accept(&self) -> Unregistered<UnixStream> {
         loop {
             match self.socket.async_io(Interest::READABLE, accept_now).await {
@@ -95,12 +96,12 @@ impl Drop for UnixListener {
     }
 }
 
-/// A private directory for one file. Dropping it removes both.
+/// A private directory for one file. Dropping it removes the directory and the file.
 struct PrivateDirectory(PathBuf);
 
 impl PrivateDirectory {
-    /// Creates it in the same directory as `path`. Its name is short, because the path of a socket
-    /// is limited to 107 bytes.
+    /// Creates the directory beside `path`. Its name is short, because the path of a socket has at
+    /// most 107 bytes (unix(7)).
     fn beside(path: &Path) -> io::Result<Self> {
         let random = getrandom::u32().unwrap_or_else(|_| std::process::id());
         let directory = path.with_file_name(format!(".{random:08x}"));
@@ -127,7 +128,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(file) if !file.file_type().is_socket() => Err(io::ErrorKind::AlreadyExists.into()),
         Ok(_) => match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            // A server listens there, or we may not find out.
+            // A server listens on the path.
             Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
             Err(error) => Err(error),
         },
@@ -156,7 +157,7 @@ mod tests {
     async fn who_may_not_connect_never_could_and_nothing_is_left_behind() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("server.sock");
-        // A thread that watches the mode all the time, from before the start.
+        // A thread checks the mode all the time. It starts before the socket exists.
         let done = Arc::new(AtomicBool::new(false));
         let (looks_at, is_done) = (path.clone(), Arc::clone(&done));
         let looking = std::thread::spawn(move || {

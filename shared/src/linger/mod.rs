@@ -1,10 +1,9 @@
-//! Closing a socket so that the peer receives the last bytes.
+//! Closes a socket so that the peer receives the last bytes.
 //!
-//! If a socket is closed before its input was read to the end, the kernel sends RST. That may
-//! destroy what the peer has not read yet, such as the very error message that explains the close.
-//! So: finish writing, shut down that direction, and read and discard input until the peer has
-//! acknowledged everything, and a moment longer. What the peer has acknowledged it can read even
-//! after RST; RST would destroy what is still unacknowledged.
+//! If a socket is closed before its input was read to the end, the kernel sends RST. This may
+//! destroy bytes that the peer has not received yet, such as the error message that explains the
+//! close. So this module shuts down writing, then reads and discards input until the peer has
+//! acknowledged all bytes, and a moment longer. Acknowledged bytes can be read even after RST.
 
 mod unsent;
 
@@ -19,20 +18,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Grace period after FIN. Renewed while the peer makes progress, at most `MAX_PERIODS` in all.
+/// The grace period after FIN. It is renewed while the peer makes progress, up to `MAX_PERIODS`
+/// periods in all.
 pub const LIMIT: Duration = Duration::from_secs(1);
 const MAX_PERIODS: u32 = 10;
 
-/// How much input is discarded at most once the peer has acknowledged everything. Before that there
-/// is no limit, because a peer may want to write before it reads.
+/// The most bytes of input that are discarded, if the peer has acknowledged all bytes. Before that
+/// there is no limit, because a peer may want to write before it reads.
 const DISCARD: usize = 256 * 1024;
 
-/// Bytes that are discarded before other tasks get their turn.
+/// How many bytes are discarded before other tasks get a turn.
 const DISCARD_PER_POLL: usize = 256 * 1024;
 
-/// Shuts down writing and discards input until the peer ends its stream, or until it has
-/// acknowledged everything and then sent 256 KiB or let [`LIMIT`] pass. A peer that neither takes
-/// nor sends anything for that long is given up, and so is any peer after ten times as long.
+/// Shuts down writing and discards input. Ends when the peer ends its stream. If the peer has
+/// acknowledged all bytes, also ends when 256 KiB were discarded or a grace period ([`LIMIT`]) is
+/// over. Ends in any case after a grace period without progress, or after ten grace periods.
 pub async fn linger(stream: &impl LingerSocket) {
     let mut state = LingerState::begin(stream);
     std::future::poll_fn(|context| state.poll(stream, context)).await;
@@ -40,22 +40,24 @@ pub async fn linger(stream: &impl LingerSocket) {
 
 /// A connected stream socket.
 pub trait LingerSocket {
-    /// Whether a read would return something; otherwise the waker is registered.
+    /// Ready if a read would return bytes, the end of the stream or an error; otherwise registers
+    /// the waker.
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Reads the bytes that are there.
+    /// Reads the bytes that have arrived.
     ///
     /// # Errors
-    /// `WouldBlock` if there are none.
+    /// `WouldBlock` if no bytes have arrived.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Sends the end of stream.
+    /// Sends the end of the stream.
     ///
     /// # Errors
-    /// When the connection is gone already.
+    /// An error if the connection is already gone.
     fn shut_down_writing(&self) -> io::Result<()>;
 
-    /// Sent bytes that the peer has not acknowledged, including the end of stream.
+    /// The number of sent bytes that the peer has not acknowledged. The end of the stream counts as
+    /// one.
     fn unsent(&self) -> usize;
 }
 
@@ -95,12 +97,12 @@ impl LingerSocket for UnixStream {
     }
 }
 
-/// A socket that lingers when it is shut down.
+/// A socket that is closed like [`linger`] does when it is shut down.
 #[derive(Debug)]
 pub struct Lingering<S> {
     stream: S,
     state: Option<LingerState>,
-    /// Called once, with the first bytes read.
+    /// A function that is called once, with the first bytes read.
     first: Option<fn(&[u8])>,
 }
 
@@ -117,7 +119,7 @@ impl<S> Lingering<S> {
         Self { first: Some(first), ..self }
     }
 
-    /// The socket itself, for a caller that closes it in its own way.
+    /// Returns the socket, for a caller that closes it in another way.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.stream
@@ -141,7 +143,7 @@ struct Progress {
 
 impl LingerState {
     fn begin(stream: &impl LingerSocket) -> Self {
-        // Errors do not matter on a socket that is being given up.
+        // The socket is given up, so an error does not matter.
         let _ = stream.shut_down_writing();
         Self {
             until: Box::pin(sleep(LIMIT)),
@@ -239,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    /// A peer that sends nothing and takes a fixed amount between two checks.
+    /// A peer that sends nothing and acknowledges `takes` bytes between two checks.
     struct Silent {
         unsent: AtomicUsize,
         takes: usize,
@@ -278,7 +280,7 @@ mod tests {
         assert_eq!(limits(1_000_000, 1).await, u128::from(MAX_PERIODS));
     }
 
-    /// A peer that never stops sending, whatever it has received.
+    /// A peer that never stops sending.
     struct Chatty {
         unsent: usize,
         sent: AtomicUsize,
@@ -299,7 +301,7 @@ mod tests {
         }
 
         fn unsent(&self) -> usize {
-            // Everything is acknowledged once the peer has sent a mebibyte.
+            // The peer acknowledges all bytes after it has sent 1 MiB.
             if self.sent.load(Ordering::Relaxed) < 1 << 20 { self.unsent } else { 0 }
         }
     }

@@ -1,19 +1,19 @@
-//! How much sent data the peer has not acknowledged.
+//! Asks the kernel how many sent bytes the peer has not acknowledged.
 
 use std::ffi::c_int;
 use std::os::fd::AsFd;
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 
-/// `SIOCOUTQ` of tcp(7); the same number as `TIOCOUTQ`.
+/// The ioctl `SIOCOUTQ` of tcp(7). It has the same number as `TIOCOUTQ`.
 const SIOCOUTQ: Opcode = 0x5411;
 
-/// The number of unacknowledged bytes, including the end of stream. On a Unix socket: what the peer
-/// has not read. 0 if the system does not answer.
+/// The number of unacknowledged bytes, where the end of the stream counts as one. On a Unix socket,
+/// the number of bytes that the peer has not read. 0 if the kernel reports an error.
 #[allow(unsafe_code, reason = "no crate has a safe interface for it")]
 pub(super) fn unsent(socket: &impl AsFd) -> usize {
-    // SAFETY: SIOCOUTQ writes one int and reads nothing (tcp(7)); Getter<_, c_int> provides the
-    // memory for it. The descriptor is borrowed, so it is open.
+    // SAFETY: SIOCOUTQ writes one int and reads nothing (tcp(7)). Getter<_, c_int> provides the
+    // memory for that int. The descriptor is borrowed, so it is open.
     let bytes = unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) };
     bytes.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
 }
@@ -39,8 +39,8 @@ mod tests {
         let left = unsent(&near);
         assert!(left > 1 && left <= sent + 1, "{left} of {sent}");
         assert_eq!(far.read_to_end(&mut Vec::new()).unwrap(), sent);
-        // The peer has read the end, so everything has arrived; the acknowledgement may still be on
-        // its way.
+        // The peer has read the end of the stream, so all bytes have arrived. The acknowledgement
+        // may not have arrived yet.
         while unsent(&near) > 0 {
             std::thread::yield_now();
         }

@@ -1,19 +1,21 @@
-//! Whether the accepting thread is busy.
+//! Measures whether the accepting thread is busy.
 //!
-//! This is measured by its CPU time and not by how long its work took: if other programs hold the
-//! cores, a second thread would have to wait for them too.
+//! The measure is the CPU time of the thread, not the time that its work took. If other programs
+//! occupy the cores, moving work to a second thread would not help, because that thread would wait
+//! for them too.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The shortest time that is measured: a single handshake may take half a millisecond.
+/// The shortest time between two measurements. It is long, because a single handshake may take half
+/// a millisecond.
 const WINDOW: Duration = Duration::from_millis(50);
 
-/// The share of CPU time from which a thread is busy: four fifths.
+/// A thread is busy if it uses at least this share of a core: four fifths.
 const BUSY: (u32, u32) = (4, 5);
 
-/// A moment, in real time and in CPU time of the thread.
+/// A point in time, as real time and as CPU time of the thread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     wall: Instant,
@@ -27,8 +29,8 @@ impl Now {
     }
 }
 
-/// The load of the thread in the last [`WINDOW`], or in the time since it was last measured if that
-/// is longer.
+/// The load of the thread during the last [`WINDOW`], or since the last measurement if that is
+/// longer ago.
 #[derive(Debug, Default)]
 pub(super) struct CpuLoad {
     seen: Option<Now>,
@@ -36,8 +38,8 @@ pub(super) struct CpuLoad {
 }
 
 impl CpuLoad {
-    /// Whether the thread was busy. It is measured only when a connection comes, so an idle thread
-    /// is not woken for it.
+    /// Whether the thread was busy. Called only when a connection comes, so measuring does not wake
+    /// an idle thread.
     pub(super) fn is_busy(&mut self, now: Now) -> bool {
         let Some(seen) = self.seen else {
             self.seen = Some(now);
@@ -72,7 +74,7 @@ mod tests {
         assert!(!cpu_load.is_busy(after(300, 159)));
     }
 
-    /// If the clock stood still, this test would not end.
+    /// If the thread's clock did not advance, this test would not end.
     #[test]
     fn work_is_seen_in_the_threads_own_clock() {
         let begin = Now::of_this_thread();

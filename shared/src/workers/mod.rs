@@ -1,8 +1,8 @@
-//! The threads that serve connections: one per core, each with a runtime of its own.
+//! The threads that serve connections: one for each core, each with its own runtime.
 //!
-//! A connection stays on one thread from its handshake to its end, so no thread wakes another for
-//! it, and nothing of it needs a lock. Its thread is chosen when it is accepted. A runtime whose
-//! threads share their tasks costs a fifth more CPU here (docs/internals.md has the figures).
+//! A connection stays on one thread from its handshake to its end, so serving it wakes no other
+//! thread. The thread is chosen when the connection is accepted. A runtime whose threads share
+//! their tasks costs a fifth more CPU here (docs/internals.md has the figures).
 
 mod cpu_load;
 
@@ -21,39 +21,40 @@ use crate::service::Pulse;
 use crate::shutdown::Shutdown;
 use cpu_load::{CpuLoad, Now};
 
-/// Accepted connections that may wait for a thread. If a thread is further behind than that, the
-/// accepting thread serves them.
+/// The most accepted connections that wait for one thread. If a thread has more to do, the
+/// accepting thread serves the next ones.
 const WAITING: usize = 256;
 
-/// How many tasks run before the kernel is asked for events. tokio's default is 61. A task that
-/// relays may last almost a millisecond, so on a busy thread new connections and timers would wait
-/// for 61 of them.
+/// How many tasks run before the kernel is asked for events; tokio's default is 61. A task that
+/// copies bytes between two sockets may take almost a millisecond. With the default, new
+/// connections and timers would wait for 61 of these tasks.
 const TASKS_BETWEEN_EVENTS: u32 = 8;
 
 /// Creates the runtime of one thread that serves connections.
 ///
 /// # Errors
-/// When the system has no descriptors for it.
+/// An error if the system has no descriptors for the runtime.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().event_interval(TASKS_BETWEEN_EVENTS).build()
 }
 
-/// A connection that was accepted and admitted. No runtime watches its socket yet.
+/// A connection that was accepted and admitted. Its socket is not registered with a runtime yet.
 pub trait Serve: Send + 'static {
     /// Registers the socket with the runtime of this thread, whose number is `thread`, and serves
     /// the connection to its end.
     ///
     /// # Errors
-    /// When the socket cannot be registered. The connection is closed then.
+    /// An error if the socket cannot be registered. The connection is then closed.
     fn serve(self, thread: usize) -> impl Future<Output = io::Result<()>> + Send + 'static;
 }
 
-/// All threads that serve.
+/// All threads that serve connections.
 #[derive(Debug)]
 pub struct Workers<C: Serve> {
     shutdown: Shutdown,
     max_imbalance: usize,
-    /// Connections of the accepting thread, which also serves, as number 0.
+    /// How many connections the accepting thread has. That thread also serves connections, as
+    /// number 0.
     here: Arc<AtomicUsize>,
     cpu_load: Mutex<CpuLoad>,
     others: Vec<Worker<C>>,
@@ -67,14 +68,14 @@ struct Worker<C: Serve> {
     pulse: Pulse,
 }
 
-/// A connection on its way to the thread that will serve it.
+/// A connection that moves to the thread that will serve it.
 #[derive(Debug)]
 struct Moving<C> {
     connection: C,
     load: Load,
 }
 
-/// Counts one connection of a thread until it is dropped.
+/// A guard that counts as one connection of a thread until it is dropped.
 #[derive(Debug)]
 struct Load(Arc<AtomicUsize>);
 
@@ -92,15 +93,16 @@ impl Drop for Load {
 }
 
 impl<C: Serve> Workers<C> {
-    /// Starts `count - 1` threads, named after the program; the calling thread is the first. They
-    /// end when this is dropped and the connections that `shutdown` tracks have ended.
+    /// Starts `count - 1` threads, whose names begin with `name`; the calling thread is the first.
+    /// The threads end when this value is dropped and the connections that `shutdown` tracks have
+    /// ended.
     ///
     /// While the accepting thread is not busy, it may have up to `max_imbalance` more connections
-    /// than another before new ones go to that thread: two half-idle threads cost more than one
-    /// that is awake.
+    /// than another thread. Beyond that, new connections go to the other thread. Two threads that
+    /// are often idle cost more than one that works.
     ///
     /// # Errors
-    /// When the system has no further thread, or no descriptors for it.
+    /// An error if the system has no further thread, or no descriptors for its runtime.
     pub fn start(
         name: &str,
         count: NonZeroUsize,
@@ -117,8 +119,9 @@ impl<C: Serve> Workers<C> {
         })
     }
 
-    /// Serves the connection on this thread; or on the least loaded one, if this thread has far
-    /// more connections, or has more and is busy. Must be called on the accepting thread.
+    /// Serves the connection on this thread. If this thread has `max_imbalance` more connections
+    /// than the least loaded thread, or is busy and has more, that thread serves it. Must be called
+    /// on the accepting thread.
     pub fn serve(&self, connection: C) {
         let is_busy = self.cpu_load.lock().is_busy(Now::of_this_thread());
         match self.better_worker(is_busy).map(|it| (it, it.sender.try_reserve())) {
@@ -136,20 +139,21 @@ impl<C: Serve> Workers<C> {
             .filter(|worker| worker.load.load(Ordering::Relaxed) + max_imbalance <= here)
     }
 
-    /// The least loaded of the other threads that are alive. A dead one has load 0 and would
-    /// otherwise always win.
+    /// The least loaded of the other threads that are alive. A dead thread has load 0 and would
+    /// otherwise always be chosen.
     fn least_loaded(&self) -> Option<&Worker<C>> {
         let alive = self.others.iter().filter(|worker| !worker.sender.is_closed());
         alive.min_by_key(|worker| worker.load.load(Ordering::Relaxed))
     }
 
-    /// The pulses of the other threads, for the watchdog.
+    /// The pulses of all threads but the accepting one, for the watchdog.
     #[must_use]
     pub fn pulses(&self) -> Vec<Pulse> {
         self.others.iter().map(|worker| worker.pulse.clone()).collect()
     }
 
-    /// The runtimes of all threads, by number. Must be called on the accepting thread.
+    /// The runtimes of all threads, in the order of their numbers. Must be called on the accepting
+    /// thread.
     pub fn runtimes(&self) -> impl Iterator<Item = Handle> {
         [Handle::current()].into_iter().chain(self.others.iter().map(|it| it.handle.clone()))
     }
@@ -164,7 +168,7 @@ impl<C: Serve> Worker<C> {
         let pulse = Pulse::default();
         let beating = pulse.clone();
         let work = async move {
-            // Ends with the runtime.
+            // This task ends with the runtime.
             tokio::spawn(async move { beating.beat().await });
             while let Some(moving) = arriving.recv().await {
                 spawn(&shutdown, moving.connection, number, moving.load);
@@ -178,13 +182,13 @@ impl<C: Serve> Worker<C> {
     }
 }
 
-/// At a limit of the system this may concern every connection.
+/// The warning is throttled: at a limit of the system, it may concern every connection.
 static UNWATCHED: LogThrottle = LogThrottle::new();
 
 fn spawn<C: Serve>(shutdown: &Shutdown, connection: C, number: usize, load: Load) {
     shutdown.spawn(async move {
-        // The future is created here. If it were created outside and moved in, the compiler would
-        // reserve its memory twice: a kilobyte for every connection.
+        // The future of `serve` is created in here. If it were created outside and moved in, the
+        // compiler would reserve its memory twice, a kilobyte for every connection.
         if let Err(error) = connection.serve(number).await
             && let Some(connections) = UNWATCHED.record()
         {
@@ -251,7 +255,7 @@ mod tests {
         assert!(elsewhere(6, 5, true));
     }
 
-    /// Measures how long bytes wait that arrive while other tasks keep the thread busy.
+    /// Measures how long arriving bytes wait while another task keeps the thread busy.
     #[test]
     fn a_busy_thread_looks_for_events_often() {
         let (mut far, near) = UnixStream::pair().unwrap();
@@ -260,7 +264,7 @@ mod tests {
         let runs = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&runs);
         runtime.spawn(poll_fn(move |cx| {
-            // Shortly after tokio's default of 61.
+            // Run 70 is shortly after tokio would ask for events by default, after 61 runs.
             if counted.fetch_add(1, Ordering::Relaxed) == 70 {
                 far.write_all(b"!").unwrap();
             }

@@ -1,6 +1,6 @@
-//! Frames as clients send them. `tests/it/abuse.rs` uses this file too.
+//! Encodes frames as clients do. `tests/it/abuse.rs` uses this file too.
 
-/// A masked client frame; `first` is the first byte (FIN, reserved bits, opcode).
+/// Encodes a masked client frame. `first` is its first byte: FIN, reserved bits and opcode.
 pub(crate) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![first];

@@ -14,7 +14,7 @@ use crate::limits;
 /// The largest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_PAYLOAD: u64 = 125;
 
-/// What the decoder accepts of all that RFC 6455 allows.
+/// The messages that the decoder accepts. RFC 6455 allows more.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Whether binary messages are accepted.
@@ -28,24 +28,26 @@ impl Rules {
     pub const SERVER: Self = Self { binary: false, largest: limits::FRAME };
 }
 
-/// Decodes bytes, cut anywhere, into events.
+/// Decodes bytes, which may arrive in pieces of any size, into events.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Bytes that are not decoded yet: part of a frame, or frames behind the one at which the sink
-    /// stopped.
+    /// Bytes that are not decoded yet: part of a frame, or the frames after an event at which
+    /// `sink` returned `Break`.
     rest: Vec<u8>,
-    /// The fragments of an unfinished message. Boxed, because hardly any connection needs it.
+    /// The fragments of an unfinished message. In a box, because few connections need it.
     fragments: Option<Box<Fragments>>,
 }
 
 impl Decoder {
-    /// Decodes `input`, behind what an earlier call left over, and passes each event to `sink` until
-    /// that breaks. The rest is kept for the next call, whose input may be empty.
+    /// Decodes the bytes that an earlier call left, then `input`, and passes each event to `sink`
+    /// until `sink` returns `Break`. The bytes after that event are kept for the next call, whose
+    /// input may be empty.
     ///
     /// `input` is unmasked in place.
     ///
     /// # Errors
-    /// [`Violation`]; the events before it were passed on, and nothing may be decoded afterwards.
+    /// [`Violation`]. The events before it have reached `sink`. The decoder must not be used
+    /// afterwards.
     pub fn decode(
         &mut self,
         rules: Rules,
@@ -62,33 +64,35 @@ impl Decoder {
         let used = decode_frames(rules, &mut self.fragments, &mut rest, &mut sink)?;
         self.rest = match used {
             0 => rest,
-            // A copy: the few bytes behind a large frame must not keep that frame's memory.
+            // A copy, because these few bytes must not keep the memory of the large frame before
+            // them.
             _ => rest[used..].to_vec(),
         };
         Ok(())
     }
 
-    /// Whether bytes are left that another call, even with empty input, may decode.
+    /// Whether undecoded bytes are left, which another call may decode, even with empty input.
     pub fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
-    /// Whether bytes are left over or a message is unfinished.
+    /// Whether undecoded bytes are left or a message is unfinished.
     pub fn is_amid(&self) -> bool {
         self.has_rest() || self.fragments.is_some()
     }
 
     /// The memory that incomplete frames and messages take, in bytes.
     ///
-    /// At most twice the largest frame plus one read, and twice [`Rules::largest`] for fragments,
-    /// because vectors grow by doubling. The caller must decode the rest before it reads more.
+    /// At most twice a frame of [`Rules::largest`] bytes, one read and a fragmented message of
+    /// [`Rules::largest`] bytes together, because vectors grow by doubling. The caller must decode
+    /// all that is left before it reads again.
     pub fn held(&self) -> usize {
         let fragments = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.capacity());
         self.rest.capacity() + fragments
     }
 }
 
-/// Decodes whole frames and returns how many bytes they took.
+/// Decodes whole frames until the sink returns `Break`. Returns how many bytes the frames took.
 fn decode_frames(
     rules: Rules,
     fragments: &mut Option<Box<Fragments>>,
@@ -111,8 +115,8 @@ fn decode_frames(
     Ok(used)
 }
 
-/// The next frame's header and where its payload starts and ends; `None` if the header is not
-/// complete yet.
+/// Parses the header of the next frame. Returns the header and where the payload starts and ends,
+/// or `None` if the header is incomplete.
 fn next_frame(
     rules: Rules,
     input: &[u8],
@@ -134,7 +138,7 @@ fn next_frame(
     }
 }
 
-/// Checks what the header alone shows, before the payload has come.
+/// Checks the header of a frame before its payload has arrived.
 fn check_header(
     rules: Rules,
     header: &FrameHeader,
@@ -184,7 +188,7 @@ fn handle(
         OpCode::Control(_) => return Ok(sink(Event::Close(close_code(payload)?))),
         OpCode::Data(data) => matches!(data, Data::Binary),
     };
-    // Most messages are a single frame, and need no copy.
+    // Most messages are a single frame, which needs no copy.
     if fragments.is_none() && header.is_final {
         return Ok(sink(message(is_binary, payload)?));
     }
@@ -216,7 +220,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    // Eight bytes at a time; the mask repeats every four.
+    // Eight bytes are unmasked at a time. The mask repeats after four.
     let wide = u64::from_ne_bytes([
         mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
     ]);

@@ -1,4 +1,4 @@
-//! Encodes frames, and finds the text and the end of encoded ones.
+//! Encodes frames. Also finds the text in an encoded frame, and where a frame ends in a buffer.
 
 use std::io::Cursor;
 
@@ -6,12 +6,14 @@ use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// A text frame. A server's frames are not masked, so one encoding serves every connection.
+/// Encodes a text frame. The frames of a server are not masked, so all connections get the same
+/// bytes.
 pub(crate) fn text_frame(text: &str) -> Bytes {
     encode(OpCode::Data(Data::Text), true, text.as_bytes())
 }
 
-/// A data frame. The first one of a message has its type, the others are [`Data::Continue`].
+/// Encodes a data frame. The first frame of a message has its type, the others have
+/// [`Data::Continue`].
 pub fn data_frame(data: Data, is_final: bool, payload: &[u8]) -> Bytes {
     encode(OpCode::Data(data), is_final, payload)
 }
@@ -29,7 +31,7 @@ pub(crate) fn text_of(frame: &[u8]) -> &str {
     }
 }
 
-/// The same delivery with `"seen":true`, for a client that has seen it before.
+/// Adds `"seen":true` to an encoded delivery, for a client that has seen the message before.
 pub(crate) fn as_seen(frame: &[u8]) -> Bytes {
     let text = text_of(frame);
     text_frame(&format!("{},\"seen\":true}}", text.strip_suffix('}').unwrap_or(text)))
@@ -41,7 +43,8 @@ pub(crate) fn pong_frame(payload: &[u8]) -> Bytes {
     encode(OpCode::Control(Control::Pong), true, payload)
 }
 
-/// A close frame with a code and a reason of at most 123 bytes; longer ones are cut.
+/// Encodes a close frame. The reason is cut to 123 bytes: a control frame holds 125 (RFC 6455
+/// section 5.5), and the code takes two.
 pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     let mut cut = reason.len().min(123);
     while !reason.is_char_boundary(cut) {
@@ -51,7 +54,7 @@ pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     encode(OpCode::Control(Control::Close), true, &payload)
 }
 
-/// A close frame without a code, which answers one without a code.
+/// Encodes a close frame without a code, which answers a close frame without a code.
 pub(crate) fn empty_close_frame() -> Bytes {
     encode(OpCode::Control(Control::Close), true, &[])
 }
@@ -66,8 +69,7 @@ fn encode(opcode: OpCode, is_final: bool, payload: &[u8]) -> Bytes {
     frame.into()
 }
 
-/// Where the frame that contains byte `offset` ends, in a buffer of whole server frames. For an
-/// offset between two frames that is `offset` itself.
+/// The first end of a frame at or after `offset`, in a buffer of whole server frames.
 pub(crate) fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
     let mut end = 0;
     while end < offset {
@@ -76,7 +78,8 @@ pub(crate) fn end_of_frame_at(frames: &[u8], offset: usize) -> usize {
             Ok(Some((header, length))) => {
                 end += header.len(length) + usize::try_from(length).unwrap_or(usize::MAX);
             }
-            // The bytes are not whole frames: keep everything rather than cut inside a frame.
+            // The buffer does not consist of whole frames. Nothing is cut off, because that might
+            // cut a frame.
             _ => return frames.len(),
         }
     }

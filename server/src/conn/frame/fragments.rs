@@ -7,7 +7,7 @@ use super::event::{Event, Violation};
 pub(super) struct Fragments {
     pub(super) is_binary: bool,
     pub(super) payload: Vec<u8>,
-    /// How many bytes of a text are known to be valid UTF-8.
+    /// How many bytes of a text message are known to be valid UTF-8.
     checked: usize,
 }
 
@@ -16,8 +16,8 @@ impl Fragments {
         Self { is_binary, payload: Vec::new(), checked: 0 }
     }
 
-    /// Appends a fragment. Invalid UTF-8 is refused at once (RFC 6455 section 8.1), not only at the
-    /// end of the message.
+    /// Appends a fragment. Invalid UTF-8 is refused before the message is complete (RFC 6455
+    /// section 8.1).
     pub(super) fn append(&mut self, piece: &[u8]) -> Result<(), Violation> {
         self.payload.extend_from_slice(piece);
         if self.is_binary {

@@ -1,8 +1,8 @@
-//! WebSocket frames (RFC 6455 section 5): a decoder that buffers incomplete frames and messages
-//! only, and the encoding of the frames that the server sends.
+//! WebSocket frames (RFC 6455 section 5). The decoder buffers only incomplete frames and messages;
+//! the encoder makes the frames that the server sends.
 //!
-//! tungstenite parses the headers. Its socket type is not used, because it keeps a read and a write
-//! buffer for every connection; here an idle connection has no buffer at all.
+//! tungstenite parses the headers. Its socket type is not used, because that type has a read and a
+//! write buffer for every connection. An idle connection here has no buffer at all.
 
 mod decode;
 mod encode;

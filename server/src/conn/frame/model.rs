@@ -1,5 +1,5 @@
-//! Decodes the same bytes with tungstenite's socket, to compare. `fuzz/fuzz_targets/frames.rs` uses
-//! this file too.
+//! Decodes bytes with our decoder and with tungstenite's socket, and compares the results.
+//! `fuzz/fuzz_targets/frames.rs` uses this file too.
 
 use std::io::{self, Cursor, Read, Write};
 use std::ops::ControlFlow;
@@ -9,19 +9,20 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocket, WebSock
 
 use super::{Decoder, Event, Rules};
 
-/// The longest head of a frame (RFC 6455 section 5.2).
+/// The longest frame header in bytes (RFC 6455 section 5.2).
 const HEAD: usize = 14;
 
-/// What some bytes were decoded to.
+/// The result of decoding some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// Messages, pings and pongs.
     pub(crate) messages: Vec<Message>,
-    /// The close code; 1005, which is never sent, for a close frame without one.
+    /// The close code with which decoding ended, if it ended early. 1005, which is never sent,
+    /// stands for a close frame without a code.
     pub(crate) end: Option<u16>,
 }
 
-/// Decodes `pieces` with the decoder, and asserts that its memory stays within bounds.
+/// Decodes `pieces` with our decoder, and asserts that its memory is bounded.
 pub(crate) fn decode<'a>(rules: Rules, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
     let mut decoder = Decoder::default();
     let (mut messages, mut end) = (Vec::new(), None);
@@ -39,7 +40,7 @@ pub(crate) fn decode<'a>(rules: Rules, pieces: impl Iterator<Item = &'a [u8]>) -
                 Some(_) => ControlFlow::Break(()),
             }
         });
-        // Vectors grow by doubling.
+        // Vectors grow by doubling, so the capacity may be twice what was needed.
         let (frame, fragments) = (rules.largest + HEAD + piece.len(), rules.largest);
         assert!(decoder.held() <= 2 * (frame + fragments), "{} bytes", decoder.held());
         end = end.or(result.err().map(|violation| violation.code()));
@@ -50,7 +51,7 @@ pub(crate) fn decode<'a>(rules: Rules, pieces: impl Iterator<Item = &'a [u8]>) -
     Outcome { messages, end }
 }
 
-/// Decodes them with tungstenite.
+/// Decodes `bytes` with tungstenite.
 pub(crate) fn model(largest: usize, bytes: &[u8]) -> Outcome {
     let config =
         WebSocketConfig::default().max_frame_size(Some(largest)).max_message_size(Some(largest));
@@ -75,8 +76,8 @@ pub(crate) fn model(largest: usize, bytes: &[u8]) -> Outcome {
     Outcome { messages, end }
 }
 
-/// Whether both agree. The decoder may refuse a frame by its header where tungstenite waits for the
-/// payload, and may report another one of several faults.
+/// Whether both results agree. Our decoder may refuse a frame by its header where tungstenite waits
+/// for the payload. Of several faults the two may report different ones.
 pub(crate) fn agree(decoded: &Outcome, model: &Outcome) -> bool {
     decoded.messages == model.messages
         && match (decoded.end, model.end) {
@@ -85,7 +86,7 @@ pub(crate) fn agree(decoded: &Outcome, model: &Outcome) -> bool {
         }
 }
 
-/// A peer that sends these bytes and ignores what it gets.
+/// A peer that sends these bytes and ignores what it receives.
 struct BytesPeer(Cursor<Vec<u8>>);
 
 impl Read for BytesPeer {

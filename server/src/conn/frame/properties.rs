@@ -1,4 +1,4 @@
-//! Properties of the decoder for arbitrary bytes, cut anywhere.
+//! Properties of the decoder, tested with random bytes that arrive in random pieces.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::samples::{conversation, cut, sizes};
 use super::*;
 use crate::limits;
 
-/// Small, so that messages are often too large.
+/// The limit is small, so that many messages exceed it.
 const RULES: Rules = Rules { binary: true, largest: 300 };
 
 fn at_once(rules: Rules, bytes: &[u8]) -> model::Outcome {
@@ -34,7 +34,7 @@ proptest! {
         prop_assert!(agree(&decoded, &model), "{decoded:?}, but the model says {model:?}");
     }
 
-    /// The rules of the server differ from those of the test in binary messages only.
+    /// Compares the server's rules with rules that differ only in accepting binary messages.
     #[test]
     fn the_server_takes_text_alone(bytes in conversation(), sizes in sizes()) {
         let decoded = decode(Rules::SERVER, cut(&bytes, &sizes));
@@ -46,8 +46,8 @@ proptest! {
     }
 }
 
-/// The largest message, in fragments and in the pieces that a socket reads. `decode` asserts the
-/// memory that it takes.
+/// Decodes the largest message as fragments and as one frame. The pieces have sizes that a socket
+/// may return. `decode` checks the memory.
 #[test]
 fn the_largest_message_in_fragments() {
     let quarter = vec![b'x'; limits::FRAME / 4];

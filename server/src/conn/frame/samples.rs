@@ -1,11 +1,11 @@
-//! Valid and invalid frames of clients.
+//! Generates valid and invalid frames of clients.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 pub(crate) use super::client::client_frame;
 
-/// Messages and control frames, whole and in fragments, and sometimes invalid bytes.
+/// Messages and control frames, some of them in fragments, and sometimes invalid bytes.
 pub(crate) fn conversation() -> impl Strategy<Value = Vec<u8>> {
     let step = prop_oneof![
         20 => message(),
@@ -16,12 +16,12 @@ pub(crate) fn conversation() -> impl Strategy<Value = Vec<u8>> {
     vec(step, 0..8).prop_map(|steps| steps.concat())
 }
 
-/// Sizes of the pieces that the bytes arrive in, repeated.
+/// The sizes of the pieces in which the bytes arrive. After the last size the first follows again.
 pub(crate) fn sizes() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![Just(vec![1]), vec(1usize..40, 1..6)]
 }
 
-/// `bytes`, cut to these sizes.
+/// Cuts `bytes` into pieces of these sizes.
 pub(crate) fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> impl Iterator<Item = &'a [u8]> {
     sizes.iter().cycle().map_while(move |size| {
         let (piece, rest) = bytes.split_at((*size).min(bytes.len()));
@@ -38,7 +38,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A message, perhaps in fragments that split characters, with pings in between.
+/// A message. It may consist of fragments that split characters, with pings between them.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let pings = prop::option::of(vec(any::<u8>(), 0..10));
     (prop_oneof![4 => Just(1), 1 => Just(2)], payload(), vec(0usize..150, 0..4), pings).prop_map(

@@ -69,7 +69,8 @@ fn what_rfc_6455_forbids() {
     assert_eq!(violation(&interrupted).code(), 1002);
 }
 
-/// Autobahn 6.4.1 and 6.4.2: the peer may never send the rest.
+/// Cases 6.4.1 and 6.4.2 of the Autobahn test suite: a peer that begins invalid text may never
+/// finish the message.
 #[test]
 fn text_that_can_no_longer_become_utf_8_is_refused_at_once() {
     let begun = client_frame(0x01, b"\xce\xba\xf4");
@@ -104,7 +105,7 @@ fn sizes_are_refused_by_the_header_alone() {
     assert_eq!(violation(&fragments[..fragments.len() - 1]), Violation::TooLarge(limits::FRAME));
     let endless = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     assert_eq!(violation(&endless), Violation::TooLarge(limits::FRAME));
-    // A length that overflows when the length so far is added.
+    // The length overflows when the bytes before it are added.
     let mut wrapping = client_frame(0x01, b"before");
     wrapping.extend([0x80, 0xff]);
     wrapping.extend((u64::MAX - 3).to_be_bytes());

@@ -1,4 +1,4 @@
-//! The memory of all outboxes together: bytes that wait for sockets, and unfinished messages.
+//! The memory of all connections together: bytes that wait for sockets, and unfinished messages.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -6,16 +6,17 @@ use tokio::sync::Notify;
 
 use crate::limits;
 
-/// One outbox may take 1/64 of what is left. So however many clients read slowly, some memory is
-/// left for those that are slow for a moment (dynamic thresholds, Choudhury and Hahne, 1998).
+/// One outbox may take 1/64 of the bytes that are left. However many clients read slowly, some
+/// memory is then left for clients that are slow for a moment (dynamic thresholds, Choudhury and
+/// Hahne, 1998).
 const SHARE: usize = 64;
 
-/// The bytes that wait, and their limit.
+/// The number of bytes in the backlog of all connections, and its limit.
 #[derive(Debug)]
 pub struct Backlog {
     bytes: AtomicUsize,
     most: usize,
-    /// Whether a shard waits until replays can go on.
+    /// Whether a shard waits until replays can continue.
     awaited: AtomicBool,
     freed: Notify,
 }
@@ -33,7 +34,7 @@ impl Backlog {
         Self { bytes: AtomicUsize::new(0), most, awaited, freed }
     }
 
-    /// The bytes that wait now.
+    /// The number of bytes in the backlog now.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -47,7 +48,8 @@ impl Backlog {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    // Sequentially consistent, as `freed` is: of two threads at least one sees what the other has done.
+    // The accesses are sequentially consistent, as in `freed`, so that a waiting shard is never
+    // missed: `freed` sees the new number of bytes, or this thread sees `awaited`.
     pub(super) fn subtract(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst)
@@ -63,10 +65,11 @@ impl Backlog {
         self.most.saturating_sub(self.bytes.load(Ordering::SeqCst)) / SHARE >= limits::REPLAY_LEAST
     }
 
-    /// Ends when [`Backlog::has_room_for_replay`]. Cancel safe.
+    /// Waits until [`Backlog::has_room_for_replay`] is true. Cancel safe.
     pub(crate) async fn freed(&self) {
         loop {
-            // Woken from its creation on, so nothing that is freed after the check is missed.
+            // The future exists before the check, so it notices bytes that are freed right after
+            // the check.
             let freed = self.freed.notified();
             self.awaited.store(true, Ordering::SeqCst);
             if self.has_room_for_replay() {

@@ -1,8 +1,8 @@
-//! A connection's outgoing bytes.
+//! The outgoing bytes of a connection.
 //!
-//! A shard writes a frame straight to the client's socket, with no task in between. Only the bytes
-//! that the socket does not take wait here, bounded in size, until the connection's task finds the
-//! socket writable. All writes go through one lock, so frames never interleave, and a partly
+//! A shard writes a frame straight to the client's socket, with no task in between. If the socket
+//! does not take all bytes, the rest waits here, bounded in size, until the connection's task finds
+//! the socket writable. All writes go through one lock, so frames never interleave, and a partly
 //! written frame is always finished first.
 
 mod backlog;
@@ -33,22 +33,22 @@ use crate::limits;
 
 /// Close code of a client that reads too slowly.
 pub(crate) const SLOW_CONSUMER: u16 = 4000;
-/// Close code of a server that restarts, or that has lost entries which the client has not seen.
+/// Close code if the server restarts, or if it has missed entries of the log.
 pub(crate) const GOING_AWAY: u16 = 1001;
 
 /// The outgoing side of one connection.
 pub struct Outbox {
-    /// The socket, to read from.
+    /// The socket. The connection's task also reads from it.
     pub(crate) wire: Wire,
     state: Mutex<OutboxState>,
     /// Wakes the connection's task.
     changed: AtomicWaker,
-    /// Never true: see [`Outbox::touch`].
+    /// Always false; [`Outbox::touch`] reads it.
     touched: AtomicBool,
 }
 
 impl Outbox {
-    /// An empty outbox for a socket. The bytes that wait in it count in `backlog`.
+    /// Creates an empty outbox for a socket. The bytes that wait in the outbox count in `backlog`.
     pub fn new(wire: impl Into<Wire>, backlog: Arc<Backlog>) -> Self {
         Self {
             wire: wire.into(),
@@ -58,30 +58,31 @@ impl Outbox {
         }
     }
 
-    /// Reads one byte of the outbox, so that the CPU loads its cache lines. A shard that is about to
-    /// write to many outboxes touches several of them first: their cache misses then overlap.
+    /// Reads one byte of the outbox, so that the CPU loads its cache lines. A shard that will write
+    /// to many outboxes touches several of them first, so that their cache misses overlap.
     pub(crate) fn touch(&self) -> bool {
         self.touched.load(Ordering::Relaxed)
     }
 
-    /// Writes whole frames and queues what the socket does not take. The client is closed as a slow
-    /// consumer once more waits than [`limits::OUTBOX`] or than its share of the backlog.
+    /// Writes whole frames and queues the bytes that the socket does not take. If more bytes wait
+    /// than [`limits::OUTBOX`] or than the outbox's share of the backlog, the client is closed as a
+    /// slow consumer.
     pub fn push(&self, frames: &Bytes) -> Pushed {
         self.push_within(frames, |waiting| limits::OUTBOX.min(waiting.share()))
     }
 
-    /// As [`Outbox::push`], for a piece of a replay. `Outbox::share` determined its size, so the
-    /// backlog that others have built up since does not count against it.
+    /// Writes a piece of a replay like [`Outbox::push`]. `Outbox::share` determined the size of the
+    /// piece, so only [`limits::OUTBOX`] applies, even if the backlog has grown since.
     pub fn push_piece(&self, frames: &Bytes) -> Pushed {
         self.push_within(frames, |_waiting| limits::OUTBOX)
     }
 
-    /// The bytes that may wait in one outbox, given how full the backlog is.
+    /// The number of bytes that may wait in this outbox. It depends on how full the backlog is.
     pub(crate) fn share(&self) -> usize {
         self.state.lock().waiting.share()
     }
 
-    /// The backlog that its waiting bytes are part of.
+    /// The backlog in which the waiting bytes of this outbox count.
     pub(crate) fn backlog(&self) -> Arc<Backlog> {
         Arc::clone(&self.state.lock().waiting.all)
     }
@@ -114,8 +115,9 @@ impl Outbox {
         if overflowed { Pushed::Overflowed } else { Pushed::Queued }
     }
 
-    /// Notes how many bytes are held of a message that the peer has not finished. They count in the
-    /// backlog like bytes that wait for the socket; the peer is closed once they exceed its share.
+    /// Notes how many bytes of an unfinished message of the peer are in memory. They count in the
+    /// backlog like bytes that wait for the socket. If they exceed the connection's share, the peer
+    /// is closed.
     pub fn note_incoming(&self, bytes: usize) {
         let mut state = self.state.lock();
         if !state.waiting.set_incoming(bytes) {
@@ -125,13 +127,15 @@ impl Outbox {
         }
     }
 
-    /// Queues a close frame behind what waits. Nothing can be pushed afterwards; the first code wins.
+    /// Queues a close frame after the bytes that wait. Nothing can be pushed afterwards. If this is
+    /// called again, the first code remains.
     pub fn close(&self, code: u16, reason: &str) {
         self.state.lock().close(code, reason);
         self.changed.wake();
     }
 
-    /// As [`Outbox::close`], but drops what waits, because the peer does not read it.
+    /// Does the same as [`Outbox::close`], but first drops the frames that wait, because the peer
+    /// does not read them. A partly written frame is finished.
     pub fn shed_and_close(&self, code: u16, reason: &str) {
         let mut state = self.state.lock();
         if state.closing.is_none() {
@@ -142,7 +146,8 @@ impl Outbox {
         self.changed.wake();
     }
 
-    /// Answers a close frame of the peer (RFC 6455 section 5.5.1) and closes.
+    /// Answers a close frame of the peer (RFC 6455 section 5.5.1). Nothing can be pushed
+    /// afterwards.
     pub fn close_back(&self, code: Option<u16>) {
         let echo = code.map_or_else(frame::empty_close_frame, |code| frame::close_frame(code, ""));
         let closing = Closing { code: code.unwrap_or(1000), by_peer: true };
@@ -150,18 +155,18 @@ impl Outbox {
         self.changed.wake();
     }
 
-    /// Holds back what others push until the returned guard is released with the bytes that go
-    /// first.
+    /// Holds back the frames that others push, until the returned guard is released with the bytes
+    /// that must precede them.
     ///
-    /// `set` needs it: the shard may deliver the messages of a registration before the reply to `set`
-    /// is written, and the client must read the reply first.
+    /// `set` needs this: the shard may deliver messages of a registration before the reply to `set`
+    /// is written, but the client must read the reply first.
     pub fn hold(&self) -> OutboxHold<'_> {
         let mut state = self.state.lock();
         state.held_at = Some(state.queue.len());
         OutboxHold { outbox: self }
     }
 
-    /// Writes as much of the queue as the socket takes.
+    /// Writes as much of the queue as the socket takes, and returns what is left to do.
     pub fn flush(&self) -> Demand {
         let mut state = self.state.lock();
         self.flush_locked(&mut state);
@@ -178,25 +183,26 @@ impl Outbox {
         self.state.lock().waiting.bytes() > 0
     }
 
-    /// The code of the close frame, once one is queued or written.
+    /// The code of the close frame, if one is queued or written.
     pub(crate) fn close_code(&self) -> Option<u16> {
         self.closing().map(|closing| closing.code)
     }
 
-    /// The close frame, once one is queued or written.
+    /// The close frame, if one is queued or written.
     pub(crate) fn closing(&self) -> Option<Closing> {
         self.state.lock().closing
     }
 
-    /// Makes `take_drained` report when the queue is empty. Returns false if it is empty
-    /// already.
+    /// Makes `take_drained` report when the queue becomes empty. Returns false if the queue is
+    /// empty already.
     pub fn await_drained(&self) -> bool {
         let mut state = self.state.lock();
         state.awaited = !state.queue.is_empty() || state.held_at.is_some();
         state.awaited
     }
 
-    /// Whether the queue is empty and [`Outbox::await_drained`] asked for that.
+    /// Whether the queue has become empty since [`Outbox::await_drained`]. Returns true once for
+    /// each call of that function.
     pub(crate) fn take_drained(&self) -> bool {
         let mut state = self.state.lock();
         let drained = state.awaited && state.queue.is_empty() && state.held_at.is_none();
@@ -204,13 +210,13 @@ impl Outbox {
         drained
     }
 
-    /// The bytes that waited for the socket and were written, since the connection began.
+    /// The bytes that waited in the queue and were written since the connection began.
     pub(crate) fn flushed(&self) -> u64 {
         self.state.lock().flushed
     }
 
-    /// Registers the waker, in place of an earlier one, that is woken when `demand` may have
-    /// changed. Read the demand after the call, not before.
+    /// Registers the waker that is woken when `demand` may have changed. It replaces an earlier
+    /// waker. Read the demand after this call, not before.
     pub fn wake_on_change(&self, waker: &Waker) {
         self.changed.register(waker);
     }
@@ -234,12 +240,13 @@ impl Outbox {
             }
         }
         if state.queue.is_empty() {
-            // Return the memory of a burst at once.
+            // Frees the memory of a burst at once.
             state.queue = VecDeque::new();
         }
     }
 
-    /// Writes until the socket takes no more. An error marks the outbox broken and empties it.
+    /// Writes until the socket takes no more bytes. An error marks the outbox as broken and empties
+    /// it.
     fn write(
         &self,
         state: &mut OutboxState,
@@ -271,19 +278,19 @@ impl fmt::Debug for Outbox {
     }
 }
 
-/// While it lives, pushed bytes wait. See [`Outbox::hold`].
+/// A guard: pushed frames wait while it exists. See [`Outbox::hold`].
 #[derive(Debug)]
 pub struct OutboxHold<'a> {
     outbox: &'a Outbox,
 }
 
 impl OutboxHold<'_> {
-    /// Writes `first`, then what was pushed in the meantime.
+    /// Writes `first`, then the frames that were pushed in the meantime.
     pub fn release(self, first: Bytes) {
         let mut state = self.outbox.state.lock();
         if let Some(index) = state.held_at
             && !state.broken
-            // Nothing may follow a close frame that was queued in the meantime.
+            // No frame may follow a close frame that was queued in the meantime.
             && state.closing.is_none()
         {
             state.waiting.add(first.len());

@@ -1,20 +1,20 @@
-//! What the functions of an outbox return.
+//! The return types of an outbox.
 
-/// What became of pushed bytes.
+/// The result of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// The socket has them.
+    /// The socket took all bytes.
     Sent,
-    /// They wait for the socket.
+    /// Some of the bytes wait for the socket.
     Queued,
-    /// More bytes wait than may: the client is closed as a slow consumer.
+    /// More bytes wait than the limit: the client is closed as a slow consumer.
     Overflowed,
-    /// The connection is closing or broken; nothing is written any more.
+    /// The connection is closing or broken; the bytes are dropped.
     Closed,
 }
 
 impl Pushed {
-    /// Whether the bytes are written or will be.
+    /// Whether the bytes are written, or queued for the socket.
     pub(crate) fn is_taken(self) -> bool {
         matches!(self, Self::Sent | Self::Queued)
     }
@@ -23,16 +23,16 @@ impl Pushed {
 /// The close frame of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing {
-    /// Its code.
+    /// The close code.
     pub code: u16,
-    /// Whether it answers the peer's close frame.
+    /// Whether the frame answers a close frame of the peer.
     pub by_peer: bool,
 }
 
-/// What the connection's task has to do.
+/// The next work for the connection's task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
-    /// Nothing waits.
+    /// Nothing waits for the socket.
     Nothing,
     /// Bytes wait for the socket to become writable.
     Flush,

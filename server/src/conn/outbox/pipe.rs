@@ -1,4 +1,4 @@
-//! A socket for tests.
+//! A simulated socket for tests.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ pub(crate) struct Pipe {
 #[derive(Debug, Default)]
 struct PipeState {
     taken: Vec<u8>,
-    /// Writes that took at least one byte.
+    /// How many writes took at least one byte.
     writes: usize,
     room: usize,
     broken: bool,
@@ -29,7 +29,7 @@ struct PipePeer {
     pieces: VecDeque<Vec<u8>>,
     /// Whether the first piece can be read.
     has_come: bool,
-    /// How many bytes it reads at once.
+    /// How many bytes the peer reads at once.
     appetite: usize,
 }
 
@@ -40,8 +40,8 @@ impl Pipe {
         Arc::new(pipe)
     }
 
-    /// A socket whose peer sends these pieces, each when the one before was read, and then ends its
-    /// side; it reads `appetite` bytes at a time.
+    /// A socket whose peer sends these pieces and then ends its side. A piece arrives when the
+    /// piece before it was read. The peer reads `appetite` bytes at a time.
     pub(crate) fn with_peer(pieces: VecDeque<Vec<u8>>, appetite: usize) -> Arc<Self> {
         let pipe = Self::default();
         pipe.state.lock().peer = Some(PipePeer { pieces, has_come: false, appetite });
@@ -56,7 +56,7 @@ impl Pipe {
         self.state.lock().taken.clone()
     }
 
-    /// The bytes that were written, without the first `skip`.
+    /// The written bytes, without the first `skip` bytes.
     pub(crate) fn taken_after(&self, skip: usize) -> Vec<u8> {
         self.state.lock().taken[skip..].to_vec()
     }
@@ -66,7 +66,7 @@ impl Pipe {
         self.state.lock().taken.len()
     }
 
-    /// How many writes brought them.
+    /// How many writes took at least one byte.
     pub(crate) fn writes(&self) -> usize {
         self.state.lock().writes
     }
@@ -93,7 +93,8 @@ impl Pipe {
         Ok(length)
     }
 
-    /// The peer reads after it was polled once.
+    /// Like a socket whose peer reads later: the first poll of a full socket is pending and makes
+    /// the peer read.
     pub(super) fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         if state.room > 0 {
@@ -106,7 +107,7 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// A piece arrives after it was polled once.
+    /// Like a socket whose peer sends later: the first poll is pending and makes a piece arrive.
     pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         let Some(peer) = &mut state.peer else { return Poll::Pending };

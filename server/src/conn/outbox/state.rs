@@ -1,4 +1,4 @@
-//! The queue of one outbox and how much of it is written.
+//! The queue of an outbox, and how much of it is written.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,15 +15,16 @@ pub(super) struct OutboxState {
     pub(super) queue: VecDeque<Bytes>,
     /// How many bytes of the first element are written.
     pub(super) written: usize,
-    /// The bytes in `queue` that are not written.
+    /// The number of bytes in `queue` that are not written yet.
     pub(super) waiting: WaitingBytes,
-    /// While the outbox is held: the index in `queue` for the bytes that go first.
+    /// The index in `queue` for the bytes that must go first; `None` unless the outbox is held.
     pub(super) held_at: Option<usize>,
     pub(super) closing: Option<Closing>,
     pub(super) broken: bool,
     /// Whether a replay waits until `queue` is empty.
     pub(super) awaited: bool,
-    /// The bytes of `queue` that were written so far: the progress of a slow client.
+    /// How many queued bytes were written since the connection began: the progress of a slow
+    /// client.
     pub(super) flushed: u64,
 }
 
@@ -53,8 +54,8 @@ impl OutboxState {
         }
     }
 
-    /// Queues `frames`, whose first `written` bytes are written already. If there are any, the queue
-    /// is empty.
+    /// Queues `frames`, of which the socket has already taken the first `written` bytes. `written`
+    /// must be 0 unless the queue is empty.
     pub(super) fn enqueue_rest(&mut self, frames: Bytes, written: usize) {
         self.waiting.add(frames.len() - written);
         if written > 0 {

@@ -23,7 +23,7 @@ fn partial_writes_are_continued_in_order() {
     let outbox = outbox(&pipe);
     assert_eq!(outbox.push(&text_frame("one")), Pushed::Queued);
     assert_eq!(outbox.push(&text_frame("two")), Pushed::Queued);
-    // A byte at a time.
+    // The socket takes one byte at a time.
     while outbox.demand() == Demand::Flush {
         pipe.make_room(1);
         outbox.flush();
@@ -119,13 +119,14 @@ fn the_less_is_left_in_all_the_less_may_wait_for_one() {
         close_frame(SLOW_CONSUMER, "reads too slowly; reconnect and resume").len()
     );
 
-    // Each takes 1/64 of what is left: in the end not even a short message may wait.
+    // Each outbox may take 1/64 of the bytes that are left, so in the end even a short frame is
+    // refused.
     let many: Vec<Outbox> = (0..150).map(|_| stuck()).collect();
     let queued = many.iter().filter(|outbox| outbox.push(&frame) == Pushed::Queued).count();
     assert!((60..150).contains(&queued), "{queued}");
     assert!(backlog.bytes() <= 64 * 1_000);
     drop(many);
-    // Their memory is free again.
+    // The memory of the dropped outboxes is free again.
     assert_eq!([second.push(&frame), second.push(&frame)], [Pushed::Queued; 2]);
     drop((first, second));
     assert_eq!(backlog.bytes(), 0);

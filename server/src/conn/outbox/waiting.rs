@@ -1,15 +1,15 @@
-//! The part of the backlog that one connection causes.
+//! The share of one connection in the backlog.
 
 use std::sync::Arc;
 
 use super::Backlog;
 
-/// The bytes that wait in one outbox, also counted in the backlog. Only bytes that the socket did
-/// not take at once are counted, so most deliveries do not touch the shared sum.
+/// The number of bytes that wait in one outbox, which also counts in the backlog. Bytes that the
+/// socket takes at once are not counted, so most deliveries do not touch the shared sum.
 #[derive(Debug)]
 pub(super) struct WaitingBytes {
     bytes: usize,
-    /// Bytes of a message that the peer has not finished.
+    /// The bytes of a message that the peer has not finished.
     incoming: usize,
     pub(super) all: Arc<Backlog>,
 }
@@ -37,7 +37,8 @@ impl WaitingBytes {
         self.all.subtract(bytes);
     }
 
-    /// Notes the bytes of an unfinished message. Returns whether they are within the share.
+    /// Notes the bytes of an unfinished message. Returns whether they are within the connection's
+    /// share.
     pub(super) fn set_incoming(&mut self, bytes: usize) -> bool {
         let share = self.share();
         self.all.subtract(self.incoming);

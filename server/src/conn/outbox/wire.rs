@@ -1,9 +1,9 @@
-//! The socket of an outbox, stored inline instead of behind a pointer.
+//! The socket of an outbox. It is stored in the outbox, without a pointer.
 //!
-//! A delivery to thousands of listeners touches each of them for one short write. Besides the system
-//! call its cost is cache misses, and every pointer on the way is one more. Measured with 2,000
-//! subscribers: tokio's `try_write` behind an `Arc<dyn …>`, which checks the readiness first, cost
-//! 1.3 µs more per delivery than a bare `send`.
+//! A delivery to thousands of listeners makes one short write to each socket. Apart from the system
+//! call the cost is cache misses, and every pointer adds one. Measured with 2,000 subscribers:
+//! tokio's `try_write` behind an `Arc<dyn …>`, which checks the readiness first, cost 1.3 µs more
+//! per delivery than a plain `send`.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 #[cfg(test)]
 use super::pipe::Pipe;
 
-/// A connected socket, or that of a test.
+/// A connected socket, or the simulated socket of a test.
 #[derive(Debug)]
 pub struct Wire(SocketKind);
 
@@ -50,8 +50,8 @@ impl From<Arc<Pipe>> for Wire {
 }
 
 impl Wire {
-    /// Writes what the kernel takes now, past tokio, whose readiness is neither checked nor cleared.
-    /// After `WouldBlock`, continue with [`Wire::try_write`].
+    /// Writes as many bytes as the kernel takes now. This bypasses tokio, whose readiness flag is
+    /// neither checked nor cleared. After `WouldBlock`, continue with [`Wire::try_write`].
     ///
     /// # Errors
     /// `WouldBlock` if the kernel takes nothing; any other error means the connection is broken.
@@ -65,11 +65,11 @@ impl Wire {
         }
     }
 
-    /// Writes what can be written now.
+    /// Writes as many bytes as the kernel takes now, if tokio considers the socket writable.
     ///
     /// # Errors
-    /// As [`Wire::send_now`]; after `WouldBlock`, [`Wire::poll_write_ready`] waits until it is
-    /// writable.
+    /// The same errors as [`Wire::send_now`]. After `WouldBlock`, [`Wire::poll_write_ready`] waits
+    /// until the socket is writable.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.0 {
             SocketKind::Tcp(stream) => stream.try_write(bytes),
@@ -79,7 +79,7 @@ impl Wire {
         }
     }
 
-    /// Whether the socket is writable; otherwise the waker is registered.
+    /// Ready if the socket is writable; otherwise registers the waker.
     pub fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
             SocketKind::Tcp(stream) => stream.poll_write_ready(context),

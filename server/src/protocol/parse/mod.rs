@@ -1,8 +1,8 @@
 //! Parses a JSON object into an [`Action`].
 //!
-//! In two steps. First the fields are found as raw text, so that `ref` is known even if the rest is
-//! invalid. Then the fields of the action are checked one by one, with error texts of our own,
-//! because those of serde quote the value, which may be a key or an ID.
+//! Parsing has two steps. First the fields are found as raw text, so that `ref` is known even if
+//! other fields are invalid. Then the fields of the action are checked one by one. The error texts
+//! are our own, because those of serde quote the value, which may be a key or an ID.
 
 use std::time::Duration;
 
@@ -229,7 +229,7 @@ impl Fields<'_> {
             let detail = format!("a message is at most {} bytes of JSON", limits::MESSAGE);
             return Err(Refusal::new(ErrorCode::TooLarge, detail.into()));
         }
-        // JSON allows no raw newline inside strings, so each one is between tokens.
+        // Strings in JSON contain no raw newline, so each newline is between tokens.
         if json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
             return Ok(Message(json.replace(['\n', '\r'], " ").into()));
         }
@@ -237,7 +237,7 @@ impl Fields<'_> {
     }
 }
 
-/// Bounded in length, because connections remember keys.
+/// Accepts a key that is not too long. Connections remember keys, so their memory must be bounded.
 fn given_key(field: Field, text: &str) -> Result<Key, Refusal> {
     match text.len() {
         0..=limits::KEY => Ok(Key::given(text)),

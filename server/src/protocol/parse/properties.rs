@@ -1,4 +1,5 @@
-//! Properties of the parser: it understands every valid action and refuses the rest without a panic.
+//! Properties of the parser, tested with random texts: it accepts every valid action and refuses
+//! other texts without a panic.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::protocol::{Reply, delivery};
 
-/// The fields of an action with their JSON text.
+/// The fields of an action: the name and JSON text of each.
 type Object = BTreeMap<&'static str, String>;
 
 fn text(strategy: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
@@ -127,7 +128,7 @@ fn action() -> impl Strategy<Value = Object> {
     prop_oneof![set, publish, read, person, unset, Just(object([named("ping")]))]
 }
 
-/// The fields of a parsed action.
+/// Converts a parsed action back to its fields.
 fn rendered(action: Action) -> Object {
     let string = |text: &str| Some(Value::from(text).to_string());
     let id_of = |id: Option<Id>| ("id", id.and_then(|id| string(id.reveal())));
@@ -183,7 +184,7 @@ fn rendered(action: Action) -> Object {
     }
 }
 
-/// JSON text of the pairs, with `space` between the tokens.
+/// Writes the pairs as a JSON object, with `space` between the tokens.
 fn written(pairs: &[(String, String)], space: &str) -> String {
     let pairs: Vec<_> = pairs
         .iter()

@@ -1,4 +1,4 @@
-//! The session as the handler of a socket.
+//! Implements the trait of WebSocket handlers for the session.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::limits;
 use crate::protocol::{self, Action};
 use crate::ws::handler::Handler;
 
-/// Clients reconnect after a restart spread over this time.
+/// After a restart, clients reconnect at random times within this range.
 const RETURN_SPREAD: Duration = Duration::from_secs(5);
 
 impl Handler for Session {
@@ -21,7 +21,8 @@ impl Handler for Session {
     fn on_text(&mut self, text: &str) {
         let incoming = protocol::parse(text);
         match incoming.action {
-            // These actions take effect at once, so they must wait for the appends before them.
+            // These actions take effect at once, so they must wait until the earlier requests are
+            // answered.
             Ok(Action::Set(_) | Action::Unset(_) | Action::Read(_))
                 if !self.unanswered.is_empty() =>
             {
@@ -92,9 +93,10 @@ impl Handler for Session {
     }
 }
 
-/// A random time within the spread.
+/// A random time within `RETURN_SPREAD`, in milliseconds.
 fn return_in_ms() -> u64 {
     let spread = u64::try_from(RETURN_SPREAD.as_millis()).unwrap_or(u64::MAX);
-    // Without random numbers all reconnect at the end, which is late but works.
+    // Without random numbers all clients reconnect at the end of the range, which is late but
+    // works.
     getrandom::u64().map_or(spread, |random| random % spread)
 }

@@ -1,6 +1,7 @@
-//! The session of one WebSocket: it performs the requests and writes the replies in their order.
+//! The session of one WebSocket. It performs the requests and writes the replies in the order of
+//! the requests.
 //!
-//! It does not read or wait: text comes in, frames go to the outbox.
+//! The session does no I/O and does not wait. It gets text and writes frames to the outbox.
 
 mod handler;
 
@@ -21,13 +22,14 @@ use crate::publish::registrations::Registrations;
 /// Close code of a connection that ignores the rate limits.
 pub(crate) const DEAF: u16 = 4500;
 
-/// A connection's registrations and unanswered requests. Dropping it ends the registrations.
+/// The registrations and the unanswered requests of a connection. Dropping it ends the
+/// registrations.
 pub(crate) struct Session {
     service: Arc<Service>,
     registrations: Registrations,
-    /// Requests that are not finished yet, in their order.
+    /// The requests that are not answered yet, in their order.
     unanswered: VecDeque<Unanswered>,
-    /// A request that waits until all before it are answered.
+    /// A request that waits until all requests before it are answered.
     next: Option<Box<ParsedRequest>>,
     visitor: Visitor,
     acted: bool,
@@ -35,8 +37,8 @@ pub(crate) struct Session {
 
 enum Unanswered {
     Reply(Reference, PendingReply),
-    /// No reply is owed: the next request waits until this server has applied what the client saw
-    /// at another one.
+    /// This element needs no reply. The next request waits until this server has applied all
+    /// entries that the client has seen at another server.
     Lag(BoxFuture<'static, ()>),
 }
 
@@ -63,7 +65,7 @@ impl Session {
         let result = Dispatcher { service, visitor, via }.perform(action, &reference);
         self.acted |= result.is_ok();
         let pending = match result {
-            // The reply is in the outbox already.
+            // The reply has already been written to the outbox.
             Ok(None) => return,
             Ok(Some(pending)) => pending,
             Err(refusal) => PendingReply::Known(Reply::Refused(refusal)),
@@ -75,7 +77,8 @@ impl Session {
         }
     }
 
-    /// Answers at once if nothing before it is unanswered and the reply is known.
+    /// Answers at once if the reply is known and all earlier requests are answered. Otherwise
+    /// stores the pending reply.
     fn answer(&mut self, reference: Reference, mut pending: PendingReply) {
         if self.unanswered.is_empty()
             && let Some(reply) = (&mut pending).now_or_never()
@@ -87,7 +90,7 @@ impl Session {
 
     fn reply(&self, reference: &Reference, reply: &Reply) {
         self.service.note(reply);
-        // Closed or broken: a failed reply cancels nothing.
+        // If the connection is closed or broken, the reply is lost. The action remains performed.
         self.registrations.connection.outbox.push(&text_frame(&reply.to_json(reference)));
     }
 }

@@ -19,7 +19,7 @@ use crate::limits;
 use crate::log::{Appending, Counts, Log};
 use crate::ws::handler::Handler as _;
 
-/// A log whose appends the test completes.
+/// A log whose appends complete when the test says so.
 #[derive(Debug, Default)]
 struct SlowLog(Arc<Mutex<Vec<oneshot::Sender<Appended>>>>, Counts);
 
@@ -101,7 +101,7 @@ impl Test {
         self.session.poll_answers(&mut Context::from_waker(waker))
     }
 
-    /// The written text without frame headers.
+    /// The text that the session has written, without frame headers.
     fn written(&self) -> String {
         String::from_utf8_lossy(&self.pipe.taken()).replace(|c: char| c.is_control(), "")
     }

@@ -1,8 +1,9 @@
 //! A WebSocket connection, from the upgrade to its end.
 //!
-//! One task per connection reads its socket, decodes frames and passes messages to its handler. It
-//! reads into a buffer that belongs to the thread, so an idle connection has none. Shards write to
-//! the socket directly, through the outbox; this task only flushes it once a full socket is writable.
+//! One task per connection reads the socket, decodes frames and passes messages to the handler. It
+//! reads into a buffer of the thread, so an idle connection has no buffer. Shards write to the
+//! socket directly, through the outbox. If the socket was full, this task flushes the outbox when
+//! the socket is writable again.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -29,25 +30,27 @@ use crate::ws::handler::Handler;
 use crate::ws::session::Session;
 use crate::ws::shutdown::ShutdownNotice;
 
-/// Close code of an idle connection without a registration.
+/// Close code of an idle connection without a registration, or with a message that was not
+/// completed in time.
 pub(crate) const IDLE: u16 = 4002;
 
-/// The size of the read buffer. Each thread has one.
+/// The size of the read buffer in bytes. Each thread has one buffer.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// How many frames are handled before other connections get a turn. Each may cost a system call or
-/// two.
+/// How many frames of a connection are handled before other connections get a turn. A frame may
+/// cost one or two system calls.
 const FRAMES_PER_TURN: usize = 64;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
 }
 
-/// What all WebSockets of a server share.
+/// The data that all WebSockets of a server share.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub service: Arc<Service>,
-    /// How long a connection may have no registration and send no valid action.
+    /// How long a connection may be idle: without a registration and without sending a valid
+    /// action.
     pub idle_timeout: Duration,
     /// The number of the next connection.
     pub next_number: AtomicU64,
@@ -55,8 +58,8 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Serves an upgraded connection to its end. `shard` is that of the current thread; `read_ahead`
-    /// are the bytes that came with the upgrade request.
+    /// Serves an upgraded connection to its end. `read_ahead` are the bytes that came after the
+    /// upgrade request. `shard` is the index of the shard on the current thread.
     pub(crate) fn serve<S: Into<Wire>>(
         &self,
         stream: S,
@@ -76,9 +79,9 @@ impl Sockets {
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy)]
 enum Ending {
-    /// A close frame is queued.
+    /// A close frame is queued or written.
     Closing,
-    /// The peer has ended its side, and all its requests are answered.
+    /// The peer has ended its side and all its requests are answered, or the socket is broken.
     Gone,
 }
 
@@ -90,17 +93,18 @@ pub struct Socket<H> {
     decoder: Decoder,
     /// Whether the peer has ended its side.
     input_ended: bool,
-    /// Whether the turn ended before all input was decoded.
+    /// Whether decoding stopped before the end of the input, so that other connections get a turn.
     more: bool,
-    /// The memory of the decoder that was noted in the outbox.
+    /// The decoder's memory in bytes, as it was last noted in the outbox.
     incoming: usize,
-    /// The idle timeout; `None` while the connection may be idle.
+    /// The timer of the idle timeout; `None` while the connection may be idle.
     idle: Option<Pin<Box<Sleep>>>,
     idle_timeout: Duration,
 }
 
 impl<H: Handler> Socket<H> {
-    /// Decodes `read_ahead` at once. `idle_timeout` applies unless the handler permits idling.
+    /// Creates the socket and decodes `read_ahead`, the bytes after the upgrade request.
+    /// `idle_timeout` applies while the handler does not permit idling.
     pub fn new(
         connection: Arc<Connection>,
         handler: H,
@@ -122,8 +126,8 @@ impl<H: Handler> Socket<H> {
         socket
     }
 
-    /// Serves the connection to its end, or until the server stops; replies that are owed are written
-    /// first.
+    /// Serves the connection until it ends or the server stops. Replies that the handler owes are
+    /// written first.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn keeps its arguments a second time, as its variables, all its life"
@@ -133,9 +137,10 @@ impl<H: Handler> Socket<H> {
             let ending = self.talk(&notice).await;
             let connection = Arc::clone(&self.connection);
             self.handler.closed(connection.outbox.closing());
-            // The registrations end before the flush, which may take long.
+            // This ends the registrations now, because the flush may take long.
             drop(self);
-            // Boxed, because its size would otherwise be part of every connection's future.
+            // The future is in a box, because its size would otherwise be part of every
+            // connection's future.
             Box::pin(flush_and_close(&connection.outbox)).await;
             tracing::debug!(
                 connection = connection.number,
@@ -148,8 +153,8 @@ impl<H: Handler> Socket<H> {
 
     /// Runs until the connection must be closed or the peer is gone.
     ///
-    /// A hand-written poll, because each branch of a `select!` would keep a future for the life of the
-    /// connection.
+    /// This polls by hand, because each branch of a `select!` would keep a future as long as the
+    /// connection exists.
     async fn talk(&mut self, end: &ShutdownNotice) -> Ending {
         let mut stopping = pin!(end.closing());
         let mut is_stopping = false;
@@ -159,9 +164,10 @@ impl<H: Handler> Socket<H> {
                 let may_end = self.poll_idle(context) || self.leaves(is_stopping);
                 match self.connection.outbox.demand() {
                     Demand::Close => return Poll::Ready(Ending::Closing),
-                    // A close frame cannot be written.
+                    // The socket is broken, so no close frame can be written.
                     Demand::Broken if may_end => return Poll::Ready(Ending::Gone),
-                    // Requests that the peer sent before may still be unread, and count.
+                    // Even if the socket is broken, requests that the peer has sent are still read
+                    // and performed.
                     Demand::Broken | Demand::Flush | Demand::Nothing => {}
                 }
                 if self.input_ended && !self.more && !self.handler.owes_answers() {
@@ -175,14 +181,16 @@ impl<H: Handler> Socket<H> {
         .await
     }
 
-    /// Does one step. Pending means that the waker is registered for all events that matter, or was
-    /// woken.
+    /// Does one step. `Pending` means that the waker is registered for all events that matter, or
+    /// was woken.
     fn poll_once(&mut self, context: &mut Context<'_>, end: &ShutdownNotice) -> Poll<()> {
         let outbox = &self.connection.outbox;
-        // Registered before any state is read, so a change from here on wakes this task again.
+        // The waker is registered before the state is read, so a later change wakes this task
+        // again.
         outbox.wake_on_change(context.waker());
         while outbox.has_waiting() && outbox.wire.poll_write_ready(context).is_ready() {
-            // If the socket does not take everything, that clears the readiness.
+            // If the socket does not take all bytes, `flush` clears its readiness, and the loop
+            // ends.
             outbox.flush();
         }
         if outbox.take_drained() {
@@ -192,7 +200,7 @@ impl<H: Handler> Socket<H> {
             return Poll::Ready(());
         }
         if self.handler.owes_answers() && self.handler.poll_answers(context).is_ready() {
-            // The handler may be ready again.
+            // The handler may accept the next message now.
             self.decode(&mut []);
             return Poll::Ready(());
         }
@@ -204,13 +212,13 @@ impl<H: Handler> Socket<H> {
         } else {
             return Poll::Pending;
         }
-        // Other connections get a turn first: a peer that sends without a pause would otherwise occupy
-        // the thread.
+        // Other connections get a turn first. Otherwise a peer that sends without a pause would
+        // occupy the thread.
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Whether the idle timeout has expired.
+    /// Checks the idle timeout. If it has expired, closes the connection and returns true.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> bool {
         self.update_idle();
         let over = self.idle.as_mut().is_some_and(|idle| idle.as_mut().poll(context).is_ready());
@@ -225,7 +233,7 @@ impl<H: Handler> Socket<H> {
         over
     }
 
-    /// Whether the connection is closed because the server stops, which waits for owed replies.
+    /// If the server stops and no reply is owed, closes the connection and returns true.
     fn leaves(&self, is_stopping: bool) -> bool {
         let leaves = is_stopping && !self.more && !self.handler.owes_answers();
         if leaves {
@@ -235,7 +243,7 @@ impl<H: Handler> Socket<H> {
         leaves
     }
 
-    /// Reads once and decodes.
+    /// Reads from the socket once and decodes the bytes.
     fn read(&mut self) {
         BUFFER.with_borrow_mut(|buffer| match self.connection.outbox.wire.try_read(buffer) {
             Ok(0) => self.input_ended = true,
@@ -269,7 +277,8 @@ impl<H: Handler> Socket<H> {
         self.note_incoming();
     }
 
-    /// Counts the memory of an unfinished message in the backlog, unless it is small.
+    /// Counts the memory of an unfinished message in the backlog, unless it is at most
+    /// [`limits::INCOMING`].
     fn note_incoming(&mut self) {
         let held = self.decoder.held();
         let held = if held <= limits::INCOMING { 0 } else { held };
@@ -280,7 +289,7 @@ impl<H: Handler> Socket<H> {
     }
 
     fn update_idle(&mut self) {
-        // While replies are owed, the peer waits for the server.
+        // While the handler owes replies, the peer is waiting for the server.
         let is_amid = self.decoder.is_amid() && !self.handler.owes_answers();
         if self.handler.may_be_idle() && !is_amid {
             self.idle = None;

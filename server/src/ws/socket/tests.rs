@@ -1,4 +1,4 @@
-//! From a socket to a handler and back, in pieces of any size.
+//! Tests a connection from the socket to the handler and back, with pieces of any size.
 
 use std::collections::VecDeque;
 use std::io::Cursor;
@@ -14,7 +14,7 @@ use crate::conn::frame::samples::{client_frame, conversation, cut, sizes};
 use crate::conn::frame::{Rules, data_frame, model};
 use crate::conn::outbox::pipe::Pipe;
 
-/// Takes at most two messages without replying, and echoes them.
+/// A handler that echoes messages, and accepts at most two before it has replied.
 struct Slow {
     connection: Arc<Connection>,
     heard: Arc<Mutex<Vec<Message>>>,
@@ -69,7 +69,7 @@ struct Talk {
     close: Option<Vec<u8>>,
 }
 
-/// Serves a connection whose peer sends `pieces`, the first of them with the handshake.
+/// Serves a connection whose peer sends `pieces`. The first piece comes with the handshake.
 fn talk(mut pieces: VecDeque<Vec<u8>>, appetite: usize) -> Talk {
     let read_ahead = pieces.pop_front().unwrap_or_default();
     let pipe = Pipe::with_peer(pieces, appetite);
@@ -129,7 +129,7 @@ proptest! {
         prop_assert_eq!(talk.pongs, pings.map(|ping| ping.clone().into_data()).collect::<Vec<_>>());
         let heard = expected.messages.iter().filter(|m| m.is_text() || m.is_binary());
         prop_assert_eq!(&talk.heard, &heard.cloned().collect::<Vec<_>>());
-        // A close frame ends the connection, even if replies are owed.
+        // A close frame ends the connection, even if the handler owes replies.
         prop_assert!(talk.heard.starts_with(&talk.answers));
         prop_assert!(expected.end.is_some() || talk.answers.len() == talk.heard.len());
         let code = talk.close.map(|close| {
