@@ -1,4 +1,4 @@
-//! What every run needs: the user's wish to end it, the limit of open files, and texts with values.
+//! Helpers of every run: the user's wish to end it, the limit of open files, and texts with values.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// Longest sleep of a thread before it checks again whether the user wants to end.
 const NAP: Duration = Duration::from_millis(100);
 
-/// There is one user, and one run in a process.
+/// Cancelled when the user wants to end. It is global, because a process has one run.
 static WISH: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 
 pub(crate) fn interrupt() {

@@ -1,4 +1,4 @@
-//! What all connections of one gate share.
+//! The state that all connections of one gate share.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::pem::{Identity, date};
 use crate::tls::{Resumption, server_config};
 
-/// What every connection of one gate shares.
+/// The state that all connections of one gate share.
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// The certificate for new connections. Each takes its own reference before the handshake, so

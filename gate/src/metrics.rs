@@ -47,7 +47,7 @@ struct DirectionLabel {
     direction: &'static str,
 }
 
-/// Version and group are empty if the handshake did not get that far.
+/// The labels of a handshake. Version and group are empty if they were not negotiated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandshakeLabels {
     outcome: &'static str,
@@ -84,8 +84,8 @@ impl Default for Meter {
 impl Meter {
     /// Counts what a connection has forwarded since `before`.
     pub(crate) fn add(&self, before: Carried, now: Carried) {
-        // Only if something was forwarded: all threads share the counters, and even adding 0 would
-        // cost a write to shared memory.
+        // A counter is written only if something was forwarded, because all threads share the
+        // counters, and even adding 0 would be a write to shared memory.
         if now.to_backend != before.to_backend {
             self.to_backend.inc_by(now.to_backend - before.to_backend);
         }

@@ -74,7 +74,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// When the last reminder of expiry was logged.
+/// The time at which the last reminder of expiry was logged.
 #[derive(Debug)]
 struct Reminder {
     told: SystemTime,

@@ -1,4 +1,4 @@
-//! Servers that share a log in NATS JetStream, and what that costs.
+//! The comparison of servers that share a log in NATS JetStream.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What the server keeps, and what that costs.
+//! The comparison of what it costs the server to store messages.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -1,6 +1,6 @@
 //! The load on gates: a TLS client that offers one version, suite and group.
 //!
-//! So every program uses the same ones, and each connection is checked for it.
+//! So every program uses the same version, suite and group; each connection is checked.
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,7 +40,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// and the backend would fill, up to some 100 MiB, and the cost of the kernel's buffers would be measured.
 const MAX_AHEAD: usize = 4;
 
-/// Browsers offer the first one first; the second one's hash has no CPU instructions.
+/// A cipher suite. Browsers offer the first one first. The second one is slower, because CPUs have
+/// no instructions for its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
     /// `TLS13_AES_128_GCM_SHA256`
@@ -65,7 +66,7 @@ pub(crate) struct Offer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handshake {
     Full,
-    /// With a ticket of an earlier connection.
+    /// A handshake with a ticket of an earlier connection.
     Resumed,
 }
 
@@ -74,7 +75,8 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) offer: Offer,
     pub(crate) root: CertificateDer<'static>,
-    /// Whether it closed a connection without `close_notify`, so that its end might be a truncation.
+    /// Whether the gate closed a connection without `close_notify`, so that the end of the stream
+    /// might be a truncation.
     pub(crate) closed_abruptly: Arc<AtomicBool>,
 }
 

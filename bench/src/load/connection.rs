@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     stream: Box<dyn ReadWrite>,
     /// With TLS, bytes may be ready to read that the socket has delivered already.
     is_tls: bool,
-    /// Whether the request that makes it a WebSocket was not answered yet.
+    /// Whether the connection still waits for the answer to its upgrade request.
     pub(crate) is_upgrading: bool,
     /// Bytes that the socket does not take yet.
     unsent: Vec<u8>,

@@ -89,7 +89,7 @@ impl Listeners {
         Ok(retries.count)
     }
 
-    /// Without `retries`, the first failure is an error.
+    /// Connects the listeners. Without `retries`, the first failure is an error.
     fn join(
         &mut self,
         count: usize,
@@ -222,7 +222,7 @@ pub(crate) struct Listener {
     /// The frame that registers the listener, unless the path of the request did. It is sent once.
     pub(crate) join: Option<Vec<u8>>,
     pub(crate) is_joined: bool,
-    /// Whether it records the latency of its messages.
+    /// Whether the listener records the latency of its messages.
     pub(crate) is_sampled: bool,
     pub(crate) messages: u64,
 }

@@ -74,7 +74,7 @@ pub(crate) struct Accepted {
 }
 
 impl Senders {
-    /// Begins to connect all of them. Each sends as soon as it is connected.
+    /// Begins to connect all senders. Each one sends as soon as it is connected.
     ///
     /// # Errors
     /// When the system has no more sockets.

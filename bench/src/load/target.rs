@@ -26,9 +26,10 @@ const PER_SOURCE: usize = 25_000;
 /// How a client joins and publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientProtocol {
-    /// The actions of our server. The peers for Node know those of the load, too.
+    /// The actions of our server. The peers that run in Node support the actions that the load
+    /// uses.
     Actions,
-    /// The path of the request joins; `POST` publishes.
+    /// The protocol of nchan: the path of the request joins, and `POST` publishes.
     Nchan,
 }
 

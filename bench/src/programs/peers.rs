@@ -53,9 +53,9 @@ enum Start {
 pub(crate) struct Peers {
     /// How builds of our gate are started.
     pub(crate) our_gate: Peer,
-    /// The first entry stands for no peer at all.
+    /// The gates' peers. The first entry stands for no peer at all.
     pub(crate) gate: Vec<Peer>,
-    /// The first entry is our own.
+    /// The server and its peers. The first entry is our own server.
     pub(crate) server: Vec<Peer>,
 }
 
@@ -94,7 +94,7 @@ impl Peer {
         Ok(version.and_then(|rest| rest.split('"').next()).unwrap_or("unknown").to_owned())
     }
 
-    /// Whether it is a build of ours, which the command line names.
+    /// Whether the program is a build of ours, which the command line names.
     pub(crate) fn is_ours(&self) -> bool {
         self.option == "server"
     }

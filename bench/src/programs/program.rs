@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A running program. Dropping it ends it and its descendants.
 pub(crate) struct Program {
     name: String,
-    /// The process whose tree this is.
+    /// The root of the program's process tree.
     pub(crate) pid: Pid,
     child: Child,
     errors: PathBuf,

@@ -40,7 +40,7 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     unit: Unit,
     pub(crate) note: String,
-    /// Whether the figure is compared with the best peer's: then less is better.
+    /// Whether the figure is compared with that of the best peer. Then less is better.
     #[serde(default = "compared")]
     pub(crate) compared: bool,
 }
@@ -76,11 +76,11 @@ pub(super) enum Bound {
     Most(f64),
     /// At most this in each of the rounds.
     EveryRound(f64),
-    /// At least this.
+    /// At least this, as the median of the rounds.
     Least(f64),
-    /// At most this many times the best peer's.
+    /// At most this many times the figure of the best peer.
     BestPeer(f64),
-    /// At most this many times that of the named program.
+    /// At most this many times the figure of the named program.
     Program(String, f64),
     /// At most this many times our own other figure.
     OwnFigure(String, f64),

@@ -97,7 +97,8 @@ const STEP: i32 = 20;
 const HEAD: i32 = 30;
 const FOOT: i32 = 10;
 
-/// The longest bar. Longer ones are cut: nobody needs the exact length of what is many times worse.
+/// The longest bar, as a ratio to the best peer. Longer bars are cut, because nobody needs to know
+/// exactly what is many times worse.
 const LONGEST: f64 = 3.0;
 
 /// Writes the chart.

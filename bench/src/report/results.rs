@@ -13,11 +13,11 @@ pub(crate) struct Results {
 /// A program and its figures.
 pub(crate) struct Subject {
     pub(crate) name: String,
-    /// `ours`, or the option of a peer.
+    /// The kind of the program: `ours`, or the option of a peer.
     pub(crate) kind: &'static str,
     pub(crate) version: String,
     pub(crate) role: Role,
-    /// One figure a round, by the ID.
+    /// By the ID of a figure: one value for each round.
     figures: BTreeMap<&'static str, Vec<f64>>,
 }
 
@@ -26,9 +26,9 @@ pub(crate) struct Subject {
 pub(crate) enum Role {
     /// One of our builds.
     Ours,
-    /// Something that does the same job.
+    /// A program of somebody else that does the same job.
     Peer,
-    /// Nothing that anyone would use: it shows what the machine itself costs.
+    /// A program that nobody would use. It shows what the machine itself costs.
     Floor,
 }
 

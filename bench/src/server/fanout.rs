@@ -81,7 +81,8 @@ fn positive(text: &str) -> Result<f64, String> {
 pub(crate) struct Fanout {
     target: Arc<Target>,
     listeners: Listeners,
-    /// Connects when it is needed: the floor takes a silent connection for a slow listener.
+    /// The publisher connects only when it is needed, because the floor takes a silent connection
+    /// for a listener.
     publisher: Option<Publisher>,
     pid: Option<Pid>,
 }

@@ -33,7 +33,7 @@ fn serve(listener: &TcpListener) -> Result<()> {
     loop {
         let (stream, _peer) = listener.accept()?;
         stream.set_nodelay(true)?;
-        // A client that fails is disconnected, and that is all.
+        // A client that fails is disconnected; no error is reported.
         let _ = upgrade(stream, &listeners);
     }
 }
@@ -96,9 +96,9 @@ mod tests {
         let schedule = Schedule::at(&tags, 1_000.0, 8, 300, Duration::from_millis(64));
         let done = publisher.broadcast(&mut listeners, &schedule).unwrap();
         assert_eq!((done.messages, done.deliveries), (64, 30 * 64));
-        // Of the listeners 0, 7, 14, 21 and 28.
+        // The listeners 0, 7, 14, 21 and 28 are sampled.
         assert_eq!(listeners.tally.latencies.0.len(), 5 * 64);
-        // One who is not there is missed.
+        // A listener that is disconnected is reported as missing.
         listeners.disconnect();
         run::interrupt();
         assert!(listeners.listen_for(Duration::from_secs(9)).is_err());

@@ -74,7 +74,7 @@ pub(crate) struct TargetOptions {
 /// A server, and how it is started.
 pub(crate) struct Tested {
     pub(crate) kind: &'static Peer,
-    /// The program, if it is ours.
+    /// The path of the program, if it is ours.
     pub(crate) build: PathBuf,
     pub(crate) peers_dir: PathBuf,
 }
@@ -185,14 +185,14 @@ const READY: Duration = Duration::from_secs(120);
 /// The options of a start.
 pub(crate) struct Launch<'a> {
     pub(crate) server: &'a Path,
-    /// For the key and the stderr.
+    /// The directory for the key file and for the program's stderr.
     pub(crate) directory: &'a Path,
-    /// Publishing on these needs the key.
+    /// The tags on which publishing needs the key.
     pub(crate) tags: Vec<String>,
     pub(crate) more_options: &'a [String],
     /// A library to load before the C library.
     pub(crate) preload: Option<&'a Path>,
-    /// Whether it keeps messages for clients that are away.
+    /// Whether the server stores messages for clients that are away.
     pub(crate) keeps: bool,
 }
 

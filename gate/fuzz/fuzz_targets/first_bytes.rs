@@ -12,10 +12,10 @@ use gate::{Command, Config, Listeners};
 use libfuzzer_sys::fuzz_target;
 use shared::shutdown::{Hangups, Shutdown};
 
-/// If the gate has not closed after this time, although the client has ended its side, it hangs.
+/// The gate hangs if it has not closed this long after the client has ended its side.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The content types of TLS records (RFC 8446, 5.1).
+/// The content types of TLS records (RFC 8446 section 5.1).
 const RECORDS: std::ops::RangeInclusive<u8> = 20..=23;
 const HANDSHAKE: u8 = 22;
 

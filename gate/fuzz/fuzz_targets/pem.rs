@@ -28,7 +28,7 @@ fuzz_target!(|content: &[u8]| {
     }
 });
 
-/// The text goes to terminals and logs.
+/// The text is one line, because it is printed on terminals and in logs.
 fn assert_one_line(text: &str) {
     assert!(!text.contains(char::is_control), "{text:?}");
 }

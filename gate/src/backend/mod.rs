@@ -51,7 +51,7 @@ pub(crate) struct Backend {
     proxy_protocol: Option<ProxyVersion>,
     retry: Duration,
     sources: SourceAddresses,
-    /// Whether the last attempt failed. Logged when it changes, not for each client.
+    /// Whether the last attempt failed. The log reports each change, not each client.
     unreachable: AtomicBool,
     unanswered: Unanswered,
 }
@@ -176,7 +176,8 @@ impl Backend {
     }
 
     fn log_reachable(&self) {
-        // Reads before it writes: a write would take the cache line from all other threads.
+        // The flag is read before it is written, because a write would take its cache line from all
+        // other threads.
         if self.unreachable.load(Ordering::Relaxed)
             && self.unreachable.swap(false, Ordering::Relaxed)
         {
@@ -216,7 +217,8 @@ async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
 /// ends, so only a server elsewhere can vanish without a word.
 fn set_options(stream: &TcpStream, address: IpAddr) {
     let socket = SockRef::from(stream);
-    // These fail only if the connection is gone already, and then its first read reports that.
+    // These options can be set unless the connection is gone already, and then its first read
+    // reports that.
     let _ = socket.set_tcp_nodelay(true);
     if !address.is_loopback() {
         let _ = socket.set_tcp_keepalive(&keepalive());
@@ -224,7 +226,7 @@ fn set_options(stream: &TcpStream, address: IpAddr) {
     }
 }
 
-/// The reason for each address why an attempt failed.
+/// For each address, the reason why the attempt to connect failed.
 #[derive(Debug, Default)]
 struct Failure {
     text: String,

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// 127.0.0.1 to 127.0.0.64. With the default range of ports, this is enough for 700,000
-/// connections, or for 1.8 million that are slow to connect.
+/// The source addresses are 127.0.0.1 to 127.0.0.64. With the default range of ports, they suffice
+/// for 700,000 connections, or for 1.8 million that are slow to connect.
 const ADDRESSES: u8 = 64;
 
 /// The default range of ephemeral ports, used if the system's own cannot be read.
@@ -95,7 +95,7 @@ async fn connect_from(index: u8, to: SocketAddrV4) -> io::Result<TcpStream> {
         return TcpStream::connect(to).await;
     }
     let socket = TcpSocket::new_v4()?;
-    // Otherwise bind would reserve a port for all destinations.
+    // Without this option, bind would reserve the port for all destinations.
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, index + 1), 0)))?;
     socket.connect(SocketAddr::V4(to)).await
@@ -146,7 +146,7 @@ mod tests {
             [from().await, from().await, from().await, from().await, from().await],
             ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"]
         );
-        // A freed place is used again, lowest address first.
+        // A freed place is used again; the lowest address is the first.
         held.remove(0);
         held.push(sources.connect(to).await.unwrap());
         assert_eq!(listener.accept().await.unwrap().1.ip(), Ipv4Addr::LOCALHOST);

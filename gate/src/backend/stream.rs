@@ -10,7 +10,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::source_addresses::Lease;
 
-/// One type for both, so that the relay is the same code. It costs one branch for each system call.
+/// One type stands for both kinds, so that they share the code of the relay. That costs one branch
+/// for each system call.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// `_lease` counts the connection for its source address, if those are counted, until the

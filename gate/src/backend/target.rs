@@ -1,4 +1,4 @@
-//! Where to forward to, as given on the command line.
+//! The address of the backend, as given on the command line.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,7 +8,7 @@ use crate::error::Error;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// These addresses, in the order to try.
+    /// TCP addresses, in the order in which they are tried.
     Tcp(Vec<SocketAddr>),
     /// A Unix socket.
     Unix(PathBuf),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// This many connections in a row are more than one odd client.
 const SUSPICIOUS: u64 = 3;
 
-/// How often the warning is repeated while this goes on.
+/// The interval at which the warning is repeated while the server goes on closing connections.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// Connections that the server closed without an answer since it last answered any client.

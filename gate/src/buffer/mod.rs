@@ -1,4 +1,4 @@
-//! The buffers of a thread, and what a socket has not taken yet.
+//! The buffers of a thread, and the bytes that a socket has not taken yet.
 
 mod pending;
 mod scratch;
@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub(crate) use pending::Pending;
 pub(crate) use scratch::{CHUNK, Output, RECORD, Scratch, with};
 
-/// Reads the bytes that are there. tokio's `poll_read` needs no second system call to learn that
-/// nothing is left, and it counts towards the task's budget.
+/// Reads the bytes that have arrived. tokio's `poll_read` needs no second system call to learn that
+/// nothing is left, and the read counts towards the task's budget.
 pub(crate) fn read(
     stream: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-/// What is left of one read. Its size is bounded by what one read can decrypt to: the owner reads
-/// nothing while this is not empty.
+/// The rest of one read. The owner reads nothing while this is not empty, so it never holds more
+/// than one read can decrypt to.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     bytes: Box<[u8]>,
@@ -38,7 +38,7 @@ impl Pending {
         Poll::Ready(Ok(count))
     }
 
-    /// The bytes that are left.
+    /// The bytes that were not written yet.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[self.written..]
     }

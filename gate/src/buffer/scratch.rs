@@ -2,15 +2,16 @@
 
 use std::cell::RefCell;
 
-/// How much is read at once: four TLS records of the largest size, so that a busy connection costs
-/// one system call for 64 KiB and not one for each record.
+/// How many bytes are read at once: four TLS records of the largest size. A busy connection then
+/// costs one system call for 64 KiB, and not one for each record.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// The largest TLS record on the wire (RFC 8446, 5.2; TLS 1.2 allows some more).
+/// The largest TLS record on the wire, in bytes: a header of 5, and 2^14 + 2048 of ciphertext (RFC
+/// 5246 section 6.2.3; TLS 1.3 allows less).
 pub(crate) const RECORD: usize = 5 + 16 * 1024 + 2048;
 
 thread_local! {
-    /// Borrowed within one poll, never across an `.await`.
+    /// The buffers are borrowed within one poll, never across an `.await`.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         raw: vec![0; CHUNK + RECORD].into_boxed_slice(),
         plain: Vec::with_capacity(CHUNK + RECORD),
@@ -62,7 +63,7 @@ impl Output {
         self.filled += count;
     }
 
-    /// Takes everything that was put in, which empties the output.
+    /// Takes all bytes and leaves the output empty.
     pub(crate) fn take(&mut self) -> &[u8] {
         &self.bytes[..std::mem::take(&mut self.filled)]
     }

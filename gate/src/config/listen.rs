@@ -1,4 +1,4 @@
-//! Where to accept connections, as given on the command line.
+//! The addresses at which clients are accepted, as given on the command line.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,7 +9,7 @@ use crate::error::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
-    /// This port on every address.
+    /// This port on every address of the machine.
     Every(u16),
     /// One address.
     At(SocketAddr),

@@ -32,15 +32,15 @@ const MOST_CONNECTIONS: usize = 1_000_000;
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Where to accept.
+    /// The addresses at which clients are accepted.
     pub(crate) listen: Listen,
-    /// Where to forward to.
+    /// The address of the backend.
     pub(crate) backend: Target,
     /// The version of the PROXY header that the backend gets for each client; `None` for no header.
     pub(crate) proxy_protocol: Option<ProxyVersion>,
-    /// How long a connection waits for a backend that is not there.
+    /// How long a connection waits for a backend that does not answer.
     pub(crate) backend_retry: Duration,
-    /// Key and certificates as they are now.
+    /// The private key and the certificates.
     pub(crate) identity: Identity,
     /// The files of key and certificates, to notice when they are renewed.
     pub(crate) watch: PemWatch,

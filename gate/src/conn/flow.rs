@@ -17,8 +17,8 @@ pub(crate) enum Flow {
     },
     /// The end has been delivered.
     Done,
-    /// The sink takes nothing any more. What the source still sends is read and thrown away: left
-    /// unread, it would block a source that still has something to send in the other direction.
+    /// The sink takes nothing any more. The bytes that the source still sends are read and
+    /// discarded, because unread bytes would block a source that also has something to receive.
     Broken,
 }
 
@@ -28,8 +28,8 @@ impl Flow {
     }
 }
 
-/// What is left after the relay. A socket is here only if its input was not read to the end, so
-/// that closing it must linger.
+/// The sockets that are left after the relay. A socket is here only if its input was not read to
+/// the end: then its close must linger.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) client: Option<TcpStream>,

@@ -81,14 +81,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// What the access log says of a connection.
+/// The fields of the access log about a connection.
 struct AccessRecord {
     tls: TlsSummary,
     carried: Carried,
     ended: &'static str,
 }
 
-/// What the access log says of a handshake.
+/// The fields of the access log about a handshake.
 #[derive(Clone, Copy)]
 struct TlsSummary {
     version: &'static str,
@@ -102,7 +102,8 @@ async fn forward(
     handshake: HandshakeGuard,
 ) -> Result<AccessRecord, Error> {
     let mut close_slot = pin!(gate.drain.close_slot());
-    // A box of its own: the handshake needs far more memory than the relay, which lives far longer.
+    // The handshake has a box of its own, because it needs far more memory than the relay, which
+    // lives far longer.
     let (tls, opened) = Box::pin(open(gate, client, peer, handshake, close_slot.as_mut())).await?;
     let mut relay = match opened {
         Ok(relay) => relay,
@@ -132,7 +133,7 @@ async fn forward(
         gate.backend.closed_unanswered(meter.answered());
     }
     let record = AccessRecord { tls, carried: ended.carried, ended: ended.cause.name() };
-    // Boxed for the same reason as the handshake: closing is short, and the relay long.
+    // The close has a box of its own, because it needs memory that the long-lived relay does not.
     Box::pin(close(ended)).await;
     Ok(record)
 }

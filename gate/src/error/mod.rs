@@ -53,7 +53,7 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The client was too slow.
+    /// The client did not complete its handshake in time.
     #[error(transparent)]
     Slow(#[from] Expired),
     /// The client closed the connection before the handshake.

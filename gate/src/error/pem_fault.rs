@@ -21,7 +21,7 @@ impl PemLocation {
         Self { files: files.into_iter().map(Path::to_owned).collect(), block: None }
     }
 
-    /// Whether this is `file` or a block in it.
+    /// Whether the location is `file` or a block in it.
     pub(crate) fn is_in(&self, file: &Path) -> bool {
         self.files.iter().any(|own| own == file)
     }

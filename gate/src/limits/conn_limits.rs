@@ -40,7 +40,7 @@ impl Refusal {
     }
 }
 
-/// Counts connections and unfinished handshakes by address.
+/// The counts of connections and unfinished handshakes, by address.
 #[derive(Debug)]
 pub(crate) struct ConnLimiter {
     limits: ConnLimits,

@@ -49,7 +49,7 @@ impl Drain {
     /// of its own, for the last connection shortly before the limit.
     pub(crate) async fn close_slot(&self) {
         self.shutdown.stopping().await;
-        // Every live connection gets here right after the stop; the first one counts them.
+        // All live connections run this right after the stop; the first one stores their number.
         let live = *self
             .live_at_stop
             .get_or_init(|| self.capacity.saturating_sub(self.permits.available_permits()));

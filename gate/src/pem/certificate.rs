@@ -1,4 +1,4 @@
-//! One certificate, and the fields that matter here.
+//! One certificate, and the fields that the gate uses.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -96,7 +96,7 @@ impl Certificate {
         Some(first.strip_prefix("*.").unwrap_or(first).to_owned())
     }
 
-    /// What messages call the certificate.
+    /// The name of the certificate in messages.
     pub(super) fn label(&self) -> String {
         self.names().into_iter().next().unwrap_or_else(|| "without a name".to_owned())
     }

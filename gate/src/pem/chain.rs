@@ -2,10 +2,10 @@
 
 use super::certificate::Certificate;
 
-/// The certificates of a file, sorted.
+/// The certificates of a file, sorted into those that are sent and the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// What is sent: the leaf, then its issuer and so on, without the root.
+    /// The certificates that are sent: the leaf, then its issuer and so on, without the root.
     pub(super) sent: Vec<Certificate>,
     /// Roots, and certificates of other chains.
     pub(super) left_out: Vec<Certificate>,

@@ -90,8 +90,8 @@ impl FileStamp {
         }
     }
 
-    /// Whether any later change would show in the metadata. Not if the file was just written: a
-    /// second write within the same tick of the clock leaves the same metadata.
+    /// Whether any later change would change the metadata. If the file was just written, it may
+    /// not: a second write within the same tick of the clock leaves the same metadata.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         let Self::File { modified, changed, .. } = self else { return true };
         let latest = (*modified).max(*changed);
@@ -151,7 +151,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         assert!(at(900).is_settled(now));
         assert!(!at(999).is_settled(now));
-        // The clock of the file system may be ahead of ours.
+        // The clock of the file system may be ahead of the gate's.
         assert!(!at(2_000).is_settled(now));
         assert!(FileStamp::Unreadable(io::ErrorKind::NotFound).is_settled(now));
     }

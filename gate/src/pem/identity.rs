@@ -1,4 +1,4 @@
-//! What a PEM file provides: a private key with its certificate chain.
+//! The identity in a PEM file: a private key with its certificate chain.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Identity {
         &self.chain
     }
 
-    /// What the operator should fix, as of `now`.
+    /// The warnings that apply at the time `now`.
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
         self.warnings.iter().cloned().chain(self.time_warning(now)).collect()
     }

@@ -26,7 +26,7 @@ pub(crate) struct PemWatch {
     hasher: RandomState,
 }
 
-/// What the last check found, to tell whether the next one finds something else.
+/// The result of the last check. The next check compares its own with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fingerprint {
     Content(u64),
@@ -47,7 +47,8 @@ impl PemWatch {
     /// As [`Identity::load`].
     pub(crate) fn open(files: PemFiles) -> Result<(Self, Identity), Error> {
         let hasher = RandomState::new();
-        // Taken before the files are read, so that the next check notices a change in between.
+        // The stamps are taken before the files are read, so that the next check notices a change
+        // in between.
         let stamps = files.stamps();
         let contents = files.read()?;
         let identity = Identity::from_contents(&contents)?;
@@ -185,7 +186,7 @@ mod tests {
         assert!(fault(watch.check(false)).unwrap().contains("END line"));
         assert_eq!(fault(watch.check(false)), None);
 
-        // Another file with the same fault is another change.
+        // A change to another file with the same fault is reported, too.
         fs::write(&path, &good[..good.len() / 2 - 1]).unwrap();
         assert!(fault(watch.check(false)).unwrap().contains("END line"));
         assert_eq!(fault(watch.check(false)), None);
@@ -217,7 +218,8 @@ mod tests {
         assert!(is_unrepeatable(&PemFiles::new(Path::new("/dev/null")).stamps()));
     }
 
-    /// The links that certbot makes (`live/…/cert.pem`), and those of Kubernetes (`..data`).
+    /// certbot replaces a link to a file (`live/…/cert.pem`), and Kubernetes a link to a directory
+    /// (`..data`).
     #[test]
     fn links_are_followed_each_time() {
         let dir = TempDir::new().unwrap();

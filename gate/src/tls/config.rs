@@ -9,8 +9,7 @@ use super::provider::provider;
 use super::resumption::Resumption;
 use crate::error::Error;
 
-/// The configuration that serves `certified`. All connections share it: one for each certificate,
-/// never one for each connection.
+/// The configuration that serves `certified`. All connections with this certificate share it.
 pub(crate) fn server_config(
     certified: Arc<CertifiedKey>,
     resumption: &Resumption,

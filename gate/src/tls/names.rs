@@ -1,4 +1,4 @@
-//! Names of what was negotiated, for metrics, logs and the PROXY header.
+//! Names of the negotiated version, suite and group, for metrics, logs and the PROXY header.
 
 use rustls::{CipherSuite, CommonState, NamedGroup, ProtocolVersion};
 
@@ -7,7 +7,7 @@ pub(crate) fn negotiated_version(tls: &CommonState) -> &'static str {
     tls.protocol_version().map_or("", version_name)
 }
 
-/// The name in OpenSSL, which the servers that read the PROXY header also use.
+/// The version's name in OpenSSL, which the servers that read the PROXY header use.
 pub(crate) fn version_name(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::TLSv1_3 => "TLSv1.3",
@@ -16,7 +16,7 @@ pub(crate) fn version_name(version: ProtocolVersion) -> &'static str {
     }
 }
 
-/// The name that OpenSSL uses.
+/// The suite's name in OpenSSL.
 pub(crate) fn suite_name(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
@@ -34,7 +34,7 @@ pub(crate) fn suite_name(suite: CipherSuite) -> &'static str {
     }
 }
 
-/// The name that rustls uses.
+/// The group's name in rustls.
 pub(crate) fn group_name(group: NamedGroup) -> &'static str {
     match group {
         NamedGroup::X25519 => "X25519",

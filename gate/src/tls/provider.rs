@@ -1,8 +1,9 @@
-//! The provider of cryptography.
+//! The provider of cryptography for rustls: aws-lc-rs.
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-/// Always passed explicitly: a process-wide default would depend on which other crates are linked.
+/// The provider is always passed explicitly, because a process-wide default would depend on which
+/// other crates are linked.
 pub(crate) fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }

@@ -50,7 +50,7 @@ impl Resumption {
 mod tests {
     use super::*;
 
-    /// docs/security.md says so.
+    /// docs/security.md promises this time.
     #[test]
     fn ticket_keys_live_for_half_a_day() {
         let resumption = Resumption::new().unwrap();

@@ -105,7 +105,7 @@ impl TlsSession {
                     "a message that is too long".into(),
                 ));
             }
-            // What follows a close_notify or a fault is ignored.
+            // Bytes after a close_notify or a fault are ignored.
             PeerState::Ended | PeerState::Faulty(_) => {}
         }
         peer
@@ -168,7 +168,7 @@ impl TlsSession {
 
     /// Encrypts a `close_notify` into `output`: nothing more will be sent.
     pub(crate) fn send_close_notify(&mut self, output: &mut Output) {
-        // Fails after an alert, which has ended the session already.
+        // This fails after an alert, which has ended the session already.
         let _ = self.write(output, |traffic, space| traffic.queue_close_notify(space));
     }
 
@@ -177,8 +177,8 @@ impl TlsSession {
         F: FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     {
         while !self.faulty {
-            // rustls remembers where in the incomplete message it stopped, so it must see the kept
-            // part again.
+            // rustls remembers where in the incomplete message it stopped, so the kept part is
+            // passed to it again.
             match self.tls.process_tls_records(&mut self.partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     match put(&mut traffic, output.spare_capacity()) {

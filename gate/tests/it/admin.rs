@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Gate, NEVER, VERSIONS, backend, echo, rest, round_trip, soon};
 
-/// Status and body.
+/// Returns the status and the body.
 async fn get(admin: SocketAddr, path: &str, host: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

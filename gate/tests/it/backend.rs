@@ -36,7 +36,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
 
     tokio::spawn(echo_from(listening(socket)));
     round_trip(&mut gate.client().await).await;
-    // Logged once when the backend went away and once when it came back.
+    // The log reports once that the backend went away, and once that it came back.
     let mut back = gate.log_line("is back");
     assert!(back.contains(&address.to_string()), "{back}");
     gate.signal(Signal::TERM);
@@ -117,7 +117,8 @@ async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause
     ] {
         let (listener, address) = backend().await;
         let gate = Gate::start(address, &options);
-        // Two and two are odd clients, because another client was answered in between.
+        // Two such connections, and later two more, are no reason to warn: a client was answered in
+        // between.
         for answer in ["", "", "hello", "", ""] {
             let warned = exchange(&gate, &listener, answer.as_bytes()).await;
             assert!(warned.is_empty(), "{warned:?}");

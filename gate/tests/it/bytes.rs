@@ -1,4 +1,5 @@
-//! Bytes through the relay: whole, in order, and no more of them in flight than there should be.
+//! Bytes through the relay arrive whole and in order, and the gate holds only a bounded part of
+//! them.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::harness::{
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// The size of the buffers of a socket that is to take little.
+/// The size of both buffers of a socket that should hold few bytes.
 const SMALL: u32 = 64 * 1024;
 
 #[tokio::test]
@@ -38,7 +39,7 @@ async fn what_comes_along_with_the_handshake_is_forwarded() {
         let echoed = tokio::task::spawn_blocking(move || {
             let mut tcp = std::net::TcpStream::connect(address).unwrap();
             let mut tls = ClientConnection::new(config, name()).unwrap();
-            // Written before the handshake, it leaves together with its last message.
+            // Bytes that are written before the handshake leave together with its last message.
             tls.writer().write_all(b"at once").unwrap();
             let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
             let mut answer = [0; 7];
@@ -91,8 +92,9 @@ async fn many_tiny_writes_arrive_in_order() {
     assert_eq!(echoed.unwrap(), bytes);
 }
 
-/// What may be in flight one way: two connections, each with a buffer for sending and one for
-/// receiving that grow up to the kernel's limit, and in the gate next to nothing.
+/// How many bytes may be in flight in one direction. The way has two connections, each with a
+/// buffer for sending and one for receiving, which grow up to the kernel's limit; the gate itself
+/// holds next to nothing.
 fn bound() -> usize {
     let largest = |file: &str, usual: usize| {
         let limits = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{file}"));
@@ -178,8 +180,8 @@ async fn stalled(
     (client, server)
 }
 
-/// As the limits of the README have it: the kernel holds megabytes of them, and the gate no more
-/// than one read in each direction.
+/// The README promises that the gate holds no more than one read in each direction, while the
+/// kernel holds megabytes.
 #[tokio::test]
 async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
     const WARM: usize = 2;
@@ -217,7 +219,7 @@ async fn a_client_that_is_gone_stops_nobody() {
     tcp.set_zero_linger().unwrap();
     drop(tcp);
 
-    // Fails or not, depending on when the gate gave up, but ends.
+    // This write may succeed or fail, depending on when the gate gave up, but it ends.
     let _ = soon(server.write_all(&bytes)).await;
     let read = rest(&mut server).await.unwrap_or_default();
     assert!(read.len() <= sent);
@@ -239,7 +241,7 @@ async fn after_a_burst_a_connection_keeps_no_memory_of_it() {
         clients.push(client);
     }
     let bytes = noise(9, 128 * 1024);
-    // The first ones warm up what all of them share.
+    // The first connections warm up the memory that all of them share.
     let mut before = 0;
     for (index, client) in clients.iter_mut().enumerate() {
         if index == CONNECTIONS / 10 {

@@ -84,7 +84,7 @@ fn of_two_files_the_wrong_one_is_named() {
         assert!(errors.starts_with(&format!("gate: {}: ", path(wrong))), "{list}: {errors}");
         assert!(errors.contains(words), "{list}: {errors}");
     }
-    // Either each file has what it should, or both lack the same.
+    // Here one file alone is at fault in no case: each has its part, or both lack the same.
     let list = format!("{},{}", path("chain.pem"), path("chain.pem"));
     let output = program().args(["0", "9090", &list, "--check"]).output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! Too many connections, of one address and in all, from several addresses of this machine.
+//! Limits on connections of one address and on all, tried from several addresses of this machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -103,7 +103,7 @@ fn thousands_of_descriptors() {
     assert!(raise_limit() >= 10_000, "this test needs 10,000 open files: raise `ulimit -Hn`");
 }
 
-/// What the documentation promises for a gate that got nothing but its three arguments.
+/// The documentation promises these limits for a gate that has nothing but its three arguments.
 #[tokio::test]
 async fn by_default_an_address_has_256_handshakes_and_all_together_4096() {
     thousands_of_descriptors();
@@ -176,7 +176,7 @@ async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["200", "200", "files"]);
 
-    // That many clients, each with a connection to the backend.
+    // As many clients as the limit allows connect, each with a connection to the backend.
     let mut clients = Vec::new();
     for _ in 0..POSSIBLE {
         let mut client = gate.client().await;

@@ -72,7 +72,7 @@ async fn a_client_that_stays_silent_after_the_backends_end_is_closed() {
     }
 }
 
-/// The client is not silent: the backend does not read.
+/// The client does not count as silent, because it waits for a backend that does not read.
 #[tokio::test]
 async fn an_upload_that_the_backend_has_not_read_yet_is_not_cut() {
     let (listener, address) = backend().await;
@@ -209,7 +209,7 @@ async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
         if closes_its_side {
             client.shutdown().await.unwrap();
         } else {
-            // Only the close_notify, and then bytes that are ignored.
+            // The client sends a close_notify, and then bytes that are ignored.
             client.get_mut().1.send_close_notify();
             client.flush().await.unwrap();
             client.get_mut().0.write_all(&[7; 1_000]).await.unwrap();

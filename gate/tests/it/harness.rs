@@ -21,7 +21,7 @@ pub(crate) use testkit::{listener as backend, soon};
 
 pub(crate) use crate::pki::Pki;
 
-/// Longer than any test: for limits that must not matter to one.
+/// A time that is longer than any test, for limits that must not apply.
 pub(crate) const NEVER: &str = "1h";
 
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
@@ -120,7 +120,7 @@ impl Gate {
         gate
     }
 
-    /// Starts the gate that `command` is.
+    /// Starts `command`, which runs a gate.
     pub(crate) fn launch(command: Command, pki: Pki) -> Self {
         let program = Program::start(command);
         let address = program.announced("gate").parse().unwrap();
@@ -151,7 +151,8 @@ impl Gate {
         self.program.signal(signal);
     }
 
-    /// Waits for the end of the program; its exit status, and the log lines that nobody has read.
+    /// Waits for the end of the program. Returns its exit status, and the log lines that nobody has
+    /// read.
     pub(crate) async fn ended(self) -> (ExitStatus, Vec<String>) {
         let ended = self.program.ended().await;
         (ended.status, ended.stderr)
@@ -228,7 +229,7 @@ pub(crate) async fn round_trip(client: &mut TlsStream<TcpStream>) {
     .await;
 }
 
-/// Everything until the end of the stream. From a client: fails without `close_notify`.
+/// Reads to the end of the stream. On a client's stream this fails without `close_notify`.
 pub(crate) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     soon(stream.read_to_end(&mut bytes)).await.map(|_| bytes)
@@ -264,7 +265,7 @@ pub(crate) async fn carries_both_ways(
 /// of them, which no buffer's size divides.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     const PRIME: usize = 1_048_573;
-    // splitmix64
+    // The generator is splitmix64.
     let mut state = seed;
     let mut next = move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

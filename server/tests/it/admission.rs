@@ -94,7 +94,8 @@ async fn even_senders_are_bounded() {
     drop((silent, listener));
 }
 
-/// Waiting for each of them to send a request or to close would take half a minute.
+/// The stop does not wait for these connections to send a request or to close, which would take
+/// half a minute.
 #[tokio::test]
 async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
     const STRANGERS: usize = 900;
@@ -126,7 +127,7 @@ async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
 
 #[tokio::test]
 async fn while_memory_is_scarce_everyone_is_told_to_come_back() {
-    // More memory than any machine has.
+    // The option asks for more memory than any machine has.
     let server = Server::start(&["--spare-memory", "900TiB"]);
     told_to_come_back(&request(server.address, "GET /ws", &[], b"").await);
     told_to_come_back(&request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await);

@@ -30,7 +30,7 @@ impl Flooded {
         Self { server, published: HashMap::new(), epoch }
     }
 
-    /// Posts a batch; until the reply comes, the stored bytes are compared with the limit again and
+    /// Posts a batch. Until the reply comes, compares the stored bytes with the limit again and
     /// again.
     async fn publish(&mut self, batch: &[Value]) {
         let body = json!(batch).to_string();
@@ -59,8 +59,8 @@ impl Flooded {
         assert!(now["server_kept_bytes"] <= LIMIT, "{}", now["server_kept_bytes"]);
     }
 
-    /// Registers with a cursor from before all messages: the `recovered` of the reply, and whether
-    /// all messages came.
+    /// Registers with a cursor from before all messages. Returns the `recovered` of the reply, and
+    /// whether all messages came.
     async fn come_back(&self, tag: &str, id: Option<&str>) -> (bool, bool) {
         let mut client = self.server.connect().await;
         let since = json!({"epoch": self.epoch, "seq": 0});

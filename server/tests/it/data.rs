@@ -23,7 +23,7 @@ fn start(dir: &Path, more: &[&str]) -> Server {
     Server::start(&[&args, more].concat())
 }
 
-/// Starts a server that must refuse to start: its exit code and its one line of error.
+/// Starts a server that must refuse to start. Returns its exit code and its one line of error.
 fn refused(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     let data = dir.join("data");
     let output = program()
@@ -207,7 +207,7 @@ async fn check_tells_what_there_is_and_what_is_wrong() {
     assert_eq!(output.status.code(), Some(65));
     fs::write(&file, good).unwrap();
 
-    // A database that a newer version of the server has written.
+    // The database now looks as if a newer version of the server had written it.
     let newer = rusqlite::Connection::open(&file).unwrap();
     newer.pragma_update(None, "user_version", 1_000).unwrap();
     drop(newer);
@@ -298,7 +298,7 @@ async fn files_that_everyone_can_get_at_are_warned_of() {
     let data = dir.path().join("data");
     let key = dir.path().join("key");
     let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    // The permissions after a backup was restored carelessly.
+    // A backup that was restored carelessly has these permissions.
     mode(dir.path(), 0o755);
     mode(&data, 0o755);
     for file in ["log.sqlite3", "id.key"] {

@@ -30,7 +30,7 @@ async fn broadcast(server: &Server, tag: &str, message: impl Into<Value>) -> u64
     reply["seq"].as_u64().unwrap()
 }
 
-/// Registers with more fields: the reply, and everything before the `live` event.
+/// Registers with more fields. Returns the reply, and everything before the `live` event.
 async fn set(client: &mut Client, fields: Value) -> (Value, Vec<Value>) {
     let mut action = json!({"action":"set","tag":"shop"});
     action.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());

@@ -86,7 +86,7 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
     let mut quick = server.listener("t", None).await;
     let text = "x".repeat(60_000);
     let broadcast = json!({"action":"broadcast","tag":"t","message":text});
-    // More than the kernel's buffers and the outbox hold together.
+    // These are more bytes than the kernel's buffers and the outbox hold together.
     let mut sent = 0;
     while server.counts("t").await.0 == 2 {
         assert_eq!(server.post(&broadcast).await.0, 200);

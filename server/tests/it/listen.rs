@@ -120,7 +120,7 @@ async fn what_is_lost_is_told() {
     let (mut second, set) = impostor.websocket().await;
     assert_eq!(set["since"], json!({"epoch": "k1", "seq": 7}));
     second.says(&confirmed("k1", &json!({"recovered": true}))).await;
-    // Sent by a server that hands over more than the client has asked for.
+    // This server sends more than the client has asked for.
     second.says(&message(7)).await;
     second.says(&message(8)).await;
     listening.says(&["listening to shop at"]).await;

@@ -39,7 +39,8 @@ async fn however_many_large_ones_come_there_is_room_for_small_ones() {
     let server = Server::start(&[]);
     let mut large = Vec::new();
     let almost = vec![b' '; BODY - 1];
-    // The request is refused in the end. So much of it is unread then that writing may fail before.
+    // The request is refused in the end. Writing may fail before that, because so much of the
+    // request is unread.
     let refused = loop {
         let mut stream = announce(&server).await;
         let _ = stream.write_all(&almost).await;

@@ -48,7 +48,8 @@ pub(crate) fn shop() -> Server {
     Server::start_in(dir, &["--protect", "shop:send:{dir}/key", "--max-memory", "32MiB"])
 }
 
-/// Length of a frame: the server's frames have a head of two bytes, or of four from 126 bytes on.
+/// The length of a frame. The server's frames have a head of two bytes, or of four if the payload
+/// has 126 bytes or more.
 fn frame_length(text: &str) -> usize {
     text.len() + if text.len() < 126 { 2 } else { 4 }
 }
@@ -178,7 +179,7 @@ async fn every_error_reply_is_counted_by_its_code() {
     }
     let all: Vec<&Value> = wrong.iter().map(|(_, action)| action).collect();
     assert_eq!(server.post(&json!(all)).await.0, 200);
-    // Refused before an action is parsed.
+    // This request is refused before its action is parsed.
     assert_eq!(server.post_with("{}", &["Authorization: Basic x"]).await.0, 401);
     let unset = client.ask(&json!({"action":"unset","tag":"t"})).await;
     assert_eq!(unset["error"], "not_registered");
@@ -249,7 +250,7 @@ async fn what_waits_for_a_slow_client_and_its_replay() {
     slow.vanish();
     until(server.admin, "server_outbox_bytes", 0.0).await;
 
-    // More than the kernel's buffers hold.
+    // These are more bytes than the kernel's buffers hold.
     let batch: Vec<Value> = (0..100).map(|_| broadcast("t")).collect();
     assert_eq!(server.post(&json!(batch)).await.0, 200);
     let mut late = server.connect().await;
@@ -265,7 +266,7 @@ async fn what_waits_for_a_slow_client_and_its_replay() {
 async fn commits_are_measured() {
     let server = Server::start(&["--data", "{dir}/log"]);
     for number in 0..3 {
-        // One after the other, so that each has a commit of its own.
+        // The messages are sent one after the other, so that each has a commit of its own.
         server.post(&json!({"action":"broadcast","tag":"t","message":number})).await;
     }
     let now = metrics(server.admin).await;

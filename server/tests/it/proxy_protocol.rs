@@ -93,7 +93,7 @@ async fn a_socket_of_the_file_system_carries_everything() {
         server.post(&json!({"action": "broadcast", "tag": "shop", "message": "hi"})).await;
     assert_eq!((status, &reply["clients"]), (200, &json!(1)));
     assert_eq!(client.message().await, "hi");
-    // More than the socket's buffers hold, so that the outbox has to wait for room.
+    // The message is larger than the socket's buffers, so the outbox has to wait for room.
     let long = "x".repeat(60_000);
     for _ in 0..20 {
         let message = json!({"action": "broadcast", "tag": "shop", "message": long});

@@ -45,7 +45,7 @@ async fn so_does_a_connection_that_posts() {
     let (status, replies) = server.post(&json!(vec![broadcast(); 20])).await;
     assert_eq!((status, &replies[1]["ok"]), (200, &json!("broadcast")));
     assert!((2..20).any(|index| replies[index]["error"] == "rate_limited"), "{replies}");
-    // Many requests on one connection.
+    // The client sends many requests on one connection.
     let body = broadcast().to_string();
     let one = format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());
     let many = format!("{one}\r\n{body}").repeat(20);
@@ -374,7 +374,7 @@ async fn rates_that_make_no_sense_are_said() {
     }
 }
 
-/// Sends a wrong key until it is rate limited: how often it was denied before.
+/// Sends a wrong key until it is rate limited. Returns how often it was denied before.
 async fn guess_until_too_often(client: &mut Client, guess: &Value) -> u32 {
     for denied in 0..100 {
         let reply = client.ask(guess).await;

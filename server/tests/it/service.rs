@@ -41,7 +41,7 @@ async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
     }
 }
 
-/// The answer to a client without a PROXY header: empty where the header is required.
+/// Returns the answer to a client without a PROXY header. It is empty where the header is required.
 async fn answer_without_header(mut stream: impl Stream) -> String {
     let asked = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     // The server may have closed the connection already.
@@ -157,7 +157,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let (begun, begins) = tokio::sync::oneshot::channel();
     let mut begun = Some(begun);
-    // A connection for each message, one after the other, as PHP does.
+    // The publisher opens a connection for each message, one after the other, as PHP does.
     let publisher = tokio::spawn(async move {
         let message = json!({"action": "broadcast", "tag": "shop", "message": 1}).to_string();
         let mut reached = Vec::new();

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Cli;
 
-/// What a complete command line looks like.
+/// An example of a complete command line.
 const USUAL: &str = "gate takes where to listen, where to forward to and the PEM file, as in \
                      gate 9091 9090 cert.pem";
 
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(sentence(&error, &[]), "the disk is gone");
     }
 
-    /// A new option must not bring clap's own words back.
+    /// No option may be reported in clap's own words.
     #[test]
     fn every_option_has_words_of_its_own() {
         let mut tried = 0;

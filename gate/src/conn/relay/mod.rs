@@ -179,7 +179,7 @@ impl Relay {
     }
 
     pub(crate) fn into_ended(self: Box<Self>) -> Ended {
-        // Every end sets a cause.
+        // Whatever ends a connection sets a cause.
         let cause = self.cause.unwrap_or(Cause::Stop);
         // A client counts as silent only after the backend has ended.
         let by_backend = matches!(cause, Cause::Backend | Cause::BackendGone | Cause::Silence);
@@ -217,8 +217,8 @@ impl Relay {
                     return Poll::Pending;
                 }
             }
-            // There is more to do, but others come first: a task that wakes itself goes to the end
-            // of the queue.
+            // There is more to do, but other connections come first: a task that wakes itself goes
+            // to the end of the queue.
             cx.waker().wake_by_ref();
             Poll::Pending
         })

@@ -38,7 +38,7 @@ impl Relay {
             return Poll::Ready(());
         }
         if self.to_backend != Flow::Open {
-            // Fails only if the connection is gone, and then reading reports that.
+            // This fails only if the connection is gone, and then the next read reports that.
             let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
             self.to_backend = Flow::Done;
             return Poll::Ready(());

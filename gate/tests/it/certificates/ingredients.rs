@@ -99,9 +99,9 @@ impl Pantry {
 fn treat(manner: &str, argument: &str, pem: &str) -> Vec<u8> {
     let label = pem.split("-----").nth(1).unwrap().trim_start_matches("BEGIN ").to_owned();
     let text = match manner {
-        // As a Windows editor saves it.
+        // A Windows editor saves lines with CR LF.
         "crlf" => pem.replace('\n', "\r\n"),
-        // Without the final line break: what follows is on the same line.
+        // Without the final line break, the next block begins on the same line.
         "glued" => pem.trim_end().to_owned(),
         "half" => pem[..pem.len() / 2].to_owned(),
         "half-line" => format!("{}\n", &pem[..pem.len() / 2]),
@@ -155,7 +155,7 @@ fn inner_key(pkcs8: &[u8]) -> Vec<u8> {
     element(rest).0.to_vec()
 }
 
-/// The content of the first DER element, and what follows it.
+/// Returns the content of the first DER element, and the bytes after the element.
 fn element(der: &[u8]) -> (&[u8], &[u8]) {
     let (length, start) = match der[1] {
         short @ ..0x80 => (usize::from(short), 2),

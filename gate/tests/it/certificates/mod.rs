@@ -146,7 +146,7 @@ async fn what_needs_no_warning_is_served_to_strict_clients() {
     assert!(proved >= 10);
 }
 
-/// As `--check` does.
+/// A start prints the same warnings as `--check`.
 #[tokio::test]
 async fn the_log_warns_at_the_start() {
     let pantry = Pantry::of("p256");

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// A stream with or without TLS.
+/// A stream of either kind: with TLS or without.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -19,9 +19,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// How a writer ends its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// With `close_notify`, if TLS is spoken.
+    /// The writer sends `close_notify` first, if it speaks TLS.
     Proper,
-    /// TCP's own end alone, as many programs do.
+    /// The writer only ends TCP, as many programs do.
     Bare,
 }
 
@@ -99,7 +99,7 @@ impl End {
     }
 
     pub(super) fn finish(&self, finish: Finish) {
-        // It has ended or failed already, so there is nothing to end.
+        // If the queue is closed, the writer has ended or failed already.
         self.orders.try_send(Order::Finish(finish)).ok();
     }
 

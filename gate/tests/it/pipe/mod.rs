@@ -114,7 +114,7 @@ fn config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
-/// The same scripts every time.
+/// This runner makes the same scripts in every run.
 fn fixed() -> TestRunner {
     TestRunner::new_with_rng(config(CASES), TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
@@ -129,7 +129,7 @@ fn tls_1_3_is_a_plain_pipe() {
     agree(&TLS13, fixed());
 }
 
-/// Other scripts every time.
+/// These tests make other scripts in every run.
 mod soak {
     use super::*;
 

@@ -11,7 +11,7 @@ use super::{Common, broadcast, until_peers};
 use crate::harness::{ALICE, Server, program};
 use crate::reload::Managed;
 
-/// Starts a server that must refuse to start: its error.
+/// Starts a server that must refuse to start. Returns its exit code and its error.
 async fn refused(options: Vec<String>) -> (Option<i32>, String) {
     let output = run([], options).await;
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -71,7 +71,7 @@ async fn settings_change_for_all_by_adopting_them() {
     assert_eq!(first.post(&broadcast(&json!(1))).await.0, 200);
     let config = common.dir.path().join("server.toml");
     let config = config.to_str().unwrap();
-    // Also a window that is longer than the stream keeps entries.
+    // The new settings have a window that is longer than the stream keeps entries, too.
     fs::write(config, "[tags.shop]\nring = 7\ninbox-age = \"30d\"\n").unwrap();
     let options = common.options(&["--config", config]);
     assert_eq!(refused(options.clone()).await.0, Some(78));
@@ -161,7 +161,7 @@ async fn a_stream_of_which_entries_could_be_missing_is_refused() {
     let (code, errors) = refused(common.options(&["--nats-stream", "theirs"])).await;
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("--nats-stream"), "{errors}");
-    // Three replicas on a single node.
+    // Three replicas are impossible on a single node.
     let (code, errors) = refused(Common::of(&nats, 3).options(&["--nats-stream", "another"])).await;
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("--nats-replicas"), "{errors}");
@@ -183,7 +183,7 @@ async fn a_stream_that_cannot_be_made_is_explained() {
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("subjects overlap"), "{errors}");
     assert!(!errors.contains("--nats-replicas"), "more of them are not what is missing: {errors}");
-    // More replicas than there are nodes.
+    // The option asks for more replicas than there are nodes.
     let (code, errors) = refused(Common::of(&nats, 5).options(&["--nats-stream", "five"])).await;
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("--nats-replicas 1 needs only one"), "{errors}");

@@ -14,7 +14,7 @@ fn with_mid(message: &Value) -> Value {
     action
 }
 
-/// Needs a second thread, which relays the connection while the servers start.
+/// This test needs a second thread, which relays the connection while the servers start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
     let nats = Nats::start(1).await;
@@ -171,7 +171,7 @@ async fn nats_that_stays_away_ends_the_start_after_a_stated_time() {
     assert!((25..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(log.lines().last().unwrap().contains("no connection within 30 s"), "{log}");
     assert!(log.contains("start NATS, or correct the addresses of --nats"), "{log}");
-    // Logged at the first attempt and every ten seconds.
+    // The line is logged at the first attempt and every ten seconds.
     assert_eq!(log.matches("does not answer for").count(), 3, "{log}");
 }
 

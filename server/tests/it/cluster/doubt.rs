@@ -47,7 +47,7 @@ async fn senders_are_answered_while_nats_stands_still() {
     let (_, _, mut alice) = server.come_back(ALICE, &Value::Null).await;
     let mut sender = server.connect().await;
     line.stand_still();
-    // More than all buffers on the way hold.
+    // These are more bytes than all buffers on the way hold.
     for number in 0..MESSAGES {
         sender.send(&broadcast(&json!(number))).await;
     }
@@ -212,7 +212,7 @@ async fn a_stream_that_is_gone_is_said_and_ends_the_server() {
     assert!(said.contains("the stream no longer exists in NATS"), "{said}");
 }
 
-/// Waits for a server that must give up, and checks its exit: its log.
+/// Waits for a server that must give up, and checks its exit code. Returns its log.
 async fn ended_for_config(server: Server) -> String {
     let ended = within(3 * PATIENCE, server.ended()).await;
     assert_eq!(ended.status.code(), Some(78), "{}", ended.output);

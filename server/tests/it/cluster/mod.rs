@@ -79,7 +79,7 @@ fn send(id: &str, message: &Value, mid: &str) -> Value {
     json!({"action":"send","tag":"shop","id":id,"key":KEY,"message":message,"mid":mid})
 }
 
-/// Sends an action, which has a `mid`, until it is accepted: its reply.
+/// Sends an action, which has a `mid`, until it is accepted. Returns the reply.
 async fn accepted(server: &Server, action: &Value) -> Value {
     let trying = async {
         loop {

@@ -73,7 +73,8 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         .into_iter()
         .map(|mut listener| {
             tokio::spawn(async move {
-                // Only collects: an assertion that fails in this task would not fail the test.
+                // This task only collects, because an assertion that fails in it would not fail the
+                // test.
                 let mut got = Vec::new();
                 loop {
                     let delivery = listener.next().await;
@@ -86,7 +87,7 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         })
         .collect();
     until_each_has_published(&mut counts).await;
-    // A tag without listeners.
+    // The probe is a tag without listeners.
     let probe = json!({"action":"broadcast","tag":"probe","message":"is it under way?"});
     for _ in 0..KILLS {
         // All servers accept messages again before the next leader dies.

@@ -61,8 +61,8 @@ impl Faults {
         std::fs::remove_file(self.dir.path().join("faults")).unwrap();
     }
 
-    /// Kills the server and compares its log with what senders were told: how many outcomes were
-    /// `refused`, and how many `unknown`.
+    /// Kills the server and compares its log with what senders were told. Returns how many outcomes
+    /// were `refused`, and how many `unknown`.
     async fn end(mut self) -> (usize, usize) {
         let said = self.load.quiet().await;
         self.server.signal(Signal::KILL);

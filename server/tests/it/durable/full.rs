@@ -1,4 +1,4 @@
-//! A full disk: in a mount namespace of its own, on a file system of a few megabytes.
+//! A full disk. The test runs in a mount namespace of its own, on a file system of a few megabytes.
 
 use std::path::Path;
 
@@ -82,7 +82,7 @@ async fn fill(disk: &Path) {
     verify(&said, &short(kept(server.address).await));
     server.signal(Signal::KILL);
     let log = server.ended().await.output;
-    // Logged once for each time that the disk is full, not for each message.
+    // The line is logged once for each time that the disk is full, not for each message.
     let begun = log.matches("the log cannot be written").count();
     let over = log.matches("the log can be written again").count();
     assert!((1..=3).contains(&begun) && over + 1 >= begun && over <= begun, "{log}");

@@ -63,11 +63,11 @@ impl Wire {
 /// What a publisher learned about its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
-    /// It is in the log, with this sequence number.
+    /// The message is in the log, with this sequence number.
     Seq(u64),
-    /// It is not in the log and never will be.
+    /// The message is not in the log and never will be.
     Refused,
-    /// It may be in the log.
+    /// The message may be in the log.
     Unknown,
 }
 
@@ -208,7 +208,7 @@ async fn ask(wire: &mut Wire, action: &Value) -> Option<Told> {
             (Some(_), _) => return Some(Told::Seq(reply["seq"].as_u64().unwrap())),
             (_, Some("refused")) => return Some(Told::Refused),
             (_, Some("unknown")) => return Some(Told::Unknown),
-            // The notice of a shutdown.
+            // The only other event is the notice of a shutdown.
             _ => assert_eq!(reply["event"], "bye", "{reply}"),
         }
     }
@@ -240,7 +240,7 @@ async fn listen(
             };
             let Some(next) = next else { break };
             if next["ok"] == "set" {
-                // It is the same log as before, and nothing was missed.
+                // The log is the same as before, and nothing was missed.
                 let epoch = next["epoch"].clone();
                 match &cursor {
                     Some((known, _)) => {

@@ -21,7 +21,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 pub(crate) struct Client {
     socket: WebSocketStream<Box<dyn Stream>>,
-    /// Number of pings so far.
+    /// The number of pings received so far.
     pub(crate) pings: u32,
 }
 
@@ -163,8 +163,9 @@ impl Client {
         assert_eq!((&live["event"], &live["tag"]), (&json!("live"), &json!(tag)));
     }
 
-    /// Sends the action until it is rate limited: how often it was granted, and the wait in
-    /// milliseconds that the refusal names. Even a slow machine sends more than one a second.
+    /// Sends the action until it is rate limited. Returns how often it was granted, and the wait in
+    /// milliseconds that the refusal names. Even a slow machine sends more than one action a
+    /// second.
     pub(crate) async fn until_too_often(&mut self, value: &Value) -> (u64, u64) {
         for granted in 0..100 {
             let reply = self.ask(value).await;
@@ -192,7 +193,7 @@ impl Client {
         assert_eq!(self.closed().await, None);
     }
 
-    /// Reads to the end; the close code, if the server has sent one.
+    /// Reads to the end. Returns the close code, if the server has sent one.
     pub(crate) async fn closed(&mut self) -> Option<u16> {
         let reading = async {
             let mut code = None;

@@ -52,7 +52,7 @@ pub(crate) async fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
     exchange_over(TcpStream::connect(to).await.unwrap(), bytes).await
 }
 
-/// As [`exchange`], over an open stream.
+/// Does the same as [`exchange`], over an open stream.
 pub(crate) async fn exchange_over(mut stream: impl Stream, bytes: &[u8]) -> Answer {
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();

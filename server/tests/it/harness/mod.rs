@@ -142,8 +142,8 @@ impl Server {
         client
     }
 
-    /// Connects and registers on the tag shop: the reply, the messages before the `live` event, and
-    /// the client.
+    /// Connects and registers on the tag shop. Returns the reply, the messages before the `live`
+    /// event, and the client.
     pub(crate) async fn come_back(&self, id: &str, since: &Value) -> (Value, Vec<Value>, Client) {
         let mut client = self.connect().await;
         let reply = client.ask(&json!({"action":"set","tag":"shop","id":id,"since":since})).await;
