@@ -144,6 +144,17 @@ test('a page of another name is refused until --origin names it', async () => {
   assert.equal(await gate.stop(), 0);
 });
 
+test('a page without TLS is refused through the gate until --origin names it, for DNS can rebind its name', async () => {
+  const gate = await e2e.startGate(server);
+  const asked = async (to, name) => (await e2e.run('curl', ['-s', '-k', '-o', '/dev/null', '-w', '%{http_code}',
+    '-H', `Host: ${name}`, '-H', `Origin: http://${name}`, `${to.url}client.js`])).stdout;
+  for (const name of ['shop.example', 'rebound.evil.example:9091']) assert.equal(await asked(gate, name), '403', name);
+  for (const name of ['localhost', '127.0.0.1:9091', '[::1]']) assert.equal(await asked(gate, name), '200', name);
+  const open = await e2e.startServer(['--origin', 'http://shop.example'], { log: 'server-http-origin' });
+  assert.equal(await asked({ url: `${open.url}/` }, 'shop.example'), '200');
+  assert.equal(await gate.stop(), 0);
+});
+
 test('behind nginx under /tocsin/', async () => {
   const certs = await e2e.certs();
   const directory = await siteDirectory(example('Pages under', 'html'));
@@ -169,6 +180,10 @@ test('behind nginx under /tocsin/', async () => {
   });
   await receivesAt(`https://localhost:${port}/`, `wss://localhost:${port}/tocsin/ws`);
   await postsThrough(`https://localhost:${port}/tocsin/messages`);
+  // nginx passes on the name that the browser asked for, so a rebound name is refused here, too.
+  const { stdout } = await e2e.run('curl', ['-s', '-k', '-o', '/dev/null', '-w', '%{http_code}',
+    '-H', 'Host: evil.example', '-H', 'Origin: http://evil.example', `https://localhost:${port}/tocsin/client.js`]);
+  assert.equal(stdout, '403');
 });
 
 test('behind Apache under /tocsin/', async () => {

@@ -153,14 +153,16 @@ export async function certs() {
 
 const listening = async (program, name) => (await program.says(new RegExp(`^listening ${name} (\\S+)$`, 'm')))[1];
 
+/** What most tests are about needs no key. The demo protects `notifications` all the same. */
+const USUAL = ['--demo', '--open', '*:send', '--open', '*:broadcast'];
+
 /** A server with the demo page on free ports of the loopback. */
-export async function startServer(options = [], { listen = '127.0.0.1:0', log = 'server' } = {}) {
-  const program = new Program(log, path.join(bin, 'server'),
-    ['--demo', '--listen', listen, '--admin', '127.0.0.1:0', ...options]);
+export async function startServer(options = [], { listen = '127.0.0.1:0', log = 'server', usual = USUAL, env = {} } = {}) {
+  const program = new Program(log, path.join(bin, 'server'), [...usual, '--listen', listen, '--admin', '127.0.0.1:0', ...options], { env });
   const address = await listening(program, 'server');
   const admin = await listening(program, 'admin');
   // For all that is sent on `notifications`.
-  const [, key] = await program.says(/^demo-key (\S+)$/m);
+  const [, key] = usual.includes('--demo') ? await program.says(/^demo-key (\S+)$/m) : [];
   return Object.assign(program, { address, key, url: `http://${address}`, admin: `http://${admin}` });
 }
 
@@ -290,9 +292,9 @@ export async function received(page) {
 }
 
 /** One call of the PHP class: its result, or { error, outcome, status, message } of its exception. */
-export async function php(url, call, args, options = {}) {
+export async function php(url, call, args, options = {}, env = {}) {
   const { code, stdout, stderr } = await run('php', ['-d', 'display_errors=stderr', path.join(top, 'scripts/e2e/call.php')], {
-    input: JSON.stringify({ url, options, call, args }),
+    input: JSON.stringify({ url, options, call, args }), env,
   });
   assert.equal(code, 0, stderr);
   assert.equal(stderr, '');

@@ -26,6 +26,21 @@ pub(crate) fn exposed(what: &str, file: &Path) -> Option<String> {
     })
 }
 
+/// Checks that a file can be read again without waiting: opening a named pipe waits for a writer, and what
+/// was read from a pipe such as that of `<(…)` is gone.
+///
+/// # Errors
+/// `InvalidInput` for anything but a regular file; the error of stat(2).
+pub(crate) fn require_regular(file: &Path) -> io::Result<()> {
+    match fs::metadata(file)?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file, so a reload cannot read it again; restart the server instead",
+        )),
+    }
+}
+
 /// The directory that a file or directory is in.
 fn directory_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

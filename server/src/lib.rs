@@ -17,6 +17,7 @@ mod entry;
 mod error;
 mod fanout;
 mod file_permissions;
+mod hex;
 mod histogram;
 mod http;
 mod hub;
@@ -30,6 +31,7 @@ mod publish;
 mod reload;
 mod run;
 mod secret_file;
+mod sender_key;
 mod size;
 mod ws;
 

@@ -7,11 +7,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending};
 use shared::shutdown::Shutdown;
 
+use crate::access::auth::Guarded;
 use crate::config::Config;
 use crate::error::Error;
+use crate::hex::random_hex;
 use crate::hub::history::TagBounds;
 use crate::hub::{Hub, dedup};
-use crate::id::{IdKey, random_hex};
+use crate::id::IdKey;
 use crate::log::nats::{self, CommonHistory, CommonSettings};
 use crate::log::sqlite;
 use crate::log::{Log, MemoryLog, Replica};
@@ -132,11 +134,12 @@ pub(crate) fn common_settings(config: &Config, id_key: &IdKey) -> CommonSettings
     let by_tag = settings.by_tag().map(|(tag, bounds)| (tag.to_string(), numbers(bounds)));
     let history =
         CommonHistory::new(by_tag.collect(), numbers(settings.usual), settings.max_memory as u64);
-    let protected = config.policy.auth.protected().into_iter();
+    let names = |pairs: Vec<Guarded>| pairs.iter().map(Guarded::to_string).collect();
     CommonSettings {
         id_key: id_key.fingerprint(),
         history,
-        protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
+        protected: names(config.policy.auth.protected()),
+        open: names(config.policy.auth.opened()),
         retention: retention(config),
     }
 }

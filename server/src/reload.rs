@@ -11,6 +11,7 @@ use crate::config::cli::RunArgs;
 use crate::config::{Config, Demo, FixedOptions};
 use crate::error::Error;
 use crate::publish::Service;
+use crate::sender_key::SenderKey;
 
 /// The data that is needed to read the configuration again.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Source {
 pub(crate) async fn follow(
     source: Source,
     fixed: FixedOptions,
-    mut demo: Demo,
+    (mut demo, mut sender_key): (Demo, SenderKey),
     service: Arc<Service>,
     shutdown: Shutdown,
 ) {
@@ -52,7 +53,7 @@ pub(crate) async fn follow(
                     announce_text("demo-key", &key.reveal());
                     demo.key = Some(key.clone());
                 }
-                adopt(config, &fixed, &service);
+                adopt(config, &fixed, &mut sender_key, &service);
             }
             Ok(Err(faults)) => reject(&faults),
             Err(_panicked) => reject(&[Error::Defect("reading the configuration failed")]),
@@ -61,7 +62,7 @@ pub(crate) async fn follow(
     }
 }
 
-fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
+fn adopt(mut config: Config, fixed: &FixedOptions, sender_key: &mut SenderKey, service: &Service) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -73,7 +74,19 @@ fn adopt(config: Config, fixed: &FixedOptions, service: &Service) {
         );
         return reject(&[]);
     }
+    let missing = service.policy.load().guards_missing_in(&config.policy);
+    if !missing.is_empty() {
+        tracing::error!(
+            "the new configuration lacks what keeps listeners out: {}; restart the server to apply \
+             that, or open the tags with open = [\"set\"]",
+            missing.join(", ")
+        );
+        return reject(&[]);
+    }
     let unapplied = fixed.changed(&now);
+    if config.makes_key {
+        sender_key.permit(&mut config.policy);
+    }
     let pairs = config.policy.auth.protected().len();
     let tags = config.policy.declared_tags.as_ref().map(|tags| tags.len());
     service.hub.adopt(config.history);

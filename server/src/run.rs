@@ -33,6 +33,7 @@ use crate::open_log::OpenLog;
 use crate::protocol::ErrorCode;
 use crate::publish::Service;
 use crate::reload::{self, Source};
+use crate::sender_key::SenderKey;
 use crate::ws::socket::Sockets;
 
 /// The time in which all parts must end after a stop.
@@ -71,8 +72,8 @@ pub async fn run(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(open) = config.policy.open_to_all() {
-        tracing::warn!("{open}");
+    if let Some(closed) = config.policy.closed_to_all().filter(|_| !config.makes_key) {
+        tracing::warn!("{closed}");
     }
     let workers = Workers::start("server", config.threads.0, dispatch::MAX_IMBALANCE, &shutdown)
         .map_err(|source| Error::Os { what: "starting threads", source })?;
@@ -84,13 +85,18 @@ pub async fn run(
         opened = OpenLog::open(&config) => opened?,
     };
     let (epoch, id_key) = (opened.epoch.clone(), opened.id_key.clone());
+    let mut sender_key = SenderKey::new(config.data.clone(), listeners.plain().next());
+    let mut policy = config.policy;
+    if config.makes_key {
+        sender_key.permit(&mut policy);
+    }
     let (shards, limits) = (queues.clone(), config.registrations);
     let hub = Arc::new(Hub::new(epoch, shards, config.history, limits, opened.floor));
     let Some(started) = opened.start(&hub, &shutdown).await? else { return Ok(()) };
     let service = Arc::new(Service {
         log: started.log,
         hub: Arc::clone(&hub),
-        policy: ArcSwap::from_pointee(config.policy),
+        policy: ArcSwap::from_pointee(policy),
         rates: RateLimiter::default(),
         id_key,
         counters: Arc::new(Counters::new(ErrorCode::NAMES)),
@@ -145,7 +151,13 @@ pub async fn run(
 
     administrators.spawn(shared::service::watchdog_of(workers.pulses()));
     let demo = Demo { served: config.demo, key: config.demo_key };
-    administrators.spawn(reload::follow(source, fixed, demo, service, shutdown.clone()));
+    administrators.spawn(reload::follow(
+        source,
+        fixed,
+        (demo, sender_key),
+        service,
+        shutdown.clone(),
+    ));
     shared::service::ready();
     let result = tokio::select! {
         () = shutdown.stopping() => Ok(()),

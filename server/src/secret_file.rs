@@ -1,10 +1,13 @@
 //! Reads secrets from files or stdin. On a command line other users could see them.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::error::Error;
+use crate::file_permissions::sync_directory_of;
+use crate::hex::random_hex;
 
 /// The longest line in bytes. Every key, ID and secret is shorter.
 const MAX_LINE: u64 = 4096;
@@ -32,4 +35,51 @@ pub(crate) fn first_line(what: &'static str, file: &Path) -> Result<String, Erro
         "" => Err(fault("its first line is empty")),
         line => Ok(line.to_owned()),
     }
+}
+
+/// Whether a new file may take the place of one that has its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Stays,
+    IsReplaced,
+}
+
+/// Writes `secret` as the line of a file with this `mode`, which is never seen half written and
+/// survives a power failure. `finish` changes the file before it gets its name.
+///
+/// # Errors
+/// [`Error::Write`]. If the name is taken and the file stays, nothing is written and nothing fails.
+pub(crate) fn write(
+    what: &'static str,
+    path: &Path,
+    secret: &str,
+    (mode, existing): (u32, Existing),
+    finish: impl FnOnce(&File),
+) -> Result<(), Error> {
+    let unique = random_hex::<8>().map_err(Error::no_randomness)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{unique}"));
+    let new = path.with_file_name(name);
+    let write_new = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(format!("{secret}\n").as_bytes())?;
+        finish(&file);
+        // Set here because the umask of the process may take permissions away.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        match existing {
+            Existing::IsReplaced => fs::rename(&new, path),
+            Existing::Stays => match fs::hard_link(&new, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                linked => linked,
+            },
+        }
+    };
+    let written = write_new();
+    let _ = fs::remove_file(&new);
+    written.and_then(|()| sync_directory_of(path)).map_err(|source| Error::Write {
+        what,
+        path: path.into(),
+        source,
+    })
 }

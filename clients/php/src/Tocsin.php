@@ -17,6 +17,8 @@ final class Tocsin
     private const BATCH_MAX = 1000;
     /** A web server that is not Tocsin answers so at a wrong URL: nothing was accepted. */
     private const ELSEWHERE = [301, 302, 303, 307, 308, 400, 404, 405];
+    /** The most that is read of a key file, in bytes; a key has at most 512. */
+    private const KEY_FILE_MAX = 4096;
     /** The longest wait before the second attempt, in seconds. It doubles with each further attempt. */
     private const WAIT_FIRST = 0.2;
     private const JSON = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_PRESERVE_ZERO_FRACTION;
@@ -33,6 +35,12 @@ final class Tocsin
     private $path;
     /** @var string|null */
     private $key;
+    /** @var string|null */
+    private $keyFile;
+    /** @var string the name of the file with the key that the server made */
+    private $madeKey;
+    /** @var string where the key of the last request came from, or where none was found; for error messages */
+    private $keyOrigin = '';
     /** @var float */
     private $timeout;
     /** @var int */
@@ -42,7 +50,10 @@ final class Tocsin
 
     /**
      * @param string $url     the server: http://127.0.0.1:9090 or https://shop.example/tocsin
-     * @param array  $options key: for protected tags; the content of a key file is fine. timeout: seconds for one
+     * @param array  $options key: the key for sending; the content of a key file is fine. key_file: the file with
+     *                        the key, which is read for every call. Without either, the key is the one in the
+     *                        environment variable TOCSIN_KEY, in the file that TOCSIN_KEY_FILE names, or the one
+     *                        that a server on this machine has made. timeout: seconds for one
      *                        call, from connecting to the last byte, all attempts together; 5 by default.
      *                        retries: how often to try again while the server is unavailable; 2 by default.
      *                        ssl: PHP's ssl context options (cafile …); certificates are always verified
@@ -53,10 +64,10 @@ final class Tocsin
         #[\SensitiveParameter]
         array $options = []
     ) {
-        $unknown = array_diff(array_keys($options), ['key', 'timeout', 'retries', 'ssl']);
+        $unknown = array_diff(array_keys($options), ['key', 'key_file', 'timeout', 'retries', 'ssl']);
         if ($unknown) {
             throw new InvalidArgumentException('new Tocsin() has no option ' . implode(', ', $unknown)
-                . '. Its options are key, timeout, retries and ssl.');
+                . '. Its options are key, key_file, timeout, retries and ssl.');
         }
         $parts = parse_url($url);
         $scheme = strtolower($parts['scheme'] ?? '');
@@ -82,6 +93,11 @@ final class Tocsin
             throw new InvalidArgumentException('The option key contains a space or a character that is not ASCII,'
                 . ' which no key has. Give the content of the key file.');
         }
+        $this->keyFile = isset($options['key_file']) ? (string) $options['key_file'] : null;
+        if ($this->key !== null && $this->keyFile !== null) {
+            throw new InvalidArgumentException('Give new Tocsin() either the option key or the option key_file.');
+        }
+        $this->madeKey = $port === 9090 ? 'send.key' : "send-$port.key";
         $this->timeout = (float) ($options['timeout'] ?? 5);
         if ($this->timeout <= 0) {
             throw new InvalidArgumentException('The option timeout must be more than 0 seconds.');
@@ -447,7 +463,11 @@ final class Tocsin
         if (is_array($reply) && is_string($reply['error'] ?? null)) {
             // An error without an outcome means that nothing was accepted.
             $outcome = $reply['outcome'] ?? 'refused';
-            return new TocsinException($reply['error'], $reply['detail'] ?? '', $status, $outcome, $mids);
+            $detail = $reply['detail'] ?? '';
+            if ($reply['error'] === 'denied' && $this->keyOrigin !== '') {
+                $detail .= '; ' . $this->keyOrigin;
+            }
+            return new TocsinException($reply['error'], $detail, $status, $outcome, $mids);
         }
         $what = "{$this->url} answered with HTTP status $status, and the answer is not from a Tocsin server.";
         if (in_array($status, self::ELSEWHERE, true)) {
@@ -467,11 +487,13 @@ final class Tocsin
         array $mids,
         float $deadline
     ): array {
+        // Read for every attempt, because a server that restarts may have made another key.
+        $key = $this->key ?? $this->findKey($mids);
         $stream = $this->connect($mids, $deadline);
         try {
             $head = "POST {$this->path} HTTP/1.1\r\nHost: {$this->host}\r\nContent-Type: application/json\r\n"
                 . 'Content-Length: ' . strlen($body) . "\r\nConnection: close\r\n"
-                . ($this->key === null ? '' : "Authorization: Bearer {$this->key}\r\n");
+                . ($key === null ? '' : "Authorization: Bearer $key\r\n");
             $this->write($stream, $head . "\r\n" . $body, $deadline);
             [$answer, $ended] = $this->read($stream, $deadline);
         } finally {
@@ -485,6 +507,108 @@ final class Tocsin
             $text = self::joinChunks($text);
         }
         return [(int) $status, $text];
+    }
+
+    /**
+     * Finds the key for sending: in the option key_file, in the environment, or where a server on this machine
+     * and its administrator put keys.
+     *
+     * @param string[] $mids
+     * @throws TocsinException if a file that was named cannot be read or holds no key
+     */
+    private function findKey(array $mids): ?string
+    {
+        $variable = getenv('TOCSIN_KEY');
+        $file = $this->keyFile ?? (getenv('TOCSIN_KEY_FILE') ?: null);
+        if ($this->keyFile === null && is_string($variable) && $variable !== '') {
+            $this->keyOrigin = 'the key in TOCSIN_KEY was used';
+            return $this->usable(self::firstLine($variable), 'TOCSIN_KEY', $mids);
+        }
+        if ($file !== null) {
+            $this->keyOrigin = "the key in $file was used";
+            $content = @file_get_contents($file, false, null, 0, self::KEY_FILE_MAX);
+            if ($content === false) {
+                throw new TocsinException('denied', "PHP cannot read the key file $file. Check that it exists and that"
+                    . ' the user of PHP may read it.', 0, 'refused', $mids);
+            }
+            return $this->usable(self::firstLine($content), $file, $mids);
+        }
+        $tried = ['TOCSIN_KEY and TOCSIN_KEY_FILE are not set'];
+        if (!self::isThisMachine($this->peerName)) {
+            $tried[] = "/etc/tocsin and /run/tocsin hold keys for servers on this machine, and {$this->peerName} is not a"
+                . ' loopback address';
+        } else {
+            foreach (self::keyDirectories() as $directory) {
+                $file = "$directory/{$this->madeKey}";
+                $fault = self::distrust($file);
+                $content = $fault === null ? @file_get_contents($file, false, null, 0, self::KEY_FILE_MAX) : false;
+                if ($content !== false) {
+                    $this->keyOrigin = "the key in $file was used";
+                    return $this->usable(self::firstLine($content), $file, $mids);
+                }
+                $tried[] = "$file: " . ($fault ?? 'PHP may not read it; is its user in the group tocsin?');
+            }
+        }
+        $this->keyOrigin = 'no key was found: ' . implode('; ', $tried) . '. Give one with the option key_file.';
+        return null;
+    }
+
+    /** @param string[] $mids */
+    private function usable(
+        #[\SensitiveParameter]
+        string $key,
+        string $from,
+        array $mids
+    ): string {
+        // The key becomes part of a header line.
+        if ($key === '' || preg_match('/[^\x21-\x7e]/', $key)) {
+            throw new TocsinException('denied', "The first line of $from is not a key.", 0, 'refused', $mids);
+        }
+        return $key;
+    }
+
+    /** @return string[] */
+    private static function keyDirectories(): array
+    {
+        $state = getenv('XDG_STATE_HOME') ?: '';
+        if (strncmp($state, '/', 1) !== 0) {
+            $home = getenv('HOME') ?: '';
+            $state = strncmp($home, '/', 1) === 0 ? "$home/.local/state" : '';
+        }
+        return array_merge(['/etc/tocsin', '/run/tocsin'], $state === '' ? [] : ["$state/tocsin"]);
+    }
+
+    /** Whether a host is this machine. */
+    private static function isThisMachine(string $host): bool
+    {
+        return strcasecmp($host, 'localhost') === 0 || $host === '::1'
+            || (filter_var($host, FILTER_VALIDATE_IP, FILTER_FLAG_IPV4) !== false && strncmp($host, '127.', 4) === 0);
+    }
+
+    /**
+     * Why a file is not taken, or null: only root, the user of PHP or the server's user, who owns the directory,
+     * may have written it.
+     */
+    private static function distrust(string $file): ?string
+    {
+        clearstatcache();
+        $status = @stat($file);
+        $directory = @stat(dirname($file));
+        if ($status === false || $directory === false) {
+            return 'it does not exist, or PHP may not see it';
+        }
+        if (($status['mode'] & 0170000) !== 0100000) {
+            return 'it is not a regular file';
+        }
+        if ((($status['mode'] | $directory['mode']) & 0022) !== 0) {
+            return 'its group or all users may change it or its directory; run chmod go-w on both';
+        }
+        // PHP may lack the extension posix.
+        $own = function_exists('posix_geteuid') ? posix_geteuid() : @fileowner('/proc/self');
+        if (!in_array($status['uid'], [0, $own, $directory['uid']], true)) {
+            return "it belongs to another user (uid {$status['uid']})";
+        }
+        return null;
     }
 
     private function isPlain(): bool

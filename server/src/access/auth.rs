@@ -1,4 +1,4 @@
-//! The keys that protect actions on tags, and the check of a given key.
+//! Who may perform which action on which tag: everyone, or whoever has the key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,7 +6,8 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::id::{Tag, from_hex, hex};
+use crate::hex::{from_hex, hex};
+use crate::id::{BadTag, Tag};
 use crate::limits;
 use crate::protocol::{Key, Protectable};
 
@@ -21,7 +22,7 @@ pub(crate) enum BadKey {
     Empty,
     #[error("the key has fewer than 20 characters; `server new-key` makes one")]
     Short,
-    /// 512 bytes or more. Clients may give keys of at most 512 bytes.
+    /// Clients may give keys of at most 512 bytes.
     #[error("the key has more than 512 bytes; `server new-key` makes one")]
     Long,
     /// `sha256:` is not followed by 64 hex digits.
@@ -53,8 +54,8 @@ impl KeyHash {
         match text.len() {
             0 => Err(BadKey::Empty),
             1..Self::MIN_KEY => Err(BadKey::Short),
-            limits::KEY.. => Err(BadKey::Long),
-            _ => Ok(Self::of(text.as_bytes())),
+            Self::MIN_KEY..=limits::KEY => Ok(Self::of(text.as_bytes())),
+            _ => Err(BadKey::Long),
         }
     }
 
@@ -93,22 +94,129 @@ pub(crate) enum Permit {
 pub(crate) struct Denied {
     /// Whether any key was given.
     pub key_given: bool,
+    /// Whether any key would be right.
+    pub has_key: bool,
 }
 
-/// The protected pairs of tag and action, and their keys. A pair may have several keys, so that one
-/// can be replaced without an outage.
-#[derive(Debug, Default)]
+/// The tags that a rule applies to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// Every tag that has no rule of its own for the action. Written `*`.
+    Every,
+    One(Tag),
+}
+
+impl Scope {
+    /// Parses `*` or a tag.
+    ///
+    /// # Errors
+    /// [`BadTag`].
+    pub(crate) fn parse(text: &str) -> Result<Self, BadTag> {
+        if text == "*" { Ok(Self::Every) } else { Tag::parse(text).map(Self::One) }
+    }
+
+    pub(crate) fn tag(&self) -> Option<&Tag> {
+        match self {
+            Self::Every => None,
+            Self::One(tag) => Some(tag),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tag().map_or("*", Tag::as_str))
+    }
+}
+
+/// An action on the tags of a scope. Written `TAG:ACTION`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Guarded {
+    pub scope: Scope,
+    pub action: Protectable,
+}
+
+impl fmt::Display for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.scope, self.action.name())
+    }
+}
+
+/// The configuration opens an action that has a key, or gives a key to one that it opens.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is opened and has a key, too; remove one of the two")]
+pub(crate) struct Contradiction(Guarded);
+
+/// Who may perform an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Access {
+    /// Everyone who can connect.
+    Open,
+    /// Whoever has one of these keys; without any, nobody. Several let one be replaced without an outage.
+    Keys(Vec<KeyHash>),
+}
+
+impl Access {
+    /// Without a rule, everyone may listen, and nobody may send or log anybody out.
+    fn default_of(action: Protectable) -> &'static Self {
+        match action {
+            Protectable::Set => &Self::Open,
+            Protectable::Send | Protectable::Broadcast | Protectable::Drop => {
+                const { &Self::Keys(Vec::new()) }
+            }
+        }
+    }
+}
+
+/// The rules of who may perform which action on which tag. The rule of a tag replaces that of all tags.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Auth {
-    pairs: HashMap<(Tag, Protectable), Vec<KeyHash>>,
+    rules: HashMap<Guarded, Access>,
 }
 
 impl Auth {
-    /// Adds a key to a pair.
-    pub(crate) fn protect(&mut self, tag: Tag, action: Protectable, key: KeyHash) {
-        self.pairs.entry((tag, action)).or_default().push(key);
+    /// Adds a key to the action on these tags.
+    ///
+    /// # Errors
+    /// [`Contradiction`] if the same action is open on the same tags.
+    pub(crate) fn protect(
+        &mut self,
+        scope: Scope,
+        action: Protectable,
+        key: KeyHash,
+    ) -> Result<(), Contradiction> {
+        let pair = Guarded { scope, action };
+        let rule = self.rules.entry(pair.clone());
+        match rule.or_insert_with(|| Access::Keys(Vec::new())) {
+            Access::Open => return Err(Contradiction(pair)),
+            Access::Keys(keys) => keys.push(key),
+        }
+        Ok(())
     }
 
-    /// Checks an `action` on a `tag`: either it needs no key, or one of the `given` keys is right.
+    /// Opens the action on these tags to everyone who can connect.
+    ///
+    /// # Errors
+    /// [`Contradiction`] if the same action has a key on the same tags.
+    pub(crate) fn open(&mut self, scope: Scope, action: Protectable) -> Result<(), Contradiction> {
+        let pair = Guarded { scope, action };
+        match self.rules.entry(pair.clone()).or_insert(Access::Open) {
+            Access::Keys(_) => Err(Contradiction(pair)),
+            Access::Open => Ok(()),
+        }
+    }
+
+    /// Rules that open sending and broadcasting on every tag.
+    #[cfg(test)]
+    pub(crate) fn open_to_all() -> Self {
+        let mut auth = Self::default();
+        for action in [Protectable::Send, Protectable::Broadcast] {
+            auth.open(Scope::Every, action).unwrap();
+        }
+        auth
+    }
+
+    /// Checks that `action` on `tag` is open, or that one of `given` is a right key.
     ///
     /// # Errors
     /// [`Denied`]. The comparison takes the same time for every key.
@@ -118,12 +226,9 @@ impl Auth {
         action: Protectable,
         given: impl IntoIterator<Item = &'a Key>,
     ) -> Result<Permit, Denied> {
-        // Hashing takes time, so a given key is hashed only for a pair that is protected.
-        if self.pairs.is_empty() {
-            return Ok(Permit::Open);
-        }
-        let Some(keys) = self.pairs.get(&(tag.clone(), action)) else {
-            return Ok(Permit::Open);
+        let keys = match self.access(&Scope::One(tag.clone()), action) {
+            Access::Open => return Ok(Permit::Open),
+            Access::Keys(keys) => keys,
         };
         let mut key_given = false;
         for key in given {
@@ -134,16 +239,62 @@ impl Auth {
                 return Ok(Permit::Key);
             }
         }
-        Err(Denied { key_given })
+        Err(Denied { key_given, has_key: !keys.is_empty() })
     }
 
-    pub(crate) fn is_protected(&self, tag: &Tag, action: Protectable) -> bool {
-        self.pairs.contains_key(&(tag.clone(), action))
+    /// Whether everyone may perform `action`.
+    pub(crate) fn is_open(&self, scope: &Scope, action: Protectable) -> bool {
+        matches!(self.access(scope, action), Access::Open)
     }
 
-    /// The protected pairs, sorted.
-    pub(crate) fn protected(&self) -> Vec<(Tag, Protectable)> {
-        let mut pairs: Vec<_> = self.pairs.keys().cloned().collect();
+    /// Whether a key permits `action`.
+    pub(crate) fn has_key(&self, scope: &Scope, action: Protectable) -> bool {
+        matches!(self.access(scope, action), Access::Keys(keys) if !keys.is_empty())
+    }
+
+    /// Whether no key permits sending or broadcasting, although not everyone may do both on every tag.
+    pub(crate) fn lacks_key(&self) -> bool {
+        use Protectable::{Broadcast, Send};
+        let is_key = |(pair, access): (&Guarded, &Access)| {
+            matches!(pair.action, Send | Broadcast) && matches!(access, Access::Keys(_))
+        };
+        let is_open = |action| self.is_open(&Scope::Every, action);
+        let all_open = is_open(Send) && is_open(Broadcast);
+        !all_open && !self.rules.iter().any(is_key)
+    }
+
+    /// Lets whoever has `key` send and broadcast on every tag that has no rule of its own.
+    pub(crate) fn permit_sending(&mut self, key: &KeyHash) {
+        for action in [Protectable::Send, Protectable::Broadcast] {
+            let pair = Guarded { scope: Scope::Every, action };
+            self.rules.entry(pair).or_insert_with(|| Access::Keys(vec![key.clone()]));
+        }
+    }
+
+    /// Whether the configuration says anything about `action` on these tags.
+    pub(crate) fn has_rule(&self, scope: &Scope, action: Protectable) -> bool {
+        self.rules.contains_key(&Guarded { scope: scope.clone(), action })
+    }
+
+    fn access(&self, scope: &Scope, action: Protectable) -> &Access {
+        let of = |scope| self.rules.get(&Guarded { scope, action });
+        let rule = of(scope.clone()).or_else(|| of(Scope::Every));
+        rule.unwrap_or(Access::default_of(action))
+    }
+
+    /// The actions that need a key, sorted.
+    pub(crate) fn protected(&self) -> Vec<Guarded> {
+        self.pairs(|access| matches!(access, Access::Keys(_)))
+    }
+
+    /// The actions that are opened, sorted. Listening is open without being one of them.
+    pub(crate) fn opened(&self) -> Vec<Guarded> {
+        self.pairs(|access| matches!(access, Access::Open))
+    }
+
+    fn pairs(&self, wanted: impl Fn(&Access) -> bool) -> Vec<Guarded> {
+        let found = self.rules.iter().filter(|(_, access)| wanted(access));
+        let mut pairs: Vec<_> = found.map(|(pair, _)| pair.clone()).collect();
         pairs.sort();
         pairs
     }
@@ -160,10 +311,15 @@ mod tests {
         Tag::parse(text).unwrap()
     }
 
+    fn one(text: &str) -> Scope {
+        Scope::parse(text).unwrap()
+    }
+
     fn auth() -> Auth {
         let mut auth = Auth::default();
-        auth.protect(tag("shop"), Protectable::Send, KeyHash::parse(SEND_KEY).unwrap());
-        auth.protect(tag("shop"), Protectable::Broadcast, KeyHash::parse(OTHER_KEY).unwrap());
+        auth.protect(one("shop"), Protectable::Send, KeyHash::parse(SEND_KEY).unwrap()).unwrap();
+        auth.protect(one("shop"), Protectable::Broadcast, KeyHash::parse(OTHER_KEY).unwrap())
+            .unwrap();
         auth
     }
 
@@ -174,15 +330,41 @@ mod tests {
 
     #[test]
     fn only_its_own_key_opens_a_pair() {
-        use Protectable::{Broadcast, Send, Set};
+        use Protectable::{Broadcast, Drop, Send, Set};
+        let denied = |key_given, has_key| Err(Denied { key_given, has_key });
         assert_eq!(check("shop", Send, &[SEND_KEY]), Ok(Permit::Key));
         assert_eq!(check("shop", Send, &["wrong", SEND_KEY]), Ok(Permit::Key));
-        assert_eq!(check("shop", Send, &[OTHER_KEY]), Err(Denied { key_given: true }));
-        assert_eq!(check("shop", Broadcast, &[SEND_KEY]), Err(Denied { key_given: true }));
-        assert_eq!(check("shop", Send, &[""]), Err(Denied { key_given: false }));
-        assert_eq!(check("shop", Send, &[]), Err(Denied { key_given: false }));
+        assert_eq!(check("shop", Send, &[OTHER_KEY]), denied(true, true));
+        assert_eq!(check("shop", Broadcast, &[SEND_KEY]), denied(true, true));
+        assert_eq!(check("shop", Send, &[""]), denied(false, true));
+        assert_eq!(check("shop", Send, &[]), denied(false, true));
         assert_eq!(check("shop", Set, &[]), Ok(Permit::Open));
-        assert_eq!(check("blog", Send, &[]), Ok(Permit::Open));
+        for action in [Send, Broadcast, Drop] {
+            assert_eq!(check("blog", action, &[]), denied(false, false));
+            assert_eq!(check("blog", action, &[SEND_KEY]), denied(true, false));
+        }
+    }
+
+    #[test]
+    fn the_rule_of_a_tag_replaces_that_of_all_tags() {
+        use Protectable::{Broadcast, Send};
+        let mut auth = auth();
+        let key = || KeyHash::parse(OTHER_KEY).unwrap();
+        auth.open(Scope::Every, Broadcast).unwrap();
+        auth.protect(Scope::Every, Send, key()).unwrap();
+        auth.open(one("chat"), Send).unwrap();
+        let check = |name, action, key| auth.check(&tag(name), action, [&Key::given(key)]);
+        assert_eq!(check("blog", Broadcast, ""), Ok(Permit::Open));
+        assert_eq!(check("blog", Send, OTHER_KEY), Ok(Permit::Key));
+        assert_eq!(check("chat", Send, ""), Ok(Permit::Open));
+        assert_eq!(check("shop", Send, OTHER_KEY), Err(Denied { key_given: true, has_key: true }));
+        assert_eq!(check("shop", Broadcast, ""), Err(Denied { key_given: false, has_key: true }));
+        assert_eq!(
+            auth.protect(one("chat"), Send, key()),
+            Err(Contradiction(Guarded { scope: one("chat"), action: Send }))
+        );
+        let contradiction = auth.open(Scope::Every, Send).unwrap_err().to_string();
+        assert_eq!(contradiction, "*:send is opened and has a key, too; remove one of the two");
     }
 
     #[test]
@@ -195,12 +377,14 @@ mod tests {
         assert_eq!(KeyHash::parse(&format!("sha256:{}", "x".repeat(64))), Err(BadKey::Hash));
         assert_eq!(KeyHash::parse("short"), Err(BadKey::Short));
         assert_eq!(KeyHash::parse(" \n"), Err(BadKey::Empty));
+        assert!(KeyHash::parse(&"k".repeat(limits::KEY)).is_ok());
+        assert_eq!(KeyHash::parse(&"k".repeat(limits::KEY + 1)), Err(BadKey::Long));
     }
 
     #[test]
     fn two_keys_may_overlap_while_one_is_replaced() {
         let mut auth = auth();
-        auth.protect(tag("shop"), Protectable::Send, KeyHash::parse(OTHER_KEY).unwrap());
+        auth.protect(one("shop"), Protectable::Send, KeyHash::parse(OTHER_KEY).unwrap()).unwrap();
         for key in [SEND_KEY, OTHER_KEY] {
             assert_eq!(
                 auth.check(&tag("shop"), Protectable::Send, [&Key::given(key)]),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::access::auth::Auth;
+use crate::access::auth::{Auth, Scope};
 use crate::access::rate_limit::Limits;
 use crate::id::Tag;
 use crate::protocol::Protectable;
@@ -17,56 +17,48 @@ pub(crate) struct Policy {
     pub limits: Limits,
 }
 
-/// The most tags that a warning names.
+/// The most pairs that a warning names.
 const MOST: usize = 5;
 
 impl Policy {
-    /// Warns of actions that clients may perform without a key, because that may be a mistake.
-    pub(crate) fn open_to_all(&self) -> Option<String> {
-        let protected = self.auth.protected();
-        if protected.is_empty() {
-            return Some(
-                "no key protects anything: everyone who can connect may send and broadcast on \
-                 every tag; see --protect"
-                    .into(),
-            );
-        }
-        let declared = self.declared_tags.iter().flatten();
-        let named: BTreeSet<&Tag> =
-            protected.iter().map(|(tag, _)| tag).chain(declared.clone()).collect();
-        let usable =
-            |tag: &Tag| self.declared_tags.as_ref().is_none_or(|declared| declared.contains(tag));
-        let [send, broadcast] = [Protectable::Send, Protectable::Broadcast].map(|action| {
-            let open = |tag: &&&Tag| usable(tag) && !self.auth.is_protected(tag, action);
-            let mut tags: Vec<String> =
-                named.iter().filter(open).map(|tag| tag.to_string()).collect();
-            let left_out = tags.len().saturating_sub(MOST);
-            tags.truncate(MOST);
-            if left_out > 0 {
-                tags.push(format!("{left_out} more"));
-            }
-            if self.declared_tags.is_none() {
-                tags.push("any tag that the configuration does not name".into());
-            }
-            tags
+    /// What `new` takes away that keeps listeners out: keys for `set`, unless `new` opens it by name, and
+    /// declared tags. An emptied or truncated configuration would do so.
+    pub(crate) fn guards_missing_in(&self, new: &Self) -> Vec<String> {
+        let keys = self.auth.protected().into_iter().filter(|pair| {
+            let opened = new.auth.opened().contains(pair);
+            pair.action == Protectable::Set
+                && !new.auth.has_key(&pair.scope, pair.action)
+                && !opened
         });
-        let on = |tags: &[String]| tags.join(", ");
-        let what = match (&send[..], &broadcast[..]) {
-            ([], []) => return None,
-            (send, broadcast) if send == broadcast => format!("send and broadcast on {}", on(send)),
-            (send, []) => format!("send on {}", on(send)),
-            ([], broadcast) => format!("broadcast on {}", on(broadcast)),
-            (send, broadcast) => {
-                format!("send on {}; broadcast on {}", on(send), on(broadcast))
+        let kept = |tag: &Tag| new.declared_tags.as_ref().is_some_and(|tags| tags.contains(tag));
+        let tags = self.declared_tags.iter().flatten().filter(|tag| !kept(tag));
+        let tags: BTreeSet<&Tag> = tags.collect();
+        let tags = tags.into_iter().map(|tag| format!("[tags.{tag}]"));
+        keys.map(|pair| format!("the key for {pair}")).chain(tags).collect()
+    }
+
+    /// The warning about declared tags that nobody can send or broadcast on, for lack of a key.
+    pub(crate) fn closed_to_all(&self) -> Option<String> {
+        let mut pairs = Vec::new();
+        for tag in self.declared_tags.iter().flatten().collect::<BTreeSet<_>>() {
+            let scope = Scope::One(tag.clone());
+            for action in [Protectable::Send, Protectable::Broadcast] {
+                if !self.auth.is_open(&scope, action) && !self.auth.has_key(&scope, action) {
+                    pairs.push(format!("{} on {tag}", action.name()));
+                }
             }
-        };
-        let remedy = match self.declared_tags {
-            Some(_) => "to prevent that, protect them with a key (--protect)",
-            None => {
-                "to prevent that, protect each tag and action with a key (--protect); to refuse \
-                 all tags but your own, declare those as [tags.NAME] in the file of --config"
-            }
-        };
-        Some(format!("everyone who can connect may {what}; {remedy}"))
+        }
+        let left_out = pairs.len().saturating_sub(MOST);
+        pairs.truncate(MOST);
+        if left_out > 0 {
+            pairs.push(format!("{left_out} more"));
+        }
+        (!pairs.is_empty()).then(|| {
+            format!(
+                "nobody can use {}: no key permits it; add one (--protect), or open it to everyone \
+                 (--open)",
+                pairs.join(", ")
+            )
+        })
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
+use crate::access::auth::Guarded;
 use crate::client::print_line;
 use crate::config::Config;
 use crate::config::cli::RunArgs;
@@ -17,7 +18,6 @@ use crate::id::{IdKey, Tag};
 use crate::log::{nats, sqlite};
 use crate::net::addresses::{Listen, ListenAddress};
 use crate::open_log::common_settings;
-use crate::protocol::Protectable;
 use crate::size;
 
 /// The text that `server check` prints.
@@ -48,7 +48,9 @@ pub async fn check(args: RunArgs) -> Result<(), Vec<Error>> {
         return Err(faults);
     }
     summary.warnings.extend(config.without_effect(false));
-    summary.warnings.extend(config.policy.open_to_all());
+    if !config.makes_key {
+        summary.warnings.extend(config.policy.closed_to_all());
+    }
     for warning in std::mem::take(&mut summary.warnings) {
         summary.line("warning", warning);
     }
@@ -68,8 +70,9 @@ fn describe(config: &Config, summary: &mut Summary) {
         "tags",
         sorted.map_or("any".into(), |tags| list(tags.into_iter().map(Tag::to_string))),
     );
-    let pairs = protected.iter().map(|(tag, action)| format!("{tag}:{}", action.name()));
-    summary.line("protected", list(pairs));
+    summary.line("protected", list(protected.iter().map(Guarded::to_string)));
+    let opened = config.policy.auth.opened();
+    summary.line("open", list(opened.iter().map(Guarded::to_string)));
     match (&config.id_key_file, &config.data) {
         (Some(file), _) => summary.line("id key", file.display()),
         (None, Some(_)) => {
@@ -77,11 +80,11 @@ fn describe(config: &Config, summary: &mut Summary) {
         }
         (None, None) => summary.line("id key", "made anew at every start"),
     }
-    describe_history(config, &protected, summary);
+    describe_history(config, &[protected, opened].concat(), summary);
 }
 
 /// Adds a line for the limit of memory, and one for each tag that the configuration names.
-fn describe_history(config: &Config, protected: &[(Tag, Protectable)], summary: &mut Summary) {
+fn describe_history(config: &Config, rules: &[Guarded], summary: &mut Summary) {
     let memory = size::show(config.history.max_memory as u64);
     summary.line("kept", format!("at most {memory} in memory"));
     let kind = |name: &str, bounds: HistoryBounds| match bounds.count {
@@ -95,9 +98,9 @@ fn describe_history(config: &Config, protected: &[(Tag, Protectable)], summary: 
         let (ring, inbox) = (kind("ring", bounds.ring), kind("inbox", bounds.inbox));
         let _ = writeln!(summary.lines, "  {name}: {ring}; {inbox}");
     };
-    let protected = protected.iter().map(|(tag, _)| tag);
+    let named = rules.iter().filter_map(|pair| pair.scope.tag());
     let declared = config.policy.declared_tags.iter().flatten();
-    for tag in protected.chain(declared).collect::<BTreeSet<_>>() {
+    for tag in named.chain(declared).collect::<BTreeSet<_>>() {
         line(tag.as_str(), config.history.of(tag));
     }
     if config.policy.declared_tags.is_none() {

@@ -96,7 +96,9 @@ pub struct PublishArgs {
     /// The tag
     #[arg(long)]
     pub(super) tag: String,
-    /// A file whose first line is the key; - reads stdin. Without it the key is in TOCSIN_KEY
+    /// A file whose first line is the key; - reads stdin. Without it, the key is the one in TOCSIN_KEY,
+    /// in the file that TOCSIN_KEY_FILE names, or in send.key (send-PORT.key for another port than 9090) in
+    /// /etc/tocsin, /run/tocsin or $XDG_STATE_HOME/tocsin
     #[arg(long, value_name = "FILE")]
     pub(super) key_file: Option<PathBuf>,
     /// Store the message for at most this long for a person who is away

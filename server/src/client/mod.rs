@@ -11,7 +11,8 @@ use std::io::Write as _;
 
 use crate::access::auth::KeyHash;
 use crate::error::Error;
-use crate::id::{Id, random_hex};
+use crate::hex::random_hex;
+use crate::id::Id;
 use crate::secret_file;
 use args::{ClientCommand, IdArgs};
 

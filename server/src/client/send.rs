@@ -14,9 +14,11 @@ use super::args::PublishArgs;
 use super::server::{self, Server};
 use super::{message, print_line};
 use crate::error::Error;
-use crate::id::{Id, Tag, random_hex};
+use crate::hex::random_hex;
+use crate::id::{Id, Tag};
 use crate::limits;
 use crate::secret_file;
+use crate::sender_key::{self, Found};
 
 /// The waits before further attempts, because the server may be restarting. All attempts have the
 /// same `mid`, so the message is delivered once. The help and docs/operations.md name these times.
@@ -30,14 +32,19 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// Sends the message to the person with this `id`, or without an `id` to everyone on the tag.
 pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error> {
     let server = Server::parse(&args.to.to)?;
-    let key = match &args.key_file {
-        Some(file) => Some(secret_file::first_line("key file", file)?),
-        None => std::env::var("TOCSIN_KEY").ok().filter(|key| !key.is_empty()),
+    let given = match &args.key_file {
+        Some(file) => Some(Found::File(secret_file::first_line("key file", file)?, file.clone())),
+        None => None,
     };
     let body = body_of(&args, id.as_ref())?;
     let mut retries = RETRIES.into_iter();
     let Answer { text, reply, .. } = loop {
-        let answer = post(&server, &body, key.as_deref()).await;
+        // Looked for anew at every attempt, because a server that restarts may have made another key.
+        let found = match &given {
+            Some(given) => given.clone(),
+            None => sender_key::find(&server.host, server.port)?,
+        };
+        let answer = post(&server, &body, found.key()).await;
         // There is no retry after a rate limit, which lasts longer than these waits.
         let worth_retrying =
             !matches!(&answer, Ok(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS);
@@ -47,6 +54,9 @@ pub(super) async fn send(args: PublishArgs, id: Option<Id>) -> Result<(), Error>
         };
         match (failure, retries.next()) {
             (Error::Unavailable(_), Some(wait)) if worth_retrying => tokio::time::sleep(wait).await,
+            (Error::Denied(reason), _) => {
+                return Err(Error::Denied(format!("{reason}; {}", found.origin())));
+            }
             (failure, _) => return Err(failure),
         }
     };

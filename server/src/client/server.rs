@@ -20,6 +20,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub(super) struct Server {
     /// The address to connect to, `name:port`, which is also the `Host` header.
     pub(super) authority: String,
+    pub(super) host: String,
+    pub(super) port: u16,
     /// The part of the URL that precedes every path, without a slash at its end.
     pub(super) prefix: String,
 }
@@ -41,7 +43,7 @@ impl Server {
         let host = uri.host().ok_or_else(|| fault("write http://ADDR:PORT"))?;
         let port = uri.port_u16().unwrap_or(80);
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { authority: format!("{host}:{port}"), prefix })
+        Ok(Self { authority: format!("{host}:{port}"), host: host.into(), port, prefix })
     }
 
     pub(super) async fn connect(&self) -> Result<TcpStream, Error> {
@@ -77,7 +79,7 @@ impl Server {
     /// The error for an answer that does not come from Tocsin. Of the answer it repeats only the
     /// status and the content type, because the body may contain a key or an ID.
     pub(super) fn strange(&self, path: &str, status: StatusCode, headers: &HeaderMap) -> String {
-        let Self { authority, prefix } = self;
+        let Self { authority, prefix, .. } = self;
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.map_or(String::new(), |kind| format!(" ({})", kind.escape_debug()));
         // The gate and other TLS servers answer 400 to a client that does not use TLS.

@@ -14,6 +14,7 @@ use super::names::nearest;
 use super::setting::{Setting, SettingSource};
 use super::table::{HISTORY, OPTIONS, OptionKind, OptionSpec, names_in_file};
 use crate::error::Error;
+use crate::file_permissions::require_regular;
 
 /// The content of a configuration file, as far as it is valid.
 #[derive(Debug, Default)]
@@ -39,12 +40,24 @@ pub(super) struct TagTable {
     pub(super) keys: Vec<(Setting, Setting)>,
     /// Pairs of an action and a file that contains its key, or the key's hash.
     pub(super) key_files: Vec<(Setting, Setting)>,
+    /// The actions that need no key.
+    pub(super) open: Vec<Setting>,
 }
 
 impl ConfigFile {
-    /// Reads a file and adds its faults to `faults`.
-    pub(super) fn read(path: &Path, faults: &mut Vec<Error>) -> Self {
-        match std::fs::read_to_string(path) {
+    /// Reads a file and adds its faults to `faults`. A running server that reads the file `again` refuses
+    /// an empty one, because a file that is being rewritten is empty for a moment.
+    pub(super) fn read(path: &Path, again: bool, faults: &mut Vec<Error>) -> Self {
+        let text = match again {
+            true => require_regular(path).and_then(|()| std::fs::read_to_string(path)),
+            false => std::fs::read_to_string(path),
+        };
+        match text {
+            Ok(text) if again && text.trim().is_empty() => {
+                let reason = "the file is empty; a restart applies that".into();
+                faults.push(Error::Config { file: path.into(), line: None, reason });
+                Self::default()
+            }
             Ok(text) => Reader { file: path.into(), text: &text, faults }.file(),
             Err(source) => {
                 faults.push(Error::Read { what: "configuration", file: path.into(), source });
@@ -110,14 +123,17 @@ impl Reader<'_> {
                 history: HistoryTable::default(),
                 keys: Vec::new(),
                 key_files: Vec::new(),
+                open: Vec::new(),
             };
             for (key, value) in self.table("a tag", value).into_iter().flatten() {
                 match &**key.get_ref() {
                     "keys" => tag.keys = self.by_action("keys", value),
                     "key-files" => tag.key_files = self.by_action("key-files", value),
+                    "open" => tag.open = self.texts("open", value),
                     other if self.history(&mut tag.history, other, value) => {}
                     other => {
-                        let names = [&["keys", "key-files"], &HISTORY[..]].concat().join(", ");
+                        let names =
+                            [&["keys", "key-files", "open"], &HISTORY[..]].concat().join(", ");
                         let reason =
                             format!("`{other}` is no option of a tag; the options are {names}");
                         self.fault(key.span().start, reason);

@@ -6,10 +6,14 @@ use super::Resolver;
 use super::file::{HistoryTable, TagTable};
 use super::setting::Setting;
 use super::values;
+use crate::access::auth::Scope;
 use crate::error::Error;
 use crate::hub::history::{HistoryBounds, Settings, TagBounds};
+use crate::id::Tag;
 use crate::limits;
 use crate::protocol::Protectable;
+
+const SEND: Protectable = Protectable::Send;
 
 /// The largest count of messages. A larger one is probably a mistake, because a client receives at
 /// most `limits::LAST` broadcasts.
@@ -26,37 +30,48 @@ impl Resolver {
         // The table of a tag may have the count, and the top of the file the age.
         let counted = |kind: usize| tables.iter().any(|table| table.history[kind][0].is_some());
         self.warn_of_useless(top, TagBounds::default(), counted);
-        let mut settings = Settings::new(self.config.history.max_memory, usual);
-        let protected = self.config.policy.auth.protected().into_iter();
-        let with_inboxes: Vec<_> = protected
-            .filter_map(|(tag, action)| (action == Protectable::Send).then_some(tag))
+        let auth = self.config.policy.auth.clone();
+        // Anyone could fill the inboxes of a tag on which anyone may send.
+        let bounds_of = |scope: &Scope, bounds: TagBounds| match auth.is_open(scope, SEND) {
+            true => bounds.without_inbox(),
+            false => bounds,
+        };
+        let mut settings =
+            Settings::new(self.config.history.max_memory, bounds_of(&Scope::Every, usual));
+        let rules = [auth.protected(), auth.opened()].concat();
+        let named: Vec<Tag> = rules
+            .into_iter()
+            .filter_map(|pair| pair.scope.tag().filter(|_| pair.action == SEND).cloned())
             .collect();
-        if let (true, Some(inbox)) = (with_inboxes.is_empty(), inbox_wanted(top)) {
-            let reason = "has no effect: only a tag whose `send` needs a key has inboxes, and no \
-                          tag has such a key";
+        if let Some(inbox) = inbox_wanted(top)
+            && auth.is_open(&Scope::Every, SEND)
+            && named.iter().all(|tag| auth.is_open(&Scope::One(tag.clone()), SEND))
+        {
+            let reason = "has no effect: a tag has inboxes only while its `send` needs a key, and \
+                          it is open on every tag";
             self.config.warn(Some(inbox.source.warning(reason)));
         }
-        for tag in &with_inboxes {
-            settings.set(tag.clone(), usual);
+        for tag in named {
+            let bounds = bounds_of(&Scope::One(tag.clone()), usual);
+            settings.set(tag, bounds);
         }
         for table in tables {
             // An invalid name was already reported together with the keys.
             let Ok(tag) = table.tag() else { continue };
             let faults = self.faults.len();
-            let mut bounds = self.tag_bounds(&table.history, usual);
+            let bounds = self.tag_bounds(&table.history, usual);
             self.warn_of_useless(&table.history, usual, |_| false);
-            if !with_inboxes.contains(&tag) {
-                // This fault is reported only if the table has no other.
-                if let Some(inbox) = inbox_wanted(&table.history)
-                    && self.faults.len() == faults
-                {
-                    let reason = "only a tag whose `send` needs a key has inboxes; otherwise \
-                                  anyone could fill them";
-                    self.faults.push(inbox.fault(reason));
-                }
-                bounds = bounds.without_inbox();
+            let scope = Scope::One(tag.clone());
+            // This fault is reported only if the table has no other.
+            if let Some(inbox) = inbox_wanted(&table.history)
+                && auth.is_open(&scope, SEND)
+                && self.faults.len() == faults
+            {
+                let reason = "`send` is open on this tag, so it has no inboxes: anyone could fill \
+                              them";
+                self.faults.push(inbox.fault(reason));
             }
-            settings.set(tag, bounds);
+            settings.set(tag, bounds_of(&scope, bounds));
         }
         self.config.history = settings;
     }

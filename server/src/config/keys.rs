@@ -1,19 +1,21 @@
-//! The keys that protect actions: from key files, from the configuration file, or made for the
-//! demo.
+//! Who may do what: keys in a file, in the configuration or made for the demo, and what is open.
 
 use std::path::Path;
 
 use super::setting::Setting;
 use super::{Config, Demo};
-use crate::access::auth::KeyHash;
+use crate::access::auth::{Contradiction, KeyHash, Scope};
 use crate::error::Error;
-use crate::file_permissions::exposed;
-use crate::id::{Tag, random_hex};
+use crate::file_permissions::{exposed, require_regular};
+use crate::hex::random_hex;
+use crate::id::Tag;
 use crate::protocol::{Key, Protectable};
 use crate::secret_file;
 
 /// The tag to which the administrator of the demo sends.
 const DEMO_TAG: &str = "notifications";
+/// The tag of the demo on which every visitor broadcasts.
+const DEMO_CHAT: &str = "chat";
 const DEMO_ACTIONS: [Protectable; 3] =
     [Protectable::Send, Protectable::Broadcast, Protectable::Drop];
 
@@ -24,12 +26,33 @@ pub(super) fn protect(config: &mut Config, setting: &Setting) -> Result<(), Erro
         let form = "write TAG:ACTION:KEYFILE, as in news:broadcast:/etc/tocsin/news.key";
         return Err(setting.fault(form));
     };
-    let tag = Tag::parse(tag).map_err(|error| setting.fault(error))?;
+    let scope = Scope::parse(tag).map_err(|error| setting.fault(error))?;
     let action =
         Protectable::from_name(action).ok_or_else(|| setting.fault(not_protectable(action)))?;
     let hash = config.key_in(&setting.source.path(file))?;
-    config.policy.auth.protect(tag, action, hash);
-    Ok(())
+    config.policy.auth.protect(scope, action, hash).map_err(|error| setting.fault(error))
+}
+
+/// `--open`: `TAG:ACTION`.
+pub(super) fn open(config: &mut Config, setting: &Setting) -> Result<(), Error> {
+    let (tag, action) = setting
+        .text
+        .split_once(':')
+        .ok_or_else(|| setting.fault("write TAG:ACTION, as in chat:broadcast"))?;
+    let scope = Scope::parse(tag).map_err(|error| setting.fault(error))?;
+    let action = openable(action).map_err(|reason| setting.fault(reason))?;
+    config.policy.auth.open(scope, action).map_err(|error| setting.fault(error))
+}
+
+/// The action of this name, which everyone may be allowed.
+pub(super) fn openable(action: &str) -> Result<Protectable, String> {
+    match Protectable::from_name(action) {
+        Some(Protectable::Drop) => {
+            Err("`drop` always needs a key; give it one with --protect".into())
+        }
+        Some(action) => Ok(action),
+        None => Err(format!("`{action}` cannot be opened; set, send and broadcast can")),
+    }
 }
 
 pub(super) fn not_protectable(action: &str) -> String {
@@ -38,12 +61,20 @@ pub(super) fn not_protectable(action: &str) -> String {
 
 impl Config {
     pub(super) fn key_in(&mut self, file: &Path) -> Result<KeyHash, Error> {
-        let line = secret_file::first_line("key file", file)?;
+        let what = "key file";
+        if self.is_reloaded {
+            require_regular(file).map_err(|source| Error::Read {
+                what,
+                file: file.into(),
+                source,
+            })?;
+        }
+        let line = secret_file::first_line(what, file)?;
         if !KeyHash::is_one(&line) && file != Path::new("-") {
             self.warn(exposed("key", file));
         }
         KeyHash::parse(&line).map_err(|error| Error::Content {
-            what: "key file",
+            what,
             file: file.into(),
             reason: error.to_string(),
         })
@@ -65,23 +96,37 @@ impl Config {
         })
     }
 
-    /// Protects the actions of the demo that the configuration leaves open. The key is that of the
-    /// running demo, or else a new one.
+    /// Protects the demo's tag as far as the configuration has no rules for it, and every other tag if it
+    /// gives no key. The key is that of the running demo, or else a new one. Every visitor may broadcast
+    /// on the demo's chat.
     pub(super) fn protect_demo(&mut self, demo: Demo) -> Result<(), Error> {
-        let Ok(tag) = Tag::parse(DEMO_TAG) else { return Ok(()) };
+        let (Ok(tag), Ok(chat)) = (Scope::parse(DEMO_TAG), Scope::parse(DEMO_CHAT)) else {
+            return Ok(());
+        };
+        if !demo.served {
+            return Ok(());
+        }
         let auth = &mut self.policy.auth;
-        let open = DEMO_ACTIONS.into_iter().filter(|action| !auth.is_protected(&tag, *action));
-        let open: Vec<Protectable> = open.collect();
-        if !demo.served || open.is_empty() {
+        let fault =
+            |error: Contradiction| Error::Option { option: "demo", reason: error.to_string() };
+        if !auth.has_rule(&chat, Protectable::Broadcast) {
+            auth.open(chat, Protectable::Broadcast).map_err(fault)?;
+        }
+        let added = DEMO_ACTIONS.into_iter().filter(|action| !auth.has_rule(&tag, *action));
+        let added: Vec<Protectable> = added.collect();
+        if added.is_empty() && !self.makes_key {
             return Ok(());
         }
         let key = match demo.key {
             Some(key) => key.reveal().into_owned(),
             None => random_hex::<32>().map_err(Error::no_randomness)?,
         };
-        for action in open {
-            if let Ok(hash) = KeyHash::parse(&key) {
-                auth.protect(tag.clone(), action, hash);
+        if let Ok(hash) = KeyHash::parse(&key) {
+            for action in added {
+                auth.protect(tag.clone(), action, hash.clone()).map_err(fault)?;
+            }
+            if std::mem::take(&mut self.makes_key) {
+                auth.permit_sending(&hash);
             }
         }
         self.demo_key = Some(Key::given(&key));

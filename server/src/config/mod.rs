@@ -24,15 +24,15 @@ use given::GivenOptions;
 use shared::telemetry::LogFormat;
 use table::OPTIONS;
 
+use crate::access::auth::Guarded;
 use crate::access::policy::Policy;
 use crate::error::Error;
 use crate::http::origin::Origins;
 use crate::hub::RegistrationLimits;
 use crate::hub::history::Settings;
-use crate::id::Tag;
 use crate::log::nats::NatsConfig;
 use crate::net::addresses::ListenSettings;
-use crate::protocol::{Key, Protectable};
+use crate::protocol::Key;
 
 /// The configuration of a server.
 #[derive(Debug, Default)]
@@ -52,6 +52,10 @@ pub struct Config {
     pub(crate) id_key_file: Option<PathBuf>,
     pub(crate) origins: Origins,
     pub(crate) demo: bool,
+    /// Whether a running server reads the configuration again.
+    is_reloaded: bool,
+    /// Whether the server makes a key for sending, because the configuration gives none.
+    pub(crate) makes_key: bool,
     /// The key of the demo's administrator, if one was made for this run.
     pub(crate) demo_key: Option<Key>,
     pub(crate) ping_interval: Duration,
@@ -96,9 +100,9 @@ pub(crate) struct Demo {
 pub(crate) struct FixedOptions {
     /// The options that only a restart changes, each with its value.
     options: Vec<(&'static str, String)>,
-    /// The history settings and the protected actions, if several servers share the log: all
+    /// The history settings and the rules of who may do what, if several servers share the log: all
     /// servers must have the same.
-    agreed: Option<(Settings, Vec<(Tag, Protectable)>)>,
+    agreed: Option<(Settings, Vec<Guarded>, Vec<Guarded>)>,
 }
 
 impl Config {
@@ -116,8 +120,9 @@ impl Config {
     /// whatever the new configuration contains.
     pub(crate) fn resolve_for(args: RunArgs, running: Option<Demo>) -> Result<Self, Vec<Error>> {
         let mut resolver = Resolver::default();
+        resolver.config.is_reloaded = running.is_some();
         let file = match &args.config {
-            Some(path) => ConfigFile::read(path, &mut resolver.faults),
+            Some(path) => ConfigFile::read(path, running.is_some(), &mut resolver.faults),
             None => ConfigFile::default(),
         };
         // The environment of a running server does not change, so a reload does not warn again.
@@ -134,6 +139,7 @@ impl Config {
             }
         }
         resolver.tags(&file.tags);
+        resolver.config.makes_key = resolver.config.policy.auth.lacks_key();
         let demo = running.unwrap_or(Demo { served: resolver.config.demo, key: None });
         let protected = resolver.config.protect_demo(demo);
         resolver.or((), protected);
@@ -150,7 +156,9 @@ impl Config {
     }
 
     pub(crate) fn fixed(&self) -> FixedOptions {
-        let agreed = self.cluster().map(|_| (self.history.clone(), self.policy.auth.protected()));
+        let auth = &self.policy.auth;
+        let agreed =
+            self.cluster().map(|_| (self.history.clone(), auth.protected(), auth.opened()));
         let value = |option: &table::OptionSpec| Some((option.name, option.fixed?(self)));
         FixedOptions { options: OPTIONS.iter().filter_map(value).collect(), agreed }
     }

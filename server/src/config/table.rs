@@ -131,13 +131,17 @@ options! {
     One "admin" "TOCSIN_ADMIN" "ADDR:PORT" ["9092"]
     restart: values::admin_address => set sockets.admin;
 
-    /// Require a key for an action (set, send, broadcast or drop) on a tag. The first line of the
-    /// file is the key or its hash. Repeatable
+    /// Require this key for an action (set, send, broadcast or drop) on a tag, or on every tag without a
+    /// rule of its own if TAG is *. The first line of the file is the key or its hash. Repeatable
     Sum "protect" "TOCSIN_PROTECT" "TAG:ACTION:KEYFILE" []
     reload: keys::protect => by policy;
 
-    /// Allow pages of another origin to use this server, for example https://shop.example.
-    /// Repeatable
+    /// Let everyone who can connect perform an action (set, send or broadcast) on a tag, or on every tag
+    /// if TAG is *. Without this, send and broadcast need a key. Repeatable
+    Sum "open" "TOCSIN_OPEN" "TAG:ACTION" []
+    reload: keys::open => by policy;
+
+    /// Allow pages of another origin to use this server, for example https://shop.example. Repeatable
     Sum "origin" "TOCSIN_ORIGIN" "URL" []
     restart: values::origin => by origins;
 

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::Resolver;
 use super::file::TagTable;
-use super::keys::not_protectable;
+use super::keys::{not_protectable, openable};
 use super::setting::Setting;
-use crate::access::auth::KeyHash;
+use crate::access::auth::{KeyHash, Scope};
 use crate::error::Error;
 use crate::id::Tag;
 use crate::protocol::Protectable;
@@ -24,17 +24,27 @@ impl Resolver {
                 let hash = self.config.key_in(&file.path());
                 self.protect(&tag, action, hash);
             }
+            for action in &table.open {
+                let opened = openable(&action.text).and_then(|action| {
+                    let auth = &mut self.config.policy.auth;
+                    auth.open(Scope::One(tag.clone()), action).map_err(|error| error.to_string())
+                });
+                self.or((), opened.map_err(|reason| action.source.fault(reason)));
+            }
             declared.insert(tag);
         }
         if tables.is_empty() {
             return;
         }
-        for (tag, action) in self.config.policy.auth.protected() {
-            if !declared.contains(&tag) {
+        let auth = &self.config.policy.auth;
+        for pair in [auth.protected(), auth.opened()].concat() {
+            if let Some(tag) = pair.scope.tag()
+                && !declared.contains(tag)
+            {
                 self.config.warn(Some(format!(
-                    "the key for {} on {tag} has no effect: the configuration declares other tags, \
+                    "the rule for {} on {tag} has no effect: the configuration declares other tags, \
                      but not this one, so the server refuses it; add [tags.{tag}]",
-                    action.name()
+                    pair.action.name()
                 )));
             }
         }
@@ -44,10 +54,12 @@ impl Resolver {
     fn protect(&mut self, tag: &Tag, action: &Setting, hash: Result<KeyHash, Error>) {
         let protectable = Protectable::from_name(&action.text)
             .ok_or_else(|| action.source.fault(not_protectable(&action.text)));
-        match protectable.and_then(|action| Ok((action, hash?))) {
-            Ok((action, hash)) => self.config.policy.auth.protect(tag.clone(), action, hash),
-            Err(fault) => self.faults.push(fault),
-        }
+        let protected = protectable.and_then(|protectable| {
+            let auth = &mut self.config.policy.auth;
+            auth.protect(Scope::One(tag.clone()), protectable, hash?)
+                .map_err(|error| action.source.fault(error.to_string()))
+        });
+        self.or((), protected);
     }
 }
 

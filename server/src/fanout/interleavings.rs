@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::access::auth::{Auth, KeyHash};
+use crate::access::auth::{Auth, KeyHash, Scope};
 use crate::access::policy::Policy;
 use crate::access::rate_limit::{Limits, RateLimiter};
 use crate::access::visitor::Visitor;
@@ -151,8 +151,8 @@ impl World {
         let tag = Tag::parse("t").unwrap();
         let mut settings = Settings::default();
         settings.set(tag.clone(), bounds);
-        let mut auth = Auth::default();
-        auth.protect(tag, Protectable::Send, KeyHash::parse(KEY).unwrap());
+        let mut auth = Auth::open_to_all();
+        auth.protect(Scope::One(tag), Protectable::Send, KeyHash::parse(KEY).unwrap()).unwrap();
         let limits = Limits { connect: None, set: None, send: None, wrong_key: None };
         let queues: Vec<Arc<DeliveryQueue>> = (0..SHARDS).map(|_| Arc::default()).collect();
         let hub = Arc::new(Hub::new(

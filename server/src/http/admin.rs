@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 use shared::admin::Report;
 
+use crate::access::auth::Guarded;
 use crate::http::metrics_text;
 use crate::hub::TagCounts;
 use crate::publish::Service;
@@ -37,6 +38,7 @@ struct Status<'a> {
     tags: Tags,
     tags_left_out: usize,
     protected: Vec<String>,
+    open: Vec<String>,
 }
 
 /// A JSON object with the tags in this order: most registrations first.
@@ -61,7 +63,8 @@ impl Report for Admin {
     fn status(&self) -> String {
         let service = &self.service;
         let (tags, tags_left_out) = service.hub.counts(TAGS);
-        let protected = service.policy.load().auth.protected().into_iter();
+        let policy = service.policy.load();
+        let names = |pairs: Vec<Guarded>| pairs.iter().map(Guarded::to_string).collect();
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: self.started.elapsed().as_secs(),
@@ -72,7 +75,8 @@ impl Report for Admin {
             other_servers: service.log.cluster().map(|cluster| cluster.peers()),
             tags: Tags(tags),
             tags_left_out,
-            protected: protected.map(|(tag, action)| format!("{tag}:{}", action.name())).collect(),
+            protected: names(policy.auth.protected()),
+            open: names(policy.auth.opened()),
         };
         // Serializing these types cannot fail.
         serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"

@@ -1,6 +1,7 @@
 //! Checks which pages may use this server. Browsers send the origin of a page in `Origin`.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -36,7 +37,9 @@ impl Origins {
     ///
     /// # Errors
     /// [`Foreign`] unless the origin is in the list, or has the host of the `Host` header and any
-    /// port.
+    /// port. An `http:` origin must be in the list unless its host is `localhost` or an IP address:
+    /// a page whose name was rebound to this server by DNS has the host of the `Host` header, too,
+    /// but it has no certificate for that name.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Foreign> {
         let Some(value) = headers.get(header::ORIGIN) else { return Ok(None) };
         let origin = value.to_str().map_err(|_| Foreign)?.to_ascii_lowercase();
@@ -45,11 +48,19 @@ impl Origins {
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
             .and_then(|host| host_of(&format!("http://{host}")));
-        if own.as_ref() == Some(&host) || self.0.contains(&origin) {
+        let is_own = own.as_ref() == Some(&host);
+        let cannot_be_rebound = origin.starts_with("https:") || is_fixed(&host);
+        if is_own && cannot_be_rebound || self.0.contains(&origin) {
             return Ok(Some(value.clone()));
         }
         Err(Foreign)
     }
+}
+
+/// Whether DNS has no part in where a host leads.
+fn is_fixed(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok()
 }
 
 /// The host of an origin `scheme://host[:port]`, in lower case.
@@ -82,6 +93,13 @@ mod tests {
         assert!(check("SHOP.example:9091", "https://shop.example:8443"));
         assert!(check("[::1]:9091", "https://[::1]"));
         assert!(check("shop.example", "https://www.shop.example"));
+        for host in ["localhost", "127.0.0.1", "[::1]", "192.0.2.7"] {
+            assert!(check(&format!("{host}:9090"), &format!("http://{host}:8080")), "{host}");
+        }
+        // DNS can rebind such a name to this server.
+        for host in ["shop.example", "localhost.evil.example", "1.2.3.4.evil.example"] {
+            assert!(!check(host, &format!("http://{host}")), "{host}");
+        }
         assert!(!check("shop.example", "http://www.shop.example"));
         assert!(!check("shop.example", "https://www.shop.example:444"));
         assert!(!check("shop.example", "https://shop.example.evil.example"));

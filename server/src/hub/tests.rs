@@ -24,7 +24,7 @@ fn tag(index: usize) -> Tag {
 fn settings() -> Settings {
     let kind = HistoryBounds { count: COUNT, age: Duration::from_millis(AGE), bytes: 1 << 20 };
     let bounds = TagBounds { ring: kind, inbox: kind };
-    let mut settings = Settings::new(1 << 30, bounds);
+    let mut settings = Settings::new(1 << 30, bounds.without_inbox());
     settings.set(tag(0), bounds);
     settings
 }

@@ -1,15 +1,16 @@
 //! Reads and creates the file with the server's ID key.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use hmac::Mac as _;
 
-use super::{IdKey, from_hex, hex, keyed, random_hex};
+use super::{IdKey, keyed};
 use crate::error::Error;
-use crate::file_permissions::{exposed, sync_directory_of};
+use crate::file_permissions::exposed;
+use crate::hex::{from_hex, hex, random_hex};
+use crate::secret_file::{self, Existing};
 
 const WHAT: &str = "id key file";
 /// The most bytes that are read from the file. The content of a longer file is refused.
@@ -26,9 +27,9 @@ impl IdKey {
         if let Some(key) = Self::load(path)? {
             return Ok(key);
         }
-        create(path)?;
-        // Another server may have created the file in the meantime, so the key is read from the
-        // file.
+        let key = random_hex::<32>().map_err(Error::no_randomness)?;
+        secret_file::write(WHAT, path, &key, (0o600, Existing::Stays), |_| ())?;
+        // Another server may have created it in the meantime: its key counts.
         let missing = io::ErrorKind::NotFound.into();
         Self::load(path)?.ok_or(Error::Read { what: WHAT, file: path.into(), source: missing })
     }
@@ -72,31 +73,9 @@ impl IdKey {
     }
 }
 
-/// Writes a new key to a temporary file beside `path`, and hard-links it to `path` unless that file
-/// exists by then.
-fn create(path: &Path) -> Result<(), Error> {
-    let write = |source| Error::Write { what: WHAT, path: path.into(), source };
-    let key = random_hex::<32>().map_err(Error::no_randomness)?;
-    let unique = random_hex::<8>().map_err(Error::no_randomness)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{unique}"));
-    let new = path.with_file_name(name);
-    let written = write_whole(&new, &key).and_then(|()| match fs::hard_link(&new, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
-    });
-    let _ = fs::remove_file(&new);
-    written.and_then(|()| sync_directory_of(path)).map_err(write)
-}
-
-fn write_whole(path: &Path, key: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(format!("{key}\n").as_bytes())?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

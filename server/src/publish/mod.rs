@@ -71,6 +71,10 @@ impl Service {
         let policy = self.policy.load();
         policy.auth.check(tag, action, keys).or_else(|denied| {
             let name = action.name();
+            if !denied.has_key {
+                let detail = format!("{name} needs a key, and none is configured for it on {tag}");
+                return Err(Refusal::new(ErrorCode::Denied, detail.into()));
+            }
             if !denied.key_given {
                 let detail = format!("{name} on {tag} needs its key");
                 return Err(Refusal::new(ErrorCode::Denied, detail.into()));

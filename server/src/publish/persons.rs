@@ -12,9 +12,7 @@ use crate::conn::frame;
 use crate::entry::{Applied, EntryKind};
 use crate::id::{Address, Tag};
 use crate::log::Appending;
-use crate::protocol::{
-    Cursor, ErrorCode, Key, Mark, PersonRequest, Protectable, Read, Refusal, Reply,
-};
+use crate::protocol::{Cursor, Key, Mark, PersonRequest, Protectable, Read, Refusal, Reply};
 
 impl Service {
     /// Completes when this server has applied every entry that the client has seen at another
@@ -126,8 +124,7 @@ impl Service {
     /// Logs a person out: closes the person's connections on the tag and empties the inbox.
     ///
     /// # Errors
-    /// `bad_tag`, `rate_limited`; `denied` without the key for `drop`, and if no such key is
-    /// configured.
+    /// `bad_tag`, `rate_limited`; `denied`.
     pub(super) fn log_out(
         &self,
         visitor: &mut Visitor,
@@ -135,11 +132,6 @@ impl Service {
         otherwise: Option<&Key>,
     ) -> Result<Appending, Refusal> {
         self.admit(visitor, &person.tag, Protectable::Drop, person.key.as_ref().or(otherwise))?;
-        if !self.policy.load().auth.is_protected(&person.tag, Protectable::Drop) {
-            let detail =
-                format!("drop needs a key, and none is configured for it on {}", person.tag);
-            return Err(Refusal::new(ErrorCode::Denied, detail.into()));
-        }
         let address = self.id_key.address(&person.tag, &person.id);
         Ok(self.append_event(person.tag.clone(), EntryKind::Drop(address), None))
     }

@@ -29,6 +29,7 @@ fn absurd_bounds_are_errors_with_their_line() {
          inbox-bytes = \"9999TiB\"\n\
          data = true\n\
          [tags.open]\n\
+         open = [\"send\"]\n\
          inbox = 5\n\
          [tags.shop]\n\
          ring = -1\n\
@@ -48,9 +49,9 @@ fn absurd_bounds_are_errors_with_their_line() {
         (7, "at most"),
         (8, "at most"),
         (9, "text in quotes"),
-        (11, "`send` needs a key"),
-        (13, "whole number"),
-        (14, "ring-age"),
+        (12, "`send` is open on this tag"),
+        (14, "whole number"),
+        (15, "ring-age"),
     ] {
         let place = format!("server.toml, line {line}: ");
         let found = errors.lines().find(|error| error.contains(&place));
@@ -65,7 +66,7 @@ fn absurd_bounds_are_errors_with_their_line() {
 fn options_win_over_the_file_and_paths_are_beside_it() {
     let dir = TempDir::new().unwrap();
     let text = "data = \"log\"\ndata-size = \"2GiB\"\nmax-memory = 1048576\nid-key-file = \"k\"\n\
-         inbox = 0\n[tags.open]\ninbox = 0\n";
+         inbox = 0\n[tags.open]\n";
     let (code, summary, errors) = check(&dir, text, &[]);
     assert_eq!((code, &*errors), (Some(0), ""));
     let path = |name: &str| dir.path().join(name).display().to_string();
@@ -78,7 +79,7 @@ fn options_win_over_the_file_and_paths_are_beside_it() {
     assert!(summary.contains("/nowhere, at most 64 MiB"), "{summary}");
     std::fs::write(dir.path().join("key"), KEY).unwrap();
     let output = program()
-        .args(["check", "--protect", &format!("shop:send:{}", path("key"))])
+        .args(["check", "--open", "*:send", "--protect", &format!("shop:send:{}", path("key"))])
         .env("TOCSIN_MAX_MEMORY", "5MiB")
         .output()
         .unwrap();

@@ -5,6 +5,7 @@ mod abuse;
 mod admission;
 mod budget;
 mod cli;
+mod closed;
 mod cluster;
 mod config;
 mod data;

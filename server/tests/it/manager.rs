@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use tempfile::TempDir;
 use testkit::{Process, service_manager};
 
-use crate::harness::program;
+use crate::harness::{EVERYTHING_OPEN, program};
 
 /// Sockets that are passed to several servers in turn.
 pub(crate) struct Given {
@@ -49,7 +49,7 @@ impl Given {
         let redirections = format!("</dev/null >/dev/null 2>>'{}'", log.display());
         let mut server =
             service_manager::activated(program().get_program(), sockets, &redirections);
-        server.args(["--admin", "off", "--log", "warn"]).args(arguments);
+        server.args(["--admin", "off", "--log", "warn"]).args(EVERYTHING_OPEN).args(arguments);
         server.envs(environment.iter().copied());
         Process::start(server)
     }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use testkit::service_manager::NotifySocket;
 use testkit::{Program, soon};
 
-use crate::harness::{ALICE, Server, program, request};
+use crate::harness::{ALICE, EVERYTHING_OPEN, Server, program, request};
 
 const OLD: &str = "the-old-key-of-some-length";
 const NEW: &str = "the-new-key-of-some-length";
@@ -21,19 +21,29 @@ pub(crate) struct Managed {
 
 impl Managed {
     pub(crate) fn start(config: &str, options: &[&str]) -> Self {
+        Self::start_closed(config, &[&EVERYTHING_OPEN, options].concat())
+    }
+
+    /// Starts without opening anything.
+    pub(crate) fn start_closed(config: &str, options: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("tocsin.toml");
         std::fs::write(&file, config).unwrap();
         let told = NotifySocket::new();
         let environment = [("NOTIFY_SOCKET", told.path().to_str().unwrap().to_owned())];
         let options = [&["--config", file.to_str().unwrap()], options].concat();
-        let server = Server::start_with(&environment, &options);
+        let server = Server::start_closed_with(&environment, &options);
         told.until("READY=1");
         Self { server, dir, told }
     }
 
     pub(crate) fn reload(&self, config: &str) {
         std::fs::write(self.dir.path().join("tocsin.toml"), config).unwrap();
+        self.hang_up();
+    }
+
+    /// Reloads the file as it is.
+    fn hang_up(&self) {
         self.server.signal(Signal::HUP);
         self.told.until("RELOADING=1");
         self.told.until("READY=1");
@@ -104,6 +114,71 @@ async fn limits_change_for_those_who_are_there_too() {
     }
 }
 
+/// A configuration that is being rewritten, or that cannot be read twice, changes nothing.
+#[tokio::test]
+async fn a_file_that_is_empty_or_no_regular_file_changes_nothing() {
+    let keys = "keys = { set = \"the-set-key-of-some-length\" }\n";
+    let managed = Managed::start(&format!("[tags.shop]\n{keys}"), &[]);
+    let file = managed.dir.path().join("tocsin.toml");
+    let mut stranger = managed.server.connect().await;
+    let set = json!({"action": "set", "tag": "shop"});
+    for made in ["empty", "blank", "pipe", "directory"] {
+        let _ = std::fs::remove_file(&file);
+        match made {
+            "empty" => std::fs::write(&file, "").unwrap(),
+            "blank" => std::fs::write(&file, " \n\n").unwrap(),
+            "pipe" => testkit::files::make_fifo(&file),
+            _ => std::fs::create_dir(&file).unwrap(),
+        }
+        managed.hang_up();
+        assert_eq!(stranger.ask(&set).await["error"], "denied", "{made}");
+    }
+    let log = managed.server.stop().await.output;
+    assert_eq!(log.matches("the file is empty").count(), 2, "{log}");
+    assert_eq!(log.matches("is no regular file").count(), 2, "{log}");
+    assert_eq!(log.matches("the configuration stays as it was").count(), 4, "{log}");
+}
+
+/// The same holds for the files with keys.
+#[tokio::test]
+async fn a_key_file_that_is_a_pipe_by_now_changes_nothing() {
+    let keys = TempDir::new().unwrap();
+    let key = keys.path().join("key");
+    std::fs::write(&key, NEW).unwrap();
+    let config = format!("[tags.shop.key-files]\nbroadcast = \"{}\"\n", key.display());
+    let managed = Managed::start(&config, &[]);
+    std::fs::remove_file(&key).unwrap();
+    testkit::files::make_fifo(&key);
+    managed.hang_up();
+    assert_eq!(managed.broadcast("shop", NEW).await["ok"], "broadcast");
+    let log = managed.server.stop().await.output;
+    assert!(log.contains("is no regular file"), "{log}");
+}
+
+/// What keeps listeners out goes by a restart, or by name.
+#[tokio::test]
+async fn a_reload_never_takes_away_what_keeps_listeners_out() {
+    let keys = "keys = { set = \"the-set-key-of-some-length\" }\n";
+    let managed = Managed::start(&format!("[tags.shop]\n{keys}[tags.news]\n"), &[]);
+    let mut stranger = managed.server.connect().await;
+    let set = |tag: &str| json!({"action": "set", "tag": tag});
+    for (config, named) in [
+        ("# nothing\n", "the key for shop:set, [tags.news], [tags.shop]"),
+        ("[tags.shop]\n[tags.news]\n", "the key for shop:set;"),
+        (&*format!("[tags.shop]\n{keys}"), "[tags.news];"),
+    ] {
+        managed.reload(config);
+        assert_eq!(stranger.ask(&set("shop")).await["error"], "denied", "{named}");
+        assert_eq!(stranger.ask(&set("other")).await["error"], "bad_tag", "{named}");
+    }
+    managed.reload("[tags.shop]\nopen = [\"set\"]\n[tags.news]\n");
+    assert_eq!(stranger.ask(&set("shop")).await["ok"], "set");
+    let log = managed.server.stop().await.output;
+    for named in ["shop:set, [tags.news], [tags.shop]", "shop:set; restart", "out: [tags.news];"] {
+        assert!(log.contains(named), "{named}: {log}");
+    }
+}
+
 /// A client that owes ten minutes at the old rate does not wait for them at the new one.
 #[tokio::test]
 async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
@@ -137,7 +212,8 @@ async fn what_only_a_restart_changes_is_named() {
 #[tokio::test]
 async fn the_demo_neither_comes_nor_goes_and_nor_does_its_protection() {
     let demo = "demo = true\n";
-    for (begun_with, then, outcome) in [(demo, "", "error"), ("", demo, "ok")] {
+    let none = "# no demo\n";
+    for (begun_with, then, outcome) in [(demo, none, "error"), (none, demo, "ok")] {
         let managed = Managed::start(begun_with, &[]);
         let before = managed.broadcast("notifications", "").await;
         assert!(before[outcome].is_string(), "begun with {begun_with:?}: {before}");

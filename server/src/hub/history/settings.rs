@@ -51,7 +51,7 @@ impl Default for TagBounds {
     }
 }
 
-/// By default every tag has the default bounds without inboxes, within 256 MiB for all tags.
+/// By default every tag has the default bounds, within 256 MiB for all tags.
 impl Default for Settings {
     fn default() -> Self {
         Self::new(256 * 1024 * 1024, TagBounds::default())
@@ -59,9 +59,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Settings with the bounds `usual` for every tag, without inboxes.
+    /// Settings with the bounds `usual` for every tag.
     pub(crate) fn new(max_memory: usize, usual: TagBounds) -> Self {
-        Self { max_memory, usual: usual.without_inbox(), by_tag: HashMap::new() }
+        Self { max_memory, usual, by_tag: HashMap::new() }
     }
 
     /// Sets the bounds of one tag, its inboxes included.

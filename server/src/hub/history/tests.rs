@@ -25,7 +25,7 @@ fn person(number: u8) -> Address {
 /// The tag `kept` has inboxes, the tag `open` has none.
 fn settings(max_memory: usize) -> Settings {
     let bounds = TagBounds { ring: RING, inbox: INBOX };
-    let mut settings = Settings::new(max_memory, bounds);
+    let mut settings = Settings::new(max_memory, bounds.without_inbox());
     settings.set(tag(0), bounds);
     settings
 }
@@ -286,7 +286,7 @@ proptest! {
         let wide = HistoryBounds { count: 1_000, age: Duration::from_secs(9), bytes: 1 << 30 };
         let bounds = TagBounds { ring: wide, inbox: wide };
         let names = ["a", "b", "c", "quiet"].map(|name| Tag::parse(name).unwrap());
-        let mut settings = Settings::new(BUDGET, bounds);
+        let mut settings = Settings::new(BUDGET, bounds.without_inbox());
         for name in &names {
             settings.set(name.clone(), bounds);
         }

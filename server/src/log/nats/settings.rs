@@ -14,6 +14,7 @@ pub(super) mod metadata {
     pub(in crate::log::nats) const ID_KEY: &str = "tocsin-id-key";
     pub(in crate::log::nats) const HISTORY: &str = "tocsin-kept";
     pub(in crate::log::nats) const PROTECTED: &str = "tocsin-protected";
+    pub(in crate::log::nats) const OPEN: &str = "tocsin-open";
 }
 
 /// The format of the metadata. A server refuses a stream with another format.
@@ -39,8 +40,10 @@ pub(crate) struct CommonSettings {
     pub id_key: String,
     /// The limits of the history.
     pub history: CommonHistory,
-    /// The protected pairs of tag and action, each as `TAG:ACTION`.
+    /// The pairs of tag and action that have keys, each as `TAG:ACTION`.
     pub protected: BTreeSet<String>,
+    /// The pairs of tag and action that are opened, each as `TAG:ACTION`.
+    pub open: BTreeSet<String>,
     /// How long the stream must keep an entry.
     pub retention: Duration,
 }
@@ -57,12 +60,15 @@ pub(crate) struct CommonHistory {
 impl CommonSettings {
     /// Converts the settings to the stream's metadata.
     pub(super) fn to_metadata(&self) -> HashMap<String, String> {
-        let protected: Vec<&str> = self.protected.iter().map(String::as_str).collect();
+        let lines = |pairs: &BTreeSet<String>| {
+            pairs.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        };
         HashMap::from([
             (metadata::FORMAT.into(), FORMAT.into()),
             (metadata::ID_KEY.into(), self.id_key.clone()),
             (metadata::HISTORY.into(), self.history.to_lines()),
-            (metadata::PROTECTED.into(), protected.join("\n")),
+            (metadata::PROTECTED.into(), lines(&self.protected)),
+            (metadata::OPEN.into(), lines(&self.open)),
         ])
     }
 
@@ -71,8 +77,10 @@ impl CommonSettings {
     pub(super) fn difference(&self, metadata: &HashMap<String, String>) -> Option<String> {
         let text = |name| metadata.get(name).map_or("", String::as_str);
         let history = CommonHistory::from_lines(text(metadata::HISTORY));
-        let protected = text(metadata::PROTECTED).lines().map(str::to_owned).collect();
-        difference((&self.history, &self.protected), (&history, &protected))
+        let pairs = |name| text(name).lines().map(str::to_owned).collect();
+        let mut found = only_here(&self.protected, &pairs(metadata::PROTECTED), "has a key");
+        found.extend(only_here(&self.open, &pairs(metadata::OPEN), "is open"));
+        difference(found, &self.history, &history)
     }
 }
 
@@ -132,17 +140,20 @@ fn numbers(text: &str) -> Option<Vec<u64>> {
     values.map(|word| word.parse().ok()).collect()
 }
 
-type Compared<'a> = (&'a CommonHistory, &'a BTreeSet<String>);
+/// The pairs that have `what` only here or only in the stream.
+fn only_here(ours: &BTreeSet<String>, theirs: &BTreeSet<String>, what: &str) -> Vec<String> {
+    let here = ours.difference(theirs).map(|pair| format!("{pair} {what} here, not in the stream"));
+    let there =
+        theirs.difference(ours).map(|pair| format!("{pair} {what} in the stream, not here"));
+    here.chain(there).collect()
+}
 
+/// Joins what was `found` and the differences between two histories.
 fn difference(
-    (ours, our_pairs): Compared<'_>,
-    (theirs, their_pairs): Compared<'_>,
+    mut found: Vec<String>,
+    ours: &CommonHistory,
+    theirs: &CommonHistory,
 ) -> Option<String> {
-    let only = |pairs: &BTreeSet<String>, others, words| {
-        pairs.difference(others).map(|pair| format!("{pair} {words}")).collect::<Vec<_>>()
-    };
-    let mut found = only(our_pairs, their_pairs, "has a key here, none in the stream");
-    found.extend(only(their_pairs, our_pairs, "has a key in the stream, none here"));
     for name in ours.tags.keys().chain(theirs.tags.keys()).collect::<BTreeSet<_>>() {
         tag_difference(name, ours, theirs, &mut found);
     }
@@ -219,10 +230,10 @@ mod tests {
             "beyond: ring 1",
         ]);
         let (none, pair) = (pairs(&[]), pairs(&["news:send"]));
-        let words = difference((&here, &pair), (&there, &none)).unwrap();
+        let words = difference(only_here(&pair, &none, "has a key"), &here, &there).unwrap();
         assert_eq!(
             words,
-            "news:send has a key here, none in the stream; \
+            "news:send has a key here, not in the stream; \
              news: declared here, not in the stream; \
              shop: ring 100 here, 50 in the stream; \
              shop: ring-age 1 hour 30 minutes here, 1 hour in the stream; \
@@ -230,10 +241,10 @@ mod tests {
              max-memory 64MiB here, 256MiB in the stream; \
              beyond: ring 1: what only a newer server understands"
         );
-        assert_eq!(difference((&here, &pair), (&here, &pair)), None);
+        assert_eq!(difference(only_here(&pair, &pair, "has a key"), &here, &here), None);
         let pairs: BTreeSet<String> = (10..30).map(|number| format!("t{number}:send")).collect();
-        let words = difference((&here, &none), (&here, &pairs)).unwrap();
-        assert!(words.starts_with("t10:send has a key in the stream, none here; t11"), "{words}");
-        assert!(words.ends_with("t17:send has a key in the stream, none here; and 12 more"));
+        let words = difference(only_here(&none, &pairs, "is open"), &here, &here).unwrap();
+        assert!(words.starts_with("t10:send is open in the stream, not here; t11"), "{words}");
+        assert!(words.ends_with("t17:send is open in the stream, not here; and 12 more"));
     }
 }

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::settings::{CommonSettings, FORMAT, metadata};
 use super::{NatsConfig, connect, connected, unreachable};
 use crate::error::Error;
-use crate::id::random_hex;
+use crate::hex::random_hex;
 use crate::limits;
 use crate::size;
 

@@ -37,7 +37,8 @@ pub(crate) use dir::ID_KEY;
 use super::{Appending, Counts, Log, Queued, Sink};
 use crate::entry::{AppendContext, Entry};
 use crate::error::Error;
-use crate::id::{IdKey, random_hex};
+use crate::hex::random_hex;
+use crate::id::IdKey;
 use crate::protocol::{Outcome, Refusal};
 
 /// How often the server logs its progress while it reads a long log.

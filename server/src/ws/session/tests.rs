@@ -6,6 +6,8 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::access::auth::Auth;
+use crate::access::policy::Policy;
 use crate::access::rate_limit::RateLimiter;
 use crate::conn::outbox::Outbox;
 use crate::conn::outbox::pipe::Pipe;
@@ -59,7 +61,10 @@ impl Test {
         let service = Service {
             hub,
             log: Box::new(log),
-            policy: ArcSwap::default(),
+            policy: ArcSwap::from_pointee(Policy {
+                auth: Auth::open_to_all(),
+                ..Policy::default()
+            }),
             rates: RateLimiter::default(),
             id_key: IdKey::generate().unwrap(),
             counters: Arc::new(Counters::new([])),

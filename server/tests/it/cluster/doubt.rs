@@ -188,7 +188,8 @@ async fn a_new_epoch_can_be_given_and_ends_the_servers_that_have_the_old_one() {
     let server = common.server();
     let (reply, _, _) = server.come_back(ALICE, &Value::Null).await;
     let mut adopting = crate::harness::program();
-    adopting.arg("adopt-settings").args(common.options(&["--new-epoch"]));
+    adopting.arg("adopt-settings").args(crate::harness::EVERYTHING_OPEN);
+    adopting.args(common.options(&["--new-epoch"]));
     let output = testkit::output(adopting).await;
     assert!(output.status.success(), "{output:?}");
     let fresh = common.server();

@@ -9,7 +9,7 @@ use testkit::Process;
 
 use super::load::{Load, Otherwise, Told, kept, verify};
 use super::{arguments, random, start};
-use crate::harness::program;
+use crate::harness::{EVERYTHING_OPEN, program};
 use crate::manager::Given;
 
 #[tokio::test]
@@ -100,7 +100,8 @@ async fn a_server_killed_at_its_first_start_starts_again() {
         let dir = TempDir::new().unwrap();
         for _ in 0..2 {
             let mut command = program();
-            command.args(["--listen", "127.0.0.1:0", "--admin", "off"]).args(arguments(dir.path()));
+            command.args(["--listen", "127.0.0.1:0", "--admin", "off"]).args(EVERYTHING_OPEN);
+            command.args(arguments(dir.path()));
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let server = Process::start(command);
             tokio::time::sleep(Duration::from_micros(random(60_000))).await;

@@ -40,6 +40,9 @@ pub(crate) struct Server {
     pub(crate) dir: TempDir,
 }
 
+/// What most tests are about needs no key.
+pub(crate) const EVERYTHING_OPEN: [&str; 4] = ["--open", "*:send", "--open", "*:broadcast"];
+
 /// What a server left behind that has ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
@@ -54,11 +57,21 @@ impl Server {
 
     /// Starts with the files of `dir`; `{dir}` in an argument stands for its path.
     pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        Self::run(program(), dir, &[&EVERYTHING_OPEN, args].concat())
+    }
+
+    /// Starts as [`Server::start_in`], without opening anything.
+    pub(crate) fn start_closed_in(dir: TempDir, args: &[&str]) -> Self {
         Self::run(program(), dir, args)
     }
 
     /// Starts with these environment variables.
     pub(crate) fn start_with(environment: &[(&str, String)], args: &[&str]) -> Self {
+        Self::start_closed_with(environment, &[&EVERYTHING_OPEN, args].concat())
+    }
+
+    /// Starts with these environment variables, without opening anything.
+    pub(crate) fn start_closed_with(environment: &[(&str, String)], args: &[&str]) -> Self {
         let mut program = program();
         program.envs(environment.iter().map(|(name, value)| (name, value)));
         Self::run(program, TempDir::new().unwrap(), args)
@@ -69,13 +82,16 @@ impl Server {
         let script = format!("ulimit -n {files} && exec \"$@\"");
         let launcher = ["/bin/sh", "-c", &script, "sh"];
         let limited = testkit::command_through(&launcher, env!("CARGO_BIN_EXE_server"));
-        Self::run(limited, TempDir::new().unwrap(), args)
+        Self::run(limited, TempDir::new().unwrap(), &[&EVERYTHING_OPEN, args].concat())
     }
 
     fn run(mut command: Command, dir: TempDir, args: &[&str]) -> Self {
         let path = dir.path().to_str().unwrap();
         command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            // The key that a server without one makes stays in its directory.
+            .env("RUNTIME_DIRECTORY", "/proc/none")
+            .env("XDG_STATE_HOME", path)
             .args(args.iter().map(|arg| arg.replace("{dir}", path)));
         let program = Program::start(command);
         let (mut address, mut proxied) = (None, None);
