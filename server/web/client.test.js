@@ -112,7 +112,7 @@ test('the wait doubles up to 30 s, with full jitter, and starts anew after a las
   assert.equal(waits.at(-1), 2000);
 });
 
-test('waits as long as the server’s farewell asks, once', () => {
+test('waits as long as the server’s notice asks, once', () => {
   const { seen } = listening();
   sockets[0].says({ event: 'bye', retry_in_ms: 4210 });
   sockets[0].dies(1001);
@@ -253,7 +253,7 @@ test('a page that becomes hidden asks nothing', () => {
   assert.equal(pings(sockets[0]), 0);
 });
 
-test('what the server’s farewell asks is not cut short', () => {
+test('what the server’s notice asks is not cut short', () => {
   const page = inPage();
   listening();
   sockets[0].says({ event: 'bye', retry_in_ms: 20_000 });
@@ -286,7 +286,7 @@ test('an error of the WebSocket is left to its close', () => {
 });
 
 /** 500 clients lose their server now. When each has come back, in milliseconds, with it away for `awayMs`. */
-function allComeBack(awayMs, farewell = () => {}) {
+function allComeBack(awayMs, notice = () => {}) {
   // mulberry32: the same numbers in each run
   let seed = 20;
   Math.random = () => {
@@ -311,7 +311,7 @@ function allComeBack(awayMs, farewell = () => {}) {
   for (const socket of sockets) socket.open();
   lost = true;
   for (const [index, socket] of [...sockets].entries()) {
-    farewell(socket, index);
+    notice(socket, index);
     socket.dies(1001);
   }
   pass(awayMs + 30_000);
@@ -320,8 +320,8 @@ function allComeBack(awayMs, farewell = () => {}) {
 }
 
 /** The most within any span of that length. */
-function crowd(times, ms) {
-  const sorted = times.toSorted((a, b) => a - b);
+function comeBack(times, ms) {
+  const sorted = [...times].sort((a, b) => a - b);
   return Math.max(...sorted.map((start, index) => sorted.filter((time, at) => at >= index && time < start + ms).length));
 }
 
@@ -329,17 +329,17 @@ test('500 clients do not come back in the same second after a restart', () => {
   // The server is back before the first: evenly over two seconds.
   const soon = allComeBack(0);
   assert.ok(Math.max(...soon) <= 2000);
-  assert.ok(crowd(soon, 1000) < 300, `${crowd(soon, 1000)} in a second`);
-  assert.ok(crowd(soon, 100) < 60, `${crowd(soon, 100)} in a tenth of a second`);
+  assert.ok(comeBack(soon, 1000) < 300, `${comeBack(soon, 1000)} in a second`);
+  assert.ok(comeBack(soon, 100) < 60, `${comeBack(soon, 100)} in a tenth of a second`);
 });
 
 test('nor after a server that was away for 20 s', () => {
   const back = allComeBack(20_000);
   assert.ok(Math.max(...back) <= 50_000);
-  assert.ok(crowd(back, 1000) < 60, `${crowd(back, 1000)} in a second`);
+  assert.ok(comeBack(back, 1000) < 60, `${comeBack(back, 1000)} in a second`);
 });
 
-test('nor before the time that the server’s farewell gave to each', () => {
+test('nor before the time that the server’s notice gave to each', () => {
   const back = allComeBack(0, (socket, index) => socket.says({ event: 'bye', retry_in_ms: index * 60 }));
   assert.deepEqual(back, Array.from({ length: 500 }, (_, index) => index * 60));
 });
@@ -475,4 +475,33 @@ test('a frame that is not JSON is reported and stops nothing', () => {
   sockets[0].says('{"tag":');
   assert.equal(seen.error[0].code, 'bad_frame');
   assert.equal(tocsin.state, 'open');
+});
+
+test('an empty ID is that of a guest, who listens without one', () => {
+  const { tocsin } = made();
+  tocsin.register('notifications', { id: '' });
+  sockets[0].open();
+  assert.equal('id' in sockets[0].last('set'), false);
+});
+
+test('an error that nobody handles is written to the console, each once', () => {
+  const written = [];
+  const { error } = console;
+  console.error = (text) => written.push(text);
+  try {
+    const tocsin = new Tocsin('wss://shop.example:9091/ws', { WebSocket: FakeSocket });
+    tocsin.register('notifications', { id: ID });
+    const socket = sockets.at(-1);
+    socket.open();
+    for (let times = 0; times < 2; times += 1) socket.says({ error: 'rate_limited', detail: 'too many requests' });
+    socket.says({ error: 'weak_id', detail: 'an ID has at least 16 characters', ref: socket.last('set').ref });
+    const expected = ['Tocsin: rate_limited: too many requests', 'Tocsin: weak_id: an ID has at least 16 characters'];
+    assert.deepEqual(written, expected);
+    for (let number = 0; number < 50; number += 1) socket.says({ error: 'bad_request', detail: String(number) });
+    assert.equal(written.length, 16, 'the console does not grow for ever');
+    listening().socket.says({ error: 'denied', detail: 'to a page with a listener' });
+    assert.equal(written.length, 16);
+  } finally {
+    console.error = error;
+  }
 });
