@@ -1,13 +1,13 @@
 //! The server under load: its address and its protocol.
 
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustls::crypto::aws_lc_rs;
@@ -22,6 +22,9 @@ use super::wire::{PublishMethod, TEXT, client_frame};
 
 /// The most connections from one loopback address: fewer than it has ports.
 const PER_SOURCE: usize = 25_000;
+
+/// Time for an address of the server's name to accept a connection.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// How a client joins and publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +50,9 @@ impl Target {
     /// A server at `url` with the protocol of ours.
     ///
     /// # Errors
-    /// When its name has no address, or `trusted` is not a file of certificates.
+    /// When no address of its name answers, or `trusted` is not a file of certificates.
     pub(crate) fn at(url: &Url, key: Option<String>, trusted: Option<&Path>) -> Result<Self> {
-        let address = (url.host.as_str(), url.port)
-            .to_socket_addrs()
-            .with_context(|| format!("{} is not known", url.host))?
-            .next()
-            .with_context(|| format!("{} has no address", url.host))?;
+        let address = url.answering_address()?;
         let mut target = Self::local(ClientProtocol::Actions, address);
         (target.authority, target.path, target.key) = (url.authority(), url.path.clone(), key);
         if url.tls {
@@ -216,6 +215,26 @@ impl fmt::Display for Url {
 }
 
 impl Url {
+    /// The first address of the name that accepts a connection. A name such as `localhost` may have one
+    /// of IPv6 before the one of IPv4 on which the server listens.
+    ///
+    /// # Errors
+    /// When the name is not known, or none of its addresses answers; with the reason for each.
+    fn answering_address(&self) -> Result<SocketAddr> {
+        let addresses = (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .with_context(|| format!("{} is not known", self.host))?;
+        let mut reasons = Vec::new();
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, ANSWER) {
+                Ok(_closed_at_once) => return Ok(address),
+                Err(error) => reasons.push(format!("{address}: {error}")),
+            }
+        }
+        ensure!(!reasons.is_empty(), "{} has no address", self.host);
+        bail!("no address of {} answers ({})", self.host, reasons.join("; "))
+    }
+
     /// The host and port for the `Host` header.
     pub(crate) fn authority(&self) -> String {
         match self.host.contains(':') {
@@ -241,5 +260,21 @@ mod tests {
         assert!("http://shop.example/".parse::<Url>().is_err());
         assert!("ws:///ws".parse::<Url>().is_err());
         assert!("ws://shop:x/".parse::<Url>().is_err());
+    }
+
+    #[test]
+    fn the_address_that_answers_is_taken() {
+        for ip in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(ip) else { continue };
+            let address = listener.local_addr().unwrap();
+            let url: Url = format!("ws://localhost:{}", address.port()).parse().unwrap();
+            if !(url.host.as_str(), url.port).to_socket_addrs().unwrap().any(|found| found == address) {
+                continue;
+            }
+            assert_eq!(url.answering_address().unwrap(), address);
+            drop(listener);
+            let error = url.answering_address().unwrap_err().to_string();
+            assert!(error.contains(&format!("{address}: ")), "{error}");
+        }
     }
 }
