@@ -69,6 +69,23 @@ test('server send does the same', () => reachesOnly(second, 'Backup finished', a
     { input: server.key });
 }));
 
+test('the snippets of the demo page run as copied, and leave nothing behind in the sources', async () => {
+  // Loaded from the server itself, the page knows its address.
+  const page = await e2e.visit(browser, `${server.url}/#${new URLSearchParams({ key: server.key })}`);
+  const snippet = async (name) => (await page.locator(`#code-${name}`).textContent())
+    .replaceAll('target/release/', `${e2e.bin}/`);
+  const sources = async () => (await e2e.run('git', ['status', '--porcelain', '--untracked-files=all'])).stdout;
+  const before = await sources();
+  for (const [name, command, args] of [['shell', 'sh', []], ['http', 'sh', []], ['php', 'php', []]]) {
+    const { code, stdout, stderr } = await e2e.run(command, args, { input: await snippet(name) });
+    assert.equal(code, 0, `${name}: ${stdout}${stderr}`);
+    await e2e.arrives(page, name === 'php' ? 'It has shipped' : 'Order 77 has shipped');
+  }
+  assert.equal((await e2e.received(page)).length, 3);
+  assert.equal(await sources(), before);
+  await page.context().close();
+});
+
 test('so does a plain POST', () => reachesOnly(third, 'Invoice paid', async () => {
   const body = JSON.stringify({ action: 'send', tag: TAG, id: third.id, key: server.key, message: 'Invoice paid' });
   const { code, stdout } = await e2e.run('curl', ['--silent', '--fail', '--data', '@-', `${server.url}/messages`], { input: body });

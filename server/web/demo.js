@@ -135,12 +135,12 @@ function showSenders() {
   byId('own-id').textContent = id;
   byId('second-device').href = `#${new URLSearchParams({ id, key: ownKey() })}`;
   byId('code-shell').textContent = [
-    `printf %s ${quoteShell(id)} > visitor.id`,
-    `printf %s ${quoteShell(shownKey)} > demo.key`,
-    `target/release/server send --tag ${TAG}${server.endsWith('//127.0.0.1:9090') ? '' : ` --to ${server}`} \\`,
-    "  --key-file demo.key --id-file visitor.id 'Order 77 has shipped'",
+    `TOCSIN_ID=${quoteShell(id)} TOCSIN_KEY=${quoteShell(shownKey)} \\`,
+    `  target/release/server send --tag ${TAG}${server.endsWith('//127.0.0.1:9090') ? '' : ` --to ${server}`} \\`,
+    "  'Order 77 has shipped'",
   ].join('\n');
   byId('code-php').textContent = [
+    '<?php',
     "require 'clients/php/src/Tocsin.php';",
     `$tocsin = new Tocsin('${server}',`,
     `    ['key' => ${quotePhp(shownKey)}]);`,
