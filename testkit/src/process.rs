@@ -57,7 +57,7 @@ impl Process {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Waits for its end. Blocks the thread.
+    /// Waits for the end of the process. Blocks the thread.
     ///
     /// # Panics
     /// When the kernel refuses to tell.

@@ -1,4 +1,4 @@
-//! What is measured of one gate in one round.
+//! The measurements of one gate in one round.
 
 use std::sync::Arc;
 use std::time::Duration;

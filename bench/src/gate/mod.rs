@@ -155,10 +155,9 @@ impl Environment {
 }
 
 impl Gate {
-    /// Starts it, and waits until a connection has been forwarded.
+    /// Starts the gate, and waits until it has forwarded a connection.
     ///
-    /// # Errors
-    /// With the end of its stderr, when it does not start.
+    /// # Errors When the gate does not start; the error contains the end of its stderr.
     pub(crate) async fn start(&self, directory: &Path) -> Result<RunningGate> {
         let Environment { chain, backend, offer, .. } = &*self.environment;
         let mut offer = *offer;

@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     pub(crate) is_upgrading: bool,
     /// Bytes that the socket does not take yet.
     unsent: Vec<u8>,
-    /// The beginning of a frame or an answer that has not arrived completely.
+    /// The beginning of a frame or an answer whose rest has not arrived.
     rest: Vec<u8>,
 }
 

@@ -107,9 +107,9 @@ impl Peer {
         }
     }
 
-    /// Starts it with everything that it writes in `directory`, and answers the address where it
-    /// will listen. `build` is the program, if that is a build of ours; `values` are those that its
-    /// arguments and its configuration name.
+    /// Starts the program with everything that it writes in `directory`, and answers the address
+    /// where it will listen. `build` is the program, if that is a build of ours; `values` are those
+    /// that its arguments and its configuration name.
     ///
     /// # Errors
     /// When it cannot be started.

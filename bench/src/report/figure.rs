@@ -20,7 +20,7 @@ pub(crate) struct Section {
     pub(crate) figures: Vec<Figure>,
     pub(crate) goals: Vec<Goal>,
     cases: BTreeMap<String, CaseData>,
-    /// How it was measured, with names in braces for values of the run.
+    /// How the figures were measured. Names in braces stand for values of the run.
     pub(crate) how: String,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Section {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CaseData {
     pub(crate) help: String,
-    /// The kinds of programs that it concerns; `None` means all.
+    /// The kinds of programs that the note concerns; `None` means all.
     pub(crate) only: Option<Vec<String>>,
 }
 

@@ -271,7 +271,7 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Starts it. It measures for `time`, after two seconds of the same load.
+    /// Starts the probe. It measures for `time`, after two seconds of the same load.
     pub(crate) fn start(server: &Server, tag: &str, time: Duration) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -288,8 +288,8 @@ impl Probe {
         Ok(Self { program, _directory: directory })
     }
 
-    /// Waits for its end. Answers the median, the 99th percentile and the maximum of its latencies, in
-    /// nanoseconds.
+    /// Waits for the end of the probe. Answers the median, the 99th percentile and the maximum of
+    /// its latencies, in nanoseconds.
     ///
     /// # Errors
     /// When one of its messages was lost.

@@ -80,7 +80,7 @@ pub(crate) struct Tested {
 }
 
 impl Tested {
-    /// Starts it for listeners on `tags`, and waits until it listens.
+    /// Starts the server for listeners on `tags`, and waits until it listens.
     ///
     /// # Errors
     /// With the end of its stderr, when it does not start.
@@ -203,7 +203,7 @@ impl<'a> Launch<'a> {
         Self { server, directory, tags, more_options, preload: None, keeps: true }
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the server, and waits until it listens.
     ///
     /// # Errors
     /// With the end of its stderr, when it does not start.
@@ -232,8 +232,9 @@ impl<'a> Launch<'a> {
         Ok(Server { key_file, admin, ..Server::running(Some(program), target) })
     }
 
-    /// Starts it, publishes `entries` messages and restarts it. Answers the messages accepted a second,
-    /// and the seconds from the second start until the server was ready.
+    /// Starts the server, publishes `entries` messages and restarts the server. Answers the
+    /// messages accepted a second, and the seconds from the second start until the server was
+    /// ready.
     pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<(f64, f64)> {
         let server = self.start()?;
         let mut senders = Senders::new(&server.target, plan(32))?;

@@ -30,7 +30,7 @@ async fn after_the_clients_end_it_still_gets_the_whole_answer() {
             server.write_all(&answer).await.unwrap();
             drop(server);
         };
-        // Only a close_notify makes this Ok.
+        // The result is `Ok` only if the gate has sent a close_notify.
         let ((), got) = soon(async { tokio::join!(send, rest(&mut client)) }).await;
         assert!(got.unwrap() == answer, "{version:?}");
     }

@@ -100,7 +100,7 @@ pub(crate) fn find(host: &str, port: u16) -> Result<Found, Error> {
     Ok(Found::Nothing(tried))
 }
 
-/// Whether a host, as an URL has it, is this machine.
+/// Whether `host`, in the form that a URL has it, is this machine.
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())

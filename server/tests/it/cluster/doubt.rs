@@ -131,8 +131,8 @@ async fn an_entry_has_the_time_of_the_stream() {
     append(at + 100 * 365 * 86_400_000, 1).await;
     let later = alice.next().await;
     assert!(later["at"].as_u64().unwrap().abs_diff(at) < 60_000, "{later}");
-    // A message that was on its way for minutes had the outcome `unknown`, and may have been sent
-    // again.
+    // A message that was on its way for minutes had the outcome `unknown`, so its sender may have
+    // sent it again.
     append(at - 6 * 60_000, 2).await;
     assert_eq!(server.post(&broadcast(&json!("after"))).await.0, 200);
     assert_eq!(alice.message().await, "after");

@@ -34,7 +34,7 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let mid = format!("mid-{number}");
         let (status, one) = server.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
         assert_eq!((status, &one["clients"], &one["stored"]), (200, &json!(3), &json!(true)));
-        // Sent again to another server, the message is recognised there.
+        // If the message is sent again to another server, that server recognises it.
         let other = &servers[(number + 1) % 3];
         let (_, again) = other.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
         assert_eq!((&again["duplicate"], &again["seq"]), (&json!(true), &one["seq"]));

@@ -1,4 +1,4 @@
-//! A disk whose writes and syncs fail: senders get true answers.
+//! A disk whose writes and syncs fail. Senders get true answers all the same.
 
 use std::fs::File;
 use std::io::Write as _;
