@@ -38,8 +38,9 @@ fn loads_can_be_put_on_any_server_directly_and_through_a_gate() {
     write_secret(&pem, certificate.pem() + &key.serialize_pem());
     let pem = pem.to_str().unwrap();
     let rates = ["--connect-rate", "off", "--set-rate", "off", "--send-rate", "off"];
-    let (_server, plain_address) =
-        start("server", &[&["--listen", "127.0.0.1:0", "--admin", "off"], &rates[..]].concat());
+    let open = ["--open", "*:send", "--open", "*:broadcast"];
+    let own = ["--listen", "127.0.0.1:0", "--admin", "off"];
+    let (_server, plain_address) = start("server", &[&own[..], &open, &rates].concat());
     let (_gate, secure_address) = start("gate", &["127.0.0.1:0", &plain_address, pem]);
     let (_, port) = secure_address.rsplit_once(':').unwrap();
     let (plain, secure) =
