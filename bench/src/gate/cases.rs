@@ -18,9 +18,9 @@ use crate::run;
 /// How many handshakes make a batch, whose connections are open at the same time: see [`Meter`].
 const BATCH: usize = 50;
 
-/// How many processes share the work of a round, one after the other. A process spreads its first
-/// connections over its workers by chance and keeps to that, which decides how often it sleeps: a
-/// single process can be off by a third.
+/// How many processes share the work of a round, one after the other. Each process assigns its
+/// first connections to its workers by chance and keeps this assignment. The assignment decides how
+/// often the process sleeps, so the figure of a single process can be wrong by a third.
 const STARTS: usize = 3;
 
 /// Slow clients.

@@ -119,7 +119,7 @@ pub(crate) struct Environment {
     backend: SocketAddr,
     _echo: Program,
     _directory: TempDir,
-    /// Peers that closed a connection without `close_notify`.
+    /// The names of the gates that closed a connection without `close_notify`.
     pub(crate) closed_abruptly: Mutex<BTreeSet<String>>,
 }
 

@@ -59,8 +59,8 @@ impl Connection {
     }
 
     /// Handles an event of the socket. `buffer` is shared by all connections of the thread.
-    /// `handle` gets the bytes that it has not consumed yet, none at first after an upgrade. It
-    /// appends what is to be sent, and answers how many bytes it has consumed.
+    /// `handle` gets the bytes that it has not consumed yet; its first call after an upgrade gets
+    /// none. It appends the bytes to send, and returns how many bytes it has consumed.
     ///
     /// # Errors
     /// Whatever ends the connection.
@@ -149,7 +149,7 @@ impl Poll {
         Ok(Self { poll: mio::Poll::new()?, events: Events::with_capacity(EVENTS) })
     }
 
-    /// Reports the events of `socket` under a number until it is closed.
+    /// Registers `socket`: until the socket is closed, `wait` reports its events under `number`.
     pub(crate) fn add(&self, socket: &impl AsRawFd, number: usize) -> Result<()> {
         let (fd, events) = (socket.as_raw_fd(), Interest::READABLE | Interest::WRITABLE);
         Ok(self.poll.registry().register(&mut SourceFd(&fd), Token(number), events)?)

@@ -96,7 +96,8 @@ impl Tested {
         }
         program.wait_for(address)?;
         let server = Server::running(Some(program), target(ClientProtocol::Nchan));
-        // The answer to a listener that joins: the newest message of the channel.
+        // nchan sends a listener that joins the newest message of the channel, so one is published
+        // first.
         let mut publisher = Publisher::connect(&server.target)?;
         for tag in tags {
             publisher.publish(&[(tag, "{\"ok\":\"set\"}".to_owned())])?;

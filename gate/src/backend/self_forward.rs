@@ -39,7 +39,8 @@ pub(crate) fn addresses_of(socket: &TcpListener) -> io::Result<Vec<SocketAddr>> 
 }
 
 /// The address of `target` that leads to one of the sockets `listening`, if there is one. A socket
-/// on every address (0.0.0.0, [::]) is reached at each address of this machine, of its own family.
+/// that listens on every address (0.0.0.0, [::]) is reached at all addresses of this machine that
+/// belong to the same family.
 fn reached(target: &Target, listening: &[SocketAddr]) -> Option<SocketAddr> {
     reached_at(target, listening, is_of_this_machine)
 }

@@ -1,4 +1,5 @@
-//! The limit of all connections, and the order in which they are closed after the stop signal.
+//! The limit on the number of connections, and the order in which they are closed after the stop
+//! signal.
 //!
 //! Clients reconnect when their connection ends. If all were closed at once, all would come back at
 //! once, so each is closed at a moment of its own within the time allowed.

@@ -44,7 +44,7 @@ pub struct Link {
     pub name: String,
     /// The name of its issuer.
     pub issuer: String,
-    /// When it expires.
+    /// When the certificate expires.
     pub expires: SystemTime,
 }
 

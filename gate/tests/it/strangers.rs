@@ -131,7 +131,7 @@ async fn strangers_are_counted_and_told_of_in_one_line() {
             "{log:?}"
         );
     }
-    // No line lacks the address of its client.
+    // Apart from INFO, the log has only these lines, each with the address of its client.
     let others = log.iter().filter(|line| !line.contains(" INFO ")).count() - told.len();
     assert_eq!(others, 0, "{log:?}");
 }

@@ -175,7 +175,7 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// Adds a key to the action on these tags.
+    /// Adds a key that permits `action` on the tags of `scope`.
     ///
     /// # Errors
     /// [`Contradiction`] if the same action is open on the same tags.
@@ -194,7 +194,7 @@ impl Auth {
         Ok(())
     }
 
-    /// Opens the action on these tags to everyone who can connect.
+    /// Opens `action` on the tags of `scope` to everyone who can connect.
     ///
     /// # Errors
     /// [`Contradiction`] if the same action has a key on the same tags.

@@ -86,7 +86,7 @@ impl TagSubscription {
 
     fn accepted(&mut self, reply: &Value) -> ServerFrame {
         let epoch = reply["epoch"].as_str().unwrap_or_default();
-        // The seqs of another epoch are unrelated.
+        // Seqs of different epochs cannot be compared, so a new epoch starts at seq 0.
         if self.position.as_ref().is_none_or(|position| position.epoch != epoch) {
             self.position = Some(ReadPosition { epoch: epoch.to_owned(), seq: 0, live: false });
         }

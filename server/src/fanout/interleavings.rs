@@ -138,7 +138,7 @@ struct World {
     shards: Vec<Shard>,
     clients: Vec<Client>,
     connections: u64,
-    /// The largest number of messages in a ring or an inbox.
+    /// The most messages that a ring or an inbox may hold.
     count: usize,
     inboxes: BTreeMap<&'static str, BTreeSet<u64>>,
     broadcasts: BTreeSet<u64>,

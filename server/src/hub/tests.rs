@@ -215,7 +215,8 @@ proptest! {
                 .map(|applied| (applied.seq, applied.stored, applied.duplicate))
                 .map_err(|refusal| refusal.code);
             prop_assert_eq!(outcome, model.apply(seq, &entry));
-            // The client's read below evicts messages that are too old.
+            // When the client resumes below, the hub evicts messages that are too old, so the model
+            // drops them too.
             model.age(now);
             for at in 0..2 {
                 for who in 0..2 {

@@ -139,7 +139,7 @@ async fn a_file_that_is_empty_or_no_regular_file_changes_nothing() {
     assert_eq!(log.matches("the configuration stays as it was").count(), 4, "{log}");
 }
 
-/// The same holds for the files with keys.
+/// A key file that cannot be read twice, such as a pipe, changes nothing.
 #[tokio::test]
 async fn a_key_file_that_is_a_pipe_by_now_changes_nothing() {
     let keys = TempDir::new().unwrap();

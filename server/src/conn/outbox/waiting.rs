@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::Backlog;
 
-/// The number of bytes that wait in one outbox, which also counts in the backlog. Bytes that the
-/// socket takes at once are not counted, so most deliveries do not touch the shared sum.
+/// The number of bytes that wait in one outbox. They are also counted in the backlog, which all
+/// connections share. Bytes that the socket takes at once are not counted, so most deliveries do
+/// not touch the backlog.
 #[derive(Debug)]
 pub(super) struct WaitingBytes {
     bytes: usize,

@@ -207,8 +207,8 @@ impl History {
     }
 
     /// Evicts messages until the history is 1/64 below its memory budget, so that the next message
-    /// need not evict again. Every tag may have an equal share; the largest tags are cut down to it
-    /// first.
+    /// need not evict again. Only tags above an equal share of the budget lose messages, the
+    /// largest tag first.
     fn evict(&mut self) {
         let goal = self.settings.max_memory - self.settings.max_memory / 64;
         let now = self.now;

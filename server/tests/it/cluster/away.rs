@@ -122,8 +122,8 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
         let (again, messages, _) = server.come_back(BOB, &since).await;
         kept.push((again["recovered"].clone(), messages.len()));
     }
-    // Each server reports the loss. The other server's ring still holds those messages, so it has
-    // lost nothing.
+    // The slow server has lost messages and reports it. The ring of the other server still holds
+    // them, so that server has no loss to report.
     assert_eq!(kept[0].0, false);
     assert!((5..40).contains(&kept[0].1), "{kept:?}");
     let (_, sent) = slow.post(&broadcast(&json!("on it goes"))).await;

@@ -102,7 +102,7 @@ async fn fill(disk: &Path) {
     verify(&said, &short(kept(server.address).await));
 }
 
-/// Fills the file system up to `left` bytes.
+/// Fills the file system until only `left` bytes are free.
 fn fill_up(ballast: &Path, left: u64) {
     let _ = std::fs::write(ballast, vec![0; 64 << 20]);
     let file = std::fs::File::options().write(true).open(ballast).unwrap();
