@@ -15,6 +15,12 @@ pub(crate) struct Counters {
     /// Connections to `--listen-proxy` or `unix:` that sent no valid PROXY header or came from an
     /// untrusted proxy.
     pub(crate) without_proxy_header: Counter,
+    /// Requests of pages whose origin is not allowed.
+    pub(crate) foreign_origins: Counter,
+    /// Requests that were answered with 431, because their head is too large.
+    pub(crate) large_heads: Counter,
+    /// WebSocket requests by HTTP/1.0, which a proxy made of the client's.
+    pub(crate) old_http: Counter,
     /// Open connections.
     pub(crate) live: Gauge,
     pub(crate) errors: Family<ErrorLabel, Counter>,
@@ -50,6 +56,9 @@ impl Counters {
             accepted: Counter::default(),
             rejected: Counter::default(),
             without_proxy_header: Counter::default(),
+            foreign_origins: Counter::default(),
+            large_heads: Counter::default(),
+            old_http: Counter::default(),
             live: Gauge::default(),
             errors,
             closes,

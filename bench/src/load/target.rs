@@ -268,7 +268,11 @@ mod tests {
             let Ok(listener) = std::net::TcpListener::bind(ip) else { continue };
             let address = listener.local_addr().unwrap();
             let url: Url = format!("ws://localhost:{}", address.port()).parse().unwrap();
-            if !(url.host.as_str(), url.port).to_socket_addrs().unwrap().any(|found| found == address) {
+            if !(url.host.as_str(), url.port)
+                .to_socket_addrs()
+                .unwrap()
+                .any(|found| found == address)
+            {
                 continue;
             }
             assert_eq!(url.answering_address().unwrap(), address);

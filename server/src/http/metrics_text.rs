@@ -23,6 +23,12 @@ pub(super) fn encode(service: &Service) -> String {
     let help = "Connections to the listeners for proxies that ended without a PROXY header that is \
                     believed";
     server.register("unintroduced", help, counters.without_proxy_header.clone());
+    let help = "Requests of pages whose origin is not allowed";
+    server.register("refused_origins", help, counters.foreign_origins.clone());
+    let help = "Requests whose head was too large (431)";
+    server.register("refused_heads", help, counters.large_heads.clone());
+    let help = "WebSocket requests that a proxy sent by HTTP/1.0";
+    server.register("refused_http_1_0", help, counters.old_http.clone());
     let help = "Connections that ended as WebSockets";
     server.register("closes", help, counters.closes.clone());
     server.register("errors", "Error replies", counters.errors.clone());

@@ -9,6 +9,7 @@ pub(crate) mod origin;
 pub(crate) mod publish_api;
 pub(crate) mod replies;
 pub(crate) mod static_files;
+mod traces;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use shared::answer::{Answer, json, text};
@@ -112,7 +113,7 @@ impl Site {
             requested: Notify::new(),
             shutdown,
         });
-        let first = Arc::clone(&caller);
+        let (first, site) = (Arc::clone(&caller), Arc::clone(&self));
         let service = hyper::service::service_fn(move |request| {
             caller.requested.notify_one();
             let (site, caller) = (Arc::clone(&self), Arc::clone(&caller));
@@ -146,6 +147,10 @@ impl Site {
             },
         };
         if let Err(error) = ended {
+            if error.is_parse_too_large() {
+                site.service.counters.large_heads.inc();
+                traces::large_head(address);
+            }
             tracing::debug!(%error, "the HTTP connection failed");
         }
     }
@@ -156,6 +161,8 @@ impl Site {
         caller: Arc<Caller<H>>,
     ) -> Answer {
         let Ok(origin) = self.origins.check(request.headers()) else {
+            self.service.counters.foreign_origins.inc();
+            traces::foreign_origin(request.headers(), caller.visitor.lock().address);
             return text(
                 StatusCode::FORBIDDEN,
                 "Pages of this origin may not use this server. Allow them with --origin URL\n",
@@ -198,6 +205,10 @@ impl Site {
         caller: Arc<Caller<H>>,
     ) -> Answer {
         let headers = request.headers();
+        if request.version() == Version::HTTP_10 {
+            self.service.counters.old_http.inc();
+            traces::old_http(caller.visitor.lock().address);
+        }
         if !is_upgrade(headers) {
             let answer =
                 text(StatusCode::UPGRADE_REQUIRED, "Connect to this address with a WebSocket.\n");

@@ -1,5 +1,6 @@
 //! `POST /messages`, with which PHP and cron jobs send.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::http::batch::Actions;
@@ -49,8 +50,15 @@ async fn answer(site: &Site, visitor: &Mutex<Visitor>, request: Request<Incoming
         return refused(service, StatusCode::BAD_REQUEST, refusal);
     };
     let _work = service.at_work.token();
-    let request =
-        Posted { service, visitor, bearer, text: String::new(), budget: site.answers.reserve() };
+    let from = visitor.lock().address;
+    let request = Posted {
+        service,
+        visitor,
+        bearer,
+        from,
+        text: String::new(),
+        budget: site.answers.reserve(),
+    };
     if body.trim_start().starts_with('[') {
         return request.batch(body).await;
     }
@@ -62,6 +70,8 @@ struct Posted<'a> {
     service: &'a Arc<Service>,
     visitor: &'a Mutex<Visitor>,
     bearer: Option<Key>,
+    /// The address of the client, if it is known.
+    from: Option<IpAddr>,
     /// The answer so far.
     text: String,
     /// The reserved memory for the inboxes in the answer.
@@ -73,7 +83,7 @@ impl Posted<'_> {
         let pending = self.begin(protocol::parse(body));
         let key_given = pending.key_given;
         let (reply, reference) =
-            pending.finish(self.service, Instant::now() + limits::APPEND).await;
+            pending.finish(self.service, Instant::now() + limits::APPEND, self.from).await;
         let status = status_of(&reply, key_given);
         self.text = reply.to_json(&reference);
         let mut answer = self.answer(status);
@@ -113,7 +123,7 @@ impl Posted<'_> {
     /// Waits for these replies, at most until `until`, and adds them to the answer.
     async fn finish_all(&mut self, pending: &mut Vec<PerformedAction>, until: Instant) {
         for pending in pending.drain(..) {
-            let (reply, reference) = pending.finish(self.service, until).await;
+            let (reply, reference) = pending.finish(self.service, until, self.from).await;
             if self.text.len() > 1 {
                 self.text.push(',');
             }
@@ -173,13 +183,18 @@ struct PerformedAction {
 }
 
 impl PerformedAction {
-    async fn finish(self, service: &Service, until: Instant) -> (Reply, Reference) {
+    async fn finish(
+        self,
+        service: &Service,
+        until: Instant,
+        from: Option<IpAddr>,
+    ) -> (Reply, Reference) {
         let reply = within("append", until - Instant::now(), self.pending).await;
         let reply = reply.unwrap_or_else(|_expired| {
             let detail = "the log did not answer in time; retry with the same mid";
             Reply::Refused(Refusal::unavailable(Outcome::Unknown, detail))
         });
-        service.note(&reply);
+        service.note(&reply, from);
         (reply, self.reference)
     }
 }

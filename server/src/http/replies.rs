@@ -38,7 +38,7 @@ pub(super) fn status_of(reply: &Reply, key_given: bool) -> StatusCode {
 
 pub(super) fn refused(service: &Service, status: StatusCode, refusal: Refusal) -> Answer {
     let reply = Reply::Refused(refusal);
-    service.note(&reply);
+    service.note(&reply, None);
     json(status, reply.to_json(&Reference::default()))
 }
 

@@ -3,8 +3,10 @@
 
 pub(crate) mod dispatcher;
 mod persons;
+mod refusal_log;
 pub(crate) mod registrations;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -171,10 +173,12 @@ impl Service {
         self.hub.delivered().await;
     }
 
-    /// Counts the reply in the metrics if it is an error.
-    pub(crate) fn note(&self, reply: &Reply) {
+    /// Counts the reply in the metrics and logs it, if it is an error. `from` is the address of the
+    /// client, if it is known.
+    pub(crate) fn note(&self, reply: &Reply, from: Option<IpAddr>) {
         if let Reply::Refused(refusal) = reply {
             self.counters.refused(refusal.code.as_str());
+            refusal_log::log(refusal, from);
         }
     }
 }

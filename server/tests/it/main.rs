@@ -25,6 +25,7 @@ mod metrics;
 mod pings;
 mod proxy_protocol;
 mod rates;
+mod refusals;
 mod registrations;
 mod reload;
 mod service;

@@ -89,7 +89,7 @@ impl Session {
     }
 
     fn reply(&self, reference: &Reference, reply: &Reply) {
-        self.service.note(reply);
+        self.service.note(reply, self.visitor.address);
         // If the connection is closed or broken, the reply is lost. The action remains performed.
         self.registrations.connection.outbox.push(&text_frame(&reply.to_json(reference)));
     }
