@@ -1,4 +1,4 @@
-//! Where to forward to, as given on the command line.
+//! The address of the backend, as given on the command line.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,9 +8,9 @@ use crate::error::Error;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// These addresses, in the order to try.
+    /// The addresses of a TCP server, in the order to try.
     Tcp(Vec<SocketAddr>),
-    /// A Unix socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -54,7 +54,7 @@ fn local(port: u16) -> Vec<SocketAddr> {
 }
 
 fn unix(text: &str, path: &str) -> Result<Target, Error> {
-    // The kernel's limit: 107 bytes on Linux, and none of them zero.
+    // The kernel allows at most 107 bytes on Linux, and no zero byte.
     let fits = std::os::unix::net::SocketAddr::from_pathname(path).is_ok();
     if path.is_empty() || !fits {
         return Err(Error::Usage(format!(
