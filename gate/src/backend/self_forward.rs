@@ -10,7 +10,7 @@ use socket2::SockRef;
 use super::Target;
 use crate::error::Error;
 
-/// The reason in the error when the backend is the address that clients connect to.
+/// The error's reason if the backend is the address that clients connect to.
 pub(crate) const LISTENS: &str = "gate itself listens there";
 
 /// Refuses a `target` that is one of the gate's own sockets, `listening`. `why` is the reason in

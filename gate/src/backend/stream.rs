@@ -15,7 +15,7 @@ use super::source_addresses::Lease;
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// `_lease` counts the connection for its source address until the socket is closed. It is
-    /// `None` if the address is not a loopback IPv4 address.
+    /// `None` unless the backend's address is an IPv4 loopback address.
     Tcp {
         stream: TcpStream,
         _lease: Option<Lease>,

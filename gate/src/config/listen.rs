@@ -1,4 +1,4 @@
-//! Where to accept connections, as given on the command line.
+//! The address where clients connect, as given on the command line.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,9 +9,9 @@ use crate::error::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
-    /// This port on every address.
+    /// This port on every address of the machine.
     Every(u16),
-    /// One address.
+    /// One address and port.
     At(SocketAddr),
 }
 
