@@ -1,7 +1,7 @@
-//! Splits a PEM file into blocks, and refuses those that cannot be intended.
+//! Splits a PEM file into blocks, and refuses blocks that do not belong in the file.
 //!
-//! `rustls-pki-types` decodes blocks, but it skips those that it does not know, and its errors do
-//! not say where a fault is. So the file is split here, line by line.
+//! `rustls-pki-types` can decode blocks, but it skips blocks of unknown types, and its errors do
+//! not name the place of a fault. So this module splits the file itself, line by line.
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ const DASHES: &str = "-----";
 pub(super) enum BlockKind {
     Certificate,
     Key,
-    /// Parameters of a curve or of Diffie-Hellman. Other programs need them in the file; TLS 1.3
-    /// does not.
+    /// Parameters of an elliptic curve or of Diffie-Hellman. Other programs need them in the file.
+    /// The gate ignores them.
     Parameters,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Block {
     pub(super) pem: Vec<u8>,
 }
 
-/// A block before its END line.
+/// A block whose END line has not been read yet.
 struct OpenBlock<'a> {
     location: PemLocation,
     label: &'a str,

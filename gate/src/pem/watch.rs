@@ -1,8 +1,8 @@
-//! Detects that the PEM files have changed.
+//! Detects changes of the PEM files.
 //!
-//! Each check opens the paths again, so a file may be replaced in any way: written in place,
-//! renamed over, or behind a symbolic link that now points elsewhere, be it the file's or a
-//! directory's. File change notification would miss the last two.
+//! Each check opens the paths again, so a file may be replaced in any way: overwritten, replaced by
+//! a rename, or by a symbolic link (to the file or to a directory above it) that gets a new target.
+//! The kernel's file change notification would miss the changes of links.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -17,7 +17,7 @@ use crate::error::Error;
 #[derive(Debug, Clone)]
 pub(crate) struct PemWatch {
     pub(crate) files: PemFiles,
-    /// The files are pipes or devices, which cannot be read again.
+    /// Whether one of the files is a pipe or a device, which cannot be read again.
     pub(crate) unrepeatable: bool,
     stamps: Vec<FileStamp>,
     settled: bool,
@@ -26,7 +26,7 @@ pub(crate) struct PemWatch {
     hasher: RandomState,
 }
 
-/// What the last check found, to tell whether the next one finds something else.
+/// The result of the last check, to be compared with the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fingerprint {
     Content(u64),
@@ -44,10 +44,11 @@ impl PemWatch {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// As [`Identity::load`].
+    /// The errors of [`Identity::load`].
     pub(crate) fn open(files: PemFiles) -> Result<(Self, Identity), Error> {
         let hasher = RandomState::new();
-        // Taken before the files are read, so that the next check notices a change in between.
+        // The metadata is taken before the files are read, so that the next check notices a change
+        // in between.
         let stamps = files.stamps();
         let contents = files.read()?;
         let identity = Identity::from_contents(&contents)?;
@@ -57,11 +58,11 @@ impl PemWatch {
         Ok((Self { files, unrepeatable, stamps, settled, found, hasher }, identity))
     }
 
-    /// Checks the files again: their metadata, and if that changed or `thoroughly` is set, their
-    /// content. `None` if nothing has changed since the last check.
+    /// Checks the metadata of the files again. Reads their content if the metadata changed or
+    /// `thoroughly` is set. `None` if nothing has changed since the last check.
     ///
     /// # Errors
-    /// As [`Identity::load`], once for each change.
+    /// The errors of [`Identity::load`], each reported once.
     pub(crate) fn check(&mut self, thoroughly: bool) -> Option<Result<Identity, Error>> {
         if self.unrepeatable {
             return None;
@@ -72,7 +73,7 @@ impl PemWatch {
         }
         self.settled = is_settled(&stamps);
         self.stamps = stamps;
-        // Opening a pipe might block for ever.
+        // Opening a pipe could block for ever, so it is not opened.
         let contents =
             if is_unrepeatable(&self.stamps) { Err(self.not_a_file()) } else { self.files.read() };
         let found = match &contents {
@@ -92,7 +93,8 @@ impl PemWatch {
     }
 }
 
-/// Whether a file is a pipe, as with `<(cat …)`, or a device: it cannot be read twice.
+/// Whether one of the files is a pipe, as with `<(cat …)`, or a device, so that it cannot be read
+/// twice.
 fn is_unrepeatable(stamps: &[FileStamp]) -> bool {
     stamps.contains(&FileStamp::Unrepeatable)
 }
@@ -120,7 +122,8 @@ mod tests {
         certificate.pem() + &key.serialize_pem()
     }
 
-    /// Watches a file whose metadata can be relied on, as if it had been written minutes ago.
+    /// A watch on a file whose metadata counts as reliable, as if the file had been written minutes
+    /// ago.
     fn settled(dir: &TempDir) -> (PemWatch, std::path::PathBuf) {
         let path = dir.path().join("cert.pem");
         fs::write(&path, pem("first")).unwrap();
@@ -145,7 +148,7 @@ mod tests {
         // Rewriting the file changes its metadata, but not its content.
         fs::write(&path, fs::read(&path).unwrap()).unwrap();
         assert_eq!(name(watch.check(false)), None);
-        // A thorough check reports it all the same.
+        // A thorough check returns the certificate although the content is the same.
         assert_eq!(name(watch.check(true)), Some("first".to_owned()));
     }
 
@@ -160,7 +163,7 @@ mod tests {
         assert_eq!(name(watch.check(false)), Some("first".to_owned()));
     }
 
-    /// The metadata has the same time and length, so only the content shows the change.
+    /// Both files have the same time and length, so only their content shows the change.
     #[test]
     fn a_second_write_in_the_same_moment_is_seen() {
         let dir = TempDir::new().unwrap();
@@ -185,7 +188,7 @@ mod tests {
         assert!(fault(watch.check(false)).unwrap().contains("END line"));
         assert_eq!(fault(watch.check(false)), None);
 
-        // Another file with the same fault is another change.
+        // Another file with the same fault counts as a change.
         fs::write(&path, &good[..good.len() / 2 - 1]).unwrap();
         assert!(fault(watch.check(false)).unwrap().contains("END line"));
         assert_eq!(fault(watch.check(false)), None);
@@ -195,7 +198,7 @@ mod tests {
         assert_eq!(name(watch.check(false)), None);
     }
 
-    /// Opening the pipe would wait for a writer.
+    /// The check must not open the pipe, because it would wait for a writer.
     #[test]
     fn a_pipe_in_the_place_of_the_file_is_not_opened() {
         let dir = TempDir::new().unwrap();
@@ -217,7 +220,7 @@ mod tests {
         assert!(is_unrepeatable(&PemFiles::new(Path::new("/dev/null")).stamps()));
     }
 
-    /// The links that certbot makes (`live/…/cert.pem`), and those of Kubernetes (`..data`).
+    /// Links like those of certbot (`live/…/cert.pem`) and of Kubernetes (`..data`).
     #[test]
     fn links_are_followed_each_time() {
         let dir = TempDir::new().unwrap();
