@@ -22,7 +22,7 @@ pub(crate) async fn run(metrics: &Metrics) {
         tokio::time::sleep(INTERVAL).await;
         if held.should_trim(metrics.take_peak()) {
             // A trim takes some milliseconds. It locks each of glibc's heaps in turn, and threads
-            // that allocate from the locked heap wait. It runs on a thread of its own, so that no
+            // that allocate from the locked heap wait. The trim has a thread of its own, so that no
             // connection waits for the whole trim.
             let _ = tokio::task::spawn_blocking(trim).await;
         }

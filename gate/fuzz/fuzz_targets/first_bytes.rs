@@ -13,7 +13,7 @@ use gate::{Command, Config, Listeners};
 use libfuzzer_sys::fuzz_target;
 use shared::shutdown::{Hangups, Shutdown};
 
-/// The gate hangs if it has not closed the connection by this time after the client ended its side.
+/// If the gate has not closed the connection this long after the client ended its side, it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The content types of TLS records (RFC 8446, 5.1).

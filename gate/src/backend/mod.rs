@@ -53,7 +53,7 @@ pub(crate) struct Backend {
     proxy_protocol: Option<ProxyVersion>,
     retry: Duration,
     sources: SourceAddresses,
-    /// Whether the last attempt failed. The log has a line when this changes, not for each client.
+    /// Whether the last attempt failed. A change is logged once, not for each client.
     unreachable: AtomicBool,
     unanswered: Unanswered,
 }
@@ -178,7 +178,7 @@ impl Backend {
     }
 
     fn log_reachable(&self) {
-        // This reads first, because every write takes the cache line from all other threads.
+        // The flag is read first, because every write takes the cache line from all other threads.
         if self.unreachable.load(Ordering::Relaxed)
             && self.unreachable.swap(false, Ordering::Relaxed)
         {
@@ -218,7 +218,7 @@ async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
 /// ends on this machine, so only a server on another machine can vanish unnoticed.
 fn set_options(stream: &TcpStream, address: IpAddr) {
     let socket = SockRef::from(stream);
-    // These calls fail only if the connection is already closed. Its first read then reports that.
+    // These calls fail only if the connection is already closed. The first read then reports that.
     let _ = socket.set_tcp_nodelay(true);
     if !address.is_loopback() {
         let _ = socket.set_tcp_keepalive(&keepalive());

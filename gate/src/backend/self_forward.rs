@@ -13,11 +13,10 @@ use crate::error::Error;
 /// The error's reason if the backend is the address that clients connect to.
 pub(crate) const LISTENS: &str = "gate itself listens there";
 
-/// Refuses a `target` that is one of the gate's own sockets, `listening`. `why` is the reason in
-/// the error.
+/// Refuses a `target` that leads to one of the gate's own sockets, `listening`.
 ///
 /// # Errors
-/// [`Error::Usage`].
+/// [`Error::Usage`], with the reason `why`.
 pub(crate) fn reject(target: &Target, listening: &[SocketAddr], why: &str) -> Result<(), Error> {
     let Some(own) = reached(target, listening) else { return Ok(()) };
     Err(Error::Usage(format!(
@@ -30,7 +29,7 @@ pub(crate) fn reject(target: &Target, listening: &[SocketAddr], why: &str) -> Re
 /// also reached by IPv4, unless it is IPv6 only.
 ///
 /// # Errors
-/// When the socket has no address.
+/// If the kernel does not report the socket's address.
 pub(crate) fn addresses_of(socket: &TcpListener) -> io::Result<Vec<SocketAddr>> {
     let at = socket.local_addr()?;
     let everywhere = at.is_ipv6() && at.ip().is_unspecified();

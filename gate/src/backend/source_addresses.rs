@@ -2,9 +2,9 @@
 //!
 //! Two addresses and two ports identify a connection. From one source address to one port of the
 //! server, there are only as many connections as ephemeral ports: 28,232 on Linux by default. Once
-//! half of these ports are in use, each connect takes thirty times as long (measured), because the
-//! kernel first tries all odd or all even ports one by one. All of 127.0.0.0/8 is this machine, so
-//! more source addresses help.
+//! half of these ports are in use, each connect takes thirty times as long (docs/internals.md),
+//! because the kernel first tries all odd or all even ports one by one. All of 127.0.0.0/8 is this
+//! machine, so more source addresses help.
 //!
 //! Connections come from 127.0.0.1 alone until their number reaches its share, because servers may
 //! have rules for that address (`allow 127.0.0.1`).

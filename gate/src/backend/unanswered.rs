@@ -7,7 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The number of closed connections in a row before a warning. One odd client may cause fewer.
+/// The number of unanswered connections in a row that causes a warning. Fewer may come from one
+/// faulty client.
 const SUSPICIOUS: u64 = 3;
 
 /// The least time between two warnings.

@@ -29,8 +29,8 @@ impl Flow {
     }
 }
 
-/// The state of a connection after the relay. A socket is `None` if its input was read to the end.
-/// Otherwise it must be closed with `linger`.
+/// The state of a connection after the relay. A socket is `Some` only if its input was not read to
+/// the end. Such a socket must be closed with `linger`.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) client: Option<TcpStream>,

@@ -133,7 +133,7 @@ async fn forward(
         gate.backend.closed_unanswered(meter.answered());
     }
     let record = AccessRecord { tls, carried: ended.carried, ended: ended.cause.name() };
-    // Closing is boxed so that the memory of the long-lived relay does not include it.
+    // The future of `close` is boxed, so that it takes no memory during the long relay.
     Box::pin(close(ended)).await;
     Ok(record)
 }

@@ -2,7 +2,7 @@
 //! handshakes.
 //!
 //! Refusing a client costs one socket and no cryptography. Each count is held by a guard in the
-//! connection, and dropping the guard ends it.
+//! connection, and ends when the guard is dropped.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

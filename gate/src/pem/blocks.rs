@@ -78,7 +78,7 @@ pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
 }
 
 /// Lines with their numbers. If files were joined without a line break, END and BEGIN are on one
-/// line; that counts as two lines here.
+/// line. Such a line counts as two lines here.
 fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     const JOINED: &str = "----------BEGIN ";
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -136,13 +136,14 @@ fn refuse<T>(location: PemLocation, fault: PemFault) -> Result<T, Error> {
     Err(Error::Pem { location, fault })
 }
 
-/// A label without control characters: the file may be anything.
+/// A label without control characters. A damaged file may hold any bytes.
 fn printable(label: &str) -> String {
     label.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect()
 }
 
-/// Guesses what a file without any block is. DER is a SEQUENCE (0x30) with a long length (0x82);
-/// its first element is a SEQUENCE in a certificate, and INTEGER 3 (the version of PFX) in PKCS#12.
+/// Guesses the format of a file without PEM blocks. DER begins with a SEQUENCE (0x30) with a
+/// two-byte length (0x82). The first element in it is a SEQUENCE in a certificate, and the INTEGER
+/// 3 (the version) in PKCS#12.
 fn no_block(content: &[u8]) -> PemFault {
     match content {
         [0x30, 0x82, _, _, 0x30, ..] => PemFault::Binary {

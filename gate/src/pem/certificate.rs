@@ -31,7 +31,7 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// `None` unless `der` is exactly one X.509 certificate.
+    /// Parses `der`. `None` unless it is exactly one X.509 certificate.
     pub(super) fn parse(der: CertificateDer<'static>) -> Option<Self> {
         let (rest, parsed) = X509Certificate::from_der(&der).ok()?;
         if !rest.is_empty() {
@@ -147,7 +147,7 @@ impl Certificate {
     }
 }
 
-/// The validity time of a certificate. Times before 1970 count as 1970, because both are long past.
+/// Converts a time of validity. Times before 1970 become 1970, which is long past too.
 fn time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }

@@ -12,9 +12,9 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The name of the leaf's issuer if the file certainly lacks it. A leaf alone lacks an
-    /// intermediate, because authorities do not issue leaves with their root, unless that root is
-    /// in the file. In a longer chain, the last certificate was presumably issued by a root.
+    /// The name of the leaf's issuer if the file certainly lacks it. This is so if the leaf is sent
+    /// alone and its root is not in the file, because public authorities issue leaves only through
+    /// intermediates. In a longer chain, the last certificate was presumably issued by a root.
     pub(super) fn missing(&self) -> Option<&str> {
         let [leaf] = self.sent.as_slice() else { return None };
         let known = leaf.is_self_issued()

@@ -59,10 +59,11 @@ impl PemWatch {
     }
 
     /// Checks the metadata of the files again. Reads their content if the metadata changed or
-    /// `thoroughly` is set. `None` if nothing has changed since the last check.
+    /// `thoroughly` is set. `None` if the content is unchanged and `thoroughly` is not set, or if a
+    /// file was a pipe at the start.
     ///
     /// # Errors
-    /// The errors of [`Identity::load`], each reported once.
+    /// The errors of [`Identity::load`]. Without `thoroughly`, each one is reported once.
     pub(crate) fn check(&mut self, thoroughly: bool) -> Option<Result<Identity, Error>> {
         if self.unrepeatable {
             return None;
@@ -73,7 +74,7 @@ impl PemWatch {
         }
         self.settled = is_settled(&stamps);
         self.stamps = stamps;
-        // Opening a pipe could block for ever, so it is not opened.
+        // Opening a pipe could block for ever, so a pipe is not read.
         let contents =
             if is_unrepeatable(&self.stamps) { Err(self.not_a_file()) } else { self.files.read() };
         let found = match &contents {

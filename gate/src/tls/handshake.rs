@@ -80,9 +80,9 @@ impl Handshake {
             self.begun = true;
             let peer = self.session.receive(scratch, count);
             let done = !self.session.negotiated().is_handshaking();
-            // At this point a TLS 1.3 server sends only session tickets. The relay sends them
-            // later, because the client's first request may arrive before the backend is connected,
-            // and they can then share a packet with the answer.
+            // At this point a TLS 1.3 server sends only session tickets. The relay sends the
+            // tickets later: the client's first request may arrive before the backend is connected,
+            // and the tickets can then share a packet with the answer.
             let version = self.session.negotiated().protocol_version();
             if done && version == Some(ProtocolVersion::TLSv1_3) {
                 self.session.queue(&mut scratch.output);

@@ -21,8 +21,8 @@ use tokio::net::TcpStream;
 
 use crate::buffer::{self, Output, Pending, RECORD, Scratch};
 
-/// The most bytes of an incomplete handshake message that are kept. A ClientHello has about 2 KiB,
-/// including post-quantum keys.
+/// The most bytes of an incomplete handshake message that are kept. The limit is far above a
+/// ClientHello, which has about 2 KiB, including post-quantum keys.
 const HANDSHAKE_MESSAGE: usize = 32 * 1024;
 
 /// The state of the client's side of the session.

@@ -118,8 +118,8 @@ async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause
     ] {
         let (listener, address) = backend().await;
         let gate = Gate::start(address, &options);
-        // Two such connections in a row cause no warning. The answer in between starts the count
-        // again.
+        // Two unanswered connections in a row cause no warning. The answer in between starts the
+        // count again.
         for answer in ["", "", "hello", "", ""] {
             let warned = exchange(&gate, &listener, answer.as_bytes()).await;
             assert!(warned.is_empty(), "{warned:?}");

@@ -230,7 +230,7 @@ async fn a_client_that_is_gone_stops_nobody() {
 #[tokio::test]
 async fn after_a_burst_a_connection_keeps_no_memory_of_it() {
     const CONNECTIONS: usize = 200;
-    // KiB for each connection. If it kept one record and the bytes that rustls read ahead, these
+    // The most KiB that a connection may keep. One record and the bytes that rustls read ahead
     // would be 20 KiB.
     const KEPT_KIB: usize = 6;
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Gate, VERSIONS, accept, backend, rest, soon};
 
-/// Reads a header of version 2. Its bytes 14 and 15 hold the length of the rest.
+/// Reads a header of version 2. The header's bytes 14 and 15 hold the length of the rest.
 pub(crate) async fn read_version_2(stream: &mut (impl AsyncRead + Unpin)) -> ProxyHeader<'static> {
     soon(async {
         let mut bytes = vec![0; 16];

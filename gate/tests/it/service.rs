@@ -26,7 +26,7 @@ fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Comm
     let given = [(socket.try_clone().unwrap().into(), "proxy")];
     let mut command = service_manager::activated(program().get_program(), given, "</dev/null");
     command
-        // The gate must use the socket. It could not listen on this address of the command line.
+        // The gate must use the socket: it cannot listen on this address of the command line.
         .args(["192.0.2.1:1", &backend.to_string()])
         .arg(files.path().join("cert.pem"))
         .args(["--log", "info,access=off", "--drain", "0s"]);

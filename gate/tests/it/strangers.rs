@@ -135,7 +135,7 @@ async fn strangers_are_counted_and_told_of_in_one_line() {
             "{log:?}"
         );
     }
-    // Every line is INFO or was matched by the address of its client above.
+    // Every line that is not INFO was matched above by the address of its client.
     let others = log.iter().filter(|line| !line.contains(" INFO ")).count() - told.len();
     assert_eq!(others, 0, "{log:?}");
 }

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Cli;
 
-/// The explanation of a complete command line, for errors.
+/// Explains a complete command line in error messages.
 const USUAL: &str = "gate takes where to listen, where to forward to and the PEM file, as in \
                      gate 9091 9090 cert.pem";
 

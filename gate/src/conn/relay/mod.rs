@@ -33,7 +33,7 @@ const ROUNDS: usize = 8;
 
 /// How often the gate checks whether a client that closed its sending side has disconnected. tokio
 /// reports the end of that side once, but not a later failure of the socket. The kernel detects an
-/// unreachable machine after 60 + 4 × 15 s (keepalive).
+/// unreachable machine by keepalive after 120 s: 60 s of silence and 4 probes, 15 s each.
 const GONE_CHECK: Duration = Duration::from_secs(5);
 
 /// Both directions of one connection.
@@ -170,7 +170,7 @@ impl Relay {
     }
 
     /// Ends both directions as if both sides had closed. [`Relay::run`] then delivers the pending
-    /// bytes, followed by the ends.
+    /// bytes and ends both streams.
     pub(crate) fn close(&mut self, cause: Cause) {
         self.set_cause(cause);
         for flow in [&mut self.to_backend, &mut self.to_client] {

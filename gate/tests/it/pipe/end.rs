@@ -19,9 +19,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// How a writer ends its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// With a `close_notify`, if the connection uses TLS.
+    /// The stream ends with a `close_notify` if the connection uses TLS.
     Proper,
-    /// Only with TCP's own end (FIN), as many programs do.
+    /// The stream ends only with TCP's own end (FIN), as many programs do.
     Bare,
 }
 
