@@ -13,8 +13,7 @@ use crate::tls::Resumption;
 /// Describes what a gate with `config` would do, one line for each setting.
 ///
 /// # Errors
-/// The error that would prevent the start. An error that shows only when the port is opened is not
-/// found.
+/// Any error that would prevent the start, except an error in opening a port.
 pub fn check(config: &Config) -> Result<String, Error> {
     config.separate_ports()?;
     Served::new(config.identity.clone(), &Resumption::new()?)?;

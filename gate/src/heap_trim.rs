@@ -88,8 +88,8 @@ mod tests {
         assert!(!look(3_000, 3_000));
         assert!(!look(3_000, 2_400));
         assert!(look(2_400, 2_200));
-        // No trim is due if only a small part of the connections has closed, or if there were few
-        // of them.
+        // No trim is due if only a small part of the connections has closed, or if there were only
+        // a few connections at the peak.
         assert!(!look(10_000, 8_000));
         let mut held = HeldFor::default();
         assert!(!held.should_trim(ConnectionPeak { live: 0, peak: MIN_GONE - 1 }));

@@ -94,7 +94,7 @@ pub async fn run(
     service::ready();
     shutdown.stopping().await;
     service::stopping();
-    // Each task closes its listening socket.
+    // Each task closes its listening socket when it ends.
     while accepting.join_next().await.is_some() {}
     Ok(gate.drain.finished().await)
 }

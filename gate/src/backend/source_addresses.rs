@@ -6,8 +6,8 @@
 //! because the kernel first tries all odd or all even ports one by one. All of 127.0.0.0/8 is this
 //! machine, so more source addresses help.
 //!
-//! Connections come from 127.0.0.1 alone until their number reaches its share, because servers may
-//! have rules for that address (`allow 127.0.0.1`).
+//! Connections come from 127.0.0.1 alone until this address has its share of them, because servers
+//! may have rules for 127.0.0.1 (such as `allow 127.0.0.1`).
 
 use std::fs;
 use std::io;
@@ -34,7 +34,7 @@ pub(crate) struct SourceAddresses {
     share: u32,
 }
 
-/// One connection in the count of its source address. Dropping the lease ends the count.
+/// Counts one connection for its source address. Dropping the lease ends the count.
 #[derive(Debug)]
 pub(crate) struct Lease {
     open: Arc<[AtomicU32; ADDRESSES as usize]>,
@@ -148,7 +148,8 @@ mod tests {
             [from().await, from().await, from().await, from().await, from().await],
             ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"]
         );
-        // The address of a closed connection is used again, and the lowest address comes first.
+        // The next connection comes from the lowest address again, because one of its connections
+        // has closed.
         held.remove(0);
         held.push(sources.connect(to).await.unwrap());
         assert_eq!(listener.accept().await.unwrap().1.ip(), Ipv4Addr::LOCALHOST);

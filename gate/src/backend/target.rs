@@ -18,7 +18,7 @@ impl Target {
     /// Reads `9090`, `localhost:9090`, `ADDR:PORT` or `unix:PATH`.
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] for any other text, and for port 0.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(text, path);

@@ -123,7 +123,7 @@ impl Config {
     /// manager passed the sockets, because they replace [`Config::listen`].
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] if both ports are the same.
     pub(crate) fn separate_ports(&self) -> Result<(), Error> {
         let Some(admin) = self.admin.filter(|admin| admin.port() != 0) else { return Ok(()) };
         let taken = self.listen.addresses().into_iter().any(|own| {

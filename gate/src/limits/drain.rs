@@ -49,8 +49,8 @@ impl Drain {
     /// connection has its own delay, and the longest is just below the limit.
     pub(crate) async fn close_slot(&self) {
         self.shutdown.stopping().await;
-        // Every open connection gets here right after the stop signal. The first one stores their
-        // number.
+        // Every open connection gets here right after the stop signal. The first one to arrive
+        // stores the number of open connections.
         let live = *self
             .live_at_stop
             .get_or_init(|| self.capacity.saturating_sub(self.permits.available_permits()));

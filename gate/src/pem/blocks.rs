@@ -141,9 +141,9 @@ fn printable(label: &str) -> String {
     label.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect()
 }
 
-/// Guesses the format of a file without PEM blocks. DER begins with a SEQUENCE (0x30) with a
-/// two-byte length (0x82). The first element in it is a SEQUENCE in a certificate, and the INTEGER
-/// 3 (the version) in PKCS#12.
+/// Guesses the format of a file without PEM blocks. Both DER formats begin with a SEQUENCE (0x30)
+/// that has a two-byte length (0x82). Its first element is a SEQUENCE in a certificate, and the
+/// INTEGER 3 (the version) in PKCS#12.
 fn no_block(content: &[u8]) -> PemFault {
     match content {
         [0x30, 0x82, _, _, 0x30, ..] => PemFault::Binary {

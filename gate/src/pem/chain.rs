@@ -38,7 +38,7 @@ pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Op
         .map(|(index, _)| index)?;
     let mut sent = vec![certificates.remove(leaf)];
     // A root would end the chain anyway. Roots are taken out first, so that a cross-signed
-    // certificate with the same name and key is used instead. That one leads on to an older root.
+    // certificate with the same name and key is used instead, which leads to an older root.
     let (mut left_out, mut certificates): (Vec<_>, Vec<_>) =
         certificates.into_iter().partition(Certificate::is_self_issued);
     while let Some(last) = sent.last() {

@@ -22,7 +22,8 @@ pub(crate) struct PemWatch {
     stamps: Vec<FileStamp>,
     settled: bool,
     found: Fingerprint,
-    /// Hashes with a random key, so that the stored hash reveals nothing about the private key.
+    /// The hash function of the fingerprints. It has a random key, so that a stored hash reveals
+    /// nothing about the private key.
     hasher: RandomState,
 }
 

@@ -104,7 +104,7 @@ async fn everything_is_counted() {
     let mut live = gate.client_of(Arc::clone(&config[1])).await;
     round_trip(&mut live).await;
 
-    // The client may have read an answer before the gate counted it.
+    // The client may have read an answer before the gate counted it, so this waits for the count.
     let forwarded = |direction| format!("gate_forwarded_bytes_total{{direction=\"{direction}\"}}");
     let counted = async {
         loop {

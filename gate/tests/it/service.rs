@@ -75,7 +75,7 @@ async fn a_restart_refuses_nobody() {
         gate.signal(Signal::TERM);
         let (status, log) = gate.ended().await;
         assert_eq!(status.code(), Some(0), "{log:?}");
-        // No gate is running now, but the client is not refused.
+        // No gate is running now, but the open socket still takes the client's connection.
         let waiting = soon(TcpStream::connect(address)).await.expect("refused");
         gate = start();
         let mut client = soon(connector.connect(name(), waiting)).await.unwrap();
