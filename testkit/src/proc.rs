@@ -1,4 +1,4 @@
-//! Information of the kernel about a process, from `/proc/PID` (see proc(5)).
+//! Reads information about a process from `/proc/PID` (see proc(5)).
 
 use std::fs;
 use std::time::Duration;

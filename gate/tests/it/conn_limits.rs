@@ -155,8 +155,8 @@ fn the_help_tells_the_defaults() {
     }
 }
 
-/// Each connection takes two file descriptors, each thread takes 4, and 128 are reserved. With 200
-/// descriptors, which is only the hard limit before the start, this allows (200 - 128 - 2 × 4) / 2
+/// Each connection takes two file descriptors, each thread takes 4, and 128 are reserved. The gate
+/// raises its limit to the hard limit of 200 descriptors, which allows (200 - 128 - 2 × 4) / 2
 /// connections.
 #[tokio::test]
 async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {

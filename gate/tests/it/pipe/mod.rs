@@ -129,7 +129,7 @@ fn tls_1_3_is_a_plain_pipe() {
     agree(&TLS13, fixed());
 }
 
-/// Runs other scripts each time.
+/// Runs new random scripts each time.
 mod soak {
     use super::*;
 
