@@ -1,4 +1,4 @@
-//! Closing a connection so that the peers receive the last bytes.
+//! Closes a connection in a way that lets both peers receive the last bytes.
 
 use std::future::poll_fn;
 

@@ -142,8 +142,8 @@ impl TlsSession {
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     return (taken, PeerState::Ended);
                 }
-                // rustls needs more input. (The other states are those of early data, which the
-                // gate never accepts.)
+                // The rest of the input cannot be processed yet. (The gate never accepts early
+                // data.)
                 Ok(_) => return (taken + discard, PeerState::Open),
                 Err(error) => {
                     self.flush_alert(output);
@@ -154,8 +154,8 @@ impl TlsSession {
         }
     }
 
-    /// Puts the alert into `output`, after any earlier output. The session processes nothing
-    /// afterwards.
+    /// Puts the alert into `output`, and the messages that must precede it. The session processes
+    /// nothing afterwards.
     fn flush_alert(&mut self, output: &mut Output) {
         self.faulty = true;
         while self.tls.wants_write() {

@@ -13,7 +13,7 @@ use shared::telemetry::LogFormat;
 
 use crate::error::Error;
 
-/// What the command line asks for.
+/// The action that the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Starts the gate, which forwards connections.
@@ -133,7 +133,7 @@ pub struct Cli {
     log_format: String,
 }
 
-/// What `--proxy-protocol` asks for.
+/// The value of `--proxy-protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProxyProtocol {
     /// Send only the client's bytes
