@@ -1,4 +1,4 @@
-//! Writes a certificate chain to try the gate with: root, intermediate, leaf, key, and the
+//! Writes an example certificate chain for the gate: root, intermediate, leaf, key, and the
 //! `cert.pem` that the gate reads.
 //!
 //! `cargo run -p gate --example example-chain -- DIR [--force]`
@@ -23,7 +23,8 @@ use x509_parser::prelude::FromDer as _;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Browsers refuse leaves of more than 398 days.
+/// The validity of each certificate: one year. Browsers refuse leaves that are valid for more than
+/// 398 days.
 const VALID: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -103,7 +104,7 @@ fn leaf() -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-/// Valid since yesterday, for clocks that are behind.
+/// Sets the name and the dates. The validity begins yesterday, for clients whose clocks are behind.
 fn set_name_and_dates(params: &mut CertificateParams, name: &str) {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
@@ -113,7 +114,7 @@ fn set_name_and_dates(params: &mut CertificateParams, name: &str) {
     params.not_after = (yesterday + VALID).into();
 }
 
-/// Whether all files are there and the leaf is valid for another day.
+/// Whether all files exist and the leaf is valid for at least one more day.
 fn is_valid(dir: &Path) -> bool {
     let tomorrow = (SystemTime::now() + DAY).duration_since(UNIX_EPOCH).unwrap_or_default();
     FILES.iter().all(|name| dir.join(name).is_file())
@@ -125,7 +126,7 @@ fn is_valid(dir: &Path) -> bool {
         })
 }
 
-/// Writes another file and renames it, so that a gate never reads half a file.
+/// Writes a temporary file and renames it, so that a gate never reads half a file.
 fn replace(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file =

@@ -1,6 +1,6 @@
-//! A listener behind the gate. The program registers on a tag over WSS, verifies the certificate as
-//! a browser would, and prints the messages that arrive. `scripts/demo --check` proves with it that
-//! everything works from end to end.
+//! A WebSocket client behind the gate. It registers a tag over WSS, verifies the certificate as a
+//! browser would, and prints the messages that arrive. `scripts/demo --check` uses it to test the
+//! demo from end to end.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 

@@ -1,4 +1,4 @@
-//! The gate's answers on the admin port.
+//! The gate's `/status` and `/metrics` on the admin port.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

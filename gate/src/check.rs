@@ -1,4 +1,4 @@
-//! `--check`: describes what would be served.
+//! `--check`: describes what the gate would serve.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use crate::tls::Resumption;
 /// Describes what a gate with `config` would do, one line for each setting.
 ///
 /// # Errors
-/// What would prevent the start, except what only shows when the port is bound.
+/// Any error that would prevent the start, except an error in opening a port.
 pub fn check(config: &Config) -> Result<String, Error> {
     config.separate_ports()?;
     Served::new(config.identity.clone(), &Resumption::new()?)?;

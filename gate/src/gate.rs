@@ -16,8 +16,8 @@ use crate::tls::{Resumption, server_config};
 /// The state that all connections of one gate share.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// The certificate for new connections. Each takes its own reference before the handshake, so
-    /// that a renewal never concerns a connection that has begun.
+    /// The certificate for new connections. Each connection takes its own reference before the
+    /// handshake, so a renewal does not affect open connections.
     pub(crate) served: ArcSwap<Served>,
     pub(crate) resumption: Resumption,
     pub(crate) backend: Backend,
@@ -29,7 +29,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Serves new connections with `identity`; those that have begun keep the certificate that they
+    /// Serves new connections with `identity`. Open connections keep the certificate that they
     /// began with.
     pub(crate) fn serve(&self, identity: Identity) -> Result<(), Error> {
         self.served.store(Arc::new(Served::new(identity, &self.resumption)?));

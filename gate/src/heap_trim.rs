@@ -1,9 +1,9 @@
 //! Returns the memory of closed connections to the system.
 //!
-//! glibc's allocator returns by itself only what lies at the end of its heap, and there is always
-//! some connection that lies behind. Without this, the memory of thousands of closed connections
-//! would stay resident. So after many connections have closed, `malloc_trim` releases free pages
-//! everywhere.
+//! glibc's allocator by itself returns only the free memory at the end of its heap, and the memory
+//! of some open connection is always near the end. So the memory of thousands of closed connections
+//! would stay resident. After many connections have closed, `malloc_trim` therefore releases free
+//! pages everywhere in the heap.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::metrics::{ConnectionPeak, Metrics};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The least number of closed connections that is worth a trim: they leave about 4 MiB.
+/// The least number of closed connections that makes a trim worthwhile: 500 of them leave about 4
+/// MiB.
 const MIN_GONE: i64 = 500;
 
 /// Trims the heap shortly after many connections have closed. Never ends.
@@ -20,9 +21,9 @@ pub(crate) async fn run(metrics: &Metrics) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         if held.should_trim(metrics.take_peak()) {
-            // A trim takes some milliseconds. It locks one of glibc's heaps after another, and
-            // whoever allocates from a locked heap waits. On a thread of its own, it delays nobody
-            // else.
+            // A trim takes some milliseconds. It locks each of glibc's heaps in turn, and threads
+            // that allocate from the locked heap wait. The trim has a thread of its own, so that no
+            // connection waits for the whole trim.
             let _ = tokio::task::spawn_blocking(trim).await;
         }
     }
@@ -33,9 +34,9 @@ pub(crate) async fn run(metrics: &Metrics) {
 struct HeldFor(i64);
 
 impl HeldFor {
-    /// Whether that is many more than there are now, so that a trim is due.
+    /// Whether the current number of connections is so far below the peak that a trim is due.
     fn should_trim(&mut self, connections: ConnectionPeak) -> bool {
-        // The peak includes connections that came and left since the last check.
+        // The peak includes connections that began and ended since the last check.
         let peak = self.0.max(connections.peak);
         let trim = peak - connections.live >= MIN_GONE.max(peak / 4);
         self.0 = if trim { connections.live } else { peak };
@@ -51,8 +52,8 @@ fn trim() {
         fn malloc_trim(pad: usize) -> i32;
     }
     // SAFETY: the declaration is that of the manual. malloc_trim takes any value, may be called
-    // from any thread at any time (MT-Safe), locks the heaps itself and leaves all used memory as
-    // it is. The allocator of this program is glibc's: nothing declares another one.
+    // from any thread at any time (MT-Safe), locks the heaps itself and does not change used
+    // memory. This program uses glibc's allocator, because it declares no other one.
     unsafe {
         malloc_trim(0);
     }
@@ -87,7 +88,8 @@ mod tests {
         assert!(!look(3_000, 3_000));
         assert!(!look(3_000, 2_400));
         assert!(look(2_400, 2_200));
-        // No trim is due if few of many connections closed, nor if there were few at all.
+        // No trim is due if only a small part of the connections has closed, or if there were only
+        // a few connections at the peak.
         assert!(!look(10_000, 8_000));
         let mut held = HeldFor::default();
         assert!(!held.should_trim(ConnectionPeak { live: 0, peak: MIN_GONE - 1 }));

@@ -17,12 +17,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Uses the sockets `given` by a service manager, or else binds what the configuration names.
-    /// Must be called within a tokio runtime.
+    /// Uses the sockets `given` by a service manager. Without them, opens the sockets that the
+    /// configuration names. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used; [`Error::Usage`] for a
-    /// socket that is the backend itself, and for a port that is given twice.
+    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used; [`Error::Usage`] if a
+    /// socket is the backend itself, or if two options name one port.
     pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
         let unusable = |source| Error::System { what: "use the listening socket", source };
         let mut clients = Vec::new();
@@ -47,7 +47,7 @@ impl Listeners {
         Ok(Self { clients, admin })
     }
 
-    /// Prints the bound addresses on stdout.
+    /// Prints the addresses of the open sockets on stdout.
     pub fn announce(&self) {
         for listener in &self.clients {
             announce("gate", listener.address());

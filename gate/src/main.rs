@@ -12,7 +12,8 @@ fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
         Ok(Command::Run(cli)) => *cli,
         Ok(Command::Print(text)) => {
-            // A closed stdout is no failure.
+            // If the output cannot be written, for example to a closed pipe, this is not reported
+            // as a failure.
             let _ = write!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
@@ -38,20 +39,20 @@ fn start(cli: &Cli) -> Result<(), Error> {
         let _ = write!(std::io::stdout(), "{}", gate::check(&config)?);
         return Ok(());
     }
-    // This call changes the environment, so it comes before any other thread is started.
+    // This must run before other threads start, because it changes the environment.
     let given = service::tcp_sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
     let runtime =
         workers::runtime().map_err(|source| Error::System { what: "start the runtime", source })?;
     let served = runtime.block_on(serve(config, given));
-    // The shutdown does not wait for a read of the PEM file, because its file system may hang.
+    // This does not wait for a read of the PEM file, whose file system may hang.
     runtime.shutdown_background();
     served
 }
 
 async fn serve(config: Config, given: Vec<TcpListener>) -> Result<(), Error> {
-    // The handlers are installed before the port is announced, so that a signal right afterwards
-    // stops the gate.
+    // The handlers are installed before the port is announced, so that a signal right afterwards is
+    // handled.
     let mut signals = StopSignals::install()
         .map_err(|source| Error::System { what: "handle signals", source })?;
     let hangups =

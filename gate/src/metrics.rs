@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::limits::Refusal;
 use crate::tls::names::{group_name, negotiated_version};
 
-/// All counters. Counting is one addition, whether or not anybody collects the metrics.
+/// All counters. Counting costs one addition, whether or not the metrics are collected.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     expiry: Gauge,
 }
 
-/// Open connections now, and their peak over some time.
+/// The number of open connections, and its peak over some time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionPeak {
     pub(crate) live: i64,
@@ -47,7 +47,7 @@ struct DirectionLabel {
     direction: &'static str,
 }
 
-/// The labels of a handshake. Version and group are empty if they were not negotiated.
+/// The labels of a handshake. Version and group are empty if it failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandshakeLabels {
     outcome: &'static str,
@@ -64,7 +64,7 @@ pub(crate) struct Carried {
     pub(crate) to_client: u64,
 }
 
-/// Bytes that were forwarded, counted while connections are open.
+/// Bytes that all connections have forwarded. Open connections add to them as they forward.
 #[derive(Debug)]
 pub(crate) struct Meter {
     family: Family<DirectionLabel, Counter>,
@@ -82,10 +82,10 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Counts what a connection has forwarded since `before`.
+    /// Counts the bytes that a connection has forwarded since `before`.
     pub(crate) fn add(&self, before: Carried, now: Carried) {
-        // A counter is written only if something was forwarded, because all threads share the
-        // counters, and even adding 0 would be a write to shared memory.
+        // A counter is written only if it changes: all threads share it, and even adding 0 would
+        // cost a write to shared memory.
         if now.to_backend != before.to_backend {
             self.to_backend.inc_by(now.to_backend - before.to_backend);
         }
@@ -100,12 +100,12 @@ impl Meter {
     }
 }
 
-/// Values that are determined only when metrics are collected.
+/// Values that are read only when metrics are collected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SampledGauges {
-    /// Unfinished handshakes.
+    /// The number of unfinished handshakes.
     pub(crate) handshakes: usize,
-    /// When the certificate expires, in seconds since 1970.
+    /// The time when the certificate expires, in seconds since 1970.
     pub(crate) expiry: i64,
 }
 
@@ -118,7 +118,7 @@ impl Metrics {
         }
     }
 
-    /// Open connections, and their peak since the last call.
+    /// The number of open connections, and its peak since the last call.
     pub(crate) fn take_peak(&self) -> ConnectionPeak {
         let live = self.live.get();
         ConnectionPeak { live, peak: self.peak.swap(live, Ordering::Relaxed).max(live) }
@@ -160,7 +160,7 @@ impl Metrics {
         self.handshakes.get_or_create(&handshake).inc();
     }
 
-    /// Encodes everything in OpenMetrics' text format.
+    /// Encodes all metrics in OpenMetrics' text format.
     pub(crate) fn encode(&self, now: SampledGauges) -> String {
         self.set(now);
         let mut registry = Registry::default();

@@ -1,4 +1,4 @@
-//! Serves a renewed certificate without a restart.
+//! Detects a renewed certificate and serves it without a restart.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,8 +12,8 @@ use crate::pem::PemWatch;
 /// How often the log repeats that the certificate expires soon.
 const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Checks the PEM files every `interval` and at each SIGHUP, and serves what has changed, until the
-/// stop.
+/// Checks the PEM files every `interval` and at each SIGHUP, and serves a changed certificate. Ends
+/// at the stop signal.
 pub(crate) async fn follow(
     gate: Arc<Gate>,
     mut watch: PemWatch,
@@ -38,7 +38,8 @@ pub(crate) async fn follow(
         if requested {
             service::reloading();
         }
-        // A file system may hang, and must not block a thread that serves connections.
+        // The files are read on a thread of their own: a file system may hang, and must not block
+        // connections.
         let checked = tokio::task::spawn_blocking(move || {
             let outcome = watch.check(requested);
             (watch, outcome)
@@ -74,7 +75,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// The time at which the last reminder of expiry was logged.
+/// The time when the last reminder of the expiry was logged.
 #[derive(Debug)]
 struct Reminder {
     told: SystemTime,
@@ -85,7 +86,7 @@ impl Reminder {
         Self { told }
     }
 
-    /// True once a day.
+    /// True at most once a day.
     fn is_due(&mut self, now: SystemTime) -> bool {
         let due = now.duration_since(self.told).is_ok_and(|passed| passed >= REMINDER);
         if due {

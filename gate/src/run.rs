@@ -1,4 +1,4 @@
-//! Runs a gate: starts its threads and tasks, accepts connections, and stops.
+//! Runs a gate: starts the threads and tasks, accepts connections, and stops.
 
 use std::sync::Arc;
 
@@ -23,20 +23,21 @@ use crate::metrics::Metrics;
 use crate::reload;
 use crate::tls::Resumption;
 
-/// Forwards connections from `listeners` until `shutdown` stops. Then closes the open connections
-/// one after the other over the time of `config.drain`, and returns whether all ended in time.
+/// Forwards connections from `listeners` until `shutdown` begins. Then closes the open connections
+/// one by one over the time of `config.drain`, and returns whether all of them ended in time.
 ///
-/// The PEM file is checked every `config.reload_interval` and at each of `hangups`.
+/// The PEM file is checked every `config.reload_interval` and at each SIGHUP in `hangups`.
 ///
-/// The calling thread accepts and serves; `config.threads - 1` further threads serve.
+/// The calling thread accepts and serves connections. `config.threads - 1` further threads serve.
 ///
-/// At most `config.max_connections` are served at a time; more wait in the kernel's queue. Each
-/// listener reserves a permit for its next connection, so there are at least as many permits as
-/// listeners. Dropping the future closes the listeners; `shutdown` still waits for the connections.
+/// At most `config.max_connections` are served at a time. Further connections wait in the kernel's
+/// queue. Each listener reserves a permit for its next connection, so there are at least as many
+/// permits as listeners. Dropping the future closes the listeners, but `shutdown` still waits for
+/// the connections.
 ///
 /// # Errors
-/// When the TLS library refuses the certificate and key of `config`, or the system refuses another
-/// thread.
+/// [`Error::Tls`] if the TLS library refuses the key, [`Error::System`] if the system refuses
+/// another thread.
 pub async fn run(
     listeners: Listeners,
     config: Config,
@@ -72,7 +73,7 @@ pub async fn run(
         shutdown.clone(),
     );
     shutdown.spawn(watched);
-    // These tasks end when the set is dropped, after the last connection has ended.
+    // These tasks are cancelled when the set is dropped, after the last connection has ended.
     let mut others = JoinSet::new();
     let all = Arc::clone(&gate);
     others.spawn(async move { heap_trim::run(&all.metrics).await });
@@ -93,7 +94,7 @@ pub async fn run(
     service::ready();
     shutdown.stopping().await;
     service::stopping();
-    // Each task closes its listening socket.
+    // Each task closes its listening socket when it ends.
     while accepting.join_next().await.is_some() {}
     Ok(gate.drain.finished().await)
 }

@@ -1,24 +1,24 @@
-//! Waiting with a deadline.
+//! Waits with a time limit.
 
 use std::panic::Location;
 use std::time::Duration;
 
-/// How long a test waits for what must happen. Only a test that fails waits this long.
+/// How long a test waits for an expected event. Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Awaits `work`.
+/// Awaits `work` for at most [`PATIENCE`].
 ///
 /// # Panics
-/// When it takes longer than [`PATIENCE`]; the message names the caller's line.
+/// If `work` takes longer than [`PATIENCE`]. The message names the caller's line.
 #[track_caller]
 pub fn soon<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
     within(PATIENCE, work)
 }
 
-/// Awaits `work`.
+/// Awaits `work` for at most `limit`.
 ///
 /// # Panics
-/// When it takes longer than `limit`; the message names the caller's line.
+/// If `work` takes longer than `limit`. The message names the caller's line.
 #[track_caller]
 pub fn within<T>(limit: Duration, work: impl Future<Output = T>) -> impl Future<Output = T> {
     let caller = Location::caller();

@@ -1,5 +1,5 @@
-//! What the tests of several crates have in common: they start a program, read what it says, wait
-//! for it with a deadline, and end it. Only tests depend on this crate.
+//! Helpers for the tests of several crates. They start a program, read its output, wait with a time
+//! limit, and end the program. Only tests depend on this crate.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -24,7 +24,7 @@ pub use lines::Lines;
 pub use process::{Process, command, command_through, output};
 pub use program::{Ended, Program};
 
-/// A listener on a free port of the loopback interface, and its address.
+/// Opens a listener on a free port of 127.0.0.1, and returns its address too.
 pub async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The lines that a program writes.
+//! The lines of a program's output.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::sync::Arc;
@@ -9,26 +9,25 @@ use tokio::sync::Notify;
 
 use crate::deadline::{PATIENCE, soon};
 
-/// The lines of one output of a program. A thread reads them as they come, so that the program
+/// The lines of one output of a program. A thread reads them as they arrive, so that the program
 /// never waits for the test.
 #[derive(Debug)]
 pub struct Lines {
-    // The lock makes it `Sync`, so that tasks can share what started the program.
+    // The lock makes `Lines` `Sync`, so that tasks can share a running program.
     received: Mutex<Receiver<String>>,
     /// Notified after each line and at the end.
     changed: Arc<Notify>,
 }
 
 impl Lines {
-    /// Reads `output` until its end, or until a line is not UTF-8.
+    /// Reads `output` until its end, or until a line that is not UTF-8.
     pub fn of(output: impl Read + Send + 'static) -> Self {
         let (sender, received) = mpsc::channel();
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // The receiver may be gone; the output of the program is read to its end all the
-                // same.
+                // If the receiver was dropped, the program's output is still read to its end.
                 let _ = sender.send(line);
                 notify.notify_one();
             }
@@ -38,11 +37,11 @@ impl Lines {
         Self { received: Mutex::new(received), changed }
     }
 
-    /// The next line, `None` at the end. Blocks the thread.
+    /// The next line, or `None` at the end. Blocks the thread.
     ///
     /// # Panics
-    /// When neither comes within a minute: a program may need half of it for its start, if it waits
-    /// for others.
+    /// If neither a line nor the end comes within a minute. A program that waits for other programs
+    /// may need half a minute to start.
     #[track_caller]
     pub fn next_blocking(&self) -> Option<String> {
         match self.received.lock().recv_timeout(3 * PATIENCE) {
@@ -52,10 +51,10 @@ impl Lines {
         }
     }
 
-    /// The next line that contains `text`; the lines before it are dropped. Blocks the thread.
+    /// The next line that contains `text`. The lines before it are dropped. Blocks the thread.
     ///
     /// # Panics
-    /// When there is none before the end, or when the next line does not come within [`PATIENCE`].
+    /// If no such line comes before the end, or if a line takes longer than [`PATIENCE`].
     #[track_caller]
     pub fn find_blocking(&self, text: &str) -> String {
         let mut dropped = Vec::new();
@@ -68,10 +67,10 @@ impl Lines {
         panic!("no line contains {text:?}: {dropped:?}");
     }
 
-    /// The next line, `None` at the end.
+    /// The next line, or `None` at the end.
     ///
     /// # Panics
-    /// When neither comes within [`PATIENCE`].
+    /// If neither a line nor the end comes within [`PATIENCE`].
     pub async fn next(&self) -> Option<String> {
         soon(async {
             loop {
@@ -89,7 +88,7 @@ impl Lines {
     /// All lines until the end.
     ///
     /// # Panics
-    /// When the end does not come within [`PATIENCE`].
+    /// If the end does not come within [`PATIENCE`].
     pub async fn rest(&self) -> Vec<String> {
         soon(async {
             let mut lines = Vec::new();
@@ -101,10 +100,10 @@ impl Lines {
         .await
     }
 
-    /// As [`Self::rest`], and blocks the thread.
+    /// All lines until the end. Blocks the thread.
     ///
     /// # Panics
-    /// When a line or the end does not come in time.
+    /// If a line or the end does not come within a minute.
     pub fn rest_blocking(&self) -> Vec<String> {
         std::iter::from_fn(|| self.next_blocking()).collect()
     }

@@ -1,11 +1,11 @@
-//! The OpenMetrics text of an admin port.
+//! Parses the OpenMetrics text of an admin port.
 
 use std::collections::HashMap;
 
-/// The samples of `/metrics` by their whole names, labels included.
+/// The samples in the text of `/metrics`. The keys are the full names with labels.
 ///
 /// # Panics
-/// When the text is not complete, or a value is no number.
+/// If the text is incomplete, or if a value is not a number.
 pub fn samples(text: &str) -> HashMap<String, f64> {
     assert!(text.ends_with("# EOF\n"), "{text}");
     text.lines()

@@ -1,27 +1,26 @@
-//! A test that runs again in a namespace of its own, where it may change what the machine has only
-//! one of.
+//! Runs a test again in a namespace of its own, where the test may change settings of the machine.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
-/// What a test needs around it.
+/// The namespace that a test needs.
 #[derive(Debug)]
 pub struct Namespace<'a> {
     /// The option of `unshare`, such as `--net`.
     pub kind: &'a str,
     /// Shell commands that prepare the namespace before the test runs in it.
     pub prepare: &'a str,
-    /// A variable that tells the test that it runs inside, and its value.
+    /// An environment variable and its value, which tell the test that it runs in the namespace.
     pub inside: (&'a str, &'a OsStr),
-    /// What the machine must have, for the message when it has not.
+    /// The requirement on the machine, for the message if the namespace cannot be created.
     pub needs: &'a str,
 }
 
 impl Namespace<'_> {
-    /// Runs the test of this name, `module::function`, again inside the namespace.
+    /// Runs the test with the name `test` (`module::function`) again, inside the namespace.
     ///
     /// # Panics
-    /// When the namespace cannot be had, or the test fails in it.
+    /// If the namespace cannot be created, or if the test fails in it.
     pub fn run_again(&self, test: &str) {
         let mut unshare = Command::new("unshare");
         if !rustix::process::geteuid().is_root() {

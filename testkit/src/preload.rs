@@ -1,13 +1,13 @@
-//! A library that takes the place of some of the C library's functions, by `LD_PRELOAD`.
+//! Compiles a library that replaces some functions of the C library through `LD_PRELOAD`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compiles the C file `source` to a library in `dir`; its path.
+/// Compiles the C file `source` to a library in `dir`, and returns the library's path.
 ///
 /// # Panics
-/// When it cannot be compiled. Whoever builds these programs has a C compiler: their dependencies
-/// need it.
+/// If the file cannot be compiled. A C compiler is always present, because dependencies of these
+/// programs need one to build.
 pub fn compile(source: &str, dir: &Path) -> PathBuf {
     let library = dir.join(Path::new(source).with_extension("so").file_name().unwrap());
     let output = Command::new("cc")

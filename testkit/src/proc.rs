@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: `/proc/PID`, see proc(5).
+//! Reads information about a process from `/proc/PID` (see proc(5)).
 
 use std::fs;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::Pid;
 
-/// Descriptors that are open.
+/// The number of open file descriptors of the process.
 ///
 /// # Panics
-/// When there is no such process.
+/// If the process does not exist.
 pub fn open_files(pid: Pid) -> usize {
     fs::read_dir(path(pid, "fd")).unwrap().count()
 }
@@ -17,20 +17,20 @@ pub fn open_files(pid: Pid) -> usize {
 /// CPU time that the process has used, in user mode and in the kernel.
 ///
 /// # Panics
-/// When there is no such process.
+/// If the process does not exist.
 pub fn cpu_time(pid: Pid) -> Duration {
     let stat = fs::read_to_string(path(pid, "stat")).unwrap();
-    // The second field is the name, in parentheses, and may contain anything. utime and stime are
-    // fields 14 and 15.
+    // The second field is the process name in parentheses, which may contain any character. Fields
+    // 14 and 15 are utime and stime, in clock ticks.
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 1_000 / clock_ticks_per_second())
 }
 
-/// Resident memory, in KiB.
+/// Resident memory of the process, in KiB.
 ///
 /// # Panics
-/// When there is no such process.
+/// If the process does not exist.
 pub fn resident_kib(pid: Pid) -> usize {
     let status = fs::read_to_string(path(pid, "status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,34 +1,35 @@
-//! A child process that does not outlive its test.
+//! A child process that ends with its test.
 
 use std::ffi::OsStr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A command without variables and input, so that the test alone decides what the program gets.
+/// A command with an empty environment and empty stdin, so that the test decides all input of the
+/// program.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
     command
 }
 
-/// As [`command`], started by a launcher that becomes the program, such as `setpriv` or
-/// `sh -c 'exec "$@"' sh`.
+/// Like [`command`], but a launcher such as `setpriv` or `sh -c 'exec "$@"' sh` runs first and then
+/// executes the program.
 pub fn command_through(launcher: &[&str], program: impl AsRef<OsStr>) -> Command {
     let mut through = command(launcher[0]);
     through.args(&launcher[1..]).arg(program);
     through
 }
 
-/// Runs `command` to its end, while the test's other tasks go on.
+/// Runs `command` to its end. Other tasks of the test continue meanwhile.
 ///
 /// # Panics
-/// When it cannot be started.
+/// If the program cannot be started.
 pub async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-/// A child process. Dropping it kills it and waits for its end.
+/// A child process. Dropping it kills the process and waits for its end.
 #[derive(Debug)]
 pub struct Process(pub(crate) Child);
 
@@ -36,7 +37,7 @@ impl Process {
     /// Starts `command`.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the program cannot be started.
     pub fn start(mut command: Command) -> Self {
         match command.spawn() {
             Ok(child) => Self(child),
@@ -44,15 +45,15 @@ impl Process {
         }
     }
 
-    /// Its process ID.
+    /// The process ID.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     ///
     /// # Panics
-    /// When it has ended and was waited for.
+    /// If the process has ended and was waited for.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
@@ -60,7 +61,7 @@ impl Process {
     /// Waits for the end of the process. Blocks the thread.
     ///
     /// # Panics
-    /// When the kernel refuses to tell.
+    /// If waitpid(2) fails.
     pub fn wait(&mut self) -> ExitStatus {
         self.0.wait().unwrap()
     }

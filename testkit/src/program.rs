@@ -1,4 +1,4 @@
-//! A program under test: what it announces, logs and leaves behind.
+//! A program under test: its announcements, its log, and its exit.
 
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -7,24 +7,24 @@ use rustix::process::{Pid, Signal};
 use crate::lines::Lines;
 use crate::process::Process;
 
-/// A running program whose output is read. Dropping it kills it.
+/// A running program whose output is read. Dropping it kills the program.
 #[derive(Debug)]
 pub struct Program {
     process: Process,
-    /// What it prints: first the addresses where it listens.
+    /// The lines on stdout. The first ones announce the addresses where the program listens.
     pub stdout: Lines,
-    /// What it logs.
+    /// The lines on stderr, which are the log.
     pub stderr: Lines,
 }
 
-/// The exit and the unread output of a program.
+/// The exit status and the unread output of a program.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it printed and nobody has read yet.
+    /// The lines on stdout that the test has not read yet.
     pub stdout: Vec<String>,
-    /// What it logged and nobody has read yet.
+    /// The log lines that the test has not read yet.
     pub stderr: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl Program {
     /// Starts `command`.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the program cannot be started.
     pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::start(command);
@@ -41,10 +41,11 @@ impl Program {
         Self { process, stdout, stderr }
     }
 
-    /// The next announcement, `listening NAME ADDRESS`: its name and its address. Blocks the thread.
+    /// The name and the address of the next announcement, `listening NAME ADDRESS`. Blocks the
+    /// thread.
     ///
     /// # Panics
-    /// When the program ends instead, prints something else, or prints nothing in time.
+    /// If the program ends instead, prints another line, or prints nothing within a minute.
     #[track_caller]
     pub fn announcement(&self) -> (String, String) {
         let Some(line) = self.stdout.next_blocking() else {
@@ -55,10 +56,10 @@ impl Program {
         (name.to_owned(), address.to_owned())
     }
 
-    /// The address of the next announcement, which must have this name. Blocks the thread.
+    /// The address of the next announcement, whose name must be `name`. Blocks the thread.
     ///
     /// # Panics
-    /// When the next announcement has another name, or none comes.
+    /// If the next announcement has another name, or if none comes.
     #[track_caller]
     pub fn announced(&self, name: &str) -> String {
         let (found, address) = self.announcement();
@@ -66,25 +67,25 @@ impl Program {
         address
     }
 
-    /// Its process ID.
+    /// The process ID of the program.
     pub fn pid(&self) -> Pid {
         self.process.pid()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the program.
     ///
     /// # Panics
-    /// When it has ended and was waited for.
+    /// If the program has ended and was waited for.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     ///
     /// # Panics
-    /// When it does not end within [`PATIENCE`](crate::PATIENCE).
+    /// If the program does not end within [`PATIENCE`](crate::PATIENCE).
     pub async fn ended(mut self) -> Ended {
-        // Its output ends when the program does.
+        // The program's output ends when the program ends.
         let (stdout, stderr) = tokio::join!(self.stdout.rest(), self.stderr.rest());
         Ended { status: self.process.wait(), stdout, stderr }
     }

@@ -1,4 +1,5 @@
-//! What a service manager such as systemd does: it opens the sockets of a service, and is notified.
+//! Acts as a service manager such as systemd, which opens the sockets of a service and receives its
+//! notifications.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -20,10 +21,10 @@ pub struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// Opens one in a directory of its own.
+    /// Opens a socket in a directory of its own.
     ///
     /// # Panics
-    /// When it cannot be opened.
+    /// If the socket cannot be opened.
     #[expect(clippy::new_without_default, reason = "it makes a file")]
     pub fn new() -> Self {
         let dir = TempDir::new().unwrap();
@@ -33,7 +34,7 @@ impl NotifySocket {
         Self { socket, path, _dir: dir }
     }
 
-    /// The value of `NOTIFY_SOCKET`.
+    /// The path of the socket, which is the value of `NOTIFY_SOCKET`.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -41,29 +42,30 @@ impl NotifySocket {
     /// The next notification, which may have several lines. Blocks the thread.
     ///
     /// # Panics
-    /// When none comes within [`PATIENCE`].
+    /// If no notification comes within [`PATIENCE`].
     pub fn next(&self) -> String {
         let mut message = [0; 256];
         let length = self.socket.recv(&mut message).expect("no notification in time");
         String::from_utf8(message[..length].to_vec()).unwrap()
     }
 
-    /// Waits for a notification with this line. Blocks the thread.
+    /// Waits for a notification that has the line `line`. Blocks the thread.
     ///
     /// # Panics
-    /// When no more notifications come.
+    /// If the next notification does not come within [`PATIENCE`].
     pub fn until(&self, line: &str) {
         while !self.next().lines().any(|found| found == line) {}
     }
 }
 
-/// A command that passes sockets to `program` as systemd does: as descriptors from 3 on, with three
-/// variables. It takes at most three sockets, each with its name. If all names are empty, it leaves
-/// out `LISTEN_FDNAMES`. `redirections` are those of the shell for the program's input and output.
+/// A command that passes sockets to `program` as systemd does: as file descriptors from 3 on, with
+/// three environment variables. At most three sockets are possible, each with its name. If all
+/// names are empty, `LISTEN_FDNAMES` is not set. `redirections` are shell redirections for the
+/// program's input and output.
 ///
-/// A shell executes the program, so that `LISTEN_PID` can be the process ID of the shell, `$$`: it
-/// stays the same through `exec`. The shell gets the sockets as its stdin, stdout and stderr, the
-/// descriptors that a child inherits without `unsafe` code.
+/// A shell sets `LISTEN_PID` to its own process ID, `$$`, and then executes the program, which
+/// keeps this ID. The shell gets the sockets as its stdin, stdout and stderr, because a child
+/// inherits these descriptors without `unsafe` code.
 pub fn activated(
     program: &OsStr,
     sockets: impl IntoIterator<Item = (OwnedFd, &'static str)>,

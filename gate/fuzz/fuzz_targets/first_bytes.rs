@@ -1,5 +1,6 @@
-//! Whatever a client sends first, the gate neither panics nor hangs. It answers TLS if the first
-//! byte begins TLS, and otherwise with the complete page that names the https address.
+//! Checks that the gate neither panics nor hangs, whatever a client sends first. The gate must
+//! answer with TLS if the first byte begins a TLS handshake, and otherwise with the whole page that
+//! names the https address.
 
 #![no_main]
 
@@ -12,7 +13,7 @@ use gate::{Command, Config, Listeners};
 use libfuzzer_sys::fuzz_target;
 use shared::shutdown::{Hangups, Shutdown};
 
-/// The gate hangs if it has not closed this long after the client has ended its side.
+/// If the gate has not closed the connection this long after the client ended its side, it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The content types of TLS records (RFC 8446 section 5.1).
@@ -42,8 +43,8 @@ fn assert_whole_page(answer: &str) {
     assert!(body.contains("https://localhost:"), "{body}");
 }
 
-/// Runs a gate in this process, so that libFuzzer sees which code its inputs reach. A panic in a
-/// task ends the process, because of libfuzzer-sys.
+/// Runs a gate in this process, so that libFuzzer sees which code its inputs reach. libfuzzer-sys
+/// ends the process when a task panics.
 fn start() -> SocketAddr {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
@@ -51,7 +52,7 @@ fn start() -> SocketAddr {
     let pem = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(&pem, certificate.pem() + &key.serialize_pem()).expect("written");
     let path = pem.path().to_str().expect("a path of text");
-    // No client gets as far as the backend.
+    // No client completes a handshake, so the backend is never used.
     let line = ["gate", "127.0.0.1:0", "1", path, "--handshake-timeout", "1h"].map(Into::into);
     let Ok(Command::Run(cli)) = Command::parse(line) else { panic!("a good command line") };
     let config = Config::resolve(&cli).expect("a good configuration");

@@ -1,5 +1,4 @@
-//! Whatever a PEM file holds, reading it gives either a certificate to serve or an error of one
-//! line.
+//! Checks that every PEM file gives either a certificate to serve or an error of one line.
 
 #![no_main]
 
@@ -28,7 +27,8 @@ fuzz_target!(|content: &[u8]| {
     }
 });
 
-/// The text is one line, because it is printed on terminals and in logs.
+/// Asserts that a message has one line and no control characters, because it goes to terminals and
+/// logs.
 fn assert_one_line(text: &str) {
     assert!(!text.contains(char::is_control), "{text:?}");
 }

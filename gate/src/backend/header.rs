@@ -1,4 +1,5 @@
-//! The PROXY protocol: tells the backend who the client is, before the client's first byte.
+//! The PROXY protocol: a header before the client's first byte tells the backend the client's
+//! address.
 //!
 //! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
 
@@ -11,16 +12,16 @@ use tokio::net::TcpStream;
 
 use crate::tls::names::{suite_name, version_name};
 
-/// The value of the field `verify` for a client that presented no certificate. 0 would mean a
-/// certificate that was verified.
+/// The header's field `verify` has this value if the client presented no certificate. The value 0
+/// would mean that a certificate was verified.
 const NOT_VERIFIED: u32 = 1;
 
 /// A version of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyVersion {
-    /// One line of text with addresses and ports.
+    /// The header is one line of text with addresses and ports.
     V1,
-    /// Binary, with TLS version and cipher suite too.
+    /// The header is binary, and also names the TLS version and the cipher suite.
     V2,
 }
 
@@ -46,15 +47,15 @@ impl ProxyVersion {
         local: Option<SocketAddr>,
         tls: Option<(ProtocolVersion, CipherSuite)>,
     ) -> Vec<u8> {
-        // On a dual-stack socket, both addresses of an IPv4 connection look like IPv6.
+        // A dual-stack socket reports IPv4 addresses as IPv6 addresses (`::ffff:192.0.2.7`).
         let plain =
             |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let mut header = match local {
             Some(local) => {
                 ProxyHeader::with_address(ProxiedAddress::stream(plain(peer), plain(local)))
             }
-            // An open socket always has a local address. Without one, the header says that the gate
-            // itself made the connection.
+            // An open socket always has a local address. If the kernel reports none, the header
+            // says that the gate itself made the connection.
             None => ProxyHeader::with_local(),
         };
         let mut bytes = Vec::with_capacity(128);
@@ -102,7 +103,7 @@ mod tests {
         );
     }
 
-    /// Byte for byte as in chapters 2.2 and 2.2.5 of the specification.
+    /// Compares each byte with chapters 2.2 and 2.2.5 of the specification.
     #[test]
     fn version_2_names_tls_version_and_suite() {
         let tlvs = [

@@ -1,4 +1,4 @@
-//! The backend: the plain server behind the gate, and what to do while it is down.
+//! The backend: the plain server behind the gate. Connecting is retried while the server is down.
 
 mod header;
 pub(crate) mod self_forward;
@@ -30,18 +30,20 @@ pub(crate) use stream::Stream;
 pub(crate) use target::Target;
 use unanswered::Unanswered;
 
-/// Time to connect to one address. On the same machine it takes microseconds; across a network, the
-/// kernel has sent three SYNs by then.
+/// The time limit for connecting to one address. On the same machine, connecting takes
+/// microseconds. Across a network, the kernel sends three SYN packets within this time (after 0, 1
+/// and 3 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause before the first retry. It doubles with each retry, up to the longest pause: a
-/// restarted server is found within a quarter of a second, and thousands of waiting clients cost a
+/// The pause before the first retry. Each retry doubles the pause, up to `LONGEST_PAUSE`. A
+/// restarted server is found within 250 ms, and the retries of thousands of waiting clients cost a
 /// few percent of one core.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long a server may leave data unacknowledged before it counts as dead. Keepalive finds a dead
-/// server on a quiet connection in the same time: 60 + 4 × 15 seconds.
+/// How long a server may leave data unacknowledged before it counts as dead. On a quiet connection,
+/// keepalive also finds a dead server after 120 seconds: 60 of silence and 4 probes, 15 seconds
+/// each.
 const DEAD_AFTER: Duration = Duration::from_secs(120);
 
 /// The server to forward to, and whether it is reachable.
@@ -51,7 +53,7 @@ pub(crate) struct Backend {
     proxy_protocol: Option<ProxyVersion>,
     retry: Duration,
     sources: SourceAddresses,
-    /// Whether the last attempt failed. The log reports each change, not each client.
+    /// Whether the last attempt failed. A change is logged once, not for each client.
     unreachable: AtomicBool,
     unanswered: Unanswered,
 }
@@ -72,7 +74,7 @@ impl Backend {
         }
     }
 
-    /// The PROXY header to send before the client's first byte; empty without the PROXY protocol.
+    /// The PROXY header to send before the client's first byte. Empty if the PROXY protocol is off.
     pub(crate) fn header(
         &self,
         peer: SocketAddr,
@@ -82,11 +84,11 @@ impl Backend {
         self.proxy_protocol.map_or_else(Vec::new, |version| version.header(peer, client, tls))
     }
 
-    /// Connects to the first address that answers, and sends it `header`. While the server seems to
-    /// be restarting, retries for the time of `--backend-retry`. Cancel safe.
+    /// Connects to the first address that answers, and sends `header` to it. While the server seems
+    /// to be restarting, this retries for the time of `--backend-retry`. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Backend`], with the reason for every address.
+    /// [`Error::Backend`], with the reason why each address failed.
     pub(crate) async fn connect(&self, header: &[u8]) -> Result<Stream, Error> {
         let until = Instant::now() + self.retry;
         let mut pause = FIRST_PAUSE;
@@ -95,9 +97,9 @@ impl Backend {
                 Ok(mut stream) => {
                     self.log_reachable();
                     if !header.is_empty() {
-                        // A new socket takes the header at once. If this one does not, the backend
-                        // has closed it already, and the relay delivers whatever the backend sent
-                        // before that.
+                        // The kernel takes the header of a new socket at once. If the write fails,
+                        // the backend has already closed the connection. The relay then delivers
+                        // any bytes that the backend sent before.
                         let sent = stream.write_all(header);
                         let _ = within("sending the header", CONNECT_TIMEOUT, sent).await;
                     }
@@ -121,10 +123,10 @@ impl Backend {
     }
 
     /// Records that the server closed a connection without sending a byte, although the client had
-    /// sent some. `answered` is how many bytes the server has sent so far to all clients.
+    /// sent some. `answered` is the number of bytes that the server has sent so far to all clients.
     ///
-    /// The gate does not read the bytes that it forwards, so nothing else shows that the gate and
-    /// the server disagree about the PROXY protocol.
+    /// The gate does not interpret the bytes that it forwards. Only such closed connections show
+    /// that the gate and the server disagree about the PROXY protocol.
     pub(crate) fn closed_unanswered(&self, answered: u64) {
         let Some(times) = self.unanswered.add(answered) else { return };
         let question = match (self.proxy_protocol, &self.target) {
@@ -176,8 +178,7 @@ impl Backend {
     }
 
     fn log_reachable(&self) {
-        // The flag is read before it is written, because a write would take its cache line from all
-        // other threads.
+        // The flag is read first, because every write takes the cache line from all other threads.
         if self.unreachable.load(Ordering::Relaxed)
             && self.unreachable.swap(false, Ordering::Relaxed)
         {
@@ -213,12 +214,11 @@ async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
     })
 }
 
-/// Sets the options that find a dead server. The kernel knows when a process on the same machine
-/// ends, so only a server elsewhere can vanish without a word.
+/// Sets the options that find a dead server. The kernel closes the connections of a process that
+/// ends on this machine, so only a server on another machine can vanish unnoticed.
 fn set_options(stream: &TcpStream, address: IpAddr) {
     let socket = SockRef::from(stream);
-    // These options can be set unless the connection is gone already, and then its first read
-    // reports that.
+    // These calls fail only if the connection is already closed. The first read then reports that.
     let _ = socket.set_tcp_nodelay(true);
     if !address.is_loopback() {
         let _ = socket.set_tcp_keepalive(&keepalive());
@@ -226,11 +226,11 @@ fn set_options(stream: &TcpStream, address: IpAddr) {
     }
 }
 
-/// For each address, the reason why the attempt to connect failed.
+/// Why an attempt to connect failed, with the reason for each address.
 #[derive(Debug, Default)]
 struct Failure {
     text: String,
-    /// At least one of the addresses may answer soon.
+    /// Whether at least one of the addresses may answer soon.
     temporary: bool,
 }
 
@@ -246,13 +246,13 @@ impl Failure {
 fn is_temporary(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        // Nobody listens there, or the server ended with this connection in its queue.
+        // No process listens there, or the server ended while this connection was in its queue.
         io::ErrorKind::ConnectionRefused
             | io::ErrorKind::ConnectionReset
             // The Unix socket does not exist yet, or its queue is full (connect(2): EAGAIN).
             | io::ErrorKind::NotFound
             | io::ErrorKind::WouldBlock
-            // No source port is free just now.
+            // All source ports are in use.
             | io::ErrorKind::AddrNotAvailable
     )
 }

@@ -1,5 +1,5 @@
-//! Detects a gate that would forward to itself: each connection would open another one, until no
-//! descriptor is left.
+//! Detects a gate that would forward to itself. Each connection would open another one, until no
+//! file descriptor is left.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -10,13 +10,13 @@ use socket2::SockRef;
 use super::Target;
 use crate::error::Error;
 
-/// The reason why the address that clients connect to cannot be the backend.
+/// The error's reason if the backend is the address that clients connect to.
 pub(crate) const LISTENS: &str = "gate itself listens there";
 
-/// Refuses a `target` that is one of the gate's own sockets; `why` says which.
+/// Refuses a `target` that leads to one of the gate's own sockets, `listening`.
 ///
 /// # Errors
-/// [`Error::Usage`].
+/// [`Error::Usage`], with the reason `why`.
 pub(crate) fn reject(target: &Target, listening: &[SocketAddr], why: &str) -> Result<(), Error> {
     let Some(own) = reached(target, listening) else { return Ok(()) };
     Err(Error::Usage(format!(
@@ -25,11 +25,11 @@ pub(crate) fn reject(target: &Target, listening: &[SocketAddr], why: &str) -> Re
     )))
 }
 
-/// The addresses at which a socket of a service manager is reached: for one on [::] on IPv4 too,
-/// unless it is IPv6 only.
+/// The addresses at which clients reach a socket that a service manager opened. A socket on [::] is
+/// also reached by IPv4, unless it is IPv6 only.
 ///
 /// # Errors
-/// When the socket has no address.
+/// If the kernel does not report the socket's address.
 pub(crate) fn addresses_of(socket: &TcpListener) -> io::Result<Vec<SocketAddr>> {
     let at = socket.local_addr()?;
     let everywhere = at.is_ipv6() && at.ip().is_unspecified();
@@ -39,8 +39,7 @@ pub(crate) fn addresses_of(socket: &TcpListener) -> io::Result<Vec<SocketAddr>> 
 }
 
 /// The address of `target` that leads to one of the sockets `listening`, if there is one. A socket
-/// that listens on every address (0.0.0.0, [::]) is reached at all addresses of this machine that
-/// belong to the same family.
+/// on 0.0.0.0 is reached at every IPv4 address of this machine, one on [::] at every IPv6 address.
 fn reached(target: &Target, listening: &[SocketAddr]) -> Option<SocketAddr> {
     reached_at(target, listening, is_of_this_machine)
 }
@@ -63,8 +62,8 @@ fn reached_at(
     addresses.iter().copied().find(ends_here)
 }
 
-/// The address that a connection to `ip` reaches: the kernel treats 0.0.0.0 and [::] as the
-/// loopback.
+/// The address that a connection to `ip` reaches: the kernel connects to the loopback address for
+/// 0.0.0.0 and [::].
 fn destination(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(four) if four.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -73,9 +72,9 @@ fn destination(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether `ip` is an address of this machine. Binding it would be no proof, because the kernel may
-/// allow that for any address. A confined service may not list its interfaces
-/// (`RestrictAddressFamilies=` without AF_NETLINK), and then only the loopback counts.
+/// Whether `ip` is an address of this machine. A successful bind would prove nothing, because the
+/// kernel can be set to allow every address. A confined service may be unable to list its
+/// interfaces (`RestrictAddressFamilies=` without AF_NETLINK). Then only the loopback counts.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let has = |interfaces: InterfaceAddressIterator| {
         interfaces.filter_map(|interface| interface.address).any(|its| {
@@ -83,7 +82,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
                 || its.as_sockaddr_in6().is_some_and(|its| IpAddr::from(its.ip()) == ip)
         })
     };
-    // All of 127.0.0.0/8 is this machine's, although its interface lists only 127.0.0.1.
+    // All of 127.0.0.0/8 belongs to this machine, although the interface lists only 127.0.0.1.
     ip.is_loopback() || getifaddrs().is_ok_and(has)
 }
 
@@ -108,7 +107,8 @@ mod tests {
         for target in ["9090", "192.0.2.8:9091", "[2001:db8::1]:9091", "unix:9091"] {
             assert!(!is_own(target, &everywhere), "{target}");
         }
-        // A socket of one family leaves the other family free for the server.
+        // A socket of one family (IPv4 or IPv6) leaves the port of the other family free for the
+        // server.
         assert!(!is_own("127.0.0.1:9091", &["[::]:9091"]));
         assert!(!is_own("[::1]:9091", &["0.0.0.0:9091"]));
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn one_address_is_found_there_only() {
         assert!(is_own("9091", &["127.0.0.1:9091"]));
-        // [::1] is tried only while nothing answers at 127.0.0.1, but then it is.
+        // The gate tries [::1] when nothing answers at 127.0.0.1.
         assert!(is_own("9091", &["[::1]:9091"]));
         assert!(is_own("[::ffff:127.0.0.1]:9091", &["127.0.0.1:9091"]));
         assert!(is_own("0.0.0.0:9091", &["127.0.0.1:9091"]));

@@ -1,13 +1,13 @@
 //! Source addresses for connections to a server on this machine.
 //!
-//! Two addresses and two ports identify a connection. With one source address, and the server's
-//! address and port given, there are only as many connections as ephemeral ports: 28,232 on Linux
-//! by default. Worse, once half of them are in use, each connect takes the kernel thirty times as
-//! long, because it first tries either the odd or the even ports one by one. All of 127.0.0.0/8 is
-//! this machine, so there are more source addresses.
+//! Two addresses and two ports identify a connection. From one source address to one port of the
+//! server, there are only as many connections as ephemeral ports: 28,232 on Linux by default. Once
+//! half of these ports are in use, each connect takes thirty times as long (docs/internals.md),
+//! because the kernel first tries all odd or all even ports one by one. All of 127.0.0.0/8 is this
+//! machine, so more source addresses help.
 //!
-//! Connections come from 127.0.0.1 alone until it has many: servers may have rules for that address
-//! (`allow 127.0.0.1`).
+//! Connections come from 127.0.0.1 alone until this address has its share of them, because servers
+//! may have rules for 127.0.0.1 (such as `allow 127.0.0.1`).
 
 use std::fs;
 use std::io;
@@ -19,14 +19,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// The source addresses are 127.0.0.1 to 127.0.0.64. With the default range of ports, they suffice
-/// for 700,000 connections, or for 1.8 million that are slow to connect.
+/// The number of source addresses: 127.0.0.1 to 127.0.0.64. With the default range of ports, they
+/// allow 700,000 fast connects, and 1.8 million connections in all.
 const ADDRESSES: u8 = 64;
 
-/// The default range of ephemeral ports, used if the system's own cannot be read.
+/// The default range of ephemeral ports on Linux, used if the system's setting cannot be read.
 const USUAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
-/// The source addresses, and how many connections each has.
+/// The source addresses, and the number of open connections of each.
 #[derive(Debug)]
 pub(crate) struct SourceAddresses {
     open: Arc<[AtomicU32; ADDRESSES as usize]>,
@@ -34,7 +34,7 @@ pub(crate) struct SourceAddresses {
     share: u32,
 }
 
-/// One connection in the count of its source address, until it is dropped.
+/// Counts one connection for its source address. Dropping the lease ends the count.
 #[derive(Debug)]
 pub(crate) struct Lease {
     open: Arc<[AtomicU32; ADDRESSES as usize]>,
@@ -57,15 +57,17 @@ impl SourceAddresses {
         Self { open: Arc::new(open), share: share(ports) }
     }
 
-    /// Connects to a loopback address from the first source address that has room.
+    /// Connects to a loopback address, from the first source address that has fewer connections
+    /// than its share.
     ///
     /// # Errors
-    /// Those of connect(2); `AddrNotAvailable` if no source address has a free port.
+    /// The errors of connect(2); `AddrNotAvailable` if no source address has a free port.
     pub(crate) async fn connect(&self, to: SocketAddrV4) -> io::Result<(TcpStream, Lease)> {
         let mut exhausted = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        // Connections that closed in the last minute keep their ports without being counted, and so
-        // do those of other programs. So an address may be full although its count is low. If all
-        // others fail, addresses beyond their share still have some ports.
+        // Closed connections keep their ports for one more minute (TIME_WAIT) but are not counted,
+        // and neither are connections of other programs. So a source address may be full although
+        // its count is low. Addresses above their share may still have free ports and are tried
+        // last.
         let (preferred, others): (Vec<u8>, Vec<u8>) =
             (0..ADDRESSES).partition(|&index| self.has_room(index));
         for index in preferred.into_iter().chain(others) {
@@ -89,20 +91,20 @@ impl SourceAddresses {
     }
 }
 
-/// Connects from 127.0.0.(index + 1). Without binding, the kernel uses 127.0.0.1.
+/// Connects from 127.0.0.(index + 1). Without a bind, the kernel uses 127.0.0.1.
 async fn connect_from(index: u8, to: SocketAddrV4) -> io::Result<TcpStream> {
     if index == 0 {
         return TcpStream::connect(to).await;
     }
     let socket = TcpSocket::new_v4()?;
-    // Without this option, bind would reserve the port for all destinations.
+    // Without this option, bind would reserve a port for all destinations.
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, index + 1), 0)))?;
     socket.connect(SocketAddr::V4(to)).await
 }
 
-/// Two fifths of the ports: connects are fast below one half, and uncounted connections need some
-/// of that.
+/// Two fifths of the ports. Connects are fast while less than half of the ports are in use, and
+/// uncounted connections need a part of that half.
 fn share(ports: &RangeInclusive<u16>) -> u32 {
     let count = u32::from(ports.end().saturating_sub(*ports.start())) + 1;
     (count * 2 / 5).max(1)
@@ -146,7 +148,8 @@ mod tests {
             [from().await, from().await, from().await, from().await, from().await],
             ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"]
         );
-        // A freed place is used again; the lowest address is the first.
+        // The next connection comes from the lowest address again, because one of its connections
+        // has closed.
         held.remove(0);
         held.push(sources.connect(to).await.unwrap());
         assert_eq!(listener.accept().await.unwrap().1.ip(), Ipv4Addr::LOCALHOST);

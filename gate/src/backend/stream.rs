@@ -10,12 +10,12 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::source_addresses::Lease;
 
-/// One type stands for both kinds, so that they share the code of the relay. That costs one branch
-/// for each system call.
+/// One type for both kinds of socket, so that the relay needs no generics. Each system call costs
+/// one branch more.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// `_lease` counts the connection for its source address, if those are counted, until the
-    /// socket is closed.
+    /// `_lease` counts the connection for its source address until the socket is closed. It is
+    /// `None` unless the backend's address is an IPv4 loopback address.
     Tcp {
         stream: TcpStream,
         _lease: Option<Lease>,
@@ -24,7 +24,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Closes the connection so that the server receives the last bytes.
+    /// Closes the connection in a way that lets the server receive the last bytes.
     pub(crate) async fn linger(&self) {
         match self {
             Self::Tcp { stream, .. } => linger(stream).await,

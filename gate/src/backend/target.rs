@@ -8,9 +8,9 @@ use crate::error::Error;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// TCP addresses, in the order in which they are tried.
+    /// The addresses of a TCP server, in the order to try.
     Tcp(Vec<SocketAddr>),
-    /// A Unix socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -18,7 +18,7 @@ impl Target {
     /// Reads `9090`, `localhost:9090`, `ADDR:PORT` or `unix:PATH`.
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] for any other text, and for port 0.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(text, path);
@@ -54,7 +54,7 @@ fn local(port: u16) -> Vec<SocketAddr> {
 }
 
 fn unix(text: &str, path: &str) -> Result<Target, Error> {
-    // The kernel's limit: 107 bytes on Linux, and none of them zero.
+    // The kernel allows at most 107 bytes on Linux, and no zero byte.
     let fits = std::os::unix::net::SocketAddr::from_pathname(path).is_ok();
     if path.is_empty() || !fits {
         return Err(Error::Usage(format!(

@@ -1,16 +1,17 @@
 //! Detects a server that closes every connection without an answer. Such a server disagrees with
-//! the gate about the PROXY protocol: it waits for a header that does not come, or cannot read the
-//! one that does.
+//! the gate about the PROXY protocol: it expects a header that the gate does not send, or it cannot
+//! read the header that the gate sends.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// This many connections in a row are more than one odd client.
+/// The number of unanswered connections in a row that causes a warning. Fewer may come from one
+/// faulty client.
 const SUSPICIOUS: u64 = 3;
 
-/// The interval at which the warning is repeated while the server goes on closing connections.
+/// The least time between two warnings.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// Connections that the server closed without an answer since it last answered any client.
@@ -20,15 +21,15 @@ pub(super) struct Unanswered(Mutex<Streak>);
 #[derive(Debug, Default)]
 struct Streak {
     length: u64,
-    /// Bytes that the server had sent to all clients when the last of them was closed.
+    /// Bytes that the server had sent to all clients when this streak's last connection was closed.
     answered: u64,
     logged: Option<Instant>,
 }
 
 impl Unanswered {
-    /// Counts a connection that was closed without an answer. `answered` is how many bytes the
-    /// server has sent so far to all clients. Returns the number of such connections in a row if it
-    /// should be logged.
+    /// Counts a connection that was closed without an answer. `answered` is the number of bytes
+    /// that the server has sent so far to all clients. Returns the length of the streak if it
+    /// should be logged now.
     pub(super) fn add(&self, answered: u64) -> Option<u64> {
         let mut streak = self.0.lock();
         if streak.answered != answered {

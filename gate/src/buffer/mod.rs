@@ -1,4 +1,5 @@
-//! The buffers of a thread, and the bytes that a socket has not taken yet.
+//! Buffers: one set for each thread, and for each connection the bytes that a socket has not taken
+//! yet.
 
 mod pending;
 mod scratch;
@@ -12,8 +13,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub(crate) use pending::Pending;
 pub(crate) use scratch::{CHUNK, Output, RECORD, Scratch, with};
 
-/// Reads the bytes that have arrived. tokio's `poll_read` needs no second system call to learn that
-/// nothing is left, and the read counts towards the task's budget.
+/// Reads the bytes that have arrived. tokio's `poll_read` often needs no second system call to
+/// learn that nothing is left, and counts the read towards the task's cooperative budget.
 pub(crate) fn read(
     stream: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-/// The rest of one read. The owner reads nothing while this is not empty, so it never holds more
-/// than one read can decrypt to.
+/// The unwritten bytes of one read. The size is bounded by the plaintext or ciphertext of one read,
+/// because the owner reads nothing while bytes are pending.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     bytes: Box<[u8]>,
@@ -15,7 +15,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Appends `bytes`.
+    /// Appends `bytes` to the unwritten bytes.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.bytes = [&self.bytes[self.written..], bytes].concat().into_boxed_slice();
@@ -27,7 +27,7 @@ impl Pending {
         self.bytes.is_empty()
     }
 
-    /// Writes what `stream` takes, and frees the memory once everything is taken.
+    /// Writes as many bytes as `stream` takes now, and frees the memory after the last byte.
     pub(crate) fn poll_write_to(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),
@@ -38,12 +38,12 @@ impl Pending {
         Poll::Ready(Ok(count))
     }
 
-    /// The bytes that were not written yet.
+    /// The unwritten bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[self.written..]
     }
 
-    /// Removes the first `count` bytes, which were written.
+    /// Removes the first `count` bytes after they were written.
     pub(crate) fn advance(&mut self, count: usize) {
         self.written += count;
         if self.written == self.bytes.len() {

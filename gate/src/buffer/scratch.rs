@@ -1,17 +1,17 @@
-//! The buffers of a thread. Its connections borrow them for one synchronous step at a time.
+//! The buffers of a thread. Each connection borrows them for one synchronous step at a time.
 
 use std::cell::RefCell;
 
-/// How many bytes are read at once: four TLS records of the largest size. A busy connection then
-/// costs one system call for 64 KiB, and not one for each record.
+/// The number of bytes read at once: four TLS records of the largest size. A busy connection then
+/// needs one system call for 64 KiB instead of one for each record.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// The largest TLS record on the wire, in bytes: a header of 5, and 2^14 + 2048 of ciphertext (RFC
-/// 5246 section 6.2.3; TLS 1.3 allows less).
+/// The largest TLS record with its header of 5 bytes: TLS 1.2 allows 2048 bytes more than the
+/// plaintext (RFC 5246, 6.2.3), TLS 1.3 only 256 (RFC 8446, 5.2).
 pub(crate) const RECORD: usize = 5 + 16 * 1024 + 2048;
 
 thread_local! {
-    /// The buffers are borrowed within one poll, never across an `.await`.
+    /// A connection borrows these buffers within one poll, never across an `.await`.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         raw: vec![0; CHUNK + RECORD].into_boxed_slice(),
         plain: Vec::with_capacity(CHUNK + RECORD),
@@ -20,15 +20,15 @@ thread_local! {
 }
 
 pub(crate) struct Scratch {
-    /// Bytes as read from a socket.
+    /// Bytes as they were read from a socket.
     pub(crate) raw: Box<[u8]>,
-    /// Plaintext.
+    /// Decrypted bytes from a client.
     pub(crate) plain: Vec<u8>,
     pub(crate) output: Output,
 }
 
-/// Lends the buffers of this thread, emptied: after a panic they may still hold bytes of another
-/// connection.
+/// Lends the buffers of this thread. They are emptied first, because after a panic they may still
+/// hold bytes of another connection.
 pub(crate) fn with<T>(borrow: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.plain.clear();
@@ -44,7 +44,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// The unused space. After writing into it, call [`Output::fill`].
+    /// The unused space. The caller writes into it and then calls [`Output::fill`].
     pub(crate) fn spare_capacity(&mut self) -> &mut [u8] {
         &mut self.bytes[self.filled..]
     }
@@ -63,7 +63,7 @@ impl Output {
         self.filled += count;
     }
 
-    /// Takes all bytes and leaves the output empty.
+    /// Returns all the ciphertext, and empties the output.
     pub(crate) fn take(&mut self) -> &[u8] {
         &self.bytes[..std::mem::take(&mut self.filled)]
     }

@@ -1,4 +1,4 @@
-//! The addresses at which clients are accepted, as given on the command line.
+//! The address where clients connect, as given on the command line.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,7 +11,7 @@ use crate::error::Error;
 pub(crate) enum Listen {
     /// This port on every address of the machine.
     Every(u16),
-    /// One address.
+    /// One address and port.
     At(SocketAddr),
 }
 

@@ -1,5 +1,5 @@
-//! The configuration: the command line, checked and resolved. Nothing binds before all of it is
-//! valid.
+//! The configuration: the command line, checked and resolved. The gate opens no socket before the
+//! whole configuration is valid.
 
 pub(crate) mod cli;
 mod listen;
@@ -19,52 +19,53 @@ use cli::{Cli, ProxyProtocol};
 pub(crate) use listen::Listen;
 use listen::not_an_address;
 
-/// Descriptors reserved for everything but clients: listeners, log, certificate, and 64
-/// administrators.
+/// File descriptors for everything but clients: listeners, log, certificate, and up to 64
+/// connections to the admin port (the limit in `shared::admin`).
 const RESERVED_DESCRIPTORS: usize = 128;
 
-/// Descriptors of one runtime: two for epoll, one to wake it, one for signals.
+/// File descriptors of one tokio runtime: two for epoll, one to wake it, one for signals.
 const DESCRIPTORS_PER_THREAD: usize = 4;
 
-/// The limit of connections on a system without a limit of open files.
+/// The connection limit on a system without a limit of open files.
 const MOST_CONNECTIONS: usize = 1_000_000;
 
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// The addresses at which clients are accepted.
+    /// The address where clients connect.
     pub(crate) listen: Listen,
-    /// The address of the backend.
+    /// The server to forward to.
     pub(crate) backend: Target,
     /// The version of the PROXY header that the backend gets for each client; `None` for no header.
     pub(crate) proxy_protocol: Option<ProxyVersion>,
-    /// How long a connection waits for a backend that does not answer.
+    /// How long a new connection waits while the backend is down.
     pub(crate) backend_retry: Duration,
-    /// The private key and the certificates.
+    /// The key and certificates, as read at the start.
     pub(crate) identity: Identity,
-    /// The files of key and certificates, to notice when they are renewed.
+    /// Detects when the files with key and certificates are renewed.
     pub(crate) watch: PemWatch,
-    /// How often to check whether the files were renewed.
+    /// The time between two checks of the PEM files.
     pub(crate) reload_interval: Duration,
-    /// Time for the first byte and the handshake together.
+    /// The time limit for a client's first byte and handshake together.
     pub(crate) handshake_timeout: Duration,
     /// How long a client may stay silent after the backend has ended its side.
     pub(crate) half_closed_timeout: Duration,
-    /// Time over which connections are closed after the stop.
+    /// The time over which open connections are closed after a stop signal.
     pub(crate) drain: Duration,
     /// Threads that serve connections.
     pub(crate) threads: NonZeroUsize,
-    /// The most connections at a time.
+    /// The maximum number of open connections.
     pub(crate) max_connections: usize,
-    /// The bounds before TLS.
+    /// The limits that apply to a connection before TLS.
     pub(crate) limits: ConnLimits,
     /// The address of the admin port, if there is one.
     pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Config {
-    /// Checks everything that can be checked without binding, and reads the PEM file. Raises the
-    /// limit of open files as far as the system allows, because each connection needs two.
+    /// Checks everything that can be checked without opening a socket, and reads the PEM file.
+    /// Raises the limit of open files as far as the system allows, because each connection needs
+    /// two file descriptors.
     ///
     /// # Errors
     /// The first fault found.
@@ -118,11 +119,11 @@ impl Config {
         })
     }
 
-    /// Refuses an admin port that is also the port for clients. Not meant for sockets of a service
-    /// manager, which replace [`Config::listen`].
+    /// Refuses an admin port that is also the port for clients. Must not be called if a service
+    /// manager passed the sockets, because they replace [`Config::listen`].
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] if both ports are the same.
     pub(crate) fn separate_ports(&self) -> Result<(), Error> {
         let Some(admin) = self.admin.filter(|admin| admin.port() != 0) else { return Ok(()) };
         let taken = self.listen.addresses().into_iter().any(|own| {
@@ -140,8 +141,8 @@ impl Config {
     }
 }
 
-/// The version of the PROXY protocol. With a Unix socket, the backend has no other way to learn the
-/// client's address, so it is on by default.
+/// The version of the PROXY protocol. For a Unix socket, version 2 is the default, because the
+/// backend has no other way to learn the client's address.
 fn proxy_protocol(wanted: Option<ProxyProtocol>, backend: &Target) -> Option<ProxyVersion> {
     match (wanted, backend) {
         (Some(ProxyProtocol::Off), _) | (None, Target::Tcp(_)) => None,
@@ -150,7 +151,7 @@ fn proxy_protocol(wanted: Option<ProxyProtocol>, backend: &Target) -> Option<Pro
     }
 }
 
-/// Parses `--admin`. A port alone is opened on the loopback only.
+/// Parses `--admin`. For a port without an address, the gate listens on 127.0.0.1.
 fn admin(text: &str) -> Result<SocketAddr, Error> {
     match text.parse() {
         Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
@@ -163,8 +164,8 @@ fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The number of connections that the limit of open files allows: each connection has two sockets,
-/// the client's and the backend's.
+/// The number of connections that the limit of open files allows. Each connection has two sockets,
+/// one to the client and one to the backend.
 fn possible_connections(files: usize, threads: NonZeroUsize) -> usize {
     let runtimes = threads.get().saturating_mul(DESCRIPTORS_PER_THREAD);
     let reserved = runtimes.saturating_add(RESERVED_DESCRIPTORS);

@@ -1,4 +1,4 @@
-//! Closing a connection so that the peers receive the last bytes.
+//! Closes a connection in a way that lets both peers receive the last bytes.
 
 use std::future::poll_fn;
 
@@ -9,7 +9,7 @@ use super::flow::Ended;
 use crate::buffer;
 use crate::tls::TlsSession;
 
-/// Closes the sockets that are left after the relay.
+/// Closes the sockets that are still open after the relay.
 pub(super) async fn close(ended: Ended) {
     tokio::join!(
         async {
@@ -25,8 +25,8 @@ pub(super) async fn close(ended: Ended) {
     );
 }
 
-/// Ends a connection for which there is no backend, with `close_notify`: the client then sees a
-/// server that closes, and not a network that fails.
+/// Ends a connection that got no backend, with a `close_notify`. The client can then tell that the
+/// server closed the connection and the network did not fail.
 pub(super) async fn close_without_backend(mut client: TcpStream, mut session: TlsSession) {
     let sent = poll_fn(|cx| {
         buffer::with(|scratch| {

@@ -1,4 +1,4 @@
-//! The state of each direction, and how a connection ended.
+//! The state of each direction of a connection, and how the connection ended.
 
 use tokio::net::TcpStream;
 
@@ -9,16 +9,17 @@ use crate::metrics::Carried;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Open,
-    /// The source has ended. What is pending, and then the end, are still to be delivered. If
-    /// `complete`, a `close_notify` precedes the end; otherwise the client can tell that the stream
-    /// was cut off.
+    /// The source has ended. Pending bytes and then the end must still be delivered. If `complete`,
+    /// a `close_notify` precedes the end. Otherwise the client can tell that the stream was cut
+    /// off.
     Ending {
         complete: bool,
     },
     /// The end has been delivered.
     Done,
-    /// The sink takes nothing any more. The bytes that the source still sends are read and
-    /// discarded, because unread bytes would block a source that also has something to receive.
+    /// The receiver takes no more bytes. The gate still reads from the source and discards the
+    /// bytes: a source that cannot write may also stop reading, which would block the other
+    /// direction.
     Broken,
 }
 
@@ -28,8 +29,8 @@ impl Flow {
     }
 }
 
-/// The sockets that are left after the relay. A socket is here only if its input was not read to
-/// the end: then its close must linger.
+/// The state of a connection after the relay. A socket is `Some` only if its input was not read to
+/// the end. Such a socket must be closed with `linger`.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) client: Option<TcpStream>,
@@ -48,13 +49,13 @@ pub(crate) enum Cause {
     ClientGone,
     BackendGone,
     ClientFault,
-    /// The client sent nothing after the backend had ended.
+    /// The client sent nothing for too long after the backend had ended its side.
     Silence,
     Stop,
 }
 
 impl Cause {
-    /// The value of `ended` in the access log.
+    /// The value of the field `ended` in the access log.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Client => "by the client",

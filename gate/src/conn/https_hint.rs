@@ -1,4 +1,4 @@
-//! The page for a client that speaks plain HTTP on the TLS port.
+//! The page for a client that sends plain HTTP to the TLS port.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use shared::linger::linger;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// Sends a page with the https address, for a person who typed `http:`. The request is not parsed.
+/// Sends a page with the https address, for a person who typed `http:`. The request is ignored.
 pub(super) async fn send_hint(client: &mut TcpStream, host: Option<&str>) {
     let Ok(local) = client.local_addr() else { return };
     let host = host.map(str::to_owned).unwrap_or_else(|| match local {
@@ -20,7 +20,8 @@ pub(super) async fn send_hint(client: &mut TcpStream, host: Option<&str>) {
 }
 
 fn page(address: &str) -> String {
-    // The host comes from a certificate: no character of it may end an attribute or a tag.
+    // The host comes from a certificate, so characters that could end an HTML attribute or tag are
+    // removed.
     let address: String =
         address.chars().filter(|c| c.is_ascii_alphanumeric() || "-._:/[]".contains(*c)).collect();
     let body = format!(

@@ -1,4 +1,4 @@
-//! One connection, from accept to end.
+//! One connection, from accept to close.
 
 mod close;
 mod flow;
@@ -29,7 +29,7 @@ use flow::Cause;
 use https_hint::send_hint;
 use relay::Relay;
 
-/// A connection's share of the gate's bounds and counts, returned when it is dropped.
+/// A connection's share of the limits and counts. Dropping the permit gives the share back.
 #[derive(Debug)]
 pub(crate) struct ConnPermit {
     gate: Arc<Gate>,
@@ -50,11 +50,11 @@ impl Drop for ConnPermit {
     }
 }
 
-/// Serves one client and logs how that ended: at `info`, with the target `access`, if the client
-/// completed the handshake, and at `debug` otherwise.
+/// Serves one client and logs how the connection ended. If the client completed the handshake, the
+/// line has level `info` and target `access`; otherwise it has level `debug`.
 ///
 /// # Errors
-/// When the runtime of this thread cannot watch the socket.
+/// An error of tokio if the runtime of this thread cannot register the socket.
 pub(crate) async fn serve(
     client: Unregistered<std::net::TcpStream>,
     peer: SocketAddr,
@@ -81,14 +81,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// The fields of the access log about a connection.
+/// The fields of the access log line of a connection.
 struct AccessRecord {
     tls: TlsSummary,
     carried: Carried,
     ended: &'static str,
 }
 
-/// The fields of the access log about a handshake.
+/// The TLS fields of the access log line.
 #[derive(Clone, Copy)]
 struct TlsSummary {
     version: &'static str,
@@ -102,8 +102,8 @@ async fn forward(
     handshake: HandshakeGuard,
 ) -> Result<AccessRecord, Error> {
     let mut close_slot = pin!(gate.drain.close_slot());
-    // The handshake has a box of its own, because it needs far more memory than the relay, which
-    // lives far longer.
+    // The handshake has a box of its own, freed afterwards: it needs far more memory than the
+    // relay, which lives far longer.
     let (tls, opened) = Box::pin(open(gate, client, peer, handshake, close_slot.as_mut())).await?;
     let mut relay = match opened {
         Ok(relay) => relay,
@@ -112,8 +112,8 @@ async fn forward(
     let meter = &gate.metrics.bytes;
     let mut polled = false;
     let slot_reached = poll_fn(|cx| {
-        // `close_slot` is polled once to register the waker, and then only after the stop: each
-        // poll takes a lock that all connections share.
+        // `close_slot` is polled once to register the waker, and again only after the stop signal,
+        // because each poll takes a lock that all connections share.
         if polled && !gate.drain.has_begun() {
             return Poll::Pending;
         }
@@ -133,15 +133,16 @@ async fn forward(
         gate.backend.closed_unanswered(meter.answered());
     }
     let record = AccessRecord { tls, carried: ended.carried, ended: ended.cause.name() };
-    // The close has a box of its own, because it needs memory that the long-lived relay does not.
+    // The future of `close` is boxed, so that it takes no memory during the long relay.
     Box::pin(close(ended)).await;
     Ok(record)
 }
 
-/// Completes the handshake and connects to the backend, in this order, so that a stranger opens no
-/// connection there. Without a backend, the inner `Err` says what ended the connection.
+/// Completes the handshake and then connects to the backend, so that a client without TLS causes no
+/// connection to the backend. If the backend cannot be reached, the inner `Err` is the value of
+/// `ended` for the access log.
 ///
-/// `close_slot` must not be polled again after an error: it may have completed.
+/// After an error, `close_slot` may have completed, so it must not be polled again.
 async fn open(
     gate: &Gate,
     client: TcpStream,
@@ -185,7 +186,7 @@ async fn open(
     Ok((summary, Err(ended)))
 }
 
-/// Does the handshake, or sends the page with the https address to a client that speaks plain HTTP.
+/// Does the TLS handshake. A client that speaks plain HTTP gets the page with the https address.
 async fn secure(mut client: TcpStream, served: &Served) -> Result<(TcpStream, Secured), Error> {
     match handshake(&mut client, &served.config).await {
         Ok(secured) => Ok((client, secured)),

@@ -1,4 +1,4 @@
-//! Errors that say what to do.
+//! The gate's errors. Each message says what to do.
 
 mod pem_fault;
 
@@ -11,14 +11,14 @@ use shared::exit;
 pub(crate) use pem_fault::PemFault;
 pub(crate) use pem_fault::{PemLocation, quoted};
 
-/// Why a start failed, or why a connection ended before any bytes were relayed. Each prints as one
+/// Why a start failed, or why a connection ended before any bytes were relayed. Each message is one
 /// line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is wrong.
     #[error("{0} (see gate --help)")]
     Usage(String),
-    /// The address cannot be listened on.
+    /// The gate cannot listen on an address.
     #[error("cannot listen on {address}: {}", bind_remedy(.source))]
     Bind {
         /// The address, as the user gave it.
@@ -37,7 +37,7 @@ pub enum Error {
     /// The content of a PEM file cannot be used.
     #[error("{location}: {fault}")]
     Pem {
-        /// The file, and the block if the fault is in one.
+        /// The file, and the block in it if one block is at fault.
         location: PemLocation,
         /// What is wrong.
         fault: PemFault,
@@ -45,24 +45,24 @@ pub enum Error {
     /// The TLS library refused the key or the configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[source] rustls::Error),
-    /// The operating system refused something that should work.
+    /// A call to the operating system failed unexpectedly.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried, in words that follow "cannot".
+        /// The action that failed, worded to follow "cannot".
         what: &'static str,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The client did not complete its handshake in time.
+    /// The client did not complete a step within the time limit.
     #[error(transparent)]
     Slow(#[from] Expired),
-    /// The client closed the connection before the handshake.
+    /// The client closed the connection before it began the handshake.
     #[error("the client left before the handshake")]
     Left,
     /// The client does not speak TLS.
     #[error("the client does not speak TLS")]
     NotTls,
-    /// This was the oldest of too many unfinished handshakes.
+    /// The gate had too many unfinished handshakes, and this one was the oldest.
     #[error("closed as the oldest of too many unfinished handshakes")]
     Evicted,
     /// The handshake failed, usually through the client's fault.
@@ -71,7 +71,7 @@ pub enum Error {
     /// The backend cannot be reached.
     #[error("cannot reach the backend: {0}")]
     Backend(String),
-    /// The gate is stopping.
+    /// The gate stopped before the client had a backend.
     #[error("the gate is stopping")]
     Stopping,
 }

@@ -1,7 +1,8 @@
-//! Limits by address, and on all unfinished handshakes, before TLS.
+//! Limits that apply before TLS: on the connections of one address, and on all unfinished
+//! handshakes.
 //!
-//! A refused client costs a socket and no cryptography. A guard in the connection holds each count
-//! and returns it when it is dropped.
+//! Refusing a client costs one socket and no cryptography. Each count is held by a guard in the
+//! connection, and ends when the guard is dropped.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -14,12 +15,12 @@ use tokio::sync::oneshot;
 /// The limits before TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnLimits {
-    /// Connections of one address; more are closed.
+    /// Connections of one address at a time. Further connections are closed.
     pub(crate) connections_per_address: usize,
-    /// Unfinished handshakes of one address; more are closed.
+    /// Unfinished handshakes of one address at a time. Further connections are closed.
     pub(crate) handshakes_per_address: usize,
-    /// Unfinished handshakes of all addresses. Beyond that, the oldest is closed in favour of the
-    /// newest.
+    /// Unfinished handshakes of all addresses at a time. Beyond this number, a new handshake closes
+    /// the oldest one.
     pub(crate) handshakes: usize,
 }
 
@@ -31,7 +32,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// What the address has too many of.
+    /// The end of a log line: the kind of connection that the address has too many of.
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::Connections => "connections from this address",
@@ -50,7 +51,7 @@ pub(crate) struct ConnLimiter {
 #[derive(Debug, Default)]
 struct LimiterState {
     addresses: HashMap<IpAddr, AddressCounts>,
-    /// Unfinished handshakes by age. Dropping a sender ends that handshake.
+    /// Unfinished handshakes, oldest first. Dropping a sender ends its handshake.
     unfinished: BTreeMap<u64, oneshot::Sender<()>>,
     next: u64,
 }
@@ -66,10 +67,11 @@ impl ConnLimiter {
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
-    /// Counts a connection from `address`, and its handshake, unless that address has too many.
+    /// Counts a connection from `address` and its handshake. Refuses them if the address has too
+    /// many.
     ///
-    /// If there are then too many handshakes in all, the oldest one is evicted: its
-    /// [`HandshakeGuard::evicted`] completes.
+    /// If all addresses together then have too many unfinished handshakes, the oldest one is
+    /// evicted: its [`HandshakeGuard::evicted`] completes.
     pub(crate) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
@@ -78,7 +80,8 @@ impl ConnLimiter {
         let mut state = self.state.lock();
         let state = &mut *state;
         let counts = state.addresses.entry(address).or_default();
-        // A refused address has other connections, so no empty entry is left behind.
+        // A refused address already has other connections, so `or_default` has not created an empty
+        // entry.
         if counts.connections >= self.limits.connections_per_address {
             return Err(Refusal::Connections);
         }
@@ -98,13 +101,13 @@ impl ConnLimiter {
         Ok((guard, HandshakeGuard { limiter: Arc::clone(self), address, number, evicted }))
     }
 
-    /// How many handshakes are unfinished.
+    /// The number of unfinished handshakes.
     pub(crate) fn handshakes(&self) -> usize {
         self.state.lock().unfinished.len()
     }
 }
 
-/// A counted connection. Dropping it ends the count.
+/// A counted connection. Dropping the guard ends the count.
 #[derive(Debug)]
 pub(crate) struct ConnGuard {
     limiter: Arc<ConnLimiter>,
@@ -118,7 +121,7 @@ impl Drop for ConnGuard {
     }
 }
 
-/// A counted handshake. Dropping it ends the count.
+/// A counted handshake. Dropping the guard ends the count.
 #[derive(Debug)]
 pub(crate) struct HandshakeGuard {
     limiter: Arc<ConnLimiter>,
@@ -128,9 +131,9 @@ pub(crate) struct HandshakeGuard {
 }
 
 impl HandshakeGuard {
-    /// Completes when this is the oldest of too many handshakes. Cancel safe.
+    /// Completes when there are too many handshakes and this is the oldest one. Cancel safe.
     pub(crate) async fn evicted(&mut self) {
-        // Nothing is ever sent on this channel. It only reports that its sender was dropped.
+        // This channel carries no message. The wait ends when the sender is dropped.
         let _ = (&mut self.evicted).await;
     }
 }
@@ -151,7 +154,7 @@ impl LimiterState {
             return;
         }
         self.addresses.remove(&address);
-        // After a wave of clients, the map's memory must be freed too.
+        // After many clients have left, the map must free its memory too.
         if self.addresses.capacity() > 4 * (self.addresses.len() + 64) {
             self.addresses.shrink_to_fit();
         }
@@ -205,7 +208,7 @@ mod tests {
         assert_eq!(limiter.handshakes(), 2);
         let mut gone = |index: usize| held[index].1.evicted().now_or_never().is_some();
         assert_eq!([gone(0), gone(1), gone(2)], [true, false, false]);
-        // A finished handshake does not count any more.
+        // A finished handshake is not counted any more.
         drop(held.remove(1));
         held.push(limiter.admit(ip("10.0.0.1")).unwrap());
         assert!(held.iter_mut().skip(1).all(|(_, it)| it.evicted().now_or_never().is_none()));

@@ -1,8 +1,7 @@
-//! The limit on the number of connections, and the order in which they are closed after the stop
-//! signal.
+//! The limit on open connections, and the order in which they are closed after the stop signal.
 //!
-//! Clients reconnect when their connection ends. If all were closed at once, all would come back at
-//! once, so each is closed at a moment of its own within the time allowed.
+//! Clients reconnect when their connection ends. If all connections were closed at once, all
+//! clients would reconnect at once, so the closes are spread over the allowed time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +16,7 @@ pub(crate) struct Drain {
     shutdown: Shutdown,
     limit: Duration,
     permits: Arc<Semaphore>,
-    /// How many connections may be open at a time.
+    /// The maximum number of open connections.
     pub(crate) capacity: usize,
     live_at_stop: OnceLock<usize>,
     slots_taken: AtomicUsize,
@@ -35,22 +34,23 @@ impl Drain {
         }
     }
 
-    /// Waits for a permit for one connection; dropping the permit returns it. `None` when the gate
-    /// stops. Cancel safe.
+    /// Waits for a permit for one connection. Dropping the permit returns it. `None` if the gate
+    /// stops first. Cancel safe.
     pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
             () = self.shutdown.stopping() => None,
-            // The semaphore is never closed, so this cannot fail.
+            // The semaphore is never closed, so acquiring a permit cannot fail.
             permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
         }
     }
 
-    /// Completes when this connection must be closed: never before the stop, and then at a moment
-    /// of its own, for the last connection shortly before the limit.
+    /// Completes when this connection must be closed, some time after the stop signal. Each
+    /// connection has its own delay, and the longest is just below the limit.
     pub(crate) async fn close_slot(&self) {
         self.shutdown.stopping().await;
-        // All live connections run this right after the stop; the first one stores their number.
+        // Every open connection gets here right after the stop signal. The first one to arrive
+        // stores the number of open connections.
         let live = *self
             .live_at_stop
             .get_or_init(|| self.capacity.saturating_sub(self.permits.available_permits()));
@@ -58,25 +58,25 @@ impl Drain {
         tokio::time::sleep(slot_delay(self.limit, slot, live)).await;
     }
 
-    /// Whether the stop has come. Before that, [`Drain::close_slot`] cannot complete and need not
-    /// be polled again.
+    /// Whether the stop signal has come. Before that, [`Drain::close_slot`] cannot complete and
+    /// need not be polled again.
     pub(crate) fn has_begun(&self) -> bool {
         self.shutdown.is_stopping()
     }
 
     /// Waits for the remaining connections, at most until the limit.
     pub(crate) async fn finished(&self) -> Drained {
-        // Closing takes a moment even with a limit of 0, because the last bytes must arrive.
+        // Even with a limit of 0, closing takes a moment, because the last bytes must arrive.
         self.shutdown.drained(self.limit.max(linger::LIMIT)).await
     }
 }
 
-/// When the `slot`-th of `live` connections is closed. The slots are evenly spread: a single
-/// connection gets half of the limit to finish what it is doing, and the last one still has time to
-/// close properly.
+/// The delay after which the `slot`-th of `live` connections is closed. The slots are evenly
+/// spread: a single connection gets half of the limit to finish its work, and the last one of many
+/// still has time to close properly.
 fn slot_delay(limit: Duration, slot: usize, live: usize) -> Duration {
     let live = live.max(slot);
-    // There are far fewer than 2^52 connections, so the conversion is exact.
+    // There are far fewer than 2^52 connections, so the conversion to `f64` is exact.
     #[allow(clippy::cast_precision_loss, reason = "exact below 2^52")]
     limit.mul_f64(slot as f64 / (live + 1) as f64)
 }

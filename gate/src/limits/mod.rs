@@ -1,4 +1,4 @@
-//! Bounds on connections: of one address, and of all.
+//! Limits on the connections of one address, and of all addresses.
 
 mod conn_limits;
 mod drain;

@@ -1,7 +1,7 @@
-//! Splits a PEM file into blocks, and refuses those that cannot be intended.
+//! Splits a PEM file into blocks, and refuses blocks that do not belong in the file.
 //!
-//! `rustls-pki-types` decodes blocks, but it skips those that it does not know, and its errors do
-//! not say where a fault is. So the file is split here, line by line.
+//! `rustls-pki-types` can decode blocks, but it skips blocks of unknown types, and its errors do
+//! not name the place of a fault. So this module splits the file itself, line by line.
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ const DASHES: &str = "-----";
 pub(super) enum BlockKind {
     Certificate,
     Key,
-    /// Parameters of a curve or of Diffie-Hellman. Other programs need them in the file; TLS 1.3
-    /// does not.
+    /// Parameters of an elliptic curve or of Diffie-Hellman. Other programs need them in the file.
+    /// The gate ignores them.
     Parameters,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Block {
     pub(super) pem: Vec<u8>,
 }
 
-/// A block before its END line.
+/// A block whose END line has not been read yet.
 struct OpenBlock<'a> {
     location: PemLocation,
     label: &'a str,
@@ -78,7 +78,7 @@ pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
 }
 
 /// Lines with their numbers. If files were joined without a line break, END and BEGIN are on one
-/// line; that counts as two lines here.
+/// line. Such a line counts as two lines here.
 fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
     const JOINED: &str = "----------BEGIN ";
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -136,13 +136,14 @@ fn refuse<T>(location: PemLocation, fault: PemFault) -> Result<T, Error> {
     Err(Error::Pem { location, fault })
 }
 
-/// A label without control characters: the file may be anything.
+/// A label without control characters. A damaged file may hold any bytes.
 fn printable(label: &str) -> String {
     label.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect()
 }
 
-/// Guesses what a file without any block is. DER is a SEQUENCE (0x30) with a long length (0x82);
-/// its first element is a SEQUENCE in a certificate, and INTEGER 3 (the version of PFX) in PKCS#12.
+/// Guesses the format of a file without PEM blocks. Both DER formats begin with a SEQUENCE (0x30)
+/// that has a two-byte length (0x82). Its first element is a SEQUENCE in a certificate, and the
+/// INTEGER 3 (the version) in PKCS#12.
 fn no_block(content: &[u8]) -> PemFault {
     match content {
         [0x30, 0x82, _, _, 0x30, ..] => PemFault::Binary {

@@ -1,4 +1,4 @@
-//! One certificate, and the fields that the gate uses.
+//! One certificate, and the fields of it that the gate uses.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,7 +31,7 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// `None` unless `der` is exactly one X.509 certificate.
+    /// Parses `der`. `None` unless it is exactly one X.509 certificate.
     pub(super) fn parse(der: CertificateDer<'static>) -> Option<Self> {
         let (rest, parsed) = X509Certificate::from_der(&der).ok()?;
         if !rest.is_empty() {
@@ -84,13 +84,13 @@ impl Certificate {
         }
     }
 
-    /// The alternative names; if there are none, the common name.
+    /// The alternative names. If the certificate has none, its common name.
     pub(super) fn names(&self) -> Vec<String> {
         let names: Vec<String> = self.dns.iter().chain(&self.addresses).cloned().collect();
         if names.is_empty() { self.common_name.iter().cloned().collect() } else { names }
     }
 
-    /// The first DNS name; for a wildcard, its domain.
+    /// The first DNS name, or else the common name. For a wildcard, this is its domain.
     pub(super) fn host(&self) -> Option<String> {
         let first = self.dns.first().or(self.common_name.as_ref())?;
         Some(first.strip_prefix("*.").unwrap_or(first).to_owned())
@@ -106,8 +106,8 @@ impl Certificate {
         self.dns.is_empty() && self.addresses.is_empty()
     }
 
-    /// The alternative name to request, made from the common name. If the common name is no host,
-    /// but perhaps a company, an example is returned.
+    /// The alternative name that a new certificate should have, made from the common name. If the
+    /// common name cannot be a host (but for example a company), this is an example name.
     pub(super) fn wanted_alternative_name(&self) -> String {
         let name = self.common_name.as_deref().unwrap_or_default();
         let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-.*".contains(c);
@@ -122,8 +122,8 @@ impl Certificate {
         self.subject == self.issuer
     }
 
-    /// Whether the certificate's own key signed it. The names do not tell: a private authority may
-    /// have the same name as the only host that it issues for.
+    /// Whether the certificate was signed with its own key. Comparing the names is not enough: a
+    /// private authority may have the same name as the only host for which it issues certificates.
     pub(super) fn is_self_signed(&self) -> bool {
         if !self.is_self_issued() {
             return false;
@@ -131,14 +131,14 @@ impl Certificate {
         let Ok((_, parsed)) = X509Certificate::from_der(&self.der) else { return false };
         let key = &parsed.public_key().subject_public_key.data;
         let (signed, signature) = (parsed.tbs_certificate.as_ref(), &parsed.signature_value.data);
-        // A key only verifies signatures of its own kind, so trying all is safe.
+        // A key verifies only signatures of its own kind, so it is safe to try all kinds.
         let kinds = tls::provider().signature_verification_algorithms.all;
         kinds.iter().any(|kind| kind.verify_signature(key, signed, signature).is_ok())
     }
 
     /// Whether `other` issued this certificate. Names are compared as bytes, as clients do. Key
-    /// identifiers distinguish authorities that changed their key but not their name, and match
-    /// names that differ only in encoding.
+    /// identifiers are compared first: they tell authorities apart that changed their key but not
+    /// their name, and they also match names that differ only in encoding.
     pub(super) fn is_issued_by(&self, other: &Self) -> bool {
         match (&self.issuer_key_id, &other.key_id) {
             (Some(wanted), Some(its)) => wanted == its,
@@ -147,7 +147,7 @@ impl Certificate {
     }
 }
 
-/// Times before 1970 count as 1970: they are long past anyway.
+/// Converts a time of validity. Times before 1970 become 1970, which is long past too.
 fn time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
@@ -172,7 +172,8 @@ fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> String {
     }
 }
 
-/// A name without control characters, for messages and logs: the file may be anything.
+/// A name without control characters, for messages and logs. The name in a certificate may hold any
+/// bytes.
 fn printable(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(253).collect()
 }

@@ -1,20 +1,20 @@
-//! Finds the certificate of the key, and the chain from it towards a root.
+//! Finds the certificate that belongs to the key, and the chain from it towards a root.
 
 use super::certificate::Certificate;
 
-/// The certificates of a file, sorted into those that are sent and the others.
+/// The certificates of a PEM file, sorted by whether they are sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Chain {
     /// The certificates that are sent: the leaf, then its issuer and so on, without the root.
     pub(super) sent: Vec<Certificate>,
-    /// Roots, and certificates of other chains.
+    /// The certificates that are not sent: roots, and certificates of other chains.
     pub(super) left_out: Vec<Certificate>,
 }
 
 impl Chain {
-    /// The name of the issuer if it is certainly missing. The last certificate of a longer chain is
-    /// presumably issued by a root. But authorities do not issue leaves with their root, so a leaf
-    /// alone lacks an intermediate, unless its root is in the file.
+    /// The name of the leaf's issuer if the file certainly lacks it. This is so if the leaf is sent
+    /// alone and its root is not in the file, because public authorities issue leaves only through
+    /// intermediates. In a longer chain, the last certificate was presumably issued by a root.
     pub(super) fn missing(&self) -> Option<&str> {
         let [leaf] = self.sent.as_slice() else { return None };
         let known = leaf.is_self_issued()
@@ -23,12 +23,12 @@ impl Chain {
     }
 }
 
-/// Sorts the certificates: the leaf, which is the certificate of `public_key`, then its issuer and
-/// so on. The root, which clients have, and certificates of other chains are left out. `None` if no
-/// certificate has that key.
+/// Sorts the certificates. The leaf, which is the certificate of `public_key`, comes first, then
+/// its issuer and so on. The root, which clients already have, and certificates of other chains are
+/// left out. `None` if no certificate has this key.
 ///
-/// If several certificates have that key, as in a file that every renewal appends to, the leaf is
-/// the one that expires last.
+/// If several certificates have this key, as in a file to which every renewal appends one, the leaf
+/// is the one that expires last.
 pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Option<Chain> {
     let leaf = certificates
         .iter()
@@ -37,8 +37,8 @@ pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Op
         .max_by_key(|(_, certificate)| certificate.expires)
         .map(|(index, _)| index)?;
     let mut sent = vec![certificates.remove(leaf)];
-    // A root would end the chain anyway. With roots left out first, a cross-signed certificate of
-    // the same name and key is used instead, and leads on to the older root.
+    // A root would end the chain anyway. Roots are taken out first, so that a cross-signed
+    // certificate with the same name and key is used instead, which leads to an older root.
     let (mut left_out, mut certificates): (Vec<_>, Vec<_>) =
         certificates.into_iter().partition(Certificate::is_self_issued);
     while let Some(last) = sent.last() {

@@ -1,4 +1,4 @@
-//! The files of the certificate, and how to tell whether they changed.
+//! The PEM files of a certificate, and the metadata that shows whether they have changed.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, PemFault, PemLocation};
 
-/// The largest file that is read. A key and a dozen certificates have about 30 KiB, so a larger
-/// file is something else.
+/// The largest file that is read. A key and a dozen certificates have about 30 KiB, so a file of
+/// more than 1 MiB is no PEM file.
 const LARGEST: u64 = 1024 * 1024;
 
-/// The coarsest clock of a file system. Two writes within one tick get the same time.
+/// The clock tick of the coarsest file system (2 s on FAT). Two writes within one tick get the same
+/// time.
 const TICK: Duration = Duration::from_secs(2);
 
-/// The permission bit that lets others read.
+/// The permission bit that lets other users read a file.
 const OTHERS_READ: u32 = 0o004;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,8 @@ pub(crate) struct PemFiles {
 }
 
 impl PemFiles {
-    /// One file, or several as in `key.pem,chain.pem`, unless a file of that whole name exists.
+    /// One file, or several as in `key.pem,chain.pem`. A path with a comma is one file if that file
+    /// exists.
     pub(crate) fn new(path: &Path) -> Self {
         let files = match path.to_str() {
             Some(list) if list.contains(',') && !path.exists() => {
@@ -35,7 +37,7 @@ impl PemFiles {
         Self { files }
     }
 
-    /// Opens and reads the files.
+    /// Opens and reads all files.
     pub(crate) fn read(&self) -> Result<Vec<FileContent>, Error> {
         self.files.iter().map(|file| read(file)).collect()
     }
@@ -46,7 +48,7 @@ impl PemFiles {
     }
 }
 
-/// Shows the name of the first file.
+/// Shows only the name of the first file.
 impl std::fmt::Display for PemFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.files.first().map_or(Path::new(""), PathBuf::as_path).display())
@@ -60,7 +62,7 @@ pub(crate) struct FileContent {
     pub(crate) world_readable: bool,
 }
 
-/// The metadata of a file. While it is the same, the content is the same.
+/// The metadata of a file. While the metadata is the same, the content counts as unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileStamp {
     File {
@@ -70,7 +72,7 @@ pub(crate) enum FileStamp {
         modified: (i64, i64),
         changed: (i64, i64),
     },
-    /// A pipe or a device: it cannot be read a second time, and opening it may block.
+    /// A pipe or a device. The content cannot be read a second time, and opening it may block.
     Unrepeatable,
     Unreadable(io::ErrorKind),
 }
@@ -90,8 +92,8 @@ impl FileStamp {
         }
     }
 
-    /// Whether any later change would change the metadata. If the file was just written, it may
-    /// not: a second write within the same tick of the clock leaves the same metadata.
+    /// Whether every later change would show in the metadata. False for a file that was just
+    /// written: a second write within the same tick of the clock leaves the same metadata.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         let Self::File { modified, changed, .. } = self else { return true };
         let latest = (*modified).max(*changed);
@@ -101,7 +103,8 @@ impl FileStamp {
     }
 }
 
-/// Reads the whole file. It is not mapped into memory, because it may be replaced at any time.
+/// Reads the whole file. The file is not mapped into memory, because its content may change at any
+/// time.
 fn read(file: &Path) -> Result<FileContent, Error> {
     let failed = |source| Error::Read { file: file.to_owned(), source };
     let opened = File::open(file).map_err(failed)?;
@@ -151,7 +154,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         assert!(at(900).is_settled(now));
         assert!(!at(999).is_settled(now));
-        // The clock of the file system may be ahead of the gate's.
+        // The clock of the file system may be ahead of the system clock.
         assert!(!at(2_000).is_settled(now));
         assert!(FileStamp::Unreadable(io::ErrorKind::NotFound).is_settled(now));
     }

@@ -1,4 +1,4 @@
-//! The identity in a PEM file: a private key with its certificate chain.
+//! The content of a PEM file: a private key with its certificate chain.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use super::warning::Warning;
 use crate::error::{Error, PemFault, PemLocation};
 use crate::tls;
 
-/// A private key with its certificate chain, and facts about them.
+/// A private key with its certificate chain, and information about them.
 #[derive(Debug, Clone)]
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     /// All names and addresses of the certificate.
     pub names: Vec<String>,
-    /// The first DNS name, for use in a URL. For a wildcard it is the domain.
+    /// The first DNS name, for use in a URL. For a wildcard, this is its domain.
     pub(crate) host: Option<String>,
     /// The kind of key, such as `P-256`.
     pub(crate) key_kind: String,
     chain: Vec<Link>,
-    /// The certificates of the file that are not sent: roots, and those of other chains.
+    /// The names of the certificates that are not sent: roots, and certificates of other chains.
     pub left_out: Vec<String>,
-    /// When the whole chain becomes valid.
+    /// The time from which all certificates of the chain are valid.
     pub(crate) begins: SystemTime,
-    /// When the first certificate of the chain expires.
+    /// The earliest expiry time in the chain.
     pub(crate) expires: SystemTime,
     /// The warnings that do not depend on the time.
     warnings: Vec<Warning>,
@@ -42,20 +42,20 @@ pub struct Identity {
 pub struct Link {
     /// The first name of the certificate.
     pub name: String,
-    /// The name of its issuer.
+    /// The name of the certificate's issuer.
     pub issuer: String,
-    /// When the certificate expires.
+    /// The time when the certificate expires.
     pub expires: SystemTime,
 }
 
-/// A fault, and its block if it belongs to one.
+/// A fault, and its location if one block is at fault.
 type Fault = (Option<PemLocation>, PemFault);
 
 impl Identity {
-    /// Reads the file at `path`, or several files if it is a list such as `key.pem,chain.pem`.
+    /// Reads the file at `path`. The path may be a list of files such as `key.pem,chain.pem`.
     ///
     /// # Errors
-    /// [`Error::Read`] or [`Error::Pem`], with file and block.
+    /// [`Error::Read`] or [`Error::Pem`], which name the file and the block.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Self::from_contents(&PemFiles::new(path).read()?)
     }
@@ -63,7 +63,7 @@ impl Identity {
     /// Parses `content` as if it had been read from `file`.
     ///
     /// # Errors
-    /// [`Error::Pem`], with file and block.
+    /// [`Error::Pem`], which names the file and the block.
     pub fn from_bytes(file: &Path, content: &[u8]) -> Result<Self, Error> {
         Self::from_contents(&[FileContent {
             file: file.to_owned(),
@@ -90,23 +90,23 @@ impl Identity {
         Ok(this)
     }
 
-    /// The key and the chain to send: first the leaf, then each certificate's issuer, without the
+    /// The key and the chain to send: the leaf, then the issuer of each certificate, without the
     /// root.
     pub fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
 
-    /// The certificates that are sent, in this order.
+    /// The certificates that are sent, in the order in which they are sent.
     pub fn chain(&self) -> &[Link] {
         &self.chain
     }
 
-    /// The warnings that apply at the time `now`.
+    /// All warnings for the operator, as of `now`.
     pub fn warnings(&self, now: SystemTime) -> Vec<Warning> {
         self.warnings.iter().cloned().chain(self.time_warning(now)).collect()
     }
 
-    /// The warning about expiry, which depends on the time.
+    /// The warning about the time of validity, as of `now`, if there is one.
     pub(crate) fn time_warning(&self, now: SystemTime) -> Option<Warning> {
         let first = self.chain.iter().min_by_key(|link| link.expires)?;
         Warning::about_time(&first.name, self.begins, first.expires, now)
@@ -142,8 +142,8 @@ impl Identity {
                 BlockKind::Parameters => {}
             }
         }
-        // If both are missing, the error names the key first: people leave it out because it is
-        // secret.
+        // If key and certificate are both missing, the error names the key, because people often
+        // leave it out as a secret.
         let (location, der) = key.ok_or((None, PemFault::NoKey))?;
         let key = tls::provider()
             .key_provider
@@ -160,7 +160,7 @@ impl Identity {
         Self::of_chain(key, chain).ok_or(PemFault::NoCertificate)
     }
 
-    /// `None` if the chain is empty.
+    /// The identity of `key` and `chain`. `None` if the chain is empty.
     fn of_chain(key: Arc<dyn SigningKey>, chain: Chain) -> Option<Self> {
         let leaf = chain.sent.first()?;
         let incomplete = chain
@@ -193,8 +193,8 @@ impl Identity {
     }
 }
 
-/// The file that is probably at fault: the one whose key fits no certificate, or the one that lacks
-/// what no other file has either.
+/// The file that is probably at fault. If the key fits no certificate, this is the file with the
+/// key. If key or certificate is missing, this is a file that has neither.
 fn at_fault(fault: &PemFault, contents: &[FileContent], blocks: &[Block]) -> PemLocation {
     let has = |file: &Path, kind| {
         blocks.iter().any(|block| block.kind == kind && block.location.is_in(file))

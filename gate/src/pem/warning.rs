@@ -1,47 +1,49 @@
-//! Warnings about a certificate that is served all the same.
+//! Warnings about a certificate. The gate serves it anyway.
 
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Expiry within this time is a warning: authorities and their clients renew at 30 days.
+/// The time before expiry from which a warning is logged. ACME clients usually renew 30 days before
+/// expiry, so a renewal is then overdue.
 const NEAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A warning. Each prints as one line that says what to do.
+/// A warning about a certificate. Each message is one line that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
-    /// Every user of the machine can read the file with the key.
+    /// Every user of the machine can read the file with the private key.
     #[error(
         "every user of this machine can read the private key in {0}; remove that permission: \
          chmod o-rwx {0}"
     )]
     WorldReadable(String),
-    /// The chain ends before it reaches an authority that clients know.
+    /// The file lacks the intermediate certificate that issued the leaf.
     #[error(
         "an intermediate certificate is missing: {leaf} was issued by {issuer}, which is not in \
          the file, so many clients refuse to connect; append the intermediates that the authority \
          delivered: cat leaf.crt intermediate.crt main.key > cert.pem"
     )]
     Incomplete {
-        /// The certificate's first name.
+        /// The first name of the leaf.
         leaf: String,
-        /// The name of the issuer.
+        /// The name of the leaf's issuer.
         issuer: String,
     },
-    /// The certificate has only a common name, which browsers ignore: Chrome since version 58 and
-    /// Firefox since 48 read the alternative names alone, as RFC 2818 demands.
+    /// The certificate has only a common name. Browsers ignore it: Chrome since version 58 and
+    /// Firefox since version 48 read only the alternative names, because RFC 2818 (2000) deprecated
+    /// the common name.
     #[error(
         "the certificate of {name} has no subject alternative name, so browsers and many clients \
          refuse it, whatever its common name is; request a new one that has it, for example with \
          openssl req -addext subjectAltName={wanted}"
     )]
     NoAlternativeName {
-        /// The certificate's first name.
+        /// The first name of the certificate.
         name: String,
-        /// The alternative name that it seems to lack.
+        /// The alternative name that a new certificate should have.
         wanted: String,
     },
-    /// The certificate is its own issuer.
+    /// The certificate was signed with its own key.
     #[error(
         "the certificate of {0} is self-signed, so browsers refuse it unless each was told to \
          trust it: that is enough for a trial; for visitors, get one from an authority such as \
@@ -84,7 +86,7 @@ impl Warning {
         Self::WorldReadable(crate::error::quoted(file))
     }
 
-    /// The warning about validity from `begins` to `expires`, as of `now`.
+    /// The warning about a validity from `begins` to `expires`, if one is due at the time `now`.
     pub(super) fn about_time(
         name: &str,
         begins: SystemTime,
@@ -102,9 +104,10 @@ impl Warning {
     }
 }
 
-/// The date, such as 2027-11-22.
+/// The date of `time`, such as 2027-11-22.
 pub(crate) fn date(time: SystemTime) -> String {
-    // The last second of the year 9999, beyond which neither this format nor a certificate goes.
+    // The last second of the year 9999. Neither this format nor a certificate can hold a later
+    // date.
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let mut text = humantime::format_rfc3339_seconds(time.min(last)).to_string();
     text.truncate("2027-11-22".len());

@@ -1,8 +1,8 @@
-//! Detects that the PEM files have changed.
+//! Detects changes of the PEM files.
 //!
-//! Each check opens the paths again, so a file may be replaced in any way: written in place,
-//! renamed over, or behind a symbolic link that now points elsewhere, be it the file's or a
-//! directory's. File change notification would miss the last two.
+//! Each check opens the paths again, so a file may be replaced in any way: overwritten, replaced by
+//! a rename, or by a symbolic link (to the file or to a directory above it) that gets a new target.
+//! The kernel's file change notification would miss the changes of links.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -17,16 +17,17 @@ use crate::error::Error;
 #[derive(Debug, Clone)]
 pub(crate) struct PemWatch {
     pub(crate) files: PemFiles,
-    /// The files are pipes or devices, which cannot be read again.
+    /// Whether one of the files is a pipe or a device, which cannot be read again.
     pub(crate) unrepeatable: bool,
     stamps: Vec<FileStamp>,
     settled: bool,
     found: Fingerprint,
-    /// Hashes with a random key, so that the stored hash reveals nothing about the private key.
+    /// The hash function of the fingerprints. It has a random key, so that a stored hash reveals
+    /// nothing about the private key.
     hasher: RandomState,
 }
 
-/// The result of the last check. The next check compares its own with it.
+/// The result of the last check, to be compared with the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fingerprint {
     Content(u64),
@@ -44,10 +45,10 @@ impl PemWatch {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// As [`Identity::load`].
+    /// The errors of [`Identity::load`].
     pub(crate) fn open(files: PemFiles) -> Result<(Self, Identity), Error> {
         let hasher = RandomState::new();
-        // The stamps are taken before the files are read, so that the next check notices a change
+        // The metadata is taken before the files are read, so that the next check notices a change
         // in between.
         let stamps = files.stamps();
         let contents = files.read()?;
@@ -58,11 +59,12 @@ impl PemWatch {
         Ok((Self { files, unrepeatable, stamps, settled, found, hasher }, identity))
     }
 
-    /// Checks the files again: their metadata, and if that changed or `thoroughly` is set, their
-    /// content. `None` if nothing has changed since the last check.
+    /// Checks the metadata of the files again. Reads their content if the metadata changed or
+    /// `thoroughly` is set. `None` if the content is unchanged and `thoroughly` is not set, or if a
+    /// file was a pipe at the start.
     ///
     /// # Errors
-    /// As [`Identity::load`], once for each change.
+    /// The errors of [`Identity::load`]. Without `thoroughly`, each one is reported once.
     pub(crate) fn check(&mut self, thoroughly: bool) -> Option<Result<Identity, Error>> {
         if self.unrepeatable {
             return None;
@@ -73,7 +75,7 @@ impl PemWatch {
         }
         self.settled = is_settled(&stamps);
         self.stamps = stamps;
-        // Opening a pipe might block for ever.
+        // Opening a pipe could block for ever, so a pipe is not read.
         let contents =
             if is_unrepeatable(&self.stamps) { Err(self.not_a_file()) } else { self.files.read() };
         let found = match &contents {
@@ -93,7 +95,8 @@ impl PemWatch {
     }
 }
 
-/// Whether a file is a pipe, as with `<(cat …)`, or a device: it cannot be read twice.
+/// Whether one of the files is a pipe, as with `<(cat …)`, or a device, so that it cannot be read
+/// twice.
 fn is_unrepeatable(stamps: &[FileStamp]) -> bool {
     stamps.contains(&FileStamp::Unrepeatable)
 }
@@ -121,7 +124,8 @@ mod tests {
         certificate.pem() + &key.serialize_pem()
     }
 
-    /// Watches a file whose metadata can be relied on, as if it had been written minutes ago.
+    /// A watch on a file whose metadata counts as reliable, as if the file had been written minutes
+    /// ago.
     fn settled(dir: &TempDir) -> (PemWatch, std::path::PathBuf) {
         let path = dir.path().join("cert.pem");
         fs::write(&path, pem("first")).unwrap();
@@ -146,7 +150,7 @@ mod tests {
         // Rewriting the file changes its metadata, but not its content.
         fs::write(&path, fs::read(&path).unwrap()).unwrap();
         assert_eq!(name(watch.check(false)), None);
-        // A thorough check reports it all the same.
+        // A thorough check returns the certificate although the content is the same.
         assert_eq!(name(watch.check(true)), Some("first".to_owned()));
     }
 
@@ -161,7 +165,7 @@ mod tests {
         assert_eq!(name(watch.check(false)), Some("first".to_owned()));
     }
 
-    /// The metadata has the same time and length, so only the content shows the change.
+    /// Both files have the same time and length, so only their content shows the change.
     #[test]
     fn a_second_write_in_the_same_moment_is_seen() {
         let dir = TempDir::new().unwrap();
@@ -186,7 +190,7 @@ mod tests {
         assert!(fault(watch.check(false)).unwrap().contains("END line"));
         assert_eq!(fault(watch.check(false)), None);
 
-        // A change to another file with the same fault is reported, too.
+        // Another file with the same fault counts as a change.
         fs::write(&path, &good[..good.len() / 2 - 1]).unwrap();
         assert!(fault(watch.check(false)).unwrap().contains("END line"));
         assert_eq!(fault(watch.check(false)), None);
@@ -196,7 +200,7 @@ mod tests {
         assert_eq!(name(watch.check(false)), None);
     }
 
-    /// Opening the pipe would wait for a writer.
+    /// The check must not open the pipe, because it would wait for a writer.
     #[test]
     fn a_pipe_in_the_place_of_the_file_is_not_opened() {
         let dir = TempDir::new().unwrap();
@@ -218,8 +222,7 @@ mod tests {
         assert!(is_unrepeatable(&PemFiles::new(Path::new("/dev/null")).stamps()));
     }
 
-    /// certbot replaces a link to a file (`live/…/cert.pem`), and Kubernetes a link to a directory
-    /// (`..data`).
+    /// Links like those of certbot (`live/…/cert.pem`) and of Kubernetes (`..data`).
     #[test]
     fn links_are_followed_each_time() {
         let dir = TempDir::new().unwrap();

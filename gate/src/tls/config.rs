@@ -1,4 +1,4 @@
-//! The TLS configuration: TLS 1.2 and 1.3, with resumption.
+//! The TLS configuration: TLS 1.2 and 1.3, with session resumption.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use super::provider::provider;
 use super::resumption::Resumption;
 use crate::error::Error;
 
-/// The configuration that serves `certified`. All connections with this certificate share it.
+/// Makes the TLS configuration for the certificate `certified`. All connections with this
+/// certificate share one configuration.
 pub(crate) fn server_config(
     certified: Arc<CertifiedKey>,
     resumption: &Resumption,

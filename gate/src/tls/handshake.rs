@@ -1,4 +1,4 @@
-//! The TLS handshake of a connection that may turn out not to speak TLS.
+//! The TLS handshake of a client, which may turn out not to speak TLS.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,18 +21,18 @@ const HANDSHAKE: u8 = 0x16;
 #[derive(Debug)]
 pub(crate) struct Secured {
     pub(crate) session: TlsSession,
-    /// Plaintext that came in the same packet as the end of the handshake.
+    /// Plaintext that was read together with the end of the handshake.
     pub(crate) early: Vec<u8>,
-    /// The client's state after that.
+    /// The client's state after this plaintext.
     pub(crate) peer: PeerState,
 }
 
 /// Reads the first bytes and completes the handshake.
 ///
 /// # Errors
-/// [`Error::NotTls`] if the first byte begins no handshake; the client has not been sent anything
-/// then. Otherwise what ended the handshake; if the client's TLS was at fault, it has been sent an
-/// alert.
+/// [`Error::NotTls`] if the first byte does not begin a handshake; the client has then been sent
+/// nothing. Otherwise the reason why the handshake failed. If the client's TLS messages were at
+/// fault, the client has been sent an alert.
 pub(crate) async fn handshake(
     client: &mut TcpStream,
     config: &Arc<ServerConfig>,
@@ -43,7 +43,7 @@ pub(crate) async fn handshake(
         Ok((early, peer)) => Ok(Secured { session: handshake.session, early, peer }),
         Err(error) => {
             if matches!(&error, Error::Handshake(why) if why.kind() == io::ErrorKind::InvalidData) {
-                // The alert must be delivered, too.
+                // The alert must reach the client before the connection is closed.
                 let _ = poll_fn(|cx| handshake.session.poll_flush(client, cx)).await;
                 linger(client).await;
             }
@@ -80,8 +80,9 @@ impl Handshake {
             self.begun = true;
             let peer = self.session.receive(scratch, count);
             let done = !self.session.negotiated().is_handshaking();
-            // All that a TLS 1.3 server still sends now are session tickets. The relay sends them,
-            // because the client's first request may be here by the time the backend is connected.
+            // At this point a TLS 1.3 server sends only session tickets. The relay sends the
+            // tickets later: the client's first request may arrive before the backend is connected,
+            // and the tickets can then share a packet with the answer.
             let version = self.session.negotiated().protocol_version();
             if done && version == Some(ProtocolVersion::TLSv1_3) {
                 self.session.queue(&mut scratch.output);

@@ -1,5 +1,5 @@
-//! TLS: the handshake, the session after it, resumption. Knows neither the PEM file nor the
-//! backend.
+//! TLS: the handshake, the session after it, and resumption. This module depends on neither the PEM
+//! file nor the backend.
 
 mod config;
 mod handshake;

@@ -1,13 +1,14 @@
-//! Names of the negotiated version, suite and group, for metrics, logs and the PROXY header.
+//! Names of the negotiated TLS parameters, for metrics, logs and the PROXY header.
 
 use rustls::{CipherSuite, CommonState, NamedGroup, ProtocolVersion};
 
-/// The negotiated version; empty if the handshake did not get that far.
+/// The name of the negotiated version. Empty if the handshake failed before the version was
+/// negotiated.
 pub(crate) fn negotiated_version(tls: &CommonState) -> &'static str {
     tls.protocol_version().map_or("", version_name)
 }
 
-/// The version's name in OpenSSL, which the servers that read the PROXY header use.
+/// OpenSSL's name of the version. Servers that read the PROXY header expect this name.
 pub(crate) fn version_name(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::TLSv1_3 => "TLSv1.3",
@@ -16,7 +17,7 @@ pub(crate) fn version_name(version: ProtocolVersion) -> &'static str {
     }
 }
 
-/// The suite's name in OpenSSL.
+/// OpenSSL's name of the cipher suite.
 pub(crate) fn suite_name(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
@@ -34,7 +35,7 @@ pub(crate) fn suite_name(suite: CipherSuite) -> &'static str {
     }
 }
 
-/// The group's name in rustls.
+/// The name of the key exchange group in rustls.
 pub(crate) fn group_name(group: NamedGroup) -> &'static str {
     match group {
         NamedGroup::X25519 => "X25519",

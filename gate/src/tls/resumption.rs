@@ -1,4 +1,4 @@
-//! Session resumption: a client that comes back skips most of the handshake.
+//! Session resumption: a returning client skips most of the handshake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSess
 
 use crate::error::Error;
 
-/// How many sessions of TLS 1.2 clients without ticket support are kept. Such clients are few and
-/// old.
+/// The number of stored sessions of TLS 1.2 clients without ticket support. Such clients are old
+/// and rare.
 const SESSIONS: usize = 256;
 
 /// How often the age of the ticket keys is checked.
 const ROTATION_CHECK: Duration = Duration::from_secs(60);
 
-/// The keys that session tickets are encrypted with, and the sessions of TLS 1.2 clients that take
-/// no tickets.
+/// The keys that encrypt session tickets, and the sessions of TLS 1.2 clients that do not support
+/// tickets.
 ///
-/// Created once and kept for the life of the process. With new keys for each certificate, no ticket
-/// given out before could be opened, and resumption would silently never work.
+/// Created once and kept for the life of the process. With new keys for each certificate, older
+/// tickets could not be decrypted, and resumption would fail without any message.
 #[derive(Debug, Clone)]
 pub(crate) struct Resumption {
     pub(super) tickets: Arc<dyn ProducesTickets>,
@@ -34,13 +34,13 @@ impl Resumption {
         })
     }
 
-    /// Replaces the keys in time although no client comes. rustls rotates them only when they are
-    /// used, so an idle gate would keep the old keys, and open tickets of any age for the next
-    /// client. Never ends.
+    /// Replaces the ticket keys in time even if no client connects. rustls rotates the keys only
+    /// when they are used, so an idle gate would keep old keys, and its next client could resume
+    /// with a ticket of any age. Never ends.
     pub(crate) async fn rotate(self) {
         loop {
             tokio::time::sleep(ROTATION_CHECK).await;
-            // An empty ticket, which no key opens. Trying it rotates the keys if they are due.
+            // No key can decrypt an empty ticket, but the attempt rotates the keys if they are due.
             let _ = self.tickets.decrypt(&[]);
         }
     }
@@ -50,7 +50,7 @@ impl Resumption {
 mod tests {
     use super::*;
 
-    /// docs/security.md promises this time.
+    /// docs/security.md promises this lifetime.
     #[test]
     fn ticket_keys_live_for_half_a_day() {
         let resumption = Resumption::new().unwrap();

@@ -1,7 +1,8 @@
-//! A TLS session: ciphertext in, plaintext out, and back.
+//! A TLS session without a socket: decrypts the client's bytes, and encrypts bytes for the client.
 //!
-//! It uses rustls's unbuffered interface with the buffers of the thread. An idle connection holds
-//! no buffer, only the beginning of an incomplete record, and output that the client has not taken.
+//! The session uses rustls's unbuffered interface with the buffers of the thread. An idle
+//! connection holds only the beginning of an incomplete record, and output that the client has not
+//! taken yet.
 
 use std::io;
 use std::pin::Pin;
@@ -20,8 +21,8 @@ use tokio::net::TcpStream;
 
 use crate::buffer::{self, Output, Pending, RECORD, Scratch};
 
-/// How much of an incomplete handshake message is kept. A client's hello has about 2 KiB, including
-/// post-quantum keys.
+/// The most bytes of an incomplete handshake message that are kept. The limit is far above a
+/// ClientHello, which has about 2 KiB, including post-quantum keys.
 const HANDSHAKE_MESSAGE: usize = 32 * 1024;
 
 /// The state of the client's side of the session.
@@ -30,20 +31,21 @@ pub(crate) enum PeerState {
     Open,
     /// The client sent `close_notify`.
     Ended,
-    /// The client broke the protocol, or its bytes were tampered with. The alert is in the output.
+    /// The client violated the protocol, or its bytes were tampered with. The alert is in the
+    /// output.
     Faulty(rustls::Error),
 }
 
-/// Nothing more can be sent: a fault ended the session, or its keys have reached their limit of
-/// use.
+/// Nothing more can be sent, because a fault ended the session, or because its keys have reached
+/// their usage limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CannotSend;
 
 /// A TLS connection without its socket.
 pub(crate) struct TlsSession {
     tls: UnbufferedServerConnection,
-    /// The beginning of a message that can only be processed when it is complete: at most
-    /// [`HANDSHAKE_MESSAGE`], and after the handshake one [`RECORD`].
+    /// The beginning of a message that can only be processed when it is complete. It has at most
+    /// [`HANDSHAKE_MESSAGE`] bytes, and after the handshake at most one [`RECORD`].
     partial: Box<[u8]>,
     /// Encrypted output that the client has not taken yet.
     pending: Pending,
@@ -66,13 +68,13 @@ impl TlsSession {
         })
     }
 
-    /// What the handshake negotiated.
+    /// The negotiated TLS parameters.
     pub(crate) fn negotiated(&self) -> &CommonState {
         &self.tls
     }
 
-    /// Reads into `scratch.raw`, after the kept part of an incomplete message. Returns how many
-    /// bytes are there now, or 0 at the end of the client's stream.
+    /// Reads into `scratch.raw`, after the kept part of an incomplete message. Returns the number
+    /// of bytes in the buffer, or 0 at the end of the client's stream.
     pub(crate) fn poll_read(
         &mut self,
         client: &mut TcpStream,
@@ -89,8 +91,9 @@ impl TlsSession {
         Poll::Ready(Ok(partial + count))
     }
 
-    /// Processes the first `count` bytes of `scratch.raw`. Puts the plaintext into `scratch.plain`,
-    /// including what came before a fault, and what must be sent into `scratch.output`.
+    /// Processes the first `count` bytes of `scratch.raw`. Puts plaintext into `scratch.plain`,
+    /// including any that came before a fault. Puts the reply that TLS requires into
+    /// `scratch.output`.
     pub(crate) fn receive(&mut self, scratch: &mut Scratch, count: usize) -> PeerState {
         let Scratch { raw, plain, output } = scratch;
         plain.clear();
@@ -105,14 +108,14 @@ impl TlsSession {
                     "a message that is too long".into(),
                 ));
             }
-            // Bytes after a close_notify or a fault are ignored.
+            // Bytes that follow a `close_notify` or a fault are ignored.
             PeerState::Ended | PeerState::Faulty(_) => {}
         }
         peer
     }
 
-    /// How much of an incomplete message is kept. After the handshake, TLS's own messages have only
-    /// a few bytes.
+    /// The most bytes of an incomplete message that are kept. After the handshake, TLS's own
+    /// messages have only a few bytes.
     fn max_partial(&self) -> usize {
         if self.tls.is_handshaking() { HANDSHAKE_MESSAGE } else { RECORD }
     }
@@ -139,7 +142,8 @@ impl TlsSession {
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     return (taken, PeerState::Ended);
                 }
-                // Nothing more can be done with this input. (The gate never accepts early data.)
+                // The rest of the input cannot be processed yet. (The gate never accepts early
+                // data.)
                 Ok(_) => return (taken + discard, PeerState::Open),
                 Err(error) => {
                     self.flush_alert(output);
@@ -150,7 +154,8 @@ impl TlsSession {
         }
     }
 
-    /// Puts the alert into `output`, and what must precede it. Nothing can be processed afterwards.
+    /// Puts the alert into `output`, and the messages that must precede it. The session processes
+    /// nothing afterwards.
     fn flush_alert(&mut self, output: &mut Output) {
         self.faulty = true;
         while self.tls.wants_write() {
@@ -166,9 +171,9 @@ impl TlsSession {
         self.write(output, |traffic, space| traffic.encrypt(plain, space))
     }
 
-    /// Encrypts a `close_notify` into `output`: nothing more will be sent.
+    /// Encrypts a `close_notify` into `output`. Nothing more is sent after it.
     pub(crate) fn send_close_notify(&mut self, output: &mut Output) {
-        // This fails after an alert, which has ended the session already.
+        // This fails if an alert has already ended the session.
         let _ = self.write(output, |traffic, space| traffic.queue_close_notify(space));
     }
 
@@ -177,8 +182,8 @@ impl TlsSession {
         F: FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     {
         while !self.faulty {
-            // rustls remembers where in the incomplete message it stopped, so the kept part is
-            // passed to it again.
+            // rustls remembers the position in the incomplete message where it stopped, so it must
+            // see the kept part again.
             match self.tls.process_tls_records(&mut self.partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     match put(&mut traffic, output.spare_capacity()) {
@@ -201,8 +206,8 @@ impl TlsSession {
         Err(CannotSend)
     }
 
-    /// Writes `output` to the client, and keeps what the client does not take now. An error shows
-    /// at the next flush.
+    /// Writes `output` to the client, and keeps the bytes that the client does not take now. The
+    /// next flush reports any error.
     pub(crate) fn send(
         &mut self,
         client: &mut TcpStream,
@@ -221,13 +226,13 @@ impl TlsSession {
         self.pending.put(bytes);
     }
 
-    /// Keeps `output` for the next flush.
+    /// Keeps `output` until the next flush.
     pub(crate) fn queue(&mut self, output: &mut Output) {
         self.pending.put(output.take());
     }
 
-    /// Hands pending output to the kernel, which sends it in one packet with what follows, or alone
-    /// after 0.2 s (`MSG_MORE` of send(2)).
+    /// Hands pending output to the kernel. The kernel sends it in one packet with the next output,
+    /// or alone after 0.2 s (`MSG_MORE` of send(2)).
     pub(crate) fn send_with_next(&mut self, client: &TcpStream) {
         if self.pending.is_empty() {
             return;
@@ -236,13 +241,13 @@ impl TlsSession {
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
             Ok(net::send(client, self.pending.bytes(), flags)?)
         });
-        // The next flush writes the rest, and reports the error if there was one.
+        // The next flush writes the rest, or reports the error.
         if let Ok(count) = sent {
             self.pending.advance(count);
         }
     }
 
-    /// Writes pending output until none is left.
+    /// Writes all pending output.
     pub(crate) fn poll_flush(
         &mut self,
         client: &mut TcpStream,

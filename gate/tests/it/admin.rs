@@ -1,4 +1,4 @@
-//! The admin port, and the access log.
+//! Tests of the admin port and of the access log.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Gate, NEVER, VERSIONS, backend, echo, rest, round_trip, soon};
 
-/// Returns the status and the body.
+/// Sends a GET request, and returns the status code and the body.
 async fn get(admin: SocketAddr, path: &str, host: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -21,7 +21,7 @@ async fn get(admin: SocketAddr, path: &str, host: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-/// Samples by their full name, including labels.
+/// The samples of `/metrics`. The keys are the full names with labels.
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let (status, text) = get(admin, "/metrics", "localhost").await;
     assert_eq!(status, 200);
@@ -39,7 +39,7 @@ async fn without_the_option_there_is_no_port() {
         .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
         .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
         .collect::<Vec<u64>>();
-    // State 0A is LISTEN; the inode is the tenth field.
+    // In `/proc/net/tcp`, state 0A means LISTEN, and the tenth field is the inode.
     let listening = std::fs::read_to_string(own).unwrap();
     let listening = listening.lines().filter(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
@@ -69,9 +69,9 @@ async fn health_status_and_who_may_ask() {
     assert_eq!(status["certificate"]["names"], serde_json::json!(["localhost"]));
     assert!(status["certificate"]["expires"].as_i64().unwrap() > 1_700_000_000);
 
-    // The port answers during the drain, and is closed when the gate ends.
+    // The port answers during the drain. It is closed when the gate ends.
     gate.signal(Signal::TERM);
-    // The signal takes a moment to arrive.
+    // The gate needs a moment to handle the signal.
     soon(async { while get(admin, "/readyz", "localhost").await.0 != 503 {} }).await;
     assert_eq!(get(admin, "/healthz", "localhost").await.0, 200);
     drop(client);
@@ -88,7 +88,8 @@ async fn everything_is_counted() {
         for _ in 0..2 {
             let mut client = gate.client_of(Arc::clone(config)).await;
             round_trip(&mut client).await;
-            // The ticket has arrived, and the gate has seen the end.
+            // After the round trip, the client has its session ticket. The log line shows that the
+            // gate has seen the client's end.
             client.shutdown().await.unwrap();
             assert_eq!(rest(&mut client).await.unwrap(), b"");
             gate.log_line("access");
@@ -103,7 +104,7 @@ async fn everything_is_counted() {
     let mut live = gate.client_of(Arc::clone(&config[1])).await;
     round_trip(&mut live).await;
 
-    // The client may have read an answer before it was counted.
+    // The client may have read an answer before the gate counted it, so this waits for the count.
     let forwarded = |direction| format!("gate_forwarded_bytes_total{{direction=\"{direction}\"}}");
     let counted = async {
         loop {
@@ -128,7 +129,7 @@ async fn everything_is_counted() {
     }
     assert_eq!(value("gate_resumptions_total"), 3.0);
     assert_eq!(value("gate_accepted_total"), 8.0);
-    // The open connection counts while it is open.
+    // The open connection is counted.
     assert_eq!(value("gate_connections"), 1.0);
     for direction in ["to_backend", "to_client"] {
         assert_eq!(value(&forwarded(direction)), 5.0 * 12.0);

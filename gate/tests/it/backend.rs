@@ -1,4 +1,4 @@
-//! The backend: absent, back again, and where to look for it.
+//! A backend that is down, that comes back, or that listens on IPv6 only.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::harness::{Gate, NEVER, accept, backend, echo_from, rest, round_trip, soon};
 
-/// A port that is reserved, so that no other program takes it, but that refuses connections.
+/// A port that refuses connections. It is bound, so that no other program takes it.
 fn reserved(address: SocketAddr) -> std::io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&address.into())?;
@@ -28,7 +28,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
     let gate = Gate::start(address, &["--backend-retry", "0s"]);
     for _ in 0..2 {
-        // `Ok` means that the stream ended with a close_notify.
+        // `Ok` means that the stream ended with a `close_notify`.
         assert_eq!(rest(&mut gate.client().await).await.unwrap(), b"");
     }
     let line = gate.log_line("WARN");
@@ -36,7 +36,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
 
     tokio::spawn(echo_from(listening(socket)));
     round_trip(&mut gate.client().await).await;
-    // The log reports once that the backend went away, and once that it came back.
+    // The log has one line when the backend went away and one line when it came back.
     let mut back = gate.log_line("is back");
     assert!(back.contains(&address.to_string()), "{back}");
     gate.signal(Signal::TERM);
@@ -46,7 +46,7 @@ async fn without_a_backend_clients_are_closed_in_order_until_it_is_back() {
     }
 }
 
-/// The backend is away as during a restart: no client is disconnected.
+/// While the backend is down, as during a restart, no client is disconnected.
 #[tokio::test]
 async fn a_backend_that_is_not_there_yet_is_waited_for() {
     let (socket, address) = reserved(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -77,7 +77,7 @@ async fn the_wait_for_a_backend_ends() {
 async fn a_port_alone_is_looked_for_on_ipv6_too() {
     let (six, address, _four) = loop {
         let (six, address) = reserved(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).unwrap();
-        // Reserved on IPv4 too, so that no other program listens there.
+        // The port is reserved on IPv4 too, so that no other program listens there.
         let four = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
         if let Ok((four, _)) = reserved(four) {
             break (six, address, four);
@@ -88,14 +88,14 @@ async fn a_port_alone_is_looked_for_on_ipv6_too() {
     round_trip(&mut gate.client().await).await;
 }
 
-/// One client sends something, which the server reads and answers with `answer` before it closes.
-/// Returns the warnings that were logged until that connection ended.
+/// One client sends "hello". The server reads it, sends `answer` and closes the connection. Returns
+/// the warnings that were logged until the connection ended.
 async fn exchange(gate: &Gate, listener: &TcpListener, answer: &[u8]) -> Vec<String> {
     let mut client = gate.client().await;
     client.write_all(b"hello").await.unwrap();
     let mut server = accept(listener).await;
     let mut bytes = Vec::new();
-    // A PROXY header may come first.
+    // A PROXY header may come before "hello".
     while !bytes.ends_with(b"hello") {
         assert_ne!(soon(server.read_buf(&mut bytes)).await.unwrap(), 0);
     }
@@ -108,7 +108,8 @@ async fn exchange(gate: &Gate, listener: &TcpListener, answer: &[u8]) -> Vec<Str
     until_its_end.filter(|line| line.contains("WARN")).collect()
 }
 
-/// Such a server waits for a PROXY header that does not come, or cannot read the one that does.
+/// A server that closes without an answer expects a PROXY header that the gate does not send, or
+/// cannot read the header that the gate sends.
 #[tokio::test]
 async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause() {
     for (options, question) in [
@@ -117,8 +118,8 @@ async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause
     ] {
         let (listener, address) = backend().await;
         let gate = Gate::start(address, &options);
-        // Two such connections, and later two more, are no reason to warn: a client was answered in
-        // between.
+        // Two unanswered connections in a row cause no warning. The answer in between starts the
+        // count again.
         for answer in ["", "", "hello", "", ""] {
             let warned = exchange(&gate, &listener, answer.as_bytes()).await;
             assert!(warned.is_empty(), "{warned:?}");
@@ -133,7 +134,7 @@ async fn a_server_that_closes_without_an_answer_is_told_of_with_the_likely_cause
     }
 }
 
-/// It is not the server's fault if a client disconnects without an answer, or sends nothing.
+/// The server is not at fault if a client disconnects before the answer, or sends nothing.
 #[tokio::test]
 async fn clients_that_leave_or_say_nothing_accuse_nobody() {
     let (listener, address) = backend().await;

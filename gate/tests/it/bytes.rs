@@ -1,5 +1,4 @@
-//! Bytes through the relay arrive whole and in order, and the gate holds only a bounded part of
-//! them.
+//! The relay forwards all bytes in order, and holds only a limited number of them.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::harness::{
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// The size of both buffers of a socket that should hold few bytes.
+/// The buffer size of a socket that must fill up soon.
 const SMALL: u32 = 64 * 1024;
 
 #[tokio::test]
@@ -30,7 +29,7 @@ async fn a_mebibyte_each_way_at_once_arrives_unchanged() {
     }
 }
 
-/// The first request of a client often comes in one packet with the end of its handshake.
+/// A client often sends its first request in one packet with the end of its handshake.
 #[tokio::test]
 async fn what_comes_along_with_the_handshake_is_forwarded() {
     let gate = Gate::start(echo().await, &[]);
@@ -39,7 +38,8 @@ async fn what_comes_along_with_the_handshake_is_forwarded() {
         let echoed = tokio::task::spawn_blocking(move || {
             let mut tcp = std::net::TcpStream::connect(address).unwrap();
             let mut tls = ClientConnection::new(config, name()).unwrap();
-            // Bytes that are written before the handshake leave together with its last message.
+            // The text is written before the handshake, so it is sent together with the last
+            // handshake message.
             tls.writer().write_all(b"at once").unwrap();
             let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
             let mut answer = [0; 7];
@@ -58,7 +58,7 @@ async fn sessions_are_resumed() {
         let mut kinds = Vec::new();
         for _ in 0..2 {
             let mut client = gate.client_of(config.clone()).await;
-            // The round trip also reads the tickets.
+            // The round trip also reads the session tickets.
             round_trip(&mut client).await;
             kinds.push(client.get_ref().1.handshake_kind().unwrap());
         }
@@ -92,9 +92,9 @@ async fn many_tiny_writes_arrive_in_order() {
     assert_eq!(echoed.unwrap(), bytes);
 }
 
-/// How many bytes may be in flight in one direction. The way has two connections, each with a
-/// buffer for sending and one for receiving, which grow up to the kernel's limit; the gate itself
-/// holds next to nothing.
+/// The most bytes that can be in flight in one direction. Each of the two connections has a send
+/// buffer and a receive buffer, which grow up to the kernel's limit. One MiB more is allowed for
+/// the gate.
 fn bound() -> usize {
     let largest = |file: &str, usual: usize| {
         let limits = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{file}"));
@@ -104,8 +104,8 @@ fn bound() -> usize {
     2 * buffers + MEBIBYTE
 }
 
-/// A writer without progress for this long counts as blocked. On a slow machine it may merely be
-/// slow; then it wrote less, and the test passes for the wrong reason rather than fails.
+/// A writer without progress for this long counts as blocked. If the machine is slow, the writer
+/// may have written less, and the test then passes without having tested the limit.
 const STOPPED: Duration = Duration::from_millis(500);
 
 async fn write_until_stopped(to: &mut (impl tokio::io::AsyncWrite + Unpin), bytes: &[u8]) -> usize {
@@ -145,7 +145,7 @@ async fn a_backend_that_does_not_read_stops_the_client() {
     let written = write_until_stopped(&mut client, &bytes).await;
     assert!(written < bound(), "{written} bytes are in flight");
 
-    // Meanwhile the other direction is open.
+    // The other direction is still open.
     server.write_all(b"still here").await.unwrap();
     let mut answer = [0; 10];
     soon(client.read_exact(&mut answer)).await.unwrap();
@@ -159,8 +159,8 @@ async fn a_backend_that_does_not_read_stops_the_client() {
     assert!(read.unwrap() == bytes);
 }
 
-/// A client and some connection of the backend. Neither reads, and both have written until they
-/// were stopped. The buffers of their own sockets are small, so that the gate is reached soon.
+/// A client and its connection at the backend. Neither of them reads, and both have written until
+/// they were blocked. Their own sockets have small buffers, so that the gate's buffers fill soon.
 async fn stalled(
     gate: &Gate,
     listener: &TcpListener,
@@ -180,14 +180,14 @@ async fn stalled(
     (client, server)
 }
 
-/// The README promises that the gate holds no more than one read in each direction, while the
-/// kernel holds megabytes.
+/// docs/limits.md promises this: the kernel holds megabytes of a stalled connection, and the gate
+/// holds no more than one read in each direction.
 #[tokio::test]
 async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
     const WARM: usize = 2;
     const CONNECTIONS: usize = 20;
-    // For each connection: 82 KiB for the backend, 64 KiB for the client and what TLS adds, and the
-    // rest.
+    // For each connection: 82 KiB for the backend (`CHUNK` and one `RECORD`), 64 KiB and TLS
+    // overhead for the client, and the connection itself.
     const HELD_KIB: usize = 200;
 
     let socket = TcpSocket::new_v4().unwrap();
@@ -204,33 +204,34 @@ async fn of_stalled_connections_the_gate_holds_next_to_nothing() {
     assert!(held < CONNECTIONS * HELD_KIB, "{held} KiB for {CONNECTIONS} connections");
 }
 
-/// Nobody will read what a backend writes for a client that is gone. The backend must not be
-/// blocked by that, or it never reads what the client has sent.
+/// The client is gone, so no one reads the bytes that the backend writes for it. The backend must
+/// not be blocked by them, because it would then never read the bytes that the client has sent.
 #[tokio::test]
 async fn a_client_that_is_gone_stops_nobody() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     let (mut client, mut server) = gate.connect(&listener).await;
     let bytes = noise(7, bound() + 16 * MEBIBYTE);
-    // More in both directions than the backend's socket holds.
+    // The bytes sent in each direction are more than the backend's socket holds.
     let sent = write_until_stopped(&mut client, &bytes).await;
     write_until_stopped(&mut server, &bytes).await;
     let (tcp, _) = client.into_inner();
     tcp.set_zero_linger().unwrap();
     drop(tcp);
 
-    // This write may succeed or fail, depending on when the gate gave up, but it ends.
+    // The write may fail or succeed, depending on when the gate gave up, but it must end.
     let _ = soon(server.write_all(&bytes)).await;
     let read = rest(&mut server).await.unwrap_or_default();
     assert!(read.len() <= sent);
 }
 
-/// Large records, and more than the client takes at once: both need memory for a moment, which
-/// an idle connection must not keep.
+/// The burst has large records, and more bytes than the client takes at once. Both need memory for
+/// a moment, and an idle connection must not keep that memory.
 #[tokio::test]
 async fn after_a_burst_a_connection_keeps_no_memory_of_it() {
     const CONNECTIONS: usize = 200;
-    // For each connection: one record and what rustls reads ahead are 20 KiB.
+    // The most KiB that a connection may keep. One record and the bytes that rustls read ahead
+    // would be 20 KiB.
     const KEPT_KIB: usize = 6;
 
     let gate = Gate::start(echo().await, &[]);
@@ -241,7 +242,7 @@ async fn after_a_burst_a_connection_keeps_no_memory_of_it() {
         clients.push(client);
     }
     let bytes = noise(9, 128 * 1024);
-    // The first connections warm up the memory that all of them share.
+    // The first connections fill the memory that all connections share.
     let mut before = 0;
     for (index, client) in clients.iter_mut().enumerate() {
         if index == CONNECTIONS / 10 {
@@ -260,7 +261,7 @@ async fn after_a_burst_a_connection_keeps_no_memory_of_it() {
     assert!(kept < CONNECTIONS * KEPT_KIB, "{kept} KiB more than before");
 }
 
-/// One connection that always has work must not hold up the others of its thread.
+/// A connection that always has work must not delay the other connections of its thread.
 #[tokio::test]
 async fn a_busy_connection_leaves_room_for_others() {
     let gate = Gate::start(echo().await, &[]);

@@ -1,4 +1,4 @@
-//! `--check` describes what would be served, and binds nothing.
+//! `--check` describes what the gate would serve, and opens no port.
 
 use std::net::TcpListener;
 
@@ -12,7 +12,7 @@ fn it_prints_what_would_be_served() {
     let path = dir.path().join("cert.pem");
     let pki = Pki::new();
     write_secret(&path, pki.together() + &pki.root_pem);
-    // The port is taken, so that a start would fail.
+    // The port is in use, so that a start would fail.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listener = TcpListener::bind(taken).unwrap();
     let output = program()
@@ -53,7 +53,7 @@ fn faults_of_the_command_line_are_found_too() {
     assert_eq!(output.status.code(), Some(66));
 }
 
-/// With several files, the message names the one that must be fixed.
+/// If one of several files is at fault, the message names that file.
 #[test]
 fn of_two_files_the_wrong_one_is_named() {
     let dir = TempDir::new().unwrap();
@@ -84,7 +84,7 @@ fn of_two_files_the_wrong_one_is_named() {
         assert!(errors.starts_with(&format!("gate: {}: ", path(wrong))), "{list}: {errors}");
         assert!(errors.contains(words), "{list}: {errors}");
     }
-    // Here one file alone is at fault in no case: each has its part, or both lack the same.
+    // Both files lack the key, so the message names both.
     let list = format!("{},{}", path("chain.pem"), path("chain.pem"));
     let output = program().args(["0", "9090", &list, "--check"]).output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();

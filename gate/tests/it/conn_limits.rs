@@ -1,4 +1,5 @@
-//! Limits on connections of one address and on all, tried from several addresses of this machine.
+//! Limits on the connections of one address and of all addresses, tested from several addresses of
+//! this machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,7 +16,7 @@ use crate::harness::{
     write_secret,
 };
 
-/// A connection that comes from `127.0.0.last`.
+/// Opens a connection that comes from `127.0.0.last`.
 async fn tcp_from(gate: &Gate, last: u8) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0))).unwrap();
@@ -39,7 +40,7 @@ async fn an_address_has_so_many_connections_and_leaves_others_alone() {
     let line = gate.log_line("too many connections");
     assert!(line.contains("DEBUG") && line.contains("127.0.0.2"), "{line}");
     round_trip(&mut client_from(&gate, 3).await).await;
-    // The refused connection does not count, and a connection that ends makes room for another.
+    // The refused connection is not counted, and a connection that ends makes room for another one.
     round_trip(&mut first).await;
     let peer = first.get_ref().0.local_addr().unwrap();
     first.shutdown().await.unwrap();
@@ -52,7 +53,7 @@ async fn an_address_has_so_many_connections_and_leaves_others_alone() {
 async fn an_address_has_so_many_handshakes() {
     let options = ["--max-handshakes-per-address", "2", "--handshake-timeout", NEVER];
     let gate = Gate::start(echo().await, &options);
-    // A completed handshake does not count any more.
+    // A completed handshake is not counted any more.
     let mut clients = Vec::new();
     for _ in 0..3 {
         clients.push(client_from(&gate, 2).await);
@@ -77,7 +78,7 @@ async fn the_oldest_of_too_many_handshakes_is_closed_and_not_the_newest() {
     round_trip(&mut client_from(&gate, 9).await).await;
     assert_eq!(rest(&mut silent.remove(0)).await.unwrap(), b"");
     gate.log_line("oldest of too many unfinished handshakes");
-    // The newest handshake is complete, so there is room for another.
+    // The newest handshake is complete, so there is room for one more.
     silent.push(tcp_from(&gate, 5).await);
     drop(tcp_from(&gate, 6).await);
     assert_eq!(rest(&mut silent.remove(0)).await.unwrap(), b"");
@@ -103,7 +104,8 @@ fn thousands_of_descriptors() {
     assert!(raise_limit() >= 10_000, "this test needs 10,000 open files: raise `ulimit -Hn`");
 }
 
-/// The documentation promises these limits for a gate that has nothing but its three arguments.
+/// The defaults that the documentation promises, tested on a gate without limits on its command
+/// line.
 #[tokio::test]
 async fn by_default_an_address_has_256_handshakes_and_all_together_4096() {
     thousands_of_descriptors();
@@ -115,7 +117,7 @@ async fn by_default_an_address_has_256_handshakes_and_all_together_4096() {
         silent.append(&mut silent_from(&gate, last, 256).await);
     }
     assert_eq!(silent.len(), 4096);
-    // The next connection is accepted, and the oldest is closed.
+    // The next connection is accepted, and the oldest handshake is closed.
     round_trip(&mut client_from(&gate, 18).await).await;
     assert_eq!(rest(&mut silent.remove(0)).await.unwrap(), b"");
     assert!(silent.iter().all(is_open));
@@ -153,8 +155,9 @@ fn the_help_tells_the_defaults() {
     }
 }
 
-/// Each connection takes two descriptors, each thread 4, and 128 are reserved. Of 200, which the
-/// shell allows as the hard limit only: (200 - 128 - 2 × 4) / 2.
+/// Each connection takes two file descriptors, each thread takes 4, and 128 are reserved. The gate
+/// raises its limit to the hard limit of 200 descriptors, which allows (200 - 128 - 2 × 4) / 2
+/// connections.
 #[tokio::test]
 async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
     const POSSIBLE: usize = 32;
@@ -176,7 +179,7 @@ async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["200", "200", "files"]);
 
-    // As many clients as the limit allows connect, each with a connection to the backend.
+    // Opens as many clients as possible, each with a connection to the backend.
     let mut clients = Vec::new();
     for _ in 0..POSSIBLE {
         let mut client = gate.client().await;
@@ -188,7 +191,7 @@ async fn all_that_the_descriptors_allow_are_served_at_a_time_and_no_more() {
         round_trip(client).await;
         assert_eq!(metrics(admin).await["gate_accepted_total"], POSSIBLE as f64);
     }
-    // It is served once another one ends.
+    // The waiting client is accepted once another connection ends.
     clients.pop();
     soon(async { while metrics(admin).await["gate_accepted_total"] == POSSIBLE as f64 {} }).await;
     drop(waiting);

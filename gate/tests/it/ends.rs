@@ -1,4 +1,4 @@
-//! How streams end: each direction ends by itself, and nothing is cut off.
+//! How streams end: each direction ends separately, and no bytes are cut off.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::harness::{Gate, VERSIONS, accept, backend, noise, rest, soon};
 /// A writer without progress for this long counts as blocked.
 const STOPPED: Duration = Duration::from_millis(500);
 
-/// More than one read of the gate, less than what the sockets' buffers hold.
+/// More bytes than the gate reads at once, but fewer than the buffers of the sockets hold.
 const SOME: usize = 300 * 1024;
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn after_the_clients_end_it_still_gets_the_whole_answer() {
             server.write_all(&answer).await.unwrap();
             drop(server);
         };
-        // The result is `Ok` only if the gate has sent a close_notify.
+        // Only a `close_notify` makes the result `Ok`.
         let ((), got) = soon(async { tokio::join!(send, rest(&mut client)) }).await;
         assert!(got.unwrap() == answer, "{version:?}");
     }
@@ -65,14 +65,14 @@ async fn a_client_that_stays_silent_after_the_backends_end_is_closed() {
         server.write_all(b"all I have").await.unwrap();
         server.shutdown().await.unwrap();
         assert_eq!(rest(&mut client).await.unwrap(), b"all I have");
-        // The client neither sends nor closes, and the backend still sees an end.
+        // The client neither sends nor closes, but the backend still sees an end.
         assert_eq!(soon(rest(&mut server)).await.unwrap(), b"");
         drop(client);
         gate.log_line("ended=\"client silent\"");
     }
 }
 
-/// The client does not count as silent, because it waits for a backend that does not read.
+/// The client does not count as silent, because the backend has not read its bytes yet.
 #[tokio::test]
 async fn an_upload_that_the_backend_has_not_read_yet_is_not_cut() {
     let (listener, address) = backend().await;
@@ -90,7 +90,7 @@ async fn an_upload_that_the_backend_has_not_read_yet_is_not_cut() {
     assert_eq!(got.unwrap().len(), sent);
 }
 
-/// Many programs close without close_notify.
+/// Many programs close a connection without a `close_notify`.
 #[tokio::test]
 async fn an_end_without_close_notify_is_an_end() {
     let (listener, address) = backend().await;
@@ -110,7 +110,8 @@ async fn an_end_without_close_notify_is_an_end() {
     }
 }
 
-/// A sender that disconnects right after its message must not lose it, whatever the answer is.
+/// The message of a client that disconnects right after sending it must not be lost, even if an
+/// answer follows.
 #[tokio::test]
 async fn a_client_that_leaves_at_once_is_heard_to_the_end() {
     let (listener, address) = backend().await;
@@ -120,13 +121,14 @@ async fn a_client_that_leaves_at_once_is_heard_to_the_end() {
         client.write_all(b"the message").await.unwrap();
         client.shutdown().await.unwrap();
         drop(client);
-        // If the answer comes before the message was read, the client is already gone.
+        // If the answer is written before the message was read, the client is already gone.
         server.write_all(b"an answer").await.unwrap();
         assert_eq!(rest(&mut server).await.unwrap(), b"the message", "round {round}");
     }
 }
 
-/// A killed backend did not finish its answer, so the gate must not report a proper end.
+/// A killed backend did not finish its answer, so the gate must not send a proper end to the
+/// client.
 #[tokio::test]
 async fn a_reset_by_the_backend_is_no_complete_answer() {
     let (listener, address) = backend().await;
@@ -141,7 +143,8 @@ async fn a_reset_by_the_backend_is_no_complete_answer() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
-/// The kernel reports a reset once, here to the writer. Reading then looks like a proper end.
+/// The kernel reports a reset only once, here to a write. The next read then looks like a proper
+/// end.
 #[tokio::test]
 async fn a_reset_by_the_backend_during_an_upload_is_no_complete_answer() {
     let (listener, address) = backend().await;
@@ -174,13 +177,15 @@ async fn a_reset_by_the_client_ends_the_backends_connection() {
     assert_eq!(rest(&mut server).await.unwrap(), b"");
 }
 
-/// What the gate has received is delivered, even if the backend writes a lot before it reads.
+/// The gate delivers the bytes that it has received, even if the backend writes a lot before it
+/// reads.
 #[tokio::test]
 async fn a_reset_by_the_client_cuts_nothing_off_that_was_on_its_way() {
     let (listener, address) = backend().await;
     let gate = Gate::start(address, &[]);
     let (mut client, mut server) = gate.connect(&listener).await;
-    // More than the backend's receive buffer holds, so the rest waits in the gate's send buffer.
+    // These bytes are more than the backend's receive buffer holds, so some wait in the gate's send
+    // buffer.
     let bytes = noise(10, 2 * SOME);
     client.write_all(&bytes).await.unwrap();
     client.flush().await.unwrap();
@@ -197,8 +202,8 @@ async fn a_reset_by_the_client_cuts_nothing_off_that_was_on_its_way() {
     assert!(rest(&mut server).await.unwrap() == bytes);
 }
 
-/// The backend knows that the client has ended its stream, and is silent while it works. The gate
-/// learns that the client is gone, and tells the backend.
+/// The backend knows that the client has ended its stream, and is silent while it works. When the
+/// client disconnects, the gate notices and closes the connection to the backend.
 #[tokio::test]
 async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
     let (listener, address) = backend().await;
@@ -209,7 +214,7 @@ async fn a_client_that_is_gone_after_its_end_leaves_nothing_behind() {
         if closes_its_side {
             client.shutdown().await.unwrap();
         } else {
-            // The client sends a close_notify, and then bytes that are ignored.
+            // The client sends only a `close_notify`, and then bytes that the gate ignores.
             client.get_mut().1.send_close_notify();
             client.flush().await.unwrap();
             client.get_mut().0.write_all(&[7; 1_000]).await.unwrap();
@@ -229,7 +234,7 @@ async fn a_backend_that_refuses_the_rest_of_an_upload_is_still_heard() {
     let gate = Gate::start(address, &[]);
     let (client, mut server) = gate.connect(&listener).await;
     let (mut from, mut to) = tokio::io::split(client);
-    // The upload never ends by itself. It fails, as it must, once the gate has closed.
+    // The upload never ends by itself. It must fail once the gate has closed the connection.
     let upload = tokio::spawn(async move { while to.write_all(&[7; 16 * 1024]).await.is_ok() {} });
     let mut some = [0; 1024];
     soon(server.read_exact(&mut some)).await.unwrap();
@@ -241,7 +246,7 @@ async fn a_backend_that_refuses_the_rest_of_an_upload_is_still_heard() {
     soon(upload).await.unwrap();
 }
 
-/// Bytes that were tampered with end the connection, and the client gets an alert.
+/// A record that was tampered with ends the connection, and the client gets an alert.
 #[tokio::test]
 async fn a_damaged_record_is_answered_with_an_alert() {
     let (listener, address) = backend().await;
@@ -251,7 +256,8 @@ async fn a_damaged_record_is_answered_with_an_alert() {
         client.write_all(b"before").await.unwrap();
         client.flush().await.unwrap();
         let (mut tcp, mut tls) = client.into_inner();
-        // An application data record of 32 bytes, followed by more than one read takes.
+        // The input is an application data record of 32 bytes, followed by more bytes than one read
+        // takes.
         let mut record = vec![0x17, 3, 3, 0, 32];
         record.extend([0; 32 + 200_000]);
         tcp.write_all(&record).await.unwrap();

@@ -1,4 +1,4 @@
-//! Running out of descriptors.
+//! The gate runs out of file descriptors.
 
 use std::time::Duration;
 
@@ -7,8 +7,7 @@ use testkit::proc::{cpu_time, open_files};
 
 use crate::harness::{Gate, NEVER, echo, round_trip};
 
-/// The limit is lowered while the gate runs, and the gate believes that it has room for all
-/// connections.
+/// The limit is lowered while the gate runs, so the gate's own connection limit does not apply.
 #[tokio::test]
 async fn without_descriptors_accepting_waits_and_recovers() {
     let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);
@@ -26,13 +25,13 @@ async fn without_descriptors_accepting_waits_and_recovers() {
         if wave == 0 {
             let line = gate.log_line("cannot accept connections");
             assert!(line.contains("WARN"), "{line}");
-            // With connections in the queue, a busy loop would use all of this time.
+            // Connections wait in the queue, so a busy loop would use the CPU for the whole time.
             let before = cpu_time(gate.pid());
             tokio::time::sleep(Duration::from_millis(500)).await;
             let used = cpu_time(gate.pid()) - before;
             assert!(used < Duration::from_millis(100), "{used:?} of the processor in 500 ms");
         }
-        // Open connections are not affected, and the new one is served once there is room.
+        // Open connections are not affected. A new connection is served once a descriptor is free.
         round_trip(&mut live).await;
         drop(silent);
         round_trip(&mut gate.client().await).await;

@@ -1,4 +1,4 @@
-//! Starts the program on a port of its own with a certificate of its own, and talks to it.
+//! Starts the program on a free port with a new certificate, and connects to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(crate) use testkit::{listener as backend, soon};
 
 pub(crate) use crate::pki::Pki;
 
-/// A time that is longer than any test, for limits that must not apply.
+/// A time limit longer than any test, for limits that must not take effect.
 pub(crate) const NEVER: &str = "1h";
 
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
@@ -31,13 +31,13 @@ pub(crate) fn program() -> Command {
     testkit::command(env!("CARGO_BIN_EXE_gate"))
 }
 
-/// The program under test, started through a launcher that then executes it.
+/// The program under test, started by a launcher that then executes it.
 pub(crate) fn program_by(launcher: &[&str]) -> Command {
     testkit::command_through(launcher, env!("CARGO_BIN_EXE_gate"))
 }
 
-/// The program under test without the privileges of root, which may read every file and bind every
-/// port, even if root runs the tests.
+/// The program under test without root's privileges to read every file and open every port, even if
+/// root runs the tests.
 pub(crate) fn program_of_a_user() -> Command {
     if !geteuid().is_root() {
         return program();
@@ -51,7 +51,7 @@ pub(crate) struct Gate {
     program: Program,
     pub(crate) address: SocketAddr,
     pub(crate) pki: Pki,
-    /// The argument that names the PEM file, or several with commas.
+    /// The argument that names the PEM file, or several files separated by commas.
     pub(crate) pem: PathBuf,
     dir: Option<TempDir>,
 }
@@ -64,7 +64,7 @@ impl Gate {
         Self::start_with(pki, &[("cert.pem", &together)], backend, options)
     }
 
-    /// Starts a gate with these files, given as `FILE,FILE` if there are several.
+    /// Starts a gate with `files`, which are given to it as `FILE,FILE` if there are several.
     pub(crate) fn start_with(
         pki: Pki,
         files: &[(&str, &str)],
@@ -93,7 +93,7 @@ impl Gate {
         gate
     }
 
-    /// Starts a gate with the files of `pem`, which belong to the caller.
+    /// Starts a gate with the PEM files named by `pem`, which belong to the caller.
     pub(crate) fn start_from(
         pki: Pki,
         pem: &str,
@@ -120,7 +120,7 @@ impl Gate {
         gate
     }
 
-    /// Starts `command`, which runs a gate.
+    /// Starts a gate by running `command`.
     pub(crate) fn launch(command: Command, pki: Pki) -> Self {
         let program = Program::start(command);
         let address = program.announced("gate").parse().unwrap();
@@ -151,8 +151,7 @@ impl Gate {
         self.program.signal(signal);
     }
 
-    /// Waits for the end of the program. Returns its exit status, and the log lines that nobody has
-    /// read.
+    /// Waits for the end of the program. Returns its exit status and the unread log lines.
     pub(crate) async fn ended(self) -> (ExitStatus, Vec<String>) {
         let ended = self.program.ended().await;
         (ended.status, ended.stderr)
@@ -162,7 +161,7 @@ impl Gate {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// The same gate under another address of this machine.
+    /// Connects to the gate at another address of this machine from now on.
     pub(crate) fn reached_at(&mut self, ip: impl Into<IpAddr>) {
         self.address.set_ip(ip.into());
     }
@@ -172,12 +171,12 @@ impl Gate {
         self.client_of(self.pki.client(&TLS13)).await
     }
 
-    /// A client that speaks TLS 1.3, and its connection at the backend.
+    /// A TLS 1.3 client, and its connection at the backend.
     pub(crate) async fn connect(&self, backend: &TcpListener) -> (TlsStream<TcpStream>, TcpStream) {
         self.connect_by(&TLS13, backend).await
     }
 
-    /// A client, and its connection at the backend.
+    /// A client with this TLS version, and its connection at the backend.
     pub(crate) async fn connect_by(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -196,7 +195,7 @@ pub(crate) fn name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
-/// A backend that sends back what it gets.
+/// Starts a backend that sends all received bytes back.
 pub(crate) async fn echo() -> SocketAddr {
     let (listener, address) = backend().await;
     tokio::spawn(echo_from(listener));
@@ -213,12 +212,12 @@ pub(crate) async fn echo_from(listener: TcpListener) {
     }
 }
 
-/// The next connection to a backend.
+/// Accepts the next connection to a backend.
 pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     soon(listener.accept()).await.unwrap().0
 }
 
-/// Sends a few bytes through an echo and back.
+/// Sends 12 bytes to an echo backend and reads them back.
 pub(crate) async fn round_trip(client: &mut TlsStream<TcpStream>) {
     soon(async {
         client.write_all(b"over and out").await.unwrap();
@@ -229,13 +228,15 @@ pub(crate) async fn round_trip(client: &mut TlsStream<TcpStream>) {
     .await;
 }
 
-/// Reads to the end of the stream. On a client's stream this fails without `close_notify`.
+/// Reads until the end of the stream. On a TLS client, this fails if the stream ends without a
+/// `close_notify`.
 pub(crate) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     soon(stream.read_to_end(&mut bytes)).await.map(|_| bytes)
 }
 
-/// Sends `length` bytes each way at once, and then the end: both streams arrive whole.
+/// Sends `length` bytes in each direction at once, and then the end. Both streams must arrive
+/// complete.
 pub(crate) async fn carries_both_ways(
     client: TlsStream<TcpStream>,
     server: impl AsyncRead + AsyncWrite,
@@ -261,11 +262,11 @@ pub(crate) async fn carries_both_ways(
     assert!(at_client.unwrap() == down, "{version:?}: server to client");
 }
 
-/// Bytes in which loss, doubling and disorder all show: random, and repeated after a prime number
-/// of them, which no buffer's size divides.
+/// Bytes that reveal lost, doubled or reordered blocks. They are random and repeat after a prime
+/// number of bytes, which is not a multiple of any buffer size.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     const PRIME: usize = 1_048_573;
-    // The generator is splitmix64.
+    // The random generator splitmix64.
     let mut state = seed;
     let mut next = move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

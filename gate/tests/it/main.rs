@@ -1,4 +1,5 @@
-//! The built program, from outside: certificates made for the test, real sockets, and no sleeps.
+//! Tests of the built program from outside, with certificates made for each test, real sockets and
+//! no sleeps.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

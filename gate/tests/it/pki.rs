@@ -1,4 +1,4 @@
-//! Certificates made for each test.
+//! Certificates that are generated for each test.
 
 use std::sync::Arc;
 
@@ -50,19 +50,19 @@ impl Pki {
         }
     }
 
-    /// Another key, and a certificate for it by the same authorities.
+    /// Generates another key, and a certificate for it from the same authorities.
     pub(crate) fn renew(&mut self) {
         self.key = KeyPair::generate().unwrap();
         self.leaf_pem = self.sign(leaf());
     }
 
-    /// A certificate for the key, by the intermediate.
+    /// Signs a certificate for the key with the intermediate.
     pub(crate) fn sign(&self, mut params: CertificateParams) -> String {
         params.use_authority_key_identifier_extension = true;
         params.signed_by(&self.key, &self.intermediate).unwrap().pem()
     }
 
-    /// A certificate for the key, by the root itself.
+    /// Signs a certificate for the key with the root itself.
     pub(crate) fn root_leaf_pem(&self) -> String {
         leaf().signed_by(&self.key, &self.root).unwrap().pem()
     }
@@ -71,12 +71,12 @@ impl Pki {
         CertificateDer::from_pem_slice(self.leaf_pem.as_bytes()).unwrap()
     }
 
-    /// As `cat leaf.crt intermediate.crt main.key` gives it.
+    /// The content of a PEM file made by `cat leaf.crt intermediate.crt main.key`.
     pub(crate) fn together(&self) -> String {
         [self.leaf_pem.as_str(), &self.intermediate_pem, &self.key.serialize_pem()].concat()
     }
 
-    /// A client that knows the root and nothing else.
+    /// The configuration of a client that trusts only the root.
     pub(crate) fn client(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
         Arc::new(self.client_config(version))
     }

@@ -1,6 +1,6 @@
-//! More connections to a backend on this machine than there are ports to connect from.
+//! The gate opens more connections to a backend on this machine than one source address has ports.
 //!
-//! In a network namespace of its own, where the range of ports is small.
+//! The test runs in a network namespace of its own, which has only 100 ports.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,11 +15,11 @@ use tokio_rustls::client::TlsStream;
 use crate::harness::{Gate, backend, name, rest, round_trip, soon};
 use rustls::version::TLS13;
 
-/// Set for the process inside the namespace.
+/// An environment variable that is set for the process inside the namespace.
 const INSIDE: &str = "GATE_TEST_FEW_PORTS";
 
-/// Ports of closed connections stay taken for a minute here, as they do not by default; so that
-/// nothing but more source addresses helps.
+/// With `tcp_tw_reuse` set to 0, the ports of closed connections stay in use for a minute. So only
+/// more source addresses allow more connections.
 const PREPARE: &str = "ip link set lo up \
      && echo 40000 40099 >/proc/sys/net/ipv4/ip_local_port_range \
      && echo 0 >/proc/sys/net/ipv4/tcp_tw_reuse";
@@ -27,7 +27,7 @@ const PREPARE: &str = "ip link set lo up \
 const AT_ONCE: u16 = 300;
 const IN_A_ROW: u16 = 1_000;
 
-/// The clients' own ports lie outside the range, so only the gate has to do with it.
+/// The clients' own ports lie outside the range of 100 ports, so only the gate uses that range.
 const FIRST_CLIENT_PORT: u16 = 10_000;
 
 #[test]

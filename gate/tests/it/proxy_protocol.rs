@@ -1,4 +1,4 @@
-//! What the backend learns about a client, before the client's first byte.
+//! The PROXY header that the backend gets before a client's first byte.
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use rustls::ProtocolVersion;
@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Gate, VERSIONS, accept, backend, rest, soon};
 
-/// Reads a header of version 2, whose length stands at its bytes 14 and 15.
+/// Reads a header of version 2. The header's bytes 14 and 15 hold the length of the rest.
 pub(crate) async fn read_version_2(stream: &mut (impl AsyncRead + Unpin)) -> ProxyHeader<'static> {
     soon(async {
         let mut bytes = vec![0; 16];
@@ -31,7 +31,7 @@ async fn version_1_is_a_line_before_everything() {
     let expected =
         format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", from.port(), gate.address.port());
     let mut server = accept(&listener).await;
-    // The client has not sent anything yet.
+    // The header arrives although the client has not sent anything yet.
     let mut line = vec![0; expected.len()];
     soon(server.read_exact(&mut line)).await.unwrap();
     assert_eq!(String::from_utf8(line).unwrap(), expected);
@@ -63,7 +63,7 @@ async fn version_2_tells_what_the_client_sees_itself() {
         assert_eq!(ssl.version(), Some(name));
         let cipher = ssl.cipher().unwrap().to_owned();
         assert!(cipher.starts_with(prefix), "{cipher}");
-        // AES_256 and AES256: the same suite in two spellings.
+        // OpenSSL and rustls spell the same suite differently (AES256 and AES_256).
         let letters = |text: &str| text.replace(['_', '-'], "");
         let suite = format!("{:?}", tls.negotiated_cipher_suite().unwrap().suite());
         let tail = letters(suite.rsplit_once("WITH_").map_or(&suite[6..], |(_, tail)| tail));

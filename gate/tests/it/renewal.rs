@@ -1,5 +1,5 @@
-//! A renewed certificate is served without a restart, however its file was replaced. A bad one is
-//! not served.
+//! The gate serves a renewed certificate without a restart, however its file was replaced. A faulty
+//! certificate is not served.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,9 +14,9 @@ use testkit::files::make_fifo;
 
 use crate::harness::{Gate, NEVER, Pki, echo, program_of_a_user, round_trip, write_secret};
 
-/// The log line after a good renewal.
+/// The log line after a successful renewal.
 pub(crate) const RENEWED: &str = "serving the certificate as it is now";
-/// The log line after a bad one.
+/// The log line after a failed renewal.
 const KEPT: &str = "still serving the certificate from before";
 
 const OFTEN: [&str; 2] = ["--reload-interval", "10ms"];
@@ -26,14 +26,14 @@ async fn leaf(gate: &Gate) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-/// Writes another file and renames it.
+/// Writes a temporary file and renames it to `path`.
 pub(crate) fn replace(path: &Path, content: &str) {
     let aside = path.with_extension("new");
     write_secret(&aside, content);
     fs::rename(aside, path).unwrap();
 }
 
-/// Replaces a file by an empty directory without a moment when neither exists.
+/// Exchanges a file for an empty directory in one step, so that `path` always exists.
 fn exchange(path: &Path, directory: &Path) {
     fs::create_dir(directory).unwrap();
     renameat_with(CWD, path, CWD, directory, RenameFlags::EXCHANGE).unwrap();
@@ -46,7 +46,7 @@ fn turn(link: &Path, target: &str) {
 }
 
 /// Starts a gate on `pem` in `dir` and replaces its certificate twice with `replace`. A connection
-/// that began before stays open throughout.
+/// that was opened before must stay open throughout.
 async fn renews(dir: &TempDir, pem: &str, replace: impl Fn(usize, &str)) {
     let pki = Pki::new();
     replace(0, &pki.together());
@@ -69,12 +69,13 @@ async fn renews(dir: &TempDir, pem: &str, replace: impl Fn(usize, &str)) {
 async fn a_file_written_in_place() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("cert.pem");
-    // Written in one piece: otherwise a check in between would rightly find a fault.
+    // The file is written with one call. Otherwise a check in the middle would find a fault.
     renews(&dir, "cert.pem", |_, content| {
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(&path).unwrap();
         let mut content = content.to_owned();
-        // Both have one length, so that nothing of the old file remains after the new one.
+        // All contents have the same length, so that no bytes of the old file remain after the new
+        // ones.
         content.push_str(&"\n".repeat(4_000 - content.len()));
         std::os::unix::fs::FileExt::write_all_at(&file, content.as_bytes(), 0).unwrap();
     })
@@ -88,7 +89,7 @@ async fn a_file_renamed_over_the_old_one() {
     renews(&dir, "cert.pem", |_, content| replace(&path, content)).await;
 }
 
-/// certbot: `live/shop/cert.pem` is a link to `../../archive/shop/cert1.pem`, then to `cert2.pem`.
+/// certbot: `live/shop/cert.pem` links to `../../archive/shop/cert1.pem`, later to `cert2.pem`.
 #[tokio::test]
 async fn a_link_turned_to_another_file() {
     let dir = TempDir::new().unwrap();
@@ -103,7 +104,7 @@ async fn a_link_turned_to_another_file() {
     .await;
 }
 
-/// Kubernetes, and releases of a site: the link is a directory above the file.
+/// Kubernetes, and many deployment tools: the link is a directory above the file.
 #[tokio::test]
 async fn a_directory_turned_to_another_one() {
     let dir = TempDir::new().unwrap();
@@ -126,7 +127,7 @@ async fn sighup_looks_at_once_and_always_answers() {
     gate.log_line(RENEWED);
     assert_eq!(leaf(&gate).await, gate.pki.leaf());
     round_trip(&mut before).await;
-    // Nothing changed, but SIGHUP is answered all the same.
+    // The files have not changed, but a SIGHUP still reads them and logs the result.
     gate.signal(Signal::HUP);
     gate.log_line(RENEWED);
     fs::remove_file(&gate.pem).unwrap();
@@ -138,7 +139,7 @@ async fn sighup_looks_at_once_and_always_answers() {
     assert_eq!(leaf(&gate).await, gate.pki.leaf());
 }
 
-/// Replacing one of two files is enough.
+/// Replacing one of the two files is enough.
 #[tokio::test]
 async fn the_second_of_two_files() {
     let pki = Pki::new();
@@ -148,24 +149,24 @@ async fn the_second_of_two_files() {
     let gate = Gate::start_with(pki, &files, echo().await, &OFTEN);
     let both = gate.pem.to_str().unwrap();
     let chain = Path::new(both.split(',').nth(1).unwrap());
-    // Another certificate for the same key.
+    // The new certificate has the same key.
     let leaf_pem = gate.pki.sign(rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap());
     replace(chain, &(leaf_pem + &gate.pki.intermediate_pem));
     gate.log_line(RENEWED);
     assert_ne!(leaf(&gate).await, gate.pki.leaf());
 }
 
-/// What replaces the file.
+/// The object that replaces the PEM file.
 enum Bad<'a> {
     Content(&'a str),
-    /// A file that nobody may read.
+    /// A file with this content that no user may read.
     Forbidden(&'a str),
     Directory,
     Nothing,
 }
 
-/// Each fault (cut off, two certificates, unreadable, missing) is logged once, and the old
-/// certificate stays in use.
+/// Each fault (cut off, wrong key, empty, unreadable, a directory, missing) is logged once, and the
+/// old certificate stays in use.
 #[tokio::test]
 async fn what_cannot_be_served_is_told_once_and_not_served() {
     let dir = TempDir::new().unwrap();
@@ -206,7 +207,7 @@ async fn what_cannot_be_served_is_told_once_and_not_served() {
     }
     gate.pki.renew();
     replace(&path, &gate.pki.together());
-    // If a fault were logged twice, the second line would come before this one.
+    // If a fault were logged twice, the second line would come before the line `RENEWED`.
     let mut line = gate.log_line("");
     while !line.contains(RENEWED) {
         assert!(!line.contains("WARN"), "{line}");
@@ -215,7 +216,7 @@ async fn what_cannot_be_served_is_told_once_and_not_served() {
     assert_eq!(leaf(&gate).await, gate.pki.leaf());
 }
 
-/// A renewed file is checked as closely as the first one.
+/// A renewed file gets the same checks as the first one.
 #[tokio::test]
 async fn warnings_come_with_a_renewed_certificate_too() {
     let mut gate = Gate::start(echo().await, &OFTEN);
@@ -231,7 +232,7 @@ async fn warnings_come_with_a_renewed_certificate_too() {
     assert!(warnings[1].contains("chmod o-rwx"), "{warnings:?}");
 }
 
-/// `gate 9091 9090 <(cat leaf.crt main.key)` works, and is not read again.
+/// `gate 9091 9090 <(cat leaf.crt main.key)` works. The pipe is not read again.
 #[tokio::test]
 async fn a_pipe_is_read_once() {
     let dir = TempDir::new().unwrap();

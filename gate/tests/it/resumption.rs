@@ -1,4 +1,4 @@
-//! Clients that come back resume their session, also after the certificate was renewed.
+//! Returning clients resume their session, even after the certificate was renewed.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -14,14 +14,15 @@ use testkit::preload;
 use crate::harness::{Gate, NEVER, Pki, VERSIONS, echo, program, round_trip, write_secret};
 use crate::renewal::{RENEWED, replace};
 
-/// The kind of handshake. The round trip fetches TLS 1.3's tickets for the next one.
+/// Returns the kind of handshake. The round trip also receives TLS 1.3's tickets for the next
+/// handshake.
 async fn handshake(gate: &Gate, config: &Arc<ClientConfig>) -> HandshakeKind {
     let mut client = gate.client_of(Arc::clone(config)).await;
     round_trip(&mut client).await;
     client.get_ref().1.handshake_kind().unwrap()
 }
 
-/// The first handshake is full, and all later ones resume, across renewals.
+/// Asserts that the first handshake is full and that all later ones resume, even after renewals.
 async fn resumes(gate: &mut Gate, config: ClientConfig) {
     let config = Arc::new(config);
     assert_eq!(handshake(gate, &config).await, HandshakeKind::Full);
@@ -46,7 +47,7 @@ async fn by_ticket_in_both_versions() {
     }
 }
 
-/// TLS 1.2 clients may not support tickets.
+/// Some TLS 1.2 clients do not support tickets and resume by session ID.
 #[tokio::test]
 async fn by_session_id() {
     let mut gate = Gate::start(echo().await, &["--reload-interval", "10ms"]);
@@ -56,7 +57,7 @@ async fn by_session_id() {
     resumes(&mut gate, config).await;
 }
 
-/// The clock of a gate, which may be set ahead.
+/// The clock of a gate, which the test can set ahead.
 struct Clock {
     dir: TempDir,
     ahead: File,
@@ -74,7 +75,7 @@ impl Clock {
         this
     }
 
-    /// Sets the clock to this many hours after the start.
+    /// Sets the clock to `hours` hours after the start.
     fn set_to(&self, hours: i64) {
         self.ahead.write_all_at(&(hours * 3_600).to_ne_bytes(), 0).unwrap();
     }
@@ -92,15 +93,15 @@ impl Clock {
     }
 }
 
-/// A client that has a ticket.
+/// A client that has received a ticket.
 async fn guest(gate: &Gate, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let config = gate.pki.client(version);
     assert_eq!(handshake(gate, &config).await, HandshakeKind::Full);
     config
 }
 
-/// Keys rotate every 6 hours, and the previous key opens tickets for another 6: docs/security.md
-/// says so.
+/// docs/security.md promises that keys rotate every 6 hours, and that the previous key decrypts
+/// tickets for another 6 hours.
 #[tokio::test]
 async fn ticket_keys_are_replaced() {
     for version in VERSIONS {
@@ -113,13 +114,14 @@ async fn ticket_keys_are_replaced() {
         clock.set_to(7);
         assert_eq!(handshake(&gate, &second).await, HandshakeKind::Resumed, "{version:?}");
         clock.set_to(14);
-        // One ticket has the first key, the other the key of 7 hours later.
+        // The third client's ticket has the first key. The second client's ticket has a key that is
+        // 7 hours newer.
         assert_eq!(handshake(&gate, &third).await, HandshakeKind::Full, "{version:?}");
         assert_eq!(handshake(&gate, &second).await, HandshakeKind::Resumed, "{version:?}");
     }
 }
 
-/// If only a handshake replaced the keys, an idle gate would accept tickets of any age.
+/// If only handshakes replaced the keys, an idle gate would accept tickets of any age.
 #[tokio::test]
 async fn ticket_keys_are_replaced_though_nobody_comes() {
     for version in VERSIONS {
@@ -128,7 +130,7 @@ async fn ticket_keys_are_replaced_though_nobody_comes() {
         let config = guest(&gate, version).await;
         for hours in [7, 14] {
             clock.set_to(hours);
-            // This wakes the gate, and is no handshake.
+            // This connection wakes the gate, but does no handshake.
             drop(gate.tcp().await);
             gate.log_line("the client left before the handshake");
         }

@@ -1,4 +1,4 @@
-//! Under a service manager: inherited sockets, and notifications.
+//! The gate under a service manager: inherited sockets, and notifications.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -21,12 +21,12 @@ use tokio_rustls::TlsConnector;
 
 use crate::harness::{Gate, Pki, echo, name, program, round_trip, soon};
 
-/// A gate that inherits `socket` from systemd. The gate ignores the name.
+/// A gate that inherits `socket` as from systemd. The gate ignores the socket's name.
 fn activated(socket: &TcpListener, files: &TempDir, backend: SocketAddr) -> Command {
     let given = [(socket.try_clone().unwrap().into(), "proxy")];
     let mut command = service_manager::activated(program().get_program(), given, "</dev/null");
     command
-        // The address of the socket counts; this one would be refused.
+        // The gate must use the socket: it cannot listen on this address of the command line.
         .args(["192.0.2.1:1", &backend.to_string()])
         .arg(files.path().join("cert.pem"))
         .args(["--log", "info,access=off", "--drain", "0s"]);
@@ -37,8 +37,8 @@ fn files(pki: &Pki) -> TempDir {
     directory_with("cert.pem", pki.together())
 }
 
-/// Clients that keep connecting are never refused while the gate is restarted. A client in the
-/// middle of its handshake may be closed, together with the gate that it was talking to.
+/// Clients that keep connecting are never refused while the gate restarts. A client in the middle
+/// of its handshake may be closed, together with the gate that served it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_refuses_nobody() {
     let backend = echo().await;
@@ -75,7 +75,7 @@ async fn a_restart_refuses_nobody() {
         gate.signal(Signal::TERM);
         let (status, log) = gate.ended().await;
         assert_eq!(status.code(), Some(0), "{log:?}");
-        // No gate is running now, and still no client is refused.
+        // No gate is running now, but the open socket still takes the client's connection.
         let waiting = soon(TcpStream::connect(address)).await.expect("refused");
         gate = start();
         let mut client = soon(connector.connect(name(), waiting)).await.unwrap();
@@ -98,12 +98,13 @@ async fn what_is_no_listening_socket_is_said() {
     }
 }
 
-/// Only the socket shows it: the command line has another address.
+/// Only the socket shows that the gate forwards to itself, because the command line has another
+/// address.
 #[tokio::test]
 async fn a_socket_that_is_the_backend_itself_is_refused() {
     let dir = files(&Pki::new());
     for at in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
-        // Not every machine has IPv6.
+        // Some machines have no IPv6.
         let Some(socket) = listening_at(at.parse().unwrap()) else { continue };
         let backend = SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port()));
         let output = activated(&socket, &dir, backend).output().unwrap();
@@ -114,7 +115,7 @@ async fn a_socket_that_is_the_backend_itself_is_refused() {
     }
 }
 
-/// A socket on [::] that takes IPv4 too, as systemd creates it.
+/// Opens a socket at `address`. A socket on [::] accepts IPv4 too, as if systemd had created it.
 fn listening_at(address: SocketAddr) -> Option<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).ok()?;
     if address.is_ipv6() {
@@ -125,7 +126,7 @@ fn listening_at(address: SocketAddr) -> Option<TcpListener> {
     Some(socket.into())
 }
 
-/// Each listener reserves a permit for its next connection.
+/// Each listener reserves a permit for its next connection, so each can serve one.
 #[tokio::test]
 async fn every_listener_serves_however_few_connections_are_allowed() {
     let pki = Pki::new();
@@ -163,7 +164,7 @@ async fn the_manager_is_told_of_start_life_and_stop() {
     command
         .args(["127.0.0.1:0", &echo().await.to_string()])
         .arg(dir.path().join("cert.pem"))
-        // The watchdog is notified only while every one of these threads is alive.
+        // The watchdog is notified only while all of these threads are alive.
         .args(["--threads", "3"])
         .env("NOTIFY_SOCKET", manager.path())
         .env("WATCHDOG_USEC", "200000");

@@ -19,11 +19,11 @@ use crate::harness::{Gate, VERSIONS, echo, name, round_trip, soon};
 use crate::renewal::{RENEWED, replace};
 
 const ROTATIONS: usize = 1_000;
-/// While warming up, caches fill: thread stacks, allocator arenas, stored sessions.
+/// The renewals during which caches fill: thread stacks, allocator arenas, stored sessions.
 const WARM: usize = 200;
 const LIVE: usize = 20;
-/// Clients of each kind: those that resume, and those that do a full handshake each time. A resumed
-/// session never uses the certificate.
+/// The number of clients of each kind. One kind resumes its session, which never uses the
+/// certificate. The other kind does a full handshake each time.
 const CALLERS: usize = 2;
 
 #[derive(Default)]
@@ -31,12 +31,11 @@ struct Load {
     stop: AtomicBool,
     full: AtomicUsize,
     resumed: AtomicUsize,
-    /// The certificate that the latest full handshake saw.
+    /// The certificate of the latest full handshake.
     leaf: Mutex<Option<CertificateDer<'static>>>,
 }
 
-/// Connects, sends something, disconnects, and starts again. Every handshake and every byte must be
-/// right.
+/// Connects, sends bytes, disconnects, and repeats. Every handshake and every byte must be right.
 async fn call(
     load: Arc<Load>,
     address: SocketAddr,
@@ -68,8 +67,8 @@ fn leaf(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-/// Waits until at most `most` descriptors are open. The gate closes those of clients shortly after
-/// the clients have disconnected.
+/// Waits until at most `most` file descriptors are open. The gate closes the descriptors of a
+/// client shortly after the client has disconnected.
 async fn open_files_fall_to(pid: Pid, most: usize) {
     soon(async {
         while open_files(pid) > most {
@@ -103,14 +102,14 @@ async fn a_thousand_renewals_under_load() {
         replace(&gate.pem, &gate.pki.together());
         tokio::task::block_in_place(|| gate.log_line(RENEWED));
         round_trip(&mut live[rotation % LIVE]).await;
-        // Each certificate is seen by a client before the next one comes, and clients that resume
-        // are active all the time.
+        // A client must see each certificate before the next one comes, and resuming clients must
+        // be active all the time.
         let renewed = gate.pki.leaf();
         soon(async {
             while load.resumed.load(Ordering::Relaxed) < rotation
                 || load.leaf.lock().as_ref() != Some(&renewed)
             {
-                // A client stops early only if something failed.
+                // A client stops early only if a check failed.
                 assert!(callers.try_join_next().is_none(), "a client failed: see above");
                 tokio::task::yield_now().await;
             }
@@ -129,10 +128,10 @@ async fn a_thousand_renewals_under_load() {
     for client in &mut live {
         round_trip(client).await;
     }
-    // A leaked certificate would take at least 4 KiB, so 800 of them 3 MiB.
+    // A leaked certificate would take at least 4 KiB, so 800 of them would take 3 MiB.
     assert!(end <= warm + 2_048, "{warm} KiB after {WARM} renewals, {end} after {ROTATIONS}");
 
-    // Afterwards the gate has as many open files as a fresh one with the same number of live
+    // In the end the gate has as many open files as a new gate with the same number of open
     // connections.
     let fresh = Gate::start(echo().await, &[]);
     let mut as_many = Vec::new();

@@ -1,4 +1,4 @@
-//! Starts that fail: one line that names the file and what to do, and an exit code.
+//! Starts that fail, each with one line that names the file and the remedy, and with an exit code.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
@@ -14,7 +14,7 @@ fn run(args: &[&str]) -> Output {
     program().args(args).output().unwrap()
 }
 
-/// Asserts the exit code and that stderr is one line with all of `words`.
+/// Asserts the exit code, and that stderr is one line with all of `words`.
 fn fails(args: &[&str], code: i32, words: &[&str]) {
     fails_of(program(), args, code, words);
 }
@@ -30,7 +30,7 @@ fn fails_of(mut program: Command, args: &[&str], code: i32, words: &[&str]) {
     }
 }
 
-/// A directory with `cert.pem`, and that file's path.
+/// Creates a directory with `cert.pem`, and returns the file's path too.
 fn with(content: impl AsRef<[u8]>) -> (TempDir, String) {
     let dir = directory_with("cert.pem", content);
     let path = dir.path().join("cert.pem");
@@ -63,7 +63,8 @@ fn wrong_command_lines() {
     }
 }
 
-/// Otherwise each connection would open another one, until no descriptor is left.
+/// A gate that forwards to itself would open connection after connection, until no file descriptor
+/// is left.
 #[test]
 fn a_gate_that_forwards_to_itself() {
     let (_dir, good) = with(Pki::new().together());
@@ -89,8 +90,8 @@ fn a_gate_that_forwards_to_itself() {
     }
 }
 
-/// Two options of the gate name one port. The message must not say "another program uses it":
-/// nobody would find that program.
+/// Two options of the gate name the same port. The message must not be "another program uses it",
+/// because the operator would search for a program that does not exist.
 #[test]
 fn one_port_for_clients_and_administrators() {
     let (_dir, good) = with(Pki::new().together());
@@ -189,7 +190,7 @@ async fn a_port_alone_is_every_address() {
     let mut gate = Gate::start_at("0", pki, &[("cert.pem", &together)], echo().await, &[]);
     gate.reached_at(Ipv4Addr::LOCALHOST);
     round_trip(&mut gate.client().await).await;
-    // Only if the machine has IPv6.
+    // This part runs only if the machine has IPv6.
     if TcpListener::bind("[::1]:0").is_ok() {
         gate.reached_at(Ipv6Addr::LOCALHOST);
         round_trip(&mut gate.client().await).await;
@@ -205,7 +206,7 @@ fn addresses_that_cannot_be_had() {
     let everywhere = TcpListener::bind("[::]:0").unwrap();
     let port = everywhere.local_addr().unwrap().port().to_string();
     fails(&[&port, "9090", &good], 69, &[&port, "another program", "choose"]);
-    // Reserved for documentation, so no machine has it.
+    // 192.0.2.1 is reserved for documentation, so no machine has it.
     fails(&["192.0.2.1:0", "9090", &good], 69, &["192.0.2.1", "no such address"]);
 }
 
@@ -239,7 +240,7 @@ fn what_is_not_permitted() {
     fails_of(program_of_a_user(), &["0", "9090", &path], 77, &[&path, "permission"]);
     permit(dir.path(), 0o700).unwrap();
 
-    // In some containers port 1 needs no privilege, and then nothing is refused.
+    // In some containers, port 1 needs no privilege, so the start would succeed.
     let free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if free.trim() != "0" {
         let args = ["127.0.0.1:1", "9090", &path];

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! The gate stops at SIGTERM and SIGINT.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::admin::metrics;
 use crate::harness::{Gate, NEVER, backend, echo, rest, round_trip, soon};
 
-/// The listener is closed shortly after the signal.
+/// Waits until the gate refuses connections. The listener is closed shortly after the signal.
 async fn refuses(gate: &Gate) {
     soon(async {
         loop {
@@ -64,7 +64,7 @@ async fn connections_that_stay_are_closed_in_order_within_the_drain_time() {
         }
         gate.signal(Signal::TERM);
         for client in &mut clients {
-            // `Ok` means that the stream ended with a close_notify.
+            // `Ok` means that the stream ended with a `close_notify`.
             assert_eq!(rest(client).await.unwrap(), b"", "{drain}");
         }
         drop(clients);
@@ -74,11 +74,11 @@ async fn connections_that_stay_are_closed_in_order_within_the_drain_time() {
     }
 }
 
-/// If all were closed at once, all would reconnect at once.
+/// If all connections were closed at once, all clients would reconnect at once.
 #[tokio::test]
 async fn those_who_stay_are_closed_one_by_one() {
     const DRAIN: Duration = Duration::from_secs(3);
-    // A quarter of the expected gap, which is a fifth of the allowed time before each of four.
+    // A quarter of the expected gap. With four connections, each gap is a fifth of the drain time.
     const APART: Duration = Duration::from_millis(150);
 
     let gate = Gate::start(echo().await, &["--drain", "3s"]);
@@ -107,7 +107,7 @@ async fn those_who_stay_are_closed_one_by_one() {
     assert!(log.last().unwrap().contains("no connection was left"), "{log:?}");
 }
 
-/// Clients without a handshake must not delay a restart.
+/// Clients that have not completed their handshake must not delay a restart.
 #[tokio::test]
 async fn unfinished_handshakes_are_given_up() {
     let gate = Gate::start(echo().await, &["--drain", "300ms", "--handshake-timeout", NEVER]);
@@ -135,14 +135,14 @@ async fn a_second_signal_ends_at_once() {
     }
 }
 
-/// The CPU time of each serving thread of the gate, by name.
+/// The name and the CPU time of each thread that serves connections.
 fn processor_times(gate: &Gate) -> Vec<(String, Duration)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.pid())).unwrap();
     let mut times: Vec<_> = tasks
         .map(|task| task.unwrap().path())
         .map(|task| {
             let name = std::fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
-            // The first field is in nanoseconds.
+            // The first field is the CPU time in nanoseconds.
             let used = std::fs::read_to_string(task.join("schedstat")).unwrap();
             let used = used.split(' ').next().unwrap().parse().unwrap();
             (name, Duration::from_nanos(used))
@@ -153,8 +153,8 @@ fn processor_times(gate: &Gate) -> Vec<(String, Duration)> {
     times
 }
 
-/// The accepting thread keeps the first connections and hands on others. All of them are served,
-/// and closed at the end.
+/// The accepting thread keeps the first connections and passes later ones to other threads. All of
+/// them are served, and closed at the end.
 #[tokio::test]
 async fn the_connections_of_every_thread_are_served_and_closed() {
     let gate = Gate::start(echo().await, &["--threads", "3", "--drain", "500ms"]);
@@ -168,7 +168,7 @@ async fn the_connections_of_every_thread_are_served_and_closed() {
     let used = processor_times(&gate);
     assert_eq!(used.len(), 3, "{used:?}");
     for (name, used) in used {
-        // Starting a thread takes less than this, and dozens of handshakes take more.
+        // Starting a thread takes less CPU time than 3 ms, and dozens of handshakes take more.
         assert!(used > Duration::from_millis(3), "{name} did nothing");
     }
     gate.signal(Signal::TERM);
@@ -181,7 +181,7 @@ async fn the_connections_of_every_thread_are_served_and_closed() {
     assert!(log.last().unwrap().contains("no connection was left"), "{log:?}");
 }
 
-/// A client that waits for the backend is closed properly, and logged like every other.
+/// A client that waits for the backend is closed properly, and logged like every other client.
 #[tokio::test]
 async fn those_who_wait_for_the_backend_are_closed_in_order() {
     let (listener, address) = backend().await;
@@ -190,7 +190,7 @@ async fn those_who_wait_for_the_backend_are_closed_in_order() {
     let mut client = gate.client().await;
     gate.log_line("waiting for the backend");
     gate.signal(Signal::TERM);
-    // `Ok` means that the stream ended with a close_notify.
+    // `Ok` means that the stream ended with a `close_notify`.
     assert_eq!(rest(&mut client).await.unwrap(), b"");
     drop(client);
     let (status, log) = gate.ended().await;
@@ -205,10 +205,10 @@ async fn handshakes_that_the_stop_ends_are_counted() {
     let gate = Gate::start(echo().await, &options);
     let admin = gate.admin();
     let mut silent = [gate.tcp().await, gate.tcp().await];
-    // Both have been accepted by now.
+    // After this round trip, both silent clients have been accepted.
     round_trip(&mut gate.client().await).await;
     gate.signal(Signal::TERM);
-    // Either may be closed first; the other keeps the gate running.
+    // Either client may be closed first. The other one keeps the gate running.
     let [one, other] = &silent;
     let first = async {
         tokio::select! { it = one.readable() => it, it = other.readable() => it }
@@ -221,10 +221,10 @@ async fn handshakes_that_the_stop_ends_are_counted() {
     }
 }
 
-/// Holds a lease on a file, so that opening it blocks, as on a file system that hangs: for 45 s
-/// (`/proc/sys/fs/lease-break-time`).
+/// Holds a lease on a file, so that opening the file blocks as on a file system that hangs. The
+/// kernel ends the block after 45 s (`/proc/sys/fs/lease-break-time`).
 fn lease(path: &std::path::Path) -> Program {
-    // 1024 is F_SETLEASE and 1 is F_WRLCK. SIGIO says that somebody waits for the file.
+    // 1024 is F_SETLEASE and 1 is F_WRLCK. SIGIO reports that another process waits for the file.
     let script = "$SIG{IO} = sub {}; open(my $file, '<', $ARGV[0]) or die; \
                   fcntl($file, 1024, 1) or die; $| = 1; print \"held\\n\"; sleep 1 while 1";
     let mut perl = Command::new("perl");
@@ -239,7 +239,7 @@ async fn a_file_system_that_hangs_does_not_delay_the_end() {
     let gate = Gate::start(echo().await, &["--reload-interval", NEVER]);
     let _holder = lease(&gate.pem);
     gate.signal(Signal::HUP);
-    // Once somebody waits for the file, its lease is listed as breaking.
+    // Once a process waits for the file, `/proc/locks` lists the lease as breaking.
     soon(async {
         while !std::fs::read_to_string("/proc/locks").unwrap().contains("BREAKING") {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Clients that send something other than TLS, or nothing.
+//! Clients that send bytes other than TLS, or no bytes.
 
 use rustix::process::Signal;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::admin::metrics;
 use crate::harness::{Gate, NEVER, echo, rest, round_trip, soon};
 
-/// The first bytes of a TLS record, whose rest never comes.
+/// The first bytes of a TLS record. The client never sends the rest.
 const HALF: [u8; 5] = [0x16, 3, 1, 2, 0];
 
 #[tokio::test]
@@ -34,14 +34,14 @@ async fn silent_clients_are_dropped_at_the_deadline() {
     let mut half = gate.tcp().await;
     half.write_all(&HALF).await.unwrap();
     for stream in [&mut silent, &mut half] {
-        // Either an end, or a reset because its bytes were not read to the end.
+        // The stream ends, or is reset because the gate did not read all of its bytes.
         let end = rest(stream).await;
         assert!(end.is_err() || end.unwrap().is_empty());
     }
     gate.log_line("the handshake took longer than 200ms");
 }
 
-/// The whole page arrives, although the gate reads almost nothing of the request.
+/// The whole page arrives, although the gate reads only a little of the request.
 #[tokio::test]
 async fn plain_http_is_told_where_to_go() {
     let gate = Gate::start(echo().await, &[]);
@@ -57,7 +57,8 @@ async fn plain_http_is_told_where_to_go() {
     assert!(body.contains(&format!("<a href=\"{right}\">{right}</a>")), "{body}");
 }
 
-/// The headers of a record, a handshake and a hello: TLS 1.0, one old cipher suite, no extensions.
+/// A ClientHello with the headers of record and handshake: TLS 1.0, one old cipher suite, no
+/// extensions.
 fn hello_of_tls_1_0() -> Vec<u8> {
     let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
     hello.extend([7; 32]);
@@ -72,18 +73,21 @@ async fn too_old_clients_are_told_so() {
     let more = [0xff; 60_000];
     client.write_all(&[hello_of_tls_1_0().as_slice(), &more].concat()).await.unwrap();
     let answer = rest(&mut client).await.unwrap();
-    // A fatal alert (RFC 8446, 6). It arrives although the rest of the input was not read.
+    // The answer is a fatal alert (RFC 8446, 6). It arrives although the gate did not read the rest
+    // of the input.
     assert_eq!((answer.len(), &answer[..6]), (7, &[0x15, 3, 3, 0, 2, 2][..]));
     gate.log_line("the handshake failed");
 }
 
-/// Port scanners and outdated clients are closed and counted, with one line at debug for each.
+/// The connections of port scanners and outdated clients are closed and counted, with one debug
+/// line each.
 #[tokio::test]
 async fn strangers_are_counted_and_told_of_in_one_line() {
     let gate = Gate::start(echo().await, &["--admin", "127.0.0.1:0"]);
     let admin = gate.admin();
     let mut told = Vec::new();
-    // Checks whether the port is open, as `nc -z` does, and resets the connection as nmap does.
+    // One scanner only connects, as `nc -z` does. The other one then resets the connection, as nmap
+    // does.
     for breaks_off in [false, true] {
         let scanner = gate.tcp().await;
         told.push((scanner.local_addr().unwrap(), "left before the handshake"));
@@ -99,7 +103,7 @@ async fn strangers_are_counted_and_told_of_in_one_line() {
         let mut stranger = gate.tcp().await;
         told.push((stranger.local_addr().unwrap(), what));
         stranger.write_all(&hello).await.unwrap();
-        // To its end.
+        // The client reads until the gate has closed the connection.
         rest(&mut stranger).await.unwrap();
     }
     let counted = [("left", 2.0), ("not_tls", 2.0), ("failed", 1.0)];
@@ -131,7 +135,7 @@ async fn strangers_are_counted_and_told_of_in_one_line() {
             "{log:?}"
         );
     }
-    // Apart from INFO, the log has only these lines, each with the address of its client.
+    // Every line that is not INFO was matched above by the address of its client.
     let others = log.iter().filter(|line| !line.contains(" INFO ")).count() - told.len();
     assert_eq!(others, 0, "{log:?}");
 }
@@ -160,14 +164,14 @@ async fn a_client_that_leaves_before_it_speaks_is_no_event() {
     assert!(line.contains("DEBUG"), "{line}");
 }
 
-/// The beginning of a TLS message that announces a great length.
+/// A TLS handshake message whose header announces a great length.
 fn endless(kind: u8, length: usize) -> Vec<u8> {
     let mut message = vec![kind, 0, 0xf0, 0];
     message.resize(length, 0);
     message
 }
 
-/// If all of it were buffered, each client could take 64 KiB.
+/// If the gate kept the whole message, each client could use 64 KiB of memory.
 #[tokio::test]
 async fn a_hello_without_end_is_not_kept() {
     let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);
@@ -188,14 +192,14 @@ async fn a_message_without_end_after_the_handshake_is_not_kept() {
     config.enable_secret_extraction = true;
     let mut client = gate.client_of(config.into()).await;
     round_trip(&mut client).await;
-    // No TLS library sends this, so it is encrypted by hand.
+    // No TLS library sends this message, so the test encrypts it itself.
     let (mut tcp, tls) = client.into_inner();
     assert_eq!(tls.negotiated_cipher_suite(), Some(TLS13_AES_256_GCM_SHA384));
     let SupportedCipherSuite::Tls13(suite) = TLS13_AES_256_GCM_SHA384 else { panic!() };
     let (sequence, secrets) = tls.dangerous_extract_secrets().unwrap().tx;
     let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!() };
     let mut encrypter = suite.aead_alg.encrypter(key, iv);
-    // 24 is a key update (RFC 8446, 4).
+    // 24 is the type of a key update (RFC 8446, 4).
     for (part, sequence) in endless(24, 32 * 1024).chunks(16 * 1024).zip(sequence..) {
         let record = OutboundPlainMessage {
             typ: ContentType::Handshake,

@@ -1,4 +1,4 @@
-//! A backend behind a Unix socket.
+//! A backend that listens on a Unix socket.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::harness::{Gate, NEVER, VERSIONS, carries_both_ways, noise, rest, soon};
 use crate::proxy_protocol::read_version_2;
 
-/// More than the buffers of all sockets between the two ends hold.
+/// More bytes than the buffers of all sockets between the two ends hold.
 const MUCH: usize = 8 * 1024 * 1024;
 
 /// A writer without progress for this long counts as blocked.
 const STOPPED: Duration = Duration::from_millis(500);
 
-/// A path for a socket, in a directory of its own.
+/// A path for a socket in a new directory, and the gate's argument for it.
 fn place() -> (TempDir, PathBuf, String) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("backend.sock");
@@ -72,8 +72,8 @@ async fn a_socket_that_is_not_there_yet_is_waited_for() {
     assert_eq!(rest(&mut client).await.unwrap(), b"here I am");
 }
 
-/// Unlike TCP, a Unix socket refuses at once when its queue is full, which a burst of clients
-/// brings about.
+/// Unlike TCP, a Unix socket refuses a connection at once when its queue is full, as in a burst of
+/// clients.
 #[tokio::test]
 async fn a_full_queue_is_waited_out() {
     let (_dir, path, argument) = place();
@@ -96,7 +96,7 @@ async fn a_full_queue_is_waited_out() {
     assert_eq!(&got, b"my turn");
 }
 
-/// Closing a Unix socket with unread input resets it too, so the gate discards the input first.
+/// Closing a Unix socket with unread input causes a reset, so the gate discards the input first.
 #[tokio::test]
 async fn a_client_that_is_gone_is_a_plain_end() {
     let (_dir, path, argument) = place();
@@ -128,7 +128,8 @@ async fn a_backend_that_refuses_the_rest_is_still_heard() {
     read_version_2(&mut server).await;
     server.write_all(b"too large").await.unwrap();
     drop(server);
-    // A Unix socket that is closed with unread input resets, so the end is no clean one.
+    // The backend closes its Unix socket with unread input. This causes a reset, so the client's
+    // stream has no proper end.
     let mut got = [0; 9];
     soon(from.read_exact(&mut got)).await.unwrap();
     assert_eq!(&got, b"too large");

@@ -13,20 +13,20 @@ use shared::telemetry::LogFormat;
 
 use crate::error::Error;
 
-/// What the command line asks for.
+/// The action that the command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Forward connections.
+    /// Starts the gate, which forwards connections.
     Run(Box<Cli>),
-    /// Print this (help, version) and end.
+    /// Prints this text (help or version) and ends.
     Print(String),
 }
 
 impl Command {
-    /// Parses the command line, and the environment for options that it does not give.
+    /// Parses the command line. Options that are not given there come from the environment.
     ///
     /// # Errors
-    /// [`Error::Usage`], in one line.
+    /// [`Error::Usage`], with a message of one line.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         match Cli::try_parse_from(&arguments) {
@@ -133,7 +133,7 @@ pub struct Cli {
     log_format: String,
 }
 
-/// What `--proxy-protocol` asks for.
+/// The value of `--proxy-protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProxyProtocol {
     /// Send only the client's bytes

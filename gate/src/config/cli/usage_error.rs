@@ -1,5 +1,5 @@
-//! Turns clap's errors into one line that says what to do. clap's own messages speak of types and
-//! take a paragraph.
+//! Turns clap's errors into one line that says what to do. clap's own messages speak of data
+//! types and are several lines long.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -9,12 +9,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Cli;
 
-/// An example of a complete command line.
+/// Explains a complete command line in error messages.
 const USUAL: &str = "gate takes where to listen, where to forward to and the PEM file, as in \
                      gate 9091 9090 cert.pem";
 
-/// `error` as a sentence, or in clap's words if no option of the gate can cause it. An option that
-/// is not among `given` is called by its environment variable.
+/// Describes `error` in a sentence, or in clap's words if no option of the gate can cause it. An
+/// option that is not in `given` came from the environment and is called by its variable's name.
 pub(super) fn sentence(error: &clap::Error, given: &[OsString]) -> String {
     explain(error, given).unwrap_or_else(|| first_paragraph(&error.to_string()))
 }
@@ -99,7 +99,7 @@ fn either(values: &[String]) -> String {
     }
 }
 
-/// The first paragraph, without those about usage and help.
+/// The first paragraph of clap's message. The later paragraphs are about usage and help.
 fn first_paragraph(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(sentence(&error, &[]), "the disk is gone");
     }
 
-    /// No option may be reported in clap's own words.
+    /// Fails when a new option has no sentence of its own and clap's message would be shown.
     #[test]
     fn every_option_has_words_of_its_own() {
         let mut tried = 0;

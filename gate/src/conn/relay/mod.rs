@@ -1,12 +1,13 @@
 //! Relays bytes both ways between a client behind TLS and a plain backend.
 //!
-//! One future per connection, woken by readiness. It owns no buffer: it reads into a buffer of the
-//! thread and writes in the same synchronous step. Only what the other side did not take stays with
-//! the connection, and until that is written, this side is not read. So a slow reader stops its
-//! writer, and an idle connection holds no buffer.
+//! Each connection is one future, which runs when a socket is ready. It owns no read buffer: it
+//! reads into a buffer of the thread and writes in the same synchronous step. If a receiver does
+//! not take all bytes, the connection keeps the rest, and reads nothing more from the sender until
+//! the rest is written. So a slow receiver slows down its sender, and an idle connection holds no
+//! buffer.
 //!
-//! The directions are independent, like two pipes: the end of one direction, or a failed write,
-//! does not end the other. What arrived before an end is always delivered before that end.
+//! The two directions are independent, like two pipes. The end of one direction, or a failed write,
+//! does not end the other one. All bytes that arrived before an end are delivered before that end.
 
 mod to_backend;
 mod to_client;
@@ -25,13 +26,14 @@ use crate::buffer::{self, Pending};
 use crate::metrics::{Carried, Meter};
 use crate::tls::{PeerState, Secured, TlsSession};
 
-/// Rounds of reading and writing before other connections get their turn: half a MiB each way, at
-/// worst some milliseconds of encryption.
+/// Rounds of reading and writing before other connections of the thread get their turn. Each round
+/// reads at most 64 KiB, so 8 rounds forward 512 KiB each way. Encrypting them takes some
+/// milliseconds at worst.
 const ROUNDS: usize = 8;
 
-/// How often a connection checks whether a client that closed its side is gone altogether. tokio
-/// reports the end of that side only once, and not that the socket failed later. The kernel notices
-/// a silent machine after 60 + 4 × 15 s (keepalive).
+/// How often the gate checks whether a client that closed its sending side has disconnected. tokio
+/// reports the end of that side once, but not a later failure of the socket. The kernel detects an
+/// unreachable machine by keepalive after 120 s: 60 s of silence and 4 probes, 15 s each.
 const GONE_CHECK: Duration = Duration::from_secs(5);
 
 /// Both directions of one connection.
@@ -42,28 +44,28 @@ pub(crate) struct Relay {
     backend: Stream,
     to_backend: Flow,
     to_client: Flow,
-    /// Plaintext that the backend has not taken yet. TLS output that the client has not taken yet
-    /// is in `session`.
+    /// Plaintext that the backend has not taken yet. `session` holds the TLS output that the client
+    /// has not taken yet.
     pending: Pending,
-    /// The client has sent something, even if the backend did not take it.
+    /// Whether the client has sent any plaintext, even if the backend did not take it.
     client_sent: bool,
-    /// The client ended its stream properly, so nothing of it is left unread.
+    /// Whether the client's stream was read to its proper end.
     client_ended: bool,
     backend_ended: bool,
-    /// Nothing more can come from the client's socket, whether or not TLS ended before.
+    /// Whether the client's socket was read to its end, which may come after the end of TLS.
     client_closed: bool,
-    /// A write to the backend failed because the backend reset the connection. The kernel reports
-    /// that only once, and the next read then looks like a proper end.
+    /// Whether a write failed because the backend reset the connection. The kernel reports a reset
+    /// only once, and the next read then looks like a proper end.
     backend_reset: bool,
     carried: Carried,
     cause: Option<Cause>,
-    /// Nothing was relayed yet, and the pending TLS output is the end of the handshake.
+    /// True until the first round. The pending TLS output is then the last part of the handshake.
     is_new: bool,
 }
 
 impl Relay {
-    /// Starts after the handshake. What the client sent in the same packet as the end of its
-    /// handshake goes to the backend first.
+    /// Starts the relay after the handshake. Plaintext that the client sent together with its last
+    /// handshake message goes to the backend first.
     pub(crate) fn new(client: TcpStream, secured: Secured, backend: Stream) -> Self {
         let mut this = Self {
             client,
@@ -86,12 +88,12 @@ impl Relay {
         this
     }
 
-    /// Runs until both directions have ended, and counts bytes in `meter`. Cancel safe: nothing is
-    /// lost, and the next call continues.
+    /// Runs until both directions have ended, and counts bytes in `meter`. Cancel safe: no bytes
+    /// are lost, and the next call continues.
     ///
-    /// After the backend has ended its side, the client may go on sending. If it then sends nothing
-    /// for `half_closed_timeout`, the connection is closed: the backend may be gone altogether,
-    /// which only a write would show.
+    /// After the backend has ended its side, the client may go on sending. If the client then sends
+    /// nothing for `half_closed_timeout`, the gate closes the connection, because the backend may
+    /// have exited and only a write would show that.
     pub(crate) async fn run(&mut self, meter: &Meter, half_closed_timeout: Duration) {
         let mut idle = None;
         let mut next_check = None;
@@ -99,7 +101,7 @@ impl Relay {
             let before = self.carried;
             let mut state = self.poll(cx);
             if state.is_pending() && self.is_silent_too_long(cx, &mut idle, half_closed_timeout) {
-                // The backend ended first, but the silence is what ends the connection.
+                // The backend ended first, but the log must name the client's silence as the cause.
                 self.cause = None;
                 self.close(Cause::Silence);
                 state = self.poll(cx);
@@ -114,8 +116,8 @@ impl Relay {
         .await;
     }
 
-    /// Whether the client has sent nothing for `half_closed_timeout` since the backend ended. While
-    /// the backend has not taken what the client sent, the client is waiting and not silent.
+    /// Whether the client has sent nothing for `half_closed_timeout` since the backend ended its
+    /// side. A client whose bytes the backend has not taken yet does not count as silent.
     fn is_silent_too_long(
         &self,
         cx: &mut Context<'_>,
@@ -136,7 +138,7 @@ impl Relay {
         idle.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
     }
 
-    /// Whether the client, which closed its side before, is gone by now.
+    /// Whether the socket of a client that had closed its sending side has failed since.
     fn client_has_vanished(
         &self,
         cx: &mut Context<'_>,
@@ -157,7 +159,7 @@ impl Relay {
         }
     }
 
-    /// The client's socket has failed: it can neither be read nor written any more.
+    /// Records that the client's socket has failed and can neither be read nor written any more.
     fn lose_client(&mut self) {
         self.set_cause(Cause::ClientGone);
         self.client_ended = true;
@@ -167,8 +169,8 @@ impl Relay {
         }
     }
 
-    /// Ends both directions as if both sources had ended: [`Relay::run`] then delivers what was
-    /// read, and the ends.
+    /// Ends both directions as if both sides had closed. [`Relay::run`] then delivers the pending
+    /// bytes and ends both streams.
     pub(crate) fn close(&mut self, cause: Cause) {
         self.set_cause(cause);
         for flow in [&mut self.to_backend, &mut self.to_client] {
@@ -179,9 +181,9 @@ impl Relay {
     }
 
     pub(crate) fn into_ended(self: Box<Self>) -> Ended {
-        // Whatever ends a connection sets a cause.
+        // The cause is always set here, because every path that ends a connection sets it.
         let cause = self.cause.unwrap_or(Cause::Stop);
-        // A client counts as silent only after the backend has ended.
+        // The cause `Silence` is possible only after the backend has ended its side.
         let by_backend = matches!(cause, Cause::Backend | Cause::BackendGone | Cause::Silence);
         Ended {
             unanswered: by_backend && self.client_sent && self.carried.to_client == 0,
@@ -200,13 +202,13 @@ impl Relay {
         buffer::with(|scratch| {
             for _ in 0..ROUNDS {
                 // Reading from the client can produce TLS output (an alert, a key update), so the
-                // direction to the client comes second.
+                // direction to the client is polled second.
                 let up = self.poll_to_backend(cx, scratch);
                 if std::mem::take(&mut self.is_new) && up.is_ready() {
-                    // The client has sent a request, so an answer follows, and the session tickets
-                    // leave in the same packet. If it has not, it may be waiting for the tickets'
-                    // packet, which acknowledges the end of the handshake: Nagle's algorithm waits
-                    // for that before it sends more.
+                    // The client has already sent a request, so an answer will follow, and the
+                    // session tickets can share its packet. Without a request, the tickets are sent
+                    // at once: the client may hold back its request (Nagle's algorithm) until a
+                    // packet acknowledges its last handshake message.
                     self.session.send_with_next(&self.client);
                 }
                 let down = self.poll_to_client(cx, scratch);
@@ -217,14 +219,14 @@ impl Relay {
                     return Poll::Pending;
                 }
             }
-            // There is more to do, but other connections come first: a task that wakes itself goes
-            // to the end of the queue.
+            // More work is left, but other connections come first. A task that wakes itself goes to
+            // the end of the runtime's queue.
             cx.waker().wake_by_ref();
             Poll::Pending
         })
     }
 
-    /// Records the client's state after its bytes were received.
+    /// Updates both directions after bytes from the client were processed.
     fn note_peer(&mut self, peer: PeerState) {
         let complete = peer == PeerState::Ended;
         match peer {
@@ -235,7 +237,7 @@ impl Relay {
             }
             PeerState::Faulty(_) => {
                 self.set_cause(Cause::ClientFault);
-                // The alert is pending. After it, nothing more can be sent to this client.
+                // The TLS alert is pending. After it, nothing more can be sent to this client.
                 if self.to_client == Flow::Open {
                     self.to_client = Flow::Ending { complete: false };
                 }

@@ -1,4 +1,4 @@
-//! The direction from the client to the backend.
+//! The direction of the relay from the client to the backend.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use crate::conn::flow::{Cause, Flow};
 use crate::tls::PeerState;
 
 impl Relay {
-    /// One step from client to backend. `Pending`: the waker is registered, or nothing is left to
-    /// do.
+    /// Takes one step from client to backend. `Pending` means that the waker is registered or that
+    /// nothing is left to do.
     pub(super) fn poll_to_backend(
         &mut self,
         cx: &mut Context<'_>,
@@ -38,14 +38,15 @@ impl Relay {
             return Poll::Ready(());
         }
         if self.to_backend != Flow::Open {
-            // This fails only if the connection is gone, and then the next read reports that.
+            // The shutdown fails only if the connection is already closed. The next read then
+            // reports that.
             let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
             self.to_backend = Flow::Done;
             return Poll::Ready(());
         }
         match ready!(self.session.poll_read(&mut self.client, cx, scratch)) {
-            // The client closed without close_notify, as many programs do. It counts as a normal
-            // end.
+            // The client closed the connection without a `close_notify`, as many programs do. The
+            // gate treats this as a normal end.
             Ok(0) => {
                 self.client_closed = true;
                 self.note_peer(PeerState::Ended);
@@ -61,7 +62,8 @@ impl Relay {
                 self.note_peer(peer);
             }
             Err(_gone) => {
-                // A reset ends both directions. What came before it is still delivered.
+                // A reset ends both directions. Bytes that came before the reset are still
+                // delivered.
                 self.lose_client();
                 self.to_backend = Flow::Ending { complete: false };
             }
@@ -69,8 +71,8 @@ impl Relay {
         Poll::Ready(())
     }
 
-    /// Keeps reading from a client that has ended its stream and waits for an answer: if it goes
-    /// away while the backend is silent, nothing else would show that.
+    /// Keeps reading from a client that has ended its stream and waits for an answer. While the
+    /// backend is silent, only a read shows that the client has disconnected.
     fn poll_after_end(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         if self.client_closed || self.to_client.is_over() {
             return Poll::Pending;
@@ -78,7 +80,7 @@ impl Relay {
         self.poll_discard(cx, scratch)
     }
 
-    /// Reads and throws away what the client sends, as there is nobody to take it.
+    /// Reads and discards bytes from the client, because the backend takes no more.
     fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         match ready!(buffer::read(&mut self.client, cx, &mut scratch.raw)) {
             Ok(1..) => {}
@@ -91,7 +93,7 @@ impl Relay {
         Poll::Ready(())
     }
 
-    /// Writes what the backend takes now, and keeps the rest.
+    /// Writes the bytes that the backend takes now, and keeps the rest.
     fn hand_to_backend(&mut self, cx: &mut Context<'_>, plain: &[u8]) {
         if plain.is_empty() {
             return;
@@ -108,8 +110,8 @@ impl Relay {
     }
 
     fn fail_to_backend(&mut self, error: &io::Error) {
-        // EPIPE is no reset: the backend ended its stream properly before it went, or it only
-        // stopped reading.
+        // EPIPE does not mean a reset: the backend ended its stream properly, or it only stopped
+        // reading.
         self.backend_reset = error.kind() != io::ErrorKind::BrokenPipe;
         self.break_to_backend();
     }

@@ -1,4 +1,4 @@
-//! The direction from the backend to the client.
+//! The direction of the relay from the backend to the client.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +10,8 @@ use crate::buffer::{self, CHUNK, Scratch};
 use crate::conn::flow::{Cause, Flow};
 
 impl Relay {
-    /// One step from backend to client. `Pending` means the same as for [`Relay::poll_to_backend`].
+    /// Takes one step from backend to client. `Pending` means that the waker is registered or that
+    /// nothing is left to do.
     pub(super) fn poll_to_client(
         &mut self,
         cx: &mut Context<'_>,
@@ -33,7 +34,7 @@ impl Relay {
         }
         match self.to_client {
             Flow::Ending { complete: true } => {
-                // The end of the stream follows in the same packet.
+                // The `close_notify` is sent in one packet with the end of the stream (FIN).
                 self.session.send_close_notify(&mut scratch.output);
                 self.session.queue(&mut scratch.output);
                 self.session.send_with_next(&self.client);
@@ -62,7 +63,8 @@ impl Relay {
                 self.session.send(&mut self.client, cx, &mut scratch.output);
             }
             Err(_gone) => {
-                // A reset is no end: the client must not take what it has for a complete answer.
+                // A reset is not a proper end, so the client gets no `close_notify` and cannot take
+                // a partial answer for a complete one.
                 self.backend_ended = true;
                 self.to_client = Flow::Ending { complete: false };
                 self.break_to_backend();
@@ -71,7 +73,8 @@ impl Relay {
         Poll::Ready(())
     }
 
-    /// Ready when no TLS output is pending, or when the client will never take any.
+    /// Writes the pending TLS output. Returns the new state once nothing is pending or a write has
+    /// failed.
     fn flush_to_client(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         if ready!(self.session.poll_flush(&mut self.client, cx)).is_err() {
             self.set_cause(Cause::ClientGone);

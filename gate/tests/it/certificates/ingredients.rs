@@ -13,11 +13,11 @@ use crate::harness::Pki;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// All parts that belong to one key, and an unrelated certificate.
+/// All parts of PEM files that belong to one key, and a second set with another key.
 pub(super) struct Pantry {
     pub(super) pki: Pki,
     other: Pki,
-    /// A part that is used twice is the same both times.
+    /// The parts generated so far, so that a part that is used twice is the same both times.
     taken: RefCell<HashMap<String, Vec<u8>>>,
 }
 
@@ -35,7 +35,7 @@ impl Pantry {
         Self { pki, other: Pki::new(), taken: RefCell::default() }
     }
 
-    /// `ingredient`, or `manner(argument):ingredient`.
+    /// Returns a part. `part` is `ingredient` or `manner(argument):ingredient`.
     pub(super) fn take(&self, part: &str) -> Vec<u8> {
         if let Some(before) = self.taken.borrow().get(part) {
             return before.clone();
@@ -99,9 +99,9 @@ impl Pantry {
 fn treat(manner: &str, argument: &str, pem: &str) -> Vec<u8> {
     let label = pem.split("-----").nth(1).unwrap().trim_start_matches("BEGIN ").to_owned();
     let text = match manner {
-        // A Windows editor saves lines with CR LF.
+        // The line ends that a Windows editor writes.
         "crlf" => pem.replace('\n', "\r\n"),
-        // Without the final line break, the next block begins on the same line.
+        // The part has no final line break, so the next part follows on the same line.
         "glued" => pem.trim_end().to_owned(),
         "half" => pem[..pem.len() / 2].to_owned(),
         "half-line" => format!("{}\n", &pem[..pem.len() / 2]),
@@ -119,7 +119,7 @@ fn treat(manner: &str, argument: &str, pem: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Parameters of a leaf that is valid between these days from now.
+/// Parameters of a leaf that is valid from day `from` to day `to`, counted from today.
 fn dated(from: i64, to: i64) -> CertificateParams {
     let day = |day: i64| {
         let distance = DAY * u32::try_from(day.unsigned_abs()).unwrap();
@@ -132,7 +132,7 @@ fn dated(from: i64, to: i64) -> CertificateParams {
     params
 }
 
-/// Parameters of a leaf that has its name in the subject only.
+/// Parameters of a leaf that has a common name but no alternative name.
 fn nameless() -> CertificateParams {
     let mut params = dated(-1, 365);
     params.subject_alt_names.clear();
@@ -147,7 +147,8 @@ fn block(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64(der))
 }
 
-/// PKCS#8 wraps the old formats: SEQUENCE { version, algorithm, OCTET STRING { the old format } }.
+/// Unwraps a PKCS#8 key, SEQUENCE { version, algorithm, OCTET STRING { key } }. The inner key has
+/// the older format (PKCS#1 or SEC1).
 fn inner_key(pkcs8: &[u8]) -> Vec<u8> {
     let (sequence, _) = element(pkcs8);
     let (_version, rest) = element(sequence);

@@ -1,6 +1,6 @@
-//! PEM files as they occur in practice: any order, any format of key, in one file or several,
-//! complete or not. Each is a recipe in `tests/fixtures/pem`, whose README explains how to write
-//! one.
+//! PEM files as they occur in practice: in any order, with any key format, in one file or several,
+//! complete or incomplete. Each one is a recipe in `tests/fixtures/pem`, whose README explains the
+//! format.
 
 mod ingredients;
 mod recipe;
@@ -19,7 +19,7 @@ use crate::harness::{Gate, VERSIONS, echo, program, round_trip, write_secret};
 use ingredients::Pantry;
 use recipe::{Expected, Recipe};
 
-/// Every recipe, or a panic: a loop over no files would test nothing.
+/// Reads every recipe. Panics if there are none, because the tests would then test nothing.
 fn recipes() -> Vec<(String, Recipe)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pem");
     let mut found: Vec<PathBuf> = fs::read_dir(&folder)
@@ -40,7 +40,7 @@ fn recipes() -> Vec<(String, Recipe)> {
         .collect()
 }
 
-/// The files of one case, and the argument that names them.
+/// The files of one case, and the command line argument that names them.
 struct Served {
     dir: TempDir,
     argument: String,
@@ -64,7 +64,7 @@ impl Served {
         program().args(["127.0.0.1:0", "9090", &self.argument, "--check"]).output().unwrap()
     }
 
-    /// `--check` shows the chain and exactly the warnings that `recipe` names.
+    /// Asserts that `--check` shows the chain and exactly the warnings that `recipe` names.
     fn is_good(&self, case: &str, pantry: &Pantry, recipe: &Recipe, chain: &[String]) {
         let output = self.check();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -86,7 +86,8 @@ impl Served {
         assert!(identity.certified().cert == expected, "{case}: another chain: {text}");
     }
 
-    /// One line with the reason, and the exit code; the same at a start and with `--check`.
+    /// Asserts that the output is one line with the reason, and the exit code. A start and
+    /// `--check` must agree.
     fn is_refused(&self, case: &str, recipe: &Recipe, code: i32) {
         let checked = self.check();
         let started = program().args(["127.0.0.1:0", "9090", &self.argument]).output().unwrap();
@@ -102,7 +103,7 @@ impl Served {
     }
 }
 
-/// Chain, warnings and faults of every case, in every order that it allows.
+/// Checks chain, warnings and faults of every case, in every order that the case allows.
 #[test]
 fn every_case_is_judged_as_it_says() {
     for (case, recipe) in recipes() {
@@ -120,8 +121,8 @@ fn every_case_is_judged_as_it_says() {
     }
 }
 
-/// A case without a warning also works for a client that knows only the root: leaf and
-/// intermediates are sent, and the key is the leaf's.
+/// A case without a warning also works for a client that knows only the root: the gate sends leaf
+/// and intermediates, and has the leaf's key.
 #[tokio::test]
 async fn what_needs_no_warning_is_served_to_strict_clients() {
     let mut proved = 0;
@@ -146,7 +147,7 @@ async fn what_needs_no_warning_is_served_to_strict_clients() {
     assert!(proved >= 10);
 }
 
-/// A start prints the same warnings as `--check`.
+/// The log has the warnings that `--check` prints.
 #[tokio::test]
 async fn the_log_warns_at_the_start() {
     let pantry = Pantry::of("p256");

@@ -1,18 +1,18 @@
-//! Recipes of PEM files: see `tests/fixtures/pem/README.md`.
+//! Reads the recipes of PEM files. `tests/fixtures/pem/README.md` explains their format.
 
 #[derive(Debug)]
 pub(super) struct Recipe {
-    /// The kind of key.
+    /// The kind of key, such as `p256`.
     pub(super) key: String,
-    /// Files with their parts.
+    /// The names of the files, each with its parts.
     files: Vec<(String, Vec<String>)>,
-    /// Alternatively, the parts of one file, in every order.
+    /// The parts of one file, to be tested in every order. Used instead of `files`.
     any_order: Vec<String>,
     pub(super) mode: u32,
     pub(super) expected: Expected,
     pub(super) warnings: usize,
     pub(super) says: Vec<String>,
-    /// The root is unknown to clients.
+    /// Whether clients do not know the root.
     pub(super) private: bool,
 }
 
@@ -62,7 +62,7 @@ impl Recipe {
         }
     }
 
-    /// Every choice of files that this recipe allows.
+    /// Every set of files that this recipe stands for.
     pub(super) fn orders(&self) -> Vec<Vec<(String, Vec<String>)>> {
         if self.any_order.is_empty() {
             return if self.files.is_empty() { Vec::new() } else { vec![self.files.clone()] };

@@ -1,4 +1,4 @@
-//! One end of a connection: a writer and a reader that follow orders.
+//! One end of a connection: a writer and a reader, which the test controls by orders.
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -19,9 +19,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// How a writer ends its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// The writer sends `close_notify` first, if it speaks TLS.
+    /// The stream ends with a `close_notify` if the connection uses TLS.
     Proper,
-    /// The writer only ends TCP, as many programs do.
+    /// The stream ends only with TCP's own end (FIN), as many programs do.
     Bare,
 }
 
@@ -40,11 +40,11 @@ enum Order {
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// The number of bytes received. Their content is checked as they arrive.
+    /// The number of bytes received. Their content was checked as they arrived.
     pub(super) heard: usize,
-    /// The stream broke off instead of ending.
+    /// Whether the stream ended with a reset or without a `close_notify`.
     pub(super) reset: bool,
-    /// Everything was written.
+    /// Whether all bytes were written.
     pub(super) wrote: bool,
 }
 
@@ -55,7 +55,7 @@ struct Progress {
 }
 
 pub(super) struct End {
-    /// A second handle of the socket, for what streams do not offer.
+    /// A second handle of the socket, for options that streams do not offer.
     socket: Option<Socket>,
     orders: mpsc::Sender<Order>,
     pace: watch::Sender<Pace>,
@@ -70,7 +70,7 @@ pub(super) fn duplicate(stream: &TcpStream) -> Socket {
 }
 
 impl End {
-    /// Writes `own` bytes when ordered to, and expects to read `others`.
+    /// An end that writes the bytes `own` when ordered to, and expects to read the bytes `others`.
     pub(super) fn new(
         socket: Socket,
         stream: Box<dyn Stream>,
@@ -78,7 +78,7 @@ impl End {
         others: Arc<[u8]>,
     ) -> Self {
         let (from, to) = tokio::io::split(stream);
-        // Room for every order of a script.
+        // The channel has room for all orders of a script.
         let (orders, ordered) = mpsc::channel(64);
         let (pace, paced) = watch::channel(Pace::Buffer(65_536));
         let (told, progress) = watch::channel(Progress::default());
@@ -99,7 +99,7 @@ impl End {
     }
 
     pub(super) fn finish(&self, finish: Finish) {
-        // If the queue is closed, the writer has ended or failed already.
+        // If the order cannot be sent, the writer has already ended or failed.
         self.orders.try_send(Order::Finish(finish)).ok();
     }
 
@@ -107,13 +107,14 @@ impl End {
         self.pace.send_replace(pace);
     }
 
-    /// Waits until it has received that many bytes, and the end if there is one.
+    /// Waits until this end has received `bytes` bytes, and also the end of the stream if `end` is
+    /// true.
     pub(super) async fn heard(&mut self, bytes: usize, end: bool) {
         let there = |p: &Progress| p.heard >= bytes && (p.over || !end);
         self.progress.wait_for(there).await.unwrap();
     }
 
-    /// Ends everything at once, with a reset.
+    /// Stops writer and reader, and closes the connection with a reset.
     pub(super) async fn abort(&mut self) {
         self.aborted = true;
         self.writer.abort();
@@ -133,12 +134,12 @@ impl End {
         let wrote = self.writer.await.unwrap();
         let is_reset = |result: &io::Result<()>| {
             let kind = result.as_ref().err().map(io::Error::kind);
-            // Without close_notify, the end of a TLS stream is no proper end.
+            // The end of a TLS stream without a `close_notify` is not a proper end.
             matches!(kind, Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof))
         };
         Ended {
             heard: self.progress.borrow().heard,
-            // The kernel reports it once, either to the reader or to the writer.
+            // The kernel reports a reset only once, either to the reader or to the writer.
             reset: is_reset(&read) || is_reset(&wrote),
             wrote: wrote.is_ok(),
         }
@@ -169,7 +170,8 @@ async fn write(
     Ok(())
 }
 
-/// Small buffers are used at first only: with them, large amounts would take too long.
+/// The number of reads with a small buffer. Later reads use a large one, because large amounts
+/// would take too long.
 const SMALL_READS: usize = 2_000;
 
 async fn read(

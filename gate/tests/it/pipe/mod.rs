@@ -1,12 +1,12 @@
 //! Compares the gate with its model, a plain TCP connection. The same script of writes, pauses,
-//! ends and aborts runs through both, and both must agree on what each end receives and how it
-//! ends.
+//! ends and aborts runs on both. Both must agree on the bytes that each end receives and on how the
+//! stream ends.
 //!
-//! Without an abort they must agree in everything. With an abort, timing decides how many of the
-//! bytes in flight still arrive. So the other side must get what had arrived before, and perhaps
-//! more of the same; and it must see the same kind of end. There is one exception: a *client's*
-//! abort is a plain end for the backend. Programs that send and disconnect before they have read
-//! everything cause a reset, which must not destroy what they sent.
+//! Without an abort, both must agree completely. With an abort, timing decides how many of the
+//! bytes in flight still arrive. The other side must get at least the bytes that had arrived
+//! before, and must see the same kind of end. There is one exception: after an abort of the
+//! *client*, the backend sees a proper end. Programs that send and disconnect before they have read
+//! everything cause a reset, and it must not destroy the bytes that they sent.
 
 mod end;
 mod script;
@@ -25,7 +25,7 @@ use crate::harness::{Gate, backend, name, noise, soon};
 use end::{End, Ended};
 use script::{Script, Side, play};
 
-/// Enough for one run to take seconds.
+/// The number of scripts for each TLS version. One run takes some seconds.
 const CASES: u32 = 60;
 
 fn agree(version: &'static SupportedProtocolVersion, mut runner: TestRunner) {
@@ -47,8 +47,8 @@ fn agree(version: &'static SupportedProtocolVersion, mut runner: TestRunner) {
         let socket = end::duplicate(&tcp);
         let mut client = connector.connect(name(), tcp).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
-        // Before this arrives, the gate may not know yet that it is connected, and would take an
-        // abort for a server that is down.
+        // This byte shows that the gate has connected. Otherwise it could mistake a later abort for
+        // a server that is down.
         server.write_all(b"!").await.unwrap();
         client.read_exact(&mut [0]).await.unwrap();
         let client = end(Side::Client, socket, Box::new(client));
@@ -101,7 +101,7 @@ fn compare(script: &Script, side: Side, gate: &Ended, model: &Ended) -> Result<(
     match script.ended_before_abort(aborter) {
         // The end of the stream had arrived before the reset.
         Some(true) if gate.reset || model.reset => Err("a reset after the end"),
-        // The end and the reset were in a race.
+        // The end may have arrived before or after the reset, so both results are right.
         Some(_) => Ok(()),
         None if !model.reset => Err("no reset in the model: the test is wrong"),
         None if aborter == Side::Client && gate.reset => Err("a client's abort is no plain end"),
@@ -114,7 +114,7 @@ fn config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
-/// This runner makes the same scripts in every run.
+/// Runs the same scripts every time.
 fn fixed() -> TestRunner {
     TestRunner::new_with_rng(config(CASES), TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
@@ -129,7 +129,7 @@ fn tls_1_3_is_a_plain_pipe() {
     agree(&TLS13, fixed());
 }
 
-/// These tests make other scripts in every run.
+/// Runs new random scripts each time.
 mod soak {
     use super::*;
 

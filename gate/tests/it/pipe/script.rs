@@ -1,14 +1,15 @@
-//! Scripts: what the two ends of a connection do, and in which order.
+//! Scripts: the steps of the two ends of a connection, and their order.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::end::{End, Ended, Finish, Pace};
 
-/// The most that one side writes in a script.
+/// The most bytes that one side writes in a script.
 pub(super) const MOST: usize = LONGEST * LARGEST;
 const LONGEST: usize = 14;
-/// More than all sockets between the ends hold, so that a paused reader blocks the writer.
+/// The most bytes of one write. All sockets between the ends hold less, so a paused reader blocks
+/// the writer.
 const LARGEST: usize = 3_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +27,19 @@ impl Side {
     }
 }
 
-/// The steps of a script. Only `Settle` waits for what the others started.
+/// One step of a script. Only `Settle` waits until earlier steps are complete.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// Bytes, in pieces of this size.
+    /// Writes bytes. The numbers are the total and the size of each piece.
     Write(Side, usize, usize),
-    /// Ends this side's stream. What it writes later does not count.
+    /// Ends this side's stream. Later writes of this side are removed from the script.
     Finish(Side, Finish),
     Pause(Side),
-    /// Read with a buffer of this size.
+    /// Reads with a buffer of this size.
     Read(Side, usize),
-    /// Both sides read until everything that was written has arrived.
+    /// Both sides read until all written bytes have arrived.
     Settle,
-    /// A reset, at most once in a script. Afterwards only the other side goes on.
+    /// Resets the connection, at most once in a script. Afterwards only the other side has steps.
     Abort(Side),
 }
 
@@ -73,7 +74,7 @@ pub(super) fn any() -> impl Strategy<Value = Script> {
 }
 
 impl Script {
-    /// Removes the steps that a side cannot do any more.
+    /// Removes the steps that a side cannot do after its end or abort.
     fn possible(steps: Vec<Step>) -> Self {
         let (mut finished, mut aborted) = ([false; 2], None);
         let steps = steps.into_iter().filter(|step| match *step {
@@ -103,15 +104,15 @@ impl Script {
         self.0.split(|step| matches!(step, Step::Abort(_))).next().unwrap_or_default()
     }
 
-    /// What the other side of `aborter` had certainly received.
+    /// The number of bytes from `aborter` that had certainly arrived before the abort.
     pub(super) fn settled_before_abort(&self, aborter: Side) -> usize {
         let before = self.before_abort();
         let settled = before.iter().rposition(|step| matches!(step, Step::Settle)).unwrap_or(0);
         written(&before[..settled], aborter)
     }
 
-    /// Whether `aborter` had ended its stream before, and if so, whether that end had certainly
-    /// arrived.
+    /// Whether the end of `aborter`'s stream had certainly arrived before the abort. `None` if
+    /// `aborter` had not ended its stream before.
     pub(super) fn ended_before_abort(&self, aborter: Side) -> Option<bool> {
         let before = self.before_abort();
         let end = |step: &Step| matches!(step, Step::Finish(side, _) if *side == aborter);
@@ -128,7 +129,7 @@ fn written(steps: &[Step], by: Side) -> usize {
     steps.iter().filter_map(bytes).sum()
 }
 
-/// How both ends of one connection ended.
+/// How the two ends of one connection ended.
 pub(super) struct Outcome([Ended; 2]);
 
 impl Outcome {
@@ -137,7 +138,7 @@ impl Outcome {
     }
 }
 
-/// Plays a script, then lets both ends finish and read to the end.
+/// Plays a script. Then both ends finish and read to the end.
 pub(super) async fn play(script: &Script, mut ends: [End; 2]) -> Outcome {
     for (index, step) in script.0.iter().enumerate() {
         match *step {
