@@ -24,7 +24,10 @@ async fn each_kind_of_refusal_is_logged_once_and_counted() {
         for (action, error) in [
             (json!({"action": "set", "tag": "shop", "id": "too-short"}), "weak_id"),
             (json!({"action": "set", "tag": "blog"}), "bad_tag"),
-            (json!({"action": "send", "tag": "shop", "id": ALICE, "message": 1, "key": KEY}), "denied"),
+            (
+                json!({"action": "send", "tag": "shop", "id": ALICE, "message": 1, "key": KEY}),
+                "denied",
+            ),
         ] {
             assert_eq!(client.ask(&action).await["error"], error);
         }
