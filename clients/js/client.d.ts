@@ -27,7 +27,7 @@ export interface Cursor {
 }
 
 export interface Registering<T = any> {
-  /** The person's ID. Without it only broadcasts arrive. */
+  /** The person's ID. Without it, or if it is empty, only broadcasts arrive. */
   id?: string;
   /** The key for `set`, if the tag needs one. */
   key?: string;
@@ -108,17 +108,22 @@ export interface Fault {
   tag?: string;
 }
 
+/** An event of a Tocsin object. In a listener, `detail` says what happened. */
+export interface TocsinEvent<T> extends Event {
+  readonly detail: T;
+}
+
 export interface Events {
-  message: CustomEvent<Message>;
+  message: TocsinEvent<Message>;
   /** The list of unread messages has changed, or is known for the first time. */
-  unread: CustomEvent<Unread>;
+  unread: TocsinEvent<Unread>;
   /** Messages were read on another device or page of the same person, or are no longer stored. */
-  read: CustomEvent<Read>;
+  read: TocsinEvent<Read>;
   /** Messages were lost: the server stores a limited number of them, for a limited time. */
-  gap: CustomEvent<Gap>;
-  state: CustomEvent<StateChange>;
-  registered: CustomEvent<Registered>;
-  error: CustomEvent<Fault>;
+  gap: TocsinEvent<Gap>;
+  state: TocsinEvent<StateChange>;
+  registered: TocsinEvent<Registered>;
+  error: TocsinEvent<Fault>;
 }
 
 /** The part of WebSocket that the client uses: the browser's, Node's, or that of the package `ws`. */
@@ -155,7 +160,7 @@ export class Tocsin extends EventTarget {
   /**
    * Listens on a tag, also after every reconnection, and continues where the previous page of this tab
    * stopped. Registering on the same tag again replaces the registration. If the server refuses, there
-   * is an `error` event with the tag.
+   * is an `error` event with the tag; if nobody listens to `error`, the console shows it once.
    */
   register<T = any>(tag: string, options?: Registering<T>): void;
   /** Stops listening on a tag. */
@@ -174,7 +179,10 @@ export class Tocsin extends EventTarget {
   broadcast(tag: string, message: any, options?: Sending): Promise<Receipt>;
   /** Closes the connection. It stays closed until `start()`. */
   stop(): void;
-  /** Connects again after `stop()`, or after a close code that ended the connection for good. */
+  /**
+   * Connects again after `stop()`, or after a close code that ended the connection for good. After a logout
+   * (4004) it does not listen for that person again: call `register()` with the ID of whoever logs in.
+   */
   start(): void;
 
   addEventListener<K extends keyof Events>(

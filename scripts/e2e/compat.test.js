@@ -15,36 +15,36 @@ const program = parse(source, { ecmaVersion: 2022, sourceType: 'module' });
 
 /** Names of the platform. What Node lacks is used only where a page is, or has a substitute. */
 const GLOBALS = {
-  'javascript.builtins': ['Array', 'DataView', 'Date', 'Error', 'JSON', 'Map', 'Math', 'Number', 'Object', 'Promise', 'Set',
+  'javascript.builtins': ['Array', 'Date', 'Error', 'JSON', 'Map', 'Math', 'Number', 'Object', 'Promise', 'Set',
     'TypeError', 'Uint8Array', 'globalThis', 'undefined'],
   api: ['AbortController', 'Blob', 'Event', 'EventTarget', 'URL', 'clearTimeout', 'queueMicrotask',
     'setTimeout', 'console'],
-  page: ['CustomEvent', 'WebSocket', 'crypto', 'Window.document', 'Window.location', 'Window.navigator',
+  page: ['WebSocket', 'crypto', 'Window.document', 'Window.location', 'Window.navigator',
     'Window.sessionStorage'],
 };
 /** By the name of a member: whose it is. */
 const MEMBERS = {
   'javascript.builtins': {
-    add: 'Set', assign: 'Object', buffer: 'TypedArray', charCodeAt: 'String', clear: 'Map', delete: 'Map', filter: 'Array',
-    flatMap: 'Array', forEach: 'TypedArray', from: 'Array', get: 'Map', has: 'Set', imul: 'Math', includes: 'Array',
+    add: 'Set', assign: 'Object', charCodeAt: 'String', clear: 'Map', delete: 'Map', filter: 'Array',
+    flatMap: 'Array', from: 'Array', get: 'Map', has: 'Set', imul: 'Math', includes: 'Array',
     isSafeInteger: 'Number', join: 'Array', keys: 'Map', length: 'Array', max: 'Math', min: 'Math', now: 'Date',
     padStart: 'String', parse: 'JSON', push: 'Array', random: 'Math', reduce: 'Array', replace: 'String', round: 'Math',
-    set: 'Map', setUint32: 'DataView', size: 'Map', some: 'Array', sort: 'Array', stringify: 'JSON', test: 'RegExp',
+    set: 'Map', size: 'Map', some: 'Array', sort: 'Array', stringify: 'JSON', test: 'RegExp',
     toString: 'Number', values: 'Map', name: 'Error', message: 'Error',
   },
   api: { abort: 'AbortController', addEventListener: 'EventTarget', dispatchEvent: 'EventTarget', href: 'URL', protocol: 'URL' },
   page: {
-    close: 'WebSocket', code: 'CloseEvent', detail: 'CustomEvent', error: 'console', getItem: 'Storage', getRandomValues: 'Crypto',
+    close: 'WebSocket', code: 'CloseEvent', error: 'console', getItem: 'Storage', getRandomValues: 'Crypto',
     hidden: 'Document', onLine: 'Navigator', send: 'WebSocket', setItem: 'Storage',
   },
 };
 /** Names of our own objects that some interface of the platform has, too, and globals that are read as members. */
-const OWN = ['active', 'event', 'id', 'mid', 'ok', 'slot', 'tag', 'url', 'CustomEvent', 'WebSocket', 'document', 'location', 'crypto'];
+const OWN = ['active', 'detail', 'event', 'id', 'mid', 'ok', 'slot', 'tag', 'url', 'WebSocket', 'document', 'location', 'crypto'];
 /** What the platform calls or the source names in texts. */
 const FURTHER = {
   'javascript.builtins': ['Promise.Promise', 'Array.@@iterator'],
   'javascript.classes': ['private_class_fields', 'private_class_methods', 'public_class_fields', 'extends'],
-  'javascript.operators': ['nullish_coalescing', 'optional_chaining', 'import_meta', 'spread', 'exponentiation'],
+  'javascript.operators': ['nullish_coalescing', 'optional_chaining', 'import_meta', 'spread', 'exponentiation', 'logical_or_assignment'],
   api: ['AbortController.signal', 'EventTarget.addEventListener.options_parameter.options_signal_parameter'],
   page: ['Window.pageshow_event', 'Window.online_event', 'Window.offline_event', 'Document.visibilitychange_event',
     'PageTransitionEvent.persisted', 'CloseEvent.reason', 'MessageEvent.data'],

@@ -25,23 +25,12 @@ const ANSWER_MS = 30_000;
 /** The most waiting calls and unread messages: a page left open must not grow. */
 const CALLS_MAX = 64;
 const UNREAD_MAX = 1_000;
-/** The most different errors that are written to the console. */
-const REPORTS_MAX = 16;
 /** The server closes the connection on a longer frame. */
 const FRAME_MAX = 131_072;
 /** Close codes after which the server would only close the connection again. */
 const STAY_AWAY = new Set([1002, 1003, 1007, 1009, 4004, 4005, 4500]);
 /** Errors after which the client tries again. */
 const PASSING = new Set(['unavailable', 'rate_limited']);
-
-/** Node has the class `CustomEvent` since version 19. */
-const DetailEvent = globalThis.CustomEvent ?? class extends Event {
-  /** @param {string} type @param {{ detail: object }} init */
-  constructor(type, { detail }) {
-    super(type);
-    this.detail = detail;
-  }
-};
 
 /** Why the server, or this client, refused a request. */
 export class TocsinError extends Error {
@@ -69,9 +58,8 @@ export class Tocsin extends EventTarget {
   /** The end of a wait that the page may shorten once, or 0. */
   #hurry = 0;
   #asking = false;
-  /** Whether the page handles errors itself. Else they are written to the console. */
-  #handlesErrors = false;
-  /** The refusals that were written to the console. @type {Set<string>} */ #told = new Set();
+  /** Whether the page listens to `error`; else the console shows each kind once. */ #handled = false;
+  #shown = new Set();
   /** Stops listening to the page. @type {AbortController | undefined} */ #page;
   #lastRef = 0;
   /** By tag. @type {t.Registrations} */ #registrations = new Map();
@@ -92,19 +80,16 @@ export class Tocsin extends EventTarget {
     return this.#state;
   }
 
-  /**
-   * @param {string} type @param {EventListenerOrEventListenerObject | null} listener
-   * @param {boolean | AddEventListenerOptions} [options]
-   */
-  addEventListener(type, listener, options) {
-    if (type === 'error') this.#handlesErrors = true;
-    super.addEventListener(type, listener, options);
+  /** @type {EventTarget['addEventListener']} */
+  addEventListener(...args) {
+    this.#handled ||= args[0] === 'error';
+    super.addEventListener(...args);
   }
 
   /** @type {t.Tocsin['register']} */
-  register(tag, { id: given, key, keys, last, since, onmessage } = {}) {
-    // A guest's page has an empty attribute for the ID, and listens without one.
-    const id = given || undefined;
+  register(tag, { id, key, keys, last, since, onmessage } = {}) {
+    // The ID of a guest's page is empty.
+    id ||= undefined;
     let registration = this.#registrations.get(tag);
     if (!registration || registration.id !== id) {
       if (registration) this.#leave(registration);
@@ -292,9 +277,17 @@ export class Tocsin extends EventTarget {
     if (this.#state === 'stopped') return;
     this.#letGo();
     this.#become('stopped', { code, reason });
-    const marks = [...this.#registrations.values()].flatMap((registration) => registration.marks);
+    const registrations = [...this.#registrations.values()];
+    const marks = registrations.flatMap((registration) => registration.marks);
     for (const { settle } of [...this.#calls.values(), ...marks]) {
       settle?.({ error: 'unavailable', detail: 'the connection is stopped: call start()', outcome: 'unknown' });
+    }
+    // After a logout the page forgets the person, and start() does not listen for them again.
+    for (const registration of registrations) {
+      if (code !== 4004 || !registration.id) continue;
+      this.#registrations.delete(registration.tag);
+      registration.replaying = false;
+      this.#readElsewhere(registration, { seq: Infinity });
     }
   }
 
@@ -317,17 +310,17 @@ export class Tocsin extends EventTarget {
 
   /** @param {string} type @param {object} detail */
   #emit(type, detail) {
-    this.dispatchEvent(new DetailEvent(type, { detail }));
+    // Node 18 has no CustomEvent.
+    this.dispatchEvent(Object.assign(new Event(type), { detail }));
   }
 
-  /** Emits an error. One that nobody handles is written to the console, each once. @param {t.Report} error */
-  #report(error) {
-    const text = `Tocsin: ${error.code}: ${error.detail}`;
-    if (!this.#handlesErrors && !this.#told.has(text) && this.#told.size < REPORTS_MAX) {
-      this.#told.add(text);
-      console.error(text);
-    }
-    this.#emit('error', error);
+  /** @param {string} code @param {string} detail @param {string} [tag] */
+  #fail(code, detail, tag) {
+    this.#emit('error', { code, detail, tag });
+    const kind = `Tocsin: ${code} ${tag ?? ''}`;
+    if (this.#handled || this.#shown.has(kind) || this.#shown.size >= CALLS_MAX) return;
+    this.#shown.add(kind);
+    console.error(kind, detail);
   }
 
   // ---- requests ----
@@ -417,7 +410,7 @@ export class Tocsin extends EventTarget {
     try {
       frame = JSON.parse(text);
     } catch {
-      return this.#report({ code: 'bad_frame', detail: 'the server sent a frame that is not JSON' });
+      return this.#fail('bad_frame', 'the server sent a frame that is not JSON');
     }
     if (frame.event !== undefined) this.#event(frame);
     else if (frame.ok !== undefined || frame.error !== undefined) this.#reply(frame);
@@ -467,7 +460,7 @@ export class Tocsin extends EventTarget {
   /** @type {t.Inner['refused']} */
   #refused(reply, registration) {
     const { error: code, detail } = reply;
-    this.#report({ code, detail, tag: registration?.tag });
+    this.#fail(code, detail, registration?.tag);
     if (!registration) return;
     if (PASSING.has(code)) return this.#later(() => this.#has(registration) && this.#set(registration));
     this.#registrations.delete(registration.tag);
@@ -570,15 +563,8 @@ function digest(text) {
   return [...text].reduce((hash, char) => Math.imul(hash ^ char.charCodeAt(0), 0x01000193), 0x811c9dc5);
 }
 
-let lastMid = 0;
-
 function randomHex() {
-  const bytes = new Uint8Array(16);
-  // Node has the object `crypto` since version 19. A mid must differ from others, but is no secret.
-  if (globalThis.crypto) crypto.getRandomValues(bytes);
-  else {
-    bytes.forEach((_, at) => { bytes[at] = Math.random() * 256; });
-    new DataView(bytes.buffer).setUint32(0, ++lastMid);
-  }
+  // Node 18 has no global `crypto`. A mid need not be secret.
+  const bytes = globalThis.crypto?.getRandomValues(new Uint8Array(16)) ?? Array.from({ length: 16 }, () => Math.random() * 256 | 0);
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -54,13 +54,6 @@ export interface Call {
   settle: Settle;
 }
 
-/** An error for the page or, if nothing handles it, for the console. */
-export interface Report {
-  code: string;
-  detail: string;
-  tag?: string;
-}
-
 /** Takes a reply of the server, or a refusal of this client in the same form. */
 export type Settle = (reply: any) => void;
 /** Makes one function of a promise's two: it rejects if the reply is a refusal, else resolves with `result`. */
