@@ -51,7 +51,7 @@ const names = (expression) => expression
   .replace(/"[^"]*"/g, '')
   .replace(/\b(by|without|on|ignoring)\s*\([^)]*\)/g, '')
   .replace(/\{[^}]*\}|\[[^\]]*\]/g, '')
-  .match(/\b[a-z][a-z_]*_[a-z_]+\b(?!\s*\()/g) ?? [];
+  .match(/\b[a-z][a-z0-9_]*_[a-z0-9_]+\b(?!\s*\()/g) ?? [];
 
 test('every metric of the dashboard is told by the program of its row, and every metric is shown', () => {
   const shown = { gate: new Set(), server: new Set() };
@@ -100,6 +100,6 @@ test('Grafana can read it: a data source to choose, ids of their own, panels tha
 
 test('every metric is in docs/operations.md, and none that is not told', () => {
   const watching = e2e.read(path.join(e2e.top, 'docs/operations.md')).split(/^## /m).find((part) => part.startsWith('Watching'));
-  const explained = new Set([...watching.matchAll(/`((?:gate|server|process)_[a-z_]+)/g)].map(([, name]) => name));
+  const explained = new Set([...watching.matchAll(/`((?:gate|server|process)_[a-z0-9_]+)/g)].map(([, name]) => name));
   assert.deepEqual([...explained].sort(), metrics([...told.gate, ...told.server]));
 });
