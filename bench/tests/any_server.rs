@@ -1,4 +1,4 @@
-//! The loads that may be put on a server which runs, whoever has started it.
+//! The loads can be put on any running server, whoever has started it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use testkit::Program;
 use testkit::files::write_secret;
 
-/// Starts a program that was built beside the load generator; the program, and its address.
+/// Starts a program that was built beside the load generator. Returns the program and its address.
 fn start(name: &str, args: &[&str]) -> (Program, String) {
     let path = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name(name);
     assert!(path.is_file(), "{} is missing: test the whole workspace", path.display());

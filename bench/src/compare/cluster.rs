@@ -17,7 +17,8 @@ use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::publish::SENDERS;
 use crate::server::{Launch, Server};
 
-/// Listeners while the latency is measured: few, so that the latency is that of the log.
+/// How many listeners there are while the latency is measured. They are few, so that the latency is
+/// that of the log.
 const FEW: usize = 100;
 const TURNS: u32 = 4;
 

@@ -20,7 +20,7 @@ use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn, tag};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, Launch, MESSAGE_SIZE, QUIET_TAG, TAG};
 
-/// The load under which the cost of keeping messages is measured: listeners of each of the two
+/// The load under which the cost of stored messages is measured: the listeners of each of the two
 /// servers, and the number of turns.
 const LISTENERS: usize = 2_000;
 const TURNS: u32 = 7;
@@ -52,7 +52,7 @@ pub(crate) struct DeliveryOptions {
     compare: CompareOptions<Keeper>,
 }
 
-/// A server that keeps messages.
+/// A server that stores messages.
 pub(crate) struct Keeper {
     path: PathBuf,
     /// Messages on disk at the start.

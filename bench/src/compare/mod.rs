@@ -18,15 +18,16 @@ use crate::report::figure::{Figures, section};
 use crate::report::results::{Results, Role, Subject};
 use crate::run;
 
-/// What is measured of one program in one round.
+/// A measurement of one program in one round.
 pub(crate) struct Case<P: 'static> {
     pub(crate) name: &'static str,
-    /// Connections at the same time, each of which is an open file here and in the program.
+    /// How many connections are open at the same time. Each is an open file here and in the
+    /// program.
     pub(crate) connections: usize,
     pub(crate) measure: fn(&Trial<'_, P>) -> Result<Figures>,
 }
 
-/// A kind of program that is compared, and all that its cases need to know of one.
+/// A kind of program that is compared. The type holds what the cases need of one program.
 pub(crate) trait Compared: Sized + 'static {
     const SECTION: &'static str;
     /// Rounds, if the user asks for no other number.
@@ -84,8 +85,9 @@ pub(crate) fn theirs(peer: &'static Peer, peers: &Path) -> Result<Subject> {
 }
 
 impl<P: Compared> CompareOptions<P> {
-    /// Measures the programs in directories within `parent`, prints the figures, and writes the page
-    /// and the chart. `values` returns the values for the names in the text of the section.
+    /// Measures the programs, each in a directory of its own in `parent`, prints the figures, and
+    /// writes the page and the chart. `values` returns what replaces the names in braces in the
+    /// text of the section.
     ///
     /// # Errors
     /// When a program is missing or fails: figures of such a run would mislead.

@@ -15,7 +15,8 @@ use crate::programs::program::{Memory, Meter};
 use crate::report::figure::Figures;
 use crate::run;
 
-/// How many handshakes make a batch, whose connections are open at the same time: see [`Meter`].
+/// How many handshakes are in a batch. The connections of a batch are open at the same time, for
+/// the reason that [`Meter`] has.
 const BATCH: usize = 50;
 
 /// How many processes share the work of a round, one after the other. Each process assigns its
@@ -34,8 +35,7 @@ const TALKERS: usize = 16;
 const PUMPS: usize = 4;
 const BLOCK: usize = 64 * 1024;
 
-/// Time for a program to finish the work of the last event, so that all of it falls into the measured
-/// time.
+/// The wait after the last event, so that the program's work for it falls into the measured time.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// How often the idle connections of our own builds are opened and closed, and the time after that
@@ -221,7 +221,7 @@ async fn open(client: &Client, count: usize, at_a_time: usize) -> Result<Vec<Ses
         .await
 }
 
-/// Does the same on all connections at the same time.
+/// Does `work` on all connections at the same time.
 async fn together<F>(sessions: Vec<Session>, work: impl Fn(Session) -> F) -> Result<Vec<Session>>
 where
     F: Future<Output = Result<Session>> + Send + 'static,

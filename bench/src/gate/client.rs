@@ -33,7 +33,7 @@ pub(crate) const HOST: &str = "bench.example";
 /// Length of the small messages.
 pub(crate) const SMALL: usize = 125;
 
-/// Time for each step of a connection. Only a program that hangs takes longer.
+/// The time limit of each step of a connection. Only a program that hangs takes longer.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Blocks that a connection sends before they come back. Without a bound, every buffer between here

@@ -139,7 +139,7 @@ pub(crate) async fn measure(gate: &RunningGate, slow: u32, count: u32) -> Result
     Ok(SlowHandshakes { alone, among_slow, least })
 }
 
-/// Handshakes one after the other. Answers their times in nanoseconds, and the smallest number of slow
+/// Handshakes one after the other. Returns their times in nanoseconds, and the smallest number of slow
 /// clients meanwhile.
 async fn healthy(client: &Client, count: u32, slow: &AtomicUsize) -> Result<(Latencies, usize)> {
     let mut times = Latencies::default();
@@ -175,7 +175,7 @@ async fn connect(source: SocketAddr, gate: SocketAddr) -> std::io::Result<TcpStr
     let socket = TcpSocket::new_v4()?;
     socket.bind(source)?;
     let stream = socket.connect(gate).await?;
-    // Without this, thousands of ports stay in TIME_WAIT for a minute after each round.
+    // Without this option, thousands of ports stay in TIME_WAIT for a minute after each round.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Ok(stream)
 }

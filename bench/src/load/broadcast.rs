@@ -12,10 +12,10 @@ use super::target::{ClientProtocol, Target};
 use super::wire::{PublishMethod, answers, message, now};
 use crate::run;
 
-/// Time for the last message to arrive everywhere.
+/// How long the last message may take to reach all listeners.
 const LATE: Duration = Duration::from_secs(20);
 
-/// When to publish what.
+/// The times of the messages, and their tags.
 pub(crate) struct Schedule {
     /// The tags of the messages, in turn.
     pub(crate) tags: Arc<[String]>,
@@ -61,7 +61,7 @@ impl Schedule {
     }
 }
 
-/// Publishes by schedule, and answers the largest delay.
+/// Publishes by schedule, and returns the largest delay.
 fn send(publisher: &mut Publisher, schedule: &Schedule) -> Result<Duration> {
     let (begun, zero) = (Instant::now(), now());
     let mut late = Duration::ZERO;
@@ -86,7 +86,7 @@ fn send(publisher: &mut Publisher, schedule: &Schedule) -> Result<Duration> {
 
 const BUFFER: usize = 64 * 1024;
 
-/// Time for the server to upgrade the connection, and to accept messages.
+/// How long the server may take to upgrade the connection, and to accept messages.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Publisher {
@@ -118,8 +118,7 @@ impl Publisher {
     /// Publishes messages, each on a tag, in one write, and waits until the server has accepted all
     /// of them.
     ///
-    /// # Errors
-    /// When it does not.
+    /// # Errors When the server does not accept them all.
     pub(crate) fn publish(&mut self, messages: &[(&str, String)]) -> Result<()> {
         let bytes = messages
             .iter()

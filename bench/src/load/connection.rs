@@ -155,7 +155,7 @@ impl Poll {
         Ok(self.poll.registry().register(&mut SourceFd(&fd), Token(number), events)?)
     }
 
-    /// Waits for events, at most `limit`, and answers the numbers of their sockets.
+    /// Waits for events, at most `limit`, and returns the numbers of their sockets.
     ///
     /// # Errors
     /// When the user wants to end.

@@ -1,8 +1,8 @@
 //! Many listeners on one thread.
 //!
-//! The listeners often share their machine with the server, and what they spend is missing there. So
-//! all of them have one edge-triggered `epoll` and one buffer, and of a message they read only the
-//! length and the first bytes.
+//! The listeners often share their machine with the server, so CPU that they use is missing there.
+//! Therefore all of them share one edge-triggered `epoll` and one buffer, and they read only the
+//! length and the first bytes of a message.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,14 +35,14 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// How long listeners may make no progress while they join.
 const STUCK: Duration = Duration::from_secs(15);
 
-/// Listeners, and what they have counted.
+/// Listeners, and their counts.
 pub(crate) struct Listeners {
     target: Arc<Target>,
     tags: Arc<[String]>,
     /// Further fields of the action that joins, each with a comma before it.
     more: String,
     poll: Poll,
-    /// `None` is a listener that has failed and will connect again.
+    /// The listeners. `None` stands for one that has failed and will connect again.
     pub(crate) list: Vec<Option<(Connection, Listener)>>,
     pub(crate) tally: Tally,
     buffer: Vec<u8>,
@@ -78,7 +78,7 @@ impl Listeners {
     }
 
     /// Connects `count` listeners at once, after [`Listeners::disconnect`]. One that fails tries
-    /// again until all have joined. Answers how many attempts failed.
+    /// again until all have joined. Returns how many attempts failed.
     ///
     /// # Errors
     /// When that takes too long.
@@ -199,7 +199,7 @@ impl Retries {
     }
 }
 
-/// What all listeners count together.
+/// The counts of all listeners together.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Listeners that are registered.
@@ -228,7 +228,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Handles what has arrived, and appends what is to be sent. Answers how many bytes it has
+    /// Handles what has arrived, and appends what is to be sent. Returns how many bytes it has
     /// consumed.
     ///
     /// # Errors
@@ -277,8 +277,8 @@ impl Listener {
     }
 }
 
-/// What a server has sent. The first bytes decide: parsing all of it would cost more than the server
-/// that is measured.
+/// The kind of a frame that the server has sent. Only the first bytes decide it, because parsing
+/// the whole frame would cost more CPU than the measured server uses.
 enum Incoming {
     Message,
     Reply,

@@ -15,7 +15,7 @@ use crate::options::range;
 /// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
 
-/// How long senders may get no answer.
+/// How long the senders may wait for any answer.
 const STUCK: Duration = Duration::from_secs(20);
 
 /// The messages to send, and how.
@@ -107,7 +107,7 @@ impl Senders {
         Ok(Self { poll, connections, traffic, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends until `enough`.
+    /// Sends messages until `enough` returns true.
     ///
     /// # Errors
     /// When a message is refused, or no answer arrives any more.

@@ -138,7 +138,7 @@ impl Target {
             Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        // Without this, thousands of ports stay in TIME_WAIT for a minute after the close.
+        // Without this option, thousands of ports stay in TIME_WAIT for a minute after the close.
         socket.set_linger(Some(Duration::ZERO))?;
         let is_local = matches!(self.address.ip(), IpAddr::V4(address) if address.is_loopback());
         if let (true, source @ 1..) = (is_local, number / PER_SOURCE) {

@@ -1,5 +1,5 @@
-//! What goes over a connection: WebSocket frames (RFC 6455 section 5) and HTTP responses, as far as the load
-//! needs them, the messages, and the answers to them.
+//! The formats on a connection: WebSocket frames (RFC 6455 section 5) and HTTP responses, as far as
+//! the load needs them, the messages, and the answers to them.
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -87,7 +87,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Calls `handle` with every whole frame. Answers how many bytes they take; the rest is the beginning
+/// Calls `handle` with every whole frame. Returns how many bytes they take; the rest is the beginning
 /// of a frame.
 ///
 /// # Errors
@@ -171,11 +171,11 @@ const BEGINNING: &str = "{\"t\":";
 const PADDING: &str = ",\"pad\":\"";
 const END: &str = "\"}";
 
-/// Times count from here, so that all of them have the same number of digits.
+/// Times are counted from this number, so that all of them have the same number of digits.
 const ZERO: u64 = 1_000_000_000_000_000_000;
 const DIGITS: usize = 19;
 
-/// The first use of the clock.
+/// The time at which the load began.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Nanoseconds since the load began, by the clock of this process alone.

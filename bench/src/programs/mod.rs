@@ -52,7 +52,7 @@ impl Build {
     }
 }
 
-/// What a reader needs to know of the machine to judge the figures.
+/// The facts about the machine that a reader needs to judge the figures.
 pub(crate) fn description() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     // The rest of the release names who built the kernel.

@@ -29,7 +29,7 @@ pub(crate) struct Peer {
     /// The package for Node.
     npm: Option<String>,
     paths: Vec<PathBuf>,
-    /// A file of the package that must be there.
+    /// A file that the installed package must contain.
     needs: Option<PathBuf>,
     args: Vec<String>,
     root_args: Vec<String>,
@@ -107,7 +107,7 @@ impl Peer {
         }
     }
 
-    /// Starts the program with everything that it writes in `directory`, and answers the address
+    /// Starts the program with everything that it writes in `directory`, and returns the address
     /// where it will listen. `build` is the program, if that is a build of ours; `values` are those
     /// that its arguments and its configuration name.
     ///

@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use procfs::process::{MemoryMaps, Process, all_processes};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
-/// Time for a program to listen after its start.
+/// How long a program may take to listen after its start.
 pub(crate) const READY: Duration = Duration::from_secs(10);
 
-/// Time for a killed program to be gone.
+/// How long a killed program may take to end.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A running program. Dropping it ends it and its descendants.

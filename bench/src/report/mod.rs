@@ -15,7 +15,7 @@ use crate::run::fill;
 use figure::{Figure, Section, millis};
 use results::{Results, Role, Subject, Verdict, judge};
 
-/// Where the figures go, and whether they must meet the goals.
+/// Where the figures are written, and whether they must meet the goals.
 #[derive(Debug, Args)]
 pub(crate) struct ReportOptions {
     /// Write the figures into a page, in place of its section about the same
@@ -119,7 +119,7 @@ pub(crate) fn of_rows<R: Into<comfy_table::Row>>(rows: impl IntoIterator<Item = 
     table
 }
 
-/// A figure of one run and its name. What was not measured is a dash.
+/// The name of a figure and its value. A figure that was not measured is a dash.
 pub(crate) fn row(name: &str, value: Option<String>) -> [String; 2] {
     [name.to_owned(), value.unwrap_or_else(|| "–".to_owned())]
 }

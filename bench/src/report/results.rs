@@ -1,4 +1,4 @@
-//! The figures of all rounds, what they were taken from, and whether they meet the goals.
+//! The figures of all rounds, the programs that they belong to, and whether they meet the goals.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(crate) struct Subject {
     figures: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// Why a program is measured.
+/// The role of a program in the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// One of our builds.
@@ -112,7 +112,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// A figure that could not be computed meets nothing.
+    /// Whether the goal is met. A figure that could not be computed meets no goal.
     pub(crate) fn is_met(&self) -> bool {
         self.figure <= self.most
     }

@@ -21,11 +21,10 @@ use crate::programs::program::{Memory, Meter, Program};
 use crate::report::{latencies, micros, of_rows, row};
 use crate::run;
 
-/// How long the same load runs before it is measured.
+/// How long the load runs before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Time for a program to finish the work of the last event, so that all of it falls into the measured
-/// time.
+/// The wait after the last event, so that the program's work for it falls into the measured time.
 const SETTLE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
@@ -87,7 +86,7 @@ pub(crate) struct Fanout {
     pid: Option<Pid>,
 }
 
-/// What a listener costs.
+/// The cost of a listener.
 pub(crate) struct JoinCost {
     /// CPU of connecting, upgrading and registering, in microseconds.
     pub(crate) micros: Option<f64>,
@@ -95,7 +94,7 @@ pub(crate) struct JoinCost {
     pub(crate) bytes: Option<f64>,
 }
 
-/// What deliveries cost.
+/// The cost of deliveries.
 pub(crate) struct Delivered {
     published: Published,
     /// CPU of a delivery, in microseconds.
@@ -151,7 +150,7 @@ impl Fanout {
         Ok(Delivered { published, micros, latencies: self.listeners.tally.latencies.clone() })
     }
 
-    /// Listens until `stop` to what others publish. Answers the CPU of a delivery, in microseconds.
+    /// Listens until `stop` to what others publish. Returns the CPU of a delivery, in microseconds.
     ///
     /// # Errors
     /// When nothing was delivered.
@@ -176,7 +175,7 @@ impl Fanout {
 }
 
 /// Gives two servers with the same listeners their messages in turn, so that other work of the machine
-/// concerns both. Answers the mean of `value` for each, without the first turn.
+/// concerns both. Returns the mean of `value` for each, without the first turn.
 pub(crate) fn in_turn(
     servers: [&Server; 2],
     listeners: usize,
@@ -254,7 +253,7 @@ fn names(tag: &str, count: u32) -> Arc<[String]> {
     }
 }
 
-/// Begins the line with the median, the 99th percentile and the maximum.
+/// The beginning of the line with the median, the 99th percentile and the maximum.
 pub(crate) const LINE: &str = "latencies in ns: ";
 
 /// The healthy client's messages a second.
@@ -288,7 +287,7 @@ impl Probe {
         Ok(Self { program, _directory: directory })
     }
 
-    /// Waits for the end of the probe. Answers the median, the 99th percentile and the maximum of
+    /// Waits for the end of the probe. Returns the median, the 99th percentile and the maximum of
     /// its latencies, in nanoseconds.
     ///
     /// # Errors

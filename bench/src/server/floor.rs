@@ -1,7 +1,7 @@
 //! The lowest cost of a delivery with one system call for each: blocking writes in a loop.
 //!
-//! It has no timeouts, bounds or pings, and one slow client stops all of them: nobody should serve like
-//! this.
+//! The loop has no time-outs, bounds or pings, and one slow client stops all others: nobody should
+//! serve like this.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

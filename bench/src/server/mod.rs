@@ -233,7 +233,7 @@ impl<'a> Launch<'a> {
         Ok(Server { key_file, admin, ..Server::running(Some(program), target) })
     }
 
-    /// Starts the server, publishes `entries` messages and restarts the server. Answers the
+    /// Starts the server, publishes `entries` messages and restarts the server. Returns the
     /// messages accepted a second, and the seconds from the second start until the server was
     /// ready.
     pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<(f64, f64)> {

@@ -30,7 +30,7 @@ pub(crate) struct PublishOptions {
     seconds: u32,
 }
 
-/// What senders cost a server.
+/// The cost of senders for a server.
 pub(crate) struct SendCost {
     messages: u64,
     pub(crate) per_second: f64,

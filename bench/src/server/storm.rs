@@ -1,4 +1,4 @@
-//! All clients reconnect at once, and a healthy client tries to go on.
+//! All clients reconnect at once, while a healthy client goes on receiving.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -48,8 +48,8 @@ pub(crate) struct StormCost {
     retries: usize,
     /// CPU for each client that leaves and comes back, in microseconds.
     micros: Option<f64>,
-    /// The latencies of the healthy client meanwhile: median, 99th percentile and maximum, in
-    /// nanoseconds.
+    /// The latencies of the healthy client during the storm: median, 99th percentile and maximum,
+    /// in nanoseconds.
     pub(crate) healthy: [u64; 3],
 }
 

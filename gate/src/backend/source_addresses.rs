@@ -91,7 +91,8 @@ impl SourceAddresses {
     }
 }
 
-/// Connects from 127.0.0.(index + 1). Without a bind, the kernel uses 127.0.0.1.
+/// Connects from 127.0.0.(index + 1). Index 0 needs no bind, because the kernel uses 127.0.0.1 by
+/// itself.
 async fn connect_from(index: u8, to: SocketAddrV4) -> io::Result<TcpStream> {
     if index == 0 {
         return TcpStream::connect(to).await;

@@ -60,8 +60,8 @@ impl PemWatch {
     }
 
     /// Checks the metadata of the files again. Reads their content if the metadata changed or
-    /// `thoroughly` is set. `None` if the content is unchanged and `thoroughly` is not set, or if a
-    /// file was a pipe at the start.
+    /// `thoroughly` is set. Returns the identity if the content has changed; with `thoroughly`,
+    /// also if it has not. Returns `None` otherwise, and always if a file was a pipe at the start.
     ///
     /// # Errors
     /// The errors of [`Identity::load`]. Without `thoroughly`, each one is reported once.
@@ -158,7 +158,7 @@ mod tests {
     fn content_is_read_only_where_metadata_changed() {
         let dir = TempDir::new().unwrap();
         let (mut watch, _) = settled(&dir);
-        // If the content were read, it would count as changed.
+        // This fingerprint matches no content. If `check` read the file, it would report a change.
         watch.found = Fingerprint::Content(0);
         assert_eq!(name(watch.check(false)), None);
         watch.stamps.clear();

@@ -1,4 +1,4 @@
-//! Admission: connections beyond a limit, and what limits all clients together.
+//! Admission of connections: those beyond a limit, and the limits on all clients together.
 
 use serde_json::{Value, json};
 use testkit::soon;
@@ -68,7 +68,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
 async fn even_senders_are_bounded() {
     let server = Server::start(&["--max-connections", "1"]);
     let listener = server.listener("shop", None).await;
-    // Each of these connections may send a request, and none does.
+    // These connections could each send a request, but none does.
     let mut silent = Vec::new();
     let answer = loop {
         let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
@@ -105,7 +105,7 @@ async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
     for _ in 0..server::limits::BRIEF + STRANGERS {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
-    // The newest one is refused, so none of them waits for room.
+    // The newest connection is refused, so no connection waits for room.
     told_to_come_back(&exchange_over(silent.pop().unwrap(), b"").await);
     listener.close().await;
     let coming = async {

@@ -1,4 +1,4 @@
-//! What the server keeps for clients that are away: rings, inboxes, read marks, replays.
+//! Messages for clients that are away: rings, inboxes, read marks and replays.
 
 use serde_json::{Value, json};
 use testkit::files::directory_with;

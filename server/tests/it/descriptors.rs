@@ -77,8 +77,7 @@ async fn without_descriptors_old_clients_go_on_and_new_ones_wait() {
             }
         };
         soon(exhausting).await;
-        // A server that retries `accept` without a pause would use a whole core, or what it gets of
-        // one.
+        // A server that retries `accept` without a pause would use all CPU that it can get.
         let (begun, used) = (Instant::now(), cpu_time(server.pid()));
         while begun.elapsed() < Duration::from_secs(1) {
             tokio::time::sleep(Duration::from_millis(50)).await;

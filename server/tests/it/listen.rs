@@ -1,4 +1,4 @@
-//! `server listen`, while servers come and go.
+//! `server listen` while servers start and stop.
 
 use std::time::{Duration, Instant};
 

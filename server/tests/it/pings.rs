@@ -1,5 +1,5 @@
-//! Pings: registered clients get them, a client that does not answer is closed, and so is one that
-//! stays idle.
+//! Registered clients get pings. A client that does not answer is closed, and so is one that stays
+//! idle.
 
 use serde_json::json;
 

@@ -180,7 +180,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
         counts.push(messages);
     }
     assert_eq!(running.wait().code(), Some(0));
-    // Each client gets a delay of its own, so that they come back spread over time.
+    // Each client gets a delay of its own, so that the clients come back spread over time.
     waits.sort_unstable();
     waits.dedup();
     assert!(waits.len() > LISTENERS / 4 && *waits.last().unwrap() < 5_000, "{}", waits.len());

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! The server stops at SIGTERM and at SIGINT.
 
 use std::time::{Duration, Instant};
 

@@ -98,7 +98,7 @@ async fn settings_change_for_all_by_adopting_them() {
     assert_eq!(output.status.code(), Some(78), "{output:?}");
 }
 
-/// A server with settings of its own would keep other messages than the rest.
+/// A server with other settings would store other messages than the rest of the servers.
 #[tokio::test]
 async fn sighup_changes_nothing_that_all_must_have_in_common() {
     let nats = Nats::start(1).await;

@@ -7,7 +7,8 @@ use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, until_peers};
 use crate::harness::{ALICE, BOB, Line};
 
-/// A message that is sent again has the same mid, so the mid serves as the message.
+/// The mid of a message that is sent again stays the same. So the mid also serves as the text of
+/// the message.
 fn with_mid(message: &Value) -> Value {
     let mut action = broadcast(message);
     action["mid"] = json!(message.to_string());

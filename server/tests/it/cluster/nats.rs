@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use testkit::{PATIENCE, Process, soon, within};
 use tokio::net::TcpStream;
 
-/// The first node's ports for clients and for other nodes; each further node has the next ones.
+/// The ports of the first node, for clients and for other nodes. Each further node has the next
+/// ports.
 const CLIENTS: u16 = 4_222;
 const ROUTES: u16 = 6_222;
 
@@ -117,7 +118,7 @@ impl Nats {
         (self.address, CLIENTS + node).into()
     }
 
-    /// All nodes, as `--nats` takes them.
+    /// The addresses of all nodes, in the form that `--nats` takes.
     pub(crate) fn urls(&self) -> String {
         let nodes = 0..u16::try_from(self.nodes.len()).unwrap();
         nodes.map(|node| format!("nats://{}", self.node(node))).collect::<Vec<_>>().join(",")

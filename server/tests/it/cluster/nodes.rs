@@ -1,4 +1,4 @@
-//! Three nodes of NATS, of which one after the other dies.
+//! Three nodes of NATS. One after the other dies.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -50,7 +50,7 @@ impl Faults {
         Self { dir, server, load }
     }
 
-    /// From now on this many of a thousand calls fail.
+    /// From now on, `writes` of each thousand writes fail, and `syncs` of each thousand syncs.
     fn fail(&self, writes: u32, syncs: u32) {
         let new = self.dir.path().join("faults.new");
         std::fs::write(&new, format!("{writes} {syncs}")).unwrap();
@@ -107,7 +107,7 @@ async fn what_waits_for_the_disk_is_told() {
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": "x".repeat(1_000)});
     make_fifo(&faults);
     client.send(&message).await;
-    // From now on the first entry waits for the disk, alone.
+    // From now on the first entry waits for the disk. It is the only one.
     let mut disk = disk_is_reached(&faults).await;
     client.send_at_once([&message, &message, &message].map(Value::clone)).await;
     let now = until(server.admin, "server_log_queue_entries", 3.0).await;

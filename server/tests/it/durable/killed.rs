@@ -1,4 +1,4 @@
-//! `kill -9`.
+//! The server is killed with `kill -9`.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Publishers that note each reply, a listener that reconnects after each end, and what must hold
-//! of both.
+//! Publishers that note each reply, a listener that reconnects whenever its connection ends, and
+//! the checks of both.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -74,7 +74,7 @@ pub(super) enum Told {
 /// A message, `PUBLISHER-NUMBER`, and its outcome.
 pub(super) type Said = (String, Told);
 
-/// What publishers do with a message that was not acknowledged.
+/// How publishers treat a message that was not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Otherwise {
     /// Send the message again until it is acknowledged.

@@ -90,7 +90,7 @@ impl Client {
         self.socket.get_mut().write_all(bytes).await.unwrap();
     }
 
-    /// The next bytes as they are on the wire. No frame may have been read ahead.
+    /// Reads the next bytes as they are on the wire. No frame may have been read ahead.
     pub(crate) async fn read_raw(&mut self, bytes: &mut [u8]) {
         let reading = self.socket.get_mut().read_exact(bytes);
         soon(reading).await.expect("an open connection");

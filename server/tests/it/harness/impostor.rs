@@ -1,4 +1,4 @@
-//! A server for the command line's clients that says what a test wants.
+//! A server that gives the command line's clients the answers that a test wants.
 
 use std::net::SocketAddr;
 

@@ -40,13 +40,13 @@ pub(crate) struct Server {
     pub(crate) dir: TempDir,
 }
 
-/// What most tests are about needs no key.
+/// Options that open everything, because most tests are not about keys.
 pub(crate) const EVERYTHING_OPEN: [&str; 4] = ["--open", "*:send", "--open", "*:broadcast"];
 
-/// What a server left behind that has ended.
+/// The exit status and the output of a server that has ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    /// What it printed, and then what it logged.
+    /// The lines that the server printed, then those that it logged.
     pub(crate) output: String,
 }
 
