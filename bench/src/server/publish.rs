@@ -30,17 +30,18 @@ pub(crate) struct PublishOptions {
     seconds: u32,
 }
 
-/// The cost of senders for a server.
+/// The cost that senders cause for a server.
 pub(crate) struct SendCost {
     messages: u64,
     pub(crate) per_second: f64,
-    /// CPU of the server for a message, in microseconds.
+    /// CPU time of the server for one message, in microseconds.
     pub(crate) micros: Option<f64>,
     /// Nanoseconds from sending to the answer.
     pub(crate) latencies: Latencies,
 }
 
-/// Sends for `warm_up`, then measures for `time`.
+/// Sends messages and measures the server's cost. `times` holds the warm-up time and then the time
+/// of the measurement.
 ///
 /// # Errors
 /// When a message is refused, or no answer arrives any more.
@@ -68,7 +69,7 @@ pub(crate) fn plan(in_flight: u32) -> SendPlan {
     SendPlan { over, publishers: SENDERS, in_flight, tag, size: MESSAGE_SIZE, without_mid: false }
 }
 
-/// Measures and prints.
+/// Measures the cost of senders and prints the result.
 ///
 /// # Errors
 /// When the server is missing, or a message is refused.

@@ -46,7 +46,7 @@ pub(crate) struct StormCost {
     pub(crate) time: Duration,
     /// Attempts that failed.
     retries: usize,
-    /// CPU for each client that leaves and comes back, in microseconds.
+    /// CPU time of the server for each client that leaves and comes back, in microseconds.
     micros: Option<f64>,
     /// The latencies of the healthy client during the storm: median, 99th percentile and maximum,
     /// in nanoseconds.
@@ -79,7 +79,7 @@ pub(crate) fn measure(
     Ok(StormCost { time: took, retries, micros, healthy: probe.finish()? })
 }
 
-/// Measures and prints.
+/// Measures the storm and prints the result.
 ///
 /// # Errors
 /// When the server is missing, a client does not come back, or the healthy one loses a message.
