@@ -1,4 +1,5 @@
-//! The load on servers of WebSockets: many listeners and few senders, at next to no cost of its own.
+//! The load on WebSocket servers: many listeners and few senders, which use little CPU time
+//! themselves.
 
 pub(crate) mod broadcast;
 mod connection;
