@@ -293,7 +293,8 @@ enum Incoming {
 impl Incoming {
     fn of(payload: &[u8]) -> Self {
         match payload {
-            // A message starts with its own first field or with its tag.
+            // A message begins with the field `t`, or with the field `tag` that some servers put in
+            // front.
             [b'{', b'"', b't', ..] => Self::Message,
             [b'{', b'"', b'o', b'k', ..] => Self::Reply,
             _ if payload.starts_with(b"{\"event\":\"live\"") => Self::Live,

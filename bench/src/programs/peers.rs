@@ -1,5 +1,5 @@
-//! The programs that ours are compared with. `peers/peers.toml` says what they are and how they are
-//! started.
+//! The programs that ours are compared with. `peers/peers.toml` describes them and how to start
+//! them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,12 +24,12 @@ pub(crate) struct Peer {
     /// The name on the command line.
     pub(crate) option: String,
     help: String,
-    /// The Debian package.
+    /// The name of its Debian package.
     package: Option<String>,
-    /// The package for Node.
+    /// The name of its package for Node.
     npm: Option<String>,
     paths: Vec<PathBuf>,
-    /// A file of the package that must be there.
+    /// A file that must exist, because the package can be installed without it.
     needs: Option<PathBuf>,
     args: Vec<String>,
     root_args: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) struct Peer {
     starts: Start,
 }
 
-/// How a program begins.
+/// How a program starts.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum Start {
@@ -53,9 +53,9 @@ enum Start {
 pub(crate) struct Peers {
     /// How builds of our gate are started.
     pub(crate) our_gate: Peer,
-    /// The first entry stands for no peer at all.
+    /// The peers of the gate. The first entry stands for no peer at all.
     pub(crate) gate: Vec<Peer>,
-    /// The first entry is our own.
+    /// The servers. The first entry is our own.
     pub(crate) server: Vec<Peer>,
 }
 
@@ -74,10 +74,10 @@ impl Choice for Peer {
 }
 
 impl Peer {
-    /// The version of the package. `peers` is the directory with the packages for Node.
+    /// Returns the version of the package. `peers` is the directory with the packages for Node.
     ///
     /// # Errors
-    /// When it is not installed.
+    /// When the package is not installed.
     pub(crate) fn version(&self, peers: &Path) -> Result<String> {
         if let Some(package) = &self.package {
             let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
@@ -94,7 +94,8 @@ impl Peer {
         Ok(version.and_then(|rest| rest.split('"').next()).unwrap_or("unknown").to_owned())
     }
 
-    /// Whether it is a build of ours, which the command line names.
+    /// Returns whether the program is our server. The paths of its builds are options of the
+    /// command line.
     pub(crate) fn is_ours(&self) -> bool {
         self.option == "server"
     }
@@ -107,12 +108,12 @@ impl Peer {
         }
     }
 
-    /// Starts it with everything that it writes in `directory`, and answers the address where it
-    /// will listen. `build` is the program, if that is a build of ours; `values` are those that its
-    /// arguments and its configuration name.
+    /// Starts the program, which writes all its files in `directory`, and returns the address where
+    /// it will listen. `build` is the path of a build of ours. `values` replace the names in the
+    /// program's arguments and configuration.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the program cannot be started.
     pub(crate) fn start(
         &self,
         build: Option<&Path>,

@@ -1,7 +1,7 @@
 //! The lowest cost of a delivery with one system call for each: blocking writes in a loop.
 //!
-//! It has no timeouts, bounds or pings, and one slow client stops all of them: nobody should serve like
-//! this.
+//! The floor has no timeouts, bounds or pings, and one slow client stops all others. It only shows
+//! a lower bound, so nobody should use it as a server.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -15,12 +15,12 @@ use tokio_tungstenite::tungstenite::{Utf8Bytes, WebSocket, accept_with_config};
 
 use crate::load::wire::server_frame;
 
-/// Bytes read at once. A listener has no buffer once it is registered.
+/// The number of bytes that are read at once. A listener has no read buffer once it is registered.
 const BUFFER: usize = 4_096;
 
 type Sockets = Arc<Mutex<Vec<TcpStream>>>;
 
-/// Serves until the process is ended.
+/// Serves connections until the process is ended.
 pub(crate) fn run() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
@@ -33,13 +33,13 @@ fn serve(listener: &TcpListener) -> Result<()> {
     loop {
         let (stream, _peer) = listener.accept()?;
         stream.set_nodelay(true)?;
-        // A client that fails is disconnected, and that is all.
+        // A client that fails is only disconnected.
         let _ = upgrade(stream, &listeners);
     }
 }
 
-/// Reads the upgrade and the first action: a client that registers is a listener, any other one
-/// publishes.
+/// Reads the upgrade and the first action. A client whose first action is `set` is a listener, and
+/// any other client publishes.
 fn upgrade(stream: TcpStream, listeners: &Sockets) -> Result<()> {
     let config = WebSocketConfig::default().read_buffer_size(BUFFER);
     let mut socket = accept_with_config(stream, Some(config))?;
@@ -66,7 +66,7 @@ fn publish(mut socket: WebSocket<TcpStream>, first: Utf8Bytes, listeners: &Socke
     }
 }
 
-/// The message, which is the last field of the action.
+/// Returns the message, which is the last field of the action.
 fn message(action: &str) -> Result<&str> {
     let (_, rest) = action.split_once("\"message\":").context("no message")?;
     rest.strip_suffix('}').context("no end")
@@ -96,9 +96,9 @@ mod tests {
         let schedule = Schedule::at(&tags, 1_000.0, 8, 300, Duration::from_millis(64));
         let done = publisher.broadcast(&mut listeners, &schedule).unwrap();
         assert_eq!((done.messages, done.deliveries), (64, 30 * 64));
-        // Of the listeners 0, 7, 14, 21 and 28.
+        // The listeners 0, 7, 14, 21 and 28 recorded 64 latencies each.
         assert_eq!(listeners.tally.latencies.0.len(), 5 * 64);
-        // One who is not there is missed.
+        // Listening fails after the user has interrupted the run.
         listeners.disconnect();
         run::interrupt();
         assert!(listeners.listen_for(Duration::from_secs(9)).is_err());
