@@ -1,4 +1,4 @@
-//! NATS is unreachable, and servers fall behind.
+//! Tests servers that cannot reach NATS, or that fall behind.
 
 use serde_json::{Value, json};
 use testkit::soon;
@@ -7,14 +7,15 @@ use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, until_peers};
 use crate::harness::{ALICE, BOB, Line};
 
-/// A message that is sent again has the same mid, so the mid serves as the message.
+/// Returns a broadcast of `message`. Its mid is made from the message, so a repeated message has
+/// the same mid.
 fn with_mid(message: &Value) -> Value {
     let mut action = broadcast(message);
     action["mid"] = json!(message.to_string());
     action
 }
 
-/// Needs a second thread, which relays the connection while the servers start.
+/// This test needs a second thread, which relays the connection while the servers start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
     let nats = Nats::start(1).await;
@@ -31,8 +32,8 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
             expected.push(message);
         }
         line.cut();
-        // Its clients stay connected, and its senders get true answers. The first may get
-        // `unknown`, if it was sent before the server noticed the cut.
+        // The clients of `far` stay connected, and its senders get true answers. The first answer
+        // may be `unknown`, if the message was sent before the server noticed the cut.
         let refusal = async {
             loop {
                 let (_, reply) = far.post(&broadcast(&json!("never"))).await;
@@ -92,7 +93,7 @@ async fn nats_itself_restarts() {
     assert_eq!((&again["recovered"], messages), (&json!(true), vec![json!(1), json!(2)]));
 }
 
-/// The stream keeps fewer entries than were published meanwhile.
+/// The stream keeps fewer entries than are published while the slow server is cut off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     let nats = Nats::start(1).await;
@@ -122,15 +123,15 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
         let (again, messages, _) = server.come_back(BOB, &since).await;
         kept.push((again["recovered"].clone(), messages.len()));
     }
-    // Each server reports the loss. The other server's ring still holds those messages, so it has
-    // lost nothing.
+    // The server that was cut off reports the loss. The ring of the other server still holds those
+    // messages, so its client has lost nothing.
     assert_eq!(kept[0].0, false);
     assert!((5..40).contains(&kept[0].1), "{kept:?}");
     let (_, sent) = slow.post(&broadcast(&json!("on it goes"))).await;
     assert_eq!(sent["error"], Value::Null, "{sent}");
 }
 
-/// Eight attempts fail first: NATS may boot at the same time and take longer.
+/// Eight attempts to connect fail first, because NATS may start at the same time and take longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_may_come_up_after_the_server() {
     let nats = Nats::start(1).await;
@@ -171,11 +172,11 @@ async fn nats_that_stays_away_ends_the_start_after_a_stated_time() {
     assert!((25..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(log.lines().last().unwrap().contains("no connection within 30 s"), "{log}");
     assert!(log.contains("start NATS, or correct the addresses of --nats"), "{log}");
-    // Logged at the first attempt and every ten seconds.
+    // The warning is logged at the first attempt and then every ten seconds.
     assert_eq!(log.matches("does not answer for").count(), 3, "{log}");
 }
 
-/// Each attempt fails for the same reason, which need not be logged each second.
+/// Each attempt to connect fails for the same reason, so the reason is logged once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_told_once_and_so_is_its_end() {
     let nats = Nats::start(1).await;

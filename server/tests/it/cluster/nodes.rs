@@ -1,4 +1,4 @@
-//! Three nodes of NATS, of which one after the other dies.
+//! Tests three NATS nodes, of which the leader is killed again and again.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -40,9 +40,10 @@ async fn publish(
     (seqs, pause)
 }
 
-/// Returns when each publisher has had a message accepted that it began after this call.
+/// Waits until each publisher has had a message accepted that it sent after this call.
 async fn until_each_has_published(counts: &mut [watch::Receiver<u64>]) {
-    // The publisher's current message may have been accepted before this call.
+    // The current message of a publisher may have been sent before this call, so the next one is
+    // needed too.
     let wanted: Vec<u64> = counts.iter().map(|count| *count.borrow() + 2).collect();
     for (count, wanted) in counts.iter_mut().zip(wanted) {
         let published = count.wait_for(|count| *count >= wanted);
@@ -73,7 +74,8 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         .into_iter()
         .map(|mut listener| {
             tokio::spawn(async move {
-                // Only collects: an assertion that fails in this task would not fail the test.
+                // This task only collects messages, because a failed assertion here would not fail
+                // the test.
                 let mut got = Vec::new();
                 loop {
                     let delivery = listener.next().await;
@@ -86,7 +88,7 @@ async fn the_leader_dies_under_load_and_nothing_acknowledged_is_lost() {
         })
         .collect();
     until_each_has_published(&mut counts).await;
-    // A tag without listeners.
+    // The tag `probe` has no listeners.
     let probe = json!({"action":"broadcast","tag":"probe","message":"is it under way?"});
     for _ in 0..KILLS {
         // All servers accept messages again before the next leader dies.
