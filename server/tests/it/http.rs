@@ -1,4 +1,4 @@
-//! HTTP, on the public port and on the admin port.
+//! Tests HTTP on the public port and on the admin port.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -75,13 +75,13 @@ async fn statuses_of_refusals() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_in_words_that_arrive() {
     let server = Server::start(&[]);
-    // With a `Content-Length`: refused before the body has come.
+    // A request with a `Content-Length` is refused before its body has arrived.
     let length = 8 * 1024 * 1024 + 1;
     let head = post_head(length);
     let answer = exchange(server.address, &[head.as_bytes(), &vec![b' '; 200_000]].concat()).await;
     assert_eq!(answer.status, 413);
     assert!(answer.body.contains("too_large"));
-    // Chunked: refused at the first byte beyond the limit.
+    // A chunked request is refused at the first byte beyond the limit.
     let mut chunked =
         b"POST /messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     chunked.extend(format!("{length:x}\r\n").bytes());

@@ -1,4 +1,4 @@
-//! The memory budget that all requests share.
+//! Tests the memory budget that all requests share.
 
 use serde_json::{Value, json};
 use testkit::files::directory_with;
@@ -39,14 +39,15 @@ async fn however_many_large_ones_come_there_is_room_for_small_ones() {
     let server = Server::start(&[]);
     let mut large = Vec::new();
     let almost = vec![b' '; BODY - 1];
-    // The request is refused in the end. So much of it is unread then that writing may fail before.
+    // The request is refused in the end. By then so much of it may be unread that writing fails.
     let refused = loop {
         let mut stream = announce(&server).await;
         let _ = stream.write_all(&almost).await;
         large.push(stream);
         let (status, reply) = server.post_with(&" ".repeat(BODY), &[]).await;
         match status {
-            // There was room: a body of spaces is read, and is no JSON.
+            // The server had room for the body and read it. The body consists of spaces, which are
+            // not valid JSON.
             400 => assert!(large.len() < 100, "all of them have room"),
             status => {
                 assert_eq!(status, 503, "{reply}");

@@ -1,4 +1,4 @@
-//! Connections that begin with a PROXY protocol header.
+//! Tests connections that begin with a PROXY protocol header.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ async fn the_proxys_listener_demands_the_header_and_the_plain_one_never_reads_it
         let stream = TcpStream::connect(server.address).await.unwrap();
         assert_eq!(exchange_over(stream, &with_header).await.status, 400);
     }
-    // An operator who mixes up the two ports finds it in the log, once.
+    // An operator who mixes up the two ports finds one log line for each mistake.
     let log = server.stop().await.output;
     for told in ["connections=1 closed: no PROXY header", "connections=1 refused: a PROXY header"] {
         let kinds = [told, &told["connections=1 ".len()..]];
@@ -93,7 +93,7 @@ async fn a_socket_of_the_file_system_carries_everything() {
         server.post(&json!({"action": "broadcast", "tag": "shop", "message": "hi"})).await;
     assert_eq!((status, &reply["clients"]), (200, &json!(1)));
     assert_eq!(client.message().await, "hi");
-    // More than the socket's buffers hold, so that the outbox has to wait for room.
+    // These are more bytes than the socket's buffers hold, so that the outbox has to wait for room.
     let long = "x".repeat(60_000);
     for _ in 0..20 {
         let message = json!({"action": "broadcast", "tag": "shop", "message": long});

@@ -1,4 +1,4 @@
-//! Registrations, and who receives which message.
+//! Tests registrations, and which clients receive which message.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! A full disk: in a mount namespace of its own, on a file system of a few megabytes.
+//! Tests a full disk: a file system of a few megabytes in a mount namespace of its own.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use super::load::{Told, kept, verify};
 use super::{TAG, arguments, start};
 use crate::harness::program;
 
-/// The variable that tells the test that it runs inside the namespace: the directory of the small
-/// file system.
+/// The environment variable that tells the test that it runs inside the namespace. Its value is the
+/// directory of the small file system.
 const INSIDE: &str = "SERVER_TEST_SMALL_DISK";
 
 const PREPARE: &str = "mount -t tmpfs -o size=24m,mode=700 none \"$SERVER_TEST_SMALL_DISK\"";
@@ -40,8 +40,8 @@ async fn fill(disk: &Path) {
     let padding = "x".repeat(20_000);
     for round in 0..3 {
         fill_up(&ballast, 1 << 20);
-        // Publishes until the disk is full and 20 messages were refused: small ones may find room
-        // where large ones do not.
+        // Publishes until the disk is full and 20 messages were refused. Half of these are small,
+        // because small messages may find room where large ones do not.
         let mut full = 0;
         while full < 20 {
             let small = full % 2 == 1;
@@ -63,7 +63,7 @@ async fn fill(disk: &Path) {
             said.push((text, told));
         }
         assert!(String::from_utf8_lossy(&check(disk)).contains("undamaged"));
-        // The server goes on by itself as soon as there is room.
+        // The server accepts messages again as soon as the disk has room.
         std::fs::remove_file(&ballast).unwrap();
         let text = format!("{round}-{}-", said.len());
         let message = json!({"action": "broadcast", "tag": TAG, "message": text});
@@ -82,12 +82,12 @@ async fn fill(disk: &Path) {
     verify(&said, &short(kept(server.address).await));
     server.signal(Signal::KILL);
     let log = server.ended().await.output;
-    // Logged once for each time that the disk is full, not for each message.
+    // Each period with a full disk is logged once, not each refused message.
     let begun = log.matches("the log cannot be written").count();
     let over = log.matches("the log can be written again").count();
     assert!((1..=3).contains(&begun) && over + 1 >= begun && over <= begun, "{log}");
 
-    // With no room at all the server refuses to start.
+    // If the disk has no room at all, the server refuses to start.
     fill_up(&ballast, 0);
     let output = program()
         .args(["--listen", "127.0.0.1:0", "--admin", "off"])
@@ -102,7 +102,7 @@ async fn fill(disk: &Path) {
     verify(&said, &short(kept(server.address).await));
 }
 
-/// Fills the file system up to `left` bytes.
+/// Fills the file system with the file `ballast` until `left` bytes are free.
 fn fill_up(ballast: &Path, left: u64) {
     let _ = std::fs::write(ballast, vec![0; 64 << 20]);
     let file = std::fs::File::options().write(true).open(ballast).unwrap();
