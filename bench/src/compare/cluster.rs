@@ -28,7 +28,7 @@ const SERVERS: usize = 3;
 
 #[derive(Args)]
 pub(crate) struct ClusterOptions {
-    /// The server. The default is the one beside this program
+    /// The path of the server. The default is the server in the directory of this program
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 

@@ -36,13 +36,13 @@ const CAUGHT_UP: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(crate) struct DeliveryOptions {
-    /// The server; give it again for another build beside it. The default is the one beside this
-    /// program
+    /// The path of the server, or several builds if the option is repeated. The default is the
+    /// server in the directory of this program
     #[arg(long = "server", value_name = "[NAME=]PATH", value_parser = Build::server)]
     servers: Vec<Build>,
 
-    /// The directory for data directories, on the disk to measure. The default is the one with this
-    /// program
+    /// The directory in which data directories are created, on the disk to measure. The default is
+    /// the directory of this program
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 

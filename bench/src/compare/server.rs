@@ -29,8 +29,8 @@ const STORM: usize = 10_000;
 
 #[derive(Args)]
 pub(crate) struct ServerOptions {
-    /// The server; give it again for another build beside it. The default is the one beside this
-    /// program
+    /// The path of the server, or several builds if the option is repeated. The default is the
+    /// server in the directory of this program
     #[arg(long = "server", value_name = "[NAME=]PATH", value_parser = Build::server)]
     servers: Vec<Build>,
 

@@ -36,7 +36,8 @@ use client::{Client, Endpoint, Group, HOST, Handshake, Offer, Suite};
 
 #[derive(Args)]
 pub(crate) struct GateOptions {
-    /// The gate; give it again for another build beside it. The default is the one beside this program
+    /// The path of the gate, or several builds if the option is repeated. The default is the gate
+    /// in the directory of this program
     #[arg(long = "gate", value_name = "[NAME=]PATH", value_parser = Build::gate)]
     gates: Vec<Build>,
 

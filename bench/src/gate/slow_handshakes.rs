@@ -53,7 +53,7 @@ const BEGINNING: [u8; 9] = [0x16, 3, 1, 0x01, 0xfc, 0x01, 0x00, 0x01, 0xf8];
 
 #[derive(Args)]
 pub(crate) struct SlowOptions {
-    /// The gate. The default is the one beside this program
+    /// The path of the gate. The default is the gate in the directory of this program
     #[arg(long, value_name = "[NAME=]PATH", value_parser = Build::gate)]
     gate: Option<Build>,
 

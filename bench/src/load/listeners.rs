@@ -18,7 +18,7 @@ use super::wire::{CLOSE, Frame, Latencies, PING, PONG, TEXT, client_frame, now, 
 /// coincide with the way in which a server spreads listeners over its threads.
 const SAMPLED: usize = 7;
 
-/// The number of bytes that are read at once. A socket's share of a burst is smaller.
+/// The number of bytes that are read at once, which is more than one socket receives in a burst.
 const BUFFER: usize = 256 * 1024;
 
 /// A listener's pause between two attempts to join.

@@ -63,7 +63,7 @@ pub(crate) struct TargetOptions {
     #[arg(long, default_value = "server", value_parser = one_of(&PEERS.server))]
     program: &'static Peer,
 
-    /// The path of our server. The default is the one beside this program
+    /// The path of our server. The default is the server in the directory of this program
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 

@@ -106,8 +106,8 @@ async fn all_messages_that_are_begun_are_bounded_together() {
     let closed = loop {
         let mut client = server.listener("t", None).await;
         client.send_raw(&piece).await;
-        // The server may answer the first ping in the turn in which it reads the piece, before it
-        // checks the limit. The answer to the second ping comes after the check.
+        // The server may answer the first ping before it checks the limit. It answers the second
+        // ping after the check.
         client.send_raw(&frame(0x89, b"")).await;
         let mut answered = client.next_pong_or_closed().await;
         if answered.is_ok() {

@@ -109,8 +109,8 @@ async fn a_retry_across_a_restart_is_delivered_once() {
     let (code, again) = cron(&server, ALICE, "shipped").await;
     assert_eq!((code, &again["duplicate"]), (Some(0), &json!(true)));
     assert_eq!(again["seq"], first["seq"]);
-    // The same mid with another message for the same person is an error. For another person it is a
-    // message of its own.
+    // The same mid with another message for the same person is an error. The same mid for another
+    // person is a new message.
     assert_eq!(cron(&server, ALICE, "cancelled").await.0, Some(65));
     assert_eq!(cron(&server, BOB, "shipped").await.1["duplicate"], Value::Null);
     for id in [ALICE, BOB] {

@@ -34,7 +34,7 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let mid = format!("mid-{number}");
         let (status, one) = server.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
         assert_eq!((status, &one["clients"], &one["stored"]), (200, &json!(3), &json!(true)));
-        // When the message is sent again to another server, this server recognises it.
+        // The message is sent again to another server, which recognises the copy.
         let other = &servers[(number + 1) % 3];
         let (_, again) = other.post(&send(ALICE, &json!(["alice", number]), &mid)).await;
         assert_eq!((&again["duplicate"], &again["seq"]), (&json!(true), &one["seq"]));

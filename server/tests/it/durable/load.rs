@@ -215,7 +215,8 @@ async fn ask(wire: &mut Wire, action: &Value) -> Option<Told> {
     }
 }
 
-/// Receives from the beginning of the log, across restarts of the server, until `last`.
+/// Receives all messages from the beginning of the log up to the sequence number `last`, across
+/// restarts of the server. Returns them with their sequence numbers.
 async fn listen(
     server: watch::Receiver<SocketAddr>,
     mut last: watch::Receiver<Option<u64>>,
