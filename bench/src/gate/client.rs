@@ -262,9 +262,9 @@ fn request() -> Vec<u8> {
     request
 }
 
-/// The number of tickets that are kept, which is more than all connections receive before they use
-/// one. The store of rustls keeps only eight for a server, so some of 16 handshakes at the same
-/// time would find no ticket.
+/// The largest number of tickets that are kept. All connections together receive fewer before they
+/// use one. The store of rustls keeps only eight for a server, too few for 16 handshakes at the
+/// same time.
 const MAX_TICKETS: usize = 1_024;
 
 /// Tickets in the order of their arrival, each of which is used once.

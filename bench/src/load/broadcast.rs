@@ -129,8 +129,8 @@ impl Publisher {
         self.wait_for(messages.len()).context("waiting for the server to accept")
     }
 
-    /// Publishes by schedule and waits until every message has arrived. Listener N has joined tag N
-    /// modulo the number of tags.
+    /// Publishes by schedule and waits until every message has arrived. The listeners must have
+    /// joined the tags in turn, as [`Listeners::open`] does.
     ///
     /// # Errors
     /// When a message did not arrive, arrived twice or could not be published.

@@ -241,7 +241,7 @@ async fn a_connection_registers_so_often_and_no_more() {
     let mut client = server.connect().await;
     client.set("shop", None).await;
     let mut granted = 1;
-    // Both `set` and `unset` count.
+    // Both `set` and `unset` count towards the limit.
     let refusal = loop {
         let action = ["unset", "set"][granted % 2];
         let reply = client.ask(&json!({"action": action, "tag": "news"})).await;
@@ -309,7 +309,7 @@ async fn an_address_connects_so_often_and_no_more() {
     assert_eq!(refusal, (429, Some("1".into())));
     assert!(granted >= 2);
     assert!(server.connect_from("192.0.2.8").await.is_ok());
-    // Without the PROXY protocol, connections from this machine have no address that is counted.
+    // Without the PROXY protocol, connections from this machine are not counted by address.
     for _ in 0..5 {
         server.connect().await.close().await;
     }

@@ -119,7 +119,7 @@ async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
     managed.reload("send-rate = \"200:400\"\n");
     let reply = client.ask(&ping).await;
     let wait = reply["retry_in_ms"].as_u64();
-    // At the new rate one request takes 5 ms.
+    // The new rate of 200 a second allows one request every 5 ms.
     assert!(reply["ok"] == "ping" || wait.is_some_and(|wait| wait < 10), "{reply}");
     let going_on = async { while client.ask(&ping).await["ok"] != "ping" {} };
     soon(going_on).await;

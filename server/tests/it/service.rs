@@ -78,8 +78,7 @@ async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain
     };
     assert!(refusal == (429, Some("1".into())) && granted >= 2, "{granted}, {refusal:?}");
     assert!(Client::connect_as_proxy(to(address).await, "192.0.2.8").await.is_ok());
-    // On a socket without PROXY headers, connections from this machine have no address that is
-    // counted.
+    // On a socket without PROXY headers, connections from this machine are not counted by address.
     for _ in 0..5 {
         Client::connect(given.address(), "/ws", &[]).await.unwrap().close().await;
     }

@@ -254,7 +254,8 @@ async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know
     assert_eq!(inbox["count"], 0);
 }
 
-/// A read mark that is not stored as an entry takes another way than the message that it marks.
+/// A read mark that is not stored as an entry reaches the servers by another path than the message
+/// that it marks. It must not arrive first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_mark_does_not_overtake_what_was_read() {
     const MESSAGES: usize = 300;
