@@ -45,11 +45,11 @@ pub(crate) struct Trial<'a, P> {
 
 #[derive(Args)]
 pub(crate) struct CompareOptions<P: Compared> {
-    /// What to measure
+    /// The cases to measure
     #[arg(long, value_delimiter = ',', default_values = names(P::CASES), value_parser = one_of(P::CASES))]
     pub(crate) cases: Vec<&'static Case<P>>,
 
-    /// Rounds; in each, every program is measured once
+    /// The number of rounds. In each round, every program is measured once
     #[arg(long, default_value = P::ROUNDS, value_parser = range(1..=99))]
     rounds: u32,
 

@@ -47,7 +47,7 @@ const LATER: Duration = Duration::from_secs(15);
 /// The load of a gate in a round.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct GateLoad {
-    /// Handshakes of a round
+    /// The number of handshakes in a round
     #[arg(long, default_value = "600", value_parser = range(1..=100_000))]
     pub(crate) handshakes: u32,
 
@@ -56,7 +56,7 @@ pub(crate) struct GateLoad {
     #[arg(long, default_value = "16", value_parser = range(1..=50))]
     pub(crate) at_a_time: u32,
 
-    /// Round trips of a round, on 16 connections together
+    /// Round trips in a round, on 16 connections together
     #[arg(long, default_value = "48000", value_parser = range(16..=10_000_000))]
     pub(crate) round_trips: u32,
 

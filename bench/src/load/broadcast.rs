@@ -19,7 +19,7 @@ const LATE: Duration = Duration::from_secs(20);
 pub(crate) struct Schedule {
     /// The tags of the messages. Each message is published on the next tag.
     pub(crate) tags: Arc<[String]>,
-    /// Messages in one write.
+    /// The number of messages in one write.
     burst: usize,
     /// The time from one burst to the next.
     every: Duration,

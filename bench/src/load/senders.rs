@@ -18,14 +18,14 @@ const BUFFER: usize = 64 * 1024;
 /// How long the senders may go without any answer.
 const STUCK: Duration = Duration::from_secs(20);
 
-/// The messages to send, and how.
+/// The messages to send, and the way to send them.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SendPlan {
     /// How messages are sent
     #[arg(long, default_value = "post")]
     pub(crate) over: PublishMethod,
 
-    /// Senders, each on a connection that stays open
+    /// The number of senders, each on a connection that stays open
     #[arg(long, default_value = "64", value_parser = range(1..=10_000))]
     pub(crate) publishers: u32,
 

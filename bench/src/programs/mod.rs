@@ -56,7 +56,7 @@ impl Build {
 /// Describes the machine for readers who want to judge the figures.
 pub(crate) fn description() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // The rest of the release names who built the kernel.
+    // The release ends with a name of who built the kernel, which is left out.
     let kernel = release.split(['-', '+']).next().unwrap_or_default().trim();
     let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
     format!(

@@ -33,7 +33,7 @@ pub(crate) enum Role {
 }
 
 impl Results {
-    /// Results without any figure yet.
+    /// Returns results that contain no figure yet.
     pub(crate) fn new(subjects: Vec<Subject>) -> Self {
         Self { subjects }
     }

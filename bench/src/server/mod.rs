@@ -59,7 +59,7 @@ pub(crate) struct TargetOptions {
     #[arg(long, requires = "url")]
     pid: Option<i32>,
 
-    /// Which program to start
+    /// The program to start
     #[arg(long, default_value = "server", value_parser = one_of(&PEERS.server))]
     program: &'static Peer,
 

@@ -1,4 +1,4 @@
-//! What hostile clients send over a WebSocket.
+//! Tests what happens when hostile clients send invalid or endless data over a WebSocket.
 
 use serde_json::json;
 

@@ -128,7 +128,7 @@ async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
 
 #[tokio::test]
 async fn while_memory_is_scarce_everyone_is_told_to_come_back() {
-    // More memory than any machine has.
+    // No machine has this much free memory.
     let server = Server::start(&["--spare-memory", "900TiB"]);
     told_to_come_back(&request(server.address, "GET /ws", &[], b"").await);
     told_to_come_back(&request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await);

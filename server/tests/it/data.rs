@@ -207,7 +207,7 @@ async fn check_tells_what_there_is_and_what_is_wrong() {
     assert_eq!(output.status.code(), Some(65));
     fs::write(&file, good).unwrap();
 
-    // A database that a newer version of the server has written.
+    // This database was written by a newer version of the server.
     let newer = rusqlite::Connection::open(&file).unwrap();
     newer.pragma_update(None, "user_version", 1_000).unwrap();
     drop(newer);

@@ -102,7 +102,7 @@ async fn a_cursor_brings_what_came_after_it_in_order_and_once() {
     assert_eq!(messages(&replayed), ["c", "d"]);
 
     // With a cursor and `unread` the client gets its whole inbox. Messages up to the cursor have
-    // `seen`.
+    // the field `seen`.
     let mut client = server.connect().await;
     let with_unread = json!({"id": ALICE, "since": since(4), "unread": true});
     let (_, replayed) = set(&mut client, with_unread).await;

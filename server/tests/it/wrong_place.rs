@@ -54,7 +54,7 @@ async fn what_speaks_tls_is_told() {
             words.contains(&format!("{} answers something that is not HTTP", impostor.address()))
         );
         assert!(words.contains("TLS"), "{words}");
-        // The gate answers HTTP without TLS like this.
+        // This is how the gate answers HTTP without TLS.
         let bad = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html>";
         let ((code, words), ()) = tokio::join!(told(command, &url), impostor.answer(bad));
         assert_eq!(code, Some(65), "{words}");

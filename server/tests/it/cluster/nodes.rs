@@ -16,8 +16,9 @@ use crate::harness::{ALICE, Server};
 
 const KILLS: u16 = 5;
 
-/// Publishes until `stop`, sending each message with its mid until it is accepted, and counts them.
-/// Returns the messages by their sequence numbers, and the longest pause between two replies.
+/// Publishes until `stop` is set. Each message is sent with its mid until it is accepted, and then
+/// counted. Returns the messages by their sequence numbers, and the longest pause between two
+/// replies.
 async fn publish(
     server: Arc<Server>,
     name: usize,
