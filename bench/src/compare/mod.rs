@@ -1,4 +1,4 @@
-//! The runner of all comparisons: rounds in which every case is measured once with every program.
+//! Runs all comparisons. In each round, every case is measured once for every program.
 
 pub(crate) mod cluster;
 pub(crate) mod delivery;
@@ -30,7 +30,7 @@ pub(crate) struct Case<P: 'static> {
 /// A kind of program that is compared. The type holds what the cases need of one program.
 pub(crate) trait Compared: Sized + 'static {
     const SECTION: &'static str;
-    /// Rounds, if the user asks for no other number.
+    /// The default number of rounds.
     const ROUNDS: &'static str;
     const CASES: &'static [Case<Self>];
 }
@@ -45,11 +45,11 @@ pub(crate) struct Trial<'a, P> {
 
 #[derive(Args)]
 pub(crate) struct CompareOptions<P: Compared> {
-    /// What to measure
+    /// The cases to measure
     #[arg(long, value_delimiter = ',', default_values = names(P::CASES), value_parser = one_of(P::CASES))]
     pub(crate) cases: Vec<&'static Case<P>>,
 
-    /// Rounds; in each, every program is measured once
+    /// The number of rounds. In each round, every program is measured once
     #[arg(long, default_value = P::ROUNDS, value_parser = range(1..=99))]
     rounds: u32,
 
@@ -67,7 +67,7 @@ impl<P: Compared> Choice for Case<P> {
     }
 }
 
-/// Builds of our program.
+/// Pairs each build of our program with its entry for the results.
 pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec<(Subject, P)> {
     let subject = |Build { name, path }| {
         (Subject::new(name, "ours", version_of(&path), Role::Ours), program(path))
@@ -75,10 +75,10 @@ pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec
     builds.into_iter().map(subject).collect()
 }
 
-/// The program of a peer. `peers` is the directory with the packages for Node.
+/// Describes a peer for the results. `peers` is the directory with the packages for Node.
 ///
 /// # Errors
-/// When it is not installed.
+/// When the peer is not installed.
 pub(crate) fn theirs(peer: &'static Peer, peers: &Path) -> Result<Subject> {
     let role = if peer.option == "floor" { Role::Floor } else { Role::Peer };
     Ok(Subject::new(peer.name.clone(), &peer.option, peer.version(peers)?, role))
@@ -90,7 +90,7 @@ impl<P: Compared> CompareOptions<P> {
     /// text of the section.
     ///
     /// # Errors
-    /// When a program is missing or fails: figures of such a run would mislead.
+    /// When a program is missing or fails, because the figures of such a run would mislead.
     pub(crate) fn run(
         &self,
         programs: Vec<(Subject, P)>,

@@ -1,5 +1,5 @@
-//! The programs that ours are compared with. `peers/peers.toml` says what they are and how they are
-//! started.
+//! The programs that ours are compared with. `peers/peers.toml` describes them and how to start
+//! them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,9 +24,9 @@ pub(crate) struct Peer {
     /// The name on the command line.
     pub(crate) option: String,
     help: String,
-    /// The Debian package.
+    /// The name of its Debian package.
     package: Option<String>,
-    /// The package for Node.
+    /// The name of its package for Node.
     npm: Option<String>,
     paths: Vec<PathBuf>,
     /// A file that the installed package must contain.
@@ -37,7 +37,7 @@ pub(crate) struct Peer {
     starts: Start,
 }
 
-/// How a program begins.
+/// How a program starts.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum Start {
@@ -74,10 +74,10 @@ impl Choice for Peer {
 }
 
 impl Peer {
-    /// The version of the package. `peers` is the directory with the packages for Node.
+    /// Returns the version of the package. `peers` is the directory with the packages for Node.
     ///
     /// # Errors
-    /// When it is not installed.
+    /// When the package is not installed.
     pub(crate) fn version(&self, peers: &Path) -> Result<String> {
         if let Some(package) = &self.package {
             let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
@@ -112,7 +112,7 @@ impl Peer {
     /// that its arguments and its configuration name.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the program cannot be started.
     pub(crate) fn start(
         &self,
         build: Option<&Path>,

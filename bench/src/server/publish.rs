@@ -1,4 +1,4 @@
-//! Many senders on one server.
+//! Measures many senders on one server.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::options::range;
 use crate::programs::program::Meter;
 use crate::report::{latencies, micros, of_rows, row};
 
-/// Senders in the comparisons.
+/// The number of senders in the comparisons.
 pub(crate) const SENDERS: u32 = 64;
 
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub(crate) fn measure(server: &Server, plan: SendPlan, times: [Duration; 2]) -> 
     Ok(SendCost { messages, per_second, micros, latencies })
 }
 
-/// The senders of the comparisons.
+/// Returns the plan for the senders of the comparisons.
 pub(crate) fn plan(in_flight: u32) -> SendPlan {
     let (over, tag) = (PublishMethod::WebSocket, TAG.to_owned());
     SendPlan { over, publishers: SENDERS, in_flight, tag, size: MESSAGE_SIZE, without_mid: false }

@@ -1,4 +1,4 @@
-//! Connections that begin with a PROXY protocol header.
+//! Tests connections that begin with a PROXY protocol header.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
