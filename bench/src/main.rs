@@ -46,8 +46,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections; and
-    /// a healthy client among slow ones
+    /// CPU time and memory of the gate and its peers: handshakes, round trips, bulk transfers, idle
+    /// connections, and a healthy client among slow ones
     Gate(GateOptions),
     /// The handshakes of a healthy client while thousands of other clients never finish theirs
     SlowHandshakes(SlowOptions),

@@ -120,8 +120,8 @@ impl Client {
         Ok(Self { connector, suite, group, address, closed_abruptly })
     }
 
-    /// Connects, completes the handshake, and has one small message echoed, so that the connection to
-    /// the backend exists.
+    /// Connects, completes the handshake, and has one small message echoed, so that the connection
+    /// to the backend exists.
     ///
     /// # Errors
     /// When another version, suite or group was negotiated, or the connection fails.

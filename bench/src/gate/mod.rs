@@ -49,8 +49,8 @@ pub(crate) struct GateOptions {
     #[arg(long, default_value = "aes128")]
     suite: Suite,
 
-    /// The only key exchange group that the client offers. httpGate supports P-256 alone and always
-    /// gets that
+    /// The only key exchange group that the client offers. httpGate supports only P-256 and is
+    /// always offered that group
     #[arg(long, default_value = "p256")]
     group: Group,
 
