@@ -1,7 +1,7 @@
-//! Load generator and side-by-side comparison: what a gate and a server cost, on any machine.
+//! A load generator and a side-by-side comparison of gates and of servers.
 //!
-//! All of it happens on the loopback interface, with programs that this one starts and ends, unless the
-//! user gives the address of a server that runs.
+//! Everything runs on the loopback interface, with programs that this one starts and ends, unless
+//! the user gives the address of a running server.
 
 mod compare;
 mod gate;
@@ -35,7 +35,8 @@ use server::storm::{self, StormOptions};
 /// Time for an interrupted command to end the programs that it has started.
 const LAST_STEPS: Duration = Duration::from_secs(30);
 
-/// Measures what a gate and a server cost, beside others of their kind and against goals.
+/// Measures the CPU time, memory and latency of a gate and a server, beside their peers and against
+/// goals
 #[derive(Parser)]
 #[command(name = "bench", version)]
 struct Cli {
@@ -45,14 +46,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// CPU and memory of the gate and its peers: handshakes, round trips, bulk, idle connections; and
-    /// a healthy client among slow ones
+    /// CPU time and memory of the gate and its peers: handshakes, round trips, bulk transfers, idle
+    /// connections, and a healthy client among slow ones
     Gate(GateOptions),
-    /// A healthy client's handshake while thousands of others never finish theirs
+    /// The handshakes of a healthy client while thousands of other clients never finish theirs
     SlowHandshakes(SlowOptions),
     /// CPU, memory and latency of the server and its peers: deliveries, connecting, idle listeners
     Server(ServerOptions),
-    /// What the server keeps: messages on disk, clients that resume, restarts
+    /// The cost of keeping messages: messages on disk, clients that resume, restarts
     Delivery(DeliveryOptions),
     /// Servers that share a log in NATS JetStream
     Cluster(ClusterOptions),
@@ -71,7 +72,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The limit must suffice for thousands of connections. The programs that are started here
+    // The limit of open files must suffice for thousands of connections. The started programs
     // inherit it.
     let _ = shared::descriptors::raise_limit();
     let outcome = Runtime::new().context("cannot start the runtime").and_then(|runtime| {

@@ -8,7 +8,7 @@ use shared::descriptors::raise_limit;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-/// Longest sleep of a thread before it checks again whether the user wants to end.
+/// The longest sleep of a thread before it checks again whether the user wants to end.
 const NAP: Duration = Duration::from_millis(100);
 
 /// Cancelled when the user wants to end. It is global, because a process has one run.
@@ -24,7 +24,7 @@ pub(crate) fn check_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// Sleeps, and fails when the user wants to end meanwhile.
+/// Sleeps for `time`, or fails as soon as the user wants to end.
 pub(crate) fn sleep(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -45,17 +45,18 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     })
 }
 
-/// Open files that this program and the measured one need besides connections.
+/// The number of open files that this program and the measured one need besides connections.
 const OTHERS: usize = 200;
 
-/// Fails when `what` needs more open files than are allowed.
+/// Fails when `connections` would exceed the limit of open files. `what` names the connections in
+/// the error.
 pub(crate) fn ensure_open_files(connections: usize, what: &str, advice: &str) -> Result<()> {
     let (need, allowed) = (connections + OTHERS, raise_limit());
     ensure!(allowed >= need, "{what} need {need} open files (`ulimit -Hn` is {allowed}): {advice}");
     Ok(())
 }
 
-/// Replaces each `{name}` by its value. Other braces stay.
+/// Replaces each `{name}` with its value. Other braces stay as they are.
 pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
     values.iter().fold(template.to_owned(), |text, (name, value)| {
         text.replace(&format!("{{{name}}}"), value)

@@ -1,4 +1,4 @@
-//! The loads that may be put on a server which runs, whoever has started it.
+//! The load generator can test any running server, including a server that it did not start.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use testkit::Program;
 use testkit::files::write_secret;
 
-/// Starts a program that was built beside the load generator; the program, and its address.
+/// Starts a program that was built beside the load generator. Returns the program and its address.
 fn start(name: &str, args: &[&str]) -> (Program, String) {
     let path = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name(name);
     assert!(path.is_file(), "{} is missing: test the whole workspace", path.display());
@@ -56,7 +56,7 @@ fn loads_can_be_put_on_any_server_directly_and_through_a_gate() {
     }
 }
 
-/// A figure of the table.
+/// The value in the row `title` of the printed table.
 fn row<'a>(table: &'a str, title: &str) -> &'a str {
     let cells = table.lines().filter_map(|line| line.trim_matches('│').split_once('┆'));
     let found = cells.map(|(title, cell)| (title.trim(), cell.trim())).find(|row| row.0 == title);

@@ -1,4 +1,4 @@
-//! `--check`: describes what the gate would serve.
+//! The option `--check`: describes the configuration of the gate.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use crate::gate::Served;
 use crate::pem::{Identity, date, days};
 use crate::tls::Resumption;
 
-/// Describes what a gate with `config` would do, one line for each setting.
+/// Describes a gate with the configuration `config`, in one line for each setting.
 ///
 /// # Errors
 /// Any error that would prevent the start, except an error in opening a port.

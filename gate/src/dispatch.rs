@@ -9,9 +9,9 @@ use shared::workers::Serve;
 use crate::conn::{self, ConnPermit};
 use crate::limits::HandshakeGuard;
 
-/// The accepting thread keeps new connections until it has this many more than another thread. 64
-/// connections usually use a small part of a thread, and two half-idle threads use a fifth more CPU
-/// time than a single busy one (docs/internals.md).
+/// The accepting thread keeps new connections until it has 64 connections more than another thread.
+/// So many connections usually use a small part of a thread, and two half-idle threads use a fifth
+/// more CPU time than a single busy one (docs/internals.md).
 pub(crate) const MAX_IMBALANCE: usize = 64;
 
 /// A connection that was accepted and admitted.

@@ -11,8 +11,8 @@ use crate::metrics::{ConnectionPeak, Metrics};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The least number of closed connections that makes a trim worthwhile: 500 of them leave about 4
-/// MiB.
+/// The least number of closed connections that makes a trim worthwhile. The memory of 500 closed
+/// connections is about 4 MiB.
 const MIN_GONE: i64 = 500;
 
 /// Trims the heap shortly after many connections have closed. Never ends.
@@ -51,9 +51,9 @@ fn trim() {
         /// malloc_trim(3). Since glibc 2.8 it releases whole pages anywhere in all heaps.
         fn malloc_trim(pad: usize) -> i32;
     }
-    // SAFETY: the declaration is that of the manual. malloc_trim takes any value, may be called
-    // from any thread at any time (MT-Safe), locks the heaps itself and does not change used
-    // memory. This program uses glibc's allocator, because it declares no other one.
+    // SAFETY: the declaration matches the manual. malloc_trim takes any value, may be called from
+    // any thread at any time (MT-Safe), locks the heaps itself and does not change used memory.
+    // This program uses glibc's allocator, because it declares no other allocator.
     unsafe {
         malloc_trim(0);
     }
@@ -84,7 +84,7 @@ mod tests {
         assert!(!look(0, 0));
         assert!(look(3_000, 0));
         assert!(!look(0, 0), "once");
-        // A trim is due also when connections close gradually.
+        // A trim is also due when connections close gradually.
         assert!(!look(3_000, 3_000));
         assert!(!look(3_000, 2_400));
         assert!(look(2_400, 2_200));

@@ -20,9 +20,9 @@ impl Listeners {
     /// Uses the sockets `given` by a service manager. Without them, opens the sockets that the
     /// configuration names. Must be called within a tokio runtime.
     ///
-    /// # Errors
-    /// [`Error::Bind`]; [`Error::System`] for a socket that cannot be used; [`Error::Usage`] if a
-    /// socket is the backend itself, or if two options name one port.
+    /// # Errors [`Error::Bind`]; [`Error::System`] for a socket that cannot be used;
+    /// [`Error::Usage`] if a socket has the address of the backend, or if two options name one
+    /// port.
     pub fn open(config: &Config, given: Vec<TcpListener>) -> Result<Self, Error> {
         let unusable = |source| Error::System { what: "use the listening socket", source };
         let mut clients = Vec::new();

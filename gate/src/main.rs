@@ -12,8 +12,7 @@ fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
         Ok(Command::Run(cli)) => *cli,
         Ok(Command::Print(text)) => {
-            // If the output cannot be written, for example to a closed pipe, this is not reported
-            // as a failure.
+            // A failed write, for example to a closed pipe, is not reported as an error.
             let _ = write!(std::io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
@@ -39,13 +38,13 @@ fn start(cli: &Cli) -> Result<(), Error> {
         let _ = write!(std::io::stdout(), "{}", gate::check(&config)?);
         return Ok(());
     }
-    // This must run before other threads start, because it changes the environment.
+    // `tcp_sockets` must run before other threads start, because it changes the environment.
     let given = service::tcp_sockets()
         .map_err(|source| Error::System { what: "use the sockets given", source })?;
     let runtime =
         workers::runtime().map_err(|source| Error::System { what: "start the runtime", source })?;
     let served = runtime.block_on(serve(config, given));
-    // This does not wait for a read of the PEM file, whose file system may hang.
+    // The shutdown does not wait for a read of the PEM file, because its file system may hang.
     runtime.shutdown_background();
     served
 }

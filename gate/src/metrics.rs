@@ -47,7 +47,7 @@ struct DirectionLabel {
     direction: &'static str,
 }
 
-/// The labels of a handshake. Version and group are empty if it failed.
+/// The labels of a handshake. Version and group are empty if the handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandshakeLabels {
     outcome: &'static str,
@@ -64,7 +64,8 @@ pub(crate) struct Carried {
     pub(crate) to_client: u64,
 }
 
-/// Bytes that all connections have forwarded. Open connections add to them as they forward.
+/// Bytes that all connections have forwarded. Open connections update these counters while they
+/// forward bytes.
 #[derive(Debug)]
 pub(crate) struct Meter {
     family: Family<DirectionLabel, Counter>,

@@ -17,21 +17,22 @@ use crate::server::fanout::{Fanout, in_turn, schedule};
 use crate::server::publish::SENDERS;
 use crate::server::{Launch, Server};
 
-/// Listeners while the latency is measured: few, so that the latency is that of the log.
+/// How many listeners there are while the latency is measured. They are few, so that the latency is
+/// that of the log.
 const FEW: usize = 100;
 const TURNS: u32 = 4;
 
-/// Listeners of each server, and the largest number of servers.
+/// Listeners of each server, and the largest number of servers in a cluster.
 const LISTENERS: usize = 1_000;
 const SERVERS: usize = 3;
 
 #[derive(Args)]
 pub(crate) struct ClusterOptions {
-    /// The server. The default is the one beside this program
+    /// The path of the server. The default is the server in the directory of this program
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 
-    /// nats-server
+    /// The path of the nats-server program
     #[arg(long, value_name = "PATH", env = "NATS_SERVER")]
     nats: PathBuf,
 
@@ -43,7 +44,7 @@ pub(crate) struct ClusterOptions {
     compare: CompareOptions<Member>,
 }
 
-/// A server of a cluster.
+/// The server to measure, and the NATS server for its cluster.
 pub(crate) struct Member {
     path: PathBuf,
     nats: PathBuf,
@@ -61,7 +62,7 @@ impl Compared for Member {
     ];
 }
 
-/// Measures, prints and writes what the options ask for.
+/// Runs the comparison, prints the figures, and writes the files that the options ask for.
 ///
 /// # Errors
 /// When a program is missing or fails.
@@ -76,8 +77,8 @@ pub(crate) fn run(options: &ClusterOptions) -> Result<()> {
 }
 
 impl Trial<'_, Member> {
-    /// A node of NATS with JetStream, and the options by which servers use it. It has an empty store and
-    /// the defaults of NATS, which syncs every two minutes.
+    /// Starts a NATS node with JetStream, an empty store and the defaults of NATS, which syncs to
+    /// disk every two minutes. Returns it with the server options that connect to it.
     fn nats(&self, name: &str) -> Result<(Program, Vec<String>)> {
         let (place, address) = (self.place(name)?, free_address()?);
         let (file, store) = (place.join("nats.conf"), place.join("nats"));
@@ -126,8 +127,8 @@ fn servers(trial: &Trial<'_, Member>) -> Result<Figures> {
     Ok(vec![("nats-delivery", Some(alone)), ("nats-servers", Some(most))])
 }
 
-/// The CPU of a delivery in microseconds, as a mean of all servers. The first one publishes, and
-/// each delivers to its own listeners.
+/// Returns the CPU time of a delivery in microseconds, as the mean over all servers. The first
+/// server publishes, and each server delivers to its own listeners.
 fn cost_with(trial: &Trial<'_, Member>, count: usize) -> Result<f64> {
     let (_nats, options) = trial.nats(&format!("nats-{count}"))?;
     let start = |number| trial.server(&format!("server-{number}-of-{count}"), &options);

@@ -20,27 +20,29 @@ use crate::server::fanout::{PROBE_WARM_UP, Probe, in_turn, tag};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, Launch, MESSAGE_SIZE, QUIET_TAG, TAG};
 
-/// The load under which the cost of keeping messages is measured: listeners of each of the two
+/// The load under which the cost of stored messages is measured: the listeners of each of the two
 /// servers, and the number of turns.
 const LISTENERS: usize = 2_000;
 const TURNS: u32 = 7;
 
-/// Clients that come back, and the number of messages that each has missed.
+/// The number of clients that come back, and the number of messages that each has missed.
 const RETURNING: usize = 10_000;
 const MISSED: u64 = 20;
 
-/// Time for the server to notice that the clients are gone, and for all of them to be up to date.
+/// How long the server may take to notice that the clients are gone, and how long all of them may
+/// take to catch up.
 const GONE: Duration = Duration::from_secs(1);
 const CAUGHT_UP: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(crate) struct DeliveryOptions {
-    /// The server; give it again for another build beside it. The default is the one beside this
-    /// program
+    /// The path of the server, or several builds if the option is repeated. The default is the
+    /// server in the directory of this program
     #[arg(long = "server", value_name = "[NAME=]PATH", value_parser = Build::server)]
     servers: Vec<Build>,
 
-    /// Where to make data directories, on the disk to measure. The default is beside this program
+    /// The directory in which data directories are created, on the disk to measure. The default is
+    /// the directory of this program
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
@@ -52,7 +54,7 @@ pub(crate) struct DeliveryOptions {
     compare: CompareOptions<Keeper>,
 }
 
-/// A server that keeps messages.
+/// A server that stores messages.
 pub(crate) struct Keeper {
     path: PathBuf,
     /// Messages on disk at the start.
@@ -70,14 +72,14 @@ impl Compared for Keeper {
     ];
 }
 
-/// Measures, prints and writes what the options ask for.
+/// Runs the comparison, prints the figures, and writes the files that the options ask for.
 ///
 /// # Errors
-/// When the server is missing or anything fails.
+/// When the server is missing or a measurement fails.
 pub(crate) fn run(options: &DeliveryOptions) -> Result<()> {
     let entries = options.entries;
     let builds = Build::given_or_beside(&options.servers, "server")?;
-    // The directory of temporary files is often in memory, where a sync takes no time.
+    // The directory for temporary files is often in memory, where a sync takes no time.
     let own = std::env::current_exe()?;
     let beside = own.parent().context("this program is in no directory")?;
     let parent = options.dir.as_deref().unwrap_or(beside);
@@ -160,7 +162,7 @@ fn start(trial: &Trial<'_, Keeper>) -> Result<Figures> {
     Ok(vec![("start", Some(seconds))])
 }
 
-/// The value of a field as it stands in a small object. A text keeps its quotes.
+/// Returns the value of a field of a flat JSON object as raw text. A string keeps its quotes.
 fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
     rest.split([',', '}']).next()
@@ -169,7 +171,8 @@ fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
 const TIMES: usize = 200;
 const BLOCK: [u8; 4_096] = [b'x'; 4_096];
 
-/// The 99th percentile of syncing a block appended to a file, in milliseconds.
+/// Syncs a file after each appended block. Returns the 99th percentile of the times in
+/// milliseconds.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -185,10 +188,11 @@ pub(crate) fn sync(directory: &Path) -> Result<f64> {
     Ok(millis(times.quantiles()[1]))
 }
 
-/// A library that makes every sync take at least a millisecond, if it is loaded before the C library.
+/// Compiles a library that makes every sync take at least a millisecond. It must be loaded before
+/// the C library.
 ///
 /// # Errors
-/// Without a C compiler.
+/// When there is no C compiler.
 pub(crate) fn slowed_sync(directory: &Path) -> Result<PathBuf> {
     let [source, library] = ["slow_sync.c", "slow_sync.so"].map(|name| directory.join(name));
     std::fs::write(&source, include_str!("slow_sync.c"))?;

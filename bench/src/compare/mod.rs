@@ -1,4 +1,4 @@
-//! The runner of all comparisons: rounds in which every case is measured once with every program.
+//! Runs all comparisons. In each round, every case is measured once for every program.
 
 pub(crate) mod cluster;
 pub(crate) mod delivery;
@@ -18,18 +18,19 @@ use crate::report::figure::{Figures, section};
 use crate::report::results::{Results, Role, Subject};
 use crate::run;
 
-/// What is measured of one program in one round.
+/// A measurement of one program in one round.
 pub(crate) struct Case<P: 'static> {
     pub(crate) name: &'static str,
-    /// Connections at the same time, each of which is an open file here and in the program.
+    /// How many connections are open at the same time. Each is an open file here and in the
+    /// program.
     pub(crate) connections: usize,
     pub(crate) measure: fn(&Trial<'_, P>) -> Result<Figures>,
 }
 
-/// A kind of program that is compared, and all that its cases need to know of one.
+/// A kind of program that is compared. The type holds what the cases need of one program.
 pub(crate) trait Compared: Sized + 'static {
     const SECTION: &'static str;
-    /// Rounds, if the user asks for no other number.
+    /// The default number of rounds.
     const ROUNDS: &'static str;
     const CASES: &'static [Case<Self>];
 }
@@ -44,11 +45,11 @@ pub(crate) struct Trial<'a, P> {
 
 #[derive(Args)]
 pub(crate) struct CompareOptions<P: Compared> {
-    /// What to measure
+    /// The cases to measure
     #[arg(long, value_delimiter = ',', default_values = names(P::CASES), value_parser = one_of(P::CASES))]
     pub(crate) cases: Vec<&'static Case<P>>,
 
-    /// Rounds; in each, every program is measured once
+    /// The number of rounds. In each round, every program is measured once
     #[arg(long, default_value = P::ROUNDS, value_parser = range(1..=99))]
     rounds: u32,
 
@@ -66,7 +67,7 @@ impl<P: Compared> Choice for Case<P> {
     }
 }
 
-/// Builds of our program.
+/// Pairs each build of our program with its entry for the results.
 pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec<(Subject, P)> {
     let subject = |Build { name, path }| {
         (Subject::new(name, "ours", version_of(&path), Role::Ours), program(path))
@@ -74,21 +75,22 @@ pub(crate) fn ours<P>(builds: Vec<Build>, program: impl Fn(PathBuf) -> P) -> Vec
     builds.into_iter().map(subject).collect()
 }
 
-/// The program of a peer. `peers` is the directory with the packages for Node.
+/// Describes a peer for the results. `peers` is the directory with the packages for Node.
 ///
 /// # Errors
-/// When it is not installed.
+/// When the peer is not installed.
 pub(crate) fn theirs(peer: &'static Peer, peers: &Path) -> Result<Subject> {
     let role = if peer.option == "floor" { Role::Floor } else { Role::Peer };
     Ok(Subject::new(peer.name.clone(), &peer.option, peer.version(peers)?, role))
 }
 
 impl<P: Compared> CompareOptions<P> {
-    /// Measures the programs in directories within `parent`, prints the figures, and writes the page
-    /// and the chart. `values` returns the values for the names in the text of the section.
+    /// Measures the programs, each in a directory of its own in `parent`, prints the figures, and
+    /// writes the page and the chart. `values` returns what replaces the names in braces in the
+    /// text of the section.
     ///
     /// # Errors
-    /// When a program is missing or fails: figures of such a run would mislead.
+    /// When a program is missing or fails, because the figures of such a run would mislead.
     pub(crate) fn run(
         &self,
         programs: Vec<(Subject, P)>,

@@ -1,4 +1,4 @@
-//! The server beside its peers.
+//! Compares the server with its peers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::server::fanout::{Fanout, Probe, schedule, tag};
 use crate::server::publish::{self, SENDERS, plan};
 use crate::server::{AT_A_TIME, QUIET_TAG, Server, Tested, storm, tags};
 
-/// Connections that are opened and closed first, so that the program is warm when the cost of a
-/// connection is measured.
+/// The number of connections that are opened and closed to warm the program up, before the cost of
+/// a connection is measured.
 const FIRST: usize = 200;
 
-/// Listeners of the cases.
+/// The number of listeners in each case.
 const LISTENERS: usize = 2_000;
 const CROWD: usize = 15_000;
 const SCALE: [usize; 2] = [10_000, 19_000];
@@ -29,8 +29,8 @@ const STORM: usize = 10_000;
 
 #[derive(Args)]
 pub(crate) struct ServerOptions {
-    /// The server; give it again for another build beside it. The default is the one beside this
-    /// program
+    /// The path of the server, or several builds if the option is repeated. The default is the
+    /// server in the directory of this program
     #[arg(long = "server", value_name = "[NAME=]PATH", value_parser = Build::server)]
     servers: Vec<Build>,
 
@@ -38,7 +38,7 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_delimiter = ',', default_values = ["uws", "nchan", "ws", "floor"], value_parser = one_of(&PEERS.server))]
     peers: Vec<&'static Peer>,
 
-    /// Compare with nothing
+    /// Measure the server alone, without peers
     #[arg(long, conflicts_with = "peers")]
     alone: bool,
 
@@ -62,7 +62,7 @@ impl Compared for Tested {
     ];
 }
 
-/// Measures, prints and writes what the options ask for.
+/// Runs the comparison, prints the figures, and writes the files that the options ask for.
 ///
 /// # Errors
 /// When a program is missing or fails.
@@ -105,7 +105,8 @@ fn crowd(trial: &Trial<'_, Tested>) -> Result<Figures> {
     let cost = fanout.open(CROWD, AT_A_TIME)?;
     let mut figures = vec![("idle-listener", cost.bytes)];
     if ["server", "uws"].contains(&trial.program.kind.option.as_str()) {
-        // 500 messages, between the first and the last of the hot tag.
+        // The probe measures 500 messages, all of them between the first and the last message of
+        // the hot tag.
         let probe = Probe::start(&server, QUIET_TAG, Duration::from_secs(5))?;
         let hot = fanout.deliver(&schedule(2.0, 1, 2_000), &schedule(2.0, 1, 6_000))?;
         let [_, quiet_p99, _] = probe.finish()?;

@@ -15,7 +15,8 @@ use crate::programs::program::{Memory, Meter};
 use crate::report::figure::Figures;
 use crate::run;
 
-/// How many handshakes make a batch, whose connections are open at the same time: see [`Meter`].
+/// How many handshakes are in a batch. The connections of a batch are open at the same time, for
+/// the reason that [`Meter`] has.
 const BATCH: usize = 50;
 
 /// How many processes share the work of a round, one after the other. Each process assigns its
@@ -23,39 +24,38 @@ const BATCH: usize = 50;
 /// often the process sleeps, so the figure of a single process can be wrong by a third.
 const STARTS: usize = 3;
 
-/// Slow clients.
+/// The number of slow clients.
 const SLOW: usize = slow_handshakes::CLIENTS as usize;
 
-/// Connections of the round trips.
+/// The number of connections that make round trips.
 const TALKERS: usize = 16;
 
-/// Connections of the bulk transfer, few enough to be opened at the same time, and the block that each
-/// of them sends.
+/// The number of connections of the bulk transfer, which are opened at the same time, and the block
+/// that each of them sends.
 const PUMPS: usize = 4;
 const BLOCK: usize = 64 * 1024;
 
-/// Time for a program to finish the work of the last event, so that all of it falls into the measured
-/// time.
+/// The wait after the last event, so that the program's work for it falls into the measured time.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// How often the idle connections of our own builds are opened and closed, and the time after that
-/// until memory is measured once more.
+/// How often the idle connections of our own builds are opened and closed, and the time until
+/// memory is measured again.
 const CYCLES: usize = 5;
 const LATER: Duration = Duration::from_secs(15);
 
-/// How much load a gate gets in a round.
+/// The load of a gate in a round.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct GateLoad {
-    /// Handshakes of a round
+    /// The number of handshakes in a round
     #[arg(long, default_value = "600", value_parser = range(1..=100_000))]
     pub(crate) handshakes: u32,
 
-    /// Handshakes at the same time: with fewer, a program sleeps and wakes for each, which costs CPU,
-    /// too
+    /// Handshakes at the same time. With fewer, a program sleeps and wakes for each handshake,
+    /// which costs CPU time
     #[arg(long, default_value = "16", value_parser = range(1..=50))]
     pub(crate) at_a_time: u32,
 
-    /// Round trips of a round, on 16 connections together
+    /// Round trips in a round, on 16 connections together
     #[arg(long, default_value = "48000", value_parser = range(16..=10_000_000))]
     pub(crate) round_trips: u32,
 
@@ -63,7 +63,7 @@ pub(crate) struct GateLoad {
     #[arg(long, default_value = "192", value_parser = range(4..=65_536))]
     pub(crate) bulk: u32,
 
-    /// Idle connections
+    /// The number of idle connections
     #[arg(long, default_value = "3000", value_parser = range(50..=20_000))]
     pub(crate) idle: u32,
 }
@@ -97,7 +97,7 @@ fn measure(trial: &Trial<'_, Loaded>) -> Result<Figures> {
     })
 }
 
-/// The mean of the CPU of an operation over fresh processes.
+/// Returns the CPU time of an operation as the mean over several fresh processes.
 async fn mean(trial: &Trial<'_, Loaded>) -> Result<f64> {
     let Loaded { gate, load } = trial.program;
     let mut sum = 0.0;
@@ -150,8 +150,8 @@ async fn bulk(load: &GateLoad, running: &RunningGate) -> Result<f64> {
     Ok(repeat(running, PUMPS, blocks, pump).await? / (BLOCK / 1024) as f64)
 }
 
-/// The CPU of doing something once, in microseconds: all connections do it a number of times, after a
-/// twentieth of that to warm up.
+/// Returns the CPU time of one `work` in microseconds. Each connection first does a twentieth of
+/// `times` to warm up, and then `times` that are measured.
 async fn repeat<F>(
     running: &RunningGate,
     connections: usize,
@@ -221,7 +221,7 @@ async fn open(client: &Client, count: usize, at_a_time: usize) -> Result<Vec<Ses
         .await
 }
 
-/// Does the same on all connections at the same time.
+/// Does `work` on all connections at the same time.
 async fn together<F>(sessions: Vec<Session>, work: impl Fn(Session) -> F) -> Result<Vec<Session>>
 where
     F: Future<Output = Result<Session>> + Send + 'static,

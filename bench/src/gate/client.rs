@@ -1,4 +1,4 @@
-//! The load on gates: a TLS client that offers one version, suite and group.
+//! The load on gates: a TLS client that offers exactly one version, cipher suite and group.
 //!
 //! So every program uses the same version, suite and group; each connection is checked.
 
@@ -27,17 +27,18 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// The name in the certificate.
+/// The host name in the certificate.
 pub(crate) const HOST: &str = "bench.example";
 
-/// Length of the small messages.
+/// The length of the small messages in bytes.
 pub(crate) const SMALL: usize = 125;
 
-/// Time for each step of a connection. Only a program that hangs takes longer.
+/// The time limit of each step of a connection. Only a program that hangs takes longer.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Blocks that a connection sends before they come back. Without a bound, every buffer between here
-/// and the backend would fill, up to some 100 MiB, and the cost of the kernel's buffers would be measured.
+/// How many blocks a connection sends before the first one comes back. Without a bound, every
+/// buffer between the client and the backend would fill, up to about 100 MiB, and the cost of the
+/// kernel's buffers would be measured.
 const MAX_AHEAD: usize = 4;
 
 /// A cipher suite. Browsers offer the first one first. The second one is slower, because CPUs have
@@ -56,7 +57,7 @@ pub(crate) enum Group {
     X25519,
 }
 
-/// The only suite and group that the client offers.
+/// The only cipher suite and the only group that the client offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) suite: Suite,
@@ -70,7 +71,7 @@ pub(crate) enum Handshake {
     Resumed,
 }
 
-/// A gate: where it listens, and what it is offered.
+/// The address of a gate, and what the client offers and trusts there.
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) offer: Offer,
@@ -80,7 +81,7 @@ pub(crate) struct Endpoint {
     pub(crate) closed_abruptly: Arc<AtomicBool>,
 }
 
-/// Opens connections to one program.
+/// Opens connections to one gate.
 #[derive(Clone)]
 pub(crate) struct Client {
     connector: TlsConnector,
@@ -119,11 +120,11 @@ impl Client {
         Ok(Self { connector, suite, group, address, closed_abruptly })
     }
 
-    /// Connects, completes the handshake, and has one small message echoed, so that the connection to
-    /// the backend exists.
+    /// Connects, completes the handshake, and has one small message echoed, so that the connection
+    /// to the backend exists.
     ///
     /// # Errors
-    /// When another version, suite or group was negotiated, and at any other error.
+    /// When another version, suite or group was negotiated, or the connection fails.
     pub(crate) async fn open(&self) -> Result<Session> {
         let open = async {
             let mut session = self.handshake().await?;
@@ -138,7 +139,7 @@ impl Client {
     /// resumed at the same time from then on.
     ///
     /// # Errors
-    /// As [`Client::open`].
+    /// As for [`Client::open`].
     pub(crate) async fn open_together(&self, count: usize) -> Result<Vec<Session>> {
         let mut sessions = Vec::with_capacity(count);
         for _ in 0..count {
@@ -153,7 +154,7 @@ impl Client {
     /// Connects and completes the handshake.
     ///
     /// # Errors
-    /// As [`Client::open`].
+    /// As for [`Client::open`].
     pub(crate) async fn handshake(&self) -> Result<Session> {
         let stream = TcpStream::connect(self.address).await.context("connecting")?;
         stream.set_nodelay(true)?;
@@ -176,13 +177,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Whether the handshake resumed a session.
+    /// Returns whether the handshake resumed a session.
     pub(crate) fn is_resumed(&self) -> bool {
         self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// The first message is an HTTP request, because httpGate forwards nothing else. It inserts
-    /// header lines of its own, so the echo may be longer, and only its end is compared.
+    /// Exchanges the first message, which is an HTTP request because httpGate forwards nothing
+    /// else. httpGate inserts header lines, so the echo may be longer, and only its end is
+    /// compared.
     async fn first_exchange(&mut self) -> Result<()> {
         let request = request();
         self.stream.write_all(&request).await.context("sending the first message")?;
@@ -207,7 +209,7 @@ impl Session {
         Ok(self)
     }
 
-    /// Sends `block` a number of times while it reads the echo.
+    /// Sends `block` a number of times while reading the echo.
     pub(crate) async fn pump(self, block: Arc<[u8]>, times: usize) -> Result<Self> {
         let Self { stream, closed_abruptly } = self;
         let (mut reader, mut writer) = tokio::io::split(stream);
@@ -216,7 +218,7 @@ impl Session {
         let echoed = Arc::clone(&permits);
         let sending = tokio::spawn(async move {
             for _ in 0..times {
-                // The semaphore is never closed, so this cannot fail.
+                // The semaphore is never closed, so `acquire` cannot fail.
                 if let Ok(permit) = permits.acquire().await {
                     permit.forget();
                 }
@@ -235,12 +237,12 @@ impl Session {
         Ok(Self { stream: reader.unsplit(writer), closed_abruptly })
     }
 
-    /// Sends `close_notify` and waits for that of the other side.
+    /// Sends `close_notify` and waits for the `close_notify` of the other side.
     ///
     /// # Errors
     /// When the other side sends more data or does not close.
     pub(crate) async fn close(mut self) -> Result<()> {
-        // Fails when the other side has closed already; then the read shows how it closed.
+        // `shutdown` fails when the other side has closed already; `read` then shows how it closed.
         let _ = self.stream.shutdown().await;
         let mut rest = [0; 256];
         match within("closing", LIMIT, self.stream.read(&mut rest)).await? {
@@ -252,7 +254,7 @@ impl Session {
     }
 }
 
-/// A request of exactly [`SMALL`] bytes.
+/// Returns an HTTP request of exactly [`SMALL`] bytes.
 fn request() -> Vec<u8> {
     let mut request = b"GET / HTTP/1.1\r\nHost: bench.example\r\nX-Padding: ".to_vec();
     request.resize(SMALL - 4, b'a');
@@ -260,11 +262,12 @@ fn request() -> Vec<u8> {
     request
 }
 
-/// More tickets than all connections receive before they use one. The store of rustls keeps eight for a
-/// server, too few for sixteen handshakes at the same time: the others would be full ones.
+/// The largest number of tickets that are kept. All connections together receive fewer before they
+/// use one. The store of rustls keeps only eight for a server, too few for 16 handshakes at the
+/// same time.
 const MAX_TICKETS: usize = 1_024;
 
-/// Tickets in the order of their arrival. Each is used once.
+/// Tickets in the order of their arrival, each of which is used once.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
     kept: Mutex<VecDeque<Tls13ClientSessionValue>>,
@@ -273,12 +276,12 @@ pub(crate) struct Tickets {
 impl ClientSessionStore for Tickets {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 
-    /// The client offers one group only.
+    /// Returns no hint, because the client offers one group only.
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
         None
     }
 
-    /// The client speaks TLS 1.3 only.
+    /// Stores nothing, because the client speaks TLS 1.3 only.
     fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {

@@ -1,5 +1,5 @@
-//! The backend of the gates: it sends back all that it receives. It is a process of its own, so that its
-//! CPU is not counted for any of the programs.
+//! The backend of the gates, which sends back all that it receives. It is a process of its own, so
+//! its CPU time is not counted for any measured program.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,10 +13,10 @@ use tokio::net::TcpStream;
 
 use crate::run;
 
-/// Attempts to find a port that is free for both families.
+/// How many times a port is tried that must be free for IPv4 and IPv6.
 const ATTEMPTS: usize = 20;
 
-/// Bytes read, and sent back, at once.
+/// The number of bytes that are read and sent back at once.
 const BUFFER: usize = 16 * 1024;
 
 #[derive(Args)]
@@ -24,15 +24,15 @@ pub(crate) struct EchoOptions {
     /// The address to listen on; port 0 takes a free one. The default is 127.0.0.1 and ::1
     listen: Option<SocketAddr>,
 
-    /// End with the program that started this one
+    /// End when the program that started this one ends
     #[arg(long, hide = true)]
     with_parent: bool,
 }
 
-/// Serves until the process is ended.
+/// Serves connections until the process is ended.
 ///
 /// # Errors
-/// When it cannot listen.
+/// When the address cannot be listened on.
 pub(crate) fn run(options: &EchoOptions) -> Result<()> {
     run::block_on(listen(options))
 }
@@ -52,7 +52,8 @@ async fn listen(options: &EchoOptions) -> Result<()> {
     }
 }
 
-/// The same port of both families, because httpGate connects to ::1 and the others to 127.0.0.1.
+/// Listens on the same port of 127.0.0.1 and ::1, because httpGate connects to ::1 and the other
+/// gates to 127.0.0.1.
 fn both_families() -> Result<(Listener, Option<Listener>)> {
     for _ in 0..ATTEMPTS {
         let v4 = Listener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))

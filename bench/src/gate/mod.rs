@@ -1,4 +1,4 @@
-//! The gate beside its peers.
+//! Compares the gate with its peers.
 
 pub(crate) mod cases;
 mod client;
@@ -36,7 +36,8 @@ use client::{Client, Endpoint, Group, HOST, Handshake, Offer, Suite};
 
 #[derive(Args)]
 pub(crate) struct GateOptions {
-    /// The gate; give it again for another build beside it. The default is the one beside this program
+    /// The path of the gate, or several builds if the option is repeated. The default is the gate
+    /// in the directory of this program
     #[arg(long = "gate", value_name = "[NAME=]PATH", value_parser = Build::gate)]
     gates: Vec<Build>,
 
@@ -48,8 +49,8 @@ pub(crate) struct GateOptions {
     #[arg(long, default_value = "aes128")]
     suite: Suite,
 
-    /// The only key exchange group that the client offers. httpGate supports P-256 alone and always
-    /// gets that
+    /// The only key exchange group that the client offers. httpGate supports only P-256 and is
+    /// always offered that group
     #[arg(long, default_value = "p256")]
     group: Group,
 
@@ -60,13 +61,13 @@ pub(crate) struct GateOptions {
     pub(crate) compare: CompareOptions<Loaded>,
 }
 
-/// Measures, prints and writes what the options ask for.
+/// Runs the comparison, prints the figures, and writes the files that the options ask for.
 ///
 /// # Errors
 /// When a program is missing or fails.
 pub(crate) fn run(options: &GateOptions) -> Result<()> {
     let load = options.load;
-    // Each connection is two open files of a program under test, and one here.
+    // Each connection needs two open files in the measured program and one in this program.
     run::ensure_open_files(load.idle as usize * 2 + 800, "idle connections", "give --idle less")?;
     let environment = Environment::new(Offer { suite: options.suite, group: options.group })?;
     let loaded = |kind, build| {
@@ -82,7 +83,7 @@ pub(crate) fn run(options: &GateOptions) -> Result<()> {
     options.compare.run(programs, &std::env::temp_dir(), values)
 }
 
-/// What the page says about how gates are measured.
+/// Returns the values for the page's text about how gates are measured.
 fn values(options: &GateOptions, environment: &Environment) -> Vec<(&'static str, String)> {
     let suite = match options.suite {
         Suite::Aes128 => "TLS13_AES_128_GCM_SHA256 (which browsers offer first)",
@@ -112,7 +113,7 @@ fn values(options: &GateOptions, environment: &Environment) -> Vec<(&'static str
     ]
 }
 
-/// What all gates of a run share.
+/// The certificates, the offer and the backend, which all gates of a run share.
 pub(crate) struct Environment {
     chain: Chain,
     offer: Offer,
@@ -127,11 +128,11 @@ pub(crate) struct Environment {
 pub(crate) struct Gate {
     pub(crate) environment: Arc<Environment>,
     pub(crate) kind: &'static Peer,
-    /// The program, if it is ours.
+    /// The path of the gate, if it is one of our builds.
     pub(crate) build: Option<PathBuf>,
 }
 
-/// A gate that has forwarded a connection.
+/// A running gate that has already forwarded a connection.
 pub(crate) struct RunningGate {
     pub(crate) program: Program,
     pub(crate) endpoint: Endpoint,
@@ -140,7 +141,8 @@ pub(crate) struct RunningGate {
 impl Environment {
     /// Makes the certificate and starts the backend.
     pub(crate) fn new(offer: Offer) -> Result<Arc<Self>> {
-        // Programs that go into the background become children of this one, which can end them.
+        // Programs that go into the background become children of this process, which can then end
+        // them.
         set_child_subreaper(Some(rustix::process::getpid()))?;
         let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let chain = Chain::make(directory.path())?;
@@ -168,7 +170,7 @@ impl Gate {
             ("pem", chain.pem.display().to_string()),
         ];
         let (program, address) = self.kind.start(self.build.as_deref(), directory, values)?;
-        // httpGate sets the curve P-256, and OpenSSL then knows no other group.
+        // httpGate configures the curve P-256, and OpenSSL then accepts no other group.
         if self.kind.option == "httpgate" {
             offer.group = Group::P256;
         }
@@ -190,7 +192,7 @@ impl Gate {
         }
     }
 
-    /// Notes how connections were closed.
+    /// Notes the name of a peer that closed connections without `close_notify`.
     ///
     /// # Errors
     /// When a gate of ours omitted `close_notify`.
@@ -203,7 +205,8 @@ impl Gate {
     }
 }
 
-/// The certificates that every program serves: leaf, intermediate and key in one file, all P-256.
+/// The certificates and the key that every program serves in one file: leaf, intermediate and leaf
+/// key. All keys are P-256.
 pub(crate) struct Chain {
     pub(crate) pem: PathBuf,
     /// The certificate that the client trusts.
@@ -211,10 +214,10 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Writes `cert.pem` into `directory`.
+    /// Makes the certificates, and writes them and the key into a file in `directory`.
     ///
     /// # Errors
-    /// When it cannot be made or written.
+    /// When the certificates cannot be made or written.
     pub(crate) fn make(directory: &Path) -> Result<Self> {
         let root = CertifiedIssuer::self_signed(authority("Bench Root"), key()?)?;
         let intermediate = CertifiedIssuer::signed_by(authority("Bench Issuing"), key()?, &root)?;

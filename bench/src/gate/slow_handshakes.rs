@@ -1,4 +1,4 @@
-//! Thousands of clients that never finish their handshakes, and a healthy client among them.
+//! Measures the handshakes of a healthy client among thousands of clients that never finish theirs.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,42 +24,44 @@ use crate::report::results::{Results, Role, Subject};
 use crate::report::{of_rows, print_verdicts};
 use crate::run;
 
-/// The number of slow clients, and the number of handshakes of the healthy client, without slow
-/// clients and among them.
+/// The number of slow clients, and the number of handshakes of the healthy client, which are
+/// measured once without slow clients and once among them.
 pub(crate) const CLIENTS: u32 = 4_000;
 pub(crate) const HANDSHAKES: u32 = 300;
 
-/// The addresses of the slow clients: 127.0.0.2 and following. The healthy one has 127.0.0.1.
+/// The number of addresses of the slow clients, from 127.0.0.2 on. The healthy client has
+/// 127.0.0.1.
 const ADDRESSES: u8 = 16;
 
-/// Pause between two bytes of a slow client, and before it reconnects if it was rejected at once.
+/// The pause between two bytes of a slow client, and before it reconnects if it was rejected at
+/// once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The time in which the slow clients connect, which keeps the gate from closing all of them at
-/// once; the time for the last of them to connect; the pause between two handshakes of the healthy
-/// client.
+/// Three times in this order: the period over which the slow clients connect, so that the gate does
+/// not close all of them at once; a reserve for the last of them; and the pause between two
+/// handshakes of the healthy client.
 const GATHER: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(1);
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// The offer that browsers prefer, apart from post-quantum groups.
+/// The suite and group that browsers prefer, apart from post-quantum groups.
 const OFFER: Offer = Offer { suite: Suite::Aes128, group: Group::X25519 };
 
-/// The beginning of a TLS record with 508 bytes of a handshake, which is a client hello of 504 bytes.
-/// The bytes that follow never complete it.
+/// The first bytes of a TLS record with a client hello. The record claims 508 bytes (0x01fc), and
+/// the hello 504 (0x01f8). The bytes that follow never complete it.
 const BEGINNING: [u8; 9] = [0x16, 3, 1, 0x01, 0xfc, 0x01, 0x00, 0x01, 0xf8];
 
 #[derive(Args)]
 pub(crate) struct SlowOptions {
-    /// The gate. The default is the one beside this program
+    /// The path of the gate. The default is the gate in the directory of this program
     #[arg(long, value_name = "[NAME=]PATH", value_parser = Build::gate)]
     gate: Option<Build>,
 
-    /// Slow clients, from 16 addresses
+    /// The number of slow clients, which have 16 addresses
     #[arg(long, default_value_t = CLIENTS, value_parser = range(16..=20_000))]
     slow: u32,
 
-    /// Handshakes of the healthy client, without the slow ones and among them
+    /// Handshakes of the healthy client, once without slow clients and once among them
     #[arg(long, default_value_t = HANDSHAKES, value_parser = range(20..=10_000))]
     handshakes: u32,
 
@@ -68,7 +70,7 @@ pub(crate) struct SlowOptions {
     check: bool,
 }
 
-/// Measures and prints.
+/// Measures the handshakes and prints the times.
 ///
 /// # Errors
 /// When the gate is missing, a handshake of the healthy client fails, or slow clients are missing.
@@ -99,17 +101,17 @@ pub(crate) fn run(options: &SlowOptions) -> Result<()> {
     print_verdicts(&results, options.check)
 }
 
-/// The handshakes of a healthy client.
+/// The handshake times of a healthy client.
 pub(crate) struct SlowHandshakes {
-    /// In nanoseconds.
+    /// Handshake times without slow clients, in nanoseconds.
     alone: Latencies,
     among_slow: Latencies,
-    /// The smallest number of slow clients that were connected at one of the handshakes.
+    /// The smallest number of slow clients that were connected during a handshake.
     least: usize,
 }
 
 impl SlowHandshakes {
-    /// The median among slow clients relative to that without them.
+    /// Returns the median among slow clients, divided by the median without them.
     pub(crate) fn ratio(&self) -> f64 {
         let [alone, among_slow] =
             [&self.alone, &self.among_slow].map(|times| millis(times.quantiles()[0]));
@@ -117,7 +119,7 @@ impl SlowHandshakes {
     }
 }
 
-/// Measures `count` handshakes without slow clients, and then among `slow` of them.
+/// Measures `count` handshakes without slow clients, and then `count` among `slow` slow clients.
 ///
 /// # Errors
 /// When a handshake of the healthy client fails, or more than one slow client in ten is missing.
@@ -139,7 +141,7 @@ pub(crate) async fn measure(gate: &RunningGate, slow: u32, count: u32) -> Result
     Ok(SlowHandshakes { alone, among_slow, least })
 }
 
-/// Handshakes one after the other. Answers their times in nanoseconds, and the smallest number of slow
+/// Handshakes one after the other. Returns their times in nanoseconds, and the smallest number of slow
 /// clients meanwhile.
 async fn healthy(client: &Client, count: u32, slow: &AtomicUsize) -> Result<(Latencies, usize)> {
     let mut times = Latencies::default();
@@ -175,7 +177,7 @@ async fn connect(source: SocketAddr, gate: SocketAddr) -> std::io::Result<TcpStr
     let socket = TcpSocket::new_v4()?;
     socket.bind(source)?;
     let stream = socket.connect(gate).await?;
-    // Without this, thousands of ports stay in TIME_WAIT for a minute after each round.
+    // Without this option, thousands of ports stay in TIME_WAIT for a minute after each round.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Ok(stream)
 }
@@ -185,7 +187,8 @@ async fn trickle(mut stream: TcpStream) {
     let mut reply = [0];
     while stream.write_all(next).await.is_ok() {
         next = &[0];
-        // The gate does not answer an unfinished hello, so any event is the end of the connection.
+        // The gate does not answer an unfinished hello, so any event means that the connection has
+        // ended.
         if tokio::time::timeout(PAUSE, stream.read(&mut reply)).await.is_ok() {
             return;
         }

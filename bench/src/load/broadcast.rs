@@ -1,4 +1,4 @@
-//! Messages at a rate, their publisher, and listeners that must get every one of them.
+//! Publishes messages at a fixed rate to listeners, each of which must receive every message.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,23 +12,23 @@ use super::target::{ClientProtocol, Target};
 use super::wire::{PublishMethod, answers, message, now};
 use crate::run;
 
-/// Time for the last message to arrive everywhere.
+/// How long the last message may take to reach all listeners.
 const LATE: Duration = Duration::from_secs(20);
 
-/// When to publish what.
+/// The times of the messages, and their tags.
 pub(crate) struct Schedule {
-    /// The tags of the messages, in turn.
+    /// The tags of the messages. Each message is published on the next tag.
     pub(crate) tags: Arc<[String]>,
-    /// Messages in one write.
+    /// The number of messages in one write.
     burst: usize,
     /// The time from one burst to the next.
     every: Duration,
     bursts: usize,
-    /// Bytes of a message.
+    /// The size of a message in bytes.
     size: usize,
 }
 
-/// What was published.
+/// The numbers of published and delivered messages, and the publisher's delay.
 pub(crate) struct Published {
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Published {
 }
 
 impl Schedule {
-    /// `rate` messages a second for about `time`.
+    /// Returns a schedule of `rate` messages a second for about `time`.
     pub(crate) fn at(
         tags: &Arc<[String]>,
         rate: f64,
@@ -54,14 +54,14 @@ impl Schedule {
         self.burst * self.bursts
     }
 
-    /// The number of messages of a tag.
+    /// Returns the number of messages that are published on a tag.
     fn share(&self, tag: usize) -> usize {
         let count = self.tags.len();
         self.messages() / count + usize::from(tag < self.messages() % count)
     }
 }
 
-/// Publishes by schedule, and answers the largest delay.
+/// Publishes by schedule, and returns the largest delay.
 fn send(publisher: &mut Publisher, schedule: &Schedule) -> Result<Duration> {
     let (begun, zero) = (Instant::now(), now());
     let mut late = Duration::ZERO;
@@ -71,8 +71,8 @@ fn send(publisher: &mut Publisher, schedule: &Schedule) -> Result<Duration> {
         let left = (begun + after).saturating_duration_since(Instant::now());
         run::sleep(left)?;
         late = late.max(begun.elapsed().saturating_sub(after));
-        // A server that is slow to accept delays the next message, which counts against the server.
-        // A late wake-up of this thread does not.
+        // A server that is slow to accept a message delays the next one, so the latency counts from
+        // the scheduled time. If only this thread woke up late, the latency counts from now.
         let sent = if left.is_zero() { zero + u64::try_from(after.as_nanos())? } else { now() };
         let messages: Vec<(&str, String)> = tags
             .by_ref()
@@ -86,7 +86,7 @@ fn send(publisher: &mut Publisher, schedule: &Schedule) -> Result<Duration> {
 
 const BUFFER: usize = 64 * 1024;
 
-/// Time for the server to upgrade the connection, and to accept messages.
+/// How long the server may take to upgrade the connection, and to accept messages.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Publisher {
@@ -98,10 +98,10 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Connects, for the method that costs the server least.
+    /// Connects with the publishing method that costs the server least.
     ///
     /// # Errors
-    /// When that fails.
+    /// When the connection fails.
     pub(crate) fn connect(target: &Arc<Target>) -> Result<Self> {
         let (method, upgrade) = match target.protocol {
             ClientProtocol::Actions => (PublishMethod::WebSocket, Some(target.upgrade("bench"))),
@@ -118,8 +118,7 @@ impl Publisher {
     /// Publishes messages, each on a tag, in one write, and waits until the server has accepted all
     /// of them.
     ///
-    /// # Errors
-    /// When it does not.
+    /// # Errors When the server does not accept them all.
     pub(crate) fn publish(&mut self, messages: &[(&str, String)]) -> Result<()> {
         let bytes = messages
             .iter()
@@ -129,11 +128,11 @@ impl Publisher {
         self.wait_for(messages.len()).context("waiting for the server to accept")
     }
 
-    /// Publishes by schedule and waits until every message has arrived. Listener N has joined tag N
-    /// modulo the number of tags.
+    /// Publishes by schedule and waits until every message has arrived. The listeners must have
+    /// joined the tags in turn, as [`Listeners::open`] does.
     ///
     /// # Errors
-    /// When a message did not arrive or arrived twice, and at any other error.
+    /// When a message did not arrive, arrived twice or could not be published.
     pub(crate) fn broadcast(
         &mut self,
         listeners: &mut Listeners,
@@ -161,7 +160,7 @@ impl Publisher {
         Ok(Published { messages: schedule.messages() as u64, deliveries, late })
     }
 
-    /// Waits until the connection is upgraded and that many messages are accepted.
+    /// Waits until the connection is upgraded and `messages` messages are accepted.
     fn wait_for(&mut self, messages: usize) -> Result<()> {
         let Self { method, poll, connection, buffer, .. } = self;
         let (mut accepted, begun) = (0, Instant::now());

@@ -1,4 +1,5 @@
-//! A connection that never blocks: with TLS or without, it upgrades to a WebSocket and delivers bytes.
+//! A connection that never blocks, with or without TLS. It can upgrade to a WebSocket, and passes
+//! on the received bytes.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -27,7 +28,8 @@ pub(crate) struct TlsSettings {
 
 pub(crate) struct Connection {
     stream: Box<dyn ReadWrite>,
-    /// With TLS, bytes may be ready to read that the socket has delivered already.
+    /// Whether the stream uses TLS. It may then hold bytes to read that the socket has already
+    /// delivered.
     is_tls: bool,
     /// Whether the connection still waits for the answer to its upgrade request.
     pub(crate) is_upgrading: bool,
@@ -38,11 +40,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// `socket` may still be connecting. `upgrade` is the request that makes it a WebSocket, if it
-    /// becomes one.
+    /// Uses `socket`, which may still be connecting. `upgrade` is the request for an upgrade to a
+    /// WebSocket, or `None` for plain HTTP.
     ///
     /// # Errors
-    /// When TLS cannot begin.
+    /// When the TLS session cannot be set up.
     pub(crate) fn new(
         socket: TcpStream,
         tls: Option<&TlsSettings>,
@@ -63,7 +65,7 @@ impl Connection {
     /// none. It appends the bytes to send, and returns how many bytes it has consumed.
     ///
     /// # Errors
-    /// Whatever ends the connection.
+    /// When the connection ends or `handle` fails.
     pub(crate) fn on_ready(
         &mut self,
         buffer: &mut [u8],
@@ -95,13 +97,13 @@ impl Connection {
             self.rest.extend_from_slice(&buffer[used..there]);
             if there < buffer.len() && !self.is_tls {
                 // A socket that delivers less than the buffer holds is empty, and `epoll` reports
-                // when it is not any more.
+                // when more bytes arrive.
                 return Ok(());
             }
         }
     }
 
-    /// Sends, and keeps the bytes that the socket does not take yet.
+    /// Sends `bytes`, and keeps those that the socket does not take yet.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.unsent.extend_from_slice(bytes);
         self.flush()
@@ -120,10 +122,10 @@ impl Connection {
         }
         self.unsent.drain(..sent);
         if self.unsent.is_empty() {
-            // An idle listener takes no memory for a buffer.
+            // The buffer is freed, so that an idle listener takes no memory for it.
             self.unsent = Vec::new();
         }
-        // With TLS, records may wait in the session.
+        // With TLS, encrypted records may still wait in the session.
         match self.stream.flush() {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
@@ -131,14 +133,14 @@ impl Connection {
     }
 }
 
-/// Events taken at once.
+/// The largest number of events that one call of `epoll` returns.
 const EVENTS: usize = 1_024;
 
-/// The longest wait: after it, the interrupt is checked.
+/// The longest wait for events. After each wait, the program checks whether the user wants to end.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// An edge-triggered `epoll`: it reports each change once, so its user must read until the socket is
-/// empty.
+/// An edge-triggered `epoll`. It reports each change once, so its user must read until the socket
+/// is empty.
 pub(crate) struct Poll {
     poll: mio::Poll,
     events: Events,
@@ -155,10 +157,10 @@ impl Poll {
         Ok(self.poll.registry().register(&mut SourceFd(&fd), Token(number), events)?)
     }
 
-    /// Waits for events, at most `limit`, and answers the numbers of their sockets.
+    /// Waits for events, at most `limit`, and returns the numbers of their sockets.
     ///
     /// # Errors
-    /// When the user wants to end.
+    /// When the user wants to end, or the wait fails.
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<impl Iterator<Item = usize>> {
         run::check_interrupt()?;
         match self.poll.poll(&mut self.events, Some(limit.min(LONGEST_WAIT))) {

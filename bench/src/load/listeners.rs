@@ -1,8 +1,8 @@
 //! Many listeners on one thread.
 //!
-//! The listeners often share their machine with the server, and what they spend is missing there. So
-//! all of them have one edge-triggered `epoll` and one buffer, and of a message they read only the
-//! length and the first bytes.
+//! The listeners often share their machine with the server, so CPU that they use is missing there.
+//! Therefore all of them share one edge-triggered `epoll` and one buffer, and they read only the
+//! length and the first bytes of a message.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use super::connection::{Connection, Poll};
 use super::target::Target;
 use super::wire::{CLOSE, Frame, Latencies, PING, PONG, TEXT, client_frame, now, scan, sent};
 
-/// One in this many listeners records latencies. A prime, so that the sample does not coincide with
-/// the way in which a server spreads listeners over its threads.
+/// One in this many listeners records latencies. The number is a prime, so that the sample does not
+/// coincide with the way in which a server spreads listeners over its threads.
 const SAMPLED: usize = 7;
 
-/// Bytes read at once: more than any socket's share of a burst.
+/// The number of bytes that are read at once, which is more than one socket receives in a burst.
 const BUFFER: usize = 256 * 1024;
 
 /// A listener's pause between two attempts to join.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// How many connections are begun before the events of others are handled, so that the first one
-/// does not wait for the last one. A program that opens many connections at once does so in
-/// batches, too.
+/// The number of connections that are begun before events are handled. The first one then does not
+/// have to wait for the last one. Programs that open many connections at once also do so in
+/// batches.
 const BATCH: usize = 256;
 
 /// The longest wait for events while listeners join.
@@ -35,53 +35,54 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// How long listeners may make no progress while they join.
 const STUCK: Duration = Duration::from_secs(15);
 
-/// Listeners, and what they have counted.
+/// Listeners, and their counts.
 pub(crate) struct Listeners {
     target: Arc<Target>,
     tags: Arc<[String]>,
-    /// Further fields of the action that joins, each with a comma before it.
+    /// Further fields of the action `set`, each with a comma before it.
     more: String,
     poll: Poll,
-    /// `None` is a listener that has failed and will connect again.
+    /// The listeners. `None` stands for one that has failed and will connect again.
     pub(crate) list: Vec<Option<(Connection, Listener)>>,
     pub(crate) tally: Tally,
     buffer: Vec<u8>,
 }
 
 impl Listeners {
-    /// A load without any listener yet.
+    /// Returns a load without any listener yet.
     pub(crate) fn new(target: &Arc<Target>, tags: Arc<[String]>) -> Result<Self> {
         let (poll, tally) = (Poll::new()?, Tally::default());
         let (target, more) = (Arc::clone(target), String::new());
         Ok(Self { target, tags, more, poll, list: Vec::new(), tally, buffer: vec![0; BUFFER] })
     }
 
-    /// Forgets all latencies so far, and ignores those of messages sent before `now`.
+    /// Forgets all latencies so far, and ignores the latencies of messages sent before `now`.
     pub(crate) fn measure_from(&mut self, now: u64) {
         self.tally.latencies.0.clear();
         self.tally.since = now;
     }
 
-    /// The number of messages of each listener.
+    /// Returns the number of messages that each listener has received.
     pub(crate) fn messages(&self) -> impl Iterator<Item = u64> {
         self.list
             .iter()
             .map(|listener| listener.as_ref().map_or(0, |(_, listener)| listener.messages))
     }
 
-    /// Adds `count` listeners, evenly over the tags, of which `at_a_time` connect at the same time.
+    /// Adds `count` listeners and spreads them evenly over the tags. At most `at_a_time` of them
+    /// connect at the same time.
     ///
     /// # Errors
-    /// When one cannot join.
+    /// When a listener cannot join.
     pub(crate) fn open(&mut self, count: usize, at_a_time: usize) -> Result<()> {
         self.join(count, at_a_time, None)
     }
 
     /// Connects `count` listeners at once, after [`Listeners::disconnect`]. One that fails tries
-    /// again until all have joined. Answers how many attempts failed.
+    /// again until all have joined. Returns how many attempts failed.
     ///
     /// # Errors
-    /// When that takes too long.
+    /// When no listener makes progress for too long.
     pub(crate) fn reconnect(&mut self, count: usize, more: String) -> Result<usize> {
         let mut retries = Retries::default();
         self.more = more;
@@ -132,10 +133,10 @@ impl Listeners {
         self.tally = Tally::default();
     }
 
-    /// Handles events until `is_enough`.
+    /// Handles events until `is_enough` returns `true`.
     ///
     /// # Errors
-    /// When that takes longer than `limit`, or a connection ends.
+    /// When `is_enough` is still `false` after `limit`, or a connection ends.
     pub(crate) fn listen_until(
         &mut self,
         limit: Duration,
@@ -163,7 +164,7 @@ impl Listeners {
     }
 
     /// Waits for events, at most `limit`, and handles them. With `retries`, a listener that fails
-    /// before it has joined is only noted there.
+    /// before it has joined is only noted in `retries`.
     fn poll_once(&mut self, limit: Duration, mut retries: Option<&mut Retries>) -> Result<()> {
         for number in self.poll.wait(limit)? {
             let Some(entry) = self.list.get_mut(number) else { continue };
@@ -199,27 +200,29 @@ impl Retries {
     }
 }
 
-/// What all listeners count together.
+/// The counts of all listeners together.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Listeners that are registered.
+    /// The number of listeners that have joined.
     pub(crate) joined: usize,
-    /// Events `live`, by which the server says that a listener has all messages so far.
+    /// The number of `live` events. With this event the server says that a listener has all
+    /// messages so far.
     pub(crate) live: usize,
-    /// Messages that arrived.
+    /// The number of messages that arrived.
     pub(crate) messages: u64,
     /// Nanoseconds from sending to arrival at the sampled listeners.
     pub(crate) latencies: Latencies,
-    /// Messages sent before this are not in `latencies`.
+    /// The time from which on sent messages count in `latencies`, in nanoseconds.
     pub(crate) since: u64,
-    /// The first reply and the first event `live` of any listener.
+    /// The first reply and the first `live` event that any listener received.
     pub(crate) first_reply: Option<String>,
     pub(crate) first_live: Option<String>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
-    /// The frame that registers the listener, unless the path of the request did. It is sent once.
+    /// The frame that registers the listener, which is sent once. It is `None` if the path of the
+    /// request registers the listener.
     pub(crate) join: Option<Vec<u8>>,
     pub(crate) is_joined: bool,
     /// Whether the listener records the latency of its messages.
@@ -228,11 +231,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Handles what has arrived, and appends what is to be sent. Answers how many bytes it has
+    /// Handles what has arrived, and appends what is to be sent. Returns how many bytes it has
     /// consumed.
     ///
     /// # Errors
-    /// When the server refuses it, or closes the connection.
+    /// When the server refuses the listener, or closes the connection.
     fn handle(&mut self, out: &mut Vec<u8>, input: &[u8], tally: &mut Tally) -> Result<usize> {
         out.extend(self.join.take().into_iter().flatten());
         let now = if self.is_sampled { now() } else { 0 };
@@ -277,8 +280,8 @@ impl Listener {
     }
 }
 
-/// What a server has sent. The first bytes decide: parsing all of it would cost more than the server
-/// that is measured.
+/// The kind of a frame that the server has sent. Only the first bytes decide it, because parsing
+/// the whole frame would cost more CPU than the measured server uses.
 enum Incoming {
     Message,
     Reply,
@@ -289,7 +292,8 @@ enum Incoming {
 impl Incoming {
     fn of(payload: &[u8]) -> Self {
         match payload {
-            // A message as it was sent, or with its tag in front.
+            // A message begins with the field `t`, or with the field `tag` that some servers put in
+            // front.
             [b'{', b'"', b't', ..] => Self::Message,
             [b'{', b'"', b'o', b'k', ..] => Self::Reply,
             _ if payload.starts_with(b"{\"event\":\"live\"") => Self::Live,

@@ -1,4 +1,4 @@
-//! The load on servers of WebSockets: many listeners and few senders, at next to no cost of its own.
+//! The load on WebSocket servers: many listeners and few senders. It costs next to no CPU itself.
 
 pub(crate) mod broadcast;
 mod connection;

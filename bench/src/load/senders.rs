@@ -1,4 +1,4 @@
-//! Many senders on one thread, each with a number of messages in flight.
+//! Many senders on one thread, each of which may have several unanswered messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use super::target::Target;
 use super::wire::{Latencies, PublishMethod, answers, message, now};
 use crate::options::range;
 
-/// Bytes read at once.
+/// The number of bytes that are read at once.
 const BUFFER: usize = 64 * 1024;
 
-/// How long senders may get no answer.
+/// How long the senders may wait for any answer.
 const STUCK: Duration = Duration::from_secs(20);
 
-/// The messages to send, and how.
+/// The messages to send, and the way to send them.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SendPlan {
     /// How messages are sent
     #[arg(long, default_value = "post")]
     pub(crate) over: PublishMethod,
 
-    /// Senders, each on a connection that stays open
+    /// The number of senders, each on a connection that stays open
     #[arg(long, default_value = "64", value_parser = range(1..=10_000))]
     pub(crate) publishers: u32,
 
-    /// Messages of one sender that are sent and not yet answered
+    /// How many messages one sender sends before the first of them is answered
     #[arg(long, default_value = "1", value_parser = range(1..=64))]
     pub(crate) in_flight: u32,
 
@@ -41,7 +41,7 @@ pub(crate) struct SendPlan {
     #[arg(long, default_value = "125", value_parser = range(34..=65_536))]
     pub(crate) size: u32,
 
-    /// Send messages without an ID (`mid`), which makes a retry safe
+    /// Send messages without the ID (`mid`) that makes a retry safe
     #[arg(long)]
     pub(crate) without_mid: bool,
 }
@@ -53,18 +53,18 @@ pub(crate) struct Senders {
     buffer: Vec<u8>,
 }
 
-/// The messages of all senders.
+/// The state of all senders together.
 pub(crate) struct Traffic {
     target: Arc<Target>,
     plan: SendPlan,
     is_closing: bool,
     last_mid: u64,
-    /// For each sender, when its messages in flight were sent.
+    /// For each sender, the times at which its unanswered messages were sent.
     in_flight: Vec<VecDeque<u64>>,
     pub(crate) accepted: Accepted,
 }
 
-/// The messages so far.
+/// The numbers of messages so far, and their latencies.
 #[derive(Debug, Default)]
 pub(crate) struct Accepted {
     pub(crate) sent: u64,
@@ -77,15 +77,15 @@ impl Senders {
     /// Begins to connect all senders. Each one sends as soon as it is connected.
     ///
     /// # Errors
-    /// When the system has no more sockets.
+    /// When the system cannot open another socket.
     pub(crate) fn new(target: &Arc<Target>, plan: SendPlan) -> Result<Self> {
         let poll = Poll::new()?;
         let senders = plan.publishers as usize;
         let mut traffic = Traffic {
             target: Arc::clone(target),
             is_closing: false,
-            // Microseconds since 1970, of which there are more than messages: so no earlier run has
-            // used these IDs on the same server.
+            // The IDs start at the microseconds since 1970. A run sends less than one message a
+            // microsecond, so no earlier run has used the same IDs.
             last_mid: u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?,
             in_flight: vec![VecDeque::new(); senders],
             accepted: Accepted::default(),
@@ -107,7 +107,7 @@ impl Senders {
         Ok(Self { poll, connections, traffic, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends until `enough`.
+    /// Sends messages until `enough` returns true.
     ///
     /// # Errors
     /// When a message is refused, or no answer arrives any more.
@@ -131,7 +131,7 @@ impl Senders {
     /// Waits for the answers to the messages in flight.
     ///
     /// # Errors
-    /// As [`Senders::send_until`].
+    /// As for [`Senders::send_until`].
     pub(crate) fn finish(mut self) -> Result<()> {
         self.traffic.is_closing = true;
         self.send_until(|accepted| accepted.messages == accepted.sent)

@@ -20,7 +20,8 @@ use tokio_tungstenite::tungstenite::http::Uri;
 use super::connection::{Connection, Poll, TlsSettings};
 use super::wire::{PublishMethod, TEXT, client_frame};
 
-/// The most connections from one loopback address: fewer than it has ports.
+/// The largest number of connections from one loopback address, which is below the number of its
+/// ports.
 const PER_SOURCE: usize = 25_000;
 
 /// Time for an address of the server's name to accept a connection.
@@ -47,7 +48,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// A server at `url` with the protocol of ours.
+    /// Returns the target for a server at `url` that speaks our protocol.
     ///
     /// # Errors
     /// When no address of its name answers, or `trusted` is not a file of certificates.
@@ -62,13 +63,13 @@ impl Target {
         Ok(target)
     }
 
-    /// A program on this machine.
+    /// Returns the target for a program on this machine.
     pub(crate) fn local(protocol: ClientProtocol, address: SocketAddr) -> Self {
         let (authority, path) = (address.to_string(), "/ws".to_owned());
         Self { protocol, address, authority, path, tls: None, key: None }
     }
 
-    /// The request that upgrades the connection to a WebSocket.
+    /// Returns the request that upgrades the connection to a WebSocket.
     pub(crate) fn upgrade(&self, tag: &str) -> Vec<u8> {
         let path = match self.protocol {
             ClientProtocol::Actions => self.path.clone(),
@@ -82,14 +83,14 @@ impl Target {
         .into_bytes()
     }
 
-    /// The frame that registers a listener, unless the path of the request did. `more` are further
-    /// fields of the action, each with a comma before it.
+    /// Returns the frame that registers a listener, or `None` if the path of the request does so.
+    /// `more` are further fields of the action, each with a comma before it.
     pub(crate) fn join(&self, tag: &str, more: &str) -> Option<Vec<u8>> {
         let action = format!("{{\"action\":\"set\",\"tag\":\"{tag}\"{more}}}");
         (self.protocol == ClientProtocol::Actions).then(|| client_frame(TEXT, action.as_bytes()))
     }
 
-    /// The bytes that publish a message; `mid` is its ID.
+    /// Returns the bytes that publish a message. `mid` is the ID of the message.
     pub(crate) fn publication(
         &self,
         method: PublishMethod,
@@ -125,9 +126,10 @@ impl Target {
         action
     }
 
-    /// Begins to connect, without blocking; `poll` reports the events of the connection under `number`.
-    /// That counts the connections: those to this machine come from several loopback addresses,
-    /// because the ports of one do not suffice. `upgrade` is the request that makes it a WebSocket.
+    /// Begins to connect, without blocking. `poll` reports the events of the connection under
+    /// `number`, which counts the connections. Connections to this machine come from several
+    /// loopback addresses, because the ports of one do not suffice. `upgrade` is the request for an
+    /// upgrade to a WebSocket.
     pub(crate) fn connect(
         &self,
         poll: &Poll,
@@ -138,7 +140,7 @@ impl Target {
             Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        // Without this, thousands of ports stay in TIME_WAIT for a minute after the close.
+        // Without this option, thousands of ports stay in TIME_WAIT for a minute after the close.
         socket.set_linger(Some(Duration::ZERO))?;
         let is_local = matches!(self.address.ip(), IpAddr::V4(address) if address.is_loopback());
         if let (true, source @ 1..) = (is_local, number / PER_SOURCE) {
@@ -156,7 +158,8 @@ impl Target {
     }
 }
 
-/// TLS as browsers use it. It trusts the certificates of `file`, or else those of this system.
+/// Returns a TLS configuration that trusts the certificates of `file`, or else those of this
+/// system.
 fn tls_config(file: Option<&Path>) -> Result<ClientConfig> {
     let found = match file {
         Some(file) => load_certs_from_paths(Some(file), None),
@@ -171,11 +174,11 @@ fn tls_config(file: Option<&Path>) -> Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// Where a server's WebSocket is.
+/// The URL of a server's WebSocket, in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) tls: bool,
-    /// A name or an address; one of IPv6 is without brackets.
+    /// A host name or an IP address. An IPv6 address has no brackets here.
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) path: String,
@@ -197,7 +200,7 @@ impl FromStr for Url {
         if port.is_none() && authority != host {
             return Err(format!("{authority} is not HOST or HOST:PORT"));
         }
-        // `Uri` takes an absent path for `/`.
+        // `Uri` does not distinguish an absent path from `/`.
         let path = match uri.path_and_query() {
             Some(path) if !text.ends_with(authority.as_str()) => path.as_str(),
             _ => "/ws",

@@ -1,5 +1,5 @@
-//! What goes over a connection: WebSocket frames (RFC 6455 section 5) and HTTP responses, as far as the load
-//! needs them, the messages, and the answers to them.
+//! The formats on a connection: WebSocket frames (RFC 6455 section 5) and HTTP responses, as far as
+//! the load needs them, the messages, and the answers to them.
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -22,18 +22,18 @@ pub(crate) enum PublishMethod {
     Post,
 }
 
-/// The whole answers at the beginning of some bytes.
+/// What the complete answers at the beginning of the received bytes contain.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    /// Messages that the server has accepted.
+    /// The number of messages that the server has accepted.
     pub(crate) accepted: usize,
-    /// Bytes of the whole answers.
+    /// The length of the complete answers in bytes.
     pub(crate) used: usize,
-    /// Frames that have to be sent back.
+    /// Pong frames that have to be sent to the server.
     pub(crate) pongs: Vec<u8>,
 }
 
-/// Reads the whole answers.
+/// Reads the complete answers at the beginning of `input`.
 ///
 /// # Errors
 /// When a message was not accepted.
@@ -80,19 +80,19 @@ pub(crate) const CLOSE: OpCode = OpCode::Control(Control::Close);
 pub(crate) const PING: OpCode = OpCode::Control(Control::Ping);
 pub(crate) const PONG: OpCode = OpCode::Control(Control::Pong);
 
-/// A whole frame from a server.
+/// A complete frame from a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) opcode: OpCode,
     pub(crate) payload: &'a [u8],
 }
 
-/// Calls `handle` with every whole frame. Answers how many bytes they take; the rest is the beginning
+/// Calls `handle` with every whole frame. Returns how many bytes they take; the rest is the beginning
 /// of a frame.
 ///
 /// # Errors
-/// For frames that no server under test sends (fragments, masked ones, those of extensions), and those
-/// of `handle`.
+/// When a frame is a fragment, masked or part of an extension, which no server under test sends,
+/// and when `handle` fails.
 pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>) -> Result<usize> {
     let mut used = 0;
     while let Some((header, length, opcode)) = head(&input[used..])? {
@@ -103,9 +103,9 @@ pub(crate) fn scan(input: &[u8], mut handle: impl FnMut(Frame<'_>) -> Result<()>
     Ok(used)
 }
 
-/// Length of the header and of the payload, and the opcode, if the header is whole. Called for
-/// every delivery of every listener, so it is written by hand: [`FrameHeader::parse`] takes nine
-/// times as long.
+/// Returns the lengths of the header and of the payload, and the opcode, if the header is complete.
+/// Each listener calls this function for each delivery, so it is written by hand:
+/// [`FrameHeader::parse`] takes nine times as long.
 fn head(input: &[u8]) -> Result<Option<(usize, usize, u8)>> {
     let [first, second, rest @ ..] = input else { return Ok(None) };
     let is_plain = first & 0xf0 == 0x80 && second & 0x80 == 0;
@@ -122,12 +122,13 @@ fn head(input: &[u8]) -> Result<Option<(usize, usize, u8)>> {
     Ok(Some((header, length, first & 0x0f)))
 }
 
-/// A frame from a client. The mask is zero, which changes no byte; a server unmasks it all the same.
+/// Returns a frame from a client. The mask is zero, so the payload stays as it is, but a server
+/// still has to unmask it.
 pub(crate) fn client_frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     frame(FrameHeader { opcode, mask: Some([0; 4]), ..FrameHeader::default() }, payload)
 }
 
-/// A frame from a server.
+/// Returns a text frame from a server.
 pub(crate) fn server_frame(payload: &[u8]) -> Vec<u8> {
     frame(FrameHeader { opcode: TEXT, ..FrameHeader::default() }, payload)
 }
@@ -144,15 +145,16 @@ fn frame(header: FrameHeader, payload: &[u8]) -> Vec<u8> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Bytes of head and body.
+    /// The length of head and body together in bytes.
     pub(crate) length: usize,
     pub(crate) head: usize,
 }
 
-/// The first response in `input`, once it has arrived completely.
+/// Returns the first response in `input`, or `None` until it has arrived completely.
 ///
 /// # Errors
-/// When it is not a response, or comes in chunks, which servers use for large bodies only.
+/// When `input` is not a response, or the response is chunked. Servers use chunks for large bodies
+/// only.
 pub(crate) fn response(input: &[u8]) -> Result<Option<Response>> {
     let parsed = client::Response::try_parse(input).context("an answer that is not HTTP/1.1")?;
     let Some((head, response)) = parsed else { return Ok(None) };
@@ -164,21 +166,22 @@ pub(crate) fn response(input: &[u8]) -> Result<Option<Response>> {
     Ok((input.len() >= length).then_some(Response { status, length, head }))
 }
 
-/// The shortest message.
+/// The length of the shortest message in bytes.
 pub(crate) const SHORTEST: usize = BEGINNING.len() + DIGITS + PADDING.len() + END.len();
 
 const BEGINNING: &str = "{\"t\":";
 const PADDING: &str = ",\"pad\":\"";
 const END: &str = "\"}";
 
-/// Times count from here, so that all of them have the same number of digits.
+/// Times are counted from this number, so that all of them have the same number of digits.
 const ZERO: u64 = 1_000_000_000_000_000_000;
 const DIGITS: usize = 19;
 
-/// The first use of the clock.
+/// The time at which the load began.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Nanoseconds since the load began, by the clock of this process alone.
+/// Returns the nanoseconds since the clock was first read. Only this process can compare these
+/// times.
 pub(crate) fn now() -> u64 {
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
@@ -197,18 +200,18 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Records the time since `sent`.
+    /// Records the time from `sent` to `now`.
     pub(crate) fn record(&mut self, sent: u64, now: u64) {
         self.0.saturating_record(now.saturating_sub(sent));
     }
 
-    /// Median, 99th percentile and maximum.
+    /// Returns the median, the 99th percentile and the maximum.
     pub(crate) fn quantiles(&self) -> [u64; 3] {
         [0.5, 0.99, 1.0].map(|quantile| self.0.value_at_quantile(quantile))
     }
 }
 
-/// A message of `size` bytes, or the shortest if that is longer.
+/// Returns a message of `size` bytes, or the shortest message if that is longer.
 pub(crate) fn message(sent: u64, size: usize) -> String {
     let mut message = format!("{BEGINNING}{}{PADDING}", ZERO + sent);
     for _ in SHORTEST..size {
@@ -218,7 +221,7 @@ pub(crate) fn message(sent: u64, size: usize) -> String {
     message
 }
 
-/// The time at which the message in `payload` was sent, wherever it begins there.
+/// Returns the time at which a message was sent. The message may begin anywhere in `payload`.
 pub(crate) fn sent(payload: &[u8]) -> Option<u64> {
     let start =
         payload.windows(BEGINNING.len()).position(|window| window == BEGINNING.as_bytes())?

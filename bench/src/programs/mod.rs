@@ -1,4 +1,4 @@
-//! The programs that are measured: ours, those that do the same job, and what they cost.
+//! The measured programs (our builds and their peers), and the machine that runs them.
 
 pub(crate) mod peers;
 pub(crate) mod program;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-/// A build of one of our programs, under the name that the tables give it.
+/// A build of one of our programs, with its name in the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Build {
     pub(crate) name: String,
@@ -25,7 +25,7 @@ impl Build {
         Self::parse(text, "server")
     }
 
-    /// Reads `[NAME=]PATH`; without a name it is `default`.
+    /// Reads `[NAME=]PATH`. Without a name, the build is called `default`.
     fn parse(text: &str, default: &str) -> Result<Self, String> {
         let (name, path) = text.split_once('=').unwrap_or((default, text));
         if name.is_empty() || path.is_empty() {
@@ -34,10 +34,11 @@ impl Build {
         Ok(Self { name: name.to_owned(), path: path.into() })
     }
 
-    /// The builds that the user gave, or else the program `name` beside this one.
+    /// Returns the builds that the user gave, or else the program `name` in the directory of this
+    /// program.
     ///
     /// # Errors
-    /// When one of them is no file.
+    /// When one of these paths is not a file.
     pub(crate) fn given_or_beside(given: &[Self], name: &str) -> Result<Vec<Self>> {
         if given.is_empty() {
             let path = std::env::current_exe()?.with_file_name(name);
@@ -52,10 +53,10 @@ impl Build {
     }
 }
 
-/// What a reader needs to know of the machine to judge the figures.
+/// The facts about the machine that a reader needs to judge the figures.
 pub(crate) fn description() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // The rest of the release names who built the kernel.
+    // The release ends with a name of who built the kernel, which is left out.
     let kernel = release.split(['-', '+']).next().unwrap_or_default().trim();
     let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
     format!(
@@ -67,18 +68,18 @@ pub(crate) fn description() -> String {
     )
 }
 
-/// Cores that this process may use.
+/// Returns the number of cores that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The last word that `PROGRAM --version` prints.
+/// Runs `PROGRAM --version` and returns the last word that it prints.
 pub(crate) fn version_of(program: &Path) -> String {
     let text = output(Command::new(program).arg("--version"));
     text.split_ascii_whitespace().last().map_or_else(unknown, str::to_owned)
 }
 
-/// The version of a Debian package.
+/// Returns the version of an installed Debian package.
 pub(crate) fn version_of_package(name: &str) -> String {
     let text = output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", name]));
     Some(text.trim()).filter(|text| !text.is_empty()).map_or_else(unknown, str::to_owned)

@@ -1,5 +1,5 @@
-//! The programs that ours are compared with. `peers/peers.toml` says what they are and how they are
-//! started.
+//! The programs that ours are compared with. `peers/peers.toml` describes them and how to start
+//! them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,12 +24,12 @@ pub(crate) struct Peer {
     /// The name on the command line.
     pub(crate) option: String,
     help: String,
-    /// The Debian package.
+    /// The name of its Debian package.
     package: Option<String>,
-    /// The package for Node.
+    /// The name of its package for Node.
     npm: Option<String>,
     paths: Vec<PathBuf>,
-    /// A file of the package that must be there.
+    /// A file that the installed package must contain.
     needs: Option<PathBuf>,
     args: Vec<String>,
     root_args: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) struct Peer {
     starts: Start,
 }
 
-/// How a program begins.
+/// How a program starts.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum Start {
@@ -74,10 +74,10 @@ impl Choice for Peer {
 }
 
 impl Peer {
-    /// The version of the package. `peers` is the directory with the packages for Node.
+    /// Returns the version of the package. `peers` is the directory with the packages for Node.
     ///
     /// # Errors
-    /// When it is not installed.
+    /// When the package is not installed.
     pub(crate) fn version(&self, peers: &Path) -> Result<String> {
         if let Some(package) = &self.package {
             let is_there = self.needs.as_ref().is_none_or(|file| file.is_file());
@@ -107,12 +107,12 @@ impl Peer {
         }
     }
 
-    /// Starts the program with everything that it writes in `directory`, and answers the address
+    /// Starts the program with everything that it writes in `directory`, and returns the address
     /// where it will listen. `build` is the program, if that is a build of ours; `values` are those
     /// that its arguments and its configuration name.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the program cannot be started.
     pub(crate) fn start(
         &self,
         build: Option<&Path>,

@@ -1,4 +1,4 @@
-//! Programs that this one starts, and ends whatever happens; their CPU time and memory, from `/proc`.
+//! Starts and ends other programs, and reads their CPU time and memory from `/proc`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -12,29 +12,29 @@ use anyhow::{Context as _, Result, bail, ensure};
 use procfs::process::{MemoryMaps, Process, all_processes};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
-/// Time for a program to listen after its start.
+/// How long a program may take to listen after its start.
 pub(crate) const READY: Duration = Duration::from_secs(10);
 
-/// Time for a killed program to be gone.
+/// How long a killed program may take to end.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A running program. Dropping it ends it and its descendants.
+/// A running program. When this value is dropped, the program and its descendants are killed.
 pub(crate) struct Program {
     name: String,
     /// The root of the program's process tree.
     pub(crate) pid: Pid,
     child: Child,
     errors: PathBuf,
-    /// Our children before this program was started. A later child of ours is this program or an
-    /// orphan of it, because the program that was started last is ended first.
+    /// The children of this process before the program was started. A later child is the program or
+    /// an orphan of it, because the program that was started last is ended first.
     earlier_children: Vec<Pid>,
 }
 
 impl Program {
-    /// Starts `command`; its stderr goes to a file in `directory`.
+    /// Starts `command`. Its stderr goes to a file in `directory`.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the program cannot be started.
     pub(crate) fn start(name: &str, mut command: Command, directory: &Path) -> Result<Self> {
         let errors = directory.join(format!("{name}.log"));
         let log = File::create(&errors).context("cannot write a log")?;
@@ -49,10 +49,11 @@ impl Program {
         Ok(Self { name, pid, child, errors, earlier_children })
     }
 
-    /// The rest of the lines on stdout that begin with `starts`, which may come in any order.
+    /// Waits for the lines on stdout that begin with `starts`, in any order. Returns the text that
+    /// follows each of these beginnings.
     ///
     /// # Errors
-    /// When it ends before it has written all of them.
+    /// When the program ends before it has written all of these lines.
     pub(crate) fn announced<const N: usize>(&mut self, starts: [&str; N]) -> Result<[String; N]> {
         let output = self.child.stdout.take().context("its output was read already")?;
         let mut found = starts.map(|_| None);
@@ -70,10 +71,10 @@ impl Program {
         self.failed("did not start")
     }
 
-    /// Waits until `address` can be connected to.
+    /// Waits until `address` accepts a connection.
     ///
     /// # Errors
-    /// With the end of its stderr, when it does not listen in time.
+    /// When the program does not listen in time. The error contains the end of its stderr.
     pub(crate) fn wait_for(&self, address: SocketAddr) -> Result<()> {
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
@@ -85,10 +86,10 @@ impl Program {
         Ok(())
     }
 
-    /// Sends SIGTERM, and waits until it has ended.
+    /// Sends SIGTERM, and waits until the program has ended.
     ///
     /// # Errors
-    /// When it does not end, or ends with an error.
+    /// When the program does not end in time, or ends with an error.
     pub(crate) fn stop(mut self) -> Result<()> {
         kill_process(self.pid, Signal::TERM).context("cannot end it")?;
         let begun = Instant::now();
@@ -102,11 +103,11 @@ impl Program {
         self.failed("does not end")
     }
 
-    /// Follows a program that goes into the background: the process that was started ends at once,
-    /// and its child becomes a child of this one.
+    /// Follows a program that goes into the background. The started process ends at once, and its
+    /// child becomes a child of this process.
     ///
     /// # Errors
-    /// When there is no such child.
+    /// When the program has left no child.
     pub(crate) fn follow_daemon(&mut self) -> Result<()> {
         self.child.wait()?;
         let [daemon] = self.offspring()[..] else { return self.failed("did not start") };
@@ -124,7 +125,7 @@ impl Program {
         bail!("{} {how}: {}", self.name, self.last_errors())
     }
 
-    /// The last lines of its stderr.
+    /// Returns the last lines of the program's stderr.
     pub(crate) fn last_errors(&self) -> String {
         let text = fs::read_to_string(&self.errors).unwrap_or_default();
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -134,14 +135,14 @@ impl Program {
 }
 
 impl Drop for Program {
-    /// Kills the program and its descendants at once: their connections are closed by now, and
-    /// nothing that they hold is needed.
+    /// Kills the program and its descendants at once. Their connections are closed by now, and
+    /// their state is not needed any more.
     fn drop(&mut self) {
         let begun = Instant::now();
         let mut wanted: HashSet<Pid> = HashSet::new();
         while begun.elapsed() < LIMIT {
-            // Only descendants of this process are ever signalled: a process ID that is free again
-            // may belong to anybody.
+            // Only descendants of this process are ever signalled, because a process ID that is
+            // free again may belong to an unrelated process.
             let ours = tree(getpid());
             wanted.extend(self.offspring().into_iter().flat_map(tree));
             wanted.retain(|pid| ours.contains(pid));
@@ -150,7 +151,8 @@ impl Drop for Program {
             }
             for pid in &wanted {
                 let _ = kill_process(*pid, Signal::KILL);
-                // Orphans become our children soon; until then waiting fails and is repeated.
+                // Orphans soon become children of this process. Until then `waitpid` fails and is
+                // repeated.
                 let _ = waitpid(Some(*pid), WaitOptions::NOHANG);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -158,16 +160,18 @@ impl Drop for Program {
     }
 }
 
-/// An address that was free a moment ago, for programs that cannot report the one they chose.
+/// Returns an address that was free a moment ago, for programs that cannot report the address they
+/// listen on.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
     Ok(listener.local_addr()?)
 }
 
-/// A clock tick of `/proc/PID/stat`: `USER_HZ` is 100 on every Linux architecture in use.
+/// The length of a clock tick in `/proc/PID/stat`. `USER_HZ` is 100 on every Linux architecture in
+/// use.
 const TICK: Duration = Duration::from_millis(10);
 
-/// `root` and all its descendants, as they are now.
+/// Returns `root` and its current descendants.
 pub(crate) fn tree(root: Pid) -> Vec<Pid> {
     let parents = parents();
     let mut found = vec![root];
@@ -179,7 +183,8 @@ pub(crate) fn tree(root: Pid) -> Vec<Pid> {
     found
 }
 
-/// The processes whose parent is `parent`, also those that have ended and were not waited for.
+/// Returns the processes whose parent is `parent`, including those that have ended but were not
+/// waited for.
 pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     children_in(&parents(), parent).collect()
 }
@@ -189,7 +194,7 @@ fn children_in(parents: &[(Pid, i32)], parent: Pid) -> impl Iterator<Item = Pid>
     parents.iter().filter(move |process| process.1 == parent).map(|process| process.0)
 }
 
-/// All processes and the parents of each.
+/// Returns all processes, each with its parent.
 fn parents() -> Vec<(Pid, i32)> {
     let processes = all_processes().into_iter().flatten().flatten();
     processes
@@ -201,10 +206,10 @@ fn process(pid: Pid) -> Option<Process> {
     Process::new(pid.as_raw_nonzero().get()).ok()
 }
 
-/// CPU time of a process since it began.
+/// Returns the CPU time of a process since it began.
 ///
-/// `stat` counts all threads, ended ones too, in ticks of 10 ms; `schedstat` counts nanoseconds,
-/// but of living threads only. Both are lower bounds, so the larger one is nearer.
+/// `stat` counts all threads, including ended ones, in ticks of 10 ms. `schedstat` counts
+/// nanoseconds, but only of living threads. Both are lower bounds, so the larger one is nearer.
 fn cpu(pid: Pid) -> Option<Duration> {
     let process = process(pid)?;
     let stat = process.stat().ok()?;
@@ -214,7 +219,7 @@ fn cpu(pid: Pid) -> Option<Duration> {
     Some(ticks.max(Duration::from_nanos(exact)))
 }
 
-/// CPU time of a process tree from one moment on.
+/// Measures the CPU time of a process tree from one moment on.
 ///
 /// A process that has ended counts with the CPU time of its last sample. httpGate starts two
 /// processes for every connection and never waits for them, so no parent inherits their times. If
@@ -231,7 +236,7 @@ impl Meter {
         Self { root, seen, total: Duration::ZERO }
     }
 
-    /// CPU time since the start, as far as it was sampled.
+    /// Returns the CPU time since the meter was started, including this sample.
     pub(crate) fn sample(&mut self) -> Duration {
         for pid in tree(self.root) {
             if let Some(now) = cpu(pid) {
@@ -242,7 +247,8 @@ impl Meter {
         self.total
     }
 
-    /// Microseconds of CPU since the start for each of `count` operations.
+    /// Samples, and returns the CPU time since the start in microseconds, divided by `count`
+    /// operations.
     pub(crate) fn micros_each(&mut self, count: f64) -> f64 {
         self.sample().as_secs_f64() * 1e6 / count
     }
@@ -251,14 +257,14 @@ impl Meter {
 /// Memory of a process tree, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Memory {
-    /// Anonymous and shared memory; pages that several processes share count once in all.
+    /// Anonymous and shared memory. A page that several processes share counts once in the sum.
     pub(crate) user: f64,
     /// Resident pages of every kind.
     pub(crate) resident: f64,
 }
 
 impl Memory {
-    /// The memory of `root` and its descendants, now.
+    /// Returns the current memory of `root` and its descendants.
     ///
     /// # Errors
     /// When the program has ended or belongs to someone else.
@@ -268,7 +274,8 @@ impl Memory {
         for pid in tree(root) {
             match process(pid).context("it has ended").and_then(|it| Ok(it.smaps_rollup()?)) {
                 Ok(rollup) => sum.add(&rollup.memory_map_rollup),
-                // The process has ended meanwhile, or has ended and was not waited for yet.
+                // The process has ended since its tree was read. It may still have to be waited
+                // for.
                 Err(_) if pid != root => {}
                 Err(error) => return Err(error).context("cannot read the program's memory"),
             }

@@ -1,4 +1,4 @@
-//! The figures: `figures.toml` has their names, units, notes and goals.
+//! The figures of the page. `figures.toml` contains their names, units, notes and goals.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// What was measured in one round, by the IDs of the figures. Some programs lack some figures.
+/// The figures of one program in one round, each with its ID. A figure that does not exist for this
+/// program is `None`.
 pub(crate) type Figures = Vec<(&'static str, Option<f64>)>;
 
 /// A section of the page.
@@ -45,11 +46,11 @@ pub(crate) struct Figure {
     pub(crate) compared: bool,
 }
 
-/// How a figure is shown.
+/// The unit in which a figure is shown.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Unit {
-    /// Microseconds, with this many decimals.
+    /// Microseconds with this number of decimals.
     Micros(usize),
     Millis,
     Seconds,
@@ -57,7 +58,8 @@ enum Unit {
     Times,
     Percent,
     PerSecond,
-    /// CPU of one operation in microseconds, and how many of them a core can do in a second.
+    /// The CPU time of one operation in microseconds, shown with the number of operations that a
+    /// core can do in a second.
     PerCore,
 }
 
@@ -72,9 +74,9 @@ pub(crate) struct Goal {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Bound {
-    /// At most this, as the median of the rounds.
+    /// The largest permitted median of the rounds.
     Most(f64),
-    /// At most this in each of the rounds.
+    /// The largest permitted figure of each round.
     EveryRound(f64),
     /// At least this, as the median of the rounds.
     Least(f64),
@@ -82,7 +84,7 @@ pub(super) enum Bound {
     BestPeer(f64),
     /// At most this many times the figure of the named program.
     Program(String, f64),
-    /// At most this many times our own other figure.
+    /// The largest permitted ratio to the named figure of our own program.
     OwnFigure(String, f64),
 }
 
@@ -99,7 +101,7 @@ fn compared() -> bool {
     true
 }
 
-/// All sections, in their order.
+/// Returns all sections in the order of the page.
 pub(crate) fn sections() -> &'static [Section] {
     &DATA.section
 }
@@ -108,7 +110,7 @@ pub(crate) fn section(id: &str) -> &'static Section {
     sections().iter().find(|section| section.id == id).expect("figures.toml has every section")
 }
 
-/// All figures, in the order of the tables.
+/// Returns all figures in the order of the tables.
 pub(crate) fn figures() -> impl Iterator<Item = &'static Figure> {
     sections().iter().flat_map(|section| &section.figures)
 }
@@ -124,7 +126,7 @@ impl Section {
 }
 
 impl Figure {
-    /// `figure` with its unit.
+    /// Returns `figure` as text with its unit.
     pub(crate) fn show(&self, figure: f64) -> String {
         match self.unit {
             Unit::Micros(decimals) => format!("{figure:.decimals$} µs"),
@@ -140,7 +142,7 @@ impl Figure {
     }
 }
 
-/// Converts nanoseconds to milliseconds, the unit of [`Unit::Millis`].
+/// Converts nanoseconds to milliseconds, as [`Unit::Millis`] expects them.
 pub(crate) fn millis(nanos: u64) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64() * 1e3
 }

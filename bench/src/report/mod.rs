@@ -1,4 +1,4 @@
-//! The figures for people: on the terminal, as a page, as a chart.
+//! Shows the figures on the terminal, on a page and as a chart.
 
 pub(crate) mod figure;
 mod page;
@@ -15,10 +15,10 @@ use crate::run::fill;
 use figure::{Figure, Section, millis};
 use results::{Results, Role, Subject, Verdict, judge};
 
-/// Where the figures go, and whether they must meet the goals.
+/// Where the figures are written, and whether they must meet the goals.
 #[derive(Debug, Args)]
 pub(crate) struct ReportOptions {
-    /// Write the figures into a page, in place of its section about the same
+    /// Write the figures into a page, in place of its section about this comparison
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
@@ -34,8 +34,8 @@ pub(crate) struct ReportOptions {
 type Values<'a> = [(&'a str, String)];
 
 impl ReportOptions {
-    /// Prints the figures, and writes the page and the chart if the user asked for them. `values` are
-    /// those that the section's text about how it was measured names.
+    /// Prints the figures, and writes the page and the chart if the user asked for them. `values`
+    /// replace the names in braces in the section's text.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -60,7 +60,7 @@ impl ReportOptions {
 /// Prints whether the goals are met.
 ///
 /// # Errors
-/// With `check`, when one is missed.
+/// When `check` is set and a goal is missed.
 pub(crate) fn print_verdicts(results: &Results, check: bool) -> Result<()> {
     let verdicts = judge(results);
     let mut out = std::io::stdout().lock();
@@ -71,8 +71,8 @@ pub(crate) fn print_verdicts(results: &Results, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// The programs' names, then a row for each figure. After the median stands its ratio to the best
-/// peer, then, if `spread` is wanted, how far the rounds differ.
+/// Returns a row with the names of the programs, and then a row for each figure. Each cell has the
+/// median, its ratio to the best peer and, if `spread` is wanted, how far the rounds differ.
 pub(crate) fn figure_rows(results: &Results, spread: bool) -> Vec<Vec<String>> {
     let cell = |subject: &Subject, figure: &Figure| match subject.spread(figure) {
         Some(part) if spread => format!("{} ±{:.0}%", cell(results, subject, figure), part * 100.0),
@@ -90,7 +90,7 @@ pub(crate) fn figure_rows(results: &Results, spread: bool) -> Vec<Vec<String>> {
     [head].into_iter().chain(figures).collect()
 }
 
-/// `801 µs (1.00)`: the median and its ratio to the best peer's.
+/// Returns the median and its ratio to the best peer's median, for example `801 µs (1.00)`.
 fn cell(results: &Results, subject: &Subject, figure: &Figure) -> String {
     let Some(median) = subject.median(figure) else { return "–".to_owned() };
     let shown = figure.show(median);
@@ -100,7 +100,7 @@ fn cell(results: &Results, subject: &Subject, figure: &Figure) -> String {
     }
 }
 
-/// The figures of all programs.
+/// Returns the table of the figures of all programs.
 pub(crate) fn of_results(results: &Results) -> Table {
     let mut rows = figure_rows(results, true).into_iter();
     let head = rows.next().unwrap_or_default();
@@ -109,7 +109,7 @@ pub(crate) fn of_results(results: &Results) -> Table {
     table
 }
 
-/// Rows whose cells stand to the right, except the first one.
+/// Returns a table of `rows`. All columns except the first one are aligned to the right.
 pub(crate) fn of_rows<R: Into<comfy_table::Row>>(rows: impl IntoIterator<Item = R>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).add_rows(rows);
@@ -119,17 +119,18 @@ pub(crate) fn of_rows<R: Into<comfy_table::Row>>(rows: impl IntoIterator<Item = 
     table
 }
 
-/// A figure of one run and its name. What was not measured is a dash.
+/// The name of a figure and its value. A figure that was not measured is a dash.
 pub(crate) fn row(name: &str, value: Option<String>) -> [String; 2] {
     [name.to_owned(), value.unwrap_or_else(|| "–".to_owned())]
 }
 
-/// Microseconds as a table has them.
+/// Returns microseconds as they are shown in tables.
 pub(crate) fn micros(micros: f64) -> String {
     format!("{micros:.2} µs")
 }
 
-/// Median, 99th percentile and maximum of nanoseconds, each a row.
+/// Returns a row each for the median, the 99th percentile and the maximum, which are given in
+/// nanoseconds.
 pub(crate) fn latencies(name: &str, times: [u64; 3]) -> [[String; 2]; 3] {
     let [p50, p99, max] = times.map(|nanos| Some(format!("{:.2} ms", millis(nanos))));
     [("p50", p50), ("p99", p99), ("max", max)]

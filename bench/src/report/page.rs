@@ -1,5 +1,6 @@
-//! The page for the documentation: a section for each comparison, which its run replaces while the
-//! other sections stay; and the chart of it, with ratios to the best peer as bars.
+//! Writes the page for the documentation, and the charts. The page has a section for each
+//! comparison. A run replaces the section of its comparison and keeps the others. A chart shows
+//! ratios to the best peer as bars.
 
 use std::path::Path;
 use std::{fs, io};
@@ -19,10 +20,11 @@ const INTRODUCTION: &str = "# What it costs\n\n\
     all of them in turn. A\nfigure is the median of all rounds; in parentheses its ratio to the \
     best peer.\n";
 
-/// Lines of text are not longer than this; rows of tables are.
+/// The largest width of lines of text. Rows of tables may be longer.
 const WIDTH: usize = 104;
 
-/// A section: the figures, their notes, the goals, and `how` they were measured.
+/// Returns the text of a section: the figures, their notes, the goals, and `how` they were
+/// measured.
 pub(crate) fn figures(results: &Results, section: &Section, how: &str) -> String {
     let mut lines = vec![heading(section)];
     lines
@@ -66,14 +68,14 @@ fn heading(section: &Section) -> String {
     format!("## {}\n", section.heading)
 }
 
-/// A section of a page, from its heading to the next one.
+/// Returns a section of the page, from its heading to the next heading.
 fn part<'a>(page: &'a str, section: &Section) -> Option<&'a str> {
     let start = page.find(&format!("\n{}", heading(section)))? + 1;
     let length = page[start + 1..].find("\n## ").map_or(page.len() - start, |end| end + 2);
     page.get(start..start + length)
 }
 
-/// Wraps long lines of text; rows of tables cannot be wrapped.
+/// Wraps long lines of text. Rows of tables are left as they are.
 fn wrapped(text: &str) -> String {
     let mut page = String::new();
     for line in text.lines() {
@@ -104,7 +106,7 @@ const LONGEST: f64 = 3.0;
 /// Writes the chart.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When the chart cannot be written.
 pub(crate) fn write_chart(results: &Results, path: &Path) -> Result<()> {
     draw(results, path)
         .map_err(|error| anyhow!("{error}"))
@@ -112,7 +114,8 @@ pub(crate) fn write_chart(results: &Results, path: &Path) -> Result<()> {
 }
 
 fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    // A panel for each figure that a peer has, and a bar for each program that has it.
+    // There is a panel for each figure that a peer has, with a bar for each program that has the
+    // figure.
     let panel = |figure: &'static Figure| {
         let (_, best) = results.best_peer(figure)?;
         let bar = |subject| Some((subject, Subject::median(subject, figure)?));
@@ -157,7 +160,7 @@ fn draw(results: &Results, path: &Path) -> Result<(), Box<dyn std::error::Error>
     Ok(())
 }
 
-/// Pixels of a bar.
+/// Returns the length of a bar in pixels.
 #[allow(clippy::cast_possible_truncation, reason = "bounded by LONGEST")]
 fn length(ratio: f64) -> i32 {
     (ratio.clamp(0.0, LONGEST) / LONGEST * f64::from(CHART_WIDTH - LABELS - 170)) as i32

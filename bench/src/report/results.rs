@@ -1,4 +1,4 @@
-//! The figures of all rounds, what they were taken from, and whether they meet the goals.
+//! The figures of all rounds, the programs that they belong to, and whether they meet the goals.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +21,10 @@ pub(crate) struct Subject {
     figures: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// Why a program is measured.
+/// The role of a program in the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// One of our builds.
+    /// A build of ours.
     Ours,
     /// A program of somebody else that does the same job.
     Peer,
@@ -33,12 +33,12 @@ pub(crate) enum Role {
 }
 
 impl Results {
-    /// Results without any figure yet.
+    /// Returns results that contain no figure yet.
     pub(crate) fn new(subjects: Vec<Subject>) -> Self {
         Self { subjects }
     }
 
-    /// Adds the figures of a round of one program.
+    /// Adds the figures of one program in one round.
     pub(crate) fn record(&mut self, subject: usize, figures: Figures) {
         for (id, value) in figures {
             let id = figure(id).id.as_str();
@@ -46,7 +46,7 @@ impl Results {
         }
     }
 
-    /// The peer with the lowest median of a figure: its name and that median.
+    /// Returns the name of the peer with the lowest median of a figure, and this median.
     pub(crate) fn best_peer(&self, figure: &Figure) -> Option<(&str, f64)> {
         self.subjects
             .iter()
@@ -55,17 +55,17 @@ impl Results {
             .min_by(|one, other| one.1.total_cmp(&other.1))
     }
 
-    /// One program's median.
+    /// Returns the median of the program with this name.
     pub(crate) fn median_of(&self, name: &str, figure: &Figure) -> Option<f64> {
         self.subjects.iter().find(|subject| subject.name == name)?.median(figure)
     }
 
-    /// The build that the goals are about.
+    /// Returns the build that the goals are about: the first of ours.
     pub(crate) fn ours(&self) -> Option<&Subject> {
         self.subjects.iter().find(|subject| subject.role == Role::Ours)
     }
 
-    /// The figures that were measured for any of the programs.
+    /// Returns the figures that were measured for at least one program.
     pub(crate) fn figures(&self) -> impl Iterator<Item = &'static Figure> {
         figures().filter(|figure| self.subjects.iter().any(|it| it.median(figure).is_some()))
     }
@@ -76,7 +76,7 @@ impl Subject {
         Self { name, kind, version, role, figures: BTreeMap::new() }
     }
 
-    /// The rounds' figures, the lowest first.
+    /// Returns the figures of all rounds, the lowest first.
     fn sorted(&self, figure: &Figure) -> Option<Vec<f64>> {
         let mut sorted =
             self.figures.get(figure.id.as_str()).filter(|all| !all.is_empty())?.clone();
@@ -84,18 +84,18 @@ impl Subject {
         Some(sorted)
     }
 
-    /// The middle one of the rounds' figures.
+    /// Returns the median of the rounds' figures.
     pub(crate) fn median(&self, figure: &Figure) -> Option<f64> {
         let sorted = self.sorted(figure)?;
         Some(f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]))
     }
 
-    /// The highest of the rounds' figures.
+    /// Returns the highest of the rounds' figures.
     pub(crate) fn worst(&self, figure: &Figure) -> Option<f64> {
         self.sorted(figure)?.last().copied()
     }
 
-    /// Half the distance between the rounds' extremes, relative to the median.
+    /// Returns half the difference between the highest and the lowest round, divided by the median.
     pub(crate) fn spread(&self, figure: &Figure) -> Option<f64> {
         let sorted = self.sorted(figure)?;
         Some((sorted.last()? - sorted.first()?) / 2.0 / self.median(figure)?)
@@ -112,7 +112,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// A figure that could not be computed meets nothing.
+    /// Whether the goal is met. A figure that could not be computed meets no goal.
     pub(crate) fn is_met(&self) -> bool {
         self.figure <= self.most
     }
@@ -125,7 +125,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The goals of the first of our builds whose figures were measured.
+/// Returns a verdict on each goal for which our first build has figures.
 pub(crate) fn judge(results: &Results) -> Vec<Verdict> {
     let goals = sections().iter().flat_map(|section| &section.goals);
     goals.filter_map(|goal| goal.judge(results)).collect()

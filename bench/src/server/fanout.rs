@@ -1,4 +1,4 @@
-//! Broadcasts to many listeners of one server.
+//! Measures broadcasts to many listeners of one server.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -21,11 +21,10 @@ use crate::programs::program::{Memory, Meter, Program};
 use crate::report::{latencies, micros, of_rows, row};
 use crate::run;
 
-/// How long the same load runs before it is measured.
+/// How long the load runs before it is measured.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Time for a program to finish the work of the last event, so that all of it falls into the measured
-/// time.
+/// The wait after the last event, so that the program's work for it falls into the measured time.
 const SETTLE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
@@ -33,15 +32,15 @@ pub(crate) struct FanoutOptions {
     #[command(flatten)]
     to: TargetOptions,
 
-    /// Listeners
+    /// The number of listeners
     #[arg(long, default_value = "2000", value_parser = range(1..=1_000_000))]
     subscribers: u32,
 
-    /// Tags, each with an equal share of the listeners
+    /// The number of tags, each with an equal share of the listeners
     #[arg(long, default_value = "1", value_parser = range(1..=10_000))]
     tags: u32,
 
-    /// Name of the tag; several tags are numbered
+    /// Name of the tag. Several tags are numbered
     #[arg(long, default_value = TAG)]
     tag: String,
 
@@ -49,7 +48,7 @@ pub(crate) struct FanoutOptions {
     #[arg(long, default_value = "10", value_parser = positive)]
     rate: f64,
 
-    /// Messages of a burst; bursts are as frequent as the rate demands
+    /// Messages of a burst. The time between two bursts follows from the rate
     #[arg(long, default_value = "1", value_parser = range(1..=1_000))]
     burst: u32,
 
@@ -77,7 +76,7 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The listeners of one server, and a publisher.
+/// The listeners of one server, and a publisher for them.
 pub(crate) struct Fanout {
     target: Arc<Target>,
     listeners: Listeners,
@@ -87,42 +86,43 @@ pub(crate) struct Fanout {
     pid: Option<Pid>,
 }
 
-/// What a listener costs.
+/// The cost of a listener.
 pub(crate) struct JoinCost {
-    /// CPU of connecting, upgrading and registering, in microseconds.
+    /// The CPU time of connecting, upgrading and registering, in microseconds.
     pub(crate) micros: Option<f64>,
-    /// User memory, in bytes.
+    /// The memory that a listener adds to [`Memory::user`], in bytes.
     pub(crate) bytes: Option<f64>,
 }
 
-/// What deliveries cost.
+/// The cost of deliveries.
 pub(crate) struct Delivered {
     published: Published,
-    /// CPU of a delivery, in microseconds.
+    /// The CPU time of a delivery in microseconds.
     pub(crate) micros: Option<f64>,
     /// Nanoseconds from sending to arrival.
     pub(crate) latencies: Latencies,
 }
 
 impl Fanout {
-    /// A load without any listener yet.
+    /// Returns a load without any listener yet.
     pub(crate) fn new(server: &Server, tags: Arc<[String]>) -> Result<Self> {
         let (target, listeners) =
             (Arc::clone(&server.target), Listeners::new(&server.target, tags)?);
         Ok(Self { target, listeners, publisher: None, pid: server.pid })
     }
 
-    /// A load of `count` listeners on the tag of the comparisons.
+    /// Returns a load of `count` listeners on the tag of the comparisons.
     pub(crate) fn of(server: &Server, count: usize) -> Result<Self> {
         let mut fanout = Self::new(server, tag())?;
         fanout.open(count, AT_A_TIME)?;
         Ok(fanout)
     }
 
-    /// Adds listeners, evenly over the tags.
+    /// Adds `count` listeners and spreads them evenly over the tags. Returns what one of them
+    /// costs.
     ///
     /// # Errors
-    /// When one cannot join, or the process has ended.
+    /// When a listener cannot join, or the process has ended.
     pub(crate) fn open(&mut self, count: usize, at_a_time: usize) -> Result<JoinCost> {
         self.listeners.listen_for(SETTLE)?;
         let before = self.pid.map(Memory::of_tree).transpose()?;
@@ -136,7 +136,7 @@ impl Fanout {
         Ok(JoinCost { micros, bytes })
     }
 
-    /// Publishes by `warm_up`, then measures `schedule`.
+    /// Publishes by the schedule `warm_up`, then by `schedule`, which is measured.
     ///
     /// # Errors
     /// When a listener missed a message or got it twice.
@@ -151,7 +151,7 @@ impl Fanout {
         Ok(Delivered { published, micros, latencies: self.listeners.tally.latencies.clone() })
     }
 
-    /// Listens until `stop` to what others publish. Answers the CPU of a delivery, in microseconds.
+    /// Listens until `stop` to what others publish. Returns the CPU of a delivery, in microseconds.
     ///
     /// # Errors
     /// When nothing was delivered.
@@ -176,7 +176,7 @@ impl Fanout {
 }
 
 /// Gives two servers with the same listeners their messages in turn, so that other work of the machine
-/// concerns both. Answers the mean of `value` for each, without the first turn.
+/// concerns both. Returns the mean of `value` for each, without the first turn.
 pub(crate) fn in_turn(
     servers: [&Server; 2],
     listeners: usize,
@@ -189,7 +189,7 @@ pub(crate) fn in_turn(
     let mut sums = [0.0; 2];
     for turn in 0..=turns {
         for (fanout, sum) in fanouts.iter_mut().zip(&mut sums) {
-            // Each server has slept while the other one worked.
+            // Each server has slept while the other one worked, so it warms up first.
             let [warm_up, measured] = [500, 1_000].map(|time| schedule(rate, 1, time));
             let delivered = fanout.deliver(&warm_up, &measured)?;
             if turn > 0 {
@@ -200,7 +200,7 @@ pub(crate) fn in_turn(
     Ok(sums.map(|sum| sum / f64::from(turns)))
 }
 
-/// Messages on the tag of the comparisons, for `millis` milliseconds.
+/// Returns a schedule on the tag of the comparisons for `millis` milliseconds.
 pub(crate) fn schedule(rate: f64, burst: usize, millis: u64) -> Schedule {
     Schedule::at(&tag(), rate, burst, MESSAGE_SIZE as usize, Duration::from_millis(millis))
 }
@@ -209,7 +209,7 @@ pub(crate) fn tag() -> Arc<[String]> {
     [TAG.to_owned()].into()
 }
 
-/// Measures and prints.
+/// Measures the broadcasts and prints the figures.
 ///
 /// # Errors
 /// When the server is missing, or a listener missed a message.
@@ -246,7 +246,7 @@ pub(crate) fn run(options: &FanoutOptions) -> Result<()> {
     Ok(writeln!(out, "{}", of_rows(rows))?)
 }
 
-/// `tag`, or `tag-1`, `tag-2` and so on.
+/// Returns the tag alone, or with numbers: `tag-1`, `tag-2` and so on.
 fn names(tag: &str, count: u32) -> Arc<[String]> {
     match count {
         1 => [tag.to_owned()].into(),
@@ -254,16 +254,16 @@ fn names(tag: &str, count: u32) -> Arc<[String]> {
     }
 }
 
-/// Begins the line with the median, the 99th percentile and the maximum.
+/// The beginning of the line with the median, the 99th percentile and the maximum.
 pub(crate) const LINE: &str = "latencies in ns: ";
 
-/// The healthy client's messages a second.
+/// The number of messages a second that the healthy client receives.
 const RATE: u32 = 100;
 
-/// Time to start and to warm up.
+/// How long the probe needs to start and to warm up: [`WARM_UP`], and half a second to start.
 pub(crate) const PROBE_WARM_UP: Duration = Duration::from_millis(2_500);
 
-/// One listener of a tag, and a publisher for it.
+/// A healthy client: a process with one listener of a tag, and a publisher for it.
 pub(crate) struct Probe {
     program: Program,
     /// The directory is removed after the program has ended.
@@ -288,11 +288,11 @@ impl Probe {
         Ok(Self { program, _directory: directory })
     }
 
-    /// Waits for the end of the probe. Answers the median, the 99th percentile and the maximum of
+    /// Waits for the end of the probe. Returns the median, the 99th percentile and the maximum of
     /// its latencies, in nanoseconds.
     ///
     /// # Errors
-    /// When one of its messages was lost.
+    /// When one of the probe's messages was lost.
     pub(crate) fn finish(mut self) -> Result<[u64; 3]> {
         let [line] = self.program.announced([LINE]).context("the healthy client")?;
         let times = line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;

@@ -1,7 +1,7 @@
 //! The lowest cost of a delivery with one system call for each: blocking writes in a loop.
 //!
-//! It has no timeouts, bounds or pings, and one slow client stops all of them: nobody should serve like
-//! this.
+//! The loop has no time-outs, bounds or pings, and one slow client stops all others: nobody should
+//! serve like this.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -15,12 +15,12 @@ use tokio_tungstenite::tungstenite::{Utf8Bytes, WebSocket, accept_with_config};
 
 use crate::load::wire::server_frame;
 
-/// Bytes read at once. A listener has no buffer once it is registered.
+/// The number of bytes that are read at once. A listener has no read buffer once it is registered.
 const BUFFER: usize = 4_096;
 
 type Sockets = Arc<Mutex<Vec<TcpStream>>>;
 
-/// Serves until the process is ended.
+/// Serves connections until the process is ended.
 pub(crate) fn run() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
@@ -38,8 +38,8 @@ fn serve(listener: &TcpListener) -> Result<()> {
     }
 }
 
-/// Reads the upgrade and the first action: a client that registers is a listener, any other one
-/// publishes.
+/// Reads the upgrade and the first action. A client whose first action is `set` is a listener, and
+/// any other client publishes.
 fn upgrade(stream: TcpStream, listeners: &Sockets) -> Result<()> {
     let config = WebSocketConfig::default().read_buffer_size(BUFFER);
     let mut socket = accept_with_config(stream, Some(config))?;
@@ -66,7 +66,7 @@ fn publish(mut socket: WebSocket<TcpStream>, first: Utf8Bytes, listeners: &Socke
     }
 }
 
-/// The message, which is the last field of the action.
+/// Returns the message, which is the last field of the action.
 fn message(action: &str) -> Result<&str> {
     let (_, rest) = action.split_once("\"message\":").context("no message")?;
     rest.strip_suffix('}').context("no end")

@@ -1,4 +1,4 @@
-//! The server under load: a running one, or one that is started for the measurement.
+//! The server under load, which runs already or is started for the measurement.
 
 pub(crate) mod fanout;
 pub(crate) mod floor;
@@ -28,21 +28,22 @@ use crate::programs::program::Program;
 use crate::run;
 use publish::plan;
 
-/// The tags of the comparisons: that of the load, and that of a healthy client meanwhile.
+/// The tags of the comparisons: one for the load, and one for the healthy client.
 pub(crate) const TAG: &str = "bench";
 pub(crate) const QUIET_TAG: &str = "bench-quiet";
 
-/// Bytes of a message in the comparisons.
+/// The size of a message in the comparisons, in bytes.
 pub(crate) const MESSAGE_SIZE: u32 = 125;
 
-/// Connections that are opened at the same time. With fewer, a program sleeps and wakes for each, which
-/// costs CPU, too.
+/// The number of connections that are opened at the same time. With fewer, a program sleeps and
+/// wakes for each connection, which costs CPU time.
 pub(crate) const AT_A_TIME: usize = 16;
 
-/// Which server is loaded.
+/// The options that choose the server to load.
 #[derive(Debug, Args)]
 pub(crate) struct TargetOptions {
-    /// A server that runs: ws://HOST:PORT/ws, or wss. Without this option, one is started
+    /// The URL of a running server: ws://HOST:PORT/ws, or wss. Without this option, a server is
+    /// started
     #[arg(long, value_name = "URL", conflicts_with_all = ["program", "server"])]
     url: Option<Url>,
 
@@ -58,11 +59,11 @@ pub(crate) struct TargetOptions {
     #[arg(long, requires = "url")]
     pid: Option<i32>,
 
-    /// Which program to start
+    /// The program to start
     #[arg(long, default_value = "server", value_parser = one_of(&PEERS.server))]
     program: &'static Peer,
 
-    /// The path of our server. The default is the one beside this program
+    /// The path of our server. The default is the server in the directory of this program
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
 
@@ -71,7 +72,7 @@ pub(crate) struct TargetOptions {
     peers_dir: PathBuf,
 }
 
-/// A server, and how it is started.
+/// A server that the comparison starts.
 pub(crate) struct Tested {
     pub(crate) kind: &'static Peer,
     /// The path of the program, if it is ours.
@@ -83,7 +84,7 @@ impl Tested {
     /// Starts the server for listeners on `tags`, and waits until it listens.
     ///
     /// # Errors
-    /// With the end of its stderr, when it does not start.
+    /// When the server does not start. The error contains the end of its stderr.
     pub(crate) fn start(&self, directory: &Path, tags: &[String]) -> Result<Server> {
         if self.kind.is_ours() {
             return Launch { tags: tags.to_vec(), ..Launch::new(&self.build, directory) }.start();
@@ -106,16 +107,17 @@ impl Tested {
     }
 }
 
-/// A server that can be loaded. Dropping it ends the program that was started.
+/// A server that can be loaded. When this value is dropped, the program that was started for it
+/// ends.
 pub(crate) struct Server {
     pub(crate) target: Arc<Target>,
     pub(crate) url: String,
-    /// Holds the key for publishing, if the server needs one.
+    /// The file with the key for publishing, if the server needs one.
     key_file: Option<PathBuf>,
     ca: Option<PathBuf>,
-    /// The root of its processes, if it runs here.
+    /// The root of the server's process tree, if it runs on this machine.
     pub(crate) pid: Option<Pid>,
-    /// Where our server answers whether it is ready.
+    /// The address at which our server answers whether it is ready.
     admin: Option<SocketAddr>,
     program: Option<Program>,
     /// The directory is removed after the program has ended.
@@ -123,10 +125,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server that the options name, or one that is started.
+    /// Returns the server that the options name, or starts one.
     ///
     /// # Errors
-    /// When its address is not known, or it does not start.
+    /// When the server's address is not known, or the server does not start.
     pub(crate) fn of(options: &TargetOptions, tags: &[String]) -> Result<Self> {
         let Some(url) = &options.url else {
             let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
@@ -159,13 +161,13 @@ impl Server {
         }
     }
 
-    /// Asks the program to end, and waits until it has ended.
+    /// Sends SIGTERM to the program if this process started it, and waits until it has ended.
     pub(crate) fn stop(self) -> Result<()> {
         self.program.map_or(Ok(()), Program::stop)
     }
 }
 
-/// The tags of the comparisons.
+/// Returns the tags of the comparisons.
 pub(crate) fn tags() -> [String; 2] {
     [TAG.to_owned(), QUIET_TAG.to_owned()]
 }
@@ -176,14 +178,14 @@ fn first_line(file: &Path) -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The key for publishing. Without a key the server limits how much strangers publish, and keeps none
-/// of it for clients that are away.
+/// The key for publishing. Without a key, the server limits how much strangers publish, and stores
+/// none of their messages for clients that are away.
 const KEY: &str = "bench-key-of-the-load-generator";
 
-/// Time to become ready, including the messages that the server has to read.
+/// How long a server may take to become ready, including the time to read its stored messages.
 const READY: Duration = Duration::from_secs(120);
 
-/// The options of a start.
+/// The options with which our server is started.
 pub(crate) struct Launch<'a> {
     pub(crate) server: &'a Path,
     /// The directory for the key file and for the program's stderr.
@@ -191,14 +193,15 @@ pub(crate) struct Launch<'a> {
     /// The tags on which publishing needs the key.
     pub(crate) tags: Vec<String>,
     pub(crate) more_options: &'a [String],
-    /// A library to load before the C library.
+    /// The library to load before the C library.
     pub(crate) preload: Option<&'a Path>,
     /// Whether the server stores messages for clients that are away.
     pub(crate) keeps: bool,
 }
 
 impl<'a> Launch<'a> {
-    /// For the tags of the comparisons, with the server's defaults, and in memory only.
+    /// Returns the options for the tags of the comparisons, with the server's defaults and without
+    /// a data directory.
     pub(crate) fn new(server: &'a Path, directory: &'a Path) -> Self {
         let (tags, more_options) = (tags().to_vec(), &[]);
         Self { server, directory, tags, more_options, preload: None, keeps: true }
@@ -207,7 +210,7 @@ impl<'a> Launch<'a> {
     /// Starts the server, and waits until it listens.
     ///
     /// # Errors
-    /// With the end of its stderr, when it does not start.
+    /// When the server does not start. The error contains the end of its stderr.
     pub(crate) fn start(&self) -> Result<Server> {
         let [key_file, config] = ["key", "server.toml"].map(|name| self.directory.join(name));
         fs::write(&key_file, KEY).context("cannot write the key")?;
@@ -233,14 +236,14 @@ impl<'a> Launch<'a> {
         Ok(Server { key_file, admin, ..Server::running(Some(program), target) })
     }
 
-    /// Starts the server, publishes `entries` messages and restarts the server. Answers the
+    /// Starts the server, publishes `entries` messages and restarts the server. Returns the
     /// messages accepted a second, and the seconds from the second start until the server was
     /// ready.
     pub(crate) fn fill_and_restart(&self, entries: u64) -> Result<(f64, f64)> {
         let server = self.start()?;
         let mut senders = Senders::new(&server.target, plan(32))?;
         let begun = Instant::now();
-        // The messages in flight come on top.
+        // The messages that are still unanswered now are already sent, and are accepted below.
         senders.send_until(|accepted| accepted.sent >= entries)?;
         senders.finish()?;
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]

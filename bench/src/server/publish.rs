@@ -1,4 +1,4 @@
-//! Many senders on one server.
+//! Measures many senders on one server.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::options::range;
 use crate::programs::program::Meter;
 use crate::report::{latencies, micros, of_rows, row};
 
-/// Senders in the comparisons.
+/// The number of senders in the comparisons.
 pub(crate) const SENDERS: u32 = 64;
 
 #[derive(Debug, Args)]
@@ -30,17 +30,18 @@ pub(crate) struct PublishOptions {
     seconds: u32,
 }
 
-/// What senders cost a server.
+/// The cost that senders cause for a server.
 pub(crate) struct SendCost {
     messages: u64,
     pub(crate) per_second: f64,
-    /// CPU of the server for a message, in microseconds.
+    /// CPU time of the server for one message, in microseconds.
     pub(crate) micros: Option<f64>,
     /// Nanoseconds from sending to the answer.
     pub(crate) latencies: Latencies,
 }
 
-/// Sends for `warm_up`, then measures for `time`.
+/// Sends messages and measures the server's cost. `times` holds the warm-up time and then the time
+/// of the measurement.
 ///
 /// # Errors
 /// When a message is refused, or no answer arrives any more.
@@ -62,13 +63,13 @@ pub(crate) fn measure(server: &Server, plan: SendPlan, times: [Duration; 2]) -> 
     Ok(SendCost { messages, per_second, micros, latencies })
 }
 
-/// The senders of the comparisons.
+/// Returns the plan for the senders of the comparisons.
 pub(crate) fn plan(in_flight: u32) -> SendPlan {
     let (over, tag) = (PublishMethod::WebSocket, TAG.to_owned());
     SendPlan { over, publishers: SENDERS, in_flight, tag, size: MESSAGE_SIZE, without_mid: false }
 }
 
-/// Measures and prints.
+/// Measures the cost of senders and prints the result.
 ///
 /// # Errors
 /// When the server is missing, or a message is refused.

@@ -1,4 +1,4 @@
-//! All clients reconnect at once, and a healthy client tries to go on.
+//! All clients reconnect at once, while a healthy client goes on receiving.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use crate::run;
 /// How long the healthy client is measured without a storm, for comparison.
 const ALONE: Duration = Duration::from_secs(3);
 
-/// Connections opened at the same time before the storm.
+/// The number of connections that are opened at the same time before the storm.
 const AT_A_TIME: usize = 64;
 
-/// Time for the server to finish its work for the last client.
+/// How long the measurement waits for the server to finish its work for the last client.
 const SETTLE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
@@ -44,16 +44,16 @@ pub(crate) struct StormOptions {
 pub(crate) struct StormCost {
     /// The time until all clients were back.
     pub(crate) time: Duration,
-    /// Attempts that failed.
+    /// The number of failed attempts to reconnect.
     retries: usize,
-    /// CPU for each client that leaves and comes back, in microseconds.
+    /// CPU time of the server for each client that leaves and comes back, in microseconds.
     micros: Option<f64>,
-    /// The latencies of the healthy client meanwhile: median, 99th percentile and maximum, in
-    /// nanoseconds.
+    /// The latencies of the healthy client during the storm: median, 99th percentile and maximum,
+    /// in nanoseconds.
     pub(crate) healthy: [u64; 3],
 }
 
-/// A number of clients of one tag lose their connections and reconnect at once. A healthy client of
+/// Disconnects `count` clients of one tag, which then reconnect at once. A healthy client of
 /// another tag is measured for `time`, from a moment before the storm.
 ///
 /// # Errors
@@ -79,7 +79,7 @@ pub(crate) fn measure(
     Ok(StormCost { time: took, retries, micros, healthy: probe.finish()? })
 }
 
-/// Measures and prints.
+/// Measures the storm and prints the result.
 ///
 /// # Errors
 /// When the server is missing, a client does not come back, or the healthy one loses a message.

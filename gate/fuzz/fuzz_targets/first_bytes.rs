@@ -13,7 +13,8 @@ use gate::{Command, Config, Listeners};
 use libfuzzer_sys::fuzz_target;
 use shared::shutdown::{Hangups, Shutdown};
 
-/// If the gate has not closed the connection this long after the client ended its side, it hangs.
+/// The time limit for the gate to close the connection after the client ended its side. After this
+/// time, the gate counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The content types of TLS records (RFC 8446 section 5.1).

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 
 use crate::tls::names::{suite_name, version_name};
 
-/// The header's field `verify` has this value if the client presented no certificate. The value 0
-/// would mean that a certificate was verified.
+/// The value of the header's field `verify` for a client that presented no certificate. The value 0
+/// means that a certificate was verified.
 const NOT_VERIFIED: u32 = 1;
 
 /// A version of the PROXY protocol.

@@ -125,8 +125,8 @@ impl Backend {
     /// Records that the server closed a connection without sending a byte, although the client had
     /// sent some. `answered` is the number of bytes that the server has sent so far to all clients.
     ///
-    /// The gate does not interpret the bytes that it forwards. Only such closed connections show
-    /// that the gate and the server disagree about the PROXY protocol.
+    /// The gate does not interpret the bytes that it forwards. Only connections that are closed
+    /// without an answer show that the gate and the server disagree about the PROXY protocol.
     pub(crate) fn closed_unanswered(&self, answered: u64) {
         let Some(times) = self.unanswered.add(answered) else { return };
         let question = match (self.proxy_protocol, &self.target) {
@@ -178,7 +178,8 @@ impl Backend {
     }
 
     fn log_reachable(&self) {
-        // The flag is read first, because every write takes the cache line from all other threads.
+        // The flag is read before it is written, because every write slows down all other threads
+        // that read the flag.
         if self.unreachable.load(Ordering::Relaxed)
             && self.unreachable.swap(false, Ordering::Relaxed)
         {
@@ -218,7 +219,8 @@ async fn connect_unix(path: &Path) -> Result<Stream, Failure> {
 /// ends on this machine, so only a server on another machine can vanish unnoticed.
 fn set_options(stream: &TcpStream, address: IpAddr) {
     let socket = SockRef::from(stream);
-    // These calls fail only if the connection is already closed. The first read then reports that.
+    // These calls fail only if the connection is already closed. The first read then reports the
+    // closed connection.
     let _ = socket.set_tcp_nodelay(true);
     if !address.is_loopback() {
         let _ = socket.set_tcp_keepalive(&keepalive());
@@ -246,7 +248,8 @@ impl Failure {
 fn is_temporary(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        // No process listens there, or the server ended while this connection was in its queue.
+        // No process listens at the address, or the server ended while this connection was in its
+        // queue.
         io::ErrorKind::ConnectionRefused
             | io::ErrorKind::ConnectionReset
             // The Unix socket does not exist yet, or its queue is full (connect(2): EAGAIN).

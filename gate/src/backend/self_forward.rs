@@ -72,9 +72,10 @@ fn destination(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether `ip` is an address of this machine. A successful bind would prove nothing, because the
-/// kernel can be set to allow every address. A confined service may be unable to list its
-/// interfaces (`RestrictAddressFamilies=` without AF_NETLINK). Then only the loopback counts.
+/// Whether `ip` is an address of this machine. The function does not test this by a bind, because
+/// the kernel can be set to allow a bind to every address. A confined service may be unable to list
+/// its interfaces (`RestrictAddressFamilies=` without AF_NETLINK). Then only loopback addresses
+/// count as addresses of this machine.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let has = |interfaces: InterfaceAddressIterator| {
         interfaces.filter_map(|interface| interface.address).any(|its| {

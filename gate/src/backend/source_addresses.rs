@@ -3,10 +3,10 @@
 //! Two addresses and two ports identify a connection. From one source address to one port of the
 //! server, there are only as many connections as ephemeral ports: 28,232 on Linux by default. Once
 //! half of these ports are in use, each connect takes thirty times as long (docs/internals.md),
-//! because the kernel first tries all odd or all even ports one by one. All of 127.0.0.0/8 is this
-//! machine, so more source addresses help.
+//! because the kernel first tries all odd or all even ports one by one. All addresses of
+//! 127.0.0.0/8 belong to this machine, so the gate uses more than one as source address.
 //!
-//! Connections come from 127.0.0.1 alone until this address has its share of them, because servers
+//! All connections come from 127.0.0.1 until this address has reached its share, because servers
 //! may have rules for 127.0.0.1 (such as `allow 127.0.0.1`).
 
 use std::fs;
@@ -64,10 +64,10 @@ impl SourceAddresses {
     /// The errors of connect(2); `AddrNotAvailable` if no source address has a free port.
     pub(crate) async fn connect(&self, to: SocketAddrV4) -> io::Result<(TcpStream, Lease)> {
         let mut exhausted = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        // Closed connections keep their ports for one more minute (TIME_WAIT) but are not counted,
-        // and neither are connections of other programs. So a source address may be full although
-        // its count is low. Addresses above their share may still have free ports and are tried
-        // last.
+        // The count includes neither the connections of other programs nor closed connections,
+        // which keep their ports for one more minute (TIME_WAIT). So a source address may be full
+        // although its count is low. Addresses above their share may still have free ports and are
+        // tried last.
         let (preferred, others): (Vec<u8>, Vec<u8>) =
             (0..ADDRESSES).partition(|&index| self.has_room(index));
         for index in preferred.into_iter().chain(others) {
@@ -91,7 +91,8 @@ impl SourceAddresses {
     }
 }
 
-/// Connects from 127.0.0.(index + 1). Without a bind, the kernel uses 127.0.0.1.
+/// Connects from 127.0.0.(index + 1). Index 0 needs no bind, because the kernel uses 127.0.0.1 by
+/// itself.
 async fn connect_from(index: u8, to: SocketAddrV4) -> io::Result<TcpStream> {
     if index == 0 {
         return TcpStream::connect(to).await;
@@ -103,8 +104,8 @@ async fn connect_from(index: u8, to: SocketAddrV4) -> io::Result<TcpStream> {
     socket.connect(SocketAddr::V4(to)).await
 }
 
-/// Two fifths of the ports. Connects are fast while less than half of the ports are in use, and
-/// uncounted connections need a part of that half.
+/// The share of one address: two fifths of its ports. Connects are fast while less than half of the
+/// ports are in use. The remaining tenth is for connections that are not counted.
 fn share(ports: &RangeInclusive<u16>) -> u32 {
     let count = u32::from(ports.end().saturating_sub(*ports.start())) + 1;
     (count * 2 / 5).max(1)

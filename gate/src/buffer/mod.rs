@@ -1,5 +1,5 @@
-//! Buffers: one set for each thread, and for each connection the bytes that a socket has not taken
-//! yet.
+//! Buffers. Each thread has one set of buffers. Each connection stores only the bytes that a socket
+//! has not taken yet.
 
 mod pending;
 mod scratch;
@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub(crate) use pending::Pending;
 pub(crate) use scratch::{CHUNK, Output, RECORD, Scratch, with};
 
-/// Reads the bytes that have arrived. tokio's `poll_read` often needs no second system call to
-/// learn that nothing is left, and counts the read towards the task's cooperative budget.
+/// Reads the bytes that have arrived. tokio's `poll_read` often detects without a second system
+/// call that no bytes are left, and counts the read towards the task's cooperative budget.
 pub(crate) fn read(
     stream: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,

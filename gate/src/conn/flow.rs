@@ -9,9 +9,9 @@ use crate::metrics::Carried;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Open,
-    /// The source has ended. Pending bytes and then the end must still be delivered. If `complete`,
-    /// a `close_notify` precedes the end. Otherwise the client can tell that the stream was cut
-    /// off.
+    /// The source has ended. The gate must still deliver the pending bytes and then the end. If
+    /// `complete` is true, the gate sends a `close_notify` before the end. Otherwise the client can
+    /// tell that the stream was cut off.
     Ending {
         complete: bool,
     },

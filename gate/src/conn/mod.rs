@@ -51,7 +51,7 @@ impl Drop for ConnPermit {
 }
 
 /// Serves one client and logs how the connection ended. If the client completed the handshake, the
-/// line has level `info` and target `access`; otherwise it has level `debug`.
+/// log line has level `info` and target `access`; otherwise the log line has level `debug`.
 ///
 /// # Errors
 /// An error of tokio if the runtime of this thread cannot register the socket.
@@ -102,8 +102,8 @@ async fn forward(
     handshake: HandshakeGuard,
 ) -> Result<AccessRecord, Error> {
     let mut close_slot = pin!(gate.drain.close_slot());
-    // The handshake has a box of its own, freed afterwards: it needs far more memory than the
-    // relay, which lives far longer.
+    // The future of the handshake is boxed, and the box is freed after the handshake. The handshake
+    // needs far more memory than the relay, and the relay runs far longer.
     let (tls, opened) = Box::pin(open(gate, client, peer, handshake, close_slot.as_mut())).await?;
     let mut relay = match opened {
         Ok(relay) => relay,

@@ -61,7 +61,7 @@ pub enum PemFault {
     Binary {
         /// The format that the content seems to have.
         form: &'static str,
-        /// The command that converts it.
+        /// The command that converts the file to PEM.
         remedy: &'static str,
     },
     /// A BEGIN or END line is damaged.

@@ -131,7 +131,8 @@ pub(crate) struct HandshakeGuard {
 }
 
 impl HandshakeGuard {
-    /// Completes when there are too many handshakes and this is the oldest one. Cancel safe.
+    /// Completes when there are too many unfinished handshakes and this handshake is the oldest.
+    /// Cancel safe.
     pub(crate) async fn evicted(&mut self) {
         // This channel carries no message. The wait ends when the sender is dropped.
         let _ = (&mut self.evicted).await;

@@ -46,7 +46,7 @@ impl Drain {
     }
 
     /// Completes when this connection must be closed, some time after the stop signal. Each
-    /// connection has its own delay, and the longest is just below the limit.
+    /// connection has its own delay. The longest delay is just below the limit.
     pub(crate) async fn close_slot(&self) {
         self.shutdown.stopping().await;
         // Every open connection gets here right after the stop signal. The first one to arrive

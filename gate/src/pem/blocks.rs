@@ -38,9 +38,8 @@ struct OpenBlock<'a> {
 
 /// Splits `content` of `file` into its blocks. Text between blocks is ignored.
 ///
-/// # Errors
-/// [`Error::Pem`] if there is no block, or if one is cut off, encrypted, or of a kind that does not
-/// belong in the file.
+/// # Errors [`Error::Pem`] if there is no block, or if a block is cut off, encrypted, or of a kind
+/// that does not belong in the file.
 pub(super) fn split(file: &Path, content: &[u8]) -> Result<Vec<Block>, Error> {
     let text = String::from_utf8_lossy(content);
     let mut blocks = Vec::new();

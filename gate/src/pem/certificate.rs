@@ -31,7 +31,7 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Parses `der`. `None` unless it is exactly one X.509 certificate.
+    /// Parses `der`. Returns `None` if `der` is not exactly one X.509 certificate.
     pub(super) fn parse(der: CertificateDer<'static>) -> Option<Self> {
         let (rest, parsed) = X509Certificate::from_der(&der).ok()?;
         if !rest.is_empty() {
@@ -84,13 +84,15 @@ impl Certificate {
         }
     }
 
-    /// The alternative names. If the certificate has none, its common name.
+    /// The alternative names. If the certificate has no alternative name, the list holds its common
+    /// name.
     pub(super) fn names(&self) -> Vec<String> {
         let names: Vec<String> = self.dns.iter().chain(&self.addresses).cloned().collect();
         if names.is_empty() { self.common_name.iter().cloned().collect() } else { names }
     }
 
-    /// The first DNS name, or else the common name. For a wildcard, this is its domain.
+    /// The first DNS name, or else the common name. For the wildcard `*.shop.example`, the host is
+    /// `shop.example`.
     pub(super) fn host(&self) -> Option<String> {
         let first = self.dns.first().or(self.common_name.as_ref())?;
         Some(first.strip_prefix("*.").unwrap_or(first).to_owned())
@@ -107,7 +109,8 @@ impl Certificate {
     }
 
     /// The alternative name that a new certificate should have, made from the common name. If the
-    /// common name cannot be a host (but for example a company), this is an example name.
+    /// common name cannot be a host name (for example, if it names a company), the function returns
+    /// an example name.
     pub(super) fn wanted_alternative_name(&self) -> String {
         let name = self.common_name.as_deref().unwrap_or_default();
         let is_of_host = |c: char| c.is_ascii_alphanumeric() || "-.*".contains(c);
@@ -137,8 +140,8 @@ impl Certificate {
     }
 
     /// Whether `other` issued this certificate. Names are compared as bytes, as clients do. Key
-    /// identifiers are compared first: they tell authorities apart that changed their key but not
-    /// their name, and they also match names that differ only in encoding.
+    /// identifiers are compared first. They differ if an authority changed its key but not its
+    /// name, and they are equal even if the encoding of the names differs.
     pub(super) fn is_issued_by(&self, other: &Self) -> bool {
         match (&self.issuer_key_id, &other.key_id) {
             (Some(wanted), Some(its)) => wanted == its,
@@ -147,7 +150,7 @@ impl Certificate {
     }
 }
 
-/// Converts a time of validity. Times before 1970 become 1970, which is long past too.
+/// Converts a time of validity. Times before 1970 become 1970. Both times are long past.
 fn time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }

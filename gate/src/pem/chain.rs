@@ -12,9 +12,10 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The name of the leaf's issuer if the file certainly lacks it. This is so if the leaf is sent
-    /// alone and its root is not in the file, because public authorities issue leaves only through
-    /// intermediates. In a longer chain, the last certificate was presumably issued by a root.
+    /// The name of the leaf's issuer if the file certainly lacks it. The issuer is certainly
+    /// missing if the leaf is sent alone and its root is not in the file, because public
+    /// authorities issue leaves only through intermediates. In a longer chain, the last certificate
+    /// was presumably issued by a root.
     pub(super) fn missing(&self) -> Option<&str> {
         let [leaf] = self.sent.as_slice() else { return None };
         let known = leaf.is_self_issued()
@@ -27,8 +28,8 @@ impl Chain {
 /// its issuer and so on. The root, which clients already have, and certificates of other chains are
 /// left out. `None` if no certificate has this key.
 ///
-/// If several certificates have this key, as in a file to which every renewal appends one, the leaf
-/// is the one that expires last.
+/// If several certificates have this key, as in a file to which every renewal appends a
+/// certificate, the leaf is the certificate that expires last.
 pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Option<Chain> {
     let leaf = certificates
         .iter()
@@ -38,7 +39,8 @@ pub(super) fn order(mut certificates: Vec<Certificate>, public_key: &[u8]) -> Op
         .map(|(index, _)| index)?;
     let mut sent = vec![certificates.remove(leaf)];
     // A root would end the chain anyway. Roots are taken out first, so that a cross-signed
-    // certificate with the same name and key is used instead, which leads to an older root.
+    // certificate with the same name and key is used instead. Such a certificate leads to an older
+    // root.
     let (mut left_out, mut certificates): (Vec<_>, Vec<_>) =
         certificates.into_iter().partition(Certificate::is_self_issued);
     while let Some(last) = sent.last() {

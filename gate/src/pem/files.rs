@@ -92,8 +92,9 @@ impl FileStamp {
         }
     }
 
-    /// Whether every later change would show in the metadata. False for a file that was just
-    /// written: a second write within the same tick of the clock leaves the same metadata.
+    /// Whether the metadata shows every later change of the file. The result is false for a file
+    /// that was just written: a second write within the same tick of the clock leaves the same
+    /// metadata.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         let Self::File { modified, changed, .. } = self else { return true };
         let latest = (*modified).max(*changed);

@@ -22,7 +22,8 @@ pub struct Identity {
     certified: Arc<CertifiedKey>,
     /// All names and addresses of the certificate.
     pub names: Vec<String>,
-    /// The first DNS name, for use in a URL. For a wildcard, this is its domain.
+    /// The first DNS name, for use in a URL. For the wildcard `*.shop.example`, the host is
+    /// `shop.example`.
     pub(crate) host: Option<String>,
     /// The kind of key, such as `P-256`.
     pub(crate) key_kind: String,
@@ -193,8 +194,8 @@ impl Identity {
     }
 }
 
-/// The file that is probably at fault. If the key fits no certificate, this is the file with the
-/// key. If key or certificate is missing, this is a file that has neither.
+/// The file that is probably at fault. If the key fits no certificate, the function returns the
+/// file with the key. If key or certificate is missing, it returns the files that have neither.
 fn at_fault(fault: &PemFault, contents: &[FileContent], blocks: &[Block]) -> PemLocation {
     let has = |file: &Path, kind| {
         blocks.iter().any(|block| block.kind == kind && block.location.is_in(file))

@@ -1,4 +1,4 @@
-//! Warnings about a certificate. The gate serves it anyway.
+//! Warnings about a certificate. The gate serves the certificate in spite of a warning.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,9 +29,9 @@ pub enum Warning {
         /// The name of the leaf's issuer.
         issuer: String,
     },
-    /// The certificate has only a common name. Browsers ignore it: Chrome since version 58 and
-    /// Firefox since version 48 read only the alternative names, because RFC 2818 (2000) deprecated
-    /// the common name.
+    /// The certificate has only a common name. Browsers ignore the common name: Chrome since
+    /// version 58 and Firefox since version 48 read only the alternative names, because RFC 2818
+    /// (2000) deprecated the common name.
     #[error(
         "the certificate of {name} has no subject alternative name, so browsers and many clients \
          refuse it, whatever its common name is; request a new one that has it, for example with \
@@ -57,7 +57,7 @@ pub enum Warning {
         name: String,
         /// The time of expiry.
         expires: SystemTime,
-        /// The time left until then.
+        /// The time left until the certificate expires.
         left: Duration,
     },
     /// A certificate of the chain has expired.

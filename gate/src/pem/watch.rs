@@ -1,8 +1,8 @@
 //! Detects changes of the PEM files.
 //!
 //! Each check opens the paths again, so a file may be replaced in any way: overwritten, replaced by
-//! a rename, or by a symbolic link (to the file or to a directory above it) that gets a new target.
-//! The kernel's file change notification would miss the changes of links.
+//! a rename, or through a symbolic link (to the file or to a directory above it) that gets a new
+//! target. The kernel's file change notification does not report changes of links.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -49,7 +49,7 @@ impl PemWatch {
     pub(crate) fn open(files: PemFiles) -> Result<(Self, Identity), Error> {
         let hasher = RandomState::new();
         // The metadata is taken before the files are read, so that the next check notices a change
-        // in between.
+        // made during the read.
         let stamps = files.stamps();
         let contents = files.read()?;
         let identity = Identity::from_contents(&contents)?;
@@ -60,11 +60,11 @@ impl PemWatch {
     }
 
     /// Checks the metadata of the files again. Reads their content if the metadata changed or
-    /// `thoroughly` is set. `None` if the content is unchanged and `thoroughly` is not set, or if a
-    /// file was a pipe at the start.
+    /// `thoroughly` is set. Returns the identity if the content has changed or `thoroughly` is set.
+    /// Returns `None` otherwise. Also returns `None` if a file was a pipe or a device at the start.
     ///
-    /// # Errors
-    /// The errors of [`Identity::load`]. Without `thoroughly`, each one is reported once.
+    /// # Errors The errors of [`Identity::load`]. Without `thoroughly`, each error is reported
+    /// once.
     pub(crate) fn check(&mut self, thoroughly: bool) -> Option<Result<Identity, Error>> {
         if self.unrepeatable {
             return None;
@@ -158,7 +158,7 @@ mod tests {
     fn content_is_read_only_where_metadata_changed() {
         let dir = TempDir::new().unwrap();
         let (mut watch, _) = settled(&dir);
-        // If the content were read, it would count as changed.
+        // This fingerprint matches no content. If `check` read the file, it would report a change.
         watch.found = Fingerprint::Content(0);
         assert_eq!(name(watch.check(false)), None);
         watch.stamps.clear();
@@ -222,7 +222,8 @@ mod tests {
         assert!(is_unrepeatable(&PemFiles::new(Path::new("/dev/null")).stamps()));
     }
 
-    /// Links like those of certbot (`live/…/cert.pem`) and of Kubernetes (`..data`).
+    /// The test makes symbolic links like those of certbot (`live/…/cert.pem`) and of Kubernetes
+    /// (`..data`).
     #[test]
     fn links_are_followed_each_time() {
         let dir = TempDir::new().unwrap();

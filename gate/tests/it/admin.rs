@@ -88,8 +88,8 @@ async fn everything_is_counted() {
         for _ in 0..2 {
             let mut client = gate.client_of(Arc::clone(config)).await;
             round_trip(&mut client).await;
-            // After the round trip, the client has its session ticket. The log line shows that the
-            // gate has seen the client's end.
+            // The round trip is over, so the client has its session ticket and can close. The log
+            // line that is awaited below shows that the gate has seen the close.
             client.shutdown().await.unwrap();
             assert_eq!(rest(&mut client).await.unwrap(), b"");
             gate.log_line("access");

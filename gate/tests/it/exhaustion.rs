@@ -7,7 +7,8 @@ use testkit::proc::{cpu_time, open_files};
 
 use crate::harness::{Gate, NEVER, echo, round_trip};
 
-/// The limit is lowered while the gate runs, so the gate's own connection limit does not apply.
+/// The test lowers the limit of descriptors while the gate runs. The gate has computed its limit of
+/// connections from the higher value before, so the descriptors run out first.
 #[tokio::test]
 async fn without_descriptors_accepting_waits_and_recovers() {
     let gate = Gate::start(echo().await, &["--handshake-timeout", NEVER]);

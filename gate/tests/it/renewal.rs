@@ -69,7 +69,8 @@ async fn renews(dir: &TempDir, pem: &str, replace: impl Fn(usize, &str)) {
 async fn a_file_written_in_place() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("cert.pem");
-    // The file is written with one call. Otherwise a check in the middle would find a fault.
+    // The file is written with one call. With several, the gate could check the file between two of
+    // them and report it as incomplete.
     renews(&dir, "cert.pem", |_, content| {
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(&path).unwrap();

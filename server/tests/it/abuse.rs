@@ -1,4 +1,4 @@
-//! What hostile clients send over a WebSocket.
+//! Tests what happens when hostile clients send invalid or endless data over a WebSocket.
 
 use serde_json::json;
 
@@ -84,8 +84,8 @@ async fn half_a_frame_and_silence_ends_with_the_idle_limit() {
     assert_eq!(client.closed().await, Some(4002));
 }
 
-/// The idle timeout also closes a registered client in the middle of a message, although that
-/// client may stay silent otherwise.
+/// The idle timeout closes even a registered client in the middle of a message, although a
+/// registered client may otherwise stay silent.
 #[tokio::test]
 async fn a_message_that_is_begun_is_not_waited_for_for_ever() {
     let server = Server::start(&["--idle-timeout", "300ms"]);
@@ -106,7 +106,8 @@ async fn all_messages_that_are_begun_are_bounded_together() {
     let closed = loop {
         let mut client = server.listener("t", None).await;
         client.send_raw(&piece).await;
-        // The server may answer the first message in the same turn in which it reads the piece.
+        // The server may answer the first ping before it checks the limit. It answers the second
+        // ping after the check.
         client.send_raw(&frame(0x89, b"")).await;
         let mut answered = client.next_pong_or_closed().await;
         if answered.is_ok() {

@@ -1,4 +1,4 @@
-//! Admission: connections beyond a limit, and what limits all clients together.
+//! Admission of connections: those beyond a limit, and the limits on all clients together.
 
 use serde_json::{Value, json};
 use testkit::soon;
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::harness::{Answer, Server, exchange_over, post_head, program, proxy_line, request};
 use crate::metrics::metrics;
 
-/// Checks a 503 whose `Retry-After` and body programs understand too.
+/// Checks that the answer is a 503 with `Retry-After` and a body that programs can parse.
 pub(crate) fn told_to_come_back(answer: &Answer) {
     assert_eq!(answer.status, 503);
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
@@ -35,7 +35,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
     let stream = TcpStream::connect(server.proxied.unwrap()).await.unwrap();
     told_to_come_back(&exchange_over(stream, through_a_proxy.concat().as_bytes()).await);
 
-    // Senders are still served; their connections are closed after one answer.
+    // Senders are still served, but their connections are closed after one answer.
     let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
     let post = post_head(broadcast.len()) + &broadcast;
     let stream = TcpStream::connect(server.address).await.unwrap();
@@ -51,7 +51,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
     server.until_counts("shop", (1, 0)).await;
     let coming = async {
         loop {
-            // The client that was closed counts until its socket is gone.
+            // The closed client counts until its socket is gone.
             match server.connect_with(&[]).await {
                 Ok(client) => return client,
                 Err(status) => assert_eq!(status, 503),
@@ -68,7 +68,7 @@ async fn beyond_the_last_place_nobody_comes_to_listen_but_senders_do() {
 async fn even_senders_are_bounded() {
     let server = Server::start(&["--max-connections", "1"]);
     let listener = server.listener("shop", None).await;
-    // Each of these connections may send a request, and none does.
+    // These connections could each send a request, but none does.
     let mut silent = Vec::new();
     let answer = loop {
         let broadcast = json!({"action": "broadcast", "tag": "shop", "message": "hi"}).to_string();
@@ -77,11 +77,12 @@ async fn even_senders_are_bounded() {
             break answer;
         }
         silent.push(TcpStream::connect(server.address).await.unwrap());
-        // The oldest of them are closed after 5 s.
+        // The oldest of these connections are closed after 5 s.
         assert!(silent.len() < 20 * server::limits::BRIEF);
     };
     told_to_come_back(&answer);
-    // A connection that was answered may not be closed yet.
+    // An answered connection counts until it is closed. Some may have made room meanwhile, so more
+    // connections are opened until the server is full again.
     let large = loop {
         let answer = request(server.address, "POST /messages", &[], &[b'x'; 100_000]).await;
         if answer.status != 400 {
@@ -105,13 +106,13 @@ async fn who_is_turned_away_and_stays_silent_keeps_nobody_out() {
     for _ in 0..server::limits::BRIEF + STRANGERS {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
-    // The newest one is refused, so none of them waits for room.
+    // The newest connection is refused, so no connection waits for room.
     told_to_come_back(&exchange_over(silent.pop().unwrap(), b"").await);
     listener.close().await;
     let coming = async {
         loop {
-            // The client that was closed counts until its socket is gone. Until then the answer may
-            // get lost.
+            // The closed client counts until its socket is gone. Until then the server refuses the
+            // new client, and the answer may get lost.
             let mut stream = TcpStream::connect(server.address).await.unwrap();
             let head = [UPGRADE, &[KEY]].concat().join("\r\n");
             let _ =
@@ -155,11 +156,11 @@ async fn tags_and_registrations_have_a_bound_in_all() {
         (&refusal["error"], &refusal["outcome"]),
         (&json!("unavailable"), &json!("refused"))
     );
-    // A registration that exists may be renewed.
+    // An existing registration may be renewed.
     assert_eq!(one.ask(&set("b")).await["ok"], "set");
     let mut other = server.listener("b", None).await;
     assert_eq!(other.ask(&set("a")).await["error"], "unavailable");
-    // Publishing to a tag without listeners is not limited by this.
+    // Publishing to a tag without listeners is not limited by the number of tags.
     let broadcast = json!({"action": "broadcast", "tag": "c", "message": 1});
     assert_eq!(server.post(&broadcast).await.0, 200);
     one.close().await;
@@ -169,8 +170,8 @@ async fn tags_and_registrations_have_a_bound_in_all() {
 
 const STUCK: u32 = 60;
 
-/// The sockets of slow clients are full, and the outboxes share one limit: the more slow clients
-/// there are, the less may wait for each.
+/// The sockets of slow clients are full, and all outboxes share one limit. The more slow clients
+/// there are, the fewer bytes may wait for each.
 #[tokio::test]
 async fn all_that_waits_for_slow_readers_is_bounded() {
     let server = Server::start(&["--max-backlog", "8MiB", "--send-rate", "off"]);
@@ -181,8 +182,9 @@ async fn all_that_waits_for_slow_readers_is_bounded() {
     }
     let message = "x".repeat(30_000);
     let broadcast = json!({"action": "broadcast", "tag": "shop", "message": message});
-    // With 256 KiB for each client they would hold almost twice the limit. The rest of a message
-    // that is partly written, and the close frame, come on top.
+    // With 256 KiB for each client the outboxes would hold almost twice the limit. Partly written
+    // messages and the close frames may exceed the limit, so 31,000 bytes are added for each slow
+    // client.
     let most = f64::from((8 << 20) + STUCK * 31_000);
     let mut clients = u64::from(STUCK) + 1;
     let mut sent = 0;

@@ -1,4 +1,4 @@
-//! `--max-memory` and a publisher that floods the server.
+//! Tests `--max-memory` with a publisher that floods the server.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use crate::metrics::metrics;
 const KEY: &str = "budget-key-0123456789abcdef";
 const LIMIT: f64 = 2.0 * 1024.0 * 1024.0;
 
-/// A server, and the sequence numbers that were published to each target: a tag, and an ID or
-/// everyone.
+/// A flooded server. `published` contains the sequence numbers for each target, which is a tag with
+/// an ID, or with `None` for everyone.
 struct Flooded {
     server: Server,
     published: HashMap<(String, Option<String>), Vec<u64>>,
@@ -123,7 +123,7 @@ async fn a_flood_of_large_tags_and_inboxes_takes_nothing_from_the_small_ones() {
     }
 }
 
-/// Each tag and each inbox of the flood holds no more than a harmless one.
+/// No tag and no inbox of the flood holds more messages than a harmless one would.
 #[tokio::test]
 async fn a_flood_of_tags_and_people_stays_within_the_limit_and_is_told_of() {
     let mut flooded = Flooded::start().await;
@@ -147,8 +147,8 @@ async fn a_flood_of_tags_and_people_stays_within_the_limit_and_is_told_of() {
             told.push(flooded.come_back("crowd", Some(&id)).await);
         }
     }
-    // A client that has lost a message gets `recovered: false`. Beyond what the server can remember
-    // of losses, `false` may also be a false alarm.
+    // A client that has lost a message gets `recovered: false`. If the server cannot remember all
+    // losses, `false` may also be a false alarm.
     assert!(told.iter().all(|(recovered, all)| *all || !recovered), "{told:?}");
     assert!(told.iter().any(|(_, all)| !all), "nothing was lost");
 }

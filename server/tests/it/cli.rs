@@ -1,4 +1,4 @@
-//! The commands that send, and the helpers such as `new-id`.
+//! The commands that publish, and helper commands such as `new-id`.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -29,7 +29,7 @@ async fn run_command(mut command: Command, input: String) -> Output {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A program that reads no input may have ended.
+        // Writing fails if the program has ended without reading its input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     })
@@ -64,8 +64,8 @@ async fn send_and_broadcast_and_what_they_print() {
     assert_eq!(alice.message().await, "two\nlines");
 }
 
-/// Broken JSON is refused: a page that expects an object would get it as a string, and the sender
-/// would not notice.
+/// Broken JSON is refused. Otherwise a page that expects an object would get a string, and the
+/// sender would not notice.
 #[tokio::test]
 async fn what_begins_like_json_but_is_not_is_refused() {
     let server = Server::start(&[]);
@@ -132,7 +132,7 @@ async fn a_server_that_is_away_is_unavailable() {
     let output = run(&["broadcast", "--tag", "t", "--to", &url, "x"]).await;
     assert_eq!(output.status.code(), Some(69));
     assert!(text(&output.stderr).contains("is the server running?"));
-    // `--help` promises this time.
+    // `--help` says that the attempts take 4.2 s in all.
     assert!(begun.elapsed() >= std::time::Duration::from_millis(4_200));
     for command in ["send", "broadcast"] {
         let help = text(&run(&[command, "--help"]).await.stdout).replace('\n', " ");
@@ -154,7 +154,7 @@ async fn secrets_from_stdin_and_environment() {
     command.env("TOCSIN_KEY", KEY).env("TOCSIN_ID", ALICE);
     assert_eq!(run_command(command, String::new()).await.status.code(), Some(0));
     assert_eq!(alice.message().await, 2);
-    // `--id-file` wins over the environment.
+    // `--id-file` takes precedence over the environment.
     let mut command = program();
     command.args(["send", "--tag", "p", "--to", &url, "--id-file", "-", "3"]);
     command.env("TOCSIN_KEY", KEY).env("TOCSIN_ID", BOB);
@@ -202,7 +202,7 @@ async fn ids_and_keys() {
 
     // A secret that is short enough to guess is refused.
     assert_eq!(run_with("short\n", &args).await.status.code(), Some(65));
-    // So is a secret that is too long to be read whole.
+    // A secret that is too long to be read completely is also refused.
     assert_eq!(run_with(&"long".repeat(1_100), &args).await.status.code(), Some(65));
     let nobody = ["new-id", "--for", "", "--secret-file", "-"];
     assert_eq!(run_with("a secret of the site\n", &nobody).await.status.code(), Some(65));

@@ -1,4 +1,4 @@
-//! Options, environment and configuration file, and what is refused at the start.
+//! Options, environment and configuration file, and the errors that keep a server from starting.
 
 use std::process::Output;
 
@@ -139,12 +139,12 @@ fn check_names_every_fault_with_its_line() {
     }
     assert!(errors.contains("nothing: "), "{errors}");
     assert_eq!(errors.lines().count(), 9);
-    // Errors are in the order of the file's lines; those of other files come last.
+    // Errors come in the order of the file's lines, and those of other files come last.
     let lines: Vec<&str> =
         errors.lines().filter_map(|error| error.split("line ").nth(1)?.split(':').next()).collect();
     assert_eq!(lines, ["1", "2", "3", "4", "5", "6", "8", "9"], "{errors}");
 
-    // Relative paths start at the directory of the configuration file.
+    // Relative paths are relative to the directory of the configuration file.
     write("good.toml", "listen = 7000\n[tags.b]\n[tags.a.key-files]\nsend = \"key\"\n");
     let (code, summary, errors) = check("good.toml");
     assert_eq!((code, &*errors), (Some(0), ""));
@@ -190,8 +190,8 @@ fn taken_ports() {
     assert_eq!(output.status.code(), Some(69));
 }
 
-/// The error says that two options of this server name the same port, not that another program uses
-/// it. `server check` reports it too.
+/// The error says that two options of this server name the same port, instead of blaming another
+/// program. `server check` reports it too.
 #[test]
 fn one_port_for_two_options() {
     let dir = TempDir::new().unwrap();

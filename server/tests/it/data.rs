@@ -1,5 +1,4 @@
-//! The data directory from outside: restarts, keys, backups, sizes, and what is checked and
-//! refused.
+//! Tests the data directory from outside: restarts, keys, backups, sizes, checks and refusals.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +13,7 @@ use crate::harness::{ALICE, BOB, Server, program};
 
 const KEY: &str = "data-key-0123456789abcdef";
 
-/// Starts a server on which `send` to shop is protected, so that shop has inboxes.
+/// Starts a server on which `send` to the tag shop is protected, so that the tag has inboxes.
 fn start(dir: &Path, more: &[&str]) -> Server {
     fs::write(dir.join("key"), KEY).unwrap();
     let protect = format!("shop:send:{}", dir.join("key").display());
@@ -110,7 +109,8 @@ async fn a_retry_across_a_restart_is_delivered_once() {
     let (code, again) = cron(&server, ALICE, "shipped").await;
     assert_eq!((code, &again["duplicate"]), (Some(0), &json!(true)));
     assert_eq!(again["seq"], first["seq"]);
-    // The same mid with another message is an error; the same mid for another person is not.
+    // The same mid with another message for the same person is an error. The same mid for another
+    // person is a new message.
     assert_eq!(cron(&server, ALICE, "cancelled").await.0, Some(65));
     assert_eq!(cron(&server, BOB, "shipped").await.1["duplicate"], Value::Null);
     for id in [ALICE, BOB] {
@@ -130,7 +130,7 @@ async fn a_restored_backup_gets_a_new_epoch() {
     let in_use = run("new-epoch", dir.path());
     assert_eq!(in_use.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&in_use.stderr).contains("in use"));
-    // The command that docs/operations.md gives, while the server runs.
+    // This is the backup command of docs/operations.md, used while the server runs.
     let backup = TempDir::new().unwrap();
     let file = |dir: &Path, name: &str| dir.join("data").join(name);
     fs::create_dir(backup.path().join("data")).unwrap();
@@ -148,7 +148,7 @@ async fn a_restored_backup_gets_a_new_epoch() {
     assert!(words.contains(&format!("(was {})", epoch.as_str().unwrap())), "{words}");
     let server = start(backup.path(), &[]);
     assert!(words.contains(server.status().await["epoch"].as_str().unwrap()));
-    // The cursor of a client that has seen messages which the backup does not contain.
+    // This is the cursor of a client that has seen a message which the backup does not contain.
     let seen = json!({"epoch": epoch, "seq": 2});
     let (reply, messages, _) = server.come_back(ALICE, &seen).await;
     assert_eq!((&reply["recovered"], messages), (&json!(false), vec![json!("before")]));
@@ -184,7 +184,7 @@ async fn check_tells_what_there_is_and_what_is_wrong() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // The server goes on meanwhile.
+    // The running server still accepts messages.
     assert_eq!(server.post(&to(ALICE, &json!(4), "4")).await.0, 200);
     kill(server).await;
     let text = check(dir.path());
@@ -276,7 +276,7 @@ async fn the_id_key_stays_with_its_entries() {
         assert!(output.status.success(), "{output:?}");
     }
 
-    // Without a data directory the key is made where `--id-key-file` says.
+    // Without a data directory the key is created at the path of `--id-key-file`.
     let made = dir.path().join("made.key");
     let made = made.to_str().unwrap();
     let first = Server::start(&["--id-key-file", made]);
@@ -321,8 +321,8 @@ async fn files_that_everyone_can_get_at_are_warned_of() {
             assert_eq!(text.matches(&remedy).count(), 1, "{remedy}: {text}");
         }
     }
-    // There is no warning for a hash, which is no secret, nor for a file in a directory that nobody
-    // else can enter.
+    // The server does not warn about a hash, which is no secret, or about a file in a directory
+    // that nobody else can enter.
     let hash = program().arg("hash-key").arg(&key).output().unwrap().stdout;
     assert!(hash.starts_with(b"sha256:"), "{hash:?}");
     fs::write(&key, hash).unwrap();
@@ -346,7 +346,7 @@ async fn the_oldest_goes_when_there_is_too_much() {
     let text = check(dir.path());
     let line = text.lines().find(|line| line.contains("entries  ")).unwrap();
     let entries: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-    // Fewer messages than an inbox may hold.
+    // The disk keeps fewer messages than an inbox may hold.
     assert!((20..=45).contains(&entries), "{text}");
     assert!(text.contains("seq 200,"), "{text}");
     let size = fs::metadata(dir.path().join("data/log.sqlite3")).unwrap().len();
@@ -354,7 +354,8 @@ async fn the_oldest_goes_when_there_is_too_much() {
 
     let server = start(dir.path(), &["--data-size", "1MiB"]);
     let since = |seq: u64| json!({"epoch": epoch, "seq": seq});
-    // A cursor from before the lost entries gets `recovered: false`; a later one gets the rest.
+    // A cursor from before the lost entries gets `recovered: false`. A later cursor gets the
+    // messages after it.
     let gone = 200 - entries;
     let (reply, messages, _) = server.come_back(ALICE, &since(gone - 1)).await;
     assert_eq!((&reply["recovered"], messages.len() as u64), (&json!(false), entries));

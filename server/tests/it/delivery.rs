@@ -1,4 +1,4 @@
-//! What the server keeps for clients that are away: rings, inboxes, read marks, replays.
+//! Messages for clients that are away: rings, inboxes, read marks and replays.
 
 use serde_json::{Value, json};
 use testkit::files::directory_with;
@@ -9,7 +9,8 @@ use crate::metrics::until;
 
 const KEY: &str = "shop-key-0123456789abcdef";
 
-/// Starts a server on which `send` and `drop` on shop are protected, so that shop has inboxes.
+/// Starts a server on which `send` and `drop` on the tag shop are protected, so that the tag has
+/// inboxes.
 fn shop() -> Server {
     let dir = directory_with("key", KEY);
     let protect = ["--protect", "shop:send:{dir}/key", "--protect", "shop:drop:{dir}/key"];
@@ -63,8 +64,8 @@ async fn an_inbox_waits_for_its_person_until_it_is_read() {
     assert_eq!(messages(&replayed), ["one", "two"]);
     assert_eq!((&replayed[0]["direct"], replayed[0].get("seen")), (&json!(true), None));
 
-    // A second device gets the same messages, and an event for what the first one marks as read;
-    // the first one gets no event.
+    // A second device gets the same messages. When the first device marks a message as read, only
+    // the second one gets an event.
     let mut desk = server.connect().await;
     assert_eq!(messages(&set(&mut desk, json!({"id": ALICE})).await.1), ["one", "two"]);
     let reply = phone.ask(&json!({"action":"read","tag":"shop","only":[3],"ref":7})).await;
@@ -74,7 +75,8 @@ async fn an_inbox_waits_for_its_person_until_it_is_read() {
     assert_eq!(reply, json!({"ok":"read"}));
     assert_eq!(phone.next().await, json!({"event":"read","tag":"shop","seq":1}));
 
-    // A later registration gets nothing that was read; the other person's inbox is untouched.
+    // A later registration gets no message that was read. The inbox of the other person is
+    // unchanged.
     let mut later = server.connect().await;
     let (reply, replayed) = set(&mut later, json!({"id": ALICE})).await;
     assert_eq!((&reply["unread"], replayed), (&json!([]), vec![]));
@@ -97,20 +99,21 @@ async fn a_cursor_brings_what_came_after_it_in_order_and_once() {
     assert_eq!((&reply["recovered"], &reply["unread"]), (&json!(true), &json!([2, 5])));
     assert_eq!(messages(&replayed), ["c", "d"]);
 
-    // With a cursor and `unread` comes the whole inbox; messages up to the cursor have `seen`.
+    // With a cursor and `unread` the client gets its whole inbox. Messages up to the cursor have
+    // the field `seen`.
     let mut client = server.connect().await;
     let with_unread = json!({"id": ALICE, "since": since(4), "unread": true});
     let (_, replayed) = set(&mut client, with_unread).await;
     assert_eq!(messages(&replayed), ["b", "d"]);
     assert_eq!((&replayed[0]["seen"], replayed[1].get("seen")), (&json!(true), None));
 
-    // A second registration on one connection repeats nothing, and hands over what the first left
-    // out.
+    // A second registration on one connection repeats no message. It delivers the messages that the
+    // first one left out.
     let (_, replayed) = set(&mut client, json!({"id": ALICE, "since": since(0)})).await;
     assert_eq!(messages(&replayed), ["a", "c"]);
 
-    // Without a cursor come the unread messages of the inbox, and of the ring as many as the client
-    // asks for.
+    // Without a cursor the client gets the unread messages of its inbox, and as many messages of
+    // the ring as it asks for.
     let mut client = server.connect().await;
     let (reply, replayed) = set(&mut client, json!({"id": ALICE, "last": 1})).await;
     assert_eq!(reply.get("recovered"), None);
@@ -145,7 +148,8 @@ async fn recovered_is_false_exactly_where_something_is_missing() {
         let cursor = json!({"epoch": epoch, "seq": 0});
         assert_eq!(set(&mut client, json!({"since": cursor})).await.0["recovered"], false);
     }
-    // On a tag without inboxes, only the addressee who was away has lost a direct message.
+    // On a tag without inboxes, the direct message is lost for its addressee, who was away. Other
+    // people have lost nothing.
     let direct = json!({"action":"send","tag":"open","id":ALICE,"message":1});
     let (_, reply) = server.post(&direct).await;
     assert_eq!(reply["stored"], false);
@@ -170,7 +174,7 @@ async fn a_replay_larger_than_the_outbox_completes_and_live_messages_follow_it()
     client.send(&json!({"action":"set","tag":"shop","since":since})).await;
     assert_eq!(client.next().await["recovered"], true);
     // More messages are published than may wait behind a replay, before the client has read much of
-    // it.
+    // the replay.
     for number in 90..99 {
         broadcast(&server, "shop", json!([number, filler])).await;
     }
@@ -192,8 +196,8 @@ async fn a_replay_larger_than_the_outbox_completes_and_live_messages_follow_it()
     assert!(lives[0] >= 90);
 }
 
-/// The replay is larger than the socket's buffers and the outbox together, and the ring goes on
-/// dropping messages meanwhile.
+/// The replay is larger than the socket's buffers and the outbox together, and the ring drops
+/// messages while the replay is stalled.
 #[tokio::test]
 async fn what_a_stalled_replay_has_missed_is_told_once_and_it_goes_on_from_the_oldest_kept() {
     const RING: u64 = 100;
@@ -234,7 +238,7 @@ async fn what_a_stalled_replay_has_missed_is_told_once_and_it_goes_on_from_the_o
     };
     assert_eq!(gaps, 1);
     assert!(before.len() < RING as usize && before.iter().copied().eq(0..before.len() as u64));
-    // Messages that could not wait behind the replay became part of it, up to the seq of the `live`
+    // Messages that found no room behind the replay became part of it, up to the seq of the `live`
     // event.
     while after.len() < RING as usize {
         after.push(client.message().await[0].as_u64().unwrap());
@@ -260,7 +264,8 @@ async fn replays_of_many_tags_share_the_room_of_one_connection() {
     let mut client = server.connect().await;
     let sets = tags.iter().map(|tag| json!({"action":"set","tag":tag,"since":since}));
     client.send_at_once(sets).await;
-    // 14 MB are published before the client reads anything: far more than the sockets hold.
+    // 14 MB are published before the client reads anything, which is far more than the sockets
+    // hold.
     let mut seen = std::collections::HashMap::<String, Vec<u64>>::new();
     let mut lives = 0;
     while lives < tags.len() {
@@ -290,7 +295,7 @@ async fn a_page_rendered_by_the_site_knows_what_is_unread() {
     assert_eq!((&message["seq"], &message["direct"]), (&json!(1), &json!(true)));
     assert_eq!(message["message"].to_string(), r#"{"n":1.5}"#);
 
-    // The seq and epoch of the reply are a cursor: the client in the page continues from there.
+    // The seq and epoch of the reply form a cursor, and the client in the page continues from it.
     let mut page = server.connect().await;
     let since = json!({"epoch": reply["epoch"], "seq": reply["seq"]});
     let (set_reply, replayed) = set(&mut page, json!({"id": ALICE, "since": since})).await;
@@ -302,10 +307,10 @@ async fn a_page_rendered_by_the_site_knows_what_is_unread() {
     let (_, replies) = server.post(&json!([inbox, read, inbox])).await;
     let counts = [&replies[0]["count"], &replies[1]["ok"], &replies[2]["count"]];
     assert_eq!(counts, [&json!(1), &json!("read"), &json!(0)]);
-    // The mark reaches up to the newest message of that moment, not to later ones.
+    // The mark covers the messages up to the newest one at that moment, but no later ones.
     assert_eq!(page.next().await, json!({"event":"read","tag":"shop","seq":2}));
-    // The page may still show messages that no inbox holds any more, so it gets the event for their
-    // read marks too; but repeated marks add nothing to the log.
+    // The page may still show messages that no inbox holds any more, so read marks for them also
+    // cause an event. Repeated marks add nothing to the log.
     let head = server.status().await["seq"].clone();
     for _ in 0..2 {
         let (_, reply) = server.post(&read).await;
@@ -326,7 +331,7 @@ async fn a_logout_ends_connections_and_empties_the_inbox() {
         |tag: &str, key: Option<&str>| json!({"action":"drop","tag":tag,"id":ALICE,"key":key});
     assert_eq!(server.post(&drop("shop", None)).await.0, 401);
     assert_eq!(server.post(&drop("shop", Some("wrong"))).await.0, 403);
-    // On a tag without a key for `drop`, nobody may use it.
+    // On a tag without a key for `drop`, nobody may use `drop`.
     let (status, reply) = server.post(&drop("other", Some(KEY))).await;
     assert_eq!((status, &reply["error"]), (403, &json!("denied")));
     let reply = phone.ask(&drop("shop", Some(KEY))).await;
@@ -362,7 +367,7 @@ async fn only_who_listens_under_an_id_can_have_read_something() {
     ] {
         assert_eq!(client.ask(&wrong).await["error"], "bad_request", "{wrong}");
     }
-    // Over HTTP a `read` needs the ID.
+    // Over HTTP, the action `read` needs an ID.
     assert_eq!(server.post(&read).await.0, 400);
 }
 

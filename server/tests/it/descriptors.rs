@@ -1,4 +1,4 @@
-//! Running out of descriptors.
+//! Tests a server that runs out of file descriptors.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,15 @@ use crate::admission::{KEY, UPGRADE, told_to_come_back};
 use crate::harness::{Server, request};
 use crate::metrics::metrics;
 
-/// Connections that the server with few descriptors has room for.
+/// The number of connections for which the server with few descriptors has room.
 const PLACES: usize = 20;
 
 fn broadcast(number: usize) -> serde_json::Value {
     json!({"action": "broadcast", "tag": "shop", "message": number})
 }
 
-/// The server subtracts the descriptors that it needs for other things, so it never runs out.
+/// The server reserves the descriptors that it needs for other things, so it never runs out of
+/// them.
 #[tokio::test]
 async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
     let files = limits::OTHER_FILES + PLACES;
@@ -32,7 +33,7 @@ async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
     }
     let upgrade = [UPGRADE, &[KEY]].concat();
     told_to_come_back(&request(server.address, "GET /ws", &upgrade, b"").await);
-    // Far more connections than there are descriptors; none of them sends anything.
+    // The test opens far more connections than there are descriptors. None of them sends anything.
     let mut silent = Vec::new();
     for number in 0..2 * files {
         silent.push(TcpStream::connect(server.address).await.unwrap());
@@ -53,7 +54,7 @@ async fn a_low_limit_leaves_fewer_places_and_a_polite_refusal_for_all_others() {
     assert!(!log.contains("cannot accept"), "{log}");
 }
 
-/// The limit is lowered while the server runs, so the server still counts on the old one.
+/// The limit is lowered while the server runs, so the server still relies on the old limit.
 #[tokio::test]
 async fn without_descriptors_old_clients_go_on_and_new_ones_wait() {
     let server = Server::start(&[]);
@@ -77,8 +78,7 @@ async fn without_descriptors_old_clients_go_on_and_new_ones_wait() {
             }
         };
         soon(exhausting).await;
-        // A server that retries `accept` without a pause would use a whole core, or what it gets of
-        // one.
+        // A server that retries `accept` without a pause would use all CPU that it can get.
         let (begun, used) = (Instant::now(), cpu_time(server.pid()));
         while begun.elapsed() < Duration::from_secs(1) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -99,7 +99,8 @@ async fn without_descriptors_old_clients_go_on_and_new_ones_wait() {
         server.until_counts("shop", (5, 0)).await;
     }
     let log = server.stop().await.output;
-    // The line is logged once or twice, not with each wave and not for each listening socket.
+    // The line is logged once or twice in all, although several waves of clients and several
+    // listening sockets fail.
     let told = log.matches("cannot accept").count();
     assert!((1..=2).contains(&told), "{log}");
 }

@@ -1,4 +1,4 @@
-//! Order, bursts, and clients that read too slowly.
+//! Tests the order of messages, bursts, and clients that read too slowly.
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -96,7 +96,7 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
     }
     server.post(&json!({"action":"broadcast","tag":"t","message":"last"})).await;
     assert_eq!(quick.message().await, "last");
-    // Now the client reads: whole frames, and then the close code.
+    // Now the slow client reads. It gets whole frames, and then the close code.
     assert_eq!(slow.closed().await, Some(4000));
     let counted = "server_closes_total{by=\"server\",code=\"4000\"}";
     let now = until(server.admin, counted, 1.0).await;
@@ -107,13 +107,14 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_else_waits() {
 /// Each listener gets each message before the next one is sent, while one client reads nothing.
 #[tokio::test]
 async fn a_thousand_go_on_beside_one_that_never_reads() {
-    // A ping between two messages would be taken for one.
+    // A ping would be mistaken for a message, so the interval is longer than the test.
     let server = Server::start(&["--ping-interval", "10m"]);
     let mut readers = Vec::new();
     for _ in 0..1_000 {
         readers.push(server.listener("t", None).await);
     }
-    // Its receive buffer is small, so that little besides the outbox holds messages.
+    // The receive buffer of the silent client is small, so that most unread messages stay in its
+    // outbox.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let stream = socket.connect(server.address).await.unwrap();
@@ -154,7 +155,7 @@ async fn a_message_sent_again_under_its_mid_is_delivered_once() {
     assert_eq!((&first["duplicate"], &again["duplicate"]), (&Value::Null, &json!(true)));
     let (status, conflict) = server.post(&send(ALICE, "lost")).await;
     assert_eq!((status, &conflict["error"]), (400, &json!("mid_conflict")));
-    // The same mid with another ID, or as a broadcast, is another message.
+    // The same mid with another ID, or in a broadcast, is another message.
     assert_eq!(server.post(&send(BOB, "other")).await.1["ok"], "send");
     let broadcast = json!({"action":"broadcast","tag":"t","message":"all","mid":"order-77"});
     server.post(&broadcast).await;

@@ -1,4 +1,4 @@
-//! The files for browsers: access, compression and caching.
+//! Tests the files for browsers: access, compression and caching.
 
 use std::io::Read as _;
 
@@ -33,7 +33,7 @@ async fn the_client_is_served_and_the_demo_only_on_demand() {
     let broadcast = json!({"action":"broadcast","tag":"notifications","message":1});
     assert_eq!(demo.post(&broadcast).await.0, 401);
     assert_eq!(server.post(&broadcast).await.0, 200);
-    // The WebSocket is at / too.
+    // The demo serves the WebSocket at / too.
     let mut client = Client::connect(demo.address, "/", &[]).await.unwrap();
     assert_eq!(client.ask(&json!({"action":"ping"})).await["ok"], "ping");
 }
@@ -90,8 +90,8 @@ async fn who_has_a_file_already_is_told_so() {
             tags.push(tag);
         }
     }
-    // The compressed and the plain form have different ETags: a cache may combine parts of one
-    // file.
+    // The compressed and the plain form have different ETags, because a cache may combine parts of
+    // responses that have the same ETag.
     tags.sort_unstable();
     tags.dedup();
     assert_eq!(tags.len(), 2 * DEMO.len());

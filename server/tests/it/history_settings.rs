@@ -1,4 +1,4 @@
-//! How much history is kept: options and tables of tags.
+//! Tests the settings for how much history is kept: options, and tables for tags.
 
 use serde_json::json;
 use tempfile::TempDir;

@@ -1,4 +1,4 @@
-//! HTTP, on the public port and on the admin port.
+//! Tests HTTP on the public port and on the admin port.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

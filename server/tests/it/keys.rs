@@ -1,4 +1,4 @@
-//! Keys for protected pairs of tag and action.
+//! Tests the keys for protected pairs of tag and action.
 
 use serde_json::json;
 use testkit::files::directory_with;
@@ -8,7 +8,8 @@ use crate::harness::{ALICE, Server};
 const SEND_KEY: &str = "send-key-0123456789abcdef";
 const NEWS_KEY: &str = "news-key-0123456789abcdef";
 
-/// Starts a server on which `send` and `broadcast` on shop, and `broadcast` on news, are protected.
+/// Starts a server on which keys protect `send` and `broadcast` on the tag shop, and `broadcast` on
+/// the tag news.
 fn protected() -> Server {
     let dir = directory_with("send", format!("{SEND_KEY}\nanything else\n"));
     std::fs::write(dir.path().join("news"), NEWS_KEY).unwrap();
@@ -39,7 +40,7 @@ async fn only_the_right_key_delivers() {
         assert_eq!(status, if key.unwrap_or_default().is_empty() { 401 } else { 403 });
     }
     assert_eq!(sender.ask(&send(Some(SEND_KEY))).await["clients"], 1);
-    // None of the denied messages came before.
+    // No denied message arrived before this one.
     assert_eq!(alice.message().await, SEND_KEY);
     assert_eq!(
         server.status().await["protected"],
@@ -50,7 +51,7 @@ async fn only_the_right_key_delivers() {
 #[tokio::test]
 async fn other_pairs_stay_open() {
     let server = protected();
-    // `set` on shop, and `send` on news, need no key.
+    // The actions `set` on shop and `send` on news need no key.
     let mut alice = server.listener("news", Some(ALICE)).await;
     alice.set("shop", Some(ALICE)).await;
     let (_, reply) =
@@ -95,13 +96,13 @@ async fn a_remembered_key_works_for_that_connection_and_tag_only() {
     let (first, second) = (admin.next().await, admin.next().await);
     assert!(first["ok"] == "broadcast" || second["ok"] == "broadcast");
 
-    // A key in the action wins over the remembered one.
+    // A key in the action takes precedence over the remembered key.
     let wrong = json!({"action":"broadcast","tag":"news","message":"x","key":SEND_KEY});
     assert_eq!(admin.ask(&wrong).await["error"], "denied");
     assert_eq!(admin.ask(&broadcast("shop")).await["error"], "denied");
     let mut other = server.listener("news", None).await;
     assert_eq!(other.ask(&broadcast("news")).await["error"], "denied");
-    // A new registration without keys forgets the remembered ones.
+    // A new registration without keys clears the remembered keys.
     admin.set("news", None).await;
     assert_eq!(admin.ask(&broadcast("news")).await["error"], "denied");
 }

@@ -1,4 +1,4 @@
-//! `server listen`, while servers come and go.
+//! `server listen` while servers start and stop.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::harness::{ALICE, Impostor, Line, Server, program};
 
 const KEY: &str = "listen-key-0123456789abcdef";
 
-/// A running `server listen`.
+/// A running `server listen` command.
 struct Listening(Program);
 
 impl Listening {
@@ -21,13 +21,13 @@ impl Listening {
         Self(Program::start(command))
     }
 
-    /// The next message.
+    /// Returns the message of the next line on stdout.
     async fn message(&self) -> Value {
         let line = self.0.stdout.next().await.expect("a message");
         serde_json::from_str::<Value>(&line).unwrap()["message"].clone()
     }
 
-    /// The next line on stderr, which must contain all of `parts`.
+    /// Returns the next line on stderr, which must contain all of `parts`.
     async fn says(&self, parts: &[&str]) -> String {
         let line = self.0.stderr.next().await.expect("a line on stderr");
         for part in parts {
@@ -36,8 +36,7 @@ impl Listening {
         line
     }
 
-    /// Ends the program. Returns its exit code, and the lines of stdout and stderr that nobody has
-    /// read.
+    /// Ends the program. Returns its exit code, and the unread lines of stdout and stderr.
     async fn stop(self) -> (Option<i32>, Vec<String>, Vec<String>) {
         self.0.signal(Signal::TERM);
         self.ended().await
@@ -145,7 +144,7 @@ async fn a_full_server_is_asked_again_when_it_says() {
     let only = server.listener("shop", None).await;
     let listening = Listening::start(&server.url(), &["--count", "1"]);
     let refused = listening.says(&["503", "this server is full", "trying again in"]).await;
-    // The client reconnects after the 3 to 10 s of the `bye`, not at once.
+    // The client does not reconnect at once, but after the 3 to 10 s that the 503 names.
     let wait = refused.rsplit(' ').nth(1).unwrap().parse::<f64>().unwrap();
     assert!((3.0..10.0).contains(&wait), "{refused}");
     only.close().await;

@@ -1,4 +1,4 @@
-//! The built server, driven from outside.
+//! Integration tests, which run the built server as a separate process.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod abuse;

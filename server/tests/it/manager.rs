@@ -1,4 +1,4 @@
-//! Servers to which a service manager passes their sockets.
+//! Starts servers to which a service manager passes their sockets.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
@@ -12,30 +12,30 @@ use crate::harness::{EVERYTHING_OPEN, program};
 /// Sockets that are passed to several servers in turn.
 pub(crate) struct Given {
     plain: TcpListener,
-    /// At most two, each with its name.
+    /// At most two further sockets, each with its name.
     others: Vec<(OwnedFd, &'static str)>,
     dir: TempDir,
 }
 
 impl Given {
-    /// One socket without a name.
+    /// Opens one socket without a name.
     pub(crate) fn new() -> Self {
         let plain = TcpListener::bind("127.0.0.1:0").unwrap();
         Self { plain, others: Vec::new(), dir: TempDir::new().unwrap() }
     }
 
-    /// Adds a socket with this name; the first one then gets a name too.
+    /// Adds a socket with this name. The first socket then gets a name too.
     pub(crate) fn and(mut self, socket: impl Into<OwnedFd>, name: &'static str) -> Self {
         self.others.push((socket.into(), name));
         self
     }
 
-    /// The address of the first socket.
+    /// Returns the address of the first socket.
     pub(crate) fn address(&self) -> SocketAddr {
         self.plain.local_addr().unwrap()
     }
 
-    /// Starts a server with the sockets, as systemd does. It logs to a file.
+    /// Starts a server and passes the sockets to it, as systemd does. The server logs to a file.
     pub(crate) fn start(
         &self,
         environment: &[(&str, &OsStr)],
@@ -54,7 +54,7 @@ impl Given {
         Process::start(server)
     }
 
-    /// What the servers have logged so far.
+    /// Returns the lines that the servers have logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }

@@ -1,4 +1,4 @@
-//! The memory budget that all requests share.
+//! Tests the memory budget that all requests share.
 
 use serde_json::{Value, json};
 use testkit::files::directory_with;
@@ -47,7 +47,8 @@ async fn however_many_large_ones_come_there_is_room_for_small_ones() {
         large.push(stream);
         let (status, reply) = server.post_with(&" ".repeat(BODY), &[]).await;
         match status {
-            // There was room: a body of spaces is read, and is no JSON.
+            // The server had room for the body and read it. The body consists of spaces, which are
+            // not valid JSON.
             400 => assert!(large.len() < 100, "all of them have room"),
             status => {
                 assert_eq!(status, 503, "{reply}");

@@ -1,4 +1,4 @@
-//! The metrics of the admin port.
+//! Tests the metrics of the admin port.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,15 +12,15 @@ use crate::harness::{ALICE, BOB, Client, Server, request};
 
 pub(crate) const KEY: &str = "metrics-key-0123456789abcdef";
 
-/// All samples by their whole names, labels included.
+/// Returns all samples by their full names, including labels.
 pub(crate) async fn metrics(admin: SocketAddr) -> HashMap<String, f64> {
     let answer = request(admin, "GET /metrics", &[], b"").await;
     assert_eq!(answer.status, 200);
     samples(&answer.body)
 }
 
-/// Asks until the metric has this value: a client may receive a message before the server counts
-/// it.
+/// Reads the metrics until `name` has the value `wanted`, because a client may receive a message
+/// before the server counts it.
 pub(crate) async fn until(admin: SocketAddr, name: &str, wanted: f64) -> HashMap<String, f64> {
     let asking = async {
         loop {
@@ -76,7 +76,8 @@ async fn registrations_deliveries_and_what_is_kept() {
         }
     }
     until(server.admin, "server_deliveries_total", 7.0).await;
-    // The connections of the requests may still be open for a moment after the answer (linger).
+    // The connections of the HTTP requests may stay open for a moment after the answer, while the
+    // server waits for the client to close.
     let now = until(server.admin, "server_connections", 4.0).await;
     assert_all(
         &now,
@@ -101,7 +102,7 @@ async fn registrations_deliveries_and_what_is_kept() {
             ("server_log_appends_total{outcome=\"unknown\"}", 0.0),
         ],
     );
-    // Two broadcasts and two unread messages, and the indexes that find them.
+    // The server keeps two broadcasts, two unread messages, and the indexes that find them.
     let kept = now["server_kept_bytes"];
     assert!((1_000.0..4_000.0).contains(&kept), "{kept}");
     assert!(!now.keys().any(|name| name.starts_with("server_log_commit")), "no disk, no commits");
@@ -183,7 +184,7 @@ async fn every_error_reply_is_counted_by_its_code() {
     assert_eq!(server.post_with("{}", &["Authorization: Basic x"]).await.0, 401);
     let unset = client.ask(&json!({"action":"unset","tag":"t"})).await;
     assert_eq!(unset["error"], "not_registered");
-    // A `set` for which this server has no room.
+    // The server has no room for this `set`.
     let elsewhere = client.ask(&json!({"action":"set","tag":"elsewhere"})).await;
     assert_eq!(elsewhere["error"], "unavailable");
     let now = metrics(server.admin).await;
@@ -204,14 +205,14 @@ async fn ends_are_counted_by_code_and_by_who_closed() {
     until(server.admin, &closes("client", "1000"), 1.0).await;
     server.listener("t", None).await.vanish();
     until(server.admin, &closes("client", "none"), 1.0).await;
-    // Masked close frames: one with 1001, which a browser sends when its page is left, and one with
-    // a private code.
+    // These are two masked close frames. Browsers send code 1001 when a page is left, and 3999 is a
+    // private code.
     let frame = |code: u16| [&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat();
     for (code, name) in [(1001, "1001"), (3999, "other")] {
         server_closed(&mut server.connect().await, &frame(code), code).await;
         until(server.admin, &closes("client", name), 1.0).await;
     }
-    // A masked binary frame, and a frame that is not masked.
+    // These are a masked binary frame, and a frame that is not masked.
     for (bytes, code) in [(&[0x82, 0x80, 0, 0, 0, 0][..], 1003), (&[0x81, 0][..], 1002)] {
         server_closed(&mut server.connect().await, bytes, code).await;
         until(server.admin, &closes("server", &code.to_string()), 1.0).await;

@@ -1,5 +1,5 @@
-//! Pings: registered clients get them, a client that does not answer is closed, and so is one that
-//! stays idle.
+//! Registered clients get pings. A client that does not answer is closed, and so is one that stays
+//! idle.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ async fn who_does_not_answer_pings_is_taken_off_both_lists() {
     let mut mute = server.listener("t", Some(ALICE)).await;
     let mut lively = server.listener("t", None).await;
     assert_eq!(server.counts("t").await, (2, 1));
-    // The test's client answers pings only while it reads frames.
+    // The client of this test answers pings only while it reads frames.
     let waiting = server.until_counts("t", (1, 0));
     tokio::pin!(waiting);
     loop {

@@ -1,4 +1,4 @@
-//! Connections that begin with a PROXY protocol header.
+//! Tests connections that begin with a PROXY protocol header.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ async fn the_proxys_listener_demands_the_header_and_the_plain_one_never_reads_it
         let stream = TcpStream::connect(server.address).await.unwrap();
         assert_eq!(exchange_over(stream, &with_header).await.status, 400);
     }
-    // An operator who mixes up the two ports finds it in the log, once.
+    // If an operator mixes up the two ports, the log says so once.
     let log = server.stop().await.output;
     for told in ["connections=1 closed: no PROXY header", "connections=1 refused: a PROXY header"] {
         let kinds = [told, &told["connections=1 ".len()..]];

@@ -1,4 +1,4 @@
-//! Rate limits.
+//! Tests the rate limits.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ async fn a_connection_sends_so_much_and_no_more() {
     let mut client = server.connect().await;
     let (granted, wait) = client.until_too_often(&broadcast()).await;
     assert!(granted >= 3 && (1..=1_001).contains(&wait), "{granted}, {wait} ms");
-    // Each frame counts, valid or not; registering has a rate of its own.
+    // Each frame counts, valid or not. Registering has a rate limit of its own.
     client.until_too_often(&json!({"action": "ping"})).await;
     client.send_at_once((0..10).map(|_| json!({"action": "nonsense"}))).await;
     let mut refused = 2;
@@ -74,17 +74,18 @@ async fn who_has_the_key_has_no_limit() {
     }
     let mut guesser = server.connect().await;
     guess_until_too_often(&mut guesser, &with("a guess")).await;
-    // A client's own wrong guesses do not delay the right key.
+    // A client that has sent wrong keys can still use the right key at once.
     assert_eq!(guesser.ask(&with(KEY)).await["ok"], "broadcast");
 }
 
-/// Starts a server that reads PROXY headers, and on which `broadcast` on shop needs the key.
+/// Starts a server that reads PROXY headers, and on which `broadcast` on the tag shop needs the
+/// key.
 fn behind_a_gate(more: &[&str]) -> Server {
     let common = ["--listen-proxy", "127.0.0.1:0", "--protect", "shop:broadcast:{dir}/key"];
     Server::start_in(dir_with_key(), &[&common, more].concat())
 }
 
-/// Requests of others at the same address never delay a client that has the key.
+/// Requests of other clients at the same address never delay a client that has the key.
 #[tokio::test]
 async fn a_right_key_is_never_refused_for_what_others_of_its_address_did() {
     let server = behind_a_gate(&[
@@ -102,8 +103,8 @@ async fn a_right_key_is_never_refused_for_what_others_of_its_address_did() {
     let told = |reply: &Value, what: &str| reply["detail"].as_str().is_some_and(|it| it == what);
     let mut listener = server.listener("shop", None).await;
     let mut others = Vec::new();
-    // Each of the other connections sends as much as it may, until the address has nothing left for
-    // a connection that has sent nothing yet.
+    // Each of the other connections sends as much as it may, until a new connection from this
+    // address may send nothing.
     loop {
         let mut other = server.connect_from("192.0.2.7").await.unwrap();
         let most = [&guess, &ping].map(|action| std::iter::repeat_n(action.clone(), 40));
@@ -166,7 +167,7 @@ async fn registrations_and_wrong_keys_of_an_address_are_bounded_too() {
     }
 }
 
-/// The rates that `--help` names.
+/// `--help` names the default rates.
 #[test]
 fn the_rates_are_those_that_are_told() {
     let output = program().arg("--help").output().unwrap();
@@ -186,7 +187,7 @@ fn the_rates_are_those_that_are_told() {
     }
 }
 
-/// The rates that apply without options.
+/// Checks the rates that apply without options.
 #[tokio::test]
 async fn four_hundred_requests_at_once_are_fine_by_default_and_ten_wrong_keys() {
     let server = Server::start_in(dir_with_key(), &["--protect", "shop:broadcast:{dir}/key"]);
@@ -240,7 +241,7 @@ async fn a_connection_registers_so_often_and_no_more() {
     let mut client = server.connect().await;
     client.set("shop", None).await;
     let mut granted = 1;
-    // `set` and `unset` both count.
+    // Both `set` and `unset` count towards the limit.
     let refusal = loop {
         let action = ["unset", "set"][granted % 2];
         let reply = client.ask(&json!({"action": action, "tag": "news"})).await;
@@ -255,7 +256,7 @@ async fn a_connection_registers_so_often_and_no_more() {
         assert!(granted < 100, "never too often");
     };
     assert!(granted >= 3 && refusal["retry_in_ms"].is_u64(), "{granted}, {refusal}");
-    // Its registrations stay.
+    // The registrations of the client stay.
     assert_eq!(server.post(&broadcast()).await.0, 200);
     assert_eq!(client.message().await, 1);
 }
@@ -308,13 +309,13 @@ async fn an_address_connects_so_often_and_no_more() {
     assert_eq!(refusal, (429, Some("1".into())));
     assert!(granted >= 2);
     assert!(server.connect_from("192.0.2.8").await.is_ok());
-    // Without the PROXY protocol, local clients have no address that counts.
+    // Without the PROXY protocol, connections from this machine are not counted by address.
     for _ in 0..5 {
         server.connect().await.close().await;
     }
 }
 
-/// These clients are counted like clients that send too much.
+/// Clients that connect too often appear in the same metric as clients that send too much.
 #[tokio::test]
 async fn who_connects_too_often_is_told_when_to_come_back_and_counted() {
     let server = Server::start(&["--listen-proxy", "127.0.0.1:0", "--connect-rate", "1:1"]);
@@ -359,7 +360,7 @@ async fn one_that_goes_on_with_wrong_keys_over_http_is_closed() {
     assert!(closing.len() >= 3 && closing.len() <= 5, "{closing:?}");
     assert_eq!(closing.iter().position(|closes| *closes), Some(closing.len() - 1), "{closing:?}");
     assert!(heads[0].contains("denied") && heads[0].contains("rate_limited"), "{}", heads[0]);
-    // With the key, on another connection, everything goes on.
+    // A client with the key may still publish on another connection.
     let bearer = format!("Authorization: Bearer {KEY}");
     assert_eq!(server.post_with(&broadcast().to_string(), &[&bearer]).await.0, 200);
 }

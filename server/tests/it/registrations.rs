@@ -1,4 +1,4 @@
-//! Registrations, and who receives which message.
+//! Tests registrations, and which clients receive which message.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ async fn without_set_a_connection_is_on_no_list_and_gets_nothing() {
 
     let (_, reply) = server.post(&json!({"action":"broadcast","tag":"t","message":1})).await;
     assert_eq!(reply["clients"], 0);
-    // The client's next frame is the later message, so it did not get the broadcast.
+    // The client's next frame is the reply to its ping, so it did not get the broadcast.
     assert_eq!(stranger.ask(&json!({"action": "ping"})).await, json!({"ok": "ping"}));
 
     stranger.set("t", None).await;

@@ -1,4 +1,4 @@
-//! SIGHUP: keys, tags and limits change while connections stay.
+//! Tests SIGHUP: keys, tags and limits change while connections stay open.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -11,8 +11,8 @@ use crate::harness::{ALICE, EVERYTHING_OPEN, Server, program, request};
 const OLD: &str = "the-old-key-of-some-length";
 const NEW: &str = "the-new-key-of-some-length";
 
-/// A server with a configuration file, and the service manager that it notifies when it has read
-/// the file again.
+/// A server with a configuration file, and the service manager that the server notifies after a
+/// reload.
 pub(crate) struct Managed {
     pub(crate) server: Server,
     dir: TempDir,
@@ -49,7 +49,7 @@ impl Managed {
         self.told.until("READY=1");
     }
 
-    /// The reply to a broadcast with this key.
+    /// Returns the reply to a broadcast with this key.
     async fn broadcast(&self, tag: &str, key: &str) -> Value {
         let action = json!({"action": "broadcast", "tag": tag, "key": key, "message": key});
         self.server.post(&action).await.1
@@ -90,7 +90,7 @@ async fn a_bad_file_changes_nothing_and_is_told_of() {
     assert!(!log.contains("short"), "{log}");
 }
 
-/// Without that key there are no inboxes, since anyone could fill them.
+/// A tag has inboxes only if `send` needs a key, since otherwise anyone could fill them.
 #[tokio::test]
 async fn with_the_key_for_send_come_the_inboxes() {
     let managed = Managed::start("[tags.shop]\n", &[]);
@@ -194,7 +194,7 @@ async fn who_has_used_up_a_slow_rate_goes_on_at_a_faster_one() {
     managed.reload("send-rate = \"200:400\"\n");
     let reply = client.ask(&ping).await;
     let wait = reply["retry_in_ms"].as_u64();
-    // At the new rate one request takes 5 ms.
+    // The new rate of 200 a second allows one request every 5 ms.
     assert!(reply["ok"] == "ping" || wait.is_some_and(|wait| wait < 10), "{reply}");
     let going_on = async { while client.ask(&ping).await["ok"] != "ping" {} };
     soon(going_on).await;
@@ -208,7 +208,7 @@ async fn what_only_a_restart_changes_is_named() {
     assert!(log.contains("only a restart applies it: origin, ping-interval, max-tags"), "{log}");
 }
 
-/// A reload neither starts nor stops the demo page, nor the protection of its tag.
+/// A reload does not start or stop the demo page, and does not change the protection of its tag.
 #[tokio::test]
 async fn the_demo_neither_comes_nor_goes_and_nor_does_its_protection() {
     let demo = "demo = true\n";

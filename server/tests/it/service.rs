@@ -1,4 +1,4 @@
-//! Under a service manager: sockets that outlive the server, and notifications.
+//! Tests the server under a service manager: sockets that outlive the server, and notifications.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
@@ -16,7 +16,7 @@ use crate::manager::Given;
 
 const NO_OPTIONS: [&str; 0] = [];
 
-/// Starts a server and waits for its `READY=1`.
+/// Starts a server and waits for its notification `READY=1`.
 fn start(given: &Given, told: &NotifySocket, environment: &[(&str, &OsStr)]) -> Process {
     let path = [("NOTIFY_SOCKET", told.path().as_os_str())];
     let running = given.start(&[&path[..], environment].concat(), &NO_OPTIONS);
@@ -29,7 +29,7 @@ async fn requests_wait_in_the_given_socket_while_the_server_is_restarted() {
     let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
     for _ in 0..3 {
-        // No server accepts yet, and no client is refused.
+        // No server accepts connections yet, but the client is not refused.
         let waiting = tokio::spawn(async move { request(address, "GET /ws", &[], b"").await });
         tokio::task::yield_now().await;
         let mut running = start(&given, &told, &[("WATCHDOG_USEC", "200000".as_ref())]);
@@ -78,7 +78,7 @@ async fn a_given_socket_named_proxy_tells_addresses_apart_and_any_other_is_plain
     };
     assert!(refusal == (429, Some("1".into())) && granted >= 2, "{granted}, {refusal:?}");
     assert!(Client::connect_as_proxy(to(address).await, "192.0.2.8").await.is_ok());
-    // On a socket without PROXY headers, local clients have no address that counts.
+    // On a socket without PROXY headers, connections from this machine are not counted by address.
     for _ in 0..5 {
         Client::connect(given.address(), "/ws", &[]).await.unwrap().close().await;
     }
@@ -130,7 +130,7 @@ async fn addresses_that_were_asked_for_are_not_used_beside_given_sockets_and_tha
         ("TOCSIN_CONFIG", file.as_os_str(), "--listen not used"),
     ] {
         let (given, told) = (Given::new(), NotifySocket::new());
-        // Binding port 1 would fail, or succeed as root.
+        // If the server tried to bind port 1, the start would fail, or succeed as root.
         let mut running = start(&given, &told, &[(variable, value)]);
         assert!(given.log().contains(told_of), "{variable}: {}", given.log());
         assert!(TcpStream::connect("127.0.0.1:1").await.is_err());
@@ -139,7 +139,7 @@ async fn addresses_that_were_asked_for_are_not_used_beside_given_sockets_and_tha
     }
 }
 
-/// Clients that are connected when the server is restarted.
+/// The number of clients that are connected when the server is restarted.
 const LISTENERS: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,7 +147,8 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
     let _files = shared::descriptors::raise_limit();
     let (given, told) = (Given::new(), NotifySocket::new());
     let address = given.address();
-    // Listeners that are not read yet must not be missed by pings, however long the others take.
+    // The test reads the listeners one after the other, so pings must not close those that are read
+    // late.
     let environment = [("TOCSIN_PING_INTERVAL", OsStr::new("10m"))];
     let mut running = start(&given, &told, &environment);
     let mut listeners = Vec::new();
@@ -180,7 +181,7 @@ async fn a_restart_under_thousands_of_listeners_and_a_publisher_refuses_nobody()
         counts.push(messages);
     }
     assert_eq!(running.wait().code(), Some(0));
-    // Each client gets a delay of its own, so that they come back spread over time.
+    // Each client gets a delay of its own, so that the clients come back spread over time.
     waits.sort_unstable();
     waits.dedup();
     assert!(waits.len() > LISTENERS / 4 && *waits.last().unwrap() < 5_000, "{}", waits.len());
@@ -211,7 +212,7 @@ async fn listen(address: SocketAddr) -> Client {
     client
 }
 
-/// The delay that the `bye` names, and the number of messages before it.
+/// Returns the delay that the `bye` event names, and the number of messages before it.
 async fn shutdown_notice(mut client: Client) -> (u64, u64) {
     let (mut wait, mut messages) = (None, 0);
     loop {

@@ -1,4 +1,4 @@
-//! The tags in `/status`.
+//! Tests the tags in `/status`.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! The server stops at SIGTERM and at SIGINT.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::harness::{ALICE, Client, Server, post_head};
 use crate::metrics::{metrics, until};
 
-/// The server ends within 2 s; twice that on a busy machine.
+/// The time limit for the end of the server, which takes at most 2 s. The limit is twice as long
+/// for a busy machine.
 const END: Duration = Duration::from_secs(4);
 
 #[tokio::test]
@@ -66,7 +67,7 @@ async fn sigint_ends_it_too_and_silent_clients_do_not_hold_it_up() {
     assert_eq!(ended.status.code(), Some(0), "{}", ended.output);
 }
 
-/// These connections have not sent their PROXY header.
+/// The silent connections have not sent their PROXY header.
 #[tokio::test]
 async fn silent_proxies_do_not_hold_it_up_either() {
     let dir = tempfile::TempDir::new().unwrap();
@@ -84,7 +85,7 @@ async fn silent_proxies_do_not_hold_it_up_either() {
 async fn neither_who_does_not_read_nor_who_has_not_finished_holds_it_up() {
     let server = Server::start(&[]);
     let _full = unread(&server).await;
-    // Half a request head, half a body, half a frame.
+    // These connections stay in the middle of a request head, a body and a frame.
     let mut halves = Vec::new();
     let body = "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"action\"";
     for half in ["GET /ws HTTP/1.1\r\nHost: ", body] {
@@ -98,7 +99,7 @@ async fn neither_who_does_not_read_nor_who_has_not_finished_holds_it_up() {
     stops_in_time(server).await;
 }
 
-/// Stops the server within the time limit; its output.
+/// Stops the server, which must end within the time limit. Returns its output.
 pub(crate) async fn stops_in_time(server: Server) -> String {
     server.signal(Signal::TERM);
     let begun = Instant::now();
@@ -109,7 +110,7 @@ pub(crate) async fn stops_in_time(server: Server) -> String {
     ended.output
 }
 
-/// A client that reads nothing, with more bytes in its outbox than its socket takes.
+/// Returns a client that reads nothing, and whose outbox has more bytes than its socket takes.
 async fn unread(server: &Server) -> Client {
     let client = server.listener("t", None).await;
     let broadcast = json!({"action":"broadcast","tag":"t","message":"x".repeat(60_000)});

@@ -1,4 +1,4 @@
-//! IDs, keys and messages never appear in logs, replies or errors.
+//! Tests that IDs, keys and messages never appear in logs, replies or errors.
 
 use serde_json::json;
 use testkit::files::directory_with;

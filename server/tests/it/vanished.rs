@@ -1,4 +1,4 @@
-//! Peers that disappear without a FIN: the network stops carrying.
+//! Tests peers that disappear without a FIN, because the network forwards nothing any more.
 
 use serde_json::json;
 use tokio::io::copy_bidirectional;
@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::harness::{ALICE, Client, Server};
 
-/// Connects through a relay. After the message on the returned channel, the relay keeps both
-/// sockets open and forwards nothing.
+/// Connects a client through a relay. A message on the returned channel makes the relay keep both
+/// sockets open and forward nothing.
 async fn through_proxy(server: &Server) -> (Client, oneshot::Sender<()>) {
     let (listener, address) = testkit::listener().await;
     let target = server.address;
@@ -55,7 +55,7 @@ async fn a_pong_is_no_message_and_keeps_a_quiet_client() {
 async fn a_registered_client_that_stops_inside_a_frame_is_dead() {
     let server = Server::start(&["--ping-interval", "300ms"]);
     let mut client = server.listener("t", None).await;
-    // Half a frame: pongs would land inside it.
+    // The client has sent half a frame, so it cannot send pongs before the other half.
     client.send_raw(&[0x81, 0xfe, 0x10, 0x00, 0, 0, 0, 0, b'{']).await;
     assert_eq!(client.closed().await, Some(4001));
     assert_eq!(server.counts("t").await, (0, 0));

@@ -1,4 +1,5 @@
-//! Settings that are valid but probably a mistake: `server check` and the start report them.
+//! Tests the warnings about settings that are valid but probably a mistake. `server check` and the
+//! start report them.
 
 use tempfile::TempDir;
 
@@ -6,7 +7,7 @@ use crate::harness::{Server, program};
 
 const KEY: &str = "warnings-key-0123456789abcdef";
 
-/// The warnings of `server check`, which are those of a start.
+/// Returns the warnings of `server check`, which are also those of a start.
 fn warnings(dir: &TempDir, variables: &[(&str, &str)], args: &[&str]) -> Vec<String> {
     let path = dir.path().to_str().unwrap();
     let output = program()
@@ -63,7 +64,7 @@ async fn what_has_no_effect_is_warned_of() {
             assert!(found.contains(words), "{words}: {found}");
         }
     }
-    // A start logs the same warnings, and names variables that no option reads.
+    // A start logs the same warnings. It also names environment variables that no option reads.
     let variables = [("TOCSIN_PING_INTERVALL", "9123ms".into()), ("TOCSIN_KEY", KEY.into())];
     let server = Server::start_with(&variables, &["--data-size", "1GiB", "--connect-rate", "9:9"]);
     let log = server.stop().await.output;

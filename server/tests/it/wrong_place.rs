@@ -1,4 +1,4 @@
-//! The command line's clients at an address where no Tocsin server answers.
+//! Tests the clients of the command line at an address where no Tocsin server answers.
 
 use serde_json::json;
 
@@ -6,7 +6,8 @@ use crate::harness::{ALICE, Impostor, Server, program};
 
 const COMMANDS: [&[&str]; 2] = [&["broadcast", "--tag", "t", "x"], &["listen", "--tag", "t"]];
 
-/// Runs the command with a key and an ID that must not appear: its exit code and its error.
+/// Runs the command with a key, which must not appear in its error. Returns its exit code and its
+/// error.
 async fn told(command: &[&str], to: &str) -> (Option<i32>, String) {
     let mut program = program();
     program.args(command).args(["--to", to]).env("TOCSIN_KEY", "a-key-0123456789abcdef");
@@ -44,7 +45,7 @@ async fn the_port_for_proxies_is_told_from_a_server_that_is_away() {
 async fn what_speaks_tls_is_told() {
     let impostor = Impostor::start().await;
     for command in COMMANDS {
-        // A TLS alert: that server expected a handshake.
+        // The impostor sends a TLS alert, as a server that expects a handshake does.
         let answering = impostor.answer(b"\x15\x03\x03\x00\x02\x02\x32");
         let url = impostor.url();
         let ((code, words), ()) = tokio::join!(told(command, &url), answering);
@@ -53,7 +54,7 @@ async fn what_speaks_tls_is_told() {
             words.contains(&format!("{} answers something that is not HTTP", impostor.address()))
         );
         assert!(words.contains("TLS"), "{words}");
-        // The gate answers HTTP without TLS like this.
+        // This is how the gate answers HTTP without TLS.
         let bad = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html>";
         let ((code, words), ()) = tokio::join!(told(command, &url), impostor.answer(bad));
         assert_eq!(code, Some(65), "{words}");
@@ -62,7 +63,7 @@ async fn what_speaks_tls_is_told() {
     }
 }
 
-/// Status 200 is not enough: any website answers with that.
+/// Status 200 does not prove that a message was accepted, because any website answers with it.
 #[tokio::test]
 async fn a_page_is_no_acceptance() {
     let impostor = Impostor::start().await;
@@ -75,7 +76,7 @@ async fn a_page_is_no_acceptance() {
     }
 }
 
-/// A 502 of a proxy whose server is away is worth another attempt.
+/// A 502 from a proxy whose server is away counts as temporary, so the client tries again.
 #[tokio::test]
 async fn a_proxy_without_its_server_is_unavailable() {
     let impostor = Impostor::start().await;
@@ -97,7 +98,7 @@ async fn a_proxy_without_its_server_is_unavailable() {
     assert!(words.contains(&format!("{url}/ws answers 502 Bad Gateway")), "{words}");
 }
 
-/// Where the count is partial, a server that did not answer may have delivered the message.
+/// If the count is partial, a server that did not answer may have delivered the message.
 #[tokio::test]
 async fn nobody_is_less_sure_where_a_count_is_partial() {
     let impostor = Impostor::start().await;

@@ -23,7 +23,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Parses the command line. Options that are not given there come from the environment.
+    /// Parses the command line. Options that are missing on the command line come from environment
+    /// variables.
     ///
     /// # Errors
     /// [`Error::Usage`], with a message of one line.

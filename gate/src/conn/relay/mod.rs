@@ -32,8 +32,9 @@ use crate::tls::{PeerState, Secured, TlsSession};
 const ROUNDS: usize = 8;
 
 /// How often the gate checks whether a client that closed its sending side has disconnected. tokio
-/// reports the end of that side once, but not a later failure of the socket. The kernel detects an
-/// unreachable machine by keepalive after 120 s: 60 s of silence and 4 probes, 15 s each.
+/// reports the end of the sending side once, but does not report a later failure of the socket. The
+/// kernel detects an unreachable machine by keepalive after 120 s: 60 s of silence and 4 probes, 15
+/// s each.
 const GONE_CHECK: Duration = Duration::from_secs(5);
 
 /// Both directions of one connection.
@@ -59,7 +60,8 @@ pub(crate) struct Relay {
     backend_reset: bool,
     carried: Carried,
     cause: Option<Cause>,
-    /// True until the first round. The pending TLS output is then the last part of the handshake.
+    /// True until the first round. Until then, the pending TLS output is the last part of the
+    /// handshake.
     is_new: bool,
 }
 
@@ -93,7 +95,7 @@ impl Relay {
     ///
     /// After the backend has ended its side, the client may go on sending. If the client then sends
     /// nothing for `half_closed_timeout`, the gate closes the connection, because the backend may
-    /// have exited and only a write would show that.
+    /// have exited, and the gate detects an exited backend only by a write.
     pub(crate) async fn run(&mut self, meter: &Meter, half_closed_timeout: Duration) {
         let mut idle = None;
         let mut next_check = None;
@@ -138,7 +140,7 @@ impl Relay {
         idle.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready())
     }
 
-    /// Whether the socket of a client that had closed its sending side has failed since.
+    /// Whether the client closed its sending side and its socket has failed since then.
     fn client_has_vanished(
         &self,
         cx: &mut Context<'_>,

@@ -39,7 +39,7 @@ impl Relay {
         }
         if self.to_backend != Flow::Open {
             // The shutdown fails only if the connection is already closed. The next read then
-            // reports that.
+            // reports the closed connection.
             let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
             self.to_backend = Flow::Done;
             return Poll::Ready(());

@@ -1,4 +1,4 @@
-//! Settings that must be equal on all servers of one stream.
+//! Tests of the settings that must be equal on all servers of one stream.
 
 use std::fs;
 use std::process::Output;
@@ -33,7 +33,8 @@ async fn a_server_that_differs_does_not_start_and_names_the_difference() {
     let _first = common.server();
     let other_key = Common::of(&nats, 1);
     let (code, errors) = refused(other_key.options(&[])).await;
-    // The refused start has made its key file: a new server without one gets this error.
+    // The refused server has created its key file at the start, so every new server without a key
+    // gets this error.
     let key = fs::read_to_string(other_key.dir.path().join("id.key")).unwrap();
     assert_eq!(code, Some(78), "{errors}");
     assert!(errors.contains("fingerprint") && errors.contains("--id-key-file"), "{errors}");
@@ -75,7 +76,7 @@ async fn settings_change_for_all_by_adopting_them() {
     fs::write(config, "[tags.shop]\nring = 7\ninbox-age = \"30d\"\n").unwrap();
     let options = common.options(&["--config", config]);
     assert_eq!(refused(options.clone()).await.0, Some(78));
-    // A setting that would delete entries is refused.
+    // Settings that would delete entries cannot be adopted.
     let smaller = options.iter().cloned().chain(["--nats-size".into(), "1MiB".into()]).collect();
     let output = run(["adopt-settings"], smaller).await;
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -91,14 +92,15 @@ async fn settings_change_for_all_by_adopting_them() {
     assert_eq!(first.stop().await.status.code(), Some(0));
     assert_eq!(refused(common.options(&[])).await.0, Some(78));
 
-    // Another ID key is refused, because the stored messages would belong to nobody.
+    // Another ID key is refused, because with it nobody could receive the messages that are already
+    // stored for IDs.
     let other = Common::of(&nats, 1);
     fs::write(other.dir.path().join("id.key"), "ab".repeat(32)).unwrap();
     let output = run(["adopt-settings"], other.options(&[])).await;
     assert_eq!(output.status.code(), Some(78), "{output:?}");
 }
 
-/// A server with settings of its own would keep other messages than the rest.
+/// A server with other settings would store other messages than the rest of the servers.
 #[tokio::test]
 async fn sighup_changes_nothing_that_all_must_have_in_common() {
     let nats = Nats::start(1).await;
@@ -167,7 +169,7 @@ async fn a_stream_of_which_entries_could_be_missing_is_refused() {
     assert!(errors.contains("--nats-replicas"), "{errors}");
 }
 
-/// Each error quotes NATS, and gives advice only where it helps.
+/// Each error quotes NATS, and gives advice only where advice helps.
 #[tokio::test]
 async fn a_stream_that_cannot_be_made_is_explained() {
     let nats = Nats::start(3).await;
@@ -189,7 +191,7 @@ async fn a_stream_that_cannot_be_made_is_explained() {
     assert!(errors.contains("--nats-replicas 1 needs only one"), "{errors}");
 }
 
-/// One of the servers creates the stream, and the others find it.
+/// One server creates the stream, and the others find it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_may_make_the_stream_at_the_same_time() {
     let nats = Nats::start(3).await;
@@ -225,7 +227,7 @@ async fn nats_must_take_the_largest_message() {
 
     let nats = Nats::start_with(1, "max_payload: 66560").await;
     let server = Common::of(&nats, 1).server();
-    // The quotes of the JSON string count as bytes.
+    // The two quotes of the JSON string count as bytes of the message.
     let message = json!("x".repeat(64 * 1024 - 2));
     let mut action = super::send(ALICE, &message, &"\u{1F514}".repeat(128));
     action["ttl"] = json!(3_600);
@@ -274,7 +276,8 @@ async fn the_way_in_is_a_file() {
     assert_eq!(refused(options).await.0, Some(69));
 }
 
-/// No ID or key is in what a server sends to NATS, nor in what the server and NATS log about it.
+/// No ID or key is in the data that a server sends to NATS, nor in the logs of the server and of
+/// NATS.
 #[tokio::test]
 async fn no_id_or_key_reaches_nats() {
     const PASSWORD: &str = "pass:word-0123456789";
@@ -297,7 +300,8 @@ async fn no_id_or_key_reaches_nats() {
         assert_eq!(elsewhere.message().await, action["message"]);
         seqs.push(reply["seq"].clone());
     }
-    // One read mark becomes an entry, the other does not: nobody stores which broadcasts were read.
+    // The first read mark is stored as an entry. The second one is not, because nobody stores who
+    // has read a broadcast.
     for seq in seqs {
         let read = json!({"action":"read","tag":"shop","only":[seq]});
         assert_eq!(alice.ask(&read).await["ok"], "read");
@@ -310,7 +314,8 @@ async fn no_id_or_key_reaches_nats() {
     assert_eq!(elsewhere.closed().await, Some(4004));
     let logs = [server.stop().await.output, other.stop().await.output];
     let said = nats.said();
-    // The log of NATS contains what the servers send to each other.
+    // The log of NATS contains the messages that the servers send to each other, so the check below
+    // can find a leak.
     for words in ["seen by NATS", "PUB tocsin.entry.", "PUB tocsin.read.", "PUB tocsin.counts"] {
         assert!(said.contains(words), "{words}");
     }
@@ -339,7 +344,7 @@ async fn check_asks_nats_and_changes_nothing() {
     let context = async_nats::jetstream::new(nats.client().await);
     assert!(context.get_stream("tocsin").await.is_err(), "the check has made nothing");
 
-    // There is a stream but no ID key: the start would make a key that fits no stored ID.
+    // The stream exists but the ID key does not. A start would create a key that fits no stored ID.
     let server = common.server();
     assert_eq!(server.post(&broadcast(&json!(1))).await.0, 200);
     let keyless = Common::of(&nats, 1);
@@ -363,7 +368,7 @@ async fn check_asks_nats_and_changes_nothing() {
     let after = context.get_stream("tocsin").await.unwrap().cached_info().config.clone();
     assert_eq!(before, after);
 
-    // The server at the first address accepts and stays silent, and nobody listens at the second
+    // The first address accepts connections and stays silent, and nothing listens at the second
     // one.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -378,7 +383,7 @@ async fn check_asks_nats_and_changes_nothing() {
     }
 }
 
-/// Each warning is explained, with what can be done.
+/// Each warning is explained, with advice on what can be done.
 #[tokio::test]
 async fn a_stream_of_another_size_is_explained() {
     let nats = Nats::start(1).await;

@@ -1,4 +1,4 @@
-//! NATS is unreachable, and servers fall behind.
+//! Tests servers that cannot reach NATS, or that fall behind.
 
 use serde_json::{Value, json};
 use testkit::soon;
@@ -7,7 +7,8 @@ use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, until_peers};
 use crate::harness::{ALICE, BOB, Line};
 
-/// A message that is sent again has the same mid, so the mid serves as the message.
+/// The mid of a message that is sent again stays the same. So the mid also serves as the text of
+/// the message.
 fn with_mid(message: &Value) -> Value {
     let mut action = broadcast(message);
     action["mid"] = json!(message.to_string());
@@ -31,8 +32,8 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
             expected.push(message);
         }
         line.cut();
-        // Its clients stay connected, and its senders get true answers. The first may get
-        // `unknown`, if it was sent before the server noticed the cut.
+        // The clients of `far` stay connected, and its senders get true answers. The first answer
+        // may be `unknown`, if the message was sent before the server noticed the cut.
         let refusal = async {
             loop {
                 let (_, reply) = far.post(&broadcast(&json!("never"))).await;
@@ -92,7 +93,7 @@ async fn nats_itself_restarts() {
     assert_eq!((&again["recovered"], messages), (&json!(true), vec![json!(1), json!(2)]));
 }
 
-/// The stream keeps fewer entries than were published meanwhile.
+/// The stream keeps fewer entries than are published while the slow server is cut off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     let nats = Nats::start(1).await;
@@ -130,7 +131,7 @@ async fn a_server_that_has_lost_entries_says_so_and_begins_anew() {
     assert_eq!(sent["error"], Value::Null, "{sent}");
 }
 
-/// Eight attempts fail first: NATS may boot at the same time and take longer.
+/// Eight attempts to connect fail first, because NATS may start at the same time and take longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_may_come_up_after_the_server() {
     let nats = Nats::start(1).await;
@@ -175,7 +176,7 @@ async fn nats_that_stays_away_ends_the_start_after_a_stated_time() {
     assert_eq!(log.matches("does not answer for").count(), 3, "{log}");
 }
 
-/// Each attempt fails for the same reason, which need not be logged each second.
+/// Each attempt to connect fails for the same reason, so the reason is logged once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_told_once_and_so_is_its_end() {
     let nats = Nats::start(1).await;

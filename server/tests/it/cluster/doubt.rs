@@ -1,4 +1,4 @@
-//! An unreliable connection to NATS, and a stream that has changed unexpectedly.
+//! Tests an unreliable connection to NATS, and a stream that changes unexpectedly.
 
 use std::net::TcpListener;
 
@@ -11,8 +11,8 @@ use super::nats::Nats;
 use super::{Common, accepted, broadcast, is_ready, send, until_peers};
 use crate::harness::{ALICE, BOB, Line, Server};
 
-/// An entry that was lost on its way is fetched again. It is not mistaken for a trimmed one, so no
-/// client is disconnected.
+/// An entry that was lost on its way is fetched again. The server does not mistake it for an entry
+/// that the stream has deleted, so no client is disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_lost_on_the_way_is_asked_for_again() {
     let nats = Nats::start(1).await;
@@ -21,7 +21,7 @@ async fn what_is_lost_on_the_way_is_asked_for_again() {
     let (far, near) = (common.server_over(&line), common.server());
     let (_, _, mut alice) = far.come_back(ALICE, &Value::Null).await;
     let mut expected = Vec::new();
-    // No later entry follows the last one, so none can show that it is missing.
+    // The last message is lost too, and no later entry follows that could show that it is missing.
     for number in 0..5 {
         let message = json!(format!("message {number}"));
         if number % 2 == 0 {
@@ -60,7 +60,8 @@ async fn senders_are_answered_while_nats_stands_still() {
     line.heal();
     let last = accepted(&server, &send(ALICE, &json!("last"), "mid")).await;
     assert_eq!(last["clients"], 1);
-    // A message whose outcome was `refused` was not stored, whatever became of the others.
+    // A message whose outcome was `refused` was not stored, so only `unknown` ones may arrive
+    // before the last one.
     loop {
         let delivery = alice.next().await;
         match delivery["message"].as_u64() {
@@ -120,7 +121,8 @@ async fn an_entry_has_the_time_of_the_stream() {
     let kept = kept.get_raw_message(sent["seq"].as_u64().unwrap()).await.unwrap();
     let at = u64::from_le_bytes(kept.payload[3..11].try_into().unwrap());
     assert!(at.abs_diff(before["at"].as_u64().unwrap()) < 10_000);
-    // Appends an entry as a server with another clock would; the number of the entry differs too.
+    // Appends an entry as a server with another clock would. The number in the entry has to differ
+    // too.
     let append = async |at: u64, number: u8| {
         let mut payload = kept.payload.to_vec();
         payload[3..11].copy_from_slice(&at.to_le_bytes());
@@ -141,8 +143,8 @@ async fn an_entry_has_the_time_of_the_stream() {
     assert_eq!((&again["recovered"], messages.len()), (&json!(true), 3));
 }
 
-/// NATS has lost its newest entries, or an older backup was restored, and others have been appended
-/// since.
+/// NATS has lost its newest entries, for example because an older backup was restored, and other
+/// entries were appended later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_was_put_back_gets_a_new_epoch() {
     let mut nats = Nats::start(1).await;
@@ -171,13 +173,13 @@ async fn a_stream_that_was_put_back_gets_a_new_epoch() {
     server.signal(Signal::CONT);
     let said = ended_for_config(server).await;
     assert!(said.contains("are gone from the stream"), "{said}");
-    // A cursor of the former epoch does not match what came since.
+    // A cursor of the former epoch does not match the entries that came later.
     let fresh = common.server();
     let since = json!({"epoch": reply["epoch"], "seq": 6});
     let (again, _, _) = fresh.come_back(BOB, &since).await;
     assert_eq!(again["recovered"], false);
     assert_ne!(again["epoch"], reply["epoch"]);
-    // Servers that still hold the former epoch learn of the new one, and begin anew too.
+    // Servers that still have the former epoch learn of the new one, and exit too.
     assert!(ended_for_config(other).await.contains("new epoch"));
 }
 
@@ -220,7 +222,8 @@ async fn ended_for_config(server: Server) -> String {
     ended.output
 }
 
-/// A server that is behind confirms nothing that it does not know.
+/// A server that lags behind the stream confirms no read mark and no cursor for entries that it
+/// does not have yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know() {
     let nats = Nats::start(1).await;
@@ -252,7 +255,8 @@ async fn a_server_that_is_behind_marks_and_resumes_nothing_that_it_does_not_know
     assert_eq!(inbox["count"], 0);
 }
 
-/// A read mark that is no entry takes another way than the message that it marks.
+/// A read mark that is not stored as an entry reaches the servers by another path than the message
+/// that it marks. It must not arrive first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_mark_does_not_overtake_what_was_read() {
     const MESSAGES: usize = 300;

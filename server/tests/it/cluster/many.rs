@@ -1,4 +1,4 @@
-//! Three servers on one NATS.
+//! Tests three servers on one NATS.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -68,8 +68,8 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         let left: Vec<&Value> = messages.iter().map(|message| &message["seq"]).collect();
         assert_eq!(left, [&seqs[0], &seqs[2]]);
     }
-    // A mark that changes nothing stored (for a broadcast, or a repeated one) is no entry, but her
-    // other devices still get the event.
+    // A read mark that changes nothing stored is no entry, but her other devices still get the
+    // event. Examples are a mark for a broadcast and a repeated mark.
     let (_, sent) = servers[0].post(&broadcast(&json!("all"))).await;
     assert_eq!(first[0].message().await, "all");
     for only in [&sent["seq"], &seqs[1]] {
@@ -92,7 +92,7 @@ async fn what_one_server_takes_reaches_the_clients_of_all() {
         assert_eq!(bob.message().await, "all");
         assert_eq!(bob.ask(&json!({"action":"ping"})).await["ok"], "ping");
     }
-    // `drop` closes her connections and empties her inbox on all servers, and nobody else's.
+    // `drop` closes only her connections and empties only her inbox, on all servers.
     let logout = json!({"action":"drop","tag":"shop","id":ALICE,"key":KEY});
     let (_, dropped) = servers[0].post(&logout).await;
     assert_eq!((&dropped["ok"], &dropped["clients"]), (&json!("drop"), &json!(3)));
@@ -126,13 +126,13 @@ async fn clients_of_a_server_that_is_killed_resume_on_another() {
     let expected: Vec<Value> =
         (2..=20).flat_map(|number| [json!(number), json!(["direct", number])]).collect();
     assert_eq!(messages, expected);
-    // A server that starts later has the same history.
+    // A server that starts later replays the same history.
     let fresh = common.server();
     let (again, messages, _) = fresh.come_back(ALICE, &since).await;
     assert_eq!((&again["recovered"], messages), (&json!(true), expected));
 }
 
-/// The next server may lag a little behind the client's former server.
+/// The client's new server may lag a little behind its former server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
     let nats = Nats::start(1).await;
@@ -152,7 +152,7 @@ async fn a_client_that_was_further_elsewhere_waits_for_its_new_server() {
     assert_eq!(client.next().await["event"], "live");
 }
 
-/// An action that needs the count of a dead server waits only for a moment.
+/// An action that needs the count of a dead server waits only a moment for it.
 #[tokio::test]
 async fn a_server_that_stands_still_makes_counts_partial() {
     let nats = Nats::start(1).await;
@@ -167,8 +167,8 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     let logout = json!({"action":"drop","tag":"shop","id":BOB,"key":KEY});
     let (_, dropped) = first.post(&logout).await;
     assert_eq!((&dropped["clients"], &dropped["partial"]), (&json!(0), &json!(true)));
-    // After a while the dead server is no longer waited for, although its clients are still
-    // connected.
+    // After a while the other servers no longer wait for the dead server, although its clients are
+    // still connected.
     until_peers(&first, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(2))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &json!(true)));
@@ -181,7 +181,7 @@ async fn a_server_that_stands_still_makes_counts_partial() {
     assert_eq!(messages, [json!(1), json!(2)]);
     let (_, reply) = first.post(&broadcast(&json!(3))).await;
     assert_eq!((&reply["clients"], &reply["partial"]), (&json!(1), &Value::Null), "it is back");
-    // A server that stops says so to the others.
+    // A server that stops tells the others, so they no longer wait for it.
     assert_eq!(third.stop().await.status.code(), Some(0));
     until_peers(&first, 1).await;
     let (_, reply) = first.post(&broadcast(&json!(4))).await;

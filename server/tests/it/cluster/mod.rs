@@ -1,4 +1,4 @@
-//! Many servers that act as one, on a real NATS.
+//! Tests many servers that act as one, on a real NATS.
 
 mod agreement;
 mod away;
@@ -19,7 +19,7 @@ use testkit::{PATIENCE, soon, within};
 
 const KEY: &str = "cluster-key-0123456789abcdef";
 
-/// What all servers of a cluster share.
+/// The directory and the NATS options that all servers of a cluster share.
 struct Common {
     dir: TempDir,
     urls: String,
@@ -93,7 +93,7 @@ async fn accepted(server: &Server, action: &Value) -> Value {
     within(3 * PATIENCE, trying).await
 }
 
-/// Returns when the server knows this number of other servers.
+/// Returns when the server knows exactly `others` other servers.
 async fn until_peers(server: &Server, others: u64) {
     let seen = async { while server.status().await["other_servers"] != others {} };
     soon(seen).await;

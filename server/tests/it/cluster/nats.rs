@@ -1,4 +1,4 @@
-//! NATS with JetStream, of one node or several.
+//! Starts and stops NATS with JetStream, with one node or several.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,16 +9,19 @@ use tempfile::TempDir;
 use testkit::{PATIENCE, Process, soon, within};
 use tokio::net::TcpStream;
 
-/// The first node's ports for clients and for other nodes; each further node has the next ones.
+/// The ports of the first node, for clients and for other nodes. Each further node has the next
+/// ports.
 const CLIENTS: u16 = 4_222;
 const ROUTES: u16 = 6_222;
 
-/// The nodes of one cluster. Dropping it kills them.
+/// The nodes of one NATS cluster. When this value is dropped, they are killed.
 pub(crate) struct Nats {
-    /// Dropped before `dir`, so that the nodes end before their files are removed.
+    /// The node processes. They are dropped before `dir`, so that they end before their files are
+    /// removed.
     nodes: Vec<Option<Process>>,
     dir: TempDir,
-    /// An address of this test alone: each test is a process, and its ID makes the address.
+    /// A loopback address for this test alone. Each test is a process, and the process ID makes the
+    /// address.
     address: Ipv4Addr,
     settings: String,
 }
@@ -28,7 +31,7 @@ impl Nats {
         Self::start_with(nodes, "").await
     }
 
-    /// Starts nodes with more lines in their configuration.
+    /// Starts nodes with additional lines in their configuration.
     pub(crate) async fn start_with(nodes: u16, settings: &str) -> Self {
         let mut nats = Self::empty(nodes, settings);
         for node in 0..nodes {
@@ -117,7 +120,7 @@ impl Nats {
         (self.address, CLIENTS + node).into()
     }
 
-    /// All nodes, as `--nats` takes them.
+    /// The addresses of all nodes, in the form that `--nats` takes.
     pub(crate) fn urls(&self) -> String {
         let nodes = 0..u16::try_from(self.nodes.len()).unwrap();
         nodes.map(|node| format!("nats://{}", self.node(node))).collect::<Vec<_>>().join(",")
@@ -143,7 +146,7 @@ impl Nats {
         soon(connecting).await
     }
 
-    /// Returns when each running node accepts connections and JetStream answers.
+    /// Waits until each running node accepts connections and JetStream answers.
     pub(crate) async fn ready(&self) {
         let every = async {
             for (node, child) in (0..).zip(&self.nodes) {
@@ -161,12 +164,12 @@ impl Nats {
         }
     }
 
-    /// The log of the first node.
+    /// Returns the log of the first node.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.log(0)).unwrap()
     }
 
-    /// Returns when each node has all of a stream.
+    /// Waits until each node has all entries of a stream.
     pub(crate) async fn until_current(&self, stream: &str) {
         let context = async_nats::jetstream::new(self.client().await);
         let nodes = self.nodes.len() - 1;
@@ -185,7 +188,7 @@ impl Nats {
         within(3 * PATIENCE, asking).await;
     }
 
-    /// The node that is the leader of a stream.
+    /// Returns the number of the node that is the leader of a stream.
     pub(crate) async fn leader(&self, stream: &str) -> u16 {
         let context = async_nats::jetstream::new(self.client().await);
         let asking = async {

@@ -1,4 +1,4 @@
-//! Three nodes of NATS, of which one after the other dies.
+//! Three nodes of NATS. One after the other dies.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,8 +16,9 @@ use crate::harness::{ALICE, Server};
 
 const KILLS: u16 = 5;
 
-/// Publishes until `stop`, sending each message with its mid until it is accepted, and counts them.
-/// Returns the messages by their sequence numbers, and the longest pause between two replies.
+/// Publishes until `stop` is set. Each message is sent with its mid until it is accepted, and then
+/// counted. Returns the messages by their sequence numbers, and the longest pause between two
+/// replies.
 async fn publish(
     server: Arc<Server>,
     name: usize,
@@ -40,9 +41,10 @@ async fn publish(
     (seqs, pause)
 }
 
-/// Returns when each publisher has had a message accepted that it began after this call.
+/// Waits until each publisher has had a message accepted that it sent after this call.
 async fn until_each_has_published(counts: &mut [watch::Receiver<u64>]) {
-    // The publisher's current message may have been accepted before this call.
+    // The current message of a publisher may have been sent before this call, so the next one is
+    // needed too.
     let wanted: Vec<u64> = counts.iter().map(|count| *count.borrow() + 2).collect();
     for (count, wanted) in counts.iter_mut().zip(wanted) {
         let published = count.wait_for(|count| *count >= wanted);

@@ -17,7 +17,8 @@ use crate::harness::{Server, post_head, request};
 use crate::metrics::{metrics, until};
 use crate::stopping::stops_in_time;
 
-/// Starts a server with the library of `faults.c`, which reads its faults from the returned file.
+/// Starts a server with the library of `faults.c`, which makes disk calls fail. The library reads
+/// from the returned file how many calls fail.
 fn start_faulty(dir: &Path) -> (Server, PathBuf) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durable/faults.c");
     let (arguments, faults) = (arguments(dir), dir.join("faults"));
@@ -28,8 +29,9 @@ fn start_faulty(dir: &Path) -> (Server, PathBuf) {
     (Server::start_with(&environment, &arguments), faults)
 }
 
-/// `faults` is a named pipe. Returns when the server is about to write to its disk: opening one end
-/// of a pipe waits for the other. The server waits until faults are written or the file is closed.
+/// Waits until the server is about to write to its disk. `faults` is a named pipe, and opening one
+/// end of a pipe waits for the other end. The server then waits until the test writes to the pipe
+/// or closes it.
 async fn disk_is_reached(faults: &Path) -> File {
     let faults = faults.to_owned();
     let opening = tokio::task::spawn_blocking(|| File::options().write(true).open(faults).unwrap());
@@ -50,7 +52,7 @@ impl Faults {
         Self { dir, server, load }
     }
 
-    /// From now on this many of a thousand calls fail.
+    /// From now on, `writes` of each thousand writes fail, and `syncs` of each thousand syncs.
     fn fail(&self, writes: u32, syncs: u32) {
         let new = self.dir.path().join("faults.new");
         std::fs::write(&new, format!("{writes} {syncs}")).unwrap();
@@ -85,7 +87,7 @@ async fn appends_are_counted_by_what_senders_are_told() {
     let (server, faults) = start_faulty(dir.path());
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": 1});
     assert_eq!(server.post(&message).await.0, 200);
-    // Every sync fails: the outcome of the first message is unknown, and after it the server cannot
+    // Every sync fails. The outcome of the first message is unknown, and then the server cannot
     // read the log again.
     std::fs::write(&faults, "0 1000").unwrap();
     for outcome in ["unknown", "refused"] {
@@ -107,7 +109,7 @@ async fn what_waits_for_the_disk_is_told() {
     let message = json!({"action": "broadcast", "tag": super::TAG, "message": "x".repeat(1_000)});
     make_fifo(&faults);
     client.send(&message).await;
-    // From now on the first entry waits for the disk, alone.
+    // From now on the first entry waits for the disk. It is the only one.
     let mut disk = disk_is_reached(&faults).await;
     client.send_at_once([&message, &message, &message].map(Value::clone)).await;
     let now = until(server.admin, "server_log_queue_entries", 3.0).await;
@@ -123,7 +125,7 @@ async fn what_waits_for_the_disk_is_told() {
     let now = metrics(server.admin).await;
     assert_eq!(now["server_log_queue_entries"], 0.0);
     assert_eq!(now["server_log_queue_bytes"], 0.0);
-    // The entries that waited were one transaction.
+    // The waiting entries were written in one transaction.
     assert_eq!(now["server_log_commit_seconds_count"], 2.0);
 }
 
@@ -140,7 +142,7 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
     client.send_at_once(std::iter::repeat_n(message, 19)).await;
     until(server.admin, "server_log_queue_entries", 19.0).await;
     server.signal(Signal::TERM);
-    // The server is stopping, and the disk still blocks.
+    // The server is already stopping while the disk still blocks.
     while request(server.admin, "GET /readyz", &[], b"").await.status == 200 {}
     std::fs::remove_file(&faults).unwrap();
     disk.write_all(b"0 0").unwrap();
@@ -155,7 +157,7 @@ async fn senders_that_wait_for_the_disk_at_the_end_are_answered_and_heard() {
     assert_eq!(server.ended().await.status.code(), Some(0));
 }
 
-/// The outcome of an entry that is at the disk is unknown, so its sender gets no reply.
+/// The outcome of the entry whose write is blocked is unknown, so its sender gets no reply.
 #[tokio::test]
 async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
     let dir = TempDir::new().unwrap();
@@ -174,7 +176,8 @@ async fn a_disk_that_never_goes_on_does_not_hold_up_the_end() {
         client.send(&message(format!("{name}-1"))).await;
     }
     until(server.admin, "server_log_queue_entries", 2.0).await;
-    // A client that posts and leaves has still published.
+    // A message that is posted over HTTP waits for the disk too. Its answer must not say that it
+    // was stored or refused.
     let posted = json!([message("3-0".into())]).to_string();
     let address = server.address;
     let posting = tokio::spawn(async move {

@@ -11,8 +11,8 @@ use super::load::{Told, kept, verify};
 use super::{TAG, arguments, start};
 use crate::harness::program;
 
-/// The variable that tells the test that it runs inside the namespace: the directory of the small
-/// file system.
+/// The environment variable that tells the test that it runs inside the namespace. Its value is the
+/// directory of the small file system.
 const INSIDE: &str = "SERVER_TEST_SMALL_DISK";
 
 const PREPARE: &str = "mount -t tmpfs -o size=24m,mode=700 none \"$SERVER_TEST_SMALL_DISK\"";
@@ -40,8 +40,8 @@ async fn fill(disk: &Path) {
     let padding = "x".repeat(20_000);
     for round in 0..3 {
         fill_up(&ballast, 1 << 20);
-        // Publishes until the disk is full and 20 messages were refused: small ones may find room
-        // where large ones do not.
+        // Publishes until the disk is full and 20 messages were refused. Half of these are small,
+        // because small messages may find room where large ones do not.
         let mut full = 0;
         while full < 20 {
             let small = full % 2 == 1;
@@ -63,7 +63,7 @@ async fn fill(disk: &Path) {
             said.push((text, told));
         }
         assert!(String::from_utf8_lossy(&check(disk)).contains("undamaged"));
-        // The server goes on by itself as soon as there is room.
+        // The server accepts messages again as soon as the disk has room.
         std::fs::remove_file(&ballast).unwrap();
         let text = format!("{round}-{}-", said.len());
         let message = json!({"action": "broadcast", "tag": TAG, "message": text});
@@ -87,7 +87,7 @@ async fn fill(disk: &Path) {
     let over = log.matches("the log can be written again").count();
     assert!((1..=3).contains(&begun) && over + 1 >= begun && over <= begun, "{log}");
 
-    // With no room at all the server refuses to start.
+    // If the disk has no room at all, the server refuses to start.
     fill_up(&ballast, 0);
     let output = program()
         .args(["--listen", "127.0.0.1:0", "--admin", "off"])

@@ -1,4 +1,4 @@
-//! `kill -9`.
+//! The server is killed with `kill -9`.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -52,8 +52,8 @@ async fn a_server_killed_at_any_moment_of_its_life_starts_again() {
     killed_at_random(20).await;
 }
 
-/// Kills the server at random moments: while it makes its directory, key and database, while it
-/// reads the log, under load, and during a stop.
+/// Kills the server at random moments: while it creates its directory, key and database, while it
+/// reads the log, under load, and while it stops.
 async fn killed_at_random(times: usize) {
     const LIVES: usize = 5;
     for _ in 0..times / LIVES {
@@ -61,8 +61,8 @@ async fn killed_at_random(times: usize) {
         let mut load = Load::begin(given.address(), 4, Otherwise::Again);
         for life in 0..LIVES {
             let server = given.start(&[], &arguments(dir.path()));
-            // The first server mostly dies before it has accepted anything, others right after an
-            // acknowledgement or in the middle of an action.
+            // The first server usually dies before it has accepted a message. Later ones die right
+            // after an acknowledgement or in the middle of an action.
             let after = match if life == 0 { 0 } else { random(5) } {
                 0 => 60_000,
                 1 => {
@@ -78,7 +78,7 @@ async fn killed_at_random(times: usize) {
             if after > 0 {
                 tokio::time::sleep(Duration::from_micros(random(after))).await;
             }
-            // Kills the server, unless it has ended.
+            // Dropping the server kills it, unless it has ended already.
             drop(server);
             assert!(good(dir.path()));
         }
@@ -93,7 +93,7 @@ async fn killed_at_random(times: usize) {
     }
 }
 
-/// The key and the database are complete before anything was published.
+/// The key and the database are complete before the first message is published.
 #[tokio::test]
 async fn a_server_killed_at_its_first_start_starts_again() {
     for _ in 0..10 {

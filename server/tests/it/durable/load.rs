@@ -1,5 +1,5 @@
-//! Publishers that note each reply, a listener that reconnects after each end, and what must hold
-//! of both.
+//! Publishers that note each reply, a listener that reconnects whenever its connection ends, and
+//! the checks of both.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use super::TAG;
 struct Wire(WebSocketStream<TcpStream>);
 
 impl Wire {
-    /// Connects to the server's current address, as often as it takes.
+    /// Connects to the server's current address, and retries until it succeeds.
     async fn open(to: &watch::Receiver<SocketAddr>, refused: &AtomicU64) -> Self {
         let opening = async {
             loop {
@@ -48,7 +48,7 @@ impl Wire {
         self.0.send(Message::text(value.to_string())).await.ok()
     }
 
-    /// The next text; `None` at the end.
+    /// Returns the next text frame, or `None` at the end of the connection.
     async fn next(&mut self) -> Option<Value> {
         loop {
             match soon(self.0.next()).await?.ok()? {
@@ -60,7 +60,7 @@ impl Wire {
     }
 }
 
-/// What a publisher learned about its message.
+/// The outcome that a publisher learned for its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
     /// The message is in the log, with this sequence number.
@@ -71,10 +71,10 @@ pub(super) enum Told {
     Unknown,
 }
 
-/// A message, `PUBLISHER-NUMBER`, and its outcome.
+/// A message in the form `PUBLISHER-NUMBER`, and its outcome.
 pub(super) type Said = (String, Told);
 
-/// What publishers do with a message that was not acknowledged.
+/// How publishers treat a message that was not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Otherwise {
     /// Send the message again until it is acknowledged.
@@ -92,7 +92,7 @@ struct Shared {
     refused: AtomicU64,
 }
 
-/// Running publishers, and their listener.
+/// The running publishers and their listener.
 #[derive(Debug)]
 pub(super) struct Load {
     server: watch::Sender<SocketAddr>,
@@ -120,17 +120,17 @@ impl Load {
         Self { server, shared, publishers, listener, last }
     }
 
-    /// Tells everyone the new address of the server.
+    /// Tells the publishers and the listener the new address of the server.
     pub(super) fn moved(&self, server: SocketAddr) {
         self.server.send(server).unwrap();
     }
 
-    /// Returns when this many more messages have been acknowledged.
+    /// Waits until `more` further messages have been acknowledged.
     pub(super) async fn acknowledged(&self, more: u64) {
         self.counted(&self.shared.acknowledged, more).await;
     }
 
-    /// Returns when this many more messages have been answered, whatever the outcome.
+    /// Waits until `more` further messages have been answered, whatever the outcome.
     pub(super) async fn answered(&self, more: u64) {
         self.counted(&self.shared.answers, more).await;
     }
@@ -145,12 +145,13 @@ impl Load {
         within(3 * PATIENCE, counting).await;
     }
 
-    /// Connections that were refused so far.
+    /// Returns the number of connections that were refused so far.
     pub(super) fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// Ends the publishers, each after the answer to its last message.
+    /// Ends the publishers, each after the answer to its last message. Returns all messages with
+    /// their outcomes.
     pub(super) async fn quiet(&mut self) -> Vec<Said> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut said = Vec::new();
@@ -160,7 +161,7 @@ impl Load {
         said
     }
 
-    /// What the listener has received, up to the sequence number `last`.
+    /// Returns the messages that the listener has received, up to the sequence number `last`.
     pub(super) async fn heard(self, last: u64) -> Vec<(u64, String)> {
         self.last.send(Some(last)).unwrap();
         self.listener.await.unwrap()
@@ -214,7 +215,8 @@ async fn ask(wire: &mut Wire, action: &Value) -> Option<Told> {
     }
 }
 
-/// Receives from the beginning of the log, across restarts of the server, until `last`.
+/// Receives all messages from the beginning of the log up to the sequence number `last`, across
+/// restarts of the server. Returns them with their sequence numbers.
 async fn listen(
     server: watch::Receiver<SocketAddr>,
     mut last: watch::Receiver<Option<u64>>,
@@ -247,7 +249,7 @@ async fn listen(
                         assert_eq!((known, &next["recovered"]), (&epoch, &json!(true)));
                         continue;
                     }
-                    // The listener asks for everything, now that it knows the epoch.
+                    // The listener now knows the epoch, so it asks for all messages.
                     None => {
                         cursor = Some((epoch, 0));
                         break;
@@ -269,7 +271,7 @@ async fn listen(
     }
 }
 
-/// All messages that a server has stored, in the order of its replay.
+/// Returns all messages that a server has stored, in the order of its replay.
 pub(super) async fn kept(server: SocketAddr) -> Vec<(u64, String)> {
     let (refused, at) = (AtomicU64::new(0), watch::channel(server).1);
     let mut wire = Wire::open(&at, &refused).await;
@@ -292,8 +294,8 @@ pub(super) async fn kept(server: SocketAddr) -> Vec<(u64, String)> {
     }
 }
 
-/// What must hold of every log: nothing acknowledged is lost, nothing refused is there, nothing is
-/// there twice, and everything is in order.
+/// Checks a log: every acknowledged message is there, no refused message is there, no message is
+/// there twice, and all are in order.
 pub(super) fn verify(said: &[Said], kept: &[(u64, String)]) {
     assert!(kept.is_sorted_by_key(|(seq, _)| *seq), "in the log's order");
     let places: HashMap<&str, u64> = kept.iter().map(|(seq, text)| (&**text, *seq)).collect();

@@ -1,4 +1,4 @@
-//! The log on disk: acknowledged messages survive every end of the server.
+//! Tests the log on disk: acknowledged messages survive every end of the server.
 
 mod faults;
 mod full;
@@ -10,15 +10,15 @@ use std::path::Path;
 
 use crate::harness::Server;
 
-/// Keeps everything in memory too, so that one replay shows the whole log, and limits no sender, so
-/// that the disk sets the pace.
+/// The configuration of the server. It keeps all messages in memory too, so that one replay shows
+/// the whole log. It limits no sender, so that the disk sets the pace.
 const CONFIG: &str = "ring = 1000000\nring-age = \"7d\"\nring-bytes = \"1GiB\"\n\
      max-memory = \"2GiB\"\nsend-rate = \"off\"\n";
 
 /// The tag on which the load publishes.
 const TAG: &str = "load";
 
-/// The arguments of a server whose files are in `dir`.
+/// Returns the arguments of a server whose files are in `dir`.
 fn arguments(dir: &Path) -> Vec<String> {
     let config = dir.join("server.toml");
     std::fs::write(&config, CONFIG).unwrap();
@@ -32,7 +32,7 @@ fn start(dir: &Path) -> Server {
     Server::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// A random number below `end`.
+/// Returns a random number below `end`.
 fn random(end: u64) -> u64 {
     getrandom::u64().unwrap() % end
 }

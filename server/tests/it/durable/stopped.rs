@@ -1,4 +1,4 @@
-//! SIGTERM under load.
+//! Tests SIGTERM under load.
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ async fn a_second_server_on_the_same_directory_is_refused() {
     let data = dir.path().join("data");
     assert!(errors.contains(data.to_str().unwrap()) && errors.contains("process "), "{errors}");
     assert_eq!(errors.lines().count(), 1);
-    // The first server is unharmed.
+    // The first server is not affected.
     assert_eq!(kept(server.address).await.len(), 0);
     server.stop().await;
     start(dir.path());

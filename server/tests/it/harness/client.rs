@@ -26,7 +26,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects with more headers; the error is the status of a refusal.
+    /// Connects with additional headers. The error is the HTTP status of a refusal.
     pub(crate) async fn connect(
         to: SocketAddr,
         path: &str,
@@ -37,7 +37,7 @@ impl Client {
         connected.map_err(|answer| answer.status().as_u16())
     }
 
-    /// Connects over an open stream; the error is the refusal.
+    /// Connects over an open stream. The error is the HTTP response of a refusal.
     pub(crate) async fn over(
         stream: impl Stream + 'static,
         url: &str,
@@ -55,8 +55,8 @@ impl Client {
         }
     }
 
-    /// Connects over an open stream as a proxy does for a client at `from`; the error is the status
-    /// and the `Retry-After` of a refusal.
+    /// Connects over an open stream as a proxy does for a client at `from`. The error contains the
+    /// status and the `Retry-After` header of a refusal.
     pub(crate) async fn connect_as_proxy(
         mut stream: impl Stream + 'static,
         from: &str,
@@ -77,8 +77,8 @@ impl Client {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Sends all in one write. Frames that stay behind in this side's kernel would be lost if the
-    /// connection is reset.
+    /// Sends all values in one write. Frames that stay in the kernel of the client would be lost if
+    /// the connection is reset.
     pub(crate) async fn send_at_once(&mut self, values: impl IntoIterator<Item = Value>) {
         for value in values {
             self.socket.feed(Message::text(value.to_string())).await.unwrap();
@@ -90,13 +90,13 @@ impl Client {
         self.socket.get_mut().write_all(bytes).await.unwrap();
     }
 
-    /// The next bytes as they are on the wire. No frame may have been read ahead.
+    /// Reads the next bytes as they are on the wire. No frame may have been read ahead.
     pub(crate) async fn read_raw(&mut self, bytes: &mut [u8]) {
         let reading = self.socket.get_mut().read_exact(bytes);
         soon(reading).await.expect("an open connection");
     }
 
-    /// The next text frame.
+    /// Returns the next text frame.
     pub(crate) async fn next_text(&mut self) -> String {
         loop {
             match soon(self.socket.next()).await {
@@ -107,12 +107,12 @@ impl Client {
         }
     }
 
-    /// The next text frame as JSON.
+    /// Returns the next text frame as JSON.
     pub(crate) async fn next(&mut self) -> Value {
         serde_json::from_str(&self.next_text().await).unwrap()
     }
 
-    /// The next text frame as JSON, or the close code.
+    /// Returns the next text frame as JSON, or the close code as the error.
     pub(crate) async fn next_or_closed(&mut self) -> Result<Value, Option<u16>> {
         match soon(self.socket.next()).await {
             Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
@@ -121,7 +121,7 @@ impl Client {
         }
     }
 
-    /// The next text frame as JSON; `None` at any other frame or end.
+    /// Returns the next text frame as JSON, or `None` if another frame or the end comes first.
     pub(crate) async fn next_or_ended(&mut self) -> Option<Value> {
         match soon(self.socket.next()).await {
             Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).unwrap()),
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// The next ping.
+    /// Waits for the next frame, which must be a ping.
     pub(crate) async fn next_ping(&mut self) {
         match soon(self.socket.next()).await {
             Some(Ok(Message::Ping(_))) => self.pings += 1,
@@ -137,7 +137,7 @@ impl Client {
         }
     }
 
-    /// The next pong.
+    /// Waits for the next pong.
     pub(crate) async fn next_pong(&mut self) {
         assert_eq!(self.next_pong_or_closed().await, Ok(()));
     }
@@ -150,7 +150,7 @@ impl Client {
         }
     }
 
-    /// Sends an action and reads the next frame, which must be its reply.
+    /// Sends an action and returns the next frame, which must be its reply.
     pub(crate) async fn ask(&mut self, value: &Value) -> Value {
         self.send(value).await;
         self.next().await
@@ -177,7 +177,7 @@ impl Client {
         panic!("{value} is never too often");
     }
 
-    /// The next delivered message.
+    /// Returns the next delivered message.
     pub(crate) async fn message(&mut self) -> Value {
         let value = self.next().await;
         assert!(value.get("message").is_some(), "{value} is no message");
@@ -187,7 +187,7 @@ impl Client {
     /// Drops the TCP connection without a close frame.
     pub(crate) fn vanish(self) {}
 
-    /// Closes as RFC 6455 requires, and waits until the server has done its part.
+    /// Closes as RFC 6455 requires, and waits until the server has closed the connection too.
     pub(crate) async fn close(mut self) {
         self.socket.close(None).await.unwrap();
         assert_eq!(self.closed().await, None);

@@ -1,4 +1,4 @@
-//! HTTP requests, byte for byte.
+//! Sends HTTP requests byte for byte, and reads the answers.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use super::Stream;
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
-    /// The body as text, and as bytes.
+    /// The body as text. The next field has it as bytes.
     pub(crate) body: String,
     pub(crate) bytes: Vec<u8>,
 }
@@ -27,12 +27,13 @@ impl Answer {
     }
 }
 
-/// The head of a request that publishes, without `Connection: close`.
+/// Returns the head of a request that publishes, without `Connection: close`.
 pub(crate) fn post_head(length: usize) -> String {
     format!("POST /messages HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
 }
 
-/// Sends one HTTP request on a connection of its own. `Host` is the address unless given.
+/// Sends one HTTP request on a connection of its own. The header `Host` contains the address unless
+/// `headers` has another one.
 pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut head =
         format!("{line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
@@ -47,7 +48,7 @@ pub(crate) async fn request(to: SocketAddr, line: &str, headers: &[&str], body: 
     exchange(to, &[head.as_bytes(), body].concat()).await
 }
 
-/// Sends the bytes, or as many as the server takes before it refuses, and reads to the end.
+/// Sends the bytes, or as many as the server accepts, and reads the answer to the end.
 pub(crate) async fn exchange(to: SocketAddr, bytes: &[u8]) -> Answer {
     exchange_over(TcpStream::connect(to).await.unwrap(), bytes).await
 }

@@ -1,4 +1,4 @@
-//! A server for the command line's clients that says what a test wants.
+//! A server that gives the command line's clients the answers that a test wants.
 
 use std::net::SocketAddr;
 
@@ -33,7 +33,7 @@ impl Impostor {
         soon(self.0.accept()).await.unwrap().0
     }
 
-    /// Answers the next request with these bytes, and closes.
+    /// Answers the next request with `bytes`, and closes the connection.
     pub(crate) async fn answer(&self, bytes: &[u8]) {
         let mut stream = self.accept().await;
         let mut asked = Vec::new();

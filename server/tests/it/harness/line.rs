@@ -1,5 +1,5 @@
-//! A relay between a client and a server, or between a server and NATS. It can be cut, stand still,
-//! and lose messages.
+//! A relay between a client and a server, or between a server and NATS. The relay can be cut, stand
+//! still and lose messages.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
-/// A relay that forwards bytes while it is whole.
+/// A relay that forwards bytes while its state is `Whole`.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
     state: Arc<watch::Sender<State>>,
-    /// Number of connections that were refused while the line was cut.
+    /// The number of connections that were refused while the line was cut.
     refused: Arc<watch::Sender<u32>>,
     unlucky: Unlucky,
 }
@@ -24,21 +24,21 @@ pub(crate) struct Line {
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Whole,
-    /// Connections stay open, and nothing is forwarded.
+    /// Connections stay open, but no bytes are forwarded.
     Still,
     Cut,
 }
 
-/// The unit that is forwarded or lost as a whole.
+/// The unit that the relay forwards or loses as a whole.
 #[derive(Clone, Copy)]
 enum Unit {
     /// The bytes of one read.
     Bytes,
-    /// A line of the NATS protocol, and the payload that belongs to it.
+    /// A line of the NATS protocol with its payload.
     NatsMessage,
 }
 
-/// The content of the next message that gets lost.
+/// The content by which the relay recognises the next message that it loses.
 type Unlucky = Arc<Mutex<Option<Vec<u8>>>>;
 
 impl Line {
@@ -46,7 +46,7 @@ impl Line {
         Self::of(to, Unit::Bytes).await
     }
 
-    /// A line that can lose single NATS messages.
+    /// Returns a line that can lose single NATS messages.
     pub(crate) async fn to_nats(to: SocketAddr) -> Self {
         Self::of(to, Unit::NatsMessage).await
     }
@@ -87,14 +87,14 @@ impl Line {
         self.state.send_replace(State::Cut);
     }
 
-    /// Returns when this many connections in all were refused.
+    /// Waits until `attempts` connections in all were refused.
     pub(crate) async fn until_refused(&self, attempts: u32) {
         let mut refused = self.refused.subscribe();
         let seen = refused.wait_for(|count| *count >= attempts);
         soon(seen).await.unwrap();
     }
 
-    /// Keeps all connections open and forwards nothing.
+    /// Keeps all connections open but forwards nothing.
     pub(crate) fn stand_still(&self) {
         self.state.send_replace(State::Still);
     }
@@ -103,12 +103,12 @@ impl Line {
         self.state.send_replace(State::Whole);
     }
 
-    /// Loses the next NATS message that contains this.
+    /// Loses the next NATS message that contains `content`.
     pub(crate) fn lose(&self, content: &str) {
         *self.unlucky.lock() = Some(content.into());
     }
 
-    /// Whether that message is lost.
+    /// Returns whether the message that [`Line::lose`] chose is lost.
     pub(crate) fn has_lost(&self) -> bool {
         self.unlucky.lock().is_none()
     }

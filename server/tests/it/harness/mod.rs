@@ -1,4 +1,4 @@
-//! Starts the server in a directory of its own, on ports of its own, and talks to it.
+//! Starts the server in its own directory and on its own ports, and talks to it.
 
 mod client;
 mod http;
@@ -21,11 +21,11 @@ pub(crate) use http::{Answer, exchange, exchange_over, post_head, request};
 pub(crate) use impostor::Impostor;
 pub(crate) use line::Line;
 
-/// Two IDs. They are no secrets, but one test makes sure that no log contains them.
+/// Two IDs for tests. They are not secret, but one test makes sure that no log contains them.
 pub(crate) const ALICE: &str = "a11ce-5f3c9a7e21b04d86";
 pub(crate) const BOB: &str = "b0b00-91c2d3e4f5a6b7c8";
 
-/// The program under test.
+/// Returns a command that runs the program under test.
 pub(crate) fn program() -> Command {
     testkit::command(env!("CARGO_BIN_EXE_server"))
 }
@@ -40,13 +40,13 @@ pub(crate) struct Server {
     pub(crate) dir: TempDir,
 }
 
-/// What most tests are about needs no key.
+/// Options that open everything, because most tests are not about keys.
 pub(crate) const EVERYTHING_OPEN: [&str; 4] = ["--open", "*:send", "--open", "*:broadcast"];
 
-/// What a server left behind that has ended.
+/// The exit status and the output of a server that has ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    /// What it printed, and then what it logged.
+    /// The lines that the server printed, then those that it logged.
     pub(crate) output: String,
 }
 
@@ -55,7 +55,7 @@ impl Server {
         Self::start_in(TempDir::new().unwrap(), args)
     }
 
-    /// Starts with the files of `dir`; `{dir}` in an argument stands for its path.
+    /// Starts a server with the files of `dir`. In arguments, `{dir}` stands for the path of `dir`.
     pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
         Self::run(program(), dir, &[&EVERYTHING_OPEN, args].concat())
     }
@@ -65,7 +65,7 @@ impl Server {
         Self::run(program(), dir, args)
     }
 
-    /// Starts with these environment variables.
+    /// Starts a server with additional environment variables.
     pub(crate) fn start_with(environment: &[(&str, String)], args: &[&str]) -> Self {
         Self::start_closed_with(environment, &[&EVERYTHING_OPEN, args].concat())
     }
@@ -77,7 +77,7 @@ impl Server {
         Self::run(program, TempDir::new().unwrap(), args)
     }
 
-    /// Starts a server that may open this many files and cannot raise the limit.
+    /// Starts a server that may open at most `files` files and cannot raise this limit.
     pub(crate) fn start_with_files(files: u32, args: &[&str]) -> Self {
         let script = format!("ulimit -n {files} && exec \"$@\"");
         let launcher = ["/bin/sh", "-c", &script, "sh"];
@@ -124,7 +124,7 @@ impl Server {
         self.connect_with(&[]).await.unwrap()
     }
 
-    /// Connects with more headers; the error is the status of a refusal.
+    /// Connects with additional headers. The error is the HTTP status of a refusal.
     pub(crate) async fn connect_with(
         &self,
         headers: &[(&'static str, &str)],
@@ -132,21 +132,22 @@ impl Server {
         Client::connect(self.address, "/ws", headers).await
     }
 
-    /// Connects as a proxy does for a client at `from`; the error is the status and the
-    /// `Retry-After` of a refusal.
+    /// Connects as a proxy does for a client at `from`. The error contains the status and the
+    /// `Retry-After` header of a refusal.
     pub(crate) async fn connect_from(&self, from: &str) -> Result<Client, (u16, Option<String>)> {
         let stream = TcpStream::connect(self.proxied.unwrap()).await.unwrap();
         Client::connect_as_proxy(stream, from).await
     }
 
-    /// Connects and registers.
+    /// Connects a client and registers it on `tag`.
     pub(crate) async fn listener(&self, tag: &str, id: Option<&str>) -> Client {
         let mut client = self.connect().await;
         client.set(tag, id).await;
         client
     }
 
-    /// Connects and registers on the tag shop with an ID whose inbox has this many unread messages.
+    /// Connects and registers on the tag shop with an ID, whose inbox must have `waiting` unread
+    /// messages. The client has already received them when it is returned.
     pub(crate) async fn listener_with_inbox(&self, id: &str, waiting: usize) -> Client {
         let mut client = self.connect().await;
         let reply = client.ask(&json!({"action": "set", "tag": "shop", "id": id})).await;
@@ -192,7 +193,7 @@ impl Server {
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// The registrations and the IDs of a tag.
+    /// Returns the number of registrations and of IDs of a tag.
     pub(crate) async fn counts(&self, tag: &str) -> (u64, u64) {
         let status = self.status().await;
         let counts = &status["tags"][tag];
@@ -200,8 +201,8 @@ impl Server {
         (count("registrations"), count("ids"))
     }
 
-    /// Asks until the counts are `wanted`: some changes, such as a reset, the server notices a
-    /// little later.
+    /// Asks until the counts are `wanted`, because the server notices some changes a little later,
+    /// for example a reset.
     pub(crate) async fn until_counts(&self, tag: &str, wanted: (u64, u64)) {
         let asking = async { while self.counts(tag).await != wanted {} };
         let Ok(()) = tokio::time::timeout(PATIENCE, asking).await else {
@@ -217,13 +218,13 @@ impl Server {
         self.program.signal(signal);
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits until the server has ended.
     pub(crate) async fn stop(self) -> Ended {
         self.signal(Signal::TERM);
         self.ended().await
     }
 
-    /// Waits for the end.
+    /// Waits until the server has ended.
     pub(crate) async fn ended(self) -> Ended {
         let ended = self.program.ended().await;
         let lines = ended.stdout.into_iter().chain(ended.stderr);
@@ -231,7 +232,7 @@ impl Server {
     }
 }
 
-/// A PROXY protocol header, version 1, for a client at this address.
+/// Returns a PROXY protocol header, version 1, for a client at the address `from`.
 pub(crate) fn proxy_line(from: &str) -> String {
     let family = if from.contains(':') { ("TCP6", "::1") } else { ("TCP4", "127.0.0.1") };
     format!("PROXY {} {from} {} 50000 9091\r\n", family.0, family.1)
